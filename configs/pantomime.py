@@ -1,0 +1,66 @@
+"""Pantomime, the embedded data set: figures that act in scenes, and hands that move objects.
+
+    configs/pantomime.py             trains on `scenes` with the background painted over
+    configs/pantomime.py:none        trains on `scenes` as they are
+    configs/pantomime.py:tabletop    trains on `tabletop` with two colours
+
+Training sees the base classes; the novel classes are zero-shot.
+"""
+
+from ml_collections import ConfigDict
+
+from zsar_jax.config import clips, default_config
+from zsar_jax.errors import UserError
+
+VARIANTS = {
+    '': ('scenes', 'background=normal'),
+    'none': ('scenes', 'none'),
+    'tabletop': ('tabletop', 'background=normal,object=normal'),
+    'tabletop_none': ('tabletop', 'none'),
+}
+
+
+def get_config(variant: str = '') -> ConfigDict:
+  """The config of one variant, see the head of this file."""
+  if variant not in VARIANTS:
+    raise UserError(
+        f'configs/pantomime.py: no variant {variant!r}; there are'
+        f' {", ".join(filter(None, VARIANTS))}'
+    )
+  world, recipe = VARIANTS[variant]
+  config = default_config()
+  config.data.embedded = True
+  config.data.train = clips(f'pantomime/{world}', 'train', 'base')
+  config.data.batch_size = 64
+  config.view.num_frames = 4
+  config.view.size = 48
+  config.view.crop_scale = (0.8, 1.0)
+  config.view.crop_ratio = (0.9, 1.1)
+  config.view.centre_crop = 0.95
+  config.augment.flip = 0.5
+  config.recipe = recipe
+
+  config.model.preset = 'tiny'
+  config.model.temporal = 'transformer'
+  config.model.temporal_layers = 2
+  config.text.tokenizer = 'words'
+  config.text.templates = ('{}',)
+
+  config.optim.lr = 1e-3
+  config.optim.warmup_steps = 50
+  config.optim.weight_decay = 0.05
+  config.steps = 500
+  config.checkpoint.every = 100
+  config.log.every = 20
+
+  worlds = ('tabletop',) if world == 'tabletop' else ('scenes', 'mimes')
+  config.eval.batch_size = 100
+  config.eval.recipes = ('none', 'background=normal')
+  if world == 'tabletop':
+    config.eval.recipes += ('object=normal', 'background=normal,object=normal')
+  config.eval.datasets = ConfigDict({
+      f'{world}_{classes}': clips(f'pantomime/{world}', 'validation', classes)
+      for world in worlds
+      for classes in ('novel', 'all')
+  })
+  return config

@@ -1,0 +1,147 @@
+"""Painting against a NumPy reference that decides pixel by pixel."""
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from zsar_jax.data.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX
+from zsar_jax.ops.masking import paint
+from zsar_jax.ops.photometric import CLIP_MEAN, CLIP_STD
+from zsar_jax.ops.prepare import prepare
+from zsar_jax.ops.recipes import parse
+
+RECIPES = [
+    'none',
+    'background=normal',
+    'object=normal',
+    'object_box=normal',
+    'object_box=normal!',
+    'person=black',
+    'background=mean,person_box=white',
+    'background=normal,object=normal',
+    'background=uniform,object_box=#ff8000,person=normal/frame',
+    'background=normal@0.5,object=uniform/frame@0.5',
+]
+
+
+def random_clips(rng, clips=6, frames=3, size=7):
+  return {
+      'frames': rng.integers(0, 256, (clips, frames, size, size, 3), dtype=np.uint8),
+      'regions': rng.integers(0, 16, (clips, frames, size, size), dtype=np.uint8),
+      'annotated': rng.random((clips, frames)) < 0.7,
+      'seed': rng.integers(0, 2**32, clips, dtype=np.uint32),
+  }
+
+
+def layer_of(bits, recipe):
+  """The part that a pixel with these region bits gets, by the words of the design."""
+  asked = {part.region: part for part in recipe.parts}
+  person, thing = bool(bits & PERSON), bool(bits & OBJECT)
+  if 'person_box' in asked and bits & PERSON_BOX:
+    return 'person_box'
+  if 'person' in asked and person:
+    return 'person'
+  for region, bit in (('object_box', OBJECT_BOX), ('object', OBJECT)):
+    if region in asked and bits & bit and (asked[region].whole or not person):
+      return region
+  if 'background' in asked and not person and not thing:
+    return 'background'
+  return None
+
+
+@pytest.mark.parametrize('text', RECIPES)
+def test_only_the_regions_of_the_recipe_change_and_each_gets_one_colour(text):
+  recipe = parse(text)
+  batch = random_clips(np.random.default_rng(0))
+  key = jax.random.key(3)
+  painted = np.asarray(prepare(key, batch, recipe))
+  plain = (batch['frames'] / 255 - np.array(CLIP_MEAN)) / np.array(CLIP_STD)
+  fixed = {
+      'black': -np.array(CLIP_MEAN) / CLIP_STD,
+      'white': (1 - np.array(CLIP_MEAN)) / CLIP_STD,
+      'mean': np.zeros(3),
+      '#ff8000': (np.array([1, 128 / 255, 0]) - CLIP_MEAN) / CLIP_STD,
+  }
+  asked = {part.region: part for part in recipe.parts}
+  for clip in range(len(painted)):
+    colours = {}
+    for t, y, x in np.ndindex(painted.shape[1:4]):
+      region = layer_of(batch['regions'][clip, t, y, x], recipe)
+      pixel = painted[clip, t, y, x]
+      if region is None or not batch['annotated'][clip, t]:
+        np.testing.assert_allclose(pixel, plain[clip, t, y, x], atol=1e-5)
+        continue
+      place = (region, t) if asked[region].per_frame else region
+      if asked[region].probability < 1 and np.allclose(pixel, plain[clip, t, y, x], atol=1e-5):
+        pixel = np.array([np.inf] * 3)  # This clip is one that is not painted.
+      colours.setdefault(place, pixel)
+      np.testing.assert_array_equal(pixel, colours[place])
+      if asked[region].colour in fixed:
+        np.testing.assert_allclose(pixel, fixed[asked[region].colour], atol=1e-5)
+
+
+def background_colours(text, clips=4000):
+  """f32[N, T, 3]: what `text` draws for clips of nothing but background."""
+  recipe = parse(text)
+  video = np.full((2, 1, 1, 3), 99, np.float32)
+  regions, annotated = np.zeros((2, 1, 1), np.uint8), np.ones(2, bool)
+  keys = jax.random.split(jax.random.key(0), clips)
+  painted = jax.vmap(lambda key: paint(key, video, regions, annotated, recipe))(keys)
+  return np.asarray(painted)[:, :, 0, 0]
+
+
+def test_normal_is_standard_in_normalised_space_and_one_colour_a_clip():
+  colours = background_colours('background=normal')
+  np.testing.assert_array_equal(colours[:, 0], colours[:, 1])
+  np.testing.assert_allclose(colours[:, 0].mean(0), 0, atol=0.06)
+  np.testing.assert_allclose(np.cov(colours[:, 0].T), np.eye(3), atol=0.08)
+
+
+def test_frame_redraws_for_each_frame():
+  colours = background_colours('background=normal/frame')
+  assert abs(np.corrcoef(colours[:, 0, 0], colours[:, 1, 0])[0, 1]) < 0.06
+
+
+def test_uniform_is_uniform_in_rgb():
+  rgb = background_colours('background=uniform')[:, 0] * CLIP_STD + CLIP_MEAN
+  for channel in rgb.T:
+    np.testing.assert_allclose(np.histogram(channel, 4, (0, 1))[0], 1000, atol=120)
+
+
+def test_probability_is_of_clips():
+  painted = background_colours('background=normal@0.3')[:, :, 0] != 99
+  assert (painted[:, 0] == painted[:, 1]).all()
+  assert abs(painted[:, 0].mean() - 0.3) < 0.03
+
+
+def test_two_parts_have_independent_colours_and_the_background_keeps_its_own():
+  batch = random_clips(np.random.default_rng(1), clips=2)
+  batch['regions'][:, :, 0, 0], batch['regions'][:, :, 0, 1] = 0, OBJECT
+  batch['annotated'][:] = True
+  key = jax.random.key(0)
+  both = np.asarray(prepare(key, batch, parse('background=normal,object=normal')))
+  alone = np.asarray(prepare(key, batch, parse('background=normal')))
+  assert (both[:, 0, 0, 0] != both[:, 0, 0, 1]).all()
+  np.testing.assert_array_equal(both[:, 0, 0, 0], alone[:, 0, 0, 0])
+
+
+@pytest.mark.parametrize('devices', [2, 8])
+def test_the_number_of_devices_changes_nothing(devices):
+  batch = random_clips(np.random.default_rng(2), clips=16)
+  recipe = parse('background=normal/frame@0.7,object=uniform')
+  key = jax.random.key(5)
+  one = prepare(key, batch, recipe)
+  mesh = jax.make_mesh((devices,), ('data',), devices=jax.devices()[:devices])
+  placed = jax.device_put(batch, NamedSharding(mesh, PartitionSpec('data')))
+  many = prepare(key, placed, recipe)
+  assert len(many.sharding.device_set) == devices
+  np.testing.assert_array_equal(np.asarray(many), np.asarray(one))
+
+
+def test_a_clip_is_painted_alike_in_any_batch():
+  batch = random_clips(np.random.default_rng(2), clips=8)
+  recipe = parse('background=normal')
+  whole = np.asarray(prepare(jax.random.key(5), batch, recipe))
+  part = {name: array[[5, 2]] for name, array in batch.items()}
+  np.testing.assert_array_equal(prepare(jax.random.key(5), part, recipe), whole[[5, 2]])

@@ -1,0 +1,1 @@
+"""Command-line programs around the trainer: python -m tools.NAME."""

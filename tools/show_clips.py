@@ -1,0 +1,121 @@
+"""Draws clips under mask recipes, so that one can see what the model sees.
+
+    python -m tools.show_clips --dataset-dir=data --out=sheet.png \\
+        --recipes='none;background=normal;background=normal,object_box=normal'
+
+A row is a clip, a column a recipe. Frames, crop and colours are those of an evaluation.
+"""
+
+import argparse
+import pathlib
+import textwrap
+
+import jax
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+
+from zsar_jax.data.dataset import list_datasets, open_dataset
+from zsar_jax.data.pipeline import ClipLoader, View
+from zsar_jax.data.subset import Subset, select
+from zsar_jax.errors import UserError, reported
+from zsar_jax.evaluate import COLOUR_SEED
+from zsar_jax.ops import recipes
+from zsar_jax.ops.photometric import denormalise
+from zsar_jax.ops.prepare import prepare
+
+
+def main() -> None:
+  """Runs the program; see the head of this file."""
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument(
+      '--dataset-dir',
+      type=pathlib.Path,
+      required=True,
+      help='the --out of tools.build_dataset, or one data set below it',
+  )
+  parser.add_argument('--out', type=pathlib.Path, required=True, help='the PNG to write')
+  parser.add_argument(
+      '--recipes', default='none;background=normal', help='mask recipes, parted by semicolons'
+  )
+  parser.add_argument('--split', default='train', help='default: %(default)s')
+  parser.add_argument('--clips', type=int, default=6, help='rows; default: %(default)s')
+  parser.add_argument('--frames', type=int, default=4, help='of a clip; default: %(default)s')
+  parser.add_argument(
+      '--size', type=int, default=112, help="a frame's side in pixels; default: %(default)s"
+  )
+  args = parser.parse_args()
+  with reported():
+    for flag in ('clips', 'frames', 'size'):
+      if getattr(args, flag) < 1:
+        raise UserError(f'--{flag}: {getattr(args, flag)} is too small; at least 1')
+    asked = [recipes.parse(text, '--recipes') for text in args.recipes.split(';')]
+    rows = choose_clips(args.dataset_dir, args.split, args.clips)
+    for subset, _ in rows:
+      for recipe in asked:
+        subset.check_recipe(recipe, '--recipes')
+    draw(rows, asked, View(num_frames=args.frames, size=args.size, centre_crop=1.0), args.out)
+  print(args.out)
+
+
+def choose_clips(folder: pathlib.Path, split: str, count: int) -> list[tuple[Subset, int]]:
+  """`count` clips or fewer, spread over the data sets below a folder and over their classes.
+
+  Returns:
+    (subset, position in it) for each.
+  """
+  subsets = [
+      select(open_dataset(folder, name, split), 'all', 'nearest', '--split')
+      for name in list_datasets(folder)
+  ]
+  rows = []
+  for i, subset in enumerate(subsets):
+    share = min(len(subset), count // len(subsets) + (i < count % len(subsets)))
+    by_class = np.argsort(subset.labels, kind='stable')
+    rows += [(subset, int(by_class[j * len(subset) // share])) for j in range(share)]
+  return rows
+
+
+def draw(
+    rows: list[tuple[Subset, int]],
+    asked: list[recipes.Recipe],
+    view: View,
+    out: pathlib.Path,
+) -> None:
+  """Writes the contact sheet to `out`."""
+  matplotlib.use('Agg')
+  clips = [ClipLoader(subset, view).evaluation_clip(position) for subset, position in rows]
+  batch = jax.tree.map(lambda *leaves: np.stack(leaves), *clips)
+  key = jax.random.key(COLOUR_SEED)
+  columns = [np.asarray(denormalise(prepare(key, batch, recipe))) for recipe in asked]
+
+  width = 2.4 * len(asked) * view.num_frames / 2.5
+  figure, axes = plt.subplots(
+      len(rows),
+      len(asked),
+      squeeze=False,
+      figsize=(width, width * len(rows) / (len(asked) * view.num_frames) + 0.3),
+      layout='constrained',
+  )
+  for row, (subset, position) in enumerate(rows):
+    name = f'{subset.classes[subset.labels[position]]}  ({subset.clip_id(position)})'
+    for column, recipe in enumerate(asked):
+      strip = np.concatenate(list(np.clip(columns[column][row], 0, 1)), axis=1)  # [S, T * S, 3]
+      axis = axes[row, column]
+      axis.imshow(strip, interpolation='nearest')
+      axis.set_axis_off()
+      if row == 0:
+        axis.set_title(str(recipe), fontsize=9, fontweight='bold')
+      if column == 0:
+        axis.text(
+            0, -0.03, textwrap.shorten(name, 70), fontsize=7, va='top', transform=axis.transAxes
+        )
+  out.parent.mkdir(parents=True, exist_ok=True)
+  figure.savefig(out, dpi=110)
+  plt.close(figure)
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,1 @@
+"""zsar_jax: does a zero-shot action recogniser see the action, or only the scene and the objects?"""

@@ -1,0 +1,138 @@
+"""Checkpoints; the only file that knows Orbax.
+
+A checkpoint is {state, meta}: the training state as plain arrays, and a JSON object with what
+has to agree for the run to go on. The data pipeline needs no state besides the step, see
+`data.pipeline`. A checkpoint appears under its final name only when it is complete, so one that
+was being written when the process died is not taken for one.
+"""
+
+import pathlib
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from zsar_jax import trees
+from zsar_jax.errors import UserError
+
+FOLDER = 'checkpoints'
+
+
+class Checkpoints:
+  """The checkpoints of one run, written in the background. A context manager."""
+
+  def __init__(self, workdir: pathlib.Path, keep: int = 1):
+    """Opens `workdir`/checkpoints; nothing is made before the first save.
+
+    Args:
+      workdir: the run's folder.
+      keep: how many of the newest checkpoints stay.
+    """
+    self._folder = (workdir / FOLDER).absolute()
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=keep, create=False, enable_async_checkpointing=True
+    )
+    self._manager = ocp.CheckpointManager(
+        self._folder, options=options, item_names=('state', 'meta')
+    )
+
+  def __enter__(self) -> 'Checkpoints':
+    return self
+
+  def __exit__(self, *exception: Any) -> None:
+    self._manager.close()
+
+  @property
+  def latest(self) -> int | None:
+    """The step of the newest complete checkpoint."""
+    return self._manager.latest_step()
+
+  def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
+    """Copies `state` off the devices and writes it in the background."""
+    self._folder.mkdir(parents=True, exist_ok=True)
+    items = ocp.args.Composite(
+        state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
+    )
+    with jax.transfer_guard('allow'):
+      self._manager.save(step, args=items)
+
+  def wait(self) -> None:
+    """Returns when everything saved is on disk."""
+    self._manager.wait_until_finished()
+
+  def meta(self, step: int) -> dict[str, Any]:
+    """The JSON object saved with a checkpoint."""
+    items = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
+    return items.meta
+
+  def restore(self, step: int, state: Any) -> Any:
+    """Reads a checkpoint onto the devices.
+
+    Args:
+      step: which one.
+      state: a tree of ShapeDtypeStructs with shardings: what the arrays must look like. It may
+        be a part of what was saved, such as the parameters alone.
+
+    Raises:
+      UserError: where the checkpoint holds something else.
+    """
+    self._check(step, state)
+    restore = ocp.args.PyTreeRestore(
+        item=state,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(state),
+        partial_restore=True,
+    )
+    with jax.transfer_guard('allow'):
+      return self._manager.restore(step, args=ocp.args.Composite(state=restore)).state
+
+  def _check(self, step: int, state: Any) -> None:
+    """Compares what is wanted with what was saved, leaf by leaf."""
+    saved = dict(_leaves(self._manager.item_metadata(step).state.tree))
+    wanted = dict(_leaves(state))
+    missing = [path for path in wanted if path not in saved]
+    differing = [
+        path for path, shape in wanted.items() if path in saved and saved[path] != shape
+    ]
+    roots = {path.split('/')[0] for path in wanted}
+    extra = [path for path in saved if path.split('/')[0] in roots and path not in wanted]
+    place = f'{self._folder / str(step)}: a checkpoint of another model'
+    remedy = 'set config.model as it was in that run, or take another --workdir'
+    if differing:
+      path = differing[0]
+      raise UserError(f'{place}: {path} is {saved[path]} there and {wanted[path]} here; {remedy}')
+    if missing or extra:
+      lacks = f'it lacks {missing[0]}' if missing else f'it also holds {extra[0]}'
+      raise UserError(
+          f'{place}: {lacks} ({len(missing)} arrays missing, {len(extra)} left over); {remedy}'
+      )
+
+
+def has_checkpoints(workdir: pathlib.Path) -> bool:
+  """Whether a run has begun to write checkpoints in `workdir`."""
+  return (workdir / FOLDER).is_dir()
+
+
+def load_params(run: pathlib.Path, template: Any) -> Any:
+  """The newest parameters of a run.
+
+  Args:
+    run: its workdir.
+    template: the parameters' ShapeDtypeStructs, with shardings.
+
+  Raises:
+    UserError: where there are none, or they are another model's.
+  """
+  with Checkpoints(run) as checkpoints:
+    if checkpoints.latest is None:
+      raise UserError(
+          f'{run}: no checkpoint of this project is there; name the --workdir of a run that was'
+          ' trained'
+      )
+    return checkpoints.restore(checkpoints.latest, {'params': template})['params']
+
+
+def _leaves(tree: Any) -> list[tuple[str, tuple[int, ...]]]:
+  return [
+      (trees.path_name(path), tuple(leaf.shape))
+      for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  ]

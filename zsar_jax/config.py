@@ -1,0 +1,229 @@
+"""The defaults that every config starts from, and the checks that every config passes.
+
+A config file's `get_config` takes `default_config()`, changes what its experiment is about and
+returns it. The dictionary is locked, so that a misspelt key is an error and not a new setting.
+"""
+
+import dataclasses
+import difflib
+import json
+import pathlib
+from typing import Any
+
+import ml_collections
+from ml_collections import ConfigDict
+
+from zsar_jax.data.geometry import INTERPOLATIONS
+from zsar_jax.data.pipeline import View
+from zsar_jax.errors import UserError
+from zsar_jax.ops import recipes
+from zsar_jax.ops.prepare import Augmentation
+
+UNANNOTATED = ('nearest', 'leave', 'drop')
+DTYPES = ('float32', 'bfloat16')
+
+# What may change between the sessions of one run: it has no part in what the run computes.
+FREE_TO_CHANGE = ('log', 'checkpoint', 'eval', 'mesh', 'data.dir', 'data.embedded', 'data.workers')
+
+
+def default_config() -> ConfigDict:
+  """The default of every setting."""
+  config = ConfigDict()
+  # Of the initial weights, the order of the clips, and all that is random in training.
+  config.seed = 0
+
+  config.data = ConfigDict()
+  # The folder that tools.build_dataset wrote to (its --out).
+  config.data.dir = 'data'
+  # Builds the data set Pantomime in `dir` where it is absent.
+  config.data.embedded = False
+  # What to train on: `classes` is 'all', a class split of the data set, or class names.
+  config.data.train = clips('', split='train')
+  config.data.batch_size = 64
+  # Processes that decode clips; 0 decodes in threads of the training process.
+  config.data.workers = 0
+
+  # How a clip becomes frames: see data.pipeline.View.
+  config.view = ConfigDict(dataclasses.asdict(View()))
+  # Random changes in training: see ops.prepare.Augmentation.
+  config.augment = ConfigDict(dataclasses.asdict(Augmentation()))
+  # What is painted over in training: see ops.recipes.
+  config.recipe = 'none'
+
+  config.model = ConfigDict()
+  config.model.preset = 'vit_b16'
+  # From frames to a video: 'mean', or 'transformer' with this many layers.
+  config.model.temporal = 'mean'
+  config.model.temporal_layers = 6
+  config.model.dtype = 'float32'
+  # A run of this project whose newest weights to start from; '' starts from random weights.
+  config.model.init_from = ''
+
+  config.text = ConfigDict()
+  # 'clip', 'words', or a folder with CLIP's tokenizer.json, or vocab.json and merges.txt.
+  config.text.tokenizer = 'clip'
+  # One is drawn at each training step; evaluation takes the mean of them all.
+  config.text.templates = ('a video of a person {}.',)
+
+  config.optim = ConfigDict()
+  config.optim.lr = 8e-6
+  config.optim.warmup_steps = 100
+  # The learning rate at the last step, as a share of `lr`.
+  config.optim.final_lr = 0.01
+  config.optim.weight_decay = 0.001
+  config.optim.b1 = 0.9
+  config.optim.b2 = 0.98
+  config.optim.eps = 1e-8
+  # The largest global norm of the gradient; 0 does not clip.
+  config.optim.clip_norm = 1.0
+  config.optim.label_smoothing = 0.0
+  # Micro-batches in a batch; the class texts are encoded once for all of them.
+  config.optim.accumulation = 1
+  # ((regex of whole paths, factor), ...), the first match counts: of the learning rate, where 0
+  # freezes, and of the weight decay.
+  config.optim.lr_rules = ()
+  config.optim.decay_rules = ()
+
+  config.steps = 1000
+
+  # Devices along each axis; -1 takes those that remain. Arrays under `fsdp_min_bytes` stay whole.
+  config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1, fsdp_min_bytes=2**22))
+
+  config.checkpoint = ConfigDict(dict(every=500, keep=2))
+  # `tensorboard` writes event files as well (extra `tensorboard`).
+  config.log = ConfigDict(dict(every=50, tensorboard=False))
+
+  config.eval = ConfigDict()
+  # Evaluation after every so many steps; 0 evaluates after the last one only.
+  config.eval.every = 0
+  config.eval.batch_size = 64
+  config.eval.recipes = ('none',)
+  # {name: clips(...)}: each is evaluated under each recipe.
+  config.eval.datasets = ConfigDict()
+
+  config.lock()
+  return config
+
+
+def clips(dataset: str, split: str, classes: str | tuple[str, ...] = 'all') -> ConfigDict:
+  """A reference to clips, for `config.data.train` and `config.eval.datasets`.
+
+  Args:
+    dataset: a data set's folder below `config.data.dir`, such as 'ssv2'.
+    split: such as 'train' or 'validation'.
+    classes: 'all', the name of a class split of the data set, or class names.
+  """
+  reference = ConfigDict(dict(dataset=dataset, split=split), type_safe=False)
+  reference.classes = classes
+  return reference
+
+
+def validate(config: ConfigDict) -> None:
+  """Checks everything that can be checked without data or devices.
+
+  Raises:
+    UserError: naming the field and the remedy.
+  """
+  _check_keys(config, default_config(), 'config')
+  for name, reference in config.eval.datasets.items():
+    _check_keys(reference, clips('', ''), f'config.eval.datasets.{name}')
+  _check_choice('config.view.interpolation', config.view.interpolation, INTERPOLATIONS)
+  _check_choice('config.view.unannotated', config.view.unannotated, UNANNOTATED)
+  _check_choice('config.model.dtype', config.model.dtype, DTYPES)
+  for field in (
+      'steps',
+      'data.batch_size',
+      'eval.batch_size',
+      'view.num_frames',
+      'view.size',
+      'optim.accumulation',
+      'checkpoint.every',
+      'checkpoint.keep',
+      'log.every',
+  ):
+    if config_value(config, field) < 1:
+      raise UserError(f'config.{field}: {config_value(config, field)} is too small; at least 1')
+  recipes.parse(config.recipe, 'config.recipe')
+  for recipe in config.eval.recipes:
+    recipes.parse(recipe, 'config.eval.recipes')
+  if not config.eval.recipes:
+    raise UserError("config.eval.recipes: there is none; ('none',) evaluates unmasked clips")
+
+
+def check_batch(field: str, batch_size: int, parts: int, accumulation: int = 1) -> None:
+  """Raises a `UserError` where the mesh and the accumulation do not divide a batch."""
+  if batch_size % (parts * accumulation):
+    micro = f' times {accumulation} micro-batches' if accumulation > 1 else ''
+    raise UserError(
+        f'{field}: a batch of {batch_size} does not divide over {parts} devices{micro}; take a'
+        f' multiple of {parts * accumulation}'
+    )
+
+
+def config_value(config: ConfigDict, field: str) -> Any:
+  """The value at a dotted path such as 'data.workers'."""
+  for key in field.split('.'):
+    config = config[key]
+  return config
+
+
+def to_json(config: ConfigDict) -> str:
+  """The resolved config as it is saved in the workdir."""
+  return config.to_json_best_effort(indent=2)
+
+
+def check_same_run(config: ConfigDict, saved: pathlib.Path) -> None:
+  """Raises a `UserError` where `config` would not continue the run whose config was saved.
+
+  Args:
+    config: the config of this start.
+    saved: the workdir's config.json.
+  """
+  try:
+    before = json.loads(saved.read_text())
+  except ValueError as error:
+    raise UserError(
+        f'{saved}: not readable as JSON ({error}); take another --workdir or restore the file'
+    ) from None
+  now = json.loads(to_json(config))
+  for field, was, value in _differences(before, now):
+    if not any(field == free or field.startswith(f'{free}.') for free in FREE_TO_CHANGE):
+      raise UserError(
+          f'{saved}: config.{field} was {was!r} when this run began and is {value!r} now, which'
+          ' would make it another run; take another --workdir or set it back'
+      )
+
+
+def _differences(before: Any, now: Any, path: str = '') -> list[tuple[str, Any, Any]]:
+  if isinstance(before, dict) and isinstance(now, dict):
+    found = []
+    for key in sorted(before.keys() | now.keys()):
+      found += _differences(before.get(key), now.get(key), f'{path}.{key}' if path else key)
+    return found
+  return [] if before == now else [(path, before, now)]
+
+
+def _check_keys(config: Any, reference: ConfigDict, path: str) -> None:
+  """Compares the keys of a config with those of the default."""
+  if not isinstance(config, ConfigDict):
+    raise UserError(f'{path}: {config!r} stands where a ConfigDict belongs')
+  for key in config:
+    if key not in reference:
+      close = difflib.get_close_matches(key, list(reference), n=1)
+      hint = f'; did you mean {close[0]!r}?' if close else f'; the keys are {", ".join(reference)}'
+      raise UserError(f'{path}: no key {key!r}{hint}')
+  for key, value in reference.items():
+    if key not in config:
+      raise UserError(f'{path}: the key {key!r} is missing; start from default_config()')
+    if isinstance(value, ConfigDict) and f'{path}.{key}' != 'config.eval.datasets':
+      _check_keys(config[key], value, f'{path}.{key}')
+
+
+def _check_choice(field: str, value: str, choices: Any) -> None:
+  if value not in choices:
+    raise UserError(f'{field}: {value!r} is none of {", ".join(choices)}')
+
+
+def view(config: ml_collections.ConfigDict) -> View:
+  """`config.view` as the pipeline takes it."""
+  return View(**{**config.view, 'crop_scale': tuple(config.view.crop_scale)})

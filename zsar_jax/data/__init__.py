@@ -1,0 +1,1 @@
+"""From raw videos, annotations and masks to batches of uint8 clips."""

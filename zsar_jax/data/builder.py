@@ -1,0 +1,320 @@
+"""Building a data set: TFDS builders that write ArrayRecord, in parallel, and can be interrupted.
+
+Every clip is a task. The tasks of a split are cut into chunks, the chunks are staged under
+`{out}/.staging` by as many processes as there are (see `zsar_jax.data.staging`), and the staged
+files then become the shards of the TFDS data set, which appears at once and complete. How the
+tasks are cut depends on their number alone, so the records are the same bytes for any number of
+processes, interrupted or not.
+
+The generator-based builders of TFDS are not used: past a gigabyte they sort the examples in
+temporary files that TensorFlow writes.
+"""
+
+import abc
+import collections
+import concurrent.futures
+import contextlib
+import json
+import multiprocessing
+import multiprocessing.connection
+import os
+import pathlib
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+import tqdm
+from tensorflow_datasets.core import dataset_builder
+
+from zsar_jax.data import records
+from zsar_jax.data.dataset import ClipIndex
+from zsar_jax.data.staging import Chunk, ClipTask, Encode, Staged, stage_chunk
+from zsar_jax.errors import UserError
+
+# The fewest clips of a chunk, and the most chunks of a split. Each is a shard in the end, and a
+# reader keeps all of them open: the limit of open files is often 1024.
+_CHUNK_CLIPS = 32
+_MAX_CHUNKS = 256
+
+# How many of the clips that were left out are printed; build_report.json has all of them.
+_PRINTED_FAILURES = 20
+
+
+class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
+  """Base of the data sets' builders. `build` runs one.
+
+  A subclass sets `name`, `VERSION` and, for several configurations, `BUILDER_CONFIGS`; checks
+  its inputs and sets the attributes below before calling `super().__init__`; and overrides
+  `tasks`.
+
+  Attributes:
+    classes: the vocabulary, in label order.
+    class_splits: named parts of the vocabulary, like 'base' and 'novel'.
+    region_names: which of `regions.REGION_BITS` the clips are annotated with.
+    parameters: what else determines the records, as JSON values: a finished data set with
+      other parameters is refused.
+    encode: a function of a module, from a task to its record; raises `ClipError`.
+  """
+
+  classes: tuple[str, ...]
+  class_splits: dict[str, tuple[str, ...]]
+  region_names: tuple[str, ...]
+  parameters: dict[str, Any]
+  encode: Encode
+
+  def __init__(self, data_dir: str | os.PathLike[str], config: str | None = None):
+    """Sets where to build.
+
+    Args:
+      data_dir: the folder of data sets; this one becomes a folder in it.
+      config: the name of one of `BUILDER_CONFIGS`.
+    """
+    self._staged: dict[str, list[Staged]] = {}
+    data_dir = pathlib.Path(data_dir).expanduser().absolute()
+    super().__init__(data_dir=data_dir, config=config, file_format='array_record')
+
+  @abc.abstractmethod
+  def tasks(self) -> dict[str, Sequence[ClipTask]]:
+    """The clips of each split, one task each, in the order of the records."""
+
+  @property
+  def full_name(self) -> str:
+    """The name that `dataset.open_dataset` takes."""
+    return '/'.join(filter(None, (self.name, self.builder_config_name)))
+
+  @property
+  def staging(self) -> pathlib.Path:
+    """The folder of what is not finished yet."""
+    return pathlib.Path(self.data_dir_root, '.staging', *self.full_name.split('/'))
+
+  def publish(self, staged: dict[str, list[Staged]]) -> None:
+    """Makes the data set out of every split's staged chunks."""
+    self._staged = staged
+    # TFDS announces a download on stdout, and makes folders for it.
+    with contextlib.redirect_stdout(None):
+      self.download_and_prepare(download_dir=self.staging / 'downloads')
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    return tfds.core.DatasetInfo(
+        builder=self,
+        features=records.features(self.classes),
+        metadata=tfds.core.MetadataDict(
+            class_splits=self.class_splits,
+            region_names=self.region_names,
+            parameters=self.parameters,
+        ),
+    )
+
+  def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
+    """Called by TFDS with `data_path` a temporary folder that it renames in the end."""
+    del dl_manager, download_config
+    splits = []
+    for split, chunks in self._staged.items():
+      shards = [chunk for chunk in chunks if chunk.entries]
+      template = self._get_filename_template(split_name=split)
+      for number, shard in enumerate(shards):
+        path = template.sharded_filepath(shard_index=number, num_shards=len(shards))
+        _link_or_copy(shard.records, pathlib.Path(path))
+      entries = [entry for shard in shards for entry in shard.entries]
+      index = ClipIndex(
+          ids=[entry.id for entry in entries],
+          labels=np.array([entry.label for entry in entries], np.int32),
+          num_frames=np.array([entry.num_frames for entry in entries], np.int32),
+          num_annotated=np.array([entry.num_annotated for entry in entries], np.int32),
+      )
+      index.save(pathlib.Path(self.data_path, f'index-{split}.npz'))
+      splits.append(
+          tfds.core.SplitInfo(
+              name=split,
+              shard_lengths=[len(shard.entries) for shard in shards],
+              num_bytes=sum(shard.records.stat().st_size for shard in shards),
+              filename_template=template,
+          )
+      )
+    report = json.dumps(_report(self._staged), indent=1)
+    pathlib.Path(self.data_path, 'build_report.json').write_text(report)
+    self.info.set_splits(tfds.core.splits.SplitDict(splits))
+
+
+def build(
+    builder: ClipBuilder, workers: int | None = None, strict: bool = False
+) -> pathlib.Path:
+  """Builds a data set, or finishes what an interrupted build has left.
+
+  Args:
+    builder: the data set and where it goes.
+    workers: processes that encode clips; 0 or 1 works in this one, None takes all cores.
+    strict: whether a clip that is missing or cannot be read is an error.
+
+  Returns:
+    The folder of the data set's version.
+
+  Raises:
+    UserError: if the data set is there with other parameters, a split would have no clip at
+      all, or, with `strict`, a clip failed.
+  """
+  directory = pathlib.Path(builder.data_dir)
+  if builder.is_prepared():
+    _check_parameters(builder, directory)
+    print(f'{builder.full_name} is there already: {directory}')
+    return directory
+
+  splits = builder.tasks()
+  chunks = [
+      (split, chunk, os.fspath(builder.staging / f'{split}-{number:05d}'))
+      for split, tasks in splits.items()
+      for number, chunk in enumerate(_chunks(builder, split, tasks))
+  ]
+  builder.staging.mkdir(parents=True, exist_ok=True)
+  if any(builder.staging.glob('*.json')):
+    print(f'{builder.full_name}: an earlier build continues', file=sys.stderr)
+  results = _stage([(chunk, path) for _, chunk, path in chunks], builder.full_name, workers)
+  staged: dict[str, list[Staged]] = {split: [] for split in splits}
+  for (split, _, _), result in zip(chunks, results, strict=True):
+    staged[split].append(result)
+
+  _print_failures(staged)
+  _check_failures(builder, staged, strict)
+  builder.publish(staged)
+  shutil.rmtree(builder.staging)
+  for folder in builder.staging.parents[: len(builder.full_name.split('/'))]:
+    with contextlib.suppress(OSError):  # Another data set's build may be in it.
+      folder.rmdir()
+  counts = ', '.join(
+      f'{split} {sum(len(chunk.entries) for chunk in chunks)} clips'
+      for split, chunks in staged.items()
+  )
+  print(f'{builder.full_name}: {counts}, in {directory}')
+  return directory
+
+
+def _chunks(builder: ClipBuilder, split: str, tasks: Sequence[ClipTask]) -> list[Chunk]:
+  """Cuts a split's tasks into chunks; how, depends on their number alone."""
+  repeated = [name for name, n in collections.Counter(t.id for t in tasks).items() if n > 1]
+  if repeated:
+    raise UserError(
+        f'{builder.full_name}, split {split!r}: clip {repeated[0]} is listed more than once;'
+        ' remove the repetition'
+    )
+  size = max(_CHUNK_CLIPS, -(-len(tasks) // _MAX_CHUNKS))
+  encode = type(builder).encode
+  return [
+      Chunk(tuple(tasks[start : start + size]), encode, builder.classes)
+      for start in range(0, len(tasks), size)
+  ]
+
+
+def _stage(work: list[tuple[Chunk, str]], name: str, workers: int | None) -> list[Staged]:
+  """Stages all chunks, in this process or in others, and shows how far it is."""
+  clips = sum(len(chunk.tasks) for chunk, _ in work)
+  workers = min(os.cpu_count() or 1 if workers is None else workers, len(work))
+  # A log file is not to be filled with the states of a bar.
+  interval = 0.2 if sys.stderr.isatty() else 60
+  with tqdm.tqdm(total=clips, desc=name, unit=' clips', mininterval=interval) as progress:
+    if workers <= 1:
+      results = []
+      for chunk, path in work:
+        results.append(stage_chunk(chunk, path))
+        progress.update(len(chunk.tasks))
+      return results
+
+    # JAX may run in this process, so it must not be forked.
+    pool = concurrent.futures.ProcessPoolExecutor(
+        workers, multiprocessing.get_context('spawn'), _start_worker
+    )
+    try:
+      futures = [pool.submit(stage_chunk, chunk, path) for chunk, path in work]
+      clips_of = {future: len(chunk.tasks) for future, (chunk, _) in zip(futures, work)}
+      for future in concurrent.futures.as_completed(futures):
+        future.result()
+        progress.update(clips_of[future])
+      return [future.result() for future in futures]
+    except concurrent.futures.process.BrokenProcessPool:
+      raise UserError(
+          'a process that encoded clips was killed, perhaps for want of memory; the same command'
+          ' with fewer --workers continues'
+      ) from None
+    finally:
+      pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _start_worker() -> None:
+  """Lets a worker process end at Ctrl-C without a traceback, and with its parent."""
+  signal.signal(signal.SIGINT, signal.SIG_DFL)
+  parent = multiprocessing.parent_process()
+
+  def end_with_parent() -> None:
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
+
+  threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _check_parameters(builder: ClipBuilder, directory: pathlib.Path) -> None:
+  """Refuses a finished data set that was built with other parameters than the builder's."""
+  metadata = json.loads((directory / 'metadata.json').read_text())
+  present, wanted = metadata['parameters'], builder.parameters
+  differing = sorted(key for key in present | wanted if present.get(key) != wanted.get(key))
+  if differing:
+    key = differing[0]
+    raise UserError(
+        f'{directory} was built with {key} = {present.get(key)} and now {key} ='
+        f' {wanted.get(key)}; choose another --out, or delete that folder'
+    )
+
+
+def _report(staged: dict[str, list[Staged]]) -> dict[str, Any]:
+  """For each split how many clips were written, and which were not and why."""
+  report = {}
+  for split, chunks in staged.items():
+    failures = [failure for chunk in chunks for failure in chunk.failures]
+    report[split] = {
+        'written': sum(len(chunk.entries) for chunk in chunks),
+        'missing': {f.id: f.reason for f in failures if f.missing},
+        'unreadable': {f.id: f.reason for f in failures if not f.missing},
+    }
+  return report
+
+
+def _print_failures(staged: dict[str, list[Staged]]) -> None:
+  for split, counts in _report(staged).items():
+    for kind in ('missing', 'unreadable'):
+      failures = counts[kind]
+      if failures:
+        print(f'{split}: {len(failures)} clips {kind}')
+      for number, (clip_id, reason) in enumerate(failures.items()):
+        if number == _PRINTED_FAILURES:
+          print(f'  ... and {len(failures) - number} more')
+          break
+        print(f'  {clip_id}: {reason}')
+
+
+def _check_failures(
+    builder: ClipBuilder, staged: dict[str, list[Staged]], strict: bool
+) -> None:
+  for split, chunks in staged.items():
+    failures = [failure for chunk in chunks for failure in chunk.failures]
+    if not any(chunk.entries for chunk in chunks):
+      reason = f' (the first: {failures[0].reason})' if failures else ''
+      raise UserError(
+          f'{builder.full_name}, split {split!r}: none of {len(failures)} clips can be'
+          f' read{reason}; check the paths given'
+      )
+    if strict and failures:
+      raise UserError(
+          f'{builder.full_name}, split {split!r}: {len(failures)} clips failed, {failures[0].id}'
+          ' first; mend them and the same command continues, or leave out --strict'
+      )
+
+
+def _link_or_copy(source: pathlib.Path, target: pathlib.Path) -> None:
+  """Makes `target` the same file as `source`, so that a kill in between loses nothing."""
+  try:
+    target.hardlink_to(source)
+  except OSError:  # Not every file system has hard links.
+    shutil.copyfile(source, target)

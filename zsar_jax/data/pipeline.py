@@ -1,0 +1,212 @@
+"""The input pipeline: records to batches of uint8 clips, decoded and resized on the host.
+
+A batch is a dict of arrays, B clips of T frames:
+
+    frames     u8[B, T, S, S, 3]   RGB
+    regions    u8[B, T, S, S]      region planes, with the frames' geometry
+    annotated  bool[B, T]          whether a frame's plane says anything
+    label      i32[B]              the class, in the subset's vocabulary
+    seed       u32[B]              the clip's own random number, for all that is random on device
+    clip       i32[B]              the clip's place in the subset
+    weight     f32[B]              1, or 0 for the padding of the last evaluation batch
+
+Batch k is a function of the seed and k alone, so the iterator needs no state of its own: a
+run that resumes at step k starts the pipeline there, whatever the number of worker processes
+or hosts. Of each global batch a host reads every n-th clip.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Iterator
+
+import grain
+import jax
+import numpy as np
+
+from zsar_jax.data import records
+from zsar_jax.data.geometry import centre_crop, random_crop, resize_frame, resize_plane
+from zsar_jax.data.regions import shapes_from_boxes
+from zsar_jax.data.sampling import nearest_annotated, segment_indices
+from zsar_jax.data.subset import Subset
+from zsar_jax.errors import UserError
+
+Batch = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+  """How a clip becomes T frames of S x S pixels; the fields of `config.view`.
+
+  Attributes:
+    num_frames: T.
+    size: S, in pixels.
+    interpolation: 'bilinear' or 'bicubic', for frames; planes always take the nearest pixel.
+    crop_scale: in training, the smallest and largest share of the frame's area that is kept.
+    crop_ratio: in training, the smallest and largest width / height of the crop.
+    centre_crop: in evaluation, the side of the central crop, as a share of the short side.
+    unannotated: what becomes of a frame that nobody annotated: it takes the planes of the
+      'nearest' annotated frame, is left unmasked ('leave'), or its clip is left out ('drop').
+  """
+
+  num_frames: int = 8
+  size: int = 224
+  interpolation: str = 'bilinear'
+  crop_scale: tuple[float, float] = (0.4, 1.0)
+  crop_ratio: tuple[float, float] = (0.75, 4 / 3)
+  centre_crop: float = 224 / 256
+  unannotated: str = 'nearest'
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipLoader:
+  """Loads one clip of a subset; decodes only the frames that it samples.
+
+  Attributes:
+    subset: the clips.
+    view: how they are sampled and resized.
+  """
+
+  subset: Subset
+  view: View
+
+  def training_clip(self, position: int, rng: np.random.Generator) -> Batch:
+    """The clip at `position` with random frames and a random crop."""
+    return self._load(position, rng, int(rng.integers(2**32)))
+
+  def evaluation_clip(self, position: int) -> Batch:
+    """The clip at `position` from its segments' centres; past the end, padding of weight 0.
+
+    Its seed comes from its id, so that a clip is painted with the same colours in every
+    evaluation that it is part of.
+    """
+    if position < len(self.subset):
+      name = self.subset.clip_id(position)
+      return self._load(position, None, zlib.crc32(name.encode()))
+    shape = (self.view.num_frames, self.view.size, self.view.size)
+    return {
+        'frames': np.zeros((*shape, 3), np.uint8),
+        'regions': np.zeros(shape, np.uint8),
+        'annotated': np.zeros(shape[:1], bool),
+        'label': np.int32(0),
+        'seed': np.uint32(0),
+        'clip': np.int32(-1),
+        'weight': np.float32(0),
+    }
+
+  def _load(self, position: int, rng: np.random.Generator | None, seed: int) -> Batch:
+    record = self.subset.record(position)
+    try:
+      frames, regions, annotated = self._decode(record, rng)
+    except UserError as error:
+      raise UserError(
+          f'{self.subset.dataset.name}, clip {self.subset.clip_id(position)}: {error}'
+      ) from None
+    return {
+        'frames': frames,
+        'regions': regions,
+        'annotated': annotated,
+        'label': np.int32(self.subset.labels[position]),
+        'seed': np.uint32(seed),
+        'clip': np.int32(position),
+        'weight': np.float32(1),
+    }
+
+  def _decode(
+      self, record: dict, rng: np.random.Generator | None
+  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """frames u8[T, S, S, 3], regions u8[T, S, S], annotated bool[T] of a record."""
+    view = self.view
+    sampled = segment_indices(len(record['frames']), view.num_frames, rng)
+    known = np.asarray(record['annotated'], bool)
+    sources = sampled
+    if view.unannotated == 'nearest' and known.any():
+      sources = nearest_annotated(known, sampled)
+    height, width = int(record['height']), int(record['width'])
+    if rng is None:
+      box = centre_crop(height, width, view.centre_crop)
+    else:
+      box = random_crop(rng, height, width, view.crop_scale, view.crop_ratio)
+
+    frames = np.empty((view.num_frames, view.size, view.size, 3), np.uint8)
+    regions = np.zeros((view.num_frames, view.size, view.size), np.uint8)
+    for t, (index, source) in enumerate(zip(sampled, sources, strict=True)):
+      if t and index == sampled[t - 1]:
+        frames[t], regions[t] = frames[t - 1], regions[t - 1]
+        continue
+      frame = records.decode_frame(record['frames'][index])
+      if frame.shape[:2] != (height, width):
+        raise UserError(
+            f'frame {index} has {frame.shape[1]} x {frame.shape[0]} pixels and its record says'
+            f' {width} x {height}; build the data set again'
+        )
+      frames[t] = resize_frame(frame, box, view.size, view.interpolation)
+      if known[source]:
+        plane = records.decode_plane(record['regions'][source], height, width)
+        regions[t] = resize_plane(plane, box, view.size)
+    if self.subset.boxes_as_shapes:
+      regions = shapes_from_boxes(regions)
+    return frames, regions, known[sources]
+
+
+def training_batches(
+    loader: ClipLoader, batch_size: int, seed: int, first_step: int, workers: int
+) -> grain.DatasetIterator:
+  """Endless training batches: every clip once in each epoch, in an order of its own.
+
+  Args:
+    loader: loads the clips.
+    batch_size: clips in the global batch; this host's batches hold its share of them.
+    seed: of the order, the frames, the crops and the clips' seeds.
+    first_step: the number of batches that were consumed before.
+    workers: processes that load clips; 0 loads in threads of this process.
+
+  Returns:
+    An iterator over batches, to be closed.
+  """
+  clips = (
+      grain.MapDataset.range(len(loader.subset))
+      .seed(seed)
+      .shuffle()
+      .repeat()
+      .random_map(_TrainingClip(loader))
+  )
+  return _batches(clips[first_step * batch_size :], batch_size, workers)
+
+
+def evaluation_batches(
+    loader: ClipLoader, batch_size: int, workers: int
+) -> grain.DatasetIterator:
+  """Every clip exactly once, in order; the last batch is filled up with weight 0."""
+  padded = -(-len(loader.subset) // batch_size) * batch_size
+  return _batches(
+      grain.MapDataset.range(padded).map(loader.evaluation_clip), batch_size, workers
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainingClip(grain.transforms.RandomMap):
+  loader: ClipLoader
+
+  def random_map(self, element: int, rng: np.random.Generator) -> Batch:
+    return self.loader.training_clip(element, rng)
+
+
+def _batches(clips: grain.MapDataset, batch_size: int, workers: int) -> grain.DatasetIterator:
+  """This host's share of the global batches.
+
+  Batching comes before the workers: each then makes whole batches, and their order does not
+  depend on how many there are.
+  """
+  hosts = jax.process_count()
+  batches = clips[jax.process_index() :: hosts].batch(batch_size // hosts)
+  if workers:
+    # Inside a worker process one thread reads: the processes are the parallelism.
+    read = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+    return iter(batches.to_iter_dataset(read).mp_prefetch(options))
+  return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
+
+
+def peek(batches: Iterator[Batch]) -> dict[str, jax.ShapeDtypeStruct]:
+  """The shapes and dtypes of the next batch, which is consumed."""
+  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), next(batches))

@@ -1,0 +1,54 @@
+"""Region planes: which pixels of a frame show a person, an object, or their boxes.
+
+A plane is u8[H, W], one bit for each region, so that a silhouette and a box of the same
+thing can overlap. Background is what neither a person nor an object covers. A plane says
+nothing about a frame that nobody annotated: that is kept apart, as `annotated = False`.
+"""
+
+import numpy as np
+
+PERSON = 1
+OBJECT = 2
+PERSON_BOX = 4
+OBJECT_BOX = 8
+
+# The names used in recipes, in data set metadata and in reports.
+REGION_BITS = {
+    'person': PERSON,
+    'object': OBJECT,
+    'person_box': PERSON_BOX,
+    'object_box': OBJECT_BOX,
+}
+
+# A box's bit lies this many places above the bit of the shape that it encloses.
+BOX_SHIFT = 2
+
+
+def shapes_from_boxes(plane: np.ndarray) -> np.ndarray:
+  """Lets each box stand in for the shape it encloses, for data annotated with boxes alone.
+
+  Args:
+    plane: u8[..., H, W] region planes.
+
+  Returns:
+    u8[..., H, W], the planes with the shape bit set wherever the box bit is.
+  """
+  return plane | (plane >> BOX_SHIFT)
+
+
+def draw_box(plane: np.ndarray, bit: int, x1: float, y1: float, x2: float, y2: float) -> None:
+  """Sets `bit` in `plane` on every pixel that the box touches.
+
+  Args:
+    plane: u8[H, W], changed in place.
+    bit: the region's bit.
+    x1: left edge in pixels; the four edges are clipped to the plane.
+    y1: upper edge in pixels.
+    x2: right edge in pixels, exclusive where it is whole.
+    y2: lower edge in pixels, exclusive where it is whole.
+  """
+  height, width = plane.shape
+  left, top = max(0, int(np.floor(x1))), max(0, int(np.floor(y1)))
+  right, bottom = min(width, int(np.ceil(x2))), min(height, int(np.ceil(y2)))
+  if left < right and top < bottom:
+    plane[top:bottom, left:right] |= np.uint8(bit)

@@ -1,0 +1,212 @@
+"""Encoding the clips of one chunk into one file: the unit of work of building a data set.
+
+A chunk is a short list of tasks, one for each clip. Staging it writes two files:
+
+    {path}.array_record   the serialised records of the clips that could be read, in task order
+    {path}.json           the fingerprint of the tasks, the records' index entries, the failures
+
+The .json file is written last, so that where it exists the chunk is finished. Staging is a
+function of the chunk and the path alone: it may run in this process or any other, in any
+order, and leaves the same bytes. A finished chunk is kept; of its clips only those that
+had failed are tried again.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+from array_record.python import array_record_module
+
+from zsar_jax.data import records
+
+# Frames and planes are compressed already. Groups of one record allow random access.
+_WRITER_OPTIONS = 'group_size:1,uncompressed'
+
+
+class ClipError(Exception):
+  """A clip that cannot be built. The build goes on and reports it by its id.
+
+  Attributes:
+    reason: what is wrong with the clip.
+    missing: whether its file does not exist, rather than cannot be read.
+  """
+
+  def __init__(self, reason: str, missing: bool = False):
+    super().__init__(reason, missing)
+    self.reason = reason
+    self.missing = missing
+
+
+class ClipTask(Protocol):
+  """What is to be done for one clip: a small dataclass that pickles."""
+
+  @property
+  def id(self) -> str:
+    """The clip's id, unique in the split."""
+
+
+Encode = Callable[[Any], dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+  """Some clips of a split.
+
+  Attributes:
+    tasks: one for each clip.
+    encode: a function of a module, from a task to its record; raises `ClipError`.
+    classes: the data set's vocabulary.
+  """
+
+  tasks: tuple[ClipTask, ...]
+  encode: Encode
+  classes: tuple[str, ...]
+
+  def fingerprint(self) -> str:
+    """Equal for two chunks that stage the same bytes."""
+    content = [f'{self.encode.__module__}.{self.encode.__qualname__}', self.classes]
+    content += [dataclasses.asdict(task) for task in self.tasks]
+    return hashlib.sha256(json.dumps(content, default=_jsonable).encode()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexEntry:
+  """What the index says of one clip; see `dataset.ClipIndex`."""
+
+  id: str
+  label: int
+  num_frames: int
+  num_annotated: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+  """A clip that could not be built."""
+
+  id: str
+  reason: str
+  missing: bool
+
+
+# A clip's index entry with its serialised record, or why there is none.
+_Outcome = tuple[IndexEntry, bytes] | Failure
+
+
+@dataclasses.dataclass(frozen=True)
+class Staged:
+  """A staged chunk.
+
+  Attributes:
+    records: the file of its records.
+    entries: one for each record, in order.
+    failures: the other clips, in order.
+  """
+
+  records: pathlib.Path
+  entries: tuple[IndexEntry, ...]
+  failures: tuple[Failure, ...]
+
+
+def stage_chunk(chunk: Chunk, path: str) -> Staged:
+  """Stages a chunk, or what is left of it to do.
+
+  Args:
+    chunk: the clips.
+    path: where, without the files' extensions.
+  """
+  serialise = records.features(chunk.classes).serialize_example
+  before = _load(path, chunk)
+  if before is None:
+    outcomes = (_attempt(chunk, task, serialise) for task in chunk.tasks)
+  else:
+    failed = {failure.id for failure in before.failures}
+    retried = {
+        task.id: _attempt(chunk, task, serialise) for task in chunk.tasks if task.id in failed
+    }
+    if all(isinstance(outcome, Failure) for outcome in retried.values()):
+      return before
+    outcomes = _merged(chunk, before, retried)
+  return _write(outcomes, path, chunk)
+
+
+def _attempt(chunk: Chunk, task: ClipTask, serialise: Callable[[Any], bytes]) -> _Outcome:
+  try:
+    record = chunk.encode(task)
+  except ClipError as error:
+    return Failure(task.id, error.reason, error.missing)
+  entry = IndexEntry(task.id, record['label'], len(record['frames']), sum(record['annotated']))
+  return entry, serialise(record)
+
+
+def _merged(chunk: Chunk, before: Staged, retried: dict[str, _Outcome]) -> Iterator[_Outcome]:
+  """The outcomes of all tasks, in order: the retried ones and, from the file, the others."""
+  reader = array_record_module.ArrayRecordReader(os.fspath(before.records))
+  entries = enumerate(before.entries)
+  for task in chunk.tasks:
+    if task.id in retried:
+      yield retried[task.id]
+    else:
+      position, entry = next(entries)
+      yield entry, reader.read([position])[0]
+  reader.close()
+
+
+def _write(outcomes: Iterable[_Outcome], path: str, chunk: Chunk) -> Staged:
+  output, report = _paths(path)
+  temporary = pathlib.Path(f'{path}.tmp')
+  entries, failures = [], []
+  writer = array_record_module.ArrayRecordWriter(os.fspath(temporary), _WRITER_OPTIONS)
+  for outcome in outcomes:
+    if isinstance(outcome, Failure):
+      failures.append(outcome)
+    else:
+      entry, serialised = outcome
+      entries.append(entry)
+      writer.write(serialised)
+  writer.close()
+  # A report never describes another file than the one beside it.
+  report.unlink(missing_ok=True)
+  temporary.replace(output)
+  staged = Staged(output, tuple(entries), tuple(failures))
+  content = {
+      'fingerprint': chunk.fingerprint(),
+      'bytes': output.stat().st_size,
+      'entries': [dataclasses.asdict(entry) for entry in entries],
+      'failures': [dataclasses.asdict(failure) for failure in failures],
+  }
+  temporary.write_text(json.dumps(content))
+  temporary.replace(report)
+  return staged
+
+
+def _load(path: str, chunk: Chunk) -> Staged | None:
+  """What was staged at `path`, if it was finished and is the same chunk."""
+  output, report = _paths(path)
+  try:
+    content = json.loads(report.read_text())
+    size = output.stat().st_size
+  except (FileNotFoundError, ValueError):
+    return None
+  if content['fingerprint'] != chunk.fingerprint() or content['bytes'] != size:
+    return None
+  return Staged(
+      output,
+      tuple(IndexEntry(**entry) for entry in content['entries']),
+      tuple(Failure(**failure) for failure in content['failures']),
+  )
+
+
+def _paths(path: str) -> tuple[pathlib.Path, pathlib.Path]:
+  return pathlib.Path(f'{path}.array_record'), pathlib.Path(f'{path}.json')
+
+
+def _jsonable(value: Any) -> Any:
+  """Stands in for what JSON does not know in a task: an array, or a path."""
+  if isinstance(value, np.ndarray):
+    return [str(value.dtype), value.shape, hashlib.sha256(value.tobytes()).hexdigest()]
+  return str(value)

@@ -1,0 +1,165 @@
+"""Zero-shot evaluation: every data set under every mask recipe, in one pass over its clips."""
+
+import dataclasses
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from zsar_jax import config as config_lib
+from zsar_jax import sharding
+from zsar_jax.bias.metrics import accuracy
+from zsar_jax.checkpoint import has_checkpoints, load_params
+from zsar_jax.data.dataset import open_dataset
+from zsar_jax.data.pipeline import ClipLoader, evaluation_batches
+from zsar_jax.data.subset import Subset, select
+from zsar_jax.models.build import build_model
+from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.ops import recipes
+from zsar_jax.ops.prepare import prepare
+from zsar_jax.text.classes import ClassTexts, encode_classes
+from zsar_jax.writers import Progress
+
+# {dataset: {recipe: {'top1', 'top5', 'mean_class', 'count'}}}
+Results = dict[str, dict[str, dict[str, float]]]
+
+# Validation colours do not follow the training seed: every model meets the same ones.
+COLOUR_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+  name: str
+  subset: Subset
+  tokens: np.ndarray  # i32[P, C', L], C' the classes padded for the mesh
+
+
+class Evaluator:
+  """Evaluates a model on `config.eval.datasets` under `config.eval.recipes`.
+
+  The vocabulary of each data set is its own: nothing of the training classes is known here.
+  """
+
+  def __init__(self, config: ConfigDict, model: VideoModel, texts: ClassTexts, mesh: Mesh):
+    """Opens the data sets, so that whatever is wrong with them shows before training.
+
+    Raises:
+      UserError: for a data set, class, recipe or batch size that does not fit.
+    """
+    config_lib.check_batch(
+        'config.eval.batch_size', config.eval.batch_size, sharding.batch_parts(mesh)
+    )
+    self._config, self._mesh = config, mesh
+    self._recipes = [recipes.parse(text) for text in config.eval.recipes]
+    self._entries = []
+    for name, reference in config.eval.datasets.items():
+      field = f'config.eval.datasets.{name}'
+      dataset = open_dataset(config.data.dir, reference.dataset, reference.split)
+      subset = select(dataset, reference.classes, config.view.unannotated, f'{field}.classes')
+      for recipe in self._recipes:
+        subset.check_recipe(recipe, f'config.eval.recipes, {name}')
+      tokens = texts.tokens(subset.classes, sharding.batch_parts(mesh))
+      self._entries.append(_Entry(name, subset, tokens))
+
+    def embed_classes(params: dict, tokens: jax.Array) -> jax.Array:
+      """f32[C', E]: the mean over the templates, of unit length."""
+      mean = encode_classes(model, params, tokens, mesh=mesh).mean(axis=0)
+      return mean / jnp.linalg.norm(mean, axis=-1, keepdims=True)
+
+    def classify(params: dict, video: jax.Array, embeddings: jax.Array) -> jax.Array:
+      """f32[B, C'] logits."""
+      return jnp.exp(params['logit_scale']) * (model.encode_video(params, video) @ embeddings.T)
+
+    whole = sharding.replicated(mesh)
+    self._embed_classes = jax.jit(embed_classes, out_shardings=whole)
+    self._classify = jax.jit(classify, out_shardings=whole)
+    self._gather = jax.jit(lambda tree: tree, out_shardings=whole)
+
+  def run(self, params: dict) -> Results:
+    """Evaluates `params`; every clip counts once."""
+    results = {}
+    for entry in self._entries:
+      logits = self._logits(entry, params)
+      results[entry.name] = {
+          str(recipe): accuracy(logits[recipe], entry.subset.labels) for recipe in self._recipes
+      }
+    return results
+
+  def _logits(self, entry: _Entry, params: dict) -> dict[recipes.Recipe, np.ndarray]:
+    """f32[N, C] for each recipe, in the subset's order."""
+    config, subset = self._config, entry.subset
+    logits = {
+        recipe: np.full((len(subset), len(subset.classes)), np.nan, np.float32)
+        for recipe in self._recipes
+    }
+    whole = sharding.replicated(self._mesh)
+    with jax.transfer_guard('allow'):
+      key = jax.device_put(jax.random.key(COLOUR_SEED), whole)
+      embeddings = self._embed_classes(params, jax.device_put(entry.tokens, whole))
+    batches = evaluation_batches(
+        ClipLoader(subset, config_lib.view(config)), config.eval.batch_size, config.data.workers
+    )
+    progress = Progress(-(-len(subset) // config.eval.batch_size), 0, 'clips',
+                        config.eval.batch_size)
+    try:
+      for step, host_batch in enumerate(batches, start=1):
+        batch = sharding.place(host_batch, self._mesh)
+        with jax.transfer_guard('disallow'):
+          found = {
+              recipe: self._classify(params, prepare(key, batch, recipe), embeddings)
+              for recipe in self._recipes
+          }
+          places = self._gather({name: batch[name] for name in ('clip', 'weight')})
+        places, found = jax.device_get((places, found))
+        real = places['weight'] > 0
+        for recipe, values in found.items():
+          logits[recipe][places['clip'][real]] = values[real, : len(subset.classes)]
+        if step == 1:
+          progress.restart(step)
+        progress.show(step, f'evaluating {entry.name}')
+    finally:
+      progress.close()
+      batches.close()
+    return logits
+
+
+def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> Results:
+  """Evaluates the newest checkpoint of `workdir`, or else that of `config.model.init_from`.
+
+  Raises:
+    UserError: where there is no checkpoint, or it is another model's.
+  """
+  mesh = sharding.make_mesh(config.mesh)
+  model = build_model(config)
+  evaluator = Evaluator(config, model, ClassTexts.from_config(config, model), mesh)
+  template = sharding.sharded_shapes(model.abstract_params, mesh, config.mesh.fsdp_min_bytes)
+  run = workdir if has_checkpoints(workdir) else pathlib.Path(config.model.init_from or workdir)
+  params = load_params(run, template)
+  workdir.mkdir(parents=True, exist_ok=True)
+  return evaluator.run(params)
+
+
+def save_results(results: Results, workdir: pathlib.Path) -> None:
+  """Writes results.json."""
+  path = workdir / 'results.json'
+  partial = path.with_suffix('.json.tmp')
+  partial.write_text(json.dumps(results, indent=2) + '\n')
+  partial.replace(path)
+
+
+def table(results: Results) -> str:
+  """Results as text: a block for each data set, a row for each recipe."""
+  lines = []
+  for dataset, by_recipe in results.items():
+    clips = next(iter(by_recipe.values()))['count']
+    width = max(len(recipe) for recipe in by_recipe)
+    lines.append(f'{f"{dataset} ({clips} clips)":<{width + 2}}    top-1   top-5  mean class')
+    for recipe, figures in by_recipe.items():
+      percent = [100 * figures[name] for name in ('top1', 'top5', 'mean_class')]
+      lines.append(f'  {recipe:<{width}}' + '  {:6.1f}  {:6.1f}  {:10.1f}'.format(*percent))
+    lines.append('')
+  return '\n'.join(lines)

@@ -1,0 +1,77 @@
+"""Trains or evaluates, as a config file says.
+
+    python -m zsar_jax.main --config=configs/pantomime.py --workdir=runs/pantomime
+
+Any setting can be changed on the command line: --config.optim.lr=1e-4. The same command
+continues a run that was interrupted. Exit status: 0 done, 2 something to mend.
+"""
+
+import pathlib
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from zsar_jax.errors import UserError, reported
+
+_CONFIG = config_flags.DEFINE_config_file(
+    'config', None, 'The experiment: configs/NAME.py, or configs/NAME.py:VARIANT.'
+)
+_WORKDIR = flags.DEFINE_string(
+    'workdir', None, 'The folder of this run: checkpoints, metrics.jsonl, results.json.'
+)
+_MODE = flags.DEFINE_enum(
+    'mode',
+    'train',
+    ['train', 'eval'],
+    "train: to the last step, then evaluate. eval: evaluate the workdir's newest checkpoint, or"
+    ' that of --config.model.init_from in a workdir without one.',
+)
+
+
+def main(argv: list[str]) -> None:
+  """Runs the program; see the head of this file."""
+  with reported():
+    if len(argv) > 1:
+      raise UserError(f'{argv[1]!r} is no flag; settings are written --config.NAME=VALUE')
+    if _CONFIG.value is None or not _WORKDIR.value:
+      raise UserError('both --config=FILE and --workdir=DIR are needed; see --help')
+    _run(pathlib.Path(_WORKDIR.value))
+
+
+def _run(workdir: pathlib.Path) -> None:
+  # Imported late, so that --help and a misspelt flag answer at once.
+  from zsar_jax import config as config_lib
+  from zsar_jax import evaluate, train
+  from zsar_jax.data import embedded
+  from zsar_jax.interruption import Interrupted
+
+  config = _CONFIG.value
+  config_lib.validate(config)
+  if config.data.embedded:
+    embedded.ensure(pathlib.Path(config.data.dir))
+  try:
+    if _MODE.value == 'train':
+      results = train.train(config, workdir)
+    else:
+      results = evaluate.evaluate_checkpoint(config, workdir)
+  except Interrupted as interrupted:
+    print(interrupted, file=sys.stderr)
+    sys.exit(interrupted.status)
+  evaluate.save_results(results, workdir)
+  print(evaluate.table(results))
+  print(f'results: {workdir / "results.json"}')
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+  """Parses the command line; a mistake in it, or in the config file, is one sentence."""
+  with reported():
+    try:
+      return flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+      # Errors in config files come wrapped in a traceback, whose last line says what is wrong.
+      raise UserError(str(error).strip().splitlines()[-1]) from None
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=parse_flags)

@@ -1,0 +1,1 @@
+"""CLIP towers and the heads that turn frames into a video."""

@@ -1,0 +1,120 @@
+"""CLIP's image and text towers (Radford et al., arXiv 2103.00020), with OpenAI's numerics.
+
+Letters in shapes: N images, G = resolution / patch, P patch, C texts, L tokens, D width,
+E embedding.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from zsar_jax.models import layers
+from zsar_jax.models.presets import ClipSpec
+
+
+class PatchEmbedding(nnx.Module):
+  """The convolution that turns each patch into a token: stride = kernel size, no bias."""
+
+  def __init__(self, patch: int, width: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+    # PyTorch's default for a convolution: uniform, variance 1 / (3 * fan_in).
+    init = nnx.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+    self.kernel = nnx.Param(init(rngs.params(), (patch, patch, 3, width), jnp.float32))
+    self.dtype = dtype
+
+  def __call__(self, images: jax.Array) -> jax.Array:
+    """Maps `images: [N, G * P, G * P, 3]` to tokens [N, G * G, D], row by row."""
+    kernel = self.kernel[...].astype(self.dtype)  # [P, P, 3, D]
+    patch, _, channels, width = kernel.shape
+    count, rows, columns = images.shape[0], images.shape[1] // patch, images.shape[2] // patch
+    # Patches that do not overlap make the convolution one matrix product.
+    x = images.astype(self.dtype).reshape(count, rows, patch, columns, patch, channels)
+    x = x.swapaxes(2, 3).reshape(count, rows * columns, -1)  # [N, G * G, P * P * 3]
+    return x @ kernel.reshape(-1, width)  # [N, G * G, D]
+
+
+class ImageTower(nnx.Module):
+  """A vision transformer whose class token, projected, is the image's embedding."""
+
+  def __init__(self, spec: ClipSpec, *, dtype: DTypeLike, attention: str, rngs: nnx.Rngs):
+    width = spec.image_width
+    init = nnx.initializers.normal(width**-0.5)
+    self.conv1 = PatchEmbedding(spec.patch, width, dtype=dtype, rngs=rngs)
+    self.class_embedding = nnx.Param(init(rngs.params(), (width,)))
+    self.positional_embedding = nnx.Param(init(rngs.params(), (1 + spec.num_patches, width)))
+    self.ln_pre = layers.layer_norm(width, dtype, rngs)
+    self.transformer = layers.Transformer(
+      width,
+      spec.image_layers,
+      spec.image_heads,
+      dtype=dtype,
+      attention=attention,
+      rngs=rngs,
+    )
+    self.ln_post = layers.layer_norm(width, dtype, rngs)
+    self.proj = nnx.Linear(
+      width, spec.embed_dim, use_bias=False, kernel_init=init, dtype=dtype, rngs=rngs
+    )
+
+  def __call__(self, images: jax.Array) -> jax.Array:
+    """Embeds images.
+
+    Args:
+      images: f32[N, resolution, resolution, 3], normalised.
+
+    Returns:
+      f32[N, E], not normalised to unit length.
+    """
+    patches = self.conv1(images)  # [N, G * G, D]
+    count, _, width = patches.shape
+    start = self.class_embedding[...].astype(patches.dtype)
+    x = jnp.concatenate(
+      [jnp.broadcast_to(start, (count, 1, width)), patches], axis=1
+    )  # [N, 1 + G * G, D]
+    x = x + self.positional_embedding[...].astype(x.dtype)
+    x = self.transformer(self.ln_pre(x))
+    return self.proj(self.ln_post(x[:, 0])).astype(jnp.float32)  # [N, E]
+
+
+class TextTower(nnx.Module):
+  """A causal transformer whose end-of-text token, projected, is the text's embedding."""
+
+  def __init__(self, spec: ClipSpec, *, dtype: DTypeLike, attention: str, rngs: nnx.Rngs):
+    width = spec.text_width
+    normal = nnx.initializers.normal
+    self.token_embedding = nnx.Embed(
+      spec.vocab_size, width, embedding_init=normal(0.02), dtype=dtype, rngs=rngs
+    )
+    self.positional_embedding = nnx.Param(
+      normal(0.01)(rngs.params(), (spec.context_length, width))
+    )
+    self.transformer = layers.Transformer(
+      width,
+      spec.text_layers,
+      spec.text_heads,
+      dtype=dtype,
+      attention=attention,
+      rngs=rngs,
+      causal=True,
+    )
+    self.ln_final = layers.layer_norm(width, dtype, rngs)
+    self.text_projection = nnx.Linear(
+      width, spec.embed_dim, use_bias=False, kernel_init=normal(width**-0.5), dtype=dtype, rngs=rngs
+    )
+
+  def __call__(self, tokens: jax.Array) -> jax.Array:
+    """Embeds texts.
+
+    Args:
+      tokens: i32[C, L], L = context_length; the end-of-text token is the largest id in its
+        text. What follows it changes nothing, for attention is causal.
+
+    Returns:
+      f32[C, E], not normalised to unit length.
+    """
+    x = self.token_embedding(tokens)  # [C, L, D]
+    x = self.transformer(x + self.positional_embedding[...].astype(x.dtype))
+    end = jnp.argmax(tokens, axis=-1)  # [C]
+    # The norm is of each token by itself, so only the one that is used need be normed.
+    pooled = jnp.take_along_axis(x, end[:, None, None], axis=1)[:, 0]  # [C, D]
+    return self.text_projection(self.ln_final(pooled)).astype(jnp.float32)  # [C, E]

@@ -1,0 +1,117 @@
+"""The dimensions of CLIP: OpenAI's published models, and a tiny one for a laptop's CPU."""
+
+import dataclasses
+import types
+from typing import Any
+
+from zsar_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipSpec:
+  """The dimensions of a CLIP model.
+
+  Attributes:
+    embed_dim: width of the space that images and texts share.
+    resolution: side of the square input image, in pixels.
+    patch: side of a square patch, in pixels.
+    image_width: width of the image transformer.
+    image_layers: number of its residual blocks.
+    image_heads: number of its attention heads.
+    text_width: width of the text transformer.
+    text_layers: number of its residual blocks.
+    text_heads: number of its attention heads.
+    context_length: number of tokens in a text, start and end tokens and padding included.
+    vocab_size: number of token ids.
+
+  Raises:
+    UserError: a width does not divide into its heads, or the image into patches.
+  """
+
+  embed_dim: int
+  resolution: int
+  patch: int
+  image_width: int
+  image_layers: int
+  image_heads: int
+  text_width: int
+  text_layers: int
+  text_heads: int
+  context_length: int = 77
+  vocab_size: int = 49408
+
+  def __post_init__(self):
+    for whole, part in (
+      ('resolution', 'patch'),
+      ('image_width', 'image_heads'),
+      ('text_width', 'text_heads'),
+    ):
+      if getattr(self, whole) % getattr(self, part):
+        raise UserError(
+          f'model field {whole} ({getattr(self, whole)}) must be a multiple of {part} '
+          f'({getattr(self, part)}).'
+        )
+
+  @property
+  def num_patches(self) -> int:
+    """Patches in one image, without the class token."""
+    return (self.resolution // self.patch) ** 2
+
+
+_VIT_B16 = ClipSpec(
+  embed_dim=512,
+  resolution=224,
+  patch=16,
+  image_width=768,
+  image_layers=12,
+  image_heads=12,
+  text_width=512,
+  text_layers=12,
+  text_heads=8,
+)
+_VIT_L14 = ClipSpec(
+  embed_dim=768,
+  resolution=224,
+  patch=14,
+  image_width=1024,
+  image_layers=24,
+  image_heads=16,
+  text_width=768,
+  text_layers=12,
+  text_heads=12,
+)
+
+# The published models are those of arXiv 2103.00020, tables 19 and 20.
+PRESETS = types.MappingProxyType({
+  'tiny': ClipSpec(
+    embed_dim=64,
+    resolution=48,
+    patch=8,
+    image_width=96,
+    image_layers=3,
+    image_heads=3,
+    text_width=64,
+    text_layers=2,
+    text_heads=2,
+    context_length=16,
+    vocab_size=4096,
+  ),
+  'vit_b32': dataclasses.replace(_VIT_B16, patch=32),
+  'vit_b16': _VIT_B16,
+  'vit_l14': _VIT_L14,
+  'vit_l14_336': dataclasses.replace(_VIT_L14, resolution=336),
+})
+
+
+def preset(name: str, **overrides: Any) -> ClipSpec:
+  """The preset `name`, with the fields given in `overrides` replaced.
+
+  Raises:
+    UserError: there is no such preset or no such field.
+  """
+  if name not in PRESETS:
+    raise UserError(f'there is no model preset {name!r}; choose one of {", ".join(PRESETS)}.')
+  unknown = overrides.keys() - {field.name for field in dataclasses.fields(ClipSpec)}
+  if unknown:
+    raise UserError(f'a model preset has no field {", ".join(sorted(unknown))}.')
+  return dataclasses.replace(PRESETS[name], **overrides)

@@ -1,0 +1,1 @@
+"""Image operations on clips, made to run inside a jitted step."""

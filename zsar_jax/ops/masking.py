@@ -1,0 +1,74 @@
+"""Painting the regions of a clip over with colours, as a mask recipe says.
+
+This is the project's instrument: a model that still names the action when the background
+or the objects are painted over has seen the action (arXiv 2501.12681).
+"""
+
+import jax
+import jax.numpy as jnp
+
+from zsar_jax.data.regions import OBJECT, PERSON, REGION_BITS
+from zsar_jax.ops.photometric import normalise
+from zsar_jax.ops.recipes import LAYERS, Part, Recipe
+
+
+def paint(
+    key: jax.Array,
+    video: jax.Array,
+    regions: jax.Array,
+    annotated: jax.Array,
+    recipe: Recipe,
+) -> jax.Array:
+  """Paints one clip; `jax.vmap` it over a batch, with a key for each clip.
+
+  Frames that nobody annotated are left as they are: painting the background of a frame
+  whose regions are unknown would wipe it whole.
+
+  Args:
+    key: the clip's random key. A part's colour depends on the key and its region alone, so
+      that the background of a clip gets the same colour under every recipe that draws it alike.
+    video: f32[T, H, W, 3], normalised.
+    regions: u8[T, H, W], region planes.
+    annotated: bool[T].
+    recipe: what to paint.
+
+  Returns:
+    f32[T, H, W, 3].
+  """
+  for part in recipe.parts:
+    part_key = jax.random.fold_in(key, LAYERS.index(part.region))
+    colour_key, clip_key = jax.random.split(part_key)
+    area = _area(part, regions) & annotated[:, None, None]  # [T, H, W]
+    if part.probability < 1:
+      area &= jax.random.bernoulli(clip_key, part.probability)
+    colour = _colour(colour_key, part, video.shape[0]).astype(video.dtype)  # [T or 1, 3]
+    video = jnp.where(area[..., None], colour[:, None, None, :], video)
+  return video
+
+
+def _area(part: Part, regions: jax.Array) -> jax.Array:
+  """bool[T, H, W]: where the part paints; parts of a higher layer then paint over it."""
+  if part.region == 'background':
+    return (regions & (PERSON | OBJECT)) == 0
+  area = (regions & REGION_BITS[part.region]) != 0
+  if part.region in ('object', 'object_box') and not part.whole:
+    area &= (regions & PERSON) == 0
+  return area
+
+
+def _colour(key: jax.Array, part: Part, num_frames: int) -> jax.Array:
+  """f32[T or 1, 3]: the part's colour in normalised space."""
+  shape = (num_frames if part.per_frame else 1, 3)
+  match part.colour:
+    case 'normal':
+      return jax.random.normal(key, shape)
+    case 'uniform':
+      return normalise(jax.random.uniform(key, shape))
+    case 'mean':
+      return jnp.zeros(shape)
+    case 'black':
+      return normalise(jnp.zeros(shape))
+    case 'white':
+      return normalise(jnp.ones(shape))
+    case rgb:
+      return normalise(jnp.array([[int(rgb[i : i + 2], 16) / 255 for i in (1, 3, 5)]]))

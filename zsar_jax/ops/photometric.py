@@ -1,0 +1,89 @@
+"""Colour: normalisation, jitter and greyscale, drawn once for a clip so that it does not flicker."""
+
+import jax
+import jax.numpy as jnp
+
+# OpenAI CLIP's preprocessing constants, RGB in [0, 1].
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+# ITU-R BT.601 luma, as in PIL and OpenCV.
+LUMA = (0.299, 0.587, 0.114)
+
+
+def normalise(rgb: jax.Array) -> jax.Array:
+  """Maps RGB in [0, 1], f32[..., 3], to the space in which CLIP sees frames."""
+  return (rgb - jnp.array(CLIP_MEAN)) / jnp.array(CLIP_STD)
+
+
+def denormalise(pixels: jax.Array) -> jax.Array:
+  """The inverse of `normalise`, f32[..., 3]."""
+  return pixels * jnp.array(CLIP_STD) + jnp.array(CLIP_MEAN)
+
+
+def jitter(
+    key: jax.Array,
+    video: jax.Array,
+    brightness: float,
+    contrast: float,
+    saturation: float,
+    hue: float,
+    probability: float,
+) -> jax.Array:
+  """Colour jitter of one clip, in the fixed order of the arguments.
+
+  The factors are drawn once for the clip: drawing them for each frame, as some recipes of
+  the field do, adds a flicker that a video model can mistake for movement.
+
+  Args:
+    key: the clip's random key.
+    video: f32[T, H, W, 3] in [0, 1].
+    brightness: the factor is drawn from 1 +- this.
+    contrast: likewise, towards the clip's mean grey.
+    saturation: likewise, towards each pixel's grey.
+    hue: the shift is drawn from +- this, in turns of the colour circle.
+    probability: the share of clips that are changed.
+
+  Returns:
+    f32[T, H, W, 3] in [0, 1].
+  """
+  keys = jax.random.split(key, 5)
+
+  def factor(key: jax.Array, spread: float) -> jax.Array:
+    return jax.random.uniform(key, minval=1 - spread, maxval=1 + spread)
+
+  changed = jnp.clip(video * factor(keys[0], brightness), 0, 1)
+  changed = _blend(grey(changed).mean(), changed, factor(keys[1], contrast))
+  changed = _blend(grey(changed), changed, factor(keys[2], saturation))
+  if hue:
+    changed = shift_hue(changed, jax.random.uniform(keys[3], minval=-hue, maxval=hue))
+  return jnp.where(jax.random.bernoulli(keys[4], probability), changed, video)
+
+
+def greyscale(key: jax.Array, video: jax.Array, probability: float) -> jax.Array:
+  """Takes the colour from one clip, f32[T, H, W, 3], with the given probability."""
+  return jnp.where(jax.random.bernoulli(key, probability), grey(video), video)
+
+
+def grey(video: jax.Array) -> jax.Array:
+  """f32[..., 3] to its luma, f32[..., 1]."""
+  return (video * jnp.array(LUMA)).sum(-1, keepdims=True)
+
+
+def shift_hue(rgb: jax.Array, turns: jax.Array) -> jax.Array:
+  """Turns the hue of f32[..., 3] in [0, 1] by a fraction of the colour circle, through HSV."""
+  value = rgb.max(-1)
+  chroma = value - rgb.min(-1)
+  r, g, b = rgb[..., 0], rgb[..., 1], rgb[..., 2]
+  safe = jnp.where(chroma > 0, chroma, 1)
+  sector = jnp.where(
+      value == r, (g - b) / safe, jnp.where(value == g, (b - r) / safe + 2, (r - g) / safe + 4)
+  )
+  # Each channel is a trapezium over the colour circle; the three are a third of a turn apart.
+  place = (jnp.array([5.0, 3.0, 1.0]) + (sector + 6 * turns)[..., None]) % 6
+  dip = jnp.clip(jnp.minimum(place, 4 - place), 0, 1)
+  return value[..., None] - chroma[..., None] * dip
+
+
+def _blend(base: jax.Array, video: jax.Array, factor: jax.Array) -> jax.Array:
+  return jnp.clip(base + factor * (video - base), 0, 1)

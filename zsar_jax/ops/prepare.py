@@ -1,0 +1,105 @@
+"""From a batch of uint8 clips to what the model sees; runs inside the jitted step.
+
+Every clip brings its own random number, so that what happens to it does not depend on its
+place in the batch, on the batch's size, or on the number of devices and hosts.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from zsar_jax.ops.geometric import flip
+from zsar_jax.ops.masking import paint
+from zsar_jax.ops.photometric import greyscale, jitter, normalise
+from zsar_jax.ops.recipes import Recipe
+
+Batch = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+  """What training does to a clip besides painting; the fields of `config.augment`.
+
+  Attributes:
+    flip: the probability of a left-right flip.
+    mirror_labels: whether the flip exchanges labels that name left and right.
+    jitter: the probability of colour jitter.
+    brightness: see `photometric.jitter`.
+    contrast: see `photometric.jitter`.
+    saturation: see `photometric.jitter`.
+    hue: see `photometric.jitter`.
+    greyscale: the probability of losing all colour.
+  """
+
+  flip: float = 0.0
+  mirror_labels: bool = True
+  jitter: float = 0.0
+  brightness: float = 0.4
+  contrast: float = 0.4
+  saturation: float = 0.2
+  hue: float = 0.1
+  greyscale: float = 0.0
+
+
+def augment(
+    key: jax.Array,
+    batch: Batch,
+    augmentation: Augmentation,
+    mirrored: jax.Array,
+    recipe: Recipe,
+) -> tuple[jax.Array, jax.Array]:
+  """Augments and paints a training batch.
+
+  Args:
+    key: the run's key; each clip folds its own `seed` into it.
+    batch: see `data.pipeline`.
+    augmentation: which random changes, and how large.
+    mirrored: i32[C] from `geometric.mirror_labels`.
+    recipe: the mask recipe.
+
+  Returns:
+    video f32[B, T, H, W, 3], normalised and painted, and label i32[B].
+  """
+
+  def one_clip(clip: Batch) -> tuple[jax.Array, jax.Array]:
+    keys = jax.random.split(jax.random.fold_in(key, clip['seed']), 4)
+    frames, regions, label = clip['frames'], clip['regions'], clip['label']
+    if augmentation.flip:
+      frames, regions, label = flip(
+          keys[0], frames, regions, label, mirrored, augmentation.flip
+      )
+    video = to_float(frames)
+    if augmentation.jitter:
+      video = jitter(
+          keys[1],
+          video,
+          augmentation.brightness,
+          augmentation.contrast,
+          augmentation.saturation,
+          augmentation.hue,
+          augmentation.jitter,
+      )
+    if augmentation.greyscale:
+      video = greyscale(keys[2], video, augmentation.greyscale)
+    return paint(keys[3], normalise(video), regions, clip['annotated'], recipe), label
+
+  return jax.vmap(one_clip)(batch)
+
+
+@functools.partial(jax.jit, static_argnames='recipe')
+def prepare(key: jax.Array, batch: Batch, recipe: Recipe) -> jax.Array:
+  """Paints an evaluation batch: f32[B, T, H, W, 3], normalised, nothing random but colours."""
+
+  def one_clip(clip: Batch) -> jax.Array:
+    clip_key = jax.random.fold_in(key, clip['seed'])
+    video = normalise(to_float(clip['frames']))
+    return paint(clip_key, video, clip['regions'], clip['annotated'], recipe)
+
+  return jax.vmap(one_clip)(batch)
+
+
+def to_float(frames: jax.Array) -> jax.Array:
+  """u8 pixels to f32 in [0, 1]."""
+  return frames.astype(jnp.float32) / 255

@@ -1,0 +1,112 @@
+"""The mesh, and where parameters, optimizer state and batches lie on it.
+
+The mesh has three axes. Batches are split over `data` and `fsdp`; parameters and optimizer
+state over `fsdp` (each array along its largest free dimension) and over `tensor` (attention
+by heads, the MLP by its hidden units). The XLA partitioner derives the rest.
+"""
+
+import itertools
+import re
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from zsar_jax import trees
+from zsar_jax.errors import UserError
+
+AXES = ('data', 'fsdp', 'tensor')
+BATCH = PartitionSpec(('data', 'fsdp'))
+
+# Tensor parallelism as in Megatron-LM (Shoeybi et al., 2019): the first matrix of each pair is
+# split by its outputs and the second by its inputs, which leaves one sum for each pair.
+# They match optimizer state too, whose paths end like the parameters'.
+TENSOR_RULES = (
+    (r'.*attn/(query|key|value)/kernel', (None, 'tensor', None)),
+    (r'.*attn/(query|key|value)/bias', ('tensor', None)),
+    (r'.*attn/out/kernel', ('tensor', None, None)),
+    (r'.*mlp/c_fc/kernel', (None, 'tensor')),
+    (r'.*mlp/c_fc/bias', ('tensor',)),
+    (r'.*mlp/c_proj/kernel', ('tensor', None)),
+)
+
+
+def make_mesh(config: ml_collections.ConfigDict) -> Mesh:
+  """The mesh of `config.mesh`; one axis may be -1 and takes the devices that remain.
+
+  Raises:
+    UserError: where the axes do not multiply to the number of devices.
+  """
+  sizes = [config[axis] for axis in AXES]
+  devices = jax.device_count()
+  if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
+    raise UserError(f'config.mesh: the sizes of {AXES} are {sizes}; only one may be -1')
+  rest = int(np.prod([size for size in sizes if size != -1]))
+  if -1 in sizes and devices % rest == 0:
+    sizes[sizes.index(-1)] = devices // rest
+  if int(np.prod(sizes)) != devices:
+    raise UserError(
+        f'config.mesh: the sizes of {AXES} are {sizes}, which do not multiply to the'
+        f' {devices} devices here; set one of them to -1'
+    )
+  return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def batch_parts(mesh: Mesh) -> int:
+  """Into how many parts the mesh splits a batch."""
+  return mesh.shape['data'] * mesh.shape['fsdp']
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """Where batches and activations lie: split along their first dimension."""
+  return NamedSharding(mesh, BATCH)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """A whole copy on every device."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def sharded_shapes(tree: Any, mesh: Mesh, fsdp_min_bytes: int) -> Any:
+  """Decides where each array of the training state lies.
+
+  A dimension that its mesh axis does not divide stays whole.
+
+  Args:
+    tree: arrays or their shapes: the parameters, or the state with the optimizer's.
+    mesh: with the axes `AXES`.
+    fsdp_min_bytes: smaller arrays are not split over `fsdp`: it would not pay.
+
+  Returns:
+    A tree of ShapeDtypeStructs that carry NamedShardings.
+  """
+
+  def divides(axis: str, size: int) -> bool:
+    return mesh.shape[axis] > 1 and size % mesh.shape[axis] == 0
+
+  def place_leaf(path: str, leaf: Any) -> jax.ShapeDtypeStruct:
+    rule = next((axes for regex, axes in TENSOR_RULES if re.fullmatch(regex, path)), ())
+    spec = [
+        axis if axis and divides(axis, size) else None
+        for axis, size in itertools.zip_longest(rule, leaf.shape)
+    ]
+    if leaf.size * leaf.dtype.itemsize >= fsdp_min_bytes:
+      free = [i for i, axis in enumerate(spec) if not axis and divides('fsdp', leaf.shape[i])]
+      if free:
+        spec[max(free, key=lambda i: leaf.shape[i])] = 'fsdp'
+    place = NamedSharding(mesh, PartitionSpec(*spec))
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
+
+  return trees.map_with_path(place_leaf, tree)
+
+
+def place(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+  """Puts this host's share of a batch on the mesh, as its part of the global batch."""
+  sharding = batch_sharding(mesh)
+  with jax.transfer_guard('allow'):
+    return {
+        name: jax.make_array_from_process_local_data(sharding, array)
+        for name, array in batch.items()
+    }

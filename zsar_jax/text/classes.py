@@ -1,0 +1,71 @@
+"""Class texts: from a vocabulary to the embeddings that video embeddings are compared with."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from zsar_jax import sharding
+from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.text.prompts import class_texts
+from zsar_jax.text.tokenizers import Tokenizer, make_tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassTexts:
+  """Turns class names into tokens under prompt templates.
+
+  Attributes:
+    tokenizer: from texts to token ids.
+    templates: each with one '{}' for the class name.
+  """
+
+  tokenizer: Tokenizer
+  templates: tuple[str, ...]
+
+  @classmethod
+  def from_config(cls, config: ConfigDict, model: VideoModel) -> 'ClassTexts':
+    """As `config.text` says, for a model's vocabulary size and context length."""
+    tokenizer = make_tokenizer(
+        config.text.tokenizer, model.spec.vocab_size, model.spec.context_length
+    )
+    return cls(tokenizer, tuple(config.text.templates))
+
+  def tokens(self, classes: Sequence[str], multiple: int) -> np.ndarray:
+    """Tokens of all classes under all templates.
+
+    Args:
+      classes: C class names.
+      multiple: empty texts are added until it divides the number of texts, so that devices
+        can share them.
+
+    Returns:
+      i32[P, C', L] for P templates.
+    """
+    texts = class_texts(classes, self.templates)
+    tokens = np.stack([self.tokenizer(prompts) for prompts in texts])  # [P, C, L]
+    return np.pad(tokens, ((0, 0), (0, -len(classes) % multiple), (0, 0)))
+
+
+def encode_classes(model: VideoModel, params: dict, tokens: jax.Array, mesh: Mesh) -> jax.Array:
+  """Text embeddings, with the classes shared out over the devices.
+
+  Args:
+    model: the model.
+    params: its parameters.
+    tokens: i32[P, C', L] from `ClassTexts.tokens`.
+    mesh: over whose batch axes the classes are split.
+
+  Returns:
+    f32[P, C', E], of unit length, a whole copy on every device.
+  """
+
+  def encode(tokens: jax.Array) -> jax.Array:
+    tokens = jax.lax.with_sharding_constraint(tokens, sharding.batch_sharding(mesh))
+    embeddings = model.encode_text(params, tokens)
+    return jax.lax.with_sharding_constraint(embeddings, sharding.replicated(mesh))
+
+  return jax.lax.map(encode, tokens)

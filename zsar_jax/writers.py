@@ -1,0 +1,132 @@
+"""What a run tells: metrics.jsonl, TensorBoard, and the progress line."""
+
+import json
+import pathlib
+import sys
+import time
+from typing import Any
+
+from zsar_jax.errors import UserError
+
+
+class MetricWriter:
+  """Writes one JSON object a step to `workdir`/metrics.jsonl, and TensorBoard events if asked.
+
+  A resumed run drops the lines that lie after its checkpoint, which it is about to write
+  again: every step stands there once.
+  """
+
+  def __init__(self, workdir: pathlib.Path, first_step: int, tensorboard: bool):
+    """Opens the files.
+
+    Args:
+      workdir: the run's folder.
+      first_step: the step that the run resumes after; 0 begins anew.
+      tensorboard: whether to write event files too.
+
+    Raises:
+      UserError: if TensorBoard is asked for and tensorboardX is not installed.
+    """
+    path = workdir / 'metrics.jsonl'
+    kept = [line for line in _lines(path) if line['step'] <= first_step]
+    partial = path.with_suffix('.jsonl.tmp')
+    partial.write_text(''.join(json.dumps(line) + '\n' for line in kept))
+    partial.replace(path)
+    self._file = path.open('a')
+    self._events = _open_events(workdir, first_step) if tensorboard else None
+
+  def write(self, step: int, values: dict[str, float]) -> None:
+    """Writes the values of one step, in one line that reaches the disk's cache at once."""
+    self._file.write(json.dumps({'step': step, **values}) + '\n')
+    self._file.flush()
+    if self._events:
+      for name, value in values.items():
+        self._events.add_scalar(name, value, step)
+
+  def close(self) -> None:
+    """Closes the files."""
+    self._file.close()
+    if self._events:
+      self._events.close()
+
+
+def _lines(path: pathlib.Path) -> list[dict[str, Any]]:
+  """The complete lines of a metrics file; a line cut short by a crash ends it."""
+  lines = []
+  if path.exists():
+    for text in path.read_text().splitlines():
+      try:
+        line = json.loads(text)
+        line['step'] + 0
+      except (ValueError, TypeError, KeyError):
+        break
+      lines.append(line)
+  return lines
+
+
+def _open_events(workdir: pathlib.Path, first_step: int) -> Any:
+  try:
+    import tensorboardX
+  except ImportError:
+    raise UserError(
+        "config.log.tensorboard: tensorboardX is not installed; pip install 'zsar_jax[tensorboard]'"
+    ) from None
+  return tensorboardX.SummaryWriter(str(workdir / 'tensorboard'), purge_step=first_step + 1)
+
+
+class Progress:
+  """One line on stderr that is written over on a terminal and repeated in a log file."""
+
+  def __init__(self, total: int, done: int, unit: str, per_step: int):
+    """Starts the clock.
+
+    Args:
+      total: steps in all.
+      done: steps done before.
+      unit: what a step is made of, such as 'clips'.
+      per_step: how many of them.
+    """
+    self._total, self._first = total, done
+    self._unit, self._per_step = unit, per_step
+    self._start = time.monotonic()
+    self._open_line = False
+
+  def rate(self, step: int) -> float:
+    """Units in a second, since the start."""
+    seconds = time.monotonic() - self._start
+    return (step - self._first) * self._per_step / max(seconds, 1e-9)
+
+  def restart(self, step: int) -> None:
+    """Starts the clock anew, at `step`: compilation says nothing about the time left."""
+    self._first, self._start = step, time.monotonic()
+
+  def show(self, step: int, text: str) -> None:
+    """Shows the step, `text`, the rate and the time left."""
+    line = f'step {step}/{self._total}  {text}'
+    rate = self.rate(step)
+    if rate > 0:
+      left = (self._total - step) * self._per_step / rate
+      line += f'  {rate:.1f} {self._unit}/s  {clock(left)} left'
+    self._open_line = sys.stderr.isatty()
+    print(f'\r\x1b[K{line}' if self._open_line else line, end='', file=sys.stderr)
+    if not self._open_line:
+      print(file=sys.stderr)
+    sys.stderr.flush()
+
+  def close(self) -> None:
+    """Leaves the line standing."""
+    if self._open_line:
+      print(file=sys.stderr)
+    self._open_line = False
+
+
+def clock(seconds: float) -> str:
+  """Seconds as h:mm:ss or m:ss."""
+  minutes, seconds = divmod(int(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  return f'{hours}:{minutes:02}:{seconds:02}' if hours else f'{minutes}:{seconds:02}'
+
+
+def say(text: str) -> None:
+  """A line about the run, for people; results go to stdout."""
+  print(text, file=sys.stderr, flush=True)
