@@ -32,9 +32,8 @@ class Checkpoints:
     options = ocp.CheckpointManagerOptions(
         max_to_keep=keep, create=False, enable_async_checkpointing=True
     )
-    self._manager = ocp.CheckpointManager(
-        self._folder, options=options, item_names=('state', 'meta')
-    )
+    handlers = {'state': ocp.PyTreeCheckpointHandler(), 'meta': ocp.JsonCheckpointHandler()}
+    self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
 
   def __enter__(self) -> 'Checkpoints':
     return self
@@ -51,7 +50,7 @@ class Checkpoints:
     """Copies `state` off the devices and writes it in the background."""
     self._folder.mkdir(parents=True, exist_ok=True)
     items = ocp.args.Composite(
-        state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
+        state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta)
     )
     with jax.transfer_guard('allow'):
       self._manager.save(step, args=items)
@@ -87,7 +86,7 @@ class Checkpoints:
 
   def _check(self, step: int, state: Any) -> None:
     """Compares what is wanted with what was saved, leaf by leaf."""
-    saved = dict(_leaves(self._manager.item_metadata(step).state.tree))
+    saved = dict(_leaves(self._manager.item_metadata(step)['state'].tree))
     wanted = dict(_leaves(state))
     missing = [path for path in wanted if path not in saved]
     differing = [

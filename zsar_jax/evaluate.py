@@ -109,15 +109,15 @@ class Evaluator:
       for step, host_batch in enumerate(batches, start=1):
         batch = sharding.place(host_batch, self._mesh)
         with jax.transfer_guard('disallow'):
-          found = {
-              recipe: self._classify(params, prepare(key, batch, recipe), embeddings)
+          found = [
+              self._classify(params, prepare(key, batch, recipe), embeddings)
               for recipe in self._recipes
-          }
-          places = self._gather({name: batch[name] for name in ('clip', 'weight')})
-        places, found = jax.device_get((places, found))
-        real = places['weight'] > 0
-        for recipe, values in found.items():
-          logits[recipe][places['clip'][real]] = values[real, : len(subset.classes)]
+          ]
+          places = self._gather((batch['clip'], batch['weight']))
+        (clip, weight), found = jax.device_get((places, found))
+        real = weight > 0
+        for recipe, values in zip(self._recipes, found, strict=True):
+          logits[recipe][clip[real]] = values[real, : len(subset.classes)]
         if step == 1:
           progress.restart(step)
         progress.show(step, f'evaluating {entry.name}')

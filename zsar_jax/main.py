@@ -9,7 +9,7 @@ continues a run that was interrupted. Exit status: 0 done, 2 something to mend.
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from zsar_jax.errors import UserError, reported
@@ -31,6 +31,8 @@ _MODE = flags.DEFINE_enum(
 
 def main(argv: list[str]) -> None:
   """Runs the program; see the head of this file."""
+  if not flags.FLAGS['verbosity'].present:
+    logging.set_verbosity(logging.WARNING)  # The libraries tell a lot.
   with reported():
     if len(argv) > 1:
       raise UserError(f'{argv[1]!r} is no flag; settings are written --config.NAME=VALUE')
@@ -43,13 +45,14 @@ def _run(workdir: pathlib.Path) -> None:
   # Imported late, so that --help and a misspelt flag answer at once.
   from zsar_jax import config as config_lib
   from zsar_jax import evaluate, train
-  from zsar_jax.data import embedded
   from zsar_jax.interruption import Interrupted
 
   config = _CONFIG.value
   config_lib.validate(config)
   if config.data.embedded:
-    embedded.ensure(pathlib.Path(config.data.dir))
+    from zsar_jax.data import pantomime_builder
+
+    pantomime_builder.build_worlds(pathlib.Path(config.data.dir))
   try:
     if _MODE.value == 'train':
       results = train.train(config, workdir)

@@ -113,8 +113,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Results:
     writer = MetricWriter(workdir, step, config.log.tensorboard)
     progress = Progress(config.steps, step, 'clips', config.data.batch_size)
     first_step = step + 1
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(model.abstract_params))
     say(
-        f'{len(subset)} clips of {len(subset.classes)} classes, {count(state['params']):,} parameters,'
+        f'{len(subset)} clips of {len(subset.classes)} classes, {parameters:,} parameters,'
         f' {jax.device_count()} {jax.devices()[0].platform} devices, mesh {dict(mesh.shape)}'
     )
     try:
@@ -289,8 +290,3 @@ def flatten(results: Results) -> dict[str, float]:
       for figure, value in figures.items()
       if figure != 'count'
   }
-
-
-def count(params: Any) -> int:
-  """The number of parameters."""
-  return sum(leaf.size for leaf in jax.tree.leaves(params))

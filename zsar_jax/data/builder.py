@@ -26,6 +26,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
@@ -58,7 +59,7 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
     region_names: which of `regions.REGION_BITS` the clips are annotated with.
     parameters: what else determines the records, as JSON values: a finished data set with
       other parameters is refused.
-    encode: a function of a module, from a task to its record; raises `ClipError`.
+    encode: a function of a module, from a task to its record; raises `records.ClipError`.
   """
 
   classes: tuple[str, ...]
@@ -159,7 +160,7 @@ def build(
       all, or, with `strict`, a clip failed.
   """
   directory = pathlib.Path(builder.data_dir)
-  if builder.is_prepared():
+  if (directory / 'dataset_info.json').exists():
     _check_parameters(builder, directory)
     print(f'{builder.full_name} is there already: {directory}')
     return directory
@@ -245,6 +246,7 @@ def _stage(work: list[tuple[Chunk, str]], name: str, workers: int | None) -> lis
 
 def _start_worker() -> None:
   """Lets a worker process end at Ctrl-C without a traceback, and with its parent."""
+  cv2.setNumThreads(0)  # The processes are the parallelism.
   signal.signal(signal.SIGINT, signal.SIG_DFL)
   parent = multiprocessing.parent_process()
 
@@ -299,11 +301,12 @@ def _check_failures(
 ) -> None:
   for split, chunks in staged.items():
     failures = [failure for chunk in chunks for failure in chunk.failures]
+    if not chunks:
+      raise UserError(f'{builder.full_name}, split {split!r}: no clip is listed')
     if not any(chunk.entries for chunk in chunks):
-      reason = f' (the first: {failures[0].reason})' if failures else ''
       raise UserError(
-          f'{builder.full_name}, split {split!r}: none of {len(failures)} clips can be'
-          f' read{reason}; check the paths given'
+          f'{builder.full_name}, split {split!r}: none of its {len(failures)} clips can be read,'
+          f' the first because {failures[0].reason}; check the paths given'
       )
     if strict and failures:
       raise UserError(

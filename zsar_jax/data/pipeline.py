@@ -17,11 +17,11 @@ or hosts. Of each global batch a host reads every n-th clip.
 
 import dataclasses
 import zlib
-from collections.abc import Iterator
 
 import grain
 import jax
 import numpy as np
+from absl import flags
 
 from zsar_jax.data import records
 from zsar_jax.data.geometry import centre_crop, random_crop, resize_frame, resize_plane
@@ -200,13 +200,11 @@ def _batches(clips: grain.MapDataset, batch_size: int, workers: int) -> grain.Da
   hosts = jax.process_count()
   batches = clips[jax.process_index() :: hosts].batch(batch_size // hosts)
   if workers:
+    # Grain's workers read absl flags, which only programs of absl's parse.
+    if not flags.FLAGS.is_parsed():
+      flags.FLAGS.mark_as_parsed()
     # Inside a worker process one thread reads: the processes are the parallelism.
     read = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
     return iter(batches.to_iter_dataset(read).mp_prefetch(options))
   return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
-
-
-def peek(batches: Iterator[Batch]) -> dict[str, jax.ShapeDtypeStruct]:
-  """The shapes and dtypes of the next batch, which is consumed."""
-  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), next(batches))

@@ -28,6 +28,20 @@ JPEG_QUALITY = 90
 _JPEG_END = b'\xff\xd9'
 
 
+class ClipError(Exception):
+  """A clip that cannot be built. The build goes on and reports it by its id.
+
+  Attributes:
+    reason: what is wrong with the clip.
+    missing: whether its file does not exist, rather than cannot be read.
+  """
+
+  def __init__(self, reason: str, missing: bool = False):
+    super().__init__(reason, missing)
+    self.reason = reason
+    self.missing = missing
+
+
 def features(classes: tuple[str, ...]) -> Any:
   """The record's `tfds.features.FeaturesDict`, for a vocabulary of `classes`.
 

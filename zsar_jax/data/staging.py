@@ -28,20 +28,6 @@ from zsar_jax.data import records
 _WRITER_OPTIONS = 'group_size:1,uncompressed'
 
 
-class ClipError(Exception):
-  """A clip that cannot be built. The build goes on and reports it by its id.
-
-  Attributes:
-    reason: what is wrong with the clip.
-    missing: whether its file does not exist, rather than cannot be read.
-  """
-
-  def __init__(self, reason: str, missing: bool = False):
-    super().__init__(reason, missing)
-    self.reason = reason
-    self.missing = missing
-
-
 class ClipTask(Protocol):
   """What is to be done for one clip: a small dataclass that pickles."""
 
@@ -59,7 +45,7 @@ class Chunk:
 
   Attributes:
     tasks: one for each clip.
-    encode: a function of a module, from a task to its record; raises `ClipError`.
+    encode: a function of a module, from a task to its record; raises `records.ClipError`.
     classes: the data set's vocabulary.
   """
 
@@ -137,7 +123,7 @@ def stage_chunk(chunk: Chunk, path: str) -> Staged:
 def _attempt(chunk: Chunk, task: ClipTask, serialise: Callable[[Any], bytes]) -> _Outcome:
   try:
     record = chunk.encode(task)
-  except ClipError as error:
+  except records.ClipError as error:
     return Failure(task.id, error.reason, error.missing)
   entry = IndexEntry(task.id, record['label'], len(record['frames']), sum(record['annotated']))
   return entry, serialise(record)

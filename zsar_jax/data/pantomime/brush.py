@@ -26,6 +26,8 @@ _GLINT_OFFSET = np.array([-0.26, -0.3])
 
 Colour = tuple[int, int, int]
 
+_SKIN = ((255, 219, 182), (241, 194, 150), (214, 158, 110), (165, 112, 74), (112, 74, 50))
+
 
 @dataclasses.dataclass(frozen=True)
 class Stroke:
@@ -66,6 +68,11 @@ def colour_of(hue: float, saturation: float, value: float) -> Colour:
   ramp = np.abs((hue + np.array([0.0, 2 / 3, 1 / 3])) % 1.0 * 6 - 3) - 1
   rgb = value * (1 - saturation + saturation * np.clip(ramp, 0, 1))
   return tuple(int(c) for c in np.rint(255 * np.clip(rgb, 0, 1)))
+
+
+def random_skin(rng: np.random.Generator) -> Colour:
+  """One of five tones of human skin."""
+  return _SKIN[rng.integers(len(_SKIN))]
 
 
 def mix(colour: Colour, other: Colour, share: float) -> Colour:

@@ -15,12 +15,12 @@ from zsar_jax.data.pantomime import brush
 # level and outwards, 180 straight up, 270 level and inwards. Arrays are f64[N, 2], one column
 # for each side. The second side of a one-sided action is at rest.
 
-_SKIN = ((255, 219, 182), (241, 194, 150), (214, 158, 110), (165, 112, 74), (112, 74, 50))
 _HAIR = ((40, 28, 24), (92, 56, 30), (150, 100, 50), (220, 180, 90), (120, 120, 128))
 _TORSO = ((244, 244, 244), (46, 48, 66), (250, 240, 205), (190, 196, 210))
-# In turns of the colour circle. Warm arms and cool legs can never be taken for each other.
-_ARM_HUES = (0.0, 0.085, 0.155, 0.88)
-_LEG_HUES = (0.36, 0.51, 0.62, 0.75)
+# In turns of the colour circle: a choice for the one side and a choice for the other. Warm arms
+# and cool legs can never be taken for each other, nor can the two sides.
+_ARM_HUES = ((0.87, 0.99), (0.085, 0.155))
+_LEG_HUES = ((0.35, 0.5), (0.62, 0.76))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ def _arm_angles(action: str, turns: np.ndarray, vigour: float) -> tuple[np.ndarr
   swell = _swell(turns)
   if action == 'waving':
     swing = np.sin(2 * np.pi * turns) * vigour
-    return _angles(148 + 8 * swing, 14, turns), _angles(178 - 52 * swing, 6, turns)
+    return _angles(140 + 8 * swing, 14, turns), _angles(178 - 52 * swing, 6, turns)
   if action == 'punching':
     reach = np.stack([swell, 1 - swell], axis=-1) ** 0.8 * vigour  # [N, 2]
     return 26 + 64 * reach, 212 - 121 * reach
@@ -92,7 +92,7 @@ def _leg_stance(action: str, turns: np.ndarray, vigour: float) -> _Stance:
   if action == 'jumping':
     spread = 4 + 30 * swell
     both = _angles(spread, spread, turns)
-    return _Stance(both, both, 0.13 * swell, ground)
+    return _Stance(both, both, 0.11 * swell, ground)
   if action == 'marching':
     step = np.sin(2 * np.pi * turns)
     # The square root keeps a knee high for longer: between two knees there is hardly a pause.
@@ -183,16 +183,16 @@ def perform(rng: np.random.Generator, arm: str, leg: str, num_frames: int) -> li
       (rng.uniform(0.88, 1.06), rng.uniform(0.88, 1.06)),
   )
 
-  scale = rng.uniform(0.77, 0.87)
-  foot = np.array([rng.uniform(0.44, 0.56), rng.uniform(0.93, 0.965)])
+  scale = rng.uniform(0.76, 0.85)
+  foot = np.array([rng.uniform(0.44, 0.56), rng.uniform(0.94, 0.97)])
   # No action is named for a side: the mirrored clip has the same name.
   axes = scale * np.array([rng.choice([-1.0, 1.0]), -1.0])
   joints = {part: foot + axes * place for part, place in joints.items()}
 
-  arm_colours = [_bright(rng, hue) for hue in rng.permutation(_ARM_HUES)[:2]]
-  leg_colours = [_bright(rng, hue) for hue in rng.permutation(_LEG_HUES)[:2]]
+  arm_colours = [_bright(rng, rng.choice(hues)) for hues in _ARM_HUES]
+  leg_colours = [_bright(rng, rng.choice(hues)) for hues in _LEG_HUES]
   torso_colour = _TORSO[rng.integers(len(_TORSO))]
-  skin = _SKIN[rng.integers(len(_SKIN))]
+  skin = brush.random_skin(rng)
   hair = _HAIR[rng.integers(len(_HAIR))]
 
   arm_radii = scale * body.arm_radius * np.array([1.05, 0.95, 0.8])

@@ -27,7 +27,7 @@ def _noise(rng: np.random.Generator, side: int, rows: int, columns: int) -> np.n
 
 def _paint(shade: np.ndarray, colour: brush.Colour) -> np.ndarray:
   """f32[side, side, 3]: a colour whose brightness is multiplied by `shade`, f32[side, side]."""
-  return shade[..., None] * np.array(colour, np.float32)
+  return cv2.merge([shade * np.float32(channel) for channel in colour])
 
 
 def _jittered(rng: np.random.Generator, hue: float, saturation: float,
@@ -68,17 +68,17 @@ def _tiles(rng: np.random.Generator, side: int, rows: float, columns: float, joi
 def _gym(rng: np.random.Generator, side: int) -> np.ndarray:
   x, y = _grid(side)
   horizon = rng.uniform(0.6, 0.7)
-  wall = _paint(1 + 0.04 * _noise(rng, side, 6, 6), _jittered(rng, 0.11, 0.12, 0.88))
+  wall = _paint(1 + 0.04 * _noise(rng, side, 6, 6), _jittered(rng, 0.12, 0.14, 0.94))
   pitch, offset = rng.uniform(0.075, 0.095), rng.random()
   rung = (y / pitch + offset) % 1  # [side, 1]
   post = (x / rng.uniform(0.3, 0.36) + rng.random()) % 1  # [1, side]
-  wood = np.array(_jittered(rng, 0.075, 0.68, 0.66), np.float32)
-  wall = np.where((rung < 0.34)[..., None], wood * (1.25 - rung)[..., None], wall)
+  wood = np.array(_jittered(rng, 0.085, 0.66, 0.7), np.float32)
+  wall = np.where((rung < 0.28)[..., None], wood * (1.25 - rung)[..., None], wall)
   wall = np.where((post < 0.1)[..., None], 0.8 * wood, wall)
   # Floor boards run towards the viewer and meet far behind the wall.
   board = (x - rng.uniform(0.3, 0.7)) / (y - horizon + 0.35) * rng.uniform(3, 4) + 20
   shades = rng.uniform(0.88, 1.08, 64).astype(np.float32)
-  floor = _paint(shades[np.clip(board.astype(np.int32), 0, 63)], _jittered(rng, 0.1, 0.5, 0.86))
+  floor = _paint(shades[np.clip(board.astype(np.int32), 0, 63)], _jittered(rng, 0.105, 0.5, 0.9))
   floor = np.where((board % 1 < 0.08)[..., None], 0.75 * floor, floor)
   line = np.abs(y - horizon - rng.uniform(0.1, 0.2)) < 0.012
   floor = np.where(line[..., None], np.float32(240), floor)
@@ -125,7 +125,7 @@ def _street(rng: np.random.Generator, side: int) -> np.ndarray:
   _, y = _grid(side)
   shade, joints = _tiles(rng, side, rng.uniform(12, 15), rng.uniform(5, 6.5), 0.16, 0.5)
   grain = 0.06 * _noise(rng, side, 50, 50)
-  bricks = _paint(1 + 0.2 * shade + grain, _jittered(rng, 0.025, 0.56, 0.6))
+  bricks = _paint(1 + 0.2 * shade + grain, _jittered(rng, 0.02, 0.58, 0.57))
   mortar = _paint(1 + grain, _jittered(rng, 0.08, 0.1, 0.68))
   wall = np.where(joints[..., None], mortar, bricks)
   shade, joints = _tiles(rng, side, rng.uniform(9, 11), rng.uniform(3, 4), 0.1, 0.5)
@@ -149,7 +149,7 @@ def paint_scene(rng: np.random.Generator, family: str, side: int) -> np.ndarray:
   Returns:
     u8[side, side, 3] RGB.
   """
-  scene = _PAINTERS[family](rng, side) * rng.uniform(0.85, 1.05)
+  scene = _PAINTERS[family](rng, side) * rng.uniform(0.9, 1.05)
   return np.clip(scene, 0, 255).astype(np.uint8)
 
 

@@ -22,7 +22,6 @@ from zsar_jax.data.pantomime import brush, lexicon
 OBJECTS = ('box', 'cup', 'banana', 'ball')
 
 _HEADINGS = dict(zip(lexicon.DIRECTIONS, ((-1, 0), (1, 0), (0, -1), (0, 1)), strict=True))
-_SKIN = ((255, 219, 182), (241, 194, 150), (214, 158, 110), (165, 112, 74), (112, 74, 50))
 # Half the width of a palm; a hand is drawn in these units, its fingers along +x.
 _PALM = 0.078
 _CURL = {'pushing': 0.85, 'pulling': 0.0, 'carrying': 0.35, 'rolling': 0.0}
@@ -107,10 +106,10 @@ def _cup(rng: np.random.Generator, pose: _Pose) -> list[brush.Stroke]:
 
 def _banana(rng: np.random.Generator, pose: _Pose) -> list[brush.Stroke]:
   peel = brush.colour_of(rng.uniform(0.13, 0.165), rng.uniform(0.75, 0.95), rng.uniform(0.88, 1.0))
-  bend = [(-1.12, -0.5, 0.17), (-0.7, 0.1, 0.31), (0.0, 0.36, 0.37), (0.7, 0.1, 0.31),
-          (1.1, -0.45, 0.17)]
-  tips = [pose.hull([(-1.22, -0.68, 0.12), (-1.15, -0.55, 0.13)]),
-          pose.hull([(1.16, -0.58, 0.1), (1.14, -0.5, 0.11)])]
+  bend = [(-1.12, -0.68, 0.17), (-0.7, -0.08, 0.31), (0.0, 0.18, 0.37), (0.7, -0.08, 0.31),
+          (1.1, -0.63, 0.17)]
+  tips = [pose.hull([(-1.22, -0.86, 0.12), (-1.15, -0.73, 0.13)]),
+          pose.hull([(1.16, -0.76, 0.1), (1.14, -0.68, 0.11)])]
   return brush.shaded(tips, (92, 64, 30)) + brush.shaded(pose.chain(bend), peel)
 
 
@@ -127,6 +126,15 @@ def _ball(rng: np.random.Generator, pose: _Pose) -> list[brush.Stroke]:
 
 
 _OBJECT_PAINTERS = {'box': _box, 'cup': _cup, 'banana': _banana, 'ball': _ball}
+
+# Half axes of an ellipse about as large as the object, in its own units: where a hand meets it.
+_GIRTHS = {'box': (0.92, 0.8), 'cup': (0.75, 0.85), 'banana': (0.95, 0.35), 'ball': (0.92, 0.92)}
+
+
+def _girth(kind: str, angle: float) -> float:
+  """Distance from the object's middle to its edge, at an angle in radians from its x axis."""
+  across, along = _GIRTHS[kind]
+  return 1 / np.hypot(np.cos(angle) / across, np.sin(angle) / along)
 
 
 def _hand(pose: _Pose, curl: float, spread: float, skin: brush.Colour,
@@ -207,15 +215,16 @@ def perform(rng: np.random.Generator, manner: str, direction: str, kind: str,
   heading = np.array(_HEADINGS[direction], float)
   heading_angle = np.arctan2(heading[1], heading[0])
   course = _course(rng, manner, num_frames)
-  radius = rng.uniform(0.135, 0.165)
+  radius = rng.uniform(0.145, 0.175)
   palm = _PALM * rng.uniform(0.92, 1.08)
 
   # Room for a hand behind the object or ahead of it.
-  offset = {'pushing': 0.1, 'pulling': -0.1, 'carrying': 0.0, 'rolling': 0.07}[manner]
+  offset = {'pushing': 0.1, 'pulling': -0.1, 'carrying': 0.0, 'rolling': 0.12}[manner]
   centre = 0.5 + offset * heading + rng.uniform(-0.05, 0.05, 2)
   reach = rng.uniform(0.2, 0.25)
   path = centre + reach * course.way[:, None] * heading  # [N, 2]
-  object_pose = _pose(path, rng.uniform(-0.3, 0.3) + course.turn, radius, course.height)
+  object_angle = rng.uniform(-0.3, 0.3) + course.turn  # [N]
+  object_pose = _pose(path, object_angle, radius, course.height)
   strokes = _OBJECT_PAINTERS[kind](rng, object_pose)
 
   hand_path = centre + reach * course.hand_way[:, None] * heading
@@ -224,16 +233,16 @@ def perform(rng: np.random.Generator, manner: str, direction: str, kind: str,
     # The arm comes from the viewer's side, wherever the object goes.
     arm_angle = -np.pi / 2 + rng.uniform(-0.7, 0.7)
     distance = 0.45 * radius + 0.3 * palm
-  elif manner == 'pulling':
-    arm_angle = heading_angle + np.pi + rng.uniform(-0.35, 0.35)
-    distance = 0.75 * radius + 1.1 * palm
   else:
-    arm_angle = heading_angle + rng.uniform(-0.35, 0.35)
-    distance = 0.85 * radius + (1.25 if manner == 'pushing' else 2.1) * palm
+    side = np.pi if manner == 'pulling' else 0.0
+    arm_angle = heading_angle + side + rng.uniform(-0.35, 0.35)
+    # From the middle of the palm to the knuckles, to within the fingers, to the finger tips.
+    hold = {'pushing': 1.3, 'pulling': 1.2, 'rolling': 1.9}[manner]
+    distance = _girth(kind, arm_angle - object_angle[0]) * radius + hold * palm
   hand_path = hand_path - distance * np.array([np.cos(arm_angle), np.sin(arm_angle)])
   hand_pose = _pose(hand_path, arm_angle, palm, course.height, bool(rng.integers(2)))
 
-  skin = _SKIN[rng.integers(len(_SKIN))]
+  skin = brush.random_skin(rng)
   sleeve = brush.colour_of(rng.random(), rng.uniform(0.1, 0.6), rng.uniform(0.25, 0.9))
   hand = Actor(
       regions.PERSON, _hand(hand_pose, curl, spread, skin, sleeve), course.height + 0.01)

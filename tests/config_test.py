@@ -1,0 +1,84 @@
+"""What a config refuses, and what may change between the sessions of a run."""
+
+import importlib
+import pathlib
+
+import pytest
+from ml_collections import ConfigDict
+
+from zsar_jax import config as config_lib
+from zsar_jax.errors import UserError
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def config_with(**changes):
+  config = config_lib.default_config()
+  with config.unlocked():
+    config.update_from_flattened_dict({k.replace('__', '.'): v for k, v in changes.items()})
+  return config
+
+
+@pytest.mark.parametrize(
+    'name', [path.stem for path in (ROOT / 'configs').glob('[!_]*.py')]
+)
+def test_every_config_and_variant_is_valid(name):
+  module = importlib.import_module(f'configs.{name}')
+  for variant in module.VARIANTS:
+    config_lib.validate(module.get_config(variant))
+  with pytest.raises(UserError, match='no variant'):
+    module.get_config('nonsense')
+
+
+def test_a_misspelt_key_is_an_error_in_the_config_file():
+  with pytest.raises(AttributeError, match='Did you mean'):
+    config_lib.default_config().optim.lrr = 1
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        ({'optim__lrr': 1.0}, ["config.optim: no key 'lrr'", "'lr'"]),
+        ({'recipe': 'backgruond=normal'}, ['config.recipe', 'character 1']),
+        ({'eval__recipes': ('none', 'object')}, ['config.eval.recipes', "'object'"]),
+        ({'eval__recipes': ()}, ['config.eval.recipes']),
+        ({'view__unannotated': 'skip'}, ['config.view.unannotated', 'nearest']),
+        ({'view__interpolation': 'lanczos'}, ['config.view.interpolation', 'bicubic']),
+        ({'model__dtype': 'float16'}, ['config.model.dtype', 'bfloat16']),
+        ({'data__batch_size': 0}, ['config.data.batch_size', 'at least 1']),
+    ],
+)
+def test_refusals_name_the_field(changes, words):
+  with pytest.raises(UserError) as error:
+    config_lib.validate(config_with(**changes))
+  for word in words:
+    assert word in str(error.value)
+
+
+def test_a_config_without_a_key_is_refused():
+  config = config_lib.default_config().copy_and_resolve_references()
+  config.unlock()
+  del config.optim.lr
+  with pytest.raises(UserError, match="config.optim: the key 'lr' is missing"):
+    config_lib.validate(config)
+  with pytest.raises(UserError, match='config.eval.datasets.x'):
+    config_lib.validate(config_with(eval__datasets=ConfigDict({'x': {'dataset': 'a'}})))
+
+
+def test_batches_must_divide():
+  config_lib.check_batch('config.data.batch_size', 64, 8, 4)
+  with pytest.raises(UserError, match='multiple of 32'):
+    config_lib.check_batch('config.data.batch_size', 48, 8, 4)
+
+
+def test_only_what_has_no_part_in_the_result_may_change(tmp_path):
+  saved = tmp_path / 'config.json'
+  saved.write_text(config_lib.to_json(config_with()))
+  config_lib.check_same_run(config_with(log__every=3, data__workers=2, mesh__fsdp=2), saved)
+  with pytest.raises(UserError, match=r'config.optim.lr was 8e-06 .* is 0.1 now'):
+    config_lib.check_same_run(config_with(optim__lr=0.1), saved)
+  with pytest.raises(UserError, match='config.view.crop_scale'):
+    config_lib.check_same_run(config_with(view__crop_scale=(0.5, 0.6)), saved)
+  saved.write_text('{')
+  with pytest.raises(UserError, match='not readable as JSON'):
+    config_lib.check_same_run(config_with(), saved)

@@ -1,0 +1,159 @@
+"""Batches: every clip once, the same for any number of workers and hosts, from any step on."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from tests.toy import CLASSES, build_toy
+from zsar_jax.data.dataset import open_dataset
+from zsar_jax.data.pipeline import ClipLoader, View, evaluation_batches, training_batches
+from zsar_jax.data.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX
+from zsar_jax.data.subset import select
+from zsar_jax.errors import UserError
+
+VIEW = View(num_frames=3, size=8)
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+  return build_toy(tmp_path_factory.mktemp('toy'))
+
+
+def loader(data_dir, split='train', classes='all', view=VIEW):
+  dataset = open_dataset(data_dir, 'toy', split)
+  return ClipLoader(select(dataset, classes, view.unannotated, 'classes'), view)
+
+
+def take(batches, count):
+  try:
+    return [next(batches) for _ in range(count)]
+  finally:
+    batches.close()
+
+
+def assert_same(first, second):
+  for one, other in zip(first, second, strict=True):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_shapes_and_dtypes(data_dir):
+  (batch,) = take(training_batches(loader(data_dir), 4, 0, 0, 0), 1)
+  got = {name: (array.dtype.name, array.shape) for name, array in batch.items()}
+  assert got == {
+      'frames': ('uint8', (4, 3, 8, 8, 3)),
+      'regions': ('uint8', (4, 3, 8, 8)),
+      'annotated': ('bool', (4, 3)),
+      'label': ('int32', (4,)),
+      'seed': ('uint32', (4,)),
+      'clip': ('int32', (4,)),
+      'weight': ('float32', (4,)),
+  }
+
+
+def test_an_epoch_has_every_clip_once_and_the_next_another_order(data_dir):
+  batches = take(training_batches(loader(data_dir), 37, 0, 0, 0), 2)
+  first, second = (batch['clip'].tolist() for batch in batches)
+  assert sorted(first) == sorted(second) == list(range(37))
+  assert first != second
+  assert not set(batches[0]['seed']) & set(batches[1]['seed'])
+
+
+def test_workers_and_resuming_change_nothing(data_dir):
+  clips = loader(data_dir)
+  reference = take(training_batches(clips, 4, 7, 0, 0), 14)
+  assert_same(take(training_batches(clips, 4, 7, 0, 2), 14), reference)
+  assert_same(take(training_batches(clips, 4, 7, 11, 0), 3), reference[11:])
+  other = take(training_batches(clips, 4, 8, 0, 0), 1)
+  assert (other[0]['clip'] != reference[0]['clip']).any()
+
+
+@pytest.mark.parametrize('hosts', [2, 4])
+def test_hosts_share_the_same_batches(data_dir, monkeypatch, hosts):
+  clips = loader(data_dir)
+  held_out = loader(data_dir, 'validation')
+  whole = take(training_batches(clips, 8, 0, 0, 0), 3)
+  whole += list(evaluation_batches(held_out, 8, 0))
+  shares = []
+  monkeypatch.setattr(jax, 'process_count', lambda: hosts)
+  for host in range(hosts):
+    monkeypatch.setattr(jax, 'process_index', lambda host=host: host)
+    share = take(training_batches(clips, 8, 0, 0, 0), 3)
+    shares.append(share + list(evaluation_batches(held_out, 8, 0)))
+  for k, batch in enumerate(whole):
+    for host, share in enumerate(shares):
+      expected = {name: array[host::hosts] for name, array in batch.items()}
+      assert_same([share[k]], [expected])
+
+
+def test_evaluation_counts_every_clip_once(data_dir):
+  batches = list(evaluation_batches(loader(data_dir, 'validation'), 4, 0))
+  assert [batch['weight'].sum() for batch in batches] == [4, 4, 3]
+  clips = np.concatenate([batch['clip'] for batch in batches])
+  assert clips.tolist() == [*range(11), -1]
+  again = list(evaluation_batches(loader(data_dir, 'validation'), 3, 2))
+  seeds = [np.concatenate([b['seed'][b['weight'] > 0] for b in bs]) for bs in (batches, again)]
+  np.testing.assert_array_equal(*seeds)
+
+
+def test_only_sampled_frames_are_decoded(data_dir, monkeypatch):
+  decoded = []
+  from zsar_jax.data import records
+
+  decode = records.decode_frame
+  monkeypatch.setattr(records, 'decode_frame', lambda jpeg: decoded.append(1) or decode(jpeg))
+  clip = loader(data_dir).evaluation_clip(36)
+  assert len(decoded) == 3
+  # 41 frames of grey level 4 n: the centres of three segments are frames 6, 20 and 34.
+  np.testing.assert_allclose(clip['frames'].mean((1, 2, 3)), [24, 80, 136], atol=2)
+
+
+def test_class_subsets_have_their_own_vocabulary(data_dir):
+  novel = loader(data_dir, 'validation', 'novel').subset
+  assert novel.classes == CLASSES[3:]
+  ids = [novel.clip_id(i) for i in range(len(novel))]
+  assert ids == ['validation3', 'validation4', 'validation8', 'validation9']
+  assert novel.labels.tolist() == [0, 1, 0, 1]
+  chosen = loader(data_dir, 'validation', ('turning', 'moving left')).subset
+  assert chosen.classes == ('moving left', 'turning')
+
+
+@pytest.mark.parametrize(
+    ('classes', 'word'),
+    [('bse', "no class split 'bse'"), (('running',), "'running' is not in the vocabulary")],
+)
+def test_unknown_classes(data_dir, classes, word):
+  with pytest.raises(UserError, match=word):
+    loader(data_dir, 'validation', classes)
+
+
+def test_unannotated_frames(data_dir):
+  """Clip 3 has 8 frames, of which the even ones are not annotated; its centres are 1, 4, 6."""
+  nearest = loader(data_dir).evaluation_clip(3)
+  assert nearest['annotated'].all()
+  assert (nearest['regions'] & PERSON_BOX).any((1, 2)).all()
+  leave = loader(data_dir, view=dataclasses.replace(VIEW, unannotated='leave')).evaluation_clip(3)
+  assert leave['annotated'].tolist() == [True, False, False]
+  assert not leave['regions'][1:].any()
+  dropped = loader(data_dir, view=dataclasses.replace(VIEW, unannotated='drop')).subset
+  assert len(dropped) == 24
+  assert 'train3' not in [dropped.clip_id(i) for i in range(24)]
+
+
+def test_boxes_stand_in_for_shapes(data_dir):
+  clip = loader(data_dir)
+  assert clip.subset.boxes_as_shapes
+  regions = clip.evaluation_clip(1)['regions']
+  np.testing.assert_array_equal(regions & PERSON > 0, regions & PERSON_BOX > 0)
+  np.testing.assert_array_equal(regions & OBJECT > 0, regions & OBJECT_BOX > 0)
+  assert (regions == 0).any()
+
+
+def test_a_damaged_record_is_named(data_dir, monkeypatch):
+  clips = loader(data_dir, 'validation')
+  record = clips.subset.record(2)
+  record['frames'] = [frame[: len(frame) // 2] for frame in record['frames']]
+  monkeypatch.setattr(type(clips.subset), 'record', lambda self, position: record)
+  with pytest.raises(UserError, match='toy, clip validation2: .*build the data set again'):
+    clips.evaluation_clip(2)

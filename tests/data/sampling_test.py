@@ -1,0 +1,91 @@
+"""Segment sampling, and the geometry that frames and planes share."""
+
+import cv2
+import numpy as np
+import pytest
+
+from zsar_jax.data.geometry import Box, centre_crop, random_crop, resize_frame, resize_plane
+from zsar_jax.data.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX, draw_box, shapes_from_boxes
+from zsar_jax.data.sampling import nearest_annotated, segment_indices
+
+
+@pytest.mark.parametrize('num_frames', [1, 3, 8, 9, 36, 300])
+@pytest.mark.parametrize('num_segments', [1, 4, 8, 32])
+def test_segments(num_frames, num_segments):
+  """Centres are X-CLIP's int(i N / T + N / 2T); random places stay in their own segment."""
+  centres = segment_indices(num_frames, num_segments)
+  expected = [
+      int(i * num_frames / num_segments + num_frames / (2 * num_segments))
+      for i in range(num_segments)
+  ]
+  assert centres.tolist() == expected
+  drawn = np.array([
+      segment_indices(num_frames, num_segments, np.random.default_rng(seed)) for seed in range(200)
+  ])
+  edges = np.arange(num_segments + 1) * num_frames / num_segments
+  assert (drawn >= np.floor(edges[:-1])).all()
+  assert (drawn < np.ceil(edges[1:])).all()
+  if num_frames >= 8 * num_segments:
+    assert all(len(set(column)) > 1 for column in drawn.T)
+
+
+def test_nearest_annotated():
+  annotated = np.array([0, 1, 0, 0, 0, 1, 0], bool)
+  assert nearest_annotated(annotated, np.arange(7)).tolist() == [1, 1, 1, 1, 5, 5, 5]
+
+
+def test_random_crops_stay_inside_and_keep_the_asked_share():
+  rng = np.random.default_rng(0)
+  shares = []
+  for _ in range(500):
+    box = random_crop(rng, 120, 160, (0.5, 1.0), (0.75, 4 / 3))
+    assert box.top >= 0
+    assert box.left >= 0
+    assert box.top + box.height <= 120
+    assert box.left + box.width <= 160
+    shares.append(box.height * box.width / (120 * 160))
+  assert 0.35 < min(shares) < 0.55
+  assert 0.9 < max(shares) <= 1
+
+
+def test_centre_crop():
+  assert centre_crop(240, 320, 224 / 256) == Box(15, 55, 210, 210)
+  assert centre_crop(3, 200, 0.1).height == 1
+
+
+@pytest.mark.parametrize('box', [Box(3, 5, 50, 61), Box(0, 0, 80, 100), Box(10, 10, 12, 9)])
+@pytest.mark.parametrize('interpolation', ['bilinear', 'bicubic'])
+def test_frames_and_planes_share_their_geometry(box, interpolation):
+  """A smooth blob, drawn into frame and plane alike, is found at the same place in both."""
+  y, x = np.mgrid[:80, :100]
+  blob = ((y - 25.3) ** 2 / 9**2 + (x - 31.7) ** 2 / 12**2 < 1).astype(np.uint8)
+  if box.height < 20:
+    blob = (x + 2 * y > 50).astype(np.uint8)
+  frame = np.repeat(blob[..., None] * 255, 3, axis=2)
+  size = 32
+  resized = resize_frame(frame, box, size, interpolation)[..., 0] > 127
+  plane = resize_plane(blob * PERSON, box, size) == PERSON
+  moments = [cv2.moments(mask.astype(np.uint8), binaryImage=True) for mask in (resized, plane)]
+  for axis in ('m10', 'm01'):
+    centres = [moment[axis] / moment['m00'] for moment in moments]
+    assert abs(centres[0] - centres[1]) < 0.35
+  assert (resized != plane).mean() < 0.04
+
+
+def test_planes_stay_bits():
+  plane = np.random.default_rng(0).integers(0, 16, (40, 50), dtype=np.uint8)
+  assert set(np.unique(resize_plane(plane, Box(0, 0, 40, 50), 33))) <= set(range(16))
+
+
+def test_boxes():
+  plane = np.zeros((5, 6), np.uint8)
+  draw_box(plane, PERSON_BOX, -3, 1.5, 2.2, 99)
+  draw_box(plane, OBJECT_BOX, 2, 0, 6, 2)
+  draw_box(plane, OBJECT, 4, 4, 4, 5)
+  expected = np.zeros((5, 6), np.uint8)
+  expected[1:, :3] = PERSON_BOX
+  expected[:2, 2:] |= OBJECT_BOX
+  np.testing.assert_array_equal(plane, expected)
+  shapes = shapes_from_boxes(plane)
+  np.testing.assert_array_equal(shapes & PERSON > 0, plane & PERSON_BOX > 0)
+  np.testing.assert_array_equal(shapes & OBJECT > 0, plane & OBJECT_BOX > 0)

@@ -1,0 +1,272 @@
+import dataclasses
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.models import reference
+from zsar_jax.errors import UserError
+from zsar_jax.models import presets, video_clip
+
+TINY = presets.preset('tiny')
+START, END = TINY.vocab_size - 2, TINY.vocab_size - 1
+
+
+def random_params(model, seed=0):
+  """Parameters with no zero biases and no unit scales, which would hide mistakes."""
+  rng = np.random.default_rng(seed)
+
+  def draw(path, leaf):
+    mean = 1.0 if path[-1].key == 'scale' else 0.0
+    return rng.normal(mean, 0.1, leaf.shape).astype(leaf.dtype)
+
+  return jax.tree.map_with_path(draw, model.abstract_params)
+
+
+def texts(spec, *bodies):
+  tokens = np.zeros((len(bodies), spec.context_length), np.int32)
+  for row, body in zip(tokens, bodies, strict=True):
+    row[: len(body) + 2] = [spec.vocab_size - 2, *body, spec.vocab_size - 1]
+  return tokens
+
+
+def frames(spec, clips=1, count=1):
+  shape = (clips, count, spec.resolution, spec.resolution, 3)
+  return np.random.default_rng(2).normal(size=shape).astype(np.float32)
+
+
+def shapes_by_path(params):
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='/'): leaf.shape
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+  }
+
+
+@pytest.fixture(scope='module')
+def model():
+  return video_clip.VideoModel(TINY, num_frames=2)
+
+
+@pytest.fixture(scope='module')
+def params(model):
+  return random_params(model)
+
+
+@pytest.mark.parametrize(
+  ('name', 'count'),
+  [
+    ('vit_b32', 151_277_313),
+    ('vit_b16', 149_620_737),
+    ('vit_l14', 427_616_513),
+    ('vit_l14_336', 427_944_193),
+  ],
+)
+def test_full_size_models_have_as_many_parameters_as_openais(name, count):
+  spec = presets.preset(name)
+  model = video_clip.VideoModel(spec, num_frames=8, dtype=jnp.bfloat16)
+  assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(model.abstract_params)) == count
+
+
+def test_full_size_model_is_traced_without_parameters():
+  spec = presets.preset('vit_b16')
+  model = video_clip.VideoModel(spec, num_frames=8, dtype=jnp.bfloat16)
+  clips = jax.ShapeDtypeStruct((2, 8, 224, 224, 3), jnp.float32)
+  video = jax.eval_shape(model.encode_video, model.abstract_params, clips)
+  assert (video.shape, video.dtype) == ((2, 512), jnp.float32)
+  tokens = jax.ShapeDtypeStruct((5, 77), jnp.int32)
+  text = jax.eval_shape(model.encode_text, model.abstract_params, tokens)
+  assert (text.shape, text.dtype) == ((5, 512), jnp.float32)
+
+
+def test_parameter_paths_and_kernel_layouts():
+  spec = dataclasses.replace(TINY, image_layers=11, text_layers=1)
+  model = video_clip.VideoModel(spec, num_frames=2)
+  drawn = jax.eval_shape(model.init, jax.random.key(0))
+  assert drawn == model.abstract_params
+  shapes = shapes_by_path(drawn)
+  norm = ('scale', 'bias')
+  block = {f'{ln}/{leaf}' for ln in ('ln_1', 'ln_2') for leaf in norm}
+  block |= {
+    f'{name}/{leaf}'
+    for name in ('attn/query', 'attn/key', 'attn/value', 'attn/out', 'mlp/c_fc', 'mlp/c_proj')
+    for leaf in ('kernel', 'bias')
+  }
+  expected = {f'visual/transformer/resblocks/{i}/{leaf}' for i in range(11) for leaf in block}
+  expected |= {f'text/transformer/resblocks/0/{leaf}' for leaf in block}
+  expected |= {f'visual/{ln}/{leaf}' for ln in ('ln_pre', 'ln_post') for leaf in norm}
+  expected |= {f'text/ln_final/{leaf}' for leaf in norm}
+  expected |= {'visual/conv1/kernel', 'visual/class_embedding', 'visual/positional_embedding'}
+  expected |= {'text/token_embedding/embedding', 'text/positional_embedding'}
+  expected |= {'visual/proj/kernel', 'text/text_projection/kernel', 'logit_scale'}
+  assert shapes.keys() == expected
+  assert shapes['visual/conv1/kernel'] == (8, 8, 3, 96)
+  assert shapes['visual/transformer/resblocks/10/attn/query/kernel'] == (96, 3, 32)
+  assert shapes['visual/transformer/resblocks/10/attn/query/bias'] == (3, 32)
+  assert shapes['visual/transformer/resblocks/10/attn/out/kernel'] == (3, 32, 96)
+  assert shapes['visual/proj/kernel'] == (96, 64)
+
+
+def test_initial_deviations_are_openais():
+  spec = dataclasses.replace(TINY, text_width=128)
+  params = jax.jit(video_clip.VideoModel(spec, num_frames=1).init)(jax.random.key(0))
+  text, visual = params['text'], params['visual']
+  block = text['transformer']['resblocks']['1']
+  residual = 128**-0.5 * (2 * 2) ** -0.5
+  for kernel, deviation in (
+    (text['token_embedding']['embedding'], 0.02),
+    (text['positional_embedding'], 0.01),
+    (text['text_projection']['kernel'], 128**-0.5),
+    (block['attn']['query']['kernel'], 128**-0.5),
+    (block['attn']['out']['kernel'], residual),
+    (block['mlp']['c_fc']['kernel'], 256**-0.5),
+    (block['mlp']['c_proj']['kernel'], residual),
+    (visual['positional_embedding'], 96**-0.5),
+    (visual['conv1']['kernel'], (3 * 3 * 8 * 8) ** -0.5),
+  ):
+    np.testing.assert_allclose(jnp.std(kernel), deviation, rtol=0.05)
+  np.testing.assert_allclose(jnp.exp(params['logit_scale']), 1 / 0.07, rtol=1e-6)
+
+
+def test_towers_agree_with_numpy(model, params):
+  clips = frames(TINY, clips=2, count=2)
+  tokens = texts(TINY, [5, 9, 4000], list(range(100, 114)), [])
+  exact = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+  video = [
+    reference.unit(np.mean([reference.encode_image(f, exact['visual']) for f in clip], axis=0))
+    for clip in np.asarray(clips, np.float64)
+  ]
+  text = [reference.unit(reference.encode_text(row, exact['text'])) for row in tokens]
+  np.testing.assert_allclose(jax.jit(model.encode_video)(params, clips), video, atol=1e-5)
+  np.testing.assert_allclose(jax.jit(model.encode_text)(params, tokens), text, atol=1e-5)
+
+
+def test_tokens_after_the_end_change_nothing(model, params):
+  tokens = np.repeat(texts(TINY, [5, 9, 4000]), 3, axis=0)
+  tokens[1, 5:] = np.arange(1, 12)
+  tokens[2, 1] = 6
+  plain, padded, changed = jax.jit(model.encode_text)(params, tokens)
+  np.testing.assert_allclose(padded, plain, atol=1e-6)
+  assert jnp.max(jnp.abs(changed - plain)) > 1e-3
+
+
+def test_bfloat16_is_close_to_float32(model, params):
+  rough = video_clip.VideoModel(TINY, num_frames=2, dtype=jnp.bfloat16)
+  clips, tokens = frames(TINY, clips=2, count=2), texts(TINY, [5, 9, 4000], [7])
+  for name, inputs in (('encode_video', clips), ('encode_text', tokens)):
+    ours = jax.jit(getattr(rough, name))(params, inputs)
+    exact = jax.jit(getattr(model, name))(params, inputs)
+    assert ours.dtype == jnp.float32
+    np.testing.assert_allclose(jnp.linalg.norm(ours, axis=-1), 1, atol=1e-6)
+    difference = jnp.max(jnp.abs(ours - exact))
+    assert 1e-5 < difference < 0.02  # Not the same, or bfloat16 was not used.
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(rough.abstract_params))
+
+
+def test_presets_refuse_what_cannot_be_built():
+  with pytest.raises(UserError, match='no model preset'):
+    presets.preset('vit_b15')
+  with pytest.raises(UserError, match='no field colour'):
+    presets.preset('tiny', colour=3)
+  with pytest.raises(UserError, match='resolution .50. must be a multiple of patch'):
+    presets.preset('tiny', resolution=50)
+
+
+def from_hugging_face(state, spec):
+  """A Hugging Face state dict as our tree, written from the description of both layouts."""
+  heads = {'visual': spec.image_heads, 'text': spec.text_heads}
+  renames = [
+    (r'^vision_model\.', 'visual.'),
+    (r'^text_model\.', 'text.'),
+    (r'^visual_projection', 'visual.proj'),
+    (r'^text_projection', 'text.text_projection'),
+    (r'encoder\.layers', 'transformer.resblocks'),
+    (r'embeddings\.(class|token|position)_embedding', r'\1_embedding'),
+    (r'embeddings\.patch_embedding', 'conv1'),
+    (r'position_embedding\.weight', 'positional_embedding'),
+    (r'token_embedding\.weight', 'token_embedding.embedding'),
+    ('pre_layrnorm', 'ln_pre'),
+    ('post_layernorm', 'ln_post'),
+    ('final_layer_norm', 'ln_final'),
+    (r'layer_norm(\d)', r'ln_\1'),
+    (r'self_attn\.q_proj', 'attn.query'),
+    (r'self_attn\.k_proj', 'attn.key'),
+    (r'self_attn\.v_proj', 'attn.value'),
+    (r'self_attn\.out_proj', 'attn.out'),
+    (r'mlp\.fc1', 'mlp.c_fc'),
+    (r'mlp\.fc2', 'mlp.c_proj'),
+    (r'(ln_\w+)\.weight', r'\1.scale'),
+    (r'\.weight$', '.kernel'),
+  ]
+  tree = {}
+  for name, tensor in state.items():
+    if name.endswith('position_ids'):
+      continue
+    for pattern, ours in renames:
+      name = re.sub(pattern, ours, name)
+    value = tensor.detach().numpy()
+    *parents, leaf = name.split('.')
+    if leaf == 'kernel':
+      value = value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
+    if parents[-1:] == ['out'] and leaf == 'kernel':
+      value = value.reshape(heads[parents[0]], -1, value.shape[-1])
+    if parents[-1:] and parents[-1] in ('query', 'key', 'value'):
+      value = value.reshape(*value.shape[:-1], heads[parents[0]], -1)
+    node = tree
+    for parent in parents:
+      node = node.setdefault(parent, {})
+    node[leaf] = value
+  return tree
+
+
+@pytest.mark.parametrize('width', [96, 128])
+def test_towers_agree_with_transformers(width):
+  torch = pytest.importorskip('torch')
+  transformers = pytest.importorskip('transformers')
+  spec = dataclasses.replace(TINY, image_width=width, image_heads=width // 32, image_layers=11)
+  shared = {'attention_dropout': 0.0, 'initializer_factor': 3.0, 'projection_dim': spec.embed_dim}
+  config = transformers.CLIPConfig(
+    text_config={
+      'hidden_size': spec.text_width,
+      'intermediate_size': 4 * spec.text_width,
+      'num_hidden_layers': spec.text_layers,
+      'num_attention_heads': spec.text_heads,
+      'max_position_embeddings': spec.context_length,
+      'vocab_size': spec.vocab_size,
+      'bos_token_id': START,
+      'eos_token_id': END,
+      **shared,
+    },
+    vision_config={
+      'hidden_size': spec.image_width,
+      'intermediate_size': 4 * spec.image_width,
+      'num_hidden_layers': spec.image_layers,
+      'num_attention_heads': spec.image_heads,
+      'image_size': spec.resolution,
+      'patch_size': spec.patch,
+      **shared,
+    },
+    projection_dim=spec.embed_dim,
+  )
+  torch.manual_seed(0)
+  theirs = transformers.CLIPModel(config).eval()
+  with torch.no_grad():
+    for parameter in theirs.parameters():
+      parameter += 0.05 * torch.randn_like(parameter)
+  params = from_hugging_face(theirs.state_dict(), spec)
+  model = video_clip.VideoModel(spec, num_frames=1)
+  assert shapes_by_path(params) == shapes_by_path(model.abstract_params)
+
+  images, tokens = frames(spec, clips=3), texts(spec, [5, 9, 4000], [7])
+  with torch.no_grad():
+    expected = theirs(
+      pixel_values=torch.tensor(np.asarray(images[:, 0].transpose(0, 3, 1, 2))),
+      input_ids=torch.tensor(tokens, dtype=torch.long),
+    )
+  video, text = model.encode_video(params, images), model.encode_text(params, tokens)
+  np.testing.assert_allclose(video, expected.image_embeds, atol=1e-5)
+  np.testing.assert_allclose(text, expected.text_embeds, atol=1e-5)
+  logits = jnp.exp(params['logit_scale']) * video @ text.T
+  np.testing.assert_allclose(logits, expected.logits_per_image, atol=1e-4)

@@ -1,0 +1,65 @@
+"""A small data set of flat-coloured clips, written by the project's own builder."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from zsar_jax.data import records
+from zsar_jax.data.builder import ClipBuilder, build
+from zsar_jax.data.regions import OBJECT_BOX, PERSON_BOX
+from zsar_jax.data.staging import ClipError
+
+CLASSES = ('moving left', 'moving right', 'resting', 'jumping', 'turning')
+
+
+@dataclasses.dataclass(frozen=True)
+class ToyTask:
+  """One clip: frame n is of the grey level 4 n, and its plane is a person's box."""
+
+  id: str
+  label: int
+  num_frames: int
+  annotated: tuple[bool, ...]
+
+
+def encode_toy(task: ToyTask) -> dict:
+  """The clip's record."""
+  if task.num_frames == 0:
+    raise ClipError('it has no frames')
+  shape = (task.num_frames, 20, 30)
+  levels = (4 * np.arange(task.num_frames)).astype(np.uint8)
+  frames = np.broadcast_to(levels[:, None, None, None], (*shape, 3)).copy()
+  planes = np.zeros(shape, np.uint8)
+  planes[:, :, :15] = PERSON_BOX
+  planes[:, :10] |= OBJECT_BOX
+  annotated = np.resize(np.array(task.annotated), task.num_frames)
+  return records.encode_clip(task.id, task.label, frames, planes, annotated, 12.0)
+
+
+class Toy(ClipBuilder):
+  """The builder."""
+
+  name = 'toy'
+  VERSION = tfds.core.Version('1.0.0')
+  classes = CLASSES
+  class_splits = {'base': CLASSES[:3], 'novel': CLASSES[3:]}
+  region_names = ('person_box', 'object_box')
+  parameters = {}
+  encode = encode_toy
+
+  def tasks(self) -> dict:
+    """37 training clips, of which every third is annotated in part, and 11 to validate."""
+    return {
+        split: [
+            ToyTask(f'{split}{i}', i % len(CLASSES), 5 + i, (i % 3 != 0, True))
+            for i in range(count)
+        ]
+        for split, count in (('train', 37), ('validation', 11))
+    }
+
+
+def build_toy(folder) -> str:
+  """Builds the data set in `folder`, which is returned."""
+  build(Toy(folder), workers=0)
+  return str(folder)

@@ -1,0 +1,36 @@
+"""metrics.jsonl across sessions."""
+
+import json
+
+import pytest
+
+from zsar_jax.writers import MetricWriter, clock
+
+
+def steps(workdir):
+  return [json.loads(line)['step'] for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+
+
+@pytest.mark.parametrize('tail', ['', '{"step": 6, "lo', '\x00\x00', 'null\n{"step": 9}\n'])
+def test_a_resumed_run_writes_no_step_twice(tmp_path, tail):
+  first = MetricWriter(tmp_path, 0, tensorboard=False)
+  for step in range(1, 6):
+    first.write(step, {'loss': 1 / step})
+  first.close()
+  with (tmp_path / 'metrics.jsonl').open('a') as file:
+    file.write(tail)
+  second = MetricWriter(tmp_path, 3, tensorboard=False)
+  for step in range(4, 8):
+    second.write(step, {'loss': 1 / step})
+  second.close()
+  assert steps(tmp_path) == list(range(1, 8))
+
+
+def test_a_new_run_begins_an_empty_file(tmp_path):
+  (tmp_path / 'metrics.jsonl').write_text('{"step": 5}\n')
+  MetricWriter(tmp_path, 0, tensorboard=False).close()
+  assert steps(tmp_path) == []
+
+
+def test_clock():
+  assert [clock(59.9), clock(61), clock(3661)] == ['0:59', '1:01', '1:01:01']

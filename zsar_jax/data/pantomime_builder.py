@@ -1,0 +1,97 @@
+"""Builds Pantomime, the embedded data set: one configuration for each of its worlds."""
+
+import dataclasses
+import os
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from zsar_jax.data import pantomime, records
+from zsar_jax.data.builder import ClipBuilder
+from zsar_jax.data.regions import REGION_BITS
+from zsar_jax.errors import UserError
+
+TRAIN_CLIPS = 3000
+VALIDATION_CLIPS = 800
+SIZE = 64
+NUM_FRAMES = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class PantomimeTask:
+  """One clip, and the arguments of `pantomime.render_clip` that make it."""
+
+  id: str
+  world: str
+  split: str
+  index: int
+  seed: int
+  size: int
+  num_frames: int
+  jpeg_quality: int
+
+
+def encode_task(task: PantomimeTask) -> dict[str, Any]:
+  """Renders the clip; its record."""
+  clip = pantomime.render_clip(
+      task.world, task.split, task.index, task.seed, size=task.size, num_frames=task.num_frames
+  )
+  return records.encode_clip(
+      clip.id, clip.label, clip.frames, clip.regions, None, clip.fps, task.jpeg_quality
+  )
+
+
+class Pantomime(ClipBuilder, skip_registration=True):
+  """Builds one world of Pantomime."""
+
+  name = 'pantomime'
+  VERSION = tfds.core.Version('1.0.0')
+  BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=world) for world in pantomime.WORLDS]
+  encode = staticmethod(encode_task)
+
+  def __init__(
+      self,
+      data_dir: str | os.PathLike[str],
+      world: str,
+      seed: int = 0,
+      train_clips: int = TRAIN_CLIPS,
+      validation_clips: int = VALIDATION_CLIPS,
+      jpeg_quality: int = records.JPEG_QUALITY,
+  ):
+    """Sets what to render.
+
+    Args:
+      data_dir: the folder of data sets to build in.
+      world: one of `pantomime.WORLDS`.
+      seed: of all that is drawn at random.
+      train_clips: in the split 'train'.
+      validation_clips: in the split 'validation'.
+      jpeg_quality: 1 to 100.
+    """
+    for flag, count in (('--train-clips', train_clips), ('--validation-clips', validation_clips)):
+      if count < 1:
+        raise UserError(f'{flag} must be 1 or more, not {count}')
+    self.classes = pantomime.class_names(world)
+    self.class_splits = pantomime.class_split(world)
+    self.region_names = tuple(REGION_BITS)
+    self.parameters = {
+        'seed': seed,
+        'clips': {'train': train_clips, 'validation': validation_clips},
+        'size': SIZE,
+        'num_frames': NUM_FRAMES,
+        'jpeg_quality': jpeg_quality,
+    }
+    self._world = world
+    super().__init__(data_dir, world)
+
+  def tasks(self) -> dict[str, list[PantomimeTask]]:
+    """One task for each clip."""
+    options = dict(self.parameters)
+    clips = options.pop('clips')
+    return {
+        split: [
+            PantomimeTask(clip_id, self._world, split, index, **options)
+            for index, clip_id in enumerate(pantomime.clip_ids(self._world, split, count))
+        ]
+        for split, count in clips.items()
+    }

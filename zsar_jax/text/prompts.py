@@ -1,0 +1,29 @@
+"""Prompts: class names written into sentences."""
+
+from collections.abc import Sequence
+
+from zsar_jax.errors import UserError
+
+
+def class_texts(classes: Sequence[str], templates: Sequence[str]) -> list[list[str]]:
+  """Writes each class name into each template.
+
+  Args:
+    classes: C class names, used as they are.
+    templates: P templates such as 'a video of a person {}.', with '{}' where the name goes.
+
+  Returns:
+    [P][C] texts.
+
+  Raises:
+    UserError: there is no template, or one has not exactly one '{}'.
+  """
+  if not templates:
+    raise UserError("config field text.templates is empty; '{}' alone gives bare class names.")
+  for template in templates:
+    if template.count('{}') != 1:
+      raise UserError(
+        f"config field text.templates: {template!r} must hold '{{}}', the place of the class "
+        'name, exactly once.'
+      )
+  return [[template.replace('{}', name) for name in classes] for template in templates]
