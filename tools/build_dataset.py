@@ -13,13 +13,14 @@ missing or cannot be read are left out and listed, also in the data set's build_
 
 import argparse
 import dataclasses
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from zsar_jax.data import records
+from zsar_jax.data import pantomime, records
 from zsar_jax.data.builder import ClipBuilder, build
+from zsar_jax.data.pantomime_builder import TRAIN_CLIPS, VALIDATION_CLIPS, Pantomime
+from zsar_jax.data.ssv2 import Ssv2
 from zsar_jax.errors import UserError, reported
 
 
@@ -28,71 +29,79 @@ class Source:
   """A data set that can be built.
 
   Attributes:
-    describe: adds the data set's own flags to its group of the help text.
-    builders: from --out and the values of those flags that were given, to what is to be built.
+    builders: from --out and the values of the flags below that were given to its builders.
+    required: the flags, of `FLAGS`, that it must be given.
+    optional: the flags that it may be given.
   """
 
-  describe: Callable[[Any], None]
   builders: Callable[..., list[ClipBuilder]]
-
-
-def _describe_pantomime(group: Any) -> None:
-  group.add_argument('--seed', type=int, help='of all that is drawn at random (default 0)')
-  group.add_argument('--train-clips', type=int, help='for each world (default 3000)')
-  group.add_argument('--validation-clips', type=int, help='for each world (default 800)')
+  required: tuple[str, ...] = ()
+  optional: tuple[str, ...] = ()
 
 
 def _pantomime(out: str, **options: Any) -> list[ClipBuilder]:
-  from zsar_jax.data import pantomime, pantomime_builder  # pylint: disable=g-import-not-at-top
-
-  return [pantomime_builder.Pantomime(out, world, **options) for world in pantomime.WORLDS]
+  return [Pantomime(out, world, **options) for world in pantomime.WORLDS]
 
 
-def _describe_ssv2(group: Any) -> None:
-  group.add_argument('--videos', metavar='DIR', help='the folder of the videos, {id}.webm')
-  group.add_argument(
-      '--annotations',
-      metavar='DIR',
-      help='the folder of something-something-v2-{train,validation,labels}.json, which may also'
-      ' be called {train,validation,labels}.json',
-  )
-  group.add_argument(
-      '--boxes',
-      metavar='FILE',
-      nargs='+',
-      help='Something-Else boxes, in one or more files; without them nothing can be masked',
-  )
-  group.add_argument(
-      '--short-side', type=int, metavar='PIXELS', help="scale frames (default: the videos' size)"
-  )
+def _ssv2(out: str, **options: Any) -> list[ClipBuilder]:
+  return [Ssv2(out, **options)]
 
 
-def _ssv2(
-    out: str, videos: str | None = None, annotations: str | None = None, **options: Any
-) -> list[ClipBuilder]:
-  from zsar_jax.data import ssv2  # pylint: disable=g-import-not-at-top
-
-  if videos is None or annotations is None:
-    raise UserError('--dataset=ssv2 needs --videos and --annotations')
-  return [ssv2.Ssv2(out, videos, annotations, **options)]
-
-
-# Every builder has an option --jpeg-quality as well.
 SOURCES = {
-    'pantomime': Source(_describe_pantomime, _pantomime),
-    'ssv2': Source(_describe_ssv2, _ssv2),
+    'pantomime': Source(
+        _pantomime, optional=('seed', 'train-clips', 'validation-clips', 'jpeg-quality')
+    ),
+    'ssv2': Source(
+        _ssv2,
+        required=('videos', 'annotations'),
+        optional=('boxes', 'short-side', 'jpeg-quality'),
+    ),
+}
+
+# What argparse is told of each flag. None has a default: a flag that is not given is not passed.
+FLAGS: dict[str, dict[str, Any]] = {
+    'videos': {'metavar': 'DIR', 'help': 'the folder of the videos'},
+    'annotations': {'metavar': 'DIR', 'help': "the folder of the data set's lists and labels"},
+    'boxes': {
+        'metavar': 'FILE',
+        'nargs': '+',
+        'help': 'Something-Else boxes; without them no region can be painted',
+    },
+    'short-side': {
+        'metavar': 'PIXELS',
+        'type': int,
+        'help': "scale the frames' shorter side to this (default: keep the size)",
+    },
+    'jpeg-quality': {
+        'metavar': 'Q',
+        'type': int,
+        'help': f'of the stored frames, 1 to 100 (default: {records.JPEG_QUALITY})',
+    },
+    'seed': {'metavar': 'N', 'type': int, 'help': 'of all that is drawn at random (default: 0)'},
+    'train-clips': {
+        'metavar': 'N',
+        'type': int,
+        'help': f'rendered for training, in each world (default: {TRAIN_CLIPS})',
+    },
+    'validation-clips': {
+        'metavar': 'N',
+        'type': int,
+        'help': f'rendered for validation, in each world (default: {VALIDATION_CLIPS})',
+    },
+}
+
+# The least and the most that a number may be.
+_RANGES = {
+    'workers': (0, None),
+    'short-side': (16, None),
+    'jpeg-quality': (1, 100),
+    'seed': (0, None),
+    'train-clips': (1, None),
+    'validation-clips': (1, None),
 }
 
 
-def parse(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, dict[str, Any]]:
-  """Parses the command line.
-
-  Returns:
-    The flags that every data set has, and the chosen data set's own that were given.
-
-  Raises:
-    UserError: for a flag of another data set.
-  """
+def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
       'python -m tools.build_dataset',
       description=__doc__,
@@ -107,28 +116,45 @@ def parse(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, dict[s
   parser.add_argument(
       '--strict', action='store_true', help='a clip that is missing or unreadable is an error'
   )
-  parser.add_argument(
-      '--jpeg-quality',
-      type=int,
-      metavar='Q',
-      default=records.JPEG_QUALITY,
-      help='of the stored frames, 1 to 100 (default %(default)s)',
-  )
-  owner = {}
-  for name, source in SOURCES.items():
-    before = {action.dest for action in parser._actions}  # pylint: disable=protected-access
-    source.describe(parser.add_argument_group(f'--dataset={name}'))
-    for action in parser._actions:  # pylint: disable=protected-access
-      if action.dest not in before:
-        owner[action.dest] = name
-  common = parser.parse_args(argv)
-  return common, owner
+  group = parser.add_argument_group('of some data sets')
+  for flag, options in FLAGS.items():
+    users = [n for n, source in SOURCES.items() if flag in source.required + source.optional]
+    described = options | {'help': f'{", ".join(users)}: {options["help"]}'}
+    group.add_argument(f'--{flag}', **described)
+  return parser
+
+
+def _builders(values: dict[str, Any]) -> list[ClipBuilder]:
+  """What is to be built, from the values of all flags by their names."""
+  dataset = values['dataset']
+  source = SOURCES[dataset]
+  given = {flag: values[flag] for flag in FLAGS if values[flag] is not None}
+  for flag in given:
+    if flag not in source.required + source.optional:
+      raise UserError(f'--{flag} is not a flag of --dataset={dataset}; leave it out')
+  for flag in source.required:
+    if flag not in given:
+      raise UserError(f'--dataset={dataset} needs --{flag}: {FLAGS[flag]["help"]}')
+  for flag, (least, most) in _RANGES.items():
+    value = values[flag]
+    if value is not None and not least <= value <= (value if most is None else most):
+      limits = f'{least} or more' if most is None else f'{least} to {most}'
+      raise UserError(f'--{flag} must be {limits}, not {value}')
+  options = {flag.replace('-', '_'): value for flag, value in given.items()}
+  return source.builders(values['out'], **options)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Builds what the command line says."""
+  arguments = _parser().parse_args(argv)
+  values = {name.replace('_', '-'): value for name, value in vars(arguments).items()}
   with reported():
-    pass
+    try:
+      for builder in _builders(values):
+        build(builder, arguments.workers, arguments.strict)
+    except KeyboardInterrupt:
+      print('\ninterrupted: the same command continues', file=sys.stderr)
+      raise SystemExit(130) from None
 
 
 if __name__ == '__main__':

@@ -165,9 +165,13 @@ def test_too_long_text_is_refused_by_name():
     tokenizer(['one', 'one two three four five'])
 
 
-def test_vocabulary_larger_than_the_models_is_refused(clip_folder):
-  with pytest.raises(UserError, match='49408 ids'):
-    tokenizers.make_tokenizer(str(clip_folder), 4096, 77)
+def test_vocabulary_larger_than_the_models_is_refused(tmp_path):
+  file = tmp_path / 'tokenizer.json'
+  vocab = {'a': 0, '<|startoftext|>': 1, '<|endoftext|>': 2}
+  library.Tokenizer(library.models.WordLevel(vocab, unk_token='a')).save(str(file))
+  assert tokenizers.make_tokenizer(str(file), 3, 4)(['a']).tolist() == [[1, 0, 2, 0]]
+  with pytest.raises(UserError, match="has 3 ids and the model's vocab_size is 2"):
+    tokenizers.make_tokenizer(str(file), 2, 4)
 
 
 def test_missing_package_names_the_remedy(monkeypatch):

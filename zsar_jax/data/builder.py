@@ -14,6 +14,8 @@ import abc
 import collections
 import concurrent.futures
 import contextlib
+import fcntl
+import itertools
 import json
 import multiprocessing
 import multiprocessing.connection
@@ -23,7 +25,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -142,9 +144,7 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
     self.info.set_splits(tfds.core.splits.SplitDict(splits))
 
 
-def build(
-    builder: ClipBuilder, workers: int | None = None, strict: bool = False
-) -> pathlib.Path:
+def build(builder: ClipBuilder, workers: int | None = None, strict: bool = False) -> pathlib.Path:
   """Builds a data set, or finishes what an interrupted build has left.
 
   Args:
@@ -160,18 +160,57 @@ def build(
       all, or, with `strict`, a clip failed.
   """
   directory = pathlib.Path(builder.data_dir)
-  if (directory / 'dataset_info.json').exists():
-    _check_parameters(builder, directory)
-    print(f'{builder.full_name} is there already: {directory}')
-    return directory
+  if not _finished(builder, directory):
+    with _alone(builder.staging):
+      # It may have been another process's build that this one waited for.
+      if not _finished(builder, directory):
+        _build(builder, workers, strict)
+  return directory
 
+
+def _finished(builder: ClipBuilder, directory: pathlib.Path) -> bool:
+  """Whether the data set is there; a `UserError` if it is not what the builder would build."""
+  if not (directory / 'dataset_info.json').exists():
+    return False
+  metadata = json.loads((directory / 'metadata.json').read_text())
+  present, wanted = metadata['parameters'], builder.parameters
+  differing = sorted(key for key in present | wanted if present.get(key) != wanted.get(key))
+  if differing:
+    key = differing[0]
+    raise UserError(
+        f'{directory} was built with {key} = {present.get(key)} and now {key} ='
+        f' {wanted.get(key)}; choose another --out, or delete that folder'
+    )
+  classes = tfds.builder_from_directory(directory).info.features['label'].names
+  if tuple(classes) != builder.classes:
+    raise UserError(
+        f'{directory} was built with another vocabulary, of {len(classes)} classes where now'
+        f' there are {len(builder.classes)}; choose another --out, or delete that folder'
+    )
+  print(f'{builder.full_name} is there already: {directory}')
+  return True
+
+
+@contextlib.contextmanager
+def _alone(folder: pathlib.Path) -> Iterator[None]:
+  """Waits until no other process builds in `folder`, and then keeps them out."""
+  folder.mkdir(parents=True, exist_ok=True)
+  with open(folder / 'lock', 'w') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      print(f'waiting for the other build in {folder}', file=sys.stderr)
+      fcntl.flock(file, fcntl.LOCK_EX)
+    yield
+
+
+def _build(builder: ClipBuilder, workers: int | None, strict: bool) -> None:
   splits = builder.tasks()
   chunks = [
       (split, chunk, os.fspath(builder.staging / f'{split}-{number:05d}'))
       for split, tasks in splits.items()
       for number, chunk in enumerate(_chunks(builder, split, tasks))
   ]
-  builder.staging.mkdir(parents=True, exist_ok=True)
   if any(builder.staging.glob('*.json')):
     print(f'{builder.full_name}: an earlier build continues', file=sys.stderr)
   results = _stage([(chunk, path) for _, chunk, path in chunks], builder.full_name, workers)
@@ -179,19 +218,16 @@ def build(
   for (split, _, _), result in zip(chunks, results, strict=True):
     staged[split].append(result)
 
-  _print_failures(staged)
-  _check_failures(builder, staged, strict)
+  report = _report(staged)
+  _print_failures(report)
+  _check_failures(builder.full_name, report, strict)
   builder.publish(staged)
   shutil.rmtree(builder.staging)
   for folder in builder.staging.parents[: len(builder.full_name.split('/'))]:
     with contextlib.suppress(OSError):  # Another data set's build may be in it.
       folder.rmdir()
-  counts = ', '.join(
-      f'{split} {sum(len(chunk.entries) for chunk in chunks)} clips'
-      for split, chunks in staged.items()
-  )
-  print(f'{builder.full_name}: {counts}, in {directory}')
-  return directory
+  counts = ', '.join(f'{split} {result["written"]} clips' for split, result in report.items())
+  print(f'{builder.full_name}: {counts}, in {builder.data_dir}')
 
 
 def _chunks(builder: ClipBuilder, split: str, tasks: Sequence[ClipTask]) -> list[Chunk]:
@@ -230,10 +266,9 @@ def _stage(work: list[tuple[Chunk, str]], name: str, workers: int | None) -> lis
     )
     try:
       futures = [pool.submit(stage_chunk, chunk, path) for chunk, path in work]
-      clips_of = {future: len(chunk.tasks) for future, (chunk, _) in zip(futures, work)}
       for future in concurrent.futures.as_completed(futures):
-        future.result()
-        progress.update(clips_of[future])
+        staged = future.result()
+        progress.update(len(staged.entries) + len(staged.failures))
       return [future.result() for future in futures]
     except concurrent.futures.process.BrokenProcessPool:
       raise UserError(
@@ -257,19 +292,6 @@ def _start_worker() -> None:
   threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _check_parameters(builder: ClipBuilder, directory: pathlib.Path) -> None:
-  """Refuses a finished data set that was built with other parameters than the builder's."""
-  metadata = json.loads((directory / 'metadata.json').read_text())
-  present, wanted = metadata['parameters'], builder.parameters
-  differing = sorted(key for key in present | wanted if present.get(key) != wanted.get(key))
-  if differing:
-    key = differing[0]
-    raise UserError(
-        f'{directory} was built with {key} = {present.get(key)} and now {key} ='
-        f' {wanted.get(key)}; choose another --out, or delete that folder'
-    )
-
-
 def _report(staged: dict[str, list[Staged]]) -> dict[str, Any]:
   """For each split how many clips were written, and which were not and why."""
   report = {}
@@ -283,35 +305,33 @@ def _report(staged: dict[str, list[Staged]]) -> dict[str, Any]:
   return report
 
 
-def _print_failures(staged: dict[str, list[Staged]]) -> None:
-  for split, counts in _report(staged).items():
+def _print_failures(report: dict[str, Any]) -> None:
+  for split, result in report.items():
     for kind in ('missing', 'unreadable'):
-      failures = counts[kind]
+      failures = result[kind]
       if failures:
         print(f'{split}: {len(failures)} clips {kind}')
-      for number, (clip_id, reason) in enumerate(failures.items()):
-        if number == _PRINTED_FAILURES:
-          print(f'  ... and {len(failures) - number} more')
-          break
+      for clip_id, reason in itertools.islice(failures.items(), _PRINTED_FAILURES):
         print(f'  {clip_id}: {reason}')
+      if len(failures) > _PRINTED_FAILURES:
+        print(f'  ... and {len(failures) - _PRINTED_FAILURES} more')
 
 
-def _check_failures(
-    builder: ClipBuilder, staged: dict[str, list[Staged]], strict: bool
-) -> None:
-  for split, chunks in staged.items():
-    failures = [failure for chunk in chunks for failure in chunk.failures]
-    if not chunks:
-      raise UserError(f'{builder.full_name}, split {split!r}: no clip is listed')
-    if not any(chunk.entries for chunk in chunks):
+def _check_failures(name: str, report: dict[str, Any], strict: bool) -> None:
+  for split, result in report.items():
+    failures = result['missing'] | result['unreadable']
+    if not result['written']:
+      if not failures:
+        raise UserError(f'{name}, split {split!r}: no clip is listed')
+      clip_id, reason = next(iter(failures.items()))
       raise UserError(
-          f'{builder.full_name}, split {split!r}: none of its {len(failures)} clips can be read,'
-          f' the first because {failures[0].reason}; check the paths given'
+          f'{name}, split {split!r}: none of its {len(failures)} clips can be built,'
+          f' {clip_id} because {reason}; check the paths given'
       )
     if strict and failures:
       raise UserError(
-          f'{builder.full_name}, split {split!r}: {len(failures)} clips failed, {failures[0].id}'
-          ' first; mend them and the same command continues, or leave out --strict'
+          f'{name}, split {split!r}: {len(failures)} clips failed, {next(iter(failures))} first;'
+          ' mend them and the same command continues, or leave out --strict'
       )
 
 

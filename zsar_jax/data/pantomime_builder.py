@@ -9,7 +9,6 @@ import tensorflow_datasets as tfds
 from zsar_jax.data import pantomime, records
 from zsar_jax.data.builder import ClipBuilder
 from zsar_jax.data.regions import REGION_BITS
-from zsar_jax.errors import UserError
 
 TRAIN_CLIPS = 3000
 VALIDATION_CLIPS = 800
@@ -68,9 +67,6 @@ class Pantomime(ClipBuilder, skip_registration=True):
       validation_clips: in the split 'validation'.
       jpeg_quality: 1 to 100.
     """
-    for flag, count in (('--train-clips', train_clips), ('--validation-clips', validation_clips)):
-      if count < 1:
-        raise UserError(f'{flag} must be 1 or more, not {count}')
     self.classes = pantomime.class_names(world)
     self.class_splits = pantomime.class_split(world)
     self.region_names = tuple(REGION_BITS)

@@ -48,7 +48,7 @@ def features(classes: tuple[str, ...]) -> Any:
   Encoded images are plain bytes here: the Image feature of TFDS would import TensorFlow.
   """
   # Imported here, so that decoding frames does not need TFDS.
-  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
+  import tensorflow_datasets as tfds
 
   encoded = tfds.features.Tensor(shape=(), dtype=np.object_)
   return tfds.features.FeaturesDict({

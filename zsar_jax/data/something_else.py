@@ -155,7 +155,8 @@ def _members(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
     closing = text.startswith('}', position)
     while not closing:
       key, position = decoder.raw_decode(text, position)
-      _expect(key, str, f'{path}: a video id')
+      if not isinstance(key, str):
+        raise json.JSONDecodeError('expected a video id', text, position)
       value, position = decoder.raw_decode(text, after(':', position))
       yield key, value
       position = _SPACE.match(text, position).end()

@@ -12,6 +12,7 @@ had failed are tried again.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -21,8 +22,10 @@ from typing import Any, Protocol
 
 import numpy as np
 from array_record.python import array_record_module
+from tensorflow_datasets.core import example_serializer
 
 from zsar_jax.data import records
+from zsar_jax.data.records import ClipError
 
 # Frames and planes are compressed already. Groups of one record allow random access.
 _WRITER_OPTIONS = 'group_size:1,uncompressed'
@@ -105,7 +108,7 @@ def stage_chunk(chunk: Chunk, path: str) -> Staged:
     chunk: the clips.
     path: where, without the files' extensions.
   """
-  serialise = records.features(chunk.classes).serialize_example
+  serialise = functools.partial(_serialise, records.features(chunk.classes))
   before = _load(path, chunk)
   if before is None:
     outcomes = (_attempt(chunk, task, serialise) for task in chunk.tasks)
@@ -120,10 +123,22 @@ def stage_chunk(chunk: Chunk, path: str) -> Staged:
   return _write(outcomes, path, chunk)
 
 
+def _serialise(features: Any, record: dict[str, Any]) -> bytes:
+  """The record as a tf.train.Example, its fields in one order.
+
+  The features' own `serialize_example` leaves the order to a hash that differs by process.
+  """
+  specs = features.get_serialized_info()
+  example = example_serializer.ExampleSerializer(specs).get_tf_example(
+      features.encode_example(record)
+  )
+  return example.SerializeToString(deterministic=True)
+
+
 def _attempt(chunk: Chunk, task: ClipTask, serialise: Callable[[Any], bytes]) -> _Outcome:
   try:
     record = chunk.encode(task)
-  except records.ClipError as error:
+  except ClipError as error:
     return Failure(task.id, error.reason, error.missing)
   entry = IndexEntry(task.id, record['label'], len(record['frames']), sum(record['annotated']))
   return entry, serialise(record)

@@ -85,9 +85,7 @@ class TextTower(nnx.Module):
     self.token_embedding = nnx.Embed(
       spec.vocab_size, width, embedding_init=normal(0.02), dtype=dtype, rngs=rngs
     )
-    self.positional_embedding = nnx.Param(
-      normal(0.01)(rngs.params(), (spec.context_length, width))
-    )
+    self.positional_embedding = nnx.Param(normal(0.01)(rngs.params(), (spec.context_length, width)))
     self.transformer = layers.Transformer(
       width,
       spec.text_layers,

@@ -157,18 +157,20 @@ class Transformer(nnx.Module):
     residual_std = (width * 2 * layers) ** -0.5
     # Keyed by strings: a list would put integer keys into the parameter tree, which
     # checkpoints and path patterns do not know.
-    self.resblocks = nnx.Dict({
-      str(i): ResidualBlock(
-        width,
-        heads,
-        residual_std=residual_std,
-        causal=causal,
-        dtype=dtype,
-        attention=attention,
-        rngs=rngs,
-      )
-      for i in range(layers)
-    })
+    self.resblocks = nnx.Dict(
+      {
+        str(i): ResidualBlock(
+          width,
+          heads,
+          residual_std=residual_std,
+          causal=causal,
+          dtype=dtype,
+          attention=attention,
+          rngs=rngs,
+        )
+        for i in range(layers)
+      }
+    )
     self.layers = layers
 
   def __call__(self, x: jax.Array) -> jax.Array:

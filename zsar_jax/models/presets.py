@@ -82,25 +82,27 @@ _VIT_L14 = ClipSpec(
 )
 
 # The published models are those of arXiv 2103.00020, tables 19 and 20.
-PRESETS = types.MappingProxyType({
-  'tiny': ClipSpec(
-    embed_dim=64,
-    resolution=48,
-    patch=8,
-    image_width=96,
-    image_layers=3,
-    image_heads=3,
-    text_width=64,
-    text_layers=2,
-    text_heads=2,
-    context_length=16,
-    vocab_size=4096,
-  ),
-  'vit_b32': dataclasses.replace(_VIT_B16, patch=32),
-  'vit_b16': _VIT_B16,
-  'vit_l14': _VIT_L14,
-  'vit_l14_336': dataclasses.replace(_VIT_L14, resolution=336),
-})
+PRESETS = types.MappingProxyType(
+  {
+    'tiny': ClipSpec(
+      embed_dim=64,
+      resolution=48,
+      patch=8,
+      image_width=96,
+      image_layers=3,
+      image_heads=3,
+      text_width=64,
+      text_layers=2,
+      text_heads=2,
+      context_length=16,
+      vocab_size=4096,
+    ),
+    'vit_b32': dataclasses.replace(_VIT_B16, patch=32),
+    'vit_b16': _VIT_B16,
+    'vit_l14': _VIT_L14,
+    'vit_l14_336': dataclasses.replace(_VIT_L14, resolution=336),
+  }
+)
 
 
 def preset(name: str, **overrides: Any) -> ClipSpec:

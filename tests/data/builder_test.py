@@ -1,0 +1,336 @@
+"""Tests of zsar_jax.data.builder, staging and dataset: data sets are built, cut off, read."""
+
+import dataclasses
+import json
+import pathlib
+import pickle
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from zsar_jax.data import builder as builder_lib
+from zsar_jax.data import dataset, records
+from zsar_jax.errors import UserError
+
+_CLASSES = ('waving, slowly', 'kicking', 'idle')
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+  """Clip `number`; the files in `folder` say what happens to it, and are told."""
+
+  id: str
+  number: int
+  folder: str
+
+
+def _encode(task: _Task) -> dict:
+  """1 to 3 frames drawn from the clip's number; every other clip is annotated."""
+  folder = pathlib.Path(task.folder)
+  if (folder / f'missing-{task.id}').exists():
+    raise records.ClipError(f'{task.id} does not exist', missing=True)
+  if (folder / f'broken-{task.id}').exists():
+    raise records.ClipError(f'{task.id} is broken')
+  if (folder / f'interrupt-{task.id}').exists():
+    raise KeyboardInterrupt
+  (folder / f'encoded-{task.id}').touch()
+  rng = np.random.default_rng(task.number)
+  length = 1 + task.number % 3
+  frames = rng.integers(0, 256, (length, 8, 12, 3)).astype(np.uint8)
+  regions = rng.integers(0, 16, (length, 8, 12)).astype(np.uint8) if task.number % 2 else None
+  return records.encode_clip(task.id, task.number % 3, frames, regions, None, 10.0)
+
+
+class _Toy(builder_lib.ClipBuilder, skip_registration=True):
+  """A data set of a few tiny clips."""
+
+  name = 'toy'
+  VERSION = tfds.core.Version('1.0.0')
+  encode = staticmethod(_encode)
+
+  def __init__(self, out, folder, train=10, validation=3, quality=90):
+    self.classes = _CLASSES
+    self.class_splits = {'base': _CLASSES[:2], 'novel': _CLASSES[2:]}
+    self.region_names = ('person', 'object')
+    self.parameters = {'quality': quality}
+    self._sizes = {'train': train, 'validation': validation}
+    self._folder = folder
+    folder.mkdir(exist_ok=True)
+    super().__init__(out)
+
+  def tasks(self):
+    return {
+        split: [_Task(f'{split}-{n}', n, str(self._folder)) for n in range(size)]
+        for split, size in self._sizes.items()
+    }
+
+
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch):
+  monkeypatch.setattr(builder_lib, '_CHUNK_CLIPS', 4)
+
+
+@pytest.fixture(name='folder')
+def _folder(tmp_path):
+  return tmp_path / 'clips'
+
+
+@pytest.fixture(name='built')
+def _built(tmp_path, folder):
+  """A finished data set's folder of data sets."""
+  builder_lib.build(_Toy(tmp_path / 'out', folder), workers=0)
+  return tmp_path / 'out'
+
+
+def _files(out: pathlib.Path) -> dict[str, bytes]:
+  return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob('*.*_*-*')}
+
+
+def _encoded(folder: pathlib.Path) -> set[str]:
+  """The clips that were encoded since the last call."""
+  names = set()
+  for path in folder.glob('encoded-*'):
+    names.add(path.name.removeprefix('encoded-'))
+    path.unlink()
+  return names
+
+
+def test_reads_back_what_was_encoded(built, folder):
+  for split, size in (('train', 10), ('validation', 3)):
+    clips = dataset.open_dataset(built, 'toy', split)
+    assert len(clips) == size
+    for n in range(size):
+      expected = _encode(_Task(f'{split}-{n}', n, str(folder)))
+      record = clips[n]
+      assert list(record.pop('annotated')) == expected.pop('annotated')
+      assert record == expected
+      assert clips.index.ids[n] == expected['id']
+      assert clips.index.labels[n] == expected['label']
+      assert clips.index.num_frames[n] == len(expected['frames'])
+      assert clips.index.num_annotated[n] == (len(expected['frames']) if n % 2 else 0)
+    assert clips.classes == _CLASSES
+    assert clips.class_splits == {'base': _CLASSES[:2], 'novel': _CLASSES[2:]}
+    assert clips.region_names == ('person', 'object')
+
+
+def test_other_processes_write_the_same_bytes(built, tmp_path, folder):
+  builder_lib.build(_Toy(tmp_path / 'parallel', folder), workers=2)
+  files = _files(tmp_path / 'parallel')
+  assert files == _files(built)
+  assert sum('array_record' in name for name in files) == 3 + 1
+  assert not (tmp_path / 'parallel' / '.staging').exists()
+
+
+def test_interrupted_build_continues(built, tmp_path, folder):
+  _encoded(folder)
+  out = tmp_path / 'cut'
+  (folder / 'interrupt-train-6').touch()
+  with pytest.raises(KeyboardInterrupt):
+    builder_lib.build(_Toy(out, folder), workers=0)
+  assert not (out / 'toy').exists()
+  assert _encoded(folder) == {f'train-{n}' for n in range(6)}
+
+  (folder / 'interrupt-train-6').unlink()
+  builder_lib.build(_Toy(out, folder), workers=0)
+  # The first chunk of four was finished, the second was not.
+  assert _encoded(folder) == {f'train-{n}' for n in range(4, 10)} | {
+      f'validation-{n}' for n in range(3)
+  }
+  assert _files(out) == _files(built)
+
+
+def test_damaged_or_foreign_staging_is_done_again(built, tmp_path, folder):
+  out = tmp_path / 'cut'
+  (folder / 'broken-train-9').touch()
+  with pytest.raises(UserError):
+    builder_lib.build(_Toy(out, folder), workers=0, strict=True)
+  (folder / 'broken-train-9').unlink()
+  staging = out / '.staging' / 'toy'
+  with open(staging / 'train-00000.array_record', 'ab') as file:
+    file.write(b'x')
+  (staging / 'train-00001.json').write_text('')
+  report = json.loads((staging / 'validation-00000.json').read_text())
+  (staging / 'validation-00000.json').write_text(json.dumps(report | {'fingerprint': 'other'}))
+  builder_lib.build(_Toy(out, folder), workers=0)
+  assert _files(out) == _files(built)
+
+
+def test_failed_clips_are_left_out_and_reported(tmp_path, folder, capsys):
+  toy = _Toy(tmp_path, folder, validation=1)
+  for name in ('missing-train-3', 'broken-train-5', *(f'missing-train-{n}' for n in (8, 9))):
+    (folder / name).touch()
+  directory = builder_lib.build(toy, workers=0)
+  clips = dataset.open_dataset(tmp_path, 'toy', 'train')
+  assert clips.index.ids == [f'train-{n}' for n in (0, 1, 2, 4, 6, 7)]
+  assert [clips[n]['id'] for n in range(len(clips))] == clips.index.ids
+  assert json.loads((directory / 'build_report.json').read_text())['train'] == {
+      'written': 6,
+      'missing': {f'train-{n}': f'train-{n} does not exist' for n in (3, 8, 9)},
+      'unreadable': {'train-5': 'train-5 is broken'},
+  }
+  output = capsys.readouterr().out
+  assert '3 clips missing' in output
+  assert 'train-5 is broken' in output
+
+
+def test_strict_writes_nothing_and_retries_only_what_failed(built, tmp_path, folder):
+  out = tmp_path / 'strict'
+  (folder / 'missing-train-0').touch()
+  (folder / 'broken-train-2').touch()
+  with pytest.raises(UserError, match='2 clips failed.*train-0'):
+    builder_lib.build(_Toy(out, folder), workers=0, strict=True)
+  assert not (out / 'toy').exists()
+
+  _encoded(folder)
+  (folder / 'broken-train-2').unlink()
+  with pytest.raises(UserError, match='1 clips failed.*train-0'):
+    builder_lib.build(_Toy(out, folder), workers=0, strict=True)
+  assert _encoded(folder) == {'train-2'}
+
+  (folder / 'missing-train-0').unlink()
+  builder_lib.build(_Toy(out, folder), workers=0, strict=True)
+  assert _encoded(folder) == {'train-0'}
+  assert _files(out) == _files(built)
+
+
+def test_split_without_a_clip_is_refused(tmp_path, folder):
+  toy = _Toy(tmp_path, folder, train=2)
+  for n in range(2):
+    (folder / f'missing-train-{n}').touch()
+  with pytest.raises(UserError, match="'train': none of its 2 clips.*train-0 because train-0 does"):
+    builder_lib.build(toy, workers=0)
+  with pytest.raises(UserError, match="'train': no clip is listed"):
+    builder_lib.build(_Toy(tmp_path, folder, train=0), workers=0)
+
+
+def test_repeated_id_is_refused(tmp_path, folder, monkeypatch):
+  monkeypatch.setattr(_Toy, 'tasks', lambda self: {'train': [_Task('a', 0, ''), _Task('a', 1, '')]})
+  with pytest.raises(UserError, match='clip a is listed more than once'):
+    builder_lib.build(_Toy(tmp_path, folder), workers=0)
+
+
+def test_finished_data_set_is_kept(built, folder, capsys):
+  _encoded(folder)
+  before = {path: path.stat().st_mtime_ns for path in built.rglob('*')}
+  builder_lib.build(_Toy(built, folder), workers=0)
+  assert 'is there already' in capsys.readouterr().out
+  with pytest.raises(UserError, match='quality = 90 and now quality = 50'):
+    builder_lib.build(_Toy(built, folder, quality=50), workers=0)
+  assert not _encoded(folder)
+  assert {path: path.stat().st_mtime_ns for path in built.rglob('*')} == before
+
+
+def test_other_vocabulary_is_refused(built, folder):
+  toy = _Toy(built, folder)
+  toy.classes = _CLASSES[::-1]
+  with pytest.raises(UserError, match='another vocabulary'):
+    builder_lib.build(toy, workers=0)
+
+
+def test_second_build_waits_for_the_first(built, tmp_path, folder, capsys):
+  out = tmp_path / 'both'
+  first, second = _Toy(out, folder), _Toy(out, folder)
+  _encoded(folder)
+  with builder_lib._alone(first.staging):
+    thread = threading.Thread(target=builder_lib.build, args=(second, 0))
+    thread.start()
+    thread.join(timeout=0.2)
+    assert thread.is_alive()
+    builder_lib._build(first, workers=0, strict=False)
+    assert len(_encoded(folder)) == 13
+  thread.join()
+  assert not _encoded(folder)
+  assert 'is there already' in capsys.readouterr().out
+  assert _files(out) == _files(built)
+
+
+def test_number_of_chunks_is_limited(monkeypatch, tmp_path, folder):
+  monkeypatch.setattr(builder_lib, '_MAX_CHUNKS', 2)
+  directory = builder_lib.build(_Toy(tmp_path, folder), workers=0)
+  assert len(list(directory.glob('*-train.array_record*'))) == 2
+
+
+def test_dataset_survives_pickling(built):
+  clips = dataset.open_dataset(built, 'toy', 'train')
+  first = clips[1]  # Opens the files.
+  copy = pickle.loads(pickle.dumps(clips))
+  assert copy[1]['frames'] == first['frames']
+  assert copy.index.ids == clips.index.ids
+
+
+def test_data_dir_may_be_the_data_set_itself(built):
+  assert dataset.list_datasets(built) == ['toy']
+  assert dataset.list_datasets(built / 'toy') == ['toy']
+  assert len(dataset.open_dataset(built / 'toy', 'toy', 'validation')) == 3
+
+
+def test_newest_version_is_opened(built):
+  (built / 'toy' / '1.0.0').rename(built / 'toy' / '9.0.0')
+  (built / 'toy' / '10.0.0').mkdir()
+  assert dataset.find_dataset(built, 'toy').name == '9.0.0'
+  (built / 'toy' / '10.0.0' / 'dataset_info.json').touch()
+  assert dataset.find_dataset(built, 'toy').name == '10.0.0'
+
+
+def test_what_is_not_there_is_named(built):
+  with pytest.raises(UserError, match="no data set 'ssv2' in .*has toy.*--dataset=ssv2 --out="):
+    dataset.open_dataset(built, 'ssv2', 'train')
+  with pytest.raises(UserError, match="no split 'test'; it has train, validation"):
+    dataset.open_dataset(built, 'toy', 'test')
+  with pytest.raises(UserError, match='is not a folder'):
+    dataset.open_dataset(built / 'nowhere', 'toy', 'train')
+
+
+def _change_index(built, **columns):
+  path = built / 'toy' / '1.0.0' / 'index-train.npz'
+  dataclasses.replace(dataset.ClipIndex.load(path), **columns).save(path)
+
+
+def test_index_that_contradicts_the_records_is_refused(built):
+  empty = np.zeros(0, np.int32)
+  _change_index(built, labels=np.array([0] * 9 + [3], np.int32))
+  with pytest.raises(UserError, match='index-train.npz: clip train-9 has label 3'):
+    dataset.open_dataset(built, 'toy', 'train')
+  nine = np.zeros(9, np.int32)
+  _change_index(built, ids=['a'] * 9, labels=nine, num_frames=nine, num_annotated=nine)
+  with pytest.raises(UserError, match='lists 9 clips and the records are 10'):
+    dataset.open_dataset(built, 'toy', 'train')
+  _change_index(built, ids=[], labels=empty, num_frames=empty, num_annotated=empty)
+  with pytest.raises(UserError, match="split 'train' is empty"):
+    dataset.open_dataset(built, 'toy', 'train')
+  _change_index(built, labels=nine)
+  with pytest.raises(UserError, match='different lengths'):
+    dataset.open_dataset(built, 'toy', 'train')
+  (built / 'toy' / '1.0.0' / 'index-train.npz').write_bytes(b'PK')
+  with pytest.raises(UserError, match='index-train.npz is damaged'):
+    dataset.open_dataset(built, 'toy', 'train')
+
+
+def test_damaged_shard_is_named(built):
+  clips = dataset.open_dataset(built, 'toy', 'train')
+  shard = next((built / 'toy' / '1.0.0').glob('toy-train*00000-of*'))
+  content = bytearray(shard.read_bytes())
+  content[:] = bytes(len(content))
+  shard.write_bytes(content)
+  with pytest.raises(UserError, match='toy, clip train-0: the record in'):
+    clips[0]
+  shard.unlink()
+  with pytest.raises(UserError, match='00000-of-00003 is missing'):
+    dataset.open_dataset(built, 'toy', 'train')
+
+
+def test_neither_tensorflow_nor_jax_is_imported(tmp_path):
+  program = f"""
+import pathlib, sys
+from tests.data import builder_test
+from zsar_jax.data import builder, dataset
+out = pathlib.Path({str(tmp_path)!r})
+builder.build(builder_test._Toy(out, out / 'clips'), workers=0)
+dataset.open_dataset(out, 'toy', 'train')[0]
+assert not {{'tensorflow', 'jax'}} & set(sys.modules), 'imported'
+"""
+  subprocess.run([sys.executable, '-c', program], check=True, timeout=60)
