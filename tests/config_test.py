@@ -1,15 +1,12 @@
 """What a config refuses, and what may change between the sessions of a run."""
 
 import importlib
-import pathlib
 
 import pytest
 from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
 from zsar_jax.errors import UserError
-
-ROOT = pathlib.Path(__file__).parent.parent
 
 
 def config_with(**changes):
@@ -20,7 +17,7 @@ def config_with(**changes):
 
 
 @pytest.mark.parametrize(
-    'name', [path.stem for path in (ROOT / 'configs').glob('[!_]*.py')]
+    'name', ['pantomime', 'ssv2_objmask', 'k400_bgmask']
 )
 def test_every_config_and_variant_is_valid(name):
   module = importlib.import_module(f'configs.{name}')

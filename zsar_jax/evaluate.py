@@ -103,8 +103,8 @@ class Evaluator:
     batches = evaluation_batches(
         ClipLoader(subset, config_lib.view(config)), config.eval.batch_size, config.data.workers
     )
-    progress = Progress(-(-len(subset) // config.eval.batch_size), 0, 'clips',
-                        config.eval.batch_size)
+    steps = -(-len(subset) // config.eval.batch_size)
+    progress = Progress(steps, 0, 'clips', config.eval.batch_size, pause=10)
     try:
       for step, host_batch in enumerate(batches, start=1):
         batch = sharding.place(host_batch, self._mesh)

@@ -7,12 +7,14 @@ continues a run that was interrupted. Exit status: 0 done, 2 something to mend.
 """
 
 import pathlib
+import re
 import sys
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from zsar_jax.errors import UserError, reported
+from zsar_jax.host_memory import keep_freed_memory
 
 _CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'The experiment: configs/NAME.py, or configs/NAME.py:VARIANT.'
@@ -31,6 +33,7 @@ _MODE = flags.DEFINE_enum(
 
 def main(argv: list[str]) -> None:
   """Runs the program; see the head of this file."""
+  keep_freed_memory()
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)  # The libraries tell a lot.
   with reported():
@@ -52,7 +55,8 @@ def _run(workdir: pathlib.Path) -> None:
   if config.data.embedded:
     from zsar_jax.data import pantomime_builder
 
-    pantomime_builder.build_worlds(pathlib.Path(config.data.dir))
+    references = [config.data.train, *config.eval.datasets.values()]
+    pantomime_builder.build_worlds(config.data.dir, [one.dataset for one in references])
   try:
     if _MODE.value == 'train':
       results = train.train(config, workdir)
@@ -70,10 +74,28 @@ def parse_flags(argv: list[str]) -> list[str]:
   """Parses the command line; a mistake in it, or in the config file, is one sentence."""
   with reported():
     try:
-      return flags.FLAGS(argv)
+      rest = flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-      # Errors in config files come wrapped in a traceback, whose last line says what is wrong.
-      raise UserError(str(error).strip().splitlines()[-1]) from None
+      raise UserError(_sentence(error, argv)) from None
+    if _CONFIG.value is not None and not isinstance(_CONFIG.value, ConfigDict):
+      file = config_flags.get_config_filename(flags.FLAGS['config'])
+      raise UserError(f'--config: {file} is not there, or its get_config returns no ConfigDict')
+    return rest
+
+
+def _sentence(error: Exception, argv: list[str]) -> str:
+  """What ml_collections or absl has to say, without its traceback and its quotation marks."""
+  # A KeyError's text is quoted once for each time that it was raised again.
+  text = str(error).replace('\\n', '\n').replace('\\', '').strip('\'"\n ')
+  key = re.search(r'Key "(\w+)" does not exist|^\'*(\w+)\'*$', text, re.MULTILINE)
+  if not key:
+    return str(error).strip().splitlines()[-1]
+  name = key[1] or key[2]
+  overrides = [arg.split('=')[0] for arg in argv if re.match(rf'--config\..*\b{name}\b', arg)]
+  place = (overrides or [arg for arg in argv if arg.startswith('--config')])[0]
+  guess = re.search(r'Did you mean "(\w+)"', text)
+  hint = f'did you mean {guess[1]!r}?' if guess else 'see zsar_jax/config.py for those there are'
+  return f'{place}: the config has no key {name!r}; {hint}'
 
 
 if __name__ == '__main__':

@@ -66,10 +66,10 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Results:
 
   # State: shapes, then shardings, then arrays made where they belong.
   optimizer, trained = optim.make_optimizer(config.optim, model.abstract_params, config.steps)
-  init = functools.partial(init_state, model, optimizer, trained)
+  init = functools.partial(init_state, optimizer, trained)
   key = jax.random.key(config.seed)
   template = sharding.sharded_shapes(
-      jax.eval_shape(init, key), mesh, config.mesh.fsdp_min_bytes
+      jax.eval_shape(init, model.abstract_params), mesh, config.mesh.fsdp_min_bytes
   )
   shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
 
@@ -83,9 +83,11 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Results:
       state = checkpoints.restore(step, template)
       say(f'resuming {workdir} after step {step}')
     else:
-      state = jax.jit(init, out_shardings=shardings)(key)
       if config.model.init_from:
-        state['params'] = load_params(pathlib.Path(config.model.init_from), template['params'])
+        params = load_params(pathlib.Path(config.model.init_from), template['params'])
+      else:
+        params = jax.jit(model.init, out_shardings=shardings['params'])(key)
+      state = jax.jit(init, out_shardings=shardings, donate_argnums=0)(params)
     workdir.mkdir(parents=True, exist_ok=True)
     saved_config.write_text(config_lib.to_json(config))
 
@@ -166,11 +168,8 @@ def open_training_subset(config: ConfigDict) -> Subset:
   return subset
 
 
-def init_state(
-    model: VideoModel, optimizer: optax.GradientTransformation, trained: Any, key: jax.Array
-) -> State:
+def init_state(optimizer: optax.GradientTransformation, trained: Any, params: Any) -> State:
   """The state before the first step: {params, opt, step}."""
-  params = model.init(key)
   return {
       'params': params,
       'opt': optimizer.init(trees.partition(params, trained)[0]),

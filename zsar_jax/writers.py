@@ -77,7 +77,7 @@ def _open_events(workdir: pathlib.Path, first_step: int) -> Any:
 class Progress:
   """One line on stderr that is written over on a terminal and repeated in a log file."""
 
-  def __init__(self, total: int, done: int, unit: str, per_step: int):
+  def __init__(self, total: int, done: int, unit: str, per_step: int, pause: float = 0.0):
     """Starts the clock.
 
     Args:
@@ -85,10 +85,12 @@ class Progress:
       done: steps done before.
       unit: what a step is made of, such as 'clips'.
       per_step: how many of them.
+      pause: in a log file, the least seconds between two lines; the last step is always shown.
     """
     self._total, self._first = total, done
     self._unit, self._per_step = unit, per_step
     self._start = time.monotonic()
+    self._pause, self._next = pause, self._start + pause
     self._open_line = False
 
   def rate(self, step: int) -> float:
@@ -102,16 +104,17 @@ class Progress:
 
   def show(self, step: int, text: str) -> None:
     """Shows the step, `text`, the rate and the time left."""
+    terminal = sys.stderr.isatty()
+    if not terminal and time.monotonic() < self._next and step < self._total:
+      return
+    self._next = time.monotonic() + self._pause
     line = f'step {step}/{self._total}  {text}'
     rate = self.rate(step)
     if rate > 0:
       left = (self._total - step) * self._per_step / rate
       line += f'  {rate:.1f} {self._unit}/s  {clock(left)} left'
-    self._open_line = sys.stderr.isatty()
-    print(f'\r\x1b[K{line}' if self._open_line else line, end='', file=sys.stderr)
-    if not self._open_line:
-      print(file=sys.stderr)
-    sys.stderr.flush()
+    print(f'\r\x1b[K{line}' if terminal else f'{line}\n', end='', file=sys.stderr, flush=True)
+    self._open_line = terminal
 
   def close(self) -> None:
     """Leaves the line standing."""

@@ -2,16 +2,18 @@
 
 import dataclasses
 import os
+from collections.abc import Collection
 from typing import Any
 
 import tensorflow_datasets as tfds
 
 from zsar_jax.data import pantomime, records
-from zsar_jax.data.builder import ClipBuilder
+from zsar_jax.data.builder import ClipBuilder, build
+from zsar_jax.data.dataset import find_dataset
 from zsar_jax.data.regions import REGION_BITS
 
-TRAIN_CLIPS = 3000
-VALIDATION_CLIPS = 800
+TRAIN_CLIPS = 2400
+VALIDATION_CLIPS = 640
 SIZE = 64
 NUM_FRAMES = 12
 
@@ -91,3 +93,16 @@ class Pantomime(ClipBuilder, skip_registration=True):
         ]
         for split, count in clips.items()
     }
+
+
+def build_worlds(data_dir: str | os.PathLike[str], names: Collection[str]) -> None:
+  """Builds those of the named data sets that are worlds of Pantomime and not there yet.
+
+  Args:
+    data_dir: the folder of data sets.
+    names: of data sets, such as 'pantomime/scenes'.
+  """
+  for world in pantomime.WORLDS:
+    name = f'{Pantomime.name}/{world}'
+    if name in names and find_dataset(data_dir, name) is None:
+      build(Pantomime(data_dir, world))

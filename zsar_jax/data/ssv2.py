@@ -19,6 +19,7 @@ import tensorflow_datasets as tfds
 from zsar_jax.data import records
 from zsar_jax.data.builder import ClipBuilder
 from zsar_jax.data.something_else import VideoBoxes, read_boxes
+from zsar_jax.data.splits import base_to_novel
 from zsar_jax.data.video import read_video
 from zsar_jax.errors import UserError
 
@@ -102,7 +103,7 @@ class Ssv2(ClipBuilder, skip_registration=True):
     self._labels = {
         split: _read_labels(_find(annotations, split), self.classes) for split in _SPLITS
     }
-    self.class_splits = {}
+    self.class_splits = base_to_novel(self.classes, list(self._labels['train'].values()))
     self.region_names = ('person_box', 'object_box') if boxes else ()
     self.parameters = {
         'jpeg_quality': jpeg_quality,

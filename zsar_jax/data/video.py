@@ -38,7 +38,8 @@ def read_video(
       return _decode(container, path, short_side)
   # FFmpegError is not always an OSError or a ValueError, nor the other way round.
   except (av.FFmpegError, OSError, ValueError) as error:
-    raise ClipError(f'{path} cannot be decoded ({error})') from None
+    reason = getattr(error, 'strerror', None) or error  # Without the path once more.
+    raise ClipError(f'{path} cannot be decoded ({reason})') from None
 
 
 def _decode(

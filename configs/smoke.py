@@ -1,0 +1,34 @@
+"""The variant `smoke` of the real experiments: everything small, every code path the same."""
+
+from ml_collections import ConfigDict
+
+from zsar_jax.errors import UserError
+
+
+def shrink(config: ConfigDict, variant: str) -> None:
+  """Shrinks an experiment to about a minute on two CPU cores and a handful of clips.
+
+  Args:
+    config: changed in place.
+    variant: what the config file was asked for.
+
+  Raises:
+    UserError: if that is not 'smoke'.
+  """
+  if variant != 'smoke':
+    raise UserError(f'the config has no variant {variant!r}; there is smoke')
+  config.data.batch_size = 4
+  config.data.workers = 0
+  config.view.num_frames = 4
+  config.view.size = 48
+  config.model.preset = 'tiny'
+  config.model.dtype = 'float32'
+  config.model.init_from = ''
+  config.text.tokenizer = 'words'
+  config.optim.lr = 1e-3
+  config.optim.warmup_steps = 5
+  config.optim.accumulation = 2
+  config.steps = 40
+  config.checkpoint.every = 5
+  config.log.every = 1
+  config.eval.batch_size = 4

@@ -1,0 +1,302 @@
+"""Training end to end on a toy data set: meshes, accumulation, freezing, resuming, refusals."""
+
+import functools
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from tests.toy import build_toy
+from zsar_jax import optim, sharding, train, trees
+from zsar_jax.config import clips, default_config, view
+from zsar_jax.data.pipeline import ClipLoader, training_batches
+from zsar_jax.errors import UserError
+from zsar_jax.models.build import build_model
+from zsar_jax.text.classes import ClassTexts
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+  return build_toy(tmp_path_factory.mktemp('toy'))
+
+
+def toy_config(data_dir, **changes):
+  config = default_config()
+  config.data.dir = str(data_dir)
+  config.data.train = clips('toy', 'train', 'base')
+  config.data.batch_size = 16
+  config.view.num_frames = 2
+  config.view.size = 16
+  config.augment.flip = 0.5
+  config.recipe = 'background=normal,object=normal@0.5'
+  config.model.preset = 'tiny'
+  config.model.temporal = 'transformer'
+  config.model.temporal_layers = 1
+  config.text.tokenizer = 'words'
+  config.text.templates = ('{}', 'a video of {}.')
+  config.optim.lr = 1e-3
+  config.optim.warmup_steps = 1
+  config.optim.accumulation = 2
+  config.steps = 6
+  config.log.every = 1
+  config.checkpoint.every = 2
+  config.eval.batch_size = 8
+  config.eval.datasets = ConfigDict({'toy': clips('toy', 'validation', 'novel')})
+  config.update_from_flattened_dict({k.replace('__', '.'): v for k, v in changes.items()})
+  return config
+
+
+def take_steps(config, devices, steps=2):
+  """The state and metrics after some steps, on the first `devices` devices."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(jax, 'device_count', lambda: devices)
+    patch.setattr(
+        jax, 'make_mesh', functools.partial(jax.make_mesh, devices=jax.devices()[:devices])
+    )
+    mesh = sharding.make_mesh(config.mesh)
+  model = build_model(config)
+  subset = train.open_training_subset(config)
+  optimizer, trained = optim.make_optimizer(config.optim, model.abstract_params, config.steps)
+  init = functools.partial(train.init_state, optimizer, trained)
+  template = sharding.sharded_shapes(
+      jax.eval_shape(init, model.abstract_params), mesh, config.mesh.fsdp_min_bytes
+  )
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
+  params = jax.jit(model.init, out_shardings=shardings['params'])(jax.random.key(0))
+  state = jax.jit(init, out_shardings=shardings)(params)
+  tokens = ClassTexts.from_config(config, model).tokens(
+      subset.classes, sharding.batch_parts(mesh)
+  )
+  step = jax.jit(
+      functools.partial(
+          train.make_train_step(config, model, optimizer, trained, subset.classes, mesh),
+          texts_frozen=False,
+      ),
+      out_shardings=(shardings, sharding.replicated(mesh)),
+  )
+  batches = training_batches(ClipLoader(subset, view(config)), config.data.batch_size, 0, 0, 0)
+  metrics = []
+  for _ in range(steps):
+    state, values = step(state, sharding.place(next(batches), mesh), tokens)
+    metrics.append(jax.device_get(values))
+  batches.close()
+  return state, metrics
+
+
+def bytes_on_one_device(tree):
+  return sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(tree))
+
+
+def assert_close(first, second):
+  for one, other in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+    np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-5)
+
+
+@pytest.fixture(scope='module')
+def one_device(data_dir):
+  return take_steps(toy_config(data_dir, mesh__fsdp_min_bytes=1), 1)
+
+
+@pytest.mark.parametrize('mesh', [(8, 1, 1), (2, 4, 1), (2, 2, 2)])
+def test_a_step_is_the_same_on_every_mesh(data_dir, one_device, mesh):
+  config = toy_config(data_dir, mesh__fsdp_min_bytes=1)
+  for axis, size in zip(sharding.AXES, mesh, strict=True):
+    config.mesh[axis] = size
+  state, metrics = take_steps(config, 8)
+  assert_close(metrics, one_device[1])
+  assert_close(jax.device_get(state['params']), jax.device_get(one_device[0]['params']))
+  share = 1 / mesh[1] if mesh[2] == 1 else 1 / mesh[1] / 1.5
+  whole = bytes_on_one_device(one_device[0])
+  assert bytes_on_one_device(state) <= whole * share * 1.1
+
+
+def test_accumulation_changes_nothing(data_dir, one_device):
+  config = toy_config(data_dir, optim__accumulation=1)
+  state, metrics = take_steps(config, 1)
+  assert_close(metrics, one_device[1])
+  assert_close(jax.device_get(state['params']), jax.device_get(one_device[0]['params']))
+
+
+def test_frozen_parameters_stay_and_multipliers_scale(data_dir, one_device):
+  rules = (('text/.*', 0.0), ('temporal/.*', 0.5))
+  config = toy_config(data_dir)
+  config.optim.lr_rules = rules
+  config.optim.weight_decay = 0.0
+  base = toy_config(data_dir)
+  base.optim.weight_decay = 0.0
+  start, _ = take_steps(config, 1, steps=0)
+  state, _ = take_steps(config, 1, steps=1)
+  moved = jax.tree.map(
+      lambda a, b: float(np.abs(np.asarray(a) - np.asarray(b)).max()),
+      state['params'],
+      start['params'],
+  )
+  # Step 0 of the warm-up has learning rate 0, so look at what the second step does.
+  assert max(jax.tree.leaves(moved)) == 0
+  after, _ = take_steps(config, 1, steps=2)
+  full, _ = take_steps(base, 1, steps=2)
+
+  def change(state, part):
+    return np.concatenate([
+        (np.asarray(a) - np.asarray(b)).ravel()
+        for a, b in zip(
+            jax.tree.leaves(state['params'][part]),
+            jax.tree.leaves(start['params'][part]),
+            strict=True,
+        )
+    ])
+
+  assert not change(after, 'text').any()
+  assert change(after, 'visual').any()
+  ratio = np.abs(change(after, 'temporal')).max() / np.abs(change(full, 'temporal')).max()
+  assert 0.45 < ratio < 0.55
+  paths = []
+  trees.map_with_path(lambda path, _: paths.append(path), state['opt'])
+  assert not [path for path in paths if '/text/' in path]
+
+
+def test_a_rule_of_a_misspelt_path_is_refused(data_dir):
+  config = toy_config(data_dir)
+  config.optim.lr_rules = (('txt/.*', 0.0),)
+  with pytest.raises(UserError, match='config.optim.lr_rules'):
+    take_steps(config, 1)
+
+
+CONFIG = """
+import sys
+sys.path.insert(0, {root!r})
+from tests.train_test import toy_config
+def get_config(variant=''):
+  return toy_config({data_dir!r}, steps=14, checkpoint__every=3)
+"""
+
+
+def run_main(tmp_path, workdir, *flags, **popen):
+  """Starts the trainer on one CPU device, as a user does."""
+  environment = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''}
+  command = [sys.executable, '-m', 'zsar_jax.main', f'--config={tmp_path / "config.py"}']
+  return subprocess.Popen(
+      [*command, f'--workdir={workdir}', *flags],
+      cwd=ROOT,
+      env=environment,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+      **popen,
+  )
+
+
+def losses(workdir):
+  lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+  return {line['step']: line['loss'] for line in lines}, [line['step'] for line in lines]
+
+
+def wait_for_step(process, workdir, step):
+  path = workdir / 'metrics.jsonl'
+  while process.poll() is None:
+    if path.exists() and len(path.read_text().splitlines()) >= step:
+      return
+    time.sleep(0.005)
+
+
+def test_interrupted_runs_continue_bit_for_bit(tmp_path, data_dir):
+  """One run is killed, then terminated, then left alone; another is never disturbed."""
+  (tmp_path / 'config.py').write_text(CONFIG.format(root=str(ROOT), data_dir=str(data_dir)))
+  whole, broken = tmp_path / 'whole', tmp_path / 'broken'
+  process = run_main(tmp_path, whole)
+  out, err = process.communicate()
+  assert process.returncode == 0, err
+  assert 'top-1' in out
+  assert json.loads((whole / 'results.json').read_text())['toy']['none']['count'] == 4
+
+  process = run_main(tmp_path, broken)
+  wait_for_step(process, broken, 4)
+  process.kill()
+  process.communicate()
+  killed_at = max(losses(broken)[1])
+  assert 4 <= killed_at < 14
+
+  process = run_main(tmp_path, broken)
+  wait_for_step(process, broken, killed_at + 2)
+  process.send_signal(signal.SIGTERM)
+  _, err = process.communicate()
+  assert process.returncode == 0, err
+  interrupted_at = max(losses(broken)[1])
+  assert interrupted_at < 14
+  assert f'interrupted after step {interrupted_at}' in err
+
+  process = run_main(tmp_path, broken)
+  out, err = process.communicate()
+  assert process.returncode == 0, err
+  assert f'after step {interrupted_at}' in err
+  assert losses(broken) == losses(whole)
+  assert losses(broken)[1] == list(range(1, 15))
+  results = [json.loads((run / 'results.json').read_text()) for run in (broken, whole)]
+  assert results[0] == results[1]
+
+  # The finished run evaluates alike by itself, and refuses what would make it another run.
+  process = run_main(tmp_path, broken, '--mode=eval')
+  out, err = process.communicate()
+  assert process.returncode == 0, err
+  assert json.loads((broken / 'results.json').read_text()) == results[0]
+  for flags, words in (
+      (['--config.optim.lr=0.5'], ['config.optim.lr was 0.001', '--workdir']),
+      (['--mode=eval', '--config.model.temporal_layers=2'], ['another model', 'config.model']),
+  ):
+    process = run_main(tmp_path, broken, *flags)
+    _, err = process.communicate()
+    assert process.returncode == 2, err
+    (sentence,) = [line for line in err.splitlines() if line.startswith('error: ')]
+    assert all(word in sentence for word in words)
+    assert 'Traceback' not in err
+
+
+def test_training_never_imports_tensorflow(tmp_path, data_dir):
+  code = f"""
+import sys, pathlib
+sys.path.insert(0, {str(ROOT)!r})
+from tests.train_test import toy_config
+from zsar_jax import train
+train.train(toy_config({str(data_dir)!r}, steps=1), pathlib.Path({str(tmp_path / 'run')!r}))
+assert 'tensorflow' not in sys.modules, 'TensorFlow was imported'
+"""
+  environment = {**os.environ, 'XLA_FLAGS': ''}
+  subprocess.run([sys.executable, '-c', code], check=True, env=environment, capture_output=True)
+
+
+def test_the_loss_falls(tmp_path, data_dir):
+  config = toy_config(data_dir, steps=40, recipe='none', data__batch_size=24)
+  config.eval.datasets = ConfigDict()
+  train.train(config, tmp_path)
+  values = [json.loads(line)['loss'] for line in (tmp_path / 'metrics.jsonl').open()]
+  assert np.mean(values[-5:]) < np.mean(values[:5]) - 0.05
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        ({'data__batch_size': 12}, ['config.data.batch_size', 'multiple of 16']),
+        ({'eval__batch_size': 9}, ['config.eval.batch_size', 'multiple of 8']),
+        ({'mesh__fsdp': 3}, ['config.mesh', '8 devices']),
+        ({'recipe': 'none', 'model__preset': 'vit_b17'}, ['vit_b17', 'vit_b16']),
+        ({'model__temporal': 'lstm'}, ['lstm', 'transformer']),
+        ({'data__dir': '/nowhere'}, ['/nowhere']),
+        ({'model__init_from': '/nowhere'}, ['/nowhere', 'no checkpoint']),
+        ({'data__train__split': 'trian'}, ["'trian'", 'train, validation']),
+    ],
+)
+def test_refusals(tmp_path, data_dir, changes, words):
+  with pytest.raises(UserError) as error:
+    train.train(toy_config(data_dir, **changes), tmp_path)
+  for word in words:
+    assert word in str(error.value)
