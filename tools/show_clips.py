@@ -91,20 +91,23 @@ def draw(
   key = jax.random.key(COLOUR_SEED)
   columns = [np.asarray(denormalise(prepare(key, batch, recipe))) for recipe in asked]
 
-  width = 2.4 * len(asked) * view.num_frames / 2.5
+  # In inches; a row has its strip of frames and a line of text below it.
+  strip = 0.9 * view.num_frames
   figure, axes = plt.subplots(
       len(rows),
       len(asked),
       squeeze=False,
-      figsize=(width, width * len(rows) / (len(asked) * view.num_frames) + 0.3),
+      figsize=((strip + 0.1) * len(asked), (strip / view.num_frames + 0.25) * len(rows) + 0.3),
       layout='constrained',
   )
+  figure.get_layout_engine().set(w_pad=0.03, h_pad=0.02, wspace=0, hspace=0)
   for row, (subset, position) in enumerate(rows):
     name = f'{subset.classes[subset.labels[position]]}  ({subset.clip_id(position)})'
     for column, recipe in enumerate(asked):
-      strip = np.concatenate(list(np.clip(columns[column][row], 0, 1)), axis=1)  # [S, T * S, 3]
+      # White lines between the frames: a painted background would melt them into one.
+      frames = np.pad(columns[column][row], ((0, 0), (0, 0), (0, 2), (0, 0)), constant_values=1)
       axis = axes[row, column]
-      axis.imshow(strip, interpolation='nearest')
+      axis.imshow(np.clip(np.concatenate(list(frames), axis=1), 0, 1))  # [S, T * (S + 2), 3]
       axis.set_axis_off()
       if row == 0:
         axis.set_title(str(recipe), fontsize=9, fontweight='bold')

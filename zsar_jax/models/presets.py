@@ -94,7 +94,7 @@ PRESETS = types.MappingProxyType(
       text_width=64,
       text_layers=2,
       text_heads=2,
-      context_length=16,
+      context_length=32,
       vocab_size=4096,
     ),
     'vit_b32': dataclasses.replace(_VIT_B16, patch=32),
