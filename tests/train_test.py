@@ -11,6 +11,7 @@ import time
 
 import jax
 import numpy as np
+import optax
 import pytest
 from ml_collections import ConfigDict
 
@@ -97,9 +98,29 @@ def bytes_on_one_device(tree):
   return sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(tree))
 
 
-def assert_close(first, second):
-  for one, other in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
-    np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-5)
+def assert_same_training(first, second):
+  """Compares metrics, gradients (Adam's first moments) and the parameters after the steps.
+
+  Adam divides gradients by their own size, so where a gradient is nothing but rounding the
+  update is too: there parameters are not compared.
+  """
+  (state, metrics), (other_state, other_metrics) = jax.device_get((first, second))
+  for one, other in zip(metrics, other_metrics, strict=True):
+    for name in one:
+      np.testing.assert_allclose(one[name], other[name], rtol=2e-4, err_msg=name)
+  moments, other_moments = (
+      optax.tree.get(one['opt'], 'mu') for one in (state, other_state)
+  )
+  compared = 0
+  for mu, other_mu, leaf, other_leaf in zip(
+      *map(jax.tree.leaves, (moments, other_moments, state['params'], other_state['params'])),
+      strict=True,
+  ):
+    np.testing.assert_allclose(mu, other_mu, rtol=2e-3, atol=2e-6)
+    real = np.abs(mu) > 1e-4
+    np.testing.assert_allclose(leaf[real], other_leaf[real], rtol=1e-3, atol=1e-5)
+    compared += real.sum()
+  assert compared > 1000
 
 
 @pytest.fixture(scope='module')
@@ -113,55 +134,37 @@ def test_a_step_is_the_same_on_every_mesh(data_dir, one_device, mesh):
   for axis, size in zip(sharding.AXES, mesh, strict=True):
     config.mesh[axis] = size
   state, metrics = take_steps(config, 8)
-  assert_close(metrics, one_device[1])
-  assert_close(jax.device_get(state['params']), jax.device_get(one_device[0]['params']))
-  share = 1 / mesh[1] if mesh[2] == 1 else 1 / mesh[1] / 1.5
-  whole = bytes_on_one_device(one_device[0])
-  assert bytes_on_one_device(state) <= whole * share * 1.1
+  assert_same_training((state, metrics), one_device)
+  # fsdp splits nearly everything; tensor splits attention and MLPs further, embeddings not.
+  share = 1.05 / mesh[1] if mesh[2] == 1 else 0.8 / mesh[1]
+  assert bytes_on_one_device(state) <= share * bytes_on_one_device(one_device[0])
 
 
 def test_accumulation_changes_nothing(data_dir, one_device):
   config = toy_config(data_dir, optim__accumulation=1)
-  state, metrics = take_steps(config, 1)
-  assert_close(metrics, one_device[1])
-  assert_close(jax.device_get(state['params']), jax.device_get(one_device[0]['params']))
+  assert_same_training(take_steps(config, 1), one_device)
 
 
 def test_frozen_parameters_stay_and_multipliers_scale(data_dir, one_device):
-  rules = (('text/.*', 0.0), ('temporal/.*', 0.5))
   config = toy_config(data_dir)
-  config.optim.lr_rules = rules
-  config.optim.weight_decay = 0.0
-  base = toy_config(data_dir)
-  base.optim.weight_decay = 0.0
+  config.optim.lr_rules = (('text/.*', 0.0), ('temporal/.*', 0.5))
   start, _ = take_steps(config, 1, steps=0)
-  state, _ = take_steps(config, 1, steps=1)
-  moved = jax.tree.map(
-      lambda a, b: float(np.abs(np.asarray(a) - np.asarray(b)).max()),
-      state['params'],
-      start['params'],
-  )
-  # Step 0 of the warm-up has learning rate 0, so look at what the second step does.
-  assert max(jax.tree.leaves(moved)) == 0
-  after, _ = take_steps(config, 1, steps=2)
-  full, _ = take_steps(base, 1, steps=2)
+  state, _ = take_steps(config, 1)
 
   def change(state, part):
-    return np.concatenate([
-        (np.asarray(a) - np.asarray(b)).ravel()
-        for a, b in zip(
-            jax.tree.leaves(state['params'][part]),
-            jax.tree.leaves(start['params'][part]),
-            strict=True,
-        )
-    ])
+    moved = jax.tree.map(
+        lambda a, b: np.abs(np.asarray(a) - np.asarray(b)).max(),
+        state['params'][part],
+        start['params'][part],
+    )
+    return max(jax.tree.leaves(moved))
 
-  assert not change(after, 'text').any()
-  assert change(after, 'visual').any()
-  ratio = np.abs(change(after, 'temporal')).max() / np.abs(change(full, 'temporal')).max()
-  assert 0.45 < ratio < 0.55
+  assert change(state, 'text') == 0
+  assert change(state, 'visual') > 0
+  assert 0.45 < change(state, 'temporal') / change(one_device[0], 'temporal') < 0.55
   paths = []
   trees.map_with_path(lambda path, _: paths.append(path), state['opt'])
+  assert paths
   assert not [path for path in paths if '/text/' in path]
 
 
@@ -183,7 +186,14 @@ def get_config(variant=''):
 
 def run_main(tmp_path, workdir, *flags, **popen):
   """Starts the trainer on one CPU device, as a user does."""
-  environment = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''}
+  environment = {
+      **os.environ,
+      'JAX_PLATFORMS': 'cpu',
+      'XLA_FLAGS': '',
+      # What the first start compiled, the others find.
+      'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'compiled'),
+      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+  }
   command = [sys.executable, '-m', 'zsar_jax.main', f'--config={tmp_path / "config.py"}']
   return subprocess.Popen(
       [*command, f'--workdir={workdir}', *flags],
@@ -275,7 +285,7 @@ assert 'tensorflow' not in sys.modules, 'TensorFlow was imported'
 
 
 def test_the_loss_falls(tmp_path, data_dir):
-  config = toy_config(data_dir, steps=40, recipe='none', data__batch_size=24)
+  config = toy_config(data_dir, steps=40, recipe='none')
   config.eval.datasets = ConfigDict()
   train.train(config, tmp_path)
   values = [json.loads(line)['loss'] for line in (tmp_path / 'metrics.jsonl').open()]

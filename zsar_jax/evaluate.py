@@ -1,11 +1,11 @@
 """Zero-shot evaluation: every data set under every mask recipe, in one pass over its clips."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -65,18 +65,10 @@ class Evaluator:
       tokens = texts.tokens(subset.classes, sharding.batch_parts(mesh))
       self._entries.append(_Entry(name, subset, tokens))
 
-    def embed_classes(params: dict, tokens: jax.Array) -> jax.Array:
-      """f32[C', E]: the mean over the templates, of unit length."""
-      mean = encode_classes(model, params, tokens, mesh=mesh).mean(axis=0)
-      return mean / jnp.linalg.norm(mean, axis=-1, keepdims=True)
-
-    def classify(params: dict, video: jax.Array, embeddings: jax.Array) -> jax.Array:
-      """f32[B, C'] logits."""
-      return jnp.exp(params['logit_scale']) * (model.encode_video(params, video) @ embeddings.T)
-
     whole = sharding.replicated(mesh)
-    self._embed_classes = jax.jit(embed_classes, out_shardings=whole)
-    self._classify = jax.jit(classify, out_shardings=whole)
+    encode_texts = functools.partial(encode_classes, model, mesh=mesh)
+    self._encode_texts = jax.jit(encode_texts, out_shardings=whole)
+    self._encode_video = jax.jit(model.encode_video, out_shardings=whole)
     self._gather = jax.jit(lambda tree: tree, out_shardings=whole)
 
   def run(self, params: dict) -> Results:
@@ -96,10 +88,9 @@ class Evaluator:
         recipe: np.full((len(subset), len(subset.classes)), np.nan, np.float32)
         for recipe in self._recipes
     }
-    whole = sharding.replicated(self._mesh)
-    with jax.transfer_guard('allow'):
-      key = jax.device_put(jax.random.key(COLOUR_SEED), whole)
-      embeddings = self._embed_classes(params, jax.device_put(entry.tokens, whole))
+    classes = self._class_embeddings(entry, params)  # [C, E]
+    scale = np.exp(jax.device_get(params['logit_scale']))
+    key = jax.device_put(jax.random.key(COLOUR_SEED), sharding.replicated(self._mesh))
     batches = evaluation_batches(
         ClipLoader(subset, config_lib.view(config)), config.eval.batch_size, config.data.workers
     )
@@ -110,14 +101,13 @@ class Evaluator:
         batch = sharding.place(host_batch, self._mesh)
         with jax.transfer_guard('disallow'):
           found = [
-              self._classify(params, prepare(key, batch, recipe), embeddings)
-              for recipe in self._recipes
+              self._encode_video(params, prepare(key, batch, recipe)) for recipe in self._recipes
           ]
           places = self._gather((batch['clip'], batch['weight']))
         (clip, weight), found = jax.device_get((places, found))
         real = weight > 0
-        for recipe, values in zip(self._recipes, found, strict=True):
-          logits[recipe][clip[real]] = values[real, : len(subset.classes)]
+        for recipe, videos in zip(self._recipes, found, strict=True):
+          logits[recipe][clip[real]] = scale * videos[real] @ classes.T
         if step == 1:
           progress.restart(step)
         progress.show(step, f'evaluating {entry.name}')
@@ -125,6 +115,13 @@ class Evaluator:
       progress.close()
       batches.close()
     return logits
+
+  def _class_embeddings(self, entry: _Entry, params: dict) -> np.ndarray:
+    """f32[C, E]: the mean over the templates, of unit length."""
+    tokens = jax.device_put(entry.tokens, sharding.replicated(self._mesh))
+    by_template = jax.device_get(self._encode_texts(params, tokens))  # [P, C', E]
+    mean = by_template[:, : len(entry.subset.classes)].mean(axis=0)
+    return mean / np.linalg.norm(mean, axis=-1, keepdims=True)
 
 
 def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> Results:

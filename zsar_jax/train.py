@@ -256,7 +256,7 @@ def make_train_step(
         'loss': loss,
         'accuracy': accuracy,
         'learning_rate': schedule(state['step']),
-        'gradient_norm': optax.global_norm(gradients),
+        'gradient_norm': optax.tree.norm(gradients),
         'logit_scale': jnp.exp(params['logit_scale']),
     }
     return {'params': params, 'opt': opt, 'step': state['step'] + 1}, metrics

@@ -12,7 +12,7 @@ from zsar_jax.data.builder import ClipBuilder, build
 from zsar_jax.data.dataset import find_dataset
 from zsar_jax.data.regions import REGION_BITS
 
-TRAIN_CLIPS = 2400
+TRAIN_CLIPS = 2000
 VALIDATION_CLIPS = 640
 SIZE = 64
 NUM_FRAMES = 12
