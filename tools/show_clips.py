@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def choose_clips(folder: pathlib.Path, split: str, count: int) -> list[tuple[Subset, int]]:
-  """`count` clips or fewer, spread over the data sets below a folder and over their classes.
+  """`count` clips or fewer, spread over the data sets below a folder and over the classes.
 
   Returns:
     (subset, position in it) for each.
@@ -74,7 +74,9 @@ def choose_clips(folder: pathlib.Path, split: str, count: int) -> list[tuple[Sub
   for i, subset in enumerate(subsets):
     share = min(len(subset), count // len(subsets) + (i < count % len(subsets)))
     by_class = np.argsort(subset.labels, kind='stable')
-    rows += [(subset, int(by_class[j * len(subset) // share])) for j in range(share)]
+    # Each data set begins at other classes, for several may share a vocabulary.
+    places = (np.arange(share) + (i + 0.5) / len(subsets)) * len(subset) / max(share, 1)
+    rows += [(subset, int(position)) for position in by_class[places.astype(int)]]
   return rows
 
 

@@ -1,0 +1,51 @@
+"""The contact sheet: what it shows, and what it refuses."""
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.toy import CLASSES, build_toy
+from tools import show_clips
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+  return build_toy(tmp_path_factory.mktemp('toy'))
+
+
+def run(monkeypatch, *flags):
+  monkeypatch.setattr('sys.argv', ['show_clips', *flags])
+  show_clips.main()
+
+
+def test_rows_are_spread_over_the_classes(data_dir):
+  rows = show_clips.choose_clips(data_dir, 'validation', 5)
+  assert {subset.classes[subset.labels[position]] for subset, position in rows} == set(CLASSES)
+
+
+def test_a_sheet_shows_the_painted_colours(tmp_path, monkeypatch, data_dir):
+  out = tmp_path / 'folder' / 'sheet.png'
+  recipes = 'background=#ff0000,object=#00ff00,person=#0000ff'
+  run(monkeypatch, f'--dataset-dir={data_dir}', f'--recipes=none;{recipes}', f'--out={out}',
+      '--clips=2', '--frames=2')
+  sheet = cv2.imread(str(out))[..., ::-1].astype(int)
+  for colour in np.eye(3, dtype=int) * 255:
+    found = (np.abs(sheet - colour).max(-1) < 8).nonzero()[1]
+    assert len(found) > 1000
+    assert found.min() > sheet.shape[1] / 2  # Only in the second column.
+
+
+@pytest.mark.parametrize(
+    ('flags', 'words'),
+    [
+        (['--recipes=none;object'], 'character 1'),
+        (['--clips=0'], '--clips'),
+        (['--split=test'], "no split 'test'"),
+        (['--dataset-dir=/nowhere'], '/nowhere'),
+    ],
+)
+def test_refusals(tmp_path, monkeypatch, capsys, data_dir, flags, words):
+  with pytest.raises(SystemExit) as exit_:
+    run(monkeypatch, f'--dataset-dir={data_dir}', f'--out={tmp_path / "a.png"}', *flags)
+  assert exit_.value.code == 2
+  assert words in capsys.readouterr().err
