@@ -3,9 +3,10 @@
     configs/k400_bgmask.py          the setting of arXiv 2501.12681
     configs/k400_bgmask.py:smoke    the same code in a minute on a CPU: a tiny model, few steps
 
-The data sets kinetics400 and mimetics lie below config.data.dir, with person masks. Training
-leaves out the 50 classes of Mimetics, so that both evaluations are zero-shot. What the paper does
-not say (frames, schedule, class split) follows ViFi-CLIP (arXiv 2212.03640).
+The data sets kinetics400 (with the class splits without_mimetics and mimetics) and mimetics lie
+below config.data.dir, with person masks; there is no builder for them yet. Training leaves out the
+50 classes of Mimetics, so that both evaluations are zero-shot. What the paper does not say (frames,
+schedule, class split) follows ViFi-CLIP (arXiv 2212.03640).
 """
 
 from ml_collections import ConfigDict
@@ -42,10 +43,12 @@ def get_config(variant: str = '') -> ConfigDict:
 
   config.eval.batch_size = 128
   config.eval.recipes = ('none', 'background=normal', 'person=normal')
-  config.eval.datasets = ConfigDict({
+  config.eval.datasets = ConfigDict(
+    {
       'kinetics400_novel': clips('kinetics400', 'validation', 'mimetics'),
       'mimetics': clips('mimetics', 'test'),
-  })
+    }
+  )
   if variant:
     smoke.shrink(config, variant)
     config.data.train = clips('kinetics400', 'train')

@@ -13,10 +13,10 @@ from zsar_jax.config import clips, default_config
 from zsar_jax.errors import UserError
 
 VARIANTS = {
-    '': ('scenes', 'background=normal'),
-    'none': ('scenes', 'none'),
-    'tabletop': ('tabletop', 'background=normal,object=normal'),
-    'tabletop_none': ('tabletop', 'none'),
+  '': ('scenes', 'background=normal'),
+  'none': ('scenes', 'none'),
+  'tabletop': ('tabletop', 'background=normal,object=normal'),
+  'tabletop_none': ('tabletop', 'none'),
 }
 
 
@@ -24,8 +24,7 @@ def get_config(variant: str = '') -> ConfigDict:
   """The config of one variant, see the head of this file."""
   if variant not in VARIANTS:
     raise UserError(
-        f'configs/pantomime.py: no variant {variant!r}; there are'
-        f' {", ".join(filter(None, VARIANTS))}'
+      f'configs/pantomime.py: no variant {variant!r}; there are {", ".join(filter(None, VARIANTS))}'
     )
   world, recipe = VARIANTS[variant]
   config = default_config()
@@ -58,9 +57,11 @@ def get_config(variant: str = '') -> ConfigDict:
   config.eval.recipes = ('none', 'background=normal')
   if world == 'tabletop':
     config.eval.recipes += ('object=normal', 'background=normal,object=normal')
-  config.eval.datasets = ConfigDict({
+  config.eval.datasets = ConfigDict(
+    {
       f'{world}_{classes}': clips(f'pantomime/{world}', 'validation', classes)
       for world in worlds
       for classes in ('novel', 'all')
-  })
+    }
+  )
   return config

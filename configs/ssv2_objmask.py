@@ -42,11 +42,11 @@ def get_config(variant: str = '') -> ConfigDict:
 
   config.eval.batch_size = 128
   config.eval.recipes = (
-      'none',
-      'background=normal',
-      'object_box=normal',
-      'object=normal',
-      'background=normal,object=normal',
+    'none',
+    'background=normal',
+    'object_box=normal',
+    'object=normal',
+    'background=normal,object=normal',
   )
   config.eval.datasets = ConfigDict({'ssv2_novel': clips('ssv2', 'validation', 'novel')})
   if variant:

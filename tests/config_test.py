@@ -16,9 +16,7 @@ def config_with(**changes):
   return config
 
 
-@pytest.mark.parametrize(
-    'name', ['pantomime', 'ssv2_objmask', 'k400_bgmask']
-)
+@pytest.mark.parametrize('name', ['pantomime', 'ssv2_objmask', 'k400_bgmask'])
 def test_every_config_and_variant_is_valid(name):
   module = importlib.import_module(f'configs.{name}')
   for variant in module.VARIANTS:
@@ -33,17 +31,20 @@ def test_a_misspelt_key_is_an_error_in_the_config_file():
 
 
 @pytest.mark.parametrize(
-    ('changes', 'words'),
-    [
-        ({'optim__lrr': 1.0}, ["config.optim: no key 'lrr'", "'lr'"]),
-        ({'recipe': 'backgruond=normal'}, ['config.recipe', 'character 1']),
-        ({'eval__recipes': ('none', 'object')}, ['config.eval.recipes', "'object'"]),
-        ({'eval__recipes': ()}, ['config.eval.recipes']),
-        ({'view__unannotated': 'skip'}, ['config.view.unannotated', 'nearest']),
-        ({'view__interpolation': 'lanczos'}, ['config.view.interpolation', 'bicubic']),
-        ({'model__dtype': 'float16'}, ['config.model.dtype', 'bfloat16']),
-        ({'data__batch_size': 0}, ['config.data.batch_size', 'at least 1']),
-    ],
+  ('changes', 'words'),
+  [
+    ({'optim__lrr': 1.0}, ["config.optim: no key 'lrr'", "'lr'"]),
+    ({'recipe': 'backgruond=normal'}, ['config.recipe', 'character 1']),
+    ({'eval__recipes': ('none', 'object')}, ['config.eval.recipes', "'object'"]),
+    ({'eval__recipes': ()}, ['config.eval.recipes']),
+    ({'view__unannotated': 'skip'}, ['config.view.unannotated', 'nearest']),
+    ({'view__interpolation': 'lanczos'}, ['config.view.interpolation', 'bicubic']),
+    ({'model__dtype': 'float16'}, ['config.model.dtype', 'bfloat16']),
+    ({'data__batch_size': 0}, ['config.data.batch_size', 'between 1']),
+    ({'view__centre_crop': 1.5}, ['config.view.centre_crop', 'between']),
+    ({'view__crop_scale': (0.5, 2.0)}, ['config.view.crop_scale', '2.0']),
+    ({'data__workers': -1}, ['config.data.workers', 'between 0']),
+  ],
 )
 def test_refusals_name_the_field(changes, words):
   with pytest.raises(UserError) as error:

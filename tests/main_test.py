@@ -12,37 +12,37 @@ PANTOMIME = '--config=configs/pantomime.py'
 
 
 @pytest.mark.parametrize(
-    ('flags', 'words'),
-    [
-        ([PANTOMIME, '--workdir='], ['--workdir']),
-        ([PANTOMIME, '--config.optim.lrr=3'], ['--config.optim.lrr', "did you mean 'lr'?"]),
-        ([PANTOMIME, '--config.optim.lr=abc'], ['--config.optim.lr', 'abc']),
-        (['--config=configs/pantomine.py'], ['configs/pantomine.py', 'not there']),
-        ([f'{PANTOMIME}:nope'], ["no variant 'nope'", 'tabletop']),
-        ([PANTOMIME, '--config.recipe=background'], ['config.recipe', 'character 1']),
-        (['--config=misspelt.py'], ['misspelt.py', "no key 'recipes'", "'recipe'"]),
-        (
-            ['--config=configs/ssv2_objmask.py', '--config.data.dir=nowhere'],
-            ['nowhere', 'tools.build_dataset'],
-        ),
-    ],
+  ('flags', 'words'),
+  [
+    ([PANTOMIME, '--workdir='], ['--workdir']),
+    ([PANTOMIME, '--config.optim.lrr=3'], ['--config.optim.lrr', "did you mean 'lr'?"]),
+    ([PANTOMIME, '--config.optim.lr=abc'], ['--config.optim.lr', 'abc']),
+    (['--config=configs/pantomine.py'], ['configs/pantomine.py', 'not there']),
+    ([f'{PANTOMIME}:nope'], ["no variant 'nope'", 'tabletop']),
+    ([PANTOMIME, '--config.recipe=background'], ['config.recipe', 'character 1']),
+    (['--config=misspelt.py'], ['misspelt.py', "no key 'recipes'", "'recipe'"]),
+    (
+      ['--config=configs/ssv2_objmask.py', '--config.data.dir=nowhere'],
+      ['nowhere', 'tools.build_dataset'],
+    ),
+  ],
 )
 def test_mistakes(tmp_path, flags, words):
   (tmp_path / 'misspelt.py').write_text(
-      'from zsar_jax.config import default_config\n'
-      'def get_config():\n'
-      '  config = default_config()\n'
-      "  config.recipes = 'none'\n"
-      '  return config\n'
+    'from zsar_jax.config import default_config\n'
+    'def get_config():\n'
+    '  config = default_config()\n'
+    "  config.recipes = 'none'\n"
+    '  return config\n'
   )
   flags = [flag.replace('misspelt.py', str(tmp_path / 'misspelt.py')) for flag in flags]
   done = subprocess.run(
-      [sys.executable, '-m', 'zsar_jax.main', f'--workdir={tmp_path / "run"}', *flags],
-      cwd=ROOT,
-      env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
-      capture_output=True,
-      text=True,
-      check=False,
+    [sys.executable, '-m', 'zsar_jax.main', f'--workdir={tmp_path / "run"}', *flags],
+    cwd=ROOT,
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+    capture_output=True,
+    text=True,
+    check=False,
   )
   assert done.returncode == 2, done.stderr
   sentences = [line for line in done.stderr.splitlines() if line.startswith('error: ')]

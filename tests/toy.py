@@ -51,11 +51,10 @@ class Toy(ClipBuilder):
   def tasks(self) -> dict:
     """37 training clips, of which every third is annotated in part, and 11 to validate."""
     return {
-        split: [
-            ToyTask(f'{split}{i}', i % len(CLASSES), 5 + i, (i % 3 != 0, True))
-            for i in range(count)
-        ]
-        for split, count in (('train', 37), ('validation', 11))
+      split: [
+        ToyTask(f'{split}{i}', i % len(CLASSES), 5 + i, (i % 3 != 0, True)) for i in range(count)
+      ]
+      for split, count in (('train', 37), ('validation', 11))
     }
 
 

@@ -14,9 +14,9 @@ def test_the_first_rule_that_matches_counts():
   rules = (('text/ln/bias', 'a'), ('text/.*', 'b'), ('.*kernel', 'c'))
   got = trees.match_rules(rules, TREE, 'default', 'field')
   assert got == {
-      'text': {'ln': {'scale': 'b', 'bias': 'a'}},
-      'visual': {'kernel': 'c'},
-      'logit_scale': 'default',
+    'text': {'ln': {'scale': 'b', 'bias': 'a'}},
+    'visual': {'kernel': 'c'},
+    'logit_scale': 'default',
   }
 
 

@@ -48,73 +48,73 @@ def _ssv2(out: str, **options: Any) -> list[ClipBuilder]:
 
 
 SOURCES = {
-    'pantomime': Source(
-        _pantomime, optional=('seed', 'train-clips', 'validation-clips', 'jpeg-quality')
-    ),
-    'ssv2': Source(
-        _ssv2,
-        required=('videos', 'annotations'),
-        optional=('boxes', 'short-side', 'jpeg-quality'),
-    ),
+  'pantomime': Source(
+    _pantomime, optional=('seed', 'train-clips', 'validation-clips', 'jpeg-quality')
+  ),
+  'ssv2': Source(
+    _ssv2,
+    required=('videos', 'annotations'),
+    optional=('boxes', 'short-side', 'jpeg-quality'),
+  ),
 }
 
 # What argparse is told of each flag. None has a default: a flag that is not given is not passed.
 FLAGS: dict[str, dict[str, Any]] = {
-    'videos': {'metavar': 'DIR', 'help': 'the folder of the videos'},
-    'annotations': {'metavar': 'DIR', 'help': "the folder of the data set's lists and labels"},
-    'boxes': {
-        'metavar': 'FILE',
-        'nargs': '+',
-        'help': 'Something-Else boxes; without them no region can be painted',
-    },
-    'short-side': {
-        'metavar': 'PIXELS',
-        'type': int,
-        'help': "scale the frames' shorter side to this (default: keep the size)",
-    },
-    'jpeg-quality': {
-        'metavar': 'Q',
-        'type': int,
-        'help': f'of the stored frames, 1 to 100 (default: {records.JPEG_QUALITY})',
-    },
-    'seed': {'metavar': 'N', 'type': int, 'help': 'of all that is drawn at random (default: 0)'},
-    'train-clips': {
-        'metavar': 'N',
-        'type': int,
-        'help': f'rendered for training, in each world (default: {TRAIN_CLIPS})',
-    },
-    'validation-clips': {
-        'metavar': 'N',
-        'type': int,
-        'help': f'rendered for validation, in each world (default: {VALIDATION_CLIPS})',
-    },
+  'videos': {'metavar': 'DIR', 'help': 'the folder of the videos'},
+  'annotations': {'metavar': 'DIR', 'help': "the folder of the data set's lists and labels"},
+  'boxes': {
+    'metavar': 'FILE',
+    'nargs': '+',
+    'help': 'Something-Else boxes; without them no region can be painted',
+  },
+  'short-side': {
+    'metavar': 'PIXELS',
+    'type': int,
+    'help': "scale the frames' shorter side to this (default: keep the size)",
+  },
+  'jpeg-quality': {
+    'metavar': 'Q',
+    'type': int,
+    'help': f'of the stored frames, 1 to 100 (default: {records.JPEG_QUALITY})',
+  },
+  'seed': {'metavar': 'N', 'type': int, 'help': 'of all that is drawn at random (default: 0)'},
+  'train-clips': {
+    'metavar': 'N',
+    'type': int,
+    'help': f'rendered for training, in each world (default: {TRAIN_CLIPS})',
+  },
+  'validation-clips': {
+    'metavar': 'N',
+    'type': int,
+    'help': f'rendered for validation, in each world (default: {VALIDATION_CLIPS})',
+  },
 }
 
 # The least and the most that a number may be.
 _RANGES = {
-    'workers': (0, None),
-    'short-side': (16, None),
-    'jpeg-quality': (1, 100),
-    'seed': (0, None),
-    'train-clips': (1, None),
-    'validation-clips': (1, None),
+  'workers': (0, None),
+  'short-side': (16, None),
+  'jpeg-quality': (1, 100),
+  'seed': (0, None),
+  'train-clips': (1, None),
+  'validation-clips': (1, None),
 }
 
 
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
-      'python -m tools.build_dataset',
-      description=__doc__,
-      formatter_class=argparse.RawDescriptionHelpFormatter,
-      allow_abbrev=False,
+    'python -m tools.build_dataset',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
   )
   parser.add_argument('--dataset', required=True, choices=sorted(SOURCES), help='what to build')
   parser.add_argument('--out', required=True, metavar='DIR', help='the folder of data sets')
   parser.add_argument(
-      '--workers', type=int, metavar='N', help='processes that encode clips (default: all cores)'
+    '--workers', type=int, metavar='N', help='processes that encode clips (default: all cores)'
   )
   parser.add_argument(
-      '--strict', action='store_true', help='a clip that is missing or unreadable is an error'
+    '--strict', action='store_true', help='a clip that is missing or unreadable is an error'
   )
   group = parser.add_argument_group('of some data sets')
   for flag, options in FLAGS.items():

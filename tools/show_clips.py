@@ -28,29 +28,31 @@ from zsar_jax.ops.prepare import prepare
 def main() -> None:
   """Runs the program; see the head of this file."""
   parser = argparse.ArgumentParser(
-      description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument(
-      '--dataset-dir',
-      type=pathlib.Path,
-      required=True,
-      help='the --out of tools.build_dataset, or one data set below it',
+    '--dataset-dir',
+    type=pathlib.Path,
+    required=True,
+    help='the --out of tools.build_dataset, or one data set below it',
   )
   parser.add_argument('--out', type=pathlib.Path, required=True, help='the PNG to write')
   parser.add_argument(
-      '--recipes', default='none;background=normal', help='mask recipes, parted by semicolons'
+    '--recipes', default='none;background=normal', help='mask recipes, parted by semicolons'
   )
   parser.add_argument('--split', default='train', help='default: %(default)s')
   parser.add_argument('--clips', type=int, default=6, help='rows; default: %(default)s')
   parser.add_argument('--frames', type=int, default=4, help='of a clip; default: %(default)s')
   parser.add_argument(
-      '--size', type=int, default=112, help="a frame's side in pixels; default: %(default)s"
+    '--size', type=int, default=112, help="a frame's side in pixels; default: %(default)s"
   )
   args = parser.parse_args()
   with reported():
     for flag in ('clips', 'frames', 'size'):
       if getattr(args, flag) < 1:
         raise UserError(f'--{flag}: {getattr(args, flag)} is too small; at least 1')
+    if args.out.suffix != '.png':
+      raise UserError(f'--out: {args.out} does not end in .png')
     asked = [recipes.parse(text, '--recipes') for text in args.recipes.split(';')]
     rows = choose_clips(args.dataset_dir, args.split, args.clips)
     for subset, _ in rows:
@@ -67,9 +69,13 @@ def choose_clips(folder: pathlib.Path, split: str, count: int) -> list[tuple[Sub
     (subset, position in it) for each.
   """
   subsets = [
-      select(open_dataset(folder, name, split), 'all', 'nearest', '--split')
-      for name in list_datasets(folder)
+    select(open_dataset(folder, name, split), 'all', 'nearest', '--split')
+    for name in list_datasets(folder)
   ]
+  if not subsets:
+    raise UserError(
+      f'--dataset-dir: {folder} holds no data set; build one with python -m tools.build_dataset'
+    )
   rows = []
   for i, subset in enumerate(subsets):
     share = min(len(subset), count // len(subsets) + (i < count % len(subsets)))
@@ -81,10 +87,10 @@ def choose_clips(folder: pathlib.Path, split: str, count: int) -> list[tuple[Sub
 
 
 def draw(
-    rows: list[tuple[Subset, int]],
-    asked: list[recipes.Recipe],
-    view: View,
-    out: pathlib.Path,
+  rows: list[tuple[Subset, int]],
+  asked: list[recipes.Recipe],
+  view: View,
+  out: pathlib.Path,
 ) -> None:
   """Writes the contact sheet to `out`."""
   matplotlib.use('Agg')
@@ -96,11 +102,11 @@ def draw(
   # In inches; a row has its strip of frames and a line of text below it.
   strip = 0.9 * view.num_frames
   figure, axes = plt.subplots(
-      len(rows),
-      len(asked),
-      squeeze=False,
-      figsize=((strip + 0.1) * len(asked), (strip / view.num_frames + 0.25) * len(rows) + 0.3),
-      layout='constrained',
+    len(rows),
+    len(asked),
+    squeeze=False,
+    figsize=((strip + 0.1) * len(asked), (strip / view.num_frames + 0.25) * len(rows) + 0.3),
+    layout='constrained',
   )
   figure.get_layout_engine().set(w_pad=0.03, h_pad=0.02, wspace=0, hspace=0)
   for row, (subset, position) in enumerate(rows):
@@ -115,7 +121,7 @@ def draw(
         axis.set_title(str(recipe), fontsize=9, fontweight='bold')
       if column == 0:
         axis.text(
-            0, -0.03, textwrap.shorten(name, 70), fontsize=7, va='top', transform=axis.transAxes
+          0, -0.03, textwrap.shorten(name, 70), fontsize=7, va='top', transform=axis.transAxes
         )
   out.parent.mkdir(parents=True, exist_ok=True)
   figure.savefig(out, dpi=110)

@@ -1,1 +1,1 @@
-"""zsar_jax: does a zero-shot action recogniser see the action, or only the scene and the objects?"""
+"""zsar_jax: does a zero-shot recogniser see the action, or only the scene and the objects?"""

@@ -6,7 +6,9 @@ has to agree for the run to go on. The data pipeline needs no state besides the 
 was being written when the process died is not taken for one.
 """
 
+import contextlib
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -30,7 +32,7 @@ class Checkpoints:
     """
     self._folder = (workdir / FOLDER).absolute()
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=keep, create=False, enable_async_checkpointing=True
+      max_to_keep=keep, create=False, enable_async_checkpointing=True
     )
     handlers = {'state': ocp.PyTreeCheckpointHandler(), 'meta': ocp.JsonCheckpointHandler()}
     self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
@@ -49,9 +51,7 @@ class Checkpoints:
   def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
     """Copies `state` off the devices and writes it in the background."""
     self._folder.mkdir(parents=True, exist_ok=True)
-    items = ocp.args.Composite(
-        state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta)
-    )
+    items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta))
     with jax.transfer_guard('allow'):
       self._manager.save(step, args=items)
 
@@ -61,8 +61,9 @@ class Checkpoints:
 
   def meta(self, step: int) -> dict[str, Any]:
     """The JSON object saved with a checkpoint."""
-    items = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
-    return items.meta
+    with self._readable(step):
+      items = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
+      return items['meta']
 
   def restore(self, step: int, state: Any) -> Any:
     """Reads a checkpoint onto the devices.
@@ -75,23 +76,33 @@ class Checkpoints:
     Raises:
       UserError: where the checkpoint holds something else.
     """
-    self._check(step, state)
+    with self._readable(step):
+      saved = dict(_leaves(self._manager.item_metadata(step)['state'].tree))
+    self._check(step, saved, dict(_leaves(state)))
     restore = ocp.args.PyTreeRestore(
-        item=state,
-        restore_args=ocp.checkpoint_utils.construct_restore_args(state),
-        partial_restore=True,
+      item=state,
+      restore_args=ocp.checkpoint_utils.construct_restore_args(state),
+      partial_restore=True,
     )
-    with jax.transfer_guard('allow'):
-      return self._manager.restore(step, args=ocp.args.Composite(state=restore)).state
+    with jax.transfer_guard('allow'), self._readable(step):
+      return self._manager.restore(step, args=ocp.args.Composite(state=restore))['state']
 
-  def _check(self, step: int, state: Any) -> None:
-    """Compares what is wanted with what was saved, leaf by leaf."""
-    saved = dict(_leaves(self._manager.item_metadata(step)['state'].tree))
-    wanted = dict(_leaves(state))
+  @contextlib.contextmanager
+  def _readable(self, step: int) -> Iterator[None]:
+    """Turns what Orbax raises for files that are missing or cut into one sentence."""
+    try:
+      yield
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+      reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+      raise UserError(
+        f'{self._folder / str(step)}: the checkpoint is damaged ({reason[:200]}); delete that'
+        ' folder to go on from the one before'
+      ) from None
+
+  def _check(self, step: int, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Compares shapes by path: what was saved with what is wanted."""
     missing = [path for path in wanted if path not in saved]
-    differing = [
-        path for path, shape in wanted.items() if path in saved and saved[path] != shape
-    ]
+    differing = [path for path, shape in wanted.items() if path in saved and saved[path] != shape]
     roots = {path.split('/')[0] for path in wanted}
     extra = [path for path in saved if path.split('/')[0] in roots and path not in wanted]
     place = f'{self._folder / str(step)}: a checkpoint of another model'
@@ -102,13 +113,8 @@ class Checkpoints:
     if missing or extra:
       lacks = f'it lacks {missing[0]}' if missing else f'it also holds {extra[0]}'
       raise UserError(
-          f'{place}: {lacks} ({len(missing)} arrays missing, {len(extra)} left over); {remedy}'
+        f'{place}: {lacks} ({len(missing)} arrays missing, {len(extra)} left over); {remedy}'
       )
-
-
-def has_checkpoints(workdir: pathlib.Path) -> bool:
-  """Whether a run has begun to write checkpoints in `workdir`."""
-  return (workdir / FOLDER).is_dir()
 
 
 def load_params(run: pathlib.Path, template: Any) -> Any:
@@ -124,14 +130,14 @@ def load_params(run: pathlib.Path, template: Any) -> Any:
   with Checkpoints(run) as checkpoints:
     if checkpoints.latest is None:
       raise UserError(
-          f'{run}: no checkpoint of this project is there; name the --workdir of a run that was'
-          ' trained'
+        f'{run}: no checkpoint of this project is there; name the --workdir of a run that was'
+        ' trained'
       )
     return checkpoints.restore(checkpoints.latest, {'params': template})['params']
 
 
 def _leaves(tree: Any) -> list[tuple[str, tuple[int, ...]]]:
   return [
-      (trees.path_name(path), tuple(leaf.shape))
-      for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    (trees.path_name(path), tuple(leaf.shape))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
   ]

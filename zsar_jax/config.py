@@ -8,9 +8,10 @@ import dataclasses
 import difflib
 import json
 import pathlib
+from collections.abc import Collection
 from typing import Any
 
-import ml_collections
+import numpy as np
 from ml_collections import ConfigDict
 
 from zsar_jax.data.geometry import INTERPOLATIONS
@@ -24,6 +25,46 @@ DTYPES = ('float32', 'bfloat16')
 
 # What may change between the sessions of one run: it has no part in what the run computes.
 FREE_TO_CHANGE = ('log', 'checkpoint', 'eval', 'mesh', 'data.dir', 'data.embedded', 'data.workers')
+
+# What makes a checkpoint mean something else when it is only evaluated.
+MODEL_FIELDS = (
+  'model.preset',
+  'model.temporal',
+  'model.temporal_layers',
+  'text.tokenizer',
+  'view.num_frames',
+  'view.size',
+)
+
+_MANY = 10**9
+
+# The least and the greatest value of numbers that would otherwise fail late, or silently.
+RANGES = {
+  'steps': (1, _MANY),
+  'data.batch_size': (1, _MANY),
+  'data.workers': (0, 1024),
+  'eval.batch_size': (1, _MANY),
+  'eval.every': (0, _MANY),
+  'log.every': (1, _MANY),
+  'checkpoint.every': (1, _MANY),
+  'checkpoint.keep': (1, _MANY),
+  'model.temporal_layers': (1, 1024),
+  'view.num_frames': (1, 4096),
+  'view.size': (1, 8192),
+  'view.crop_scale': (0.01, 1),
+  'view.crop_ratio': (0.1, 10),
+  'view.centre_crop': (0.01, 1),
+  'augment.flip': (0, 1),
+  'augment.jitter': (0, 1),
+  'augment.brightness': (0, 1),
+  'augment.contrast': (0, 1),
+  'augment.saturation': (0, 1),
+  'augment.hue': (0, 0.5),
+  'augment.greyscale': (0, 1),
+  'optim.accumulation': (1, _MANY),
+  'optim.warmup_steps': (0, _MANY),
+  'optim.label_smoothing': (0, 0.999),
+}
 
 
 def default_config() -> ConfigDict:
@@ -130,19 +171,10 @@ def validate(config: ConfigDict) -> None:
   _check_choice('config.view.interpolation', config.view.interpolation, INTERPOLATIONS)
   _check_choice('config.view.unannotated', config.view.unannotated, UNANNOTATED)
   _check_choice('config.model.dtype', config.model.dtype, DTYPES)
-  for field in (
-      'steps',
-      'data.batch_size',
-      'eval.batch_size',
-      'view.num_frames',
-      'view.size',
-      'optim.accumulation',
-      'checkpoint.every',
-      'checkpoint.keep',
-      'log.every',
-  ):
-    if config_value(config, field) < 1:
-      raise UserError(f'config.{field}: {config_value(config, field)} is too small; at least 1')
+  for field, (low, high) in RANGES.items():
+    for value in np.atleast_1d(config_value(config, field)):
+      if not low <= value <= high:
+        raise UserError(f'config.{field}: {value} does not lie between {low} and {high}')
   recipes.parse(config.recipe, 'config.recipe')
   for recipe in config.eval.recipes:
     recipes.parse(recipe, 'config.eval.recipes')
@@ -155,8 +187,8 @@ def check_batch(field: str, batch_size: int, parts: int, accumulation: int = 1) 
   if batch_size % (parts * accumulation):
     micro = f' times {accumulation} micro-batches' if accumulation > 1 else ''
     raise UserError(
-        f'{field}: a batch of {batch_size} does not divide over {parts} devices{micro}; take a'
-        f' multiple of {parts * accumulation}'
+      f'{field}: a batch of {batch_size} does not divide over {parts} devices{micro}; take a'
+      f' multiple of {parts * accumulation}'
     )
 
 
@@ -172,25 +204,29 @@ def to_json(config: ConfigDict) -> str:
   return config.to_json_best_effort(indent=2)
 
 
-def check_same_run(config: ConfigDict, saved: pathlib.Path) -> None:
-  """Raises a `UserError` where `config` would not continue the run whose config was saved.
+def check_same_run(
+  config: ConfigDict, saved: pathlib.Path, fields: Collection[str] | None = None
+) -> None:
+  """Raises a `UserError` where `config` does not go with the run whose config was saved.
 
   Args:
     config: the config of this start.
     saved: the workdir's config.json.
+    fields: those that must be equal; None for all but `FREE_TO_CHANGE`.
   """
   try:
     before = json.loads(saved.read_text())
-  except ValueError as error:
+  except (OSError, ValueError) as error:
     raise UserError(
-        f'{saved}: not readable as JSON ({error}); take another --workdir or restore the file'
+      f'{saved}: not readable as JSON ({error}); take another --workdir or restore the file'
     ) from None
   now = json.loads(to_json(config))
   for field, was, value in _differences(before, now):
-    if not any(field == free or field.startswith(f'{free}.') for free in FREE_TO_CHANGE):
+    free = any(field == one or field.startswith(f'{one}.') for one in FREE_TO_CHANGE)
+    if field in fields if fields is not None else not free:
       raise UserError(
-          f'{saved}: config.{field} was {was!r} when this run began and is {value!r} now, which'
-          ' would make it another run; take another --workdir or set it back'
+        f'{saved}: config.{field} was {was!r} when this run began and is {value!r} now, which'
+        ' would make it another run; take another --workdir or set it back'
       )
 
 
@@ -222,8 +258,3 @@ def _check_keys(config: Any, reference: ConfigDict, path: str) -> None:
 def _check_choice(field: str, value: str, choices: Any) -> None:
   if value not in choices:
     raise UserError(f'{field}: {value!r} is none of {", ".join(choices)}')
-
-
-def view(config: ml_collections.ConfigDict) -> View:
-  """`config.view` as the pipeline takes it."""
-  return View(**{**config.view, 'crop_scale': tuple(config.view.crop_scale)})

@@ -13,16 +13,16 @@ from ml_collections import ConfigDict
 from zsar_jax import config as config_lib
 from zsar_jax import sharding
 from zsar_jax.bias.metrics import accuracy
-from zsar_jax.checkpoint import has_checkpoints, load_params
+from zsar_jax.checkpoint import Checkpoints, load_params
 from zsar_jax.data.dataset import open_dataset
-from zsar_jax.data.pipeline import ClipLoader, evaluation_batches
+from zsar_jax.data.pipeline import ClipLoader, View, evaluation_batches
 from zsar_jax.data.subset import Subset, select
 from zsar_jax.models.build import build_model
 from zsar_jax.models.video_clip import VideoModel
 from zsar_jax.ops import recipes
 from zsar_jax.ops.prepare import prepare
 from zsar_jax.text.classes import ClassTexts, encode_classes
-from zsar_jax.writers import Progress
+from zsar_jax.writers import Progress, write_whole
 
 # {dataset: {recipe: {'top1', 'top5', 'mean_class', 'count'}}}
 Results = dict[str, dict[str, dict[str, float]]]
@@ -51,7 +51,7 @@ class Evaluator:
       UserError: for a data set, class, recipe or batch size that does not fit.
     """
     config_lib.check_batch(
-        'config.eval.batch_size', config.eval.batch_size, sharding.batch_parts(mesh)
+      'config.eval.batch_size', config.eval.batch_size, sharding.batch_parts(mesh)
     )
     self._config, self._mesh = config, mesh
     self._recipes = [recipes.parse(text) for text in config.eval.recipes]
@@ -74,25 +74,26 @@ class Evaluator:
   def run(self, params: dict) -> Results:
     """Evaluates `params`; every clip counts once."""
     results = {}
-    for entry in self._entries:
-      logits = self._logits(entry, params)
-      results[entry.name] = {
+    with jax.transfer_guard('allow'):
+      for entry in self._entries:
+        logits = self._logits(entry, params)
+        results[entry.name] = {
           str(recipe): accuracy(logits[recipe], entry.subset.labels) for recipe in self._recipes
-      }
+        }
     return results
 
   def _logits(self, entry: _Entry, params: dict) -> dict[recipes.Recipe, np.ndarray]:
     """f32[N, C] for each recipe, in the subset's order."""
     config, subset = self._config, entry.subset
     logits = {
-        recipe: np.full((len(subset), len(subset.classes)), np.nan, np.float32)
-        for recipe in self._recipes
+      recipe: np.full((len(subset), len(subset.classes)), np.nan, np.float32)
+      for recipe in self._recipes
     }
     classes = self._class_embeddings(entry, params)  # [C, E]
     scale = np.exp(jax.device_get(params['logit_scale']))
     key = jax.device_put(jax.random.key(COLOUR_SEED), sharding.replicated(self._mesh))
     batches = evaluation_batches(
-        ClipLoader(subset, config_lib.view(config)), config.eval.batch_size, config.data.workers
+      ClipLoader(subset, View.from_config(config)), config.eval.batch_size, config.data.workers
     )
     steps = -(-len(subset) // config.eval.batch_size)
     progress = Progress(steps, 0, 'clips', config.eval.batch_size, pause=10)
@@ -101,7 +102,7 @@ class Evaluator:
         batch = sharding.place(host_batch, self._mesh)
         with jax.transfer_guard('disallow'):
           found = [
-              self._encode_video(params, prepare(key, batch, recipe)) for recipe in self._recipes
+            self._encode_video(params, prepare(key, batch, recipe)) for recipe in self._recipes
           ]
           places = self._gather((batch['clip'], batch['weight']))
         (clip, weight), found = jax.device_get((places, found))
@@ -134,7 +135,11 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> Results:
   model = build_model(config)
   evaluator = Evaluator(config, model, ClassTexts.from_config(config, model), mesh)
   template = sharding.sharded_shapes(model.abstract_params, mesh, config.mesh.fsdp_min_bytes)
-  run = workdir if has_checkpoints(workdir) else pathlib.Path(config.model.init_from or workdir)
+  with Checkpoints(workdir) as checkpoints:
+    here = checkpoints.latest is not None
+  run = workdir if here or not config.model.init_from else pathlib.Path(config.model.init_from)
+  if (run / 'config.json').exists():
+    config_lib.check_same_run(config, run / 'config.json', config_lib.MODEL_FIELDS)
   params = load_params(run, template)
   workdir.mkdir(parents=True, exist_ok=True)
   return evaluator.run(params)
@@ -142,19 +147,16 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> Results:
 
 def save_results(results: Results, workdir: pathlib.Path) -> None:
   """Writes results.json."""
-  path = workdir / 'results.json'
-  partial = path.with_suffix('.json.tmp')
-  partial.write_text(json.dumps(results, indent=2) + '\n')
-  partial.replace(path)
+  write_whole(workdir / 'results.json', json.dumps(results, indent=2) + '\n')
 
 
 def table(results: Results) -> str:
   """Results as text: a block for each data set, a row for each recipe."""
   lines = []
   for dataset, by_recipe in results.items():
-    clips = next(iter(by_recipe.values()))['count']
-    width = max(len(recipe) for recipe in by_recipe)
-    lines.append(f'{f"{dataset} ({clips} clips)":<{width + 2}}    top-1   top-5  mean class')
+    title = f'{dataset} ({next(iter(by_recipe.values()))["count"]} clips)'
+    width = max(len(title) - 2, *map(len, by_recipe))
+    lines.append(f'{title:<{width + 2}}   top-1   top-5  mean class')
     for recipe, figures in by_recipe.items():
       percent = [100 * figures[name] for name in ('top1', 'top5', 'mean_class')]
       lines.append(f'  {recipe:<{width}}' + '  {:6.1f}  {:6.1f}  {:10.1f}'.format(*percent))

@@ -17,17 +17,17 @@ from zsar_jax.errors import UserError, reported
 from zsar_jax.host_memory import keep_freed_memory
 
 _CONFIG = config_flags.DEFINE_config_file(
-    'config', None, 'The experiment: configs/NAME.py, or configs/NAME.py:VARIANT.'
+  'config', None, 'The experiment: configs/NAME.py, or configs/NAME.py:VARIANT.'
 )
 _WORKDIR = flags.DEFINE_string(
-    'workdir', None, 'The folder of this run: checkpoints, metrics.jsonl, results.json.'
+  'workdir', None, 'The folder of this run: checkpoints, metrics.jsonl, results.json.'
 )
 _MODE = flags.DEFINE_enum(
-    'mode',
-    'train',
-    ['train', 'eval'],
-    "train: to the last step, then evaluate. eval: evaluate the workdir's newest checkpoint, or"
-    ' that of --config.model.init_from in a workdir without one.',
+  'mode',
+  'train',
+  ['train', 'eval'],
+  "train: to the last step, then evaluate. eval: evaluate the workdir's newest checkpoint, or"
+  ' that of --config.model.init_from in a workdir without one.',
 )
 
 
@@ -41,7 +41,10 @@ def main(argv: list[str]) -> None:
       raise UserError(f'{argv[1]!r} is no flag; settings are written --config.NAME=VALUE')
     if _CONFIG.value is None or not _WORKDIR.value:
       raise UserError('both --config=FILE and --workdir=DIR are needed; see --help')
-    _run(pathlib.Path(_WORKDIR.value))
+    workdir = pathlib.Path(_WORKDIR.value)
+    if workdir.exists() and not workdir.is_dir():
+      raise UserError(f'--workdir: {workdir} is a file; name a folder')
+    _run(workdir)
 
 
 def _run(workdir: pathlib.Path) -> None:
@@ -52,12 +55,12 @@ def _run(workdir: pathlib.Path) -> None:
 
   config = _CONFIG.value
   config_lib.validate(config)
-  if config.data.embedded:
-    from zsar_jax.data import pantomime_builder
-
-    references = [config.data.train, *config.eval.datasets.values()]
-    pantomime_builder.build_worlds(config.data.dir, [one.dataset for one in references])
   try:
+    if config.data.embedded:
+      from zsar_jax.data import pantomime_builder
+
+      references = [config.data.train, *config.eval.datasets.values()]
+      pantomime_builder.build_worlds(config.data.dir, [one.dataset for one in references])
     if _MODE.value == 'train':
       results = train.train(config, workdir)
     else:
@@ -65,6 +68,9 @@ def _run(workdir: pathlib.Path) -> None:
   except Interrupted as interrupted:
     print(interrupted, file=sys.stderr)
     sys.exit(interrupted.status)
+  except KeyboardInterrupt:
+    print('\ninterrupted; the same command goes on', file=sys.stderr)
+    sys.exit(130)
   evaluate.save_results(results, workdir)
   print(evaluate.table(results))
   print(f'results: {workdir / "results.json"}')

@@ -17,16 +17,16 @@ def learning_rate(config: ml_collections.ConfigDict, steps: int) -> optax.Schedu
     steps: optimizer steps of the whole run.
   """
   return optax.warmup_cosine_decay_schedule(
-      init_value=0.0,
-      peak_value=config.lr,
-      warmup_steps=config.warmup_steps,
-      decay_steps=max(steps, config.warmup_steps + 1),
-      end_value=config.lr * config.final_lr,
+    init_value=0.0,
+    peak_value=config.lr,
+    warmup_steps=config.warmup_steps,
+    decay_steps=max(steps, config.warmup_steps + 1),
+    end_value=config.lr * config.final_lr,
   )
 
 
 def make_optimizer(
-    config: ml_collections.ConfigDict, params: Any, steps: int
+  config: ml_collections.ConfigDict, params: Any, steps: int
 ) -> tuple[optax.GradientTransformation, Any]:
   """Builds the optimizer, and says which parameters it trains.
 
@@ -51,7 +51,7 @@ def make_optimizer(
 
   def add_decay(updates: Any, params: Any) -> Any:
     return jax.tree.map(
-        lambda u, p, share: u + config.weight_decay * share * p, updates, params, decay
+      lambda u, p, share: u + config.weight_decay * share * p, updates, params, decay
     )
 
   def multiply(updates: Any, params: Any) -> Any:
@@ -59,10 +59,10 @@ def make_optimizer(
     return jax.tree.map(lambda u, share: u * share, updates, scale)
 
   optimizer = optax.chain(
-      optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
-      optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps),
-      optax.stateless(add_decay),
-      optax.scale_by_learning_rate(learning_rate(config, steps)),
-      optax.stateless(multiply),
+    optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
+    optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps),
+    optax.stateless(add_decay),
+    optax.scale_by_learning_rate(learning_rate(config, steps)),
+    optax.stateless(multiply),
   )
   return optimizer, trained

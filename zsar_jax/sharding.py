@@ -24,12 +24,12 @@ BATCH = PartitionSpec(('data', 'fsdp'))
 # split by its outputs and the second by its inputs, which leaves one sum for each pair.
 # They match optimizer state too, whose paths end like the parameters'.
 TENSOR_RULES = (
-    (r'.*attn/(query|key|value)/kernel', (None, 'tensor', None)),
-    (r'.*attn/(query|key|value)/bias', ('tensor', None)),
-    (r'.*attn/out/kernel', ('tensor', None, None)),
-    (r'.*mlp/c_fc/kernel', (None, 'tensor')),
-    (r'.*mlp/c_fc/bias', ('tensor',)),
-    (r'.*mlp/c_proj/kernel', ('tensor', None)),
+  (r'.*attn/(query|key|value)/kernel', (None, 'tensor', None)),
+  (r'.*attn/(query|key|value)/bias', ('tensor', None)),
+  (r'.*attn/out/kernel', ('tensor', None, None)),
+  (r'.*mlp/c_fc/kernel', (None, 'tensor')),
+  (r'.*mlp/c_fc/bias', ('tensor',)),
+  (r'.*mlp/c_proj/kernel', ('tensor', None)),
 )
 
 
@@ -48,8 +48,8 @@ def make_mesh(config: ml_collections.ConfigDict) -> Mesh:
     sizes[sizes.index(-1)] = devices // rest
   if int(np.prod(sizes)) != devices:
     raise UserError(
-        f'config.mesh: the sizes of {AXES} are {sizes}, which do not multiply to the'
-        f' {devices} devices here; set one of them to -1'
+      f'config.mesh: the sizes of {AXES} are {sizes}, which do not multiply to the'
+      f' {devices} devices here; set one of them to -1'
     )
   return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
@@ -89,8 +89,8 @@ def sharded_shapes(tree: Any, mesh: Mesh, fsdp_min_bytes: int) -> Any:
   def place_leaf(path: str, leaf: Any) -> jax.ShapeDtypeStruct:
     rule = next((axes for regex, axes in TENSOR_RULES if re.fullmatch(regex, path)), ())
     spec = [
-        axis if axis and divides(axis, size) else None
-        for axis, size in itertools.zip_longest(rule, leaf.shape)
+      axis if axis and divides(axis, size) else None
+      for axis, size in itertools.zip_longest(rule, leaf.shape)
     ]
     if leaf.size * leaf.dtype.itemsize >= fsdp_min_bytes:
       free = [i for i, axis in enumerate(spec) if not axis and divides('fsdp', leaf.shape[i])]
@@ -107,6 +107,5 @@ def place(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
   sharding = batch_sharding(mesh)
   with jax.transfer_guard('allow'):
     return {
-        name: jax.make_array_from_process_local_data(sharding, array)
-        for name, array in batch.items()
+      name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()
     }

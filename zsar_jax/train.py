@@ -17,7 +17,7 @@ from zsar_jax import config as config_lib
 from zsar_jax import optim, sharding, trees
 from zsar_jax.checkpoint import Checkpoints, load_params
 from zsar_jax.data.dataset import open_dataset
-from zsar_jax.data.pipeline import ClipLoader, training_batches
+from zsar_jax.data.pipeline import ClipLoader, View, training_batches
 from zsar_jax.data.subset import Subset, select
 from zsar_jax.errors import UserError
 from zsar_jax.evaluate import Evaluator, Results
@@ -28,7 +28,7 @@ from zsar_jax.ops import recipes
 from zsar_jax.ops.geometric import mirror_labels
 from zsar_jax.ops.prepare import Augmentation, Batch, augment
 from zsar_jax.text.classes import ClassTexts, encode_classes
-from zsar_jax.writers import MetricWriter, Progress, say
+from zsar_jax.writers import MetricWriter, Progress, say, write_whole
 
 State = dict[str, Any]
 Metrics = dict[str, jax.Array]
@@ -54,10 +54,10 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Results:
   # Data and vocabulary.
   mesh = sharding.make_mesh(config.mesh)
   config_lib.check_batch(
-      'config.data.batch_size',
-      config.data.batch_size,
-      sharding.batch_parts(mesh),
-      config.optim.accumulation,
+    'config.data.batch_size',
+    config.data.batch_size,
+    sharding.batch_parts(mesh),
+    config.optim.accumulation,
   )
   subset = open_training_subset(config)
   model = build_model(config)
@@ -69,11 +69,11 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Results:
   init = functools.partial(init_state, optimizer, trained)
   key = jax.random.key(config.seed)
   template = sharding.sharded_shapes(
-      jax.eval_shape(init, model.abstract_params), mesh, config.mesh.fsdp_min_bytes
+    jax.eval_shape(init, model.abstract_params), mesh, config.mesh.fsdp_min_bytes
   )
   shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
 
-  meta = {'batch_size': config.data.batch_size, 'clips': fingerprint(subset)}
+  meta = {'clips': fingerprint(subset)}
   saved_config = workdir / 'config.json'
   with Checkpoints(workdir, config.checkpoint.keep) as checkpoints, Interruption() as interruption:
     step = checkpoints.latest or 0
@@ -89,7 +89,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Results:
         params = jax.jit(model.init, out_shardings=shardings['params'])(key)
       state = jax.jit(init, out_shardings=shardings, donate_argnums=0)(params)
     workdir.mkdir(parents=True, exist_ok=True)
-    saved_config.write_text(config_lib.to_json(config))
+    write_whole(saved_config, config_lib.to_json(config))
 
     tokens = texts.tokens(subset.classes, sharding.batch_parts(mesh))
     train_step = make_train_step(config, model, optimizer, trained, subset.classes, mesh)
@@ -98,52 +98,59 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Results:
       text_input = jax.device_put(tokens, sharding.replicated(mesh))
       if texts_frozen:
         text_input = jax.jit(
-            functools.partial(encode_classes, model, mesh=mesh),
-            out_shardings=sharding.replicated(mesh),
+          functools.partial(encode_classes, model, mesh=mesh),
+          out_shardings=sharding.replicated(mesh),
         )(state['params'], text_input)
     train_step = jax.jit(
-        functools.partial(train_step, texts_frozen=texts_frozen),
-        donate_argnums=0,
-        out_shardings=(shardings, sharding.replicated(mesh)),
+      functools.partial(train_step, texts_frozen=texts_frozen),
+      donate_argnums=0,
+      out_shardings=(shardings, sharding.replicated(mesh)),
     )
 
     # The loop.
-    loader = ClipLoader(subset, config_lib.view(config))
+    loader = ClipLoader(subset, View.from_config(config))
     batches = training_batches(
-        loader, config.data.batch_size, config.seed, step, config.data.workers
+      loader, config.data.batch_size, config.seed, step, config.data.workers
     )
     writer = MetricWriter(workdir, step, config.log.tensorboard)
     progress = Progress(config.steps, step, 'clips', config.data.batch_size)
-    first_step = step + 1
+    first_step, saved = step + 1, step
     parameters = sum(leaf.size for leaf in jax.tree.leaves(model.abstract_params))
     say(
-        f'{len(subset)} clips of {len(subset.classes)} classes, {parameters:,} parameters,'
-        f' {jax.device_count()} {jax.devices()[0].platform} devices, mesh {dict(mesh.shape)}'
+      f'{len(subset)} clips of {len(subset.classes)} classes, {parameters:,} parameters,'
+      f' {jax.device_count()} {jax.devices()[0].platform} devices, mesh {dict(mesh.shape)}'
     )
     try:
-      while step < config.steps and not interruption.signal:
-        batch = sharding.place(next(batches), mesh)
-        with jax.transfer_guard('disallow'):
+      with jax.transfer_guard('disallow'):
+        while step < config.steps and not interruption.signal:
+          try:
+            batch = sharding.place(next(batches), mesh)
+          except RuntimeError:
+            # A signal to the whole process group ends the workers as well.
+            if interruption.signal:
+              break
+            raise
           state, metrics = train_step(state, batch, text_input)
-        step += 1
-        if step == first_step:
-          jax.block_until_ready(metrics)
-          progress.restart(step)
-        evaluating = config.eval.every and step % config.eval.every == 0 and step < config.steps
-        if step % config.log.every == 0 or step == config.steps or evaluating:
-          values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-          if not np.isfinite(values['loss']):
-            raise UserError(
-                f'{workdir}: the loss is {values["loss"]} at step {step}; lower config.optim.lr or'
-                ' look at the data, and start again from the last checkpoint'
-            )
-          progress.show(step, f'loss {values["loss"]:.4f}  accuracy {values["accuracy"]:.3f}')
-          values['clips_per_second'] = progress.rate(step)
-          if evaluating:
-            values |= flatten(evaluator.run(state['params']))
-          writer.write(step, values)
-        if step % config.checkpoint.every == 0 or step == config.steps or interruption.signal:
-          checkpoints.save(step, state, meta)
+          step += 1
+          if step == first_step:
+            jax.block_until_ready(metrics)
+            progress.restart(step)
+          saving = step % config.checkpoint.every == 0 or step == config.steps
+          evaluating = config.eval.every and step % config.eval.every == 0 and step < config.steps
+          if step % config.log.every == 0 or saving or evaluating:
+            values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+            check_finite(values['loss'], step, workdir)
+            progress.show(step, f'loss {values["loss"]:.4f}  accuracy {values["accuracy"]:.3f}')
+            values['clips_per_second'] = progress.rate(step)
+            if evaluating and not interruption.signal:
+              values |= flatten(evaluator.run(state['params']))
+            writer.write(step, values)
+          if saving:
+            checkpoints.save(step, state, meta)
+            saved = step
+      if step > saved:
+        check_finite(float(jax.device_get(metrics['loss'])), step, workdir)
+        checkpoints.save(step, state, meta)
       checkpoints.wait()
     finally:
       progress.close()
@@ -151,8 +158,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Results:
       batches.close()
     if step < config.steps:
       raise Interrupted(
-          f'interrupted after step {step}; the same command goes on from there',
-          interruption.status,
+        f'interrupted after step {step}; the same command goes on from there',
+        interruption.status,
       )
   return evaluator.run(state['params'])
 
@@ -161,9 +168,7 @@ def open_training_subset(config: ConfigDict) -> Subset:
   """The clips of `config.data.train`; checks the training recipe against them."""
   reference = config.data.train
   dataset = open_dataset(config.data.dir, reference.dataset, reference.split)
-  subset = select(
-      dataset, reference.classes, config.view.unannotated, 'config.data.train.classes'
-  )
+  subset = select(dataset, reference.classes, config.view.unannotated, 'config.data.train.classes')
   subset.check_recipe(recipes.parse(config.recipe), 'config.recipe')
   return subset
 
@@ -171,19 +176,19 @@ def open_training_subset(config: ConfigDict) -> Subset:
 def init_state(optimizer: optax.GradientTransformation, trained: Any, params: Any) -> State:
   """The state before the first step: {params, opt, step}."""
   return {
-      'params': params,
-      'opt': optimizer.init(trees.partition(params, trained)[0]),
-      'step': jnp.zeros((), jnp.int32),
+    'params': params,
+    'opt': optimizer.init(trees.partition(params, trained)[0]),
+    'step': jnp.zeros((), jnp.int32),
   }
 
 
 def make_train_step(
-    config: ConfigDict,
-    model: VideoModel,
-    optimizer: optax.GradientTransformation,
-    trained: Any,
-    classes: tuple[str, ...],
-    mesh: Mesh,
+  config: ConfigDict,
+  model: VideoModel,
+  optimizer: optax.GradientTransformation,
+  trained: Any,
+  classes: tuple[str, ...],
+  mesh: Mesh,
 ) -> Callable[..., tuple[State, Metrics]]:
   """Builds the optimizer step; it is to be jitted.
 
@@ -208,12 +213,12 @@ def make_train_step(
     return jax.lax.with_sharding_constraint(x, micro_sharding)
 
   def train_step(
-      state: State, batch: Batch, text: jax.Array, *, texts_frozen: bool
+    state: State, batch: Batch, text: jax.Array, *, texts_frozen: bool
   ) -> tuple[State, Metrics]:
     augment_key, template_key = jax.random.split(jax.random.key(config.seed))
     params, frozen = trees.partition(state['params'], trained)
     template = jax.random.randint(
-        jax.random.fold_in(template_key, state['step']), (), 0, text.shape[0]
+      jax.random.fold_in(template_key, state['step']), (), 0, text.shape[0]
     )
 
     def class_embeddings(params: Any) -> jax.Array:
@@ -226,10 +231,10 @@ def make_train_step(
       params = trees.merge(params, frozen)
       video, labels = augment(augment_key, clips, augmentation, mirrored, recipe)
       logits = jnp.exp(params['logit_scale']) * (
-          model.encode_video(params, video) @ embeddings[: len(classes)].T
+        model.encode_video(params, video) @ embeddings[: len(classes)].T
       )  # [B / A, C]
       targets = optax.smooth_labels(
-          jax.nn.one_hot(labels, len(classes)), config.optim.label_smoothing
+        jax.nn.one_hot(labels, len(classes)), config.optim.label_smoothing
       )
       loss = optax.softmax_cross_entropy(logits, targets).mean()
       return loss, (logits.argmax(-1) == labels).mean()
@@ -238,14 +243,14 @@ def make_train_step(
 
     def micro_step(total: Any, clips: Batch) -> tuple[Any, None]:
       (loss, accuracy), gradients = jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True)(
-          params, embeddings, clips
+        params, embeddings, clips
       )
       share = jax.tree.map(lambda x: x / accumulation, (loss, accuracy, gradients))
       return jax.tree.map(jnp.add, total, share), None
 
     nothing = jax.tree.map(jnp.zeros_like, (jnp.float32(0), jnp.float32(0), (params, embeddings)))
     (loss, accuracy, (gradients, text_gradients)), _ = jax.lax.scan(
-        micro_step, nothing, jax.tree.map(split, batch)
+      micro_step, nothing, jax.tree.map(split, batch)
     )
     gradients = jax.tree.map(jnp.add, gradients, pull_back(text_gradients)[0])
 
@@ -253,21 +258,29 @@ def make_train_step(
     params = trees.merge(optax.apply_updates(params, updates), frozen)
     params['logit_scale'] = jnp.minimum(params['logit_scale'], MAX_LOGIT_SCALE)
     metrics = {
-        'loss': loss,
-        'accuracy': accuracy,
-        'learning_rate': schedule(state['step']),
-        'gradient_norm': optax.tree.norm(gradients),
-        'logit_scale': jnp.exp(params['logit_scale']),
+      'loss': loss,
+      'accuracy': accuracy,
+      'learning_rate': schedule(state['step']),
+      'gradient_norm': optax.tree.norm(gradients),
+      'logit_scale': jnp.exp(params['logit_scale']),
     }
     return {'params': params, 'opt': opt, 'step': state['step'] + 1}, metrics
 
   return train_step
 
 
+def check_finite(loss: float, step: int, workdir: pathlib.Path) -> None:
+  """Raises a `UserError` where training has failed, before that is saved."""
+  if not np.isfinite(loss):
+    raise UserError(
+      f'{workdir}: the loss is {loss} at step {step}; lower config.optim.lr, or look at the data'
+    )
+
+
 def fingerprint(subset: Subset) -> int:
-  """A checksum of which clips, in which order, with which labels."""
-  ids = '\n'.join(subset.clip_id(position) for position in range(len(subset)))
-  return zlib.crc32(subset.labels.tobytes(), zlib.crc32(ids.encode()))
+  """A checksum of which clips, in which order, with which classes."""
+  names = [*subset.classes, *map(subset.clip_id, range(len(subset)))]
+  return zlib.crc32(subset.labels.tobytes(), zlib.crc32('\n'.join(names).encode()))
 
 
 def check_meta(saved: dict[str, Any], now: dict[str, Any], workdir: pathlib.Path) -> None:
@@ -275,17 +288,17 @@ def check_meta(saved: dict[str, Any], now: dict[str, Any], workdir: pathlib.Path
   for name, value in now.items():
     if saved.get(name) != value:
       raise UserError(
-          f'{workdir}: the checkpoint was made with other {name} ({saved.get(name)}, now {value}),'
-          ' so going on would not be the same run; restore the data or take another --workdir'
+        f'{workdir}: the checkpoint was made with other {name} ({saved.get(name)}, now {value}),'
+        ' so going on would not be the same run; restore the data or take another --workdir'
       )
 
 
 def flatten(results: Results) -> dict[str, float]:
   """Results as metrics: 'DATASET/RECIPE/FIGURE'."""
   return {
-      f'{dataset}/{recipe}/{figure}': value
-      for dataset, by_recipe in results.items()
-      for recipe, figures in by_recipe.items()
-      for figure, value in figures.items()
-      if figure != 'count'
+    f'{dataset}/{recipe}/{figure}': value
+    for dataset, by_recipe in results.items()
+    for recipe, figures in by_recipe.items()
+    for figure, value in figures.items()
+    if figure != 'count'
   }

@@ -39,17 +39,18 @@ def match_rules(rules: Rules, tree: Any, default: Any, field: str) -> Any:
       a rule is a slip of the pen, and ignoring it would train something else than was asked.
   """
   patterns = []
-  for regex, value in rules:
+  for rule in rules:
     try:
+      regex, value = rule
       patterns.append((re.compile(regex), value))
-    except re.error as error:
-      raise UserError(f'{field}: {regex!r} is not a regular expression ({error})') from None
+    except (TypeError, ValueError, re.error) as error:
+      raise UserError(f'{field}: {rule!r} is no (regular expression, value) ({error})') from None
   paths = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
   for pattern, _ in patterns:
     if not any(pattern.fullmatch(path) for path in paths):
       raise UserError(
-          f'{field}: {pattern.pattern!r} matches no parameter; the paths look like'
-          f' {paths[0]!r} and must match whole'
+        f'{field}: {pattern.pattern!r} matches no parameter; the paths look like'
+        f' {paths[0]!r} and must match whole'
       )
 
   def value_of(path: str, _: Any) -> Any:
@@ -61,13 +62,13 @@ def match_rules(rules: Rules, tree: Any, default: Any, field: str) -> Any:
 def partition(tree: Any, mask: Any) -> tuple[Any, Any]:
   """Splits a tree by a tree of bools: (where true, where false), with None in the gaps."""
   return (
-      jax.tree.map(lambda leaf, keep: leaf if keep else None, tree, mask),
-      jax.tree.map(lambda leaf, keep: None if keep else leaf, tree, mask),
+    jax.tree.map(lambda leaf, keep: leaf if keep else None, tree, mask),
+    jax.tree.map(lambda leaf, keep: None if keep else leaf, tree, mask),
   )
 
 
 def merge(first: Any, second: Any) -> Any:
   """The inverse of `partition`."""
   return jax.tree.map(
-      lambda a, b: b if a is None else a, first, second, is_leaf=lambda leaf: leaf is None
+    lambda a, b: b if a is None else a, first, second, is_leaf=lambda leaf: leaf is None
   )

@@ -9,6 +9,13 @@ from typing import Any
 from zsar_jax.errors import UserError
 
 
+def write_whole(path: pathlib.Path, text: str) -> None:
+  """Writes a file that is there whole or not at all, also when the process dies meanwhile."""
+  partial = path.with_name(f'{path.name}.tmp')
+  partial.write_text(text)
+  partial.replace(path)
+
+
 class MetricWriter:
   """Writes one JSON object a step to `workdir`/metrics.jsonl, and TensorBoard events if asked.
 
@@ -29,9 +36,7 @@ class MetricWriter:
     """
     path = workdir / 'metrics.jsonl'
     kept = [line for line in _lines(path) if line['step'] <= first_step]
-    partial = path.with_suffix('.jsonl.tmp')
-    partial.write_text(''.join(json.dumps(line) + '\n' for line in kept))
-    partial.replace(path)
+    write_whole(path, ''.join(json.dumps(line) + '\n' for line in kept))
     self._file = path.open('a')
     self._events = _open_events(workdir, first_step) if tensorboard else None
 
@@ -69,7 +74,7 @@ def _open_events(workdir: pathlib.Path, first_step: int) -> Any:
     import tensorboardX
   except ImportError:
     raise UserError(
-        "config.log.tensorboard: tensorboardX is not installed; pip install 'zsar_jax[tensorboard]'"
+      "config.log.tensorboard: tensorboardX is not installed; pip install 'zsar_jax[tensorboard]'"
     ) from None
   return tensorboardX.SummaryWriter(str(workdir / 'tensorboard'), purge_step=first_step + 1)
 

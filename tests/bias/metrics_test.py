@@ -21,10 +21,10 @@ def test_against_sorting(classes):
     by_class.setdefault(label, []).append(order[0] == label)
   got = accuracy(logits, labels)
   assert got == {
-      'top1': pytest.approx(np.mean(top1)),
-      'top5': pytest.approx(np.mean(top5)),
-      'mean_class': pytest.approx(np.mean([np.mean(right) for right in by_class.values()])),
-      'count': 300,
+    'top1': pytest.approx(np.mean(top1)),
+    'top5': pytest.approx(np.mean(top5)),
+    'mean_class': pytest.approx(np.mean([np.mean(right) for right in by_class.values()])),
+    'count': 300,
   }
   assert got['top1'] == (logits.argmax(1) == labels).mean()
 

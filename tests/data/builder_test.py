@@ -64,8 +64,8 @@ class _Toy(builder_lib.ClipBuilder, skip_registration=True):
 
   def tasks(self):
     return {
-        split: [_Task(f'{split}-{n}', n, str(self._folder)) for n in range(size)]
-        for split, size in self._sizes.items()
+      split: [_Task(f'{split}-{n}', n, str(self._folder)) for n in range(size)]
+      for split, size in self._sizes.items()
     }
 
 
@@ -138,7 +138,7 @@ def test_interrupted_build_continues(built, tmp_path, folder):
   builder_lib.build(_Toy(out, folder), workers=0)
   # The first chunk of four was finished, the second was not.
   assert _encoded(folder) == {f'train-{n}' for n in range(4, 10)} | {
-      f'validation-{n}' for n in range(3)
+    f'validation-{n}' for n in range(3)
   }
   assert _files(out) == _files(built)
 
@@ -168,9 +168,9 @@ def test_failed_clips_are_left_out_and_reported(tmp_path, folder, capsys):
   assert clips.index.ids == [f'train-{n}' for n in (0, 1, 2, 4, 6, 7)]
   assert [clips[n]['id'] for n in range(len(clips))] == clips.index.ids
   assert json.loads((directory / 'build_report.json').read_text())['train'] == {
-      'written': 6,
-      'missing': {f'train-{n}': f'train-{n} does not exist' for n in (3, 8, 9)},
-      'unreadable': {'train-5': 'train-5 is broken'},
+    'written': 6,
+    'missing': {f'train-{n}': f'train-{n} does not exist' for n in (3, 8, 9)},
+    'unreadable': {'train-5': 'train-5 is broken'},
   }
   output = capsys.readouterr().out
   assert '3 clips missing' in output

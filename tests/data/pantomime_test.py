@@ -41,14 +41,16 @@ def _bounds(mask: np.ndarray) -> tuple[slice, slice]:
 def _centroids(planes: np.ndarray, bit: int) -> np.ndarray:
   """f64[N, 2] mean (x, y) of a region, as fractions of the frame's side."""
   return np.array([np.argwhere(plane & bit).mean(axis=0)[::-1] for plane in planes]) / len(
-      planes[0])
+    planes[0]
+  )
 
 
 def _first_clip(world: str, *words: str) -> pantomime.RenderedClip:
   """The first clip of the validation split whose class name has all the words."""
   (label,) = [
-      label for label, name in enumerate(pantomime.class_names(world))
-      if all(word in name for word in words)
+    label
+    for label, name in enumerate(pantomime.class_names(world))
+    if all(word in name for word in words)
   ]
   return pantomime.render_clip(world, 'validation', label, SEED)
 
@@ -62,7 +64,7 @@ def test_novel_classes_put_base_words_together_anew(world):
   base_words = {word for name in split['base'] for word in name.split()}
   assert {word for name in split['novel'] for word in name.split()} <= base_words
   firsts, seconds = (
-      (lexicon.MANNERS, lexicon.DIRECTIONS) if world == 'tabletop' else (lexicon.ARMS, lexicon.LEGS)
+    (lexicon.MANNERS, lexicon.DIRECTIONS) if world == 'tabletop' else (lexicon.ARMS, lexicon.LEGS)
   )
   for word in (*firsts, *seconds):
     assert sum(word in name for name in split['novel']) == 1
@@ -82,21 +84,22 @@ def test_training_is_balanced_over_base_and_validation_over_all_classes(world):
 
 
 @pytest.mark.parametrize(
-    ('world', 'split', 'word', 'rate'),
-    [
-        ('scenes', 'train', 1, pantomime.SCENE_AGREEMENT),
-        ('scenes', 'validation', 1, pantomime.SCENE_AGREEMENT),
-        ('mimes', 'train', 1, 0.25),
-        ('mimes', 'validation', 1, 0.25),
-        ('tabletop', 'train', 0, pantomime.OBJECT_AGREEMENT),
-        ('tabletop', 'validation', 0, 0.25),
-    ],
+  ('world', 'split', 'word', 'rate'),
+  [
+    ('scenes', 'train', 1, pantomime.SCENE_AGREEMENT),
+    ('scenes', 'validation', 1, pantomime.SCENE_AGREEMENT),
+    ('mimes', 'train', 1, 0.25),
+    ('mimes', 'validation', 1, 0.25),
+    ('tabletop', 'train', 0, pantomime.OBJECT_AGREEMENT),
+    ('tabletop', 'validation', 0, 0.25),
+  ],
 )
 def test_the_setting_agrees_with_the_action_as_often_as_it_says(world, split, word, rate):
   count = 3000
   offsets = collections.Counter(
-      (script.setting - lexicon.word_pair(script.label)[word]) % 4
-      for script in _scripts(world, split, count))
+    (script.setting - lexicon.word_pair(script.label)[word]) % 4
+    for script in _scripts(world, split, count)
+  )
   assert _is_binomial(offsets[0], count, rate)
   for offset in (1, 2, 3):
     assert _is_binomial(offsets[offset], count, (1 - rate) / 3)
@@ -107,25 +110,36 @@ def test_the_other_word_is_not_given_away(world):
   count = 3200
   other = 1 if world == 'tabletop' else 0
   pairs = collections.Counter(
-      (script.setting, lexicon.word_pair(script.label)[other])
-      for script in _scripts(world, 'validation', count))
+    (script.setting, lexicon.word_pair(script.label)[other])
+    for script in _scripts(world, 'validation', count)
+  )
   assert all(_is_binomial(pairs[s, w], count, 1 / 16) for s in range(4) for w in range(4))
 
 
 def test_other_processes_render_the_same_bytes():
   here = ' '.join(_digest(world) for world in pantomime.WORLDS)
   program = (
-      'from tests.data.pantomime_test import _digest, pantomime;'
-      'print(*(_digest(world) for world in reversed(pantomime.WORLDS)))')
+    'from tests.data.pantomime_test import _digest, pantomime;'
+    'print(*(_digest(world) for world in reversed(pantomime.WORLDS)))'
+  )
   there = subprocess.run(
-      [sys.executable, '-c', program], check=True, capture_output=True, text=True,
-      cwd=__file__.rsplit('/tests/', 1)[0])
+    [sys.executable, '-c', program],
+    check=True,
+    capture_output=True,
+    text=True,
+    cwd=__file__.rsplit('/tests/', 1)[0],
+  )
   assert there.stdout.split()[::-1] == here.split()
 
 
 def test_clips_differ_by_every_argument():
-  arguments = [('scenes', 'train', 0, 0), ('mimes', 'train', 0, 0), ('scenes', 'validation', 0, 0),
-               ('scenes', 'train', 12, 0), ('scenes', 'train', 0, 1)]
+  arguments = [
+    ('scenes', 'train', 0, 0),
+    ('mimes', 'train', 0, 0),
+    ('scenes', 'validation', 0, 0),
+    ('scenes', 'train', 12, 0),
+    ('scenes', 'train', 0, 1),
+  ]
   frames = {pantomime.render_clip(*key).frames.tobytes() for key in arguments}
   assert len(frames) == len(arguments)
 
@@ -220,14 +234,17 @@ def test_legs_do_what_the_name_says(arm):
 
 @pytest.mark.parametrize('manner', lexicon.MANNERS)
 @pytest.mark.parametrize(
-    ('direction', 'heading'),
-    [('to the left', (-1, 0)), ('to the right', (1, 0)), ('away', (0, -1)), ('closer', (0, 1))])
+  ('direction', 'heading'),
+  [('to the left', (-1, 0)), ('to the right', (1, 0)), ('away', (0, -1)), ('closer', (0, 1))],
+)
 def test_hands_do_what_the_name_says(manner, direction, heading):
   label = lexicon.MANNERS.index(manner) * 4 + lexicon.DIRECTIONS.index(direction)
   # The resting hand's plane would blur where the other hand is.
   index = next(
-      index for index in range(label, 1000, 16)
-      if len(render.stage_clip('tabletop', 'validation', index, SEED).films) == 2)
+    index
+    for index in range(label, 1000, 16)
+    if len(render.stage_clip('tabletop', 'validation', index, SEED).films) == 2
+  )
   planes = pantomime.render_clip('tabletop', 'validation', index, SEED).regions
   thing = _centroids(planes, regions.OBJECT)
   assert (thing[-1] - thing[0]) @ heading > 0.3
@@ -253,8 +270,8 @@ def test_hands_do_what_the_name_says(manner, direction, heading):
 def test_scene_families_look_different():
   rng = np.random.default_rng(SEED)
   looks = {
-      family: [scenery.paint_scene(rng, family, 48).mean(axis=(0, 1)) for _ in range(12)]
-      for family in scenery.FAMILIES
+    family: [scenery.paint_scene(rng, family, 48).mean(axis=(0, 1)) for _ in range(12)]
+    for family in scenery.FAMILIES
   }
   centres = {family: np.mean(look, axis=0) for family, look in looks.items()}
   for family, look in looks.items():

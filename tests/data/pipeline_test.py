@@ -42,13 +42,13 @@ def test_shapes_and_dtypes(data_dir):
   (batch,) = take(training_batches(loader(data_dir), 4, 0, 0, 0), 1)
   got = {name: (array.dtype.name, array.shape) for name, array in batch.items()}
   assert got == {
-      'frames': ('uint8', (4, 3, 8, 8, 3)),
-      'regions': ('uint8', (4, 3, 8, 8)),
-      'annotated': ('bool', (4, 3)),
-      'label': ('int32', (4,)),
-      'seed': ('uint32', (4,)),
-      'clip': ('int32', (4,)),
-      'weight': ('float32', (4,)),
+    'frames': ('uint8', (4, 3, 8, 8, 3)),
+    'regions': ('uint8', (4, 3, 8, 8)),
+    'annotated': ('bool', (4, 3)),
+    'label': ('int32', (4,)),
+    'seed': ('uint32', (4,)),
+    'clip': ('int32', (4,)),
+    'weight': ('float32', (4,)),
   }
 
 
@@ -120,8 +120,8 @@ def test_class_subsets_have_their_own_vocabulary(data_dir):
 
 
 @pytest.mark.parametrize(
-    ('classes', 'word'),
-    [('bse', "no class split 'bse'"), (('running',), "'running' is not in the vocabulary")],
+  ('classes', 'word'),
+  [('bse', "no class split 'bse'"), (('running',), "'running' is not in the vocabulary")],
 )
 def test_unknown_classes(data_dir, classes, word):
   with pytest.raises(UserError, match=word):

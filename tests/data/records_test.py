@@ -41,7 +41,7 @@ def test_planes_survive_exactly_and_unannotated_frames_have_none():
 
 
 @pytest.mark.parametrize(
-    ('regions', 'expected'), [(None, [False, False]), (_regions(2), [True, True])]
+  ('regions', 'expected'), [(None, [False, False]), (_regions(2), [True, True])]
 )
 def test_annotation_defaults_to_none_or_all(regions, expected):
   record = records.encode_clip('a', 0, _frames(2), regions, None, 12.0)
@@ -50,14 +50,14 @@ def test_annotation_defaults_to_none_or_all(regions, expected):
 
 def test_quality_is_that_of_the_encoder():
   sizes = [
-      len(records.encode_clip('a', 0, _frames(1), None, None, 12.0, quality)['frames'][0])
-      for quality in (30, 60, 95)
+    len(records.encode_clip('a', 0, _frames(1), None, None, 12.0, quality)['frames'][0])
+    for quality in (30, 60, 95)
   ]
   assert sizes == sorted(set(sizes))
 
 
 @pytest.mark.parametrize(
-    'damage', [lambda jpeg: jpeg[:-9], lambda jpeg: b'\xff\xd9', lambda _: b'']
+  'damage', [lambda jpeg: jpeg[:-9], lambda jpeg: b'\xff\xd9', lambda _: b'']
 )
 def test_damaged_frame_is_refused(damage):
   jpeg = records.encode_clip('a', 0, _frames(1), None, None, 12.0)['frames'][0]

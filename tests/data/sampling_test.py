@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 from zsar_jax.data.geometry import Box, centre_crop, random_crop, resize_frame, resize_plane
-from zsar_jax.data.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX, draw_box, shapes_from_boxes
+from zsar_jax.data.regions import (
+  OBJECT,
+  OBJECT_BOX,
+  PERSON,
+  PERSON_BOX,
+  draw_box,
+  shapes_from_boxes,
+)
 from zsar_jax.data.sampling import nearest_annotated, segment_indices
 
 
@@ -15,13 +22,13 @@ def test_segments(num_frames, num_segments):
   """Centres are X-CLIP's int(i N / T + N / 2T); random places stay in their own segment."""
   centres = segment_indices(num_frames, num_segments)
   expected = [
-      int(i * num_frames / num_segments + num_frames / (2 * num_segments))
-      for i in range(num_segments)
+    int(i * num_frames / num_segments + num_frames / (2 * num_segments))
+    for i in range(num_segments)
   ]
   assert centres.tolist() == expected
-  drawn = np.array([
-      segment_indices(num_frames, num_segments, np.random.default_rng(seed)) for seed in range(200)
-  ])
+  drawn = np.array(
+    [segment_indices(num_frames, num_segments, np.random.default_rng(seed)) for seed in range(200)]
+  )
   edges = np.arange(num_segments + 1) * num_frames / num_segments
   assert (drawn >= np.floor(edges[:-1])).all()
   assert (drawn < np.ceil(edges[1:])).all()

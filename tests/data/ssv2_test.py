@@ -41,8 +41,8 @@ def _write_json(path: pathlib.Path, content) -> pathlib.Path:
 
 def _box(category: str, *corners: float) -> dict:
   return {
-      'box2d': dict(zip(('x1', 'y1', 'x2', 'y2'), corners, strict=True)),
-      'standard_category': category,
+    'box2d': dict(zip(('x1', 'y1', 'x2', 'y2'), corners, strict=True)),
+    'standard_category': category,
   }
 
 
@@ -52,13 +52,13 @@ def _frame(name: str, *labels: dict) -> dict:
 
 # Frames are 48 pixels high, a fifth of those that were annotated: whole boxes in both.
 _BOXES = {
-    '11': [
-        _frame('11/0003.jpg', _box('hand', 10, 20, 100, 120), _box('0000', 50.5, 100, 400, 300)),
-        _frame('11/0001.jpg'),
-        _frame('11/0099.jpg', _box('hand', 0, 0, 9, 9)),
-    ],
-    '12': [_frame('12/0001.jpg', _box('0001', -5, -5, 10, 10))],
-    'elsewhere': 'not even looked at',
+  '11': [
+    _frame('11/0003.jpg', _box('hand', 10, 20, 100, 120), _box('0000', 50.5, 100, 400, 300)),
+    _frame('11/0001.jpg'),
+    _frame('11/0099.jpg', _box('hand', 0, 0, 9, 9)),
+  ],
+  '12': [_frame('12/0001.jpg', _box('0001', -5, -5, 10, 10))],
+  'elsewhere': 'not even looked at',
 }
 
 
@@ -73,13 +73,13 @@ def _copy(tmp_path):
   labels = tmp_path / 'labels'
   _write_json(labels / 'labels.json', {'Pushing something': '1', 'Lifting part of it': '0'})
   _write_json(
-      labels / 'train.json',
-      [
-          {'id': '12', 'template': 'Pushing [something]'},
-          {'id': '13', 'template': 'Pushing [something]'},
-          {'id': '11', 'template': 'Lifting [part of] it'},
-          {'id': '15', 'template': 'Lifting [part of] it'},
-      ],
+    labels / 'train.json',
+    [
+      {'id': '12', 'template': 'Pushing [something]'},
+      {'id': '13', 'template': 'Pushing [something]'},
+      {'id': '11', 'template': 'Lifting [part of] it'},
+      {'id': '15', 'template': 'Lifting [part of] it'},
+    ],
   )
   _write_json(labels / 'validation.json', [{'id': '14', 'template': 'Pushing [something]'}])
   _write_json(tmp_path / 'boxes.json', _BOXES)
@@ -88,12 +88,12 @@ def _copy(tmp_path):
 
 def _command(copy: pathlib.Path, *more: str) -> list[str]:
   return [
-      '--dataset=ssv2',
-      f'--out={copy / "out"}',
-      f'--videos={copy / "videos"}',
-      f'--annotations={copy / "labels"}',
-      '--workers=0',
-      *more,
+    '--dataset=ssv2',
+    f'--out={copy / "out"}',
+    f'--videos={copy / "videos"}',
+    f'--annotations={copy / "labels"}',
+    '--workers=0',
+    *more,
   ]
 
 
@@ -143,14 +143,14 @@ def test_strict_ends_with_status_2(copy, capsys):
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        (['--dataset=pantomime', '--videos=x'], '--videos is not a flag of --dataset=pantomime'),
-        (['--dataset=ssv2', '--annotations=x'], '--dataset=ssv2 needs --videos'),
-        (['--dataset=pantomime', '--jpeg-quality=0'], '--jpeg-quality must be 1 to 100, not 0'),
-        (['--dataset=pantomime', '--train-clips=0'], '--train-clips must be 1 or more, not 0'),
-        (['--dataset=pantomime', '--workers=-1'], '--workers must be 0 or more, not -1'),
-    ],
+  ('arguments', 'message'),
+  [
+    (['--dataset=pantomime', '--videos=x'], '--videos is not a flag of --dataset=pantomime'),
+    (['--dataset=ssv2', '--annotations=x'], '--dataset=ssv2 needs --videos'),
+    (['--dataset=pantomime', '--jpeg-quality=0'], '--jpeg-quality must be 1 to 100, not 0'),
+    (['--dataset=pantomime', '--train-clips=0'], '--train-clips must be 1 or more, not 0'),
+    (['--dataset=pantomime', '--workers=-1'], '--workers must be 0 or more, not -1'),
+  ],
 )
 def test_flags_that_make_no_sense_are_refused(arguments, message, tmp_path, capsys):
   with pytest.raises(SystemExit) as error:
@@ -160,21 +160,21 @@ def test_flags_that_make_no_sense_are_refused(arguments, message, tmp_path, caps
 
 
 @pytest.mark.parametrize(
-    ('file', 'content', 'message'),
-    [
-        ('labels.json', {'a': 'x'}, "labels.json: the label of 'a' must be a whole number"),
-        ('labels.json', {'a': '0', 'b': '2'}, 'must have the labels 0 to 1'),
-        ('labels.json', ['a'], 'labels.json must be a dict, not a list'),
-        ('train.json', [{'id': 11, 'template': 'a'}], "entry 0: field 'id' must be a string"),
-        ('train.json', [{'id': '11'}], "entry 0: field 'template' must be a string"),
-        ('train.json', ['11'], "entry 0: field 'id'"),
-        ('train.json', [{'id': '11', 'template': 'Eating [it]'}], "clip 11: template 'Eating it'"),
-        (
-            'train.json',
-            [{'id': '1', 'template': 'Pushing something'}] * 2,
-            'clip 1 is listed twice',
-        ),
-    ],
+  ('file', 'content', 'message'),
+  [
+    ('labels.json', {'a': 'x'}, "labels.json: the label of 'a' must be a whole number"),
+    ('labels.json', {'a': '0', 'b': '2'}, 'must have the labels 0 to 1'),
+    ('labels.json', ['a'], 'labels.json must be a dict, not a list'),
+    ('train.json', [{'id': 11, 'template': 'a'}], "entry 0: field 'id' must be a string"),
+    ('train.json', [{'id': '11'}], "entry 0: field 'template' must be a string"),
+    ('train.json', ['11'], "entry 0: field 'id'"),
+    ('train.json', [{'id': '11', 'template': 'Eating [it]'}], "clip 11: template 'Eating it'"),
+    (
+      'train.json',
+      [{'id': '1', 'template': 'Pushing something'}] * 2,
+      'clip 1 is listed twice',
+    ),
+  ],
 )
 def test_wrong_annotation_is_named(copy, file, content, message):
   _write_json(copy / 'labels' / file, content)
@@ -195,20 +195,20 @@ def test_missing_annotation_is_named(copy):
 
 
 @pytest.mark.parametrize(
-    ('frames', 'message'),
-    [
-        ({}, 'video 11 must be a list'),
-        ([3], 'a frame must be an object'),
-        ([{'labels': []}], "field 'name' is missing"),
-        ([{'name': '11/0001.jpg'}], "frame 11/0001.jpg: field 'labels' is missing"),
-        ([_frame('12/0001.jpg')], "frame name '12/0001.jpg' is not like 11/0001.jpg"),
-        ([_frame('11/0000.jpg')], "frame name '11/0000.jpg'"),
-        ([_frame('11/0001.jpg', {'box2d': {}})], "field 'standard_category' is missing"),
-        ([_frame('11/0001.jpg', {'standard_category': 'hand'})], "field 'box2d' is missing"),
-        ([_frame('11/0001.jpg', _box('hand', 1, 2, float('nan'), 4))], "field 'x2' must be a"),
-        ([_frame('11/0001.jpg', _box('hand', 1, True, 3, 4))], "field 'y1' must be a"),
-        ([_frame('11/0001.jpg', _box('hand', '1', 2, 3, 4))], "field 'x1' must be a"),
-    ],
+  ('frames', 'message'),
+  [
+    ({}, 'video 11 must be a list'),
+    ([3], 'a frame must be an object'),
+    ([{'labels': []}], "field 'name' is missing"),
+    ([{'name': '11/0001.jpg'}], "frame 11/0001.jpg: field 'labels' is missing"),
+    ([_frame('12/0001.jpg')], "frame name '12/0001.jpg' is not like 11/0001.jpg"),
+    ([_frame('11/0000.jpg')], "frame name '11/0000.jpg'"),
+    ([_frame('11/0001.jpg', {'box2d': {}})], "field 'standard_category' is missing"),
+    ([_frame('11/0001.jpg', {'standard_category': 'hand'})], "field 'box2d' is missing"),
+    ([_frame('11/0001.jpg', _box('hand', 1, 2, float('nan'), 4))], "field 'x2' must be a"),
+    ([_frame('11/0001.jpg', _box('hand', 1, True, 3, 4))], "field 'y1' must be a"),
+    ([_frame('11/0001.jpg', _box('hand', '1', 2, 3, 4))], "field 'x1' must be a"),
+  ],
 )
 def test_wrong_box_is_named(tmp_path, frames, message):
   path = _write_json(tmp_path / 'boxes.json', {'11': frames})
@@ -219,8 +219,8 @@ def test_wrong_box_is_named(tmp_path, frames, message):
 
 
 @pytest.mark.parametrize(
-    'text',
-    ['', '{"1": [', '{"1": []', '{"1" []}', '{1: []}', '{"1": [],}', '{} {}', '{"1": [] "2": []}'],
+  'text',
+  ['', '{"1": [', '{"1": []', '{"1" []}', '{1: []}', '{"1": [],}', '{} {}', '{"1": [] "2": []}'],
 )
 def test_boxes_that_are_not_json_are_refused(tmp_path, text):
   path = tmp_path / 'boxes.json'
@@ -270,10 +270,10 @@ def test_unreadable_video_has_a_reason(tmp_path):
   _write_video(path, noise)
   whole = path.read_bytes()
   for content, reason in [
-      (b'', 'is an empty file'),
-      (b'<html>404 Not Found</html>', 'cannot be decoded'),
-      (whole[: len(whole) // 2], r'ends after [\d.]+ of 4.0 seconds'),
-      (whole[:300], 'cannot be decoded|no video stream|no frame'),
+    (b'', 'is an empty file'),
+    (b'<html>404 Not Found</html>', 'cannot be decoded'),
+    (whole[: len(whole) // 2], r'ends after [\d.]+ of 4.0 seconds'),
+    (whole[:300], 'cannot be decoded|no video stream|no frame'),
   ]:
     path.write_bytes(content)
     with pytest.raises(records.ClipError, match=reason) as error:
@@ -288,15 +288,15 @@ def test_real_clips_and_boxes(tmp_path):
   annotations = _SAMPLES / 'annotations'
   boxes = annotations / 'something-else-boxes.json'
   build_dataset.main(
-      [
-          '--dataset=ssv2',
-          f'--out={tmp_path}',
-          f'--videos={_SAMPLES / "videos"}',
-          f'--annotations={annotations}',
-          f'--boxes={boxes}',
-          '--strict',
-          '--workers=0',
-      ]
+    [
+      '--dataset=ssv2',
+      f'--out={tmp_path}',
+      f'--videos={_SAMPLES / "videos"}',
+      f'--annotations={annotations}',
+      f'--boxes={boxes}',
+      '--strict',
+      '--workers=0',
+    ]
   )
   clips = dataset.open_dataset(tmp_path, 'ssv2', 'train')
   assert len(clips.classes) == 174

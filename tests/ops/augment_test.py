@@ -43,8 +43,9 @@ def test_jitter_against_numpy():
 def test_greyscale_takes_all_colour():
   video = np.random.default_rng(2).random((2, 4, 4, 3), np.float32)
   grey = np.asarray(photometric.greyscale(jax.random.key(0), video, 1.0))
-  np.testing.assert_allclose(grey, (video @ np.array(photometric.LUMA))[..., None] + 0 * video,
-                             atol=1e-6)
+  np.testing.assert_allclose(
+    grey, (video @ np.array(photometric.LUMA))[..., None] + 0 * video, atol=1e-6
+  )
 
 
 def test_normalise_and_back():
@@ -54,12 +55,12 @@ def test_normalise_and_back():
 
 def test_mirror_labels():
   classes = [
-      'pushing something from left to right',
-      'pushing something from right to left',
-      'Leftover soup',
-      'Turning left',
-      'Turning right',
-      'moving something to the left',
+    'pushing something from left to right',
+    'pushing something from right to left',
+    'Leftover soup',
+    'Turning left',
+    'Turning right',
+    'moving something to the left',
   ]
   assert mirror_labels(classes).tolist() == [1, 0, 2, 4, 3, NO_MIRROR]
 
@@ -82,11 +83,11 @@ def test_flip_moves_frames_planes_and_label_together():
 def test_augmentation_follows_the_clip_and_not_its_place():
   rng = np.random.default_rng(5)
   batch = {
-      'frames': rng.integers(0, 256, (6, 2, 8, 8, 3), dtype=np.uint8),
-      'regions': rng.integers(0, 16, (6, 2, 8, 8), dtype=np.uint8),
-      'annotated': np.ones((6, 2), bool),
-      'label': rng.integers(0, 3, 6, dtype=np.int32),
-      'seed': rng.integers(0, 2**32, 6, dtype=np.uint32),
+    'frames': rng.integers(0, 256, (6, 2, 8, 8, 3), dtype=np.uint8),
+    'regions': rng.integers(0, 16, (6, 2, 8, 8), dtype=np.uint8),
+    'annotated': np.ones((6, 2), bool),
+    'label': rng.integers(0, 3, 6, dtype=np.int32),
+    'seed': rng.integers(0, 2**32, 6, dtype=np.uint32),
   }
   settings = Augmentation(flip=0.5, jitter=0.8, greyscale=0.2)
   recipe = parse('background=normal@0.5')

@@ -12,25 +12,25 @@ from zsar_jax.ops.prepare import prepare
 from zsar_jax.ops.recipes import parse
 
 RECIPES = [
-    'none',
-    'background=normal',
-    'object=normal',
-    'object_box=normal',
-    'object_box=normal!',
-    'person=black',
-    'background=mean,person_box=white',
-    'background=normal,object=normal',
-    'background=uniform,object_box=#ff8000,person=normal/frame',
-    'background=normal@0.5,object=uniform/frame@0.5',
+  'none',
+  'background=normal',
+  'object=normal',
+  'object_box=normal',
+  'object_box=normal!',
+  'person=black',
+  'background=mean,person_box=white',
+  'background=normal,object=normal',
+  'background=uniform,object_box=#ff8000,person=normal/frame',
+  'background=normal@0.5,object=uniform/frame@0.5',
 ]
 
 
 def random_clips(rng, clips=6, frames=3, size=7):
   return {
-      'frames': rng.integers(0, 256, (clips, frames, size, size, 3), dtype=np.uint8),
-      'regions': rng.integers(0, 16, (clips, frames, size, size), dtype=np.uint8),
-      'annotated': rng.random((clips, frames)) < 0.7,
-      'seed': rng.integers(0, 2**32, clips, dtype=np.uint32),
+    'frames': rng.integers(0, 256, (clips, frames, size, size, 3), dtype=np.uint8),
+    'regions': rng.integers(0, 16, (clips, frames, size, size), dtype=np.uint8),
+    'annotated': rng.random((clips, frames)) < 0.7,
+    'seed': rng.integers(0, 2**32, clips, dtype=np.uint32),
   }
 
 
@@ -58,10 +58,10 @@ def test_only_the_regions_of_the_recipe_change_and_each_gets_one_colour(text):
   painted = np.asarray(prepare(key, batch, recipe))
   plain = (batch['frames'] / 255 - np.array(CLIP_MEAN)) / np.array(CLIP_STD)
   fixed = {
-      'black': -np.array(CLIP_MEAN) / CLIP_STD,
-      'white': (1 - np.array(CLIP_MEAN)) / CLIP_STD,
-      'mean': np.zeros(3),
-      '#ff8000': (np.array([1, 128 / 255, 0]) - CLIP_MEAN) / CLIP_STD,
+    'black': -np.array(CLIP_MEAN) / CLIP_STD,
+    'white': (1 - np.array(CLIP_MEAN)) / CLIP_STD,
+    'mean': np.zeros(3),
+    '#ff8000': (np.array([1, 128 / 255, 0]) - CLIP_MEAN) / CLIP_STD,
   }
   asked = {part.region: part for part in recipe.parts}
   for clip in range(len(painted)):

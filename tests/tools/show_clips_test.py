@@ -26,8 +26,14 @@ def test_rows_are_spread_over_the_classes(data_dir):
 def test_a_sheet_shows_the_painted_colours(tmp_path, monkeypatch, data_dir):
   out = tmp_path / 'folder' / 'sheet.png'
   recipes = 'background=#ff0000,object=#00ff00,person=#0000ff'
-  run(monkeypatch, f'--dataset-dir={data_dir}', f'--recipes=none;{recipes}', f'--out={out}',
-      '--clips=2', '--frames=2')
+  run(
+    monkeypatch,
+    f'--dataset-dir={data_dir}',
+    f'--recipes=none;{recipes}',
+    f'--out={out}',
+    '--clips=2',
+    '--frames=2',
+  )
   sheet = cv2.imread(str(out))[..., ::-1].astype(int)
   for colour in np.eye(3, dtype=int) * 255:
     found = (np.abs(sheet - colour).max(-1) < 8).nonzero()[1]
@@ -36,13 +42,13 @@ def test_a_sheet_shows_the_painted_colours(tmp_path, monkeypatch, data_dir):
 
 
 @pytest.mark.parametrize(
-    ('flags', 'words'),
-    [
-        (['--recipes=none;object'], 'character 1'),
-        (['--clips=0'], '--clips'),
-        (['--split=test'], "no split 'test'"),
-        (['--dataset-dir=/nowhere'], '/nowhere'),
-    ],
+  ('flags', 'words'),
+  [
+    (['--recipes=none;object'], 'character 1'),
+    (['--clips=0'], '--clips'),
+    (['--split=test'], "no split 'test'"),
+    (['--dataset-dir=/nowhere'], '/nowhere'),
+  ],
 )
 def test_refusals(tmp_path, monkeypatch, capsys, data_dir, flags, words):
   with pytest.raises(SystemExit) as exit_:

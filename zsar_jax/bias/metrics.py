@@ -38,8 +38,8 @@ def accuracy(logits: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
   right = np.bincount(labels, weights=rank == 0, minlength=classes)
   present = count > 0
   return {
-      'top1': float((rank == 0).mean()),
-      'top5': float((rank < min(5, classes)).mean()),
-      'mean_class': float((right[present] / count[present]).mean()),
-      'count': int(len(labels)),
+    'top1': float((rank == 0).mean()),
+    'top5': float((rank < min(5, classes)).mean()),
+    'mean_class': float((right[present] / count[present]).mean()),
+    'count': int(len(labels)),
   }

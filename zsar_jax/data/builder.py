@@ -18,17 +18,14 @@ import fcntl
 import itertools
 import json
 import multiprocessing
-import multiprocessing.connection
 import os
 import pathlib
 import shutil
 import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
@@ -37,6 +34,7 @@ from tensorflow_datasets.core import dataset_builder
 from zsar_jax.data import records
 from zsar_jax.data.dataset import ClipIndex
 from zsar_jax.data.staging import Chunk, ClipTask, Encode, Staged, stage_chunk
+from zsar_jax.data.workers import start_worker
 from zsar_jax.errors import UserError
 
 # The fewest clips of a chunk, and the most chunks of a split. Each is a shard in the end, and a
@@ -104,13 +102,13 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
 
   def _info(self) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
-        builder=self,
-        features=records.features(self.classes),
-        metadata=tfds.core.MetadataDict(
-            class_splits=self.class_splits,
-            region_names=self.region_names,
-            parameters=self.parameters,
-        ),
+      builder=self,
+      features=records.features(self.classes),
+      metadata=tfds.core.MetadataDict(
+        class_splits=self.class_splits,
+        region_names=self.region_names,
+        parameters=self.parameters,
+      ),
     )
 
   def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
@@ -125,19 +123,19 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         _link_or_copy(shard.records, pathlib.Path(path))
       entries = [entry for shard in shards for entry in shard.entries]
       index = ClipIndex(
-          ids=[entry.id for entry in entries],
-          labels=np.array([entry.label for entry in entries], np.int32),
-          num_frames=np.array([entry.num_frames for entry in entries], np.int32),
-          num_annotated=np.array([entry.num_annotated for entry in entries], np.int32),
+        ids=[entry.id for entry in entries],
+        labels=np.array([entry.label for entry in entries], np.int32),
+        num_frames=np.array([entry.num_frames for entry in entries], np.int32),
+        num_annotated=np.array([entry.num_annotated for entry in entries], np.int32),
       )
       index.save(pathlib.Path(self.data_path, f'index-{split}.npz'))
       splits.append(
-          tfds.core.SplitInfo(
-              name=split,
-              shard_lengths=[len(shard.entries) for shard in shards],
-              num_bytes=sum(shard.records.stat().st_size for shard in shards),
-              filename_template=template,
-          )
+        tfds.core.SplitInfo(
+          name=split,
+          shard_lengths=[len(shard.entries) for shard in shards],
+          num_bytes=sum(shard.records.stat().st_size for shard in shards),
+          filename_template=template,
+        )
       )
     report = json.dumps(_report(self._staged), indent=1)
     pathlib.Path(self.data_path, 'build_report.json').write_text(report)
@@ -160,15 +158,15 @@ def build(builder: ClipBuilder, workers: int | None = None, strict: bool = False
       all, or, with `strict`, a clip failed.
   """
   directory = pathlib.Path(builder.data_dir)
-  if not _finished(builder, directory):
+  if not _finished(builder, directory, strict):
     with _alone(builder.staging):
       # It may have been another process's build that this one waited for.
-      if not _finished(builder, directory):
+      if not _finished(builder, directory, strict):
         _build(builder, workers, strict)
   return directory
 
 
-def _finished(builder: ClipBuilder, directory: pathlib.Path) -> bool:
+def _finished(builder: ClipBuilder, directory: pathlib.Path, strict: bool) -> bool:
   """Whether the data set is there; a `UserError` if it is not what the builder would build."""
   if not (directory / 'dataset_info.json').exists():
     return False
@@ -178,14 +176,21 @@ def _finished(builder: ClipBuilder, directory: pathlib.Path) -> bool:
   if differing:
     key = differing[0]
     raise UserError(
-        f'{directory} was built with {key} = {present.get(key)} and now {key} ='
-        f' {wanted.get(key)}; choose another --out, or delete that folder'
+      f'{directory} was built with {key} = {present.get(key)} and now {key} ='
+      f' {wanted.get(key)}; choose another --out, or delete that folder'
     )
   classes = tfds.builder_from_directory(directory).info.features['label'].names
   if tuple(classes) != builder.classes:
     raise UserError(
-        f'{directory} was built with another vocabulary, of {len(classes)} classes where now'
-        f' there are {len(builder.classes)}; choose another --out, or delete that folder'
+      f'{directory} was built with another vocabulary, of {len(classes)} classes where now'
+      f' there are {len(builder.classes)}; choose another --out, or delete that folder'
+    )
+  report = json.loads((directory / 'build_report.json').read_text())
+  left_out = [clip for split in report.values() for clip in split['missing'] | split['unreadable']]
+  if strict and left_out:
+    raise UserError(
+      f'{directory} was built without {len(left_out)} clips, {left_out[0]} first; mend them, delete'
+      ' that folder and build again, or leave out --strict'
     )
   print(f'{builder.full_name} is there already: {directory}')
   return True
@@ -207,9 +212,9 @@ def _alone(folder: pathlib.Path) -> Iterator[None]:
 def _build(builder: ClipBuilder, workers: int | None, strict: bool) -> None:
   splits = builder.tasks()
   chunks = [
-      (split, chunk, os.fspath(builder.staging / f'{split}-{number:05d}'))
-      for split, tasks in splits.items()
-      for number, chunk in enumerate(_chunks(builder, split, tasks))
+    (split, chunk, os.fspath(builder.staging / f'{split}-{number:05d}'))
+    for split, tasks in splits.items()
+    for number, chunk in enumerate(_chunks(builder, split, tasks))
   ]
   if any(builder.staging.glob('*.json')):
     print(f'{builder.full_name}: an earlier build continues', file=sys.stderr)
@@ -235,14 +240,14 @@ def _chunks(builder: ClipBuilder, split: str, tasks: Sequence[ClipTask]) -> list
   repeated = [name for name, n in collections.Counter(t.id for t in tasks).items() if n > 1]
   if repeated:
     raise UserError(
-        f'{builder.full_name}, split {split!r}: clip {repeated[0]} is listed more than once;'
-        ' remove the repetition'
+      f'{builder.full_name}, split {split!r}: clip {repeated[0]} is listed more than once;'
+      ' remove the repetition'
     )
   size = max(_CHUNK_CLIPS, -(-len(tasks) // _MAX_CHUNKS))
   encode = type(builder).encode
   return [
-      Chunk(tuple(tasks[start : start + size]), encode, builder.classes)
-      for start in range(0, len(tasks), size)
+    Chunk(tuple(tasks[start : start + size]), encode, builder.classes)
+    for start in range(0, len(tasks), size)
   ]
 
 
@@ -262,7 +267,7 @@ def _stage(work: list[tuple[Chunk, str]], name: str, workers: int | None) -> lis
 
     # JAX may run in this process, so it must not be forked.
     pool = concurrent.futures.ProcessPoolExecutor(
-        workers, multiprocessing.get_context('spawn'), _start_worker
+      workers, multiprocessing.get_context('spawn'), start_worker, (signal.SIG_DFL,)
     )
     try:
       futures = [pool.submit(stage_chunk, chunk, path) for chunk, path in work]
@@ -272,24 +277,11 @@ def _stage(work: list[tuple[Chunk, str]], name: str, workers: int | None) -> lis
       return [future.result() for future in futures]
     except concurrent.futures.process.BrokenProcessPool:
       raise UserError(
-          'a process that encoded clips was killed, perhaps for want of memory; the same command'
-          ' with fewer --workers continues'
+        'a process that encoded clips was killed, perhaps for want of memory; the same command'
+        ' with fewer --workers continues'
       ) from None
     finally:
       pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _start_worker() -> None:
-  """Lets a worker process end at Ctrl-C without a traceback, and with its parent."""
-  cv2.setNumThreads(0)  # The processes are the parallelism.
-  signal.signal(signal.SIGINT, signal.SIG_DFL)
-  parent = multiprocessing.parent_process()
-
-  def end_with_parent() -> None:
-    multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)
-
-  threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _report(staged: dict[str, list[Staged]]) -> dict[str, Any]:
@@ -298,9 +290,9 @@ def _report(staged: dict[str, list[Staged]]) -> dict[str, Any]:
   for split, chunks in staged.items():
     failures = [failure for chunk in chunks for failure in chunk.failures]
     report[split] = {
-        'written': sum(len(chunk.entries) for chunk in chunks),
-        'missing': {f.id: f.reason for f in failures if f.missing},
-        'unreadable': {f.id: f.reason for f in failures if not f.missing},
+      'written': sum(len(chunk.entries) for chunk in chunks),
+      'missing': {f.id: f.reason for f in failures if f.missing},
+      'unreadable': {f.id: f.reason for f in failures if not f.missing},
     }
   return report
 
@@ -325,13 +317,13 @@ def _check_failures(name: str, report: dict[str, Any], strict: bool) -> None:
         raise UserError(f'{name}, split {split!r}: no clip is listed')
       clip_id, reason = next(iter(failures.items()))
       raise UserError(
-          f'{name}, split {split!r}: none of its {len(failures)} clips can be built,'
-          f' {clip_id} because {reason}; check the paths given'
+        f'{name}, split {split!r}: none of its {len(failures)} clips can be built,'
+        f' {clip_id} because {reason}; check the paths given'
       )
     if strict and failures:
       raise UserError(
-          f'{name}, split {split!r}: {len(failures)} clips failed, {next(iter(failures))} first;'
-          ' mend them and the same command continues, or leave out --strict'
+        f'{name}, split {split!r}: {len(failures)} clips failed, {next(iter(failures))} first;'
+        ' mend them and the same command continues, or leave out --strict'
       )
 
 

@@ -14,6 +14,7 @@ import os
 import pathlib
 import re
 import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
@@ -53,12 +54,12 @@ class ClipIndex:
     try:
       with np.load(path, allow_pickle=False) as arrays:
         index = cls(
-            ids=[str(name) for name in arrays['ids']],
-            labels=arrays['labels'].astype(np.int32),
-            num_frames=arrays['num_frames'].astype(np.int32),
-            num_annotated=arrays['num_annotated'].astype(np.int32),
+          ids=[str(name) for name in arrays['ids']],
+          labels=arrays['labels'].astype(np.int32),
+          num_frames=arrays['num_frames'].astype(np.int32),
+          num_annotated=arrays['num_annotated'].astype(np.int32),
         )
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
       raise UserError(f'{path} is damaged ({error}); build the data set again') from None
     if len({len(index.ids), *map(len, (index.labels, index.num_frames, index.num_annotated))}) > 1:
       raise UserError(f'{path} has columns of different lengths; build the data set again')
@@ -92,17 +93,21 @@ class ClipDataset:
     self._opened: tuple[int, Any] | None = None
     self.name = name
     self.split = split
-    info = tfds.builder_from_directory(directory).info
+    try:
+      info = tfds.builder_from_directory(directory).info
+      metadata = json.loads((directory / 'metadata.json').read_text())
+      self.classes: tuple[str, ...] = tuple(info.features['label'].names)
+      self.class_splits: dict[str, tuple[str, ...]] = {
+        part: tuple(names) for part, names in metadata['class_splits'].items()
+      }
+      self.region_names: tuple[str, ...] = tuple(metadata['region_names'])
+    except Exception as error:  # TFDS and protobuf raise classes of their own.
+      reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+      raise UserError(f'{directory} is damaged ({reason}); build the data set again') from None
     if split not in info.splits:
       raise UserError(
-          f'{directory} has no split {split!r}; it has {", ".join(sorted(info.splits))}'
+        f'{directory} has no split {split!r}; it has {", ".join(sorted(info.splits))}'
       )
-    metadata = json.loads((directory / 'metadata.json').read_text())
-    self.classes: tuple[str, ...] = tuple(info.features['label'].names)
-    self.class_splits: dict[str, tuple[str, ...]] = {
-        part: tuple(names) for part, names in metadata['class_splits'].items()
-    }
-    self.region_names: tuple[str, ...] = tuple(metadata['region_names'])
     path = directory / f'index-{split}.npz'
     self.index = ClipIndex.load(path)
     self._check(path, info.splits[split])
@@ -113,16 +118,16 @@ class ClipDataset:
       raise UserError(f'{path}: split {self.split!r} is empty; build the data set again')
     if len(self.index) != split_info.num_examples:
       raise UserError(
-          f'{path} lists {len(self.index)} clips and the records are {split_info.num_examples};'
-          ' build the data set again'
+        f'{path} lists {len(self.index)} clips and the records are {split_info.num_examples};'
+        ' build the data set again'
       )
     labels = self.index.labels
     outside = np.flatnonzero((labels < 0) | (labels >= len(self.classes)))
     if len(outside):
       position = outside[0]
       raise UserError(
-          f'{path}: clip {self.index.ids[position]} has label {labels[position]}, outside the'
-          f' vocabulary of {len(self.classes)} classes; build the data set again'
+        f'{path}: clip {self.index.ids[position]} has label {labels[position]}, outside the'
+        f' vocabulary of {len(self.classes)} classes; build the data set again'
       )
     for shard in split_info.filepaths:
       if not shard.exists():
@@ -135,10 +140,10 @@ class ClipDataset:
     """The record at `position`, with the fields of `zsar_jax.data.records`, still encoded."""
     try:
       record = self._source()[position]
-    except (ValueError, RuntimeError, OSError) as error:
+    except Exception as error:  # ArrayRecord and protobuf raise classes of their own.
       raise UserError(
-          f'{self.name}, clip {self.index.ids[position]}: the record in {self._directory} cannot'
-          f' be read ({error}); copy the file again or build the data set again'
+        f'{self.name}, clip {self.index.ids[position]}: the record in {self._directory} cannot'
+        f' be read ({error}); copy the file again or build the data set again'
       ) from None
     record['id'] = record['id'].decode()
     record['annotated'] = np.asarray(record['annotated'], bool)
@@ -170,8 +175,8 @@ def open_dataset(data_dir: str | os.PathLike[str], name: str, split: str) -> Cli
   if directory is None:
     present = ', '.join(list_datasets(data_dir)) or 'no data set'
     raise UserError(
-        f'there is no data set {name!r} in {data_dir}, which has {present}; build it with'
-        f' python -m tools.build_dataset --dataset={name.split("/")[0]} --out={data_dir}'
+      f'there is no data set {name!r} in {data_dir}, which has {present}; build it'
+      f' with python -m tools.build_dataset --out={data_dir}, whose --help lists the data sets'
     )
   return ClipDataset(directory, name, split)
 
@@ -205,8 +210,12 @@ def list_datasets(data_dir: str | os.PathLike[str]) -> list[str]:
   for depth in ('.', '*', '*/*'):
     for folder in root.glob(depth) if depth != '.' else [root]:
       if versions := _versions(folder):
-        info = json.loads((versions[-1] / 'dataset_info.json').read_text())
-        names.add('/'.join(filter(None, (info['name'], info.get('configName')))))
+        path = versions[-1] / 'dataset_info.json'
+        try:
+          info = json.loads(path.read_text())
+          names.add('/'.join(filter(None, (info['name'], info.get('configName')))))
+        except (ValueError, KeyError, TypeError):
+          raise UserError(f'{path} is damaged; build the data set again') from None
   return sorted(names)
 
 

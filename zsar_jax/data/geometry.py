@@ -29,11 +29,11 @@ def centre_crop(height: int, width: int, fraction: float) -> Box:
 
 
 def random_crop(
-    rng: np.random.Generator,
-    height: int,
-    width: int,
-    scale: tuple[float, float],
-    ratio: tuple[float, float],
+  rng: np.random.Generator,
+  height: int,
+  width: int,
+  scale: tuple[float, float],
+  ratio: tuple[float, float],
 ) -> Box:
   """A random box, as in Inception's training (Szegedy et al., CVPR 2015).
 

@@ -35,10 +35,10 @@ class PantomimeTask:
 def encode_task(task: PantomimeTask) -> dict[str, Any]:
   """Renders the clip; its record."""
   clip = pantomime.render_clip(
-      task.world, task.split, task.index, task.seed, size=task.size, num_frames=task.num_frames
+    task.world, task.split, task.index, task.seed, size=task.size, num_frames=task.num_frames
   )
   return records.encode_clip(
-      clip.id, clip.label, clip.frames, clip.regions, None, clip.fps, task.jpeg_quality
+    clip.id, clip.label, clip.frames, clip.regions, None, clip.fps, task.jpeg_quality
   )
 
 
@@ -51,13 +51,13 @@ class Pantomime(ClipBuilder, skip_registration=True):
   encode = staticmethod(encode_task)
 
   def __init__(
-      self,
-      data_dir: str | os.PathLike[str],
-      world: str,
-      seed: int = 0,
-      train_clips: int = TRAIN_CLIPS,
-      validation_clips: int = VALIDATION_CLIPS,
-      jpeg_quality: int = records.JPEG_QUALITY,
+    self,
+    data_dir: str | os.PathLike[str],
+    world: str,
+    seed: int = 0,
+    train_clips: int = TRAIN_CLIPS,
+    validation_clips: int = VALIDATION_CLIPS,
+    jpeg_quality: int = records.JPEG_QUALITY,
   ):
     """Sets what to render.
 
@@ -73,11 +73,11 @@ class Pantomime(ClipBuilder, skip_registration=True):
     self.class_splits = pantomime.class_split(world)
     self.region_names = tuple(REGION_BITS)
     self.parameters = {
-        'seed': seed,
-        'clips': {'train': train_clips, 'validation': validation_clips},
-        'size': SIZE,
-        'num_frames': NUM_FRAMES,
-        'jpeg_quality': jpeg_quality,
+      'seed': seed,
+      'clips': {'train': train_clips, 'validation': validation_clips},
+      'size': SIZE,
+      'num_frames': NUM_FRAMES,
+      'jpeg_quality': jpeg_quality,
     }
     self._world = world
     super().__init__(data_dir, world)
@@ -87,11 +87,11 @@ class Pantomime(ClipBuilder, skip_registration=True):
     options = dict(self.parameters)
     clips = options.pop('clips')
     return {
-        split: [
-            PantomimeTask(clip_id, self._world, split, index, **options)
-            for index, clip_id in enumerate(pantomime.clip_ids(self._world, split, count))
-        ]
-        for split, count in clips.items()
+      split: [
+        PantomimeTask(clip_id, self._world, split, index, **options)
+        for index, clip_id in enumerate(pantomime.clip_ids(self._world, split, count))
+      ]
+      for split, count in clips.items()
     }
 
 

@@ -16,18 +16,21 @@ or hosts. Of each global batch a host reads every n-th clip.
 """
 
 import dataclasses
+import signal
 import zlib
 
 import grain
 import jax
 import numpy as np
 from absl import flags
+from ml_collections import ConfigDict
 
 from zsar_jax.data import records
 from zsar_jax.data.geometry import centre_crop, random_crop, resize_frame, resize_plane
 from zsar_jax.data.regions import shapes_from_boxes
 from zsar_jax.data.sampling import nearest_annotated, segment_indices
 from zsar_jax.data.subset import Subset
+from zsar_jax.data.workers import start_worker
 from zsar_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
@@ -55,6 +58,11 @@ class View:
   crop_ratio: tuple[float, float] = (0.75, 4 / 3)
   centre_crop: float = 224 / 256
   unannotated: str = 'nearest'
+
+  @classmethod
+  def from_config(cls, config: ConfigDict) -> 'View':
+    """The view of `config.view`."""
+    return cls(**config.view)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,13 +92,13 @@ class ClipLoader:
       return self._load(position, None, zlib.crc32(name.encode()))
     shape = (self.view.num_frames, self.view.size, self.view.size)
     return {
-        'frames': np.zeros((*shape, 3), np.uint8),
-        'regions': np.zeros(shape, np.uint8),
-        'annotated': np.zeros(shape[:1], bool),
-        'label': np.int32(0),
-        'seed': np.uint32(0),
-        'clip': np.int32(-1),
-        'weight': np.float32(0),
+      'frames': np.zeros((*shape, 3), np.uint8),
+      'regions': np.zeros(shape, np.uint8),
+      'annotated': np.zeros(shape[:1], bool),
+      'label': np.int32(0),
+      'seed': np.uint32(0),
+      'clip': np.int32(-1),
+      'weight': np.float32(0),
     }
 
   def _load(self, position: int, rng: np.random.Generator | None, seed: int) -> Batch:
@@ -99,20 +107,20 @@ class ClipLoader:
       frames, regions, annotated = self._decode(record, rng)
     except UserError as error:
       raise UserError(
-          f'{self.subset.dataset.name}, clip {self.subset.clip_id(position)}: {error}'
+        f'{self.subset.dataset.name}, clip {self.subset.clip_id(position)}: {error}'
       ) from None
     return {
-        'frames': frames,
-        'regions': regions,
-        'annotated': annotated,
-        'label': np.int32(self.subset.labels[position]),
-        'seed': np.uint32(seed),
-        'clip': np.int32(position),
-        'weight': np.float32(1),
+      'frames': frames,
+      'regions': regions,
+      'annotated': annotated,
+      'label': np.int32(self.subset.labels[position]),
+      'seed': np.uint32(seed),
+      'clip': np.int32(position),
+      'weight': np.float32(1),
     }
 
   def _decode(
-      self, record: dict, rng: np.random.Generator | None
+    self, record: dict, rng: np.random.Generator | None
   ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """frames u8[T, S, S, 3], regions u8[T, S, S], annotated bool[T] of a record."""
     view = self.view
@@ -136,8 +144,8 @@ class ClipLoader:
       frame = records.decode_frame(record['frames'][index])
       if frame.shape[:2] != (height, width):
         raise UserError(
-            f'frame {index} has {frame.shape[1]} x {frame.shape[0]} pixels and its record says'
-            f' {width} x {height}; build the data set again'
+          f'frame {index} has {frame.shape[1]} x {frame.shape[0]} pixels and its record says'
+          f' {width} x {height}; build the data set again'
         )
       frames[t] = resize_frame(frame, box, view.size, view.interpolation)
       if known[source]:
@@ -149,7 +157,7 @@ class ClipLoader:
 
 
 def training_batches(
-    loader: ClipLoader, batch_size: int, seed: int, first_step: int, workers: int
+  loader: ClipLoader, batch_size: int, seed: int, first_step: int, workers: int
 ) -> grain.DatasetIterator:
   """Endless training batches: every clip once in each epoch, in an order of its own.
 
@@ -164,23 +172,19 @@ def training_batches(
     An iterator over batches, to be closed.
   """
   clips = (
-      grain.MapDataset.range(len(loader.subset))
-      .seed(seed)
-      .shuffle()
-      .repeat()
-      .random_map(_TrainingClip(loader))
+    grain.MapDataset.range(len(loader.subset))
+    .seed(seed)
+    .shuffle()
+    .repeat()
+    .random_map(_TrainingClip(loader))
   )
   return _batches(clips[first_step * batch_size :], batch_size, workers)
 
 
-def evaluation_batches(
-    loader: ClipLoader, batch_size: int, workers: int
-) -> grain.DatasetIterator:
+def evaluation_batches(loader: ClipLoader, batch_size: int, workers: int) -> grain.DatasetIterator:
   """Every clip exactly once, in order; the last batch is filled up with weight 0."""
   padded = -(-len(loader.subset) // batch_size) * batch_size
-  return _batches(
-      grain.MapDataset.range(padded).map(loader.evaluation_clip), batch_size, workers
-  )
+  return _batches(grain.MapDataset.range(padded).map(loader.evaluation_clip), batch_size, workers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,5 +210,11 @@ def _batches(clips: grain.MapDataset, batch_size: int, workers: int) -> grain.Da
     # Inside a worker process one thread reads: the processes are the parallelism.
     read = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-    return iter(batches.to_iter_dataset(read).mp_prefetch(options))
+    return iter(batches.to_iter_dataset(read).mp_prefetch(options, _start_worker))
   return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
+
+
+def _start_worker(worker: int, workers: int) -> None:
+  # The trainer decides when its workers end: after the step under way.
+  del worker, workers
+  start_worker(signal.SIG_IGN)

@@ -51,7 +51,8 @@ def features(classes: tuple[str, ...]) -> Any:
   import tensorflow_datasets as tfds
 
   encoded = tfds.features.Tensor(shape=(), dtype=np.object_)
-  return tfds.features.FeaturesDict({
+  return tfds.features.FeaturesDict(
+    {
       'id': encoded,
       'label': tfds.features.ClassLabel(names=list(classes)),
       'frames': tfds.features.Sequence(encoded),
@@ -60,17 +61,18 @@ def features(classes: tuple[str, ...]) -> Any:
       'fps': tfds.features.Scalar(np.float32),
       'height': tfds.features.Scalar(np.int32),
       'width': tfds.features.Scalar(np.int32),
-  })
+    }
+  )
 
 
 def encode_clip(
-    clip_id: str,
-    label: int,
-    frames: np.ndarray,
-    regions: np.ndarray | None,
-    annotated: np.ndarray | None,
-    fps: float,
-    jpeg_quality: int = JPEG_QUALITY,
+  clip_id: str,
+  label: int,
+  frames: np.ndarray,
+  regions: np.ndarray | None,
+  annotated: np.ndarray | None,
+  fps: float,
+  jpeg_quality: int = JPEG_QUALITY,
 ) -> dict[str, Any]:
   """The record of a clip.
 
@@ -92,16 +94,14 @@ def encode_clip(
   elif annotated is None:
     annotated = np.ones(num_frames, bool)
   return {
-      'id': clip_id,
-      'label': label,
-      'frames': [_encode_frame(frame, jpeg_quality) for frame in frames],
-      'regions': [
-          _encode('.png', regions[n]) if known else b'' for n, known in enumerate(annotated)
-      ],
-      'annotated': [bool(known) for known in annotated],
-      'fps': fps,
-      'height': height,
-      'width': width,
+    'id': clip_id,
+    'label': label,
+    'frames': [_encode_frame(frame, jpeg_quality) for frame in frames],
+    'regions': [_encode('.png', regions[n]) if known else b'' for n, known in enumerate(annotated)],
+    'annotated': [bool(known) for known in annotated],
+    'fps': fps,
+    'height': height,
+    'width': width,
   }
 
 
@@ -109,7 +109,7 @@ def decode_frame(jpeg: bytes) -> np.ndarray:
   """The u8[H, W, 3] RGB frame of a JPEG; a `UserError` where it is damaged."""
   if not jpeg.endswith(_JPEG_END):
     raise UserError('a frame is not a complete JPEG; build the data set again')
-  frame = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)
+  frame = _decode(jpeg, cv2.IMREAD_COLOR_RGB)
   if frame is None:
     raise UserError('a frame cannot be decoded as JPEG; build the data set again')
   return frame
@@ -126,15 +126,22 @@ def decode_plane(png: bytes, height: int, width: int) -> np.ndarray:
   Raises:
     UserError: if the plane is damaged or has not the frames' size.
   """
-  plane = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED) if png else None
+  plane = _decode(png, cv2.IMREAD_UNCHANGED) if png else None
   if plane is None:
     raise UserError('a region plane cannot be decoded as PNG; build the data set again')
   if plane.shape != (height, width) or plane.dtype != np.uint8:
     raise UserError(
-        f'a region plane is {plane.dtype}{list(plane.shape)} where its record says'
-        f' uint8[{height}, {width}]; build the data set again'
+      f'a region plane is {plane.dtype}{list(plane.shape)} where its record says'
+      f' uint8[{height}, {width}]; build the data set again'
     )
   return plane
+
+
+def _decode(encoded: bytes, flags: int) -> np.ndarray | None:
+  try:
+    return cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
+  except cv2.error:  # A header that states an absurd size.
+    return None
 
 
 def _encode_frame(frame: np.ndarray, quality: int) -> bytes:

@@ -14,10 +14,10 @@ OBJECT_BOX = 8
 
 # The names used in recipes, in data set metadata and in reports.
 REGION_BITS = {
-    'person': PERSON,
-    'object': OBJECT,
-    'person_box': PERSON_BOX,
-    'object_box': OBJECT_BOX,
+  'person': PERSON,
+  'object': OBJECT,
+  'person_box': PERSON_BOX,
+  'object_box': OBJECT_BOX,
 }
 
 # A box's bit lies this many places above the bit of the shape that it encloses.

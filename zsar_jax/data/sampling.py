@@ -4,7 +4,7 @@ import numpy as np
 
 
 def segment_indices(
-    num_frames: int, num_segments: int, rng: np.random.Generator | None = None
+  num_frames: int, num_segments: int, rng: np.random.Generator | None = None
 ) -> np.ndarray:
   """One frame from each of `num_segments` equal segments of a clip.
 

@@ -71,7 +71,7 @@ class VideoBoxes:
 
 
 def read_boxes(
-    path: str | os.PathLike[str], video_ids: Container[str]
+  path: str | os.PathLike[str], video_ids: Container[str]
 ) -> Iterator[tuple[str, VideoBoxes]]:
   """Reads a file of boxes.
 
@@ -108,10 +108,10 @@ def _parse_video(frames: Any, video_id: str, where: str) -> VideoBoxes:
       bits.append(PERSON_BOX if category == 'hand' else OBJECT_BOX)
       corners.append([_number(box, corner, f'{where_frame}: box2d') for corner in _CORNERS])
   return VideoBoxes(
-      frames=np.array(numbers, np.int32),
-      box_frames=np.array(box_frames, np.int32),
-      box_bits=np.array(bits, np.uint8),
-      corners=np.array(corners, np.float32).reshape(-1, len(_CORNERS)),
+    frames=np.array(numbers, np.int32),
+    box_frames=np.array(box_frames, np.int32),
+    box_bits=np.array(bits, np.uint8),
+    corners=np.array(corners, np.float32).reshape(-1, len(_CORNERS)),
   )
 
 

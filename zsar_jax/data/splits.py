@@ -22,6 +22,6 @@ def base_to_novel(classes: Sequence[str], labels: Sequence[int]) -> dict[str, tu
   ranked = np.argsort(-counts, kind='stable')
   half = -(-len(classes) // 2)
   return {
-      part: tuple(classes[label] for label in sorted(chosen))
-      for part, chosen in (('base', ranked[:half]), ('novel', ranked[half:]))
+    part: tuple(classes[label] for label in sorted(chosen))
+    for part, chosen in (('base', ranked[:half]), ('novel', ranked[half:]))
   }

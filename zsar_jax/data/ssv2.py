@@ -8,6 +8,7 @@ and labels is an object from each template without its brackets to its label, a 
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -60,7 +61,7 @@ def encode_task(task: Ssv2Task) -> dict[str, Any]:
   frames, fps = read_video(path, task.short_side)
   regions, annotated = task.boxes.planes(*frames.shape[:3]) if task.boxes else (None, None)
   return records.encode_clip(
-      task.id, task.label, frames, regions, annotated, fps, task.jpeg_quality
+    task.id, task.label, frames, regions, annotated, fps, task.jpeg_quality
   )
 
 
@@ -72,13 +73,13 @@ class Ssv2(ClipBuilder, skip_registration=True):
   encode = staticmethod(encode_task)
 
   def __init__(
-      self,
-      data_dir: str | os.PathLike[str],
-      videos: str | os.PathLike[str],
-      annotations: str | os.PathLike[str],
-      boxes: Sequence[str | os.PathLike[str]] = (),
-      short_side: int | None = None,
-      jpeg_quality: int = records.JPEG_QUALITY,
+    self,
+    data_dir: str | os.PathLike[str],
+    videos: str | os.PathLike[str],
+    annotations: str | os.PathLike[str],
+    boxes: Sequence[str | os.PathLike[str]] = (),
+    short_side: int | None = None,
+    jpeg_quality: int = records.JPEG_QUALITY,
   ):
     """Reads the annotations, but not the boxes yet.
 
@@ -101,15 +102,16 @@ class Ssv2(ClipBuilder, skip_registration=True):
     self._jpeg_quality = jpeg_quality
     self.classes = _read_classes(_find(annotations, 'labels'))
     self._labels = {
-        split: _read_labels(_find(annotations, split), self.classes) for split in _SPLITS
+      split: _read_labels(_find(annotations, split), self.classes) for split in _SPLITS
     }
     self.class_splits = base_to_novel(self.classes, list(self._labels['train'].values()))
     self.region_names = ('person_box', 'object_box') if boxes else ()
     self.parameters = {
-        'jpeg_quality': jpeg_quality,
-        'short_side': short_side,
-        'boxes': sorted(os.path.basename(path) for path in boxes),
-        'clips': {split: len(labels) for split, labels in self._labels.items()},
+      'jpeg_quality': jpeg_quality,
+      'short_side': short_side,
+      'boxes': sorted(os.path.basename(path) for path in boxes),
+      'clips': {split: len(labels) for split, labels in self._labels.items()},
+      'lists': hashlib.sha256(json.dumps(self._labels).encode()).hexdigest(),
     }
     super().__init__(data_dir)
 
@@ -120,18 +122,18 @@ class Ssv2(ClipBuilder, skip_registration=True):
     if self._boxes and not boxes:
       raise UserError(f'--boxes: {self._boxes[0]} has no box for any listed clip; check the file')
     return {
-        split: [
-            Ssv2Task(
-                clip_id,
-                label,
-                self._videos,
-                boxes.get(clip_id),
-                self._short_side,
-                self._jpeg_quality,
-            )
-            for clip_id, label in labels.items()
-        ]
-        for split, labels in self._labels.items()
+      split: [
+        Ssv2Task(
+          clip_id,
+          label,
+          self._videos,
+          boxes.get(clip_id),
+          self._short_side,
+          self._jpeg_quality,
+        )
+        for clip_id, label in labels.items()
+      ]
+      for split, labels in self._labels.items()
     }
 
 
@@ -164,7 +166,7 @@ def _read_classes(path: pathlib.Path) -> tuple[str, ...]:
     by_label[int(label)] = name
   if sorted(by_label) != list(range(len(labels))):
     raise UserError(
-        f'{path}: {len(labels)} classes must have the labels 0 to {len(labels) - 1}, each once'
+      f'{path}: {len(labels)} classes must have the labels 0 to {len(labels) - 1}, each once'
     )
   return tuple(by_label[label] for label in range(len(labels)))
 

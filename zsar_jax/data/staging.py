@@ -20,6 +20,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 from array_record.python import array_record_module
 from tensorflow_datasets.core import example_serializer
@@ -115,7 +116,7 @@ def stage_chunk(chunk: Chunk, path: str) -> Staged:
   else:
     failed = {failure.id for failure in before.failures}
     retried = {
-        task.id: _attempt(chunk, task, serialise) for task in chunk.tasks if task.id in failed
+      task.id: _attempt(chunk, task, serialise) for task in chunk.tasks if task.id in failed
     }
     if all(isinstance(outcome, Failure) for outcome in retried.values()):
       return before
@@ -130,7 +131,7 @@ def _serialise(features: Any, record: dict[str, Any]) -> bytes:
   """
   specs = features.get_serialized_info()
   example = example_serializer.ExampleSerializer(specs).get_tf_example(
-      features.encode_example(record)
+    features.encode_example(record)
   )
   return example.SerializeToString(deterministic=True)
 
@@ -140,6 +141,8 @@ def _attempt(chunk: Chunk, task: ClipTask, serialise: Callable[[Any], bytes]) ->
     record = chunk.encode(task)
   except ClipError as error:
     return Failure(task.id, error.reason, error.missing)
+  except cv2.error as error:
+    return Failure(task.id, f'OpenCV cannot encode it: {error}'.splitlines()[0], missing=False)
   entry = IndexEntry(task.id, record['label'], len(record['frames']), sum(record['annotated']))
   return entry, serialise(record)
 
@@ -175,10 +178,10 @@ def _write(outcomes: Iterable[_Outcome], path: str, chunk: Chunk) -> Staged:
   temporary.replace(output)
   staged = Staged(output, tuple(entries), tuple(failures))
   content = {
-      'fingerprint': chunk.fingerprint(),
-      'bytes': output.stat().st_size,
-      'entries': [dataclasses.asdict(entry) for entry in entries],
-      'failures': [dataclasses.asdict(failure) for failure in failures],
+    'fingerprint': chunk.fingerprint(),
+    'bytes': output.stat().st_size,
+    'entries': [dataclasses.asdict(entry) for entry in entries],
+    'failures': [dataclasses.asdict(failure) for failure in failures],
   }
   temporary.write_text(json.dumps(content))
   temporary.replace(report)
@@ -196,9 +199,9 @@ def _load(path: str, chunk: Chunk) -> Staged | None:
   if content['fingerprint'] != chunk.fingerprint() or content['bytes'] != size:
     return None
   return Staged(
-      output,
-      tuple(IndexEntry(**entry) for entry in content['entries']),
-      tuple(Failure(**failure) for failure in content['failures']),
+    output,
+    tuple(IndexEntry(**entry) for entry in content['entries']),
+    tuple(Failure(**failure) for failure in content['failures']),
   )
 
 

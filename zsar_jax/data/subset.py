@@ -57,13 +57,13 @@ class Subset:
     if unknown:
       known = ', '.join(sorted(self.region_names)) or 'nothing'
       raise UserError(
-          f'{field}: the recipe {str(recipe)!r} paints {", ".join(unknown)}, but'
-          f' {self.dataset.name} is annotated with {known}; change the recipe or add the masks'
+        f'{field}: the recipe {str(recipe)!r} paints {", ".join(unknown)}, but'
+        f' {self.dataset.name} is annotated with {known}; change the recipe or add the masks'
       )
 
 
 def select(
-    dataset: ClipDataset, classes: str | Sequence[str], unannotated: str, field: str
+  dataset: ClipDataset, classes: str | Sequence[str], unannotated: str, field: str
 ) -> Subset:
   """Restricts a data set to some of its classes.
 
@@ -81,8 +81,8 @@ def select(
   elif isinstance(classes, str):
     if classes not in dataset.class_splits:
       raise UserError(
-          f'{field}: {dataset.name} has no class split {classes!r}; it has'
-          f' {", ".join(["all", *sorted(dataset.class_splits)])}'
+        f'{field}: {dataset.name} has no class split {classes!r}; it has'
+        f' {", ".join(["all", *sorted(dataset.class_splits)])}'
       )
     names = set(dataset.class_splits[classes])
   else:
@@ -90,8 +90,8 @@ def select(
   unknown = sorted(names - set(dataset.classes))
   if unknown:
     raise UserError(
-        f'{field}: {unknown[0]!r} is not in the vocabulary of {dataset.name}; take class names'
-        ' from its labels file'
+      f'{field}: {unknown[0]!r} is not in the vocabulary of {dataset.name}; take class names'
+      ' from its labels file'
     )
   vocabulary = tuple(name for name in dataset.classes if name in names)
   place = np.full(len(dataset.classes), -1, np.int32)
@@ -107,8 +107,8 @@ def select(
   positions = np.flatnonzero(keep)
   if not len(positions):
     raise UserError(
-        f'{field}: no clip of {dataset.name}, split {dataset.split!r}, remains for classes'
-        f' {classes!r}; choose other classes or another split'
+      f'{field}: no clip of {dataset.name}, split {dataset.split!r}, remains for classes'
+      f' {classes!r}; choose other classes or another split'
     )
   boxes = {name for name in dataset.region_names if name.endswith('_box')}
   shapes = set(dataset.region_names) - boxes

@@ -13,7 +13,7 @@ _LEAST_SHARE = 0.9
 
 
 def read_video(
-    path: str | os.PathLike[str], short_side: int | None = None
+  path: str | os.PathLike[str], short_side: int | None = None
 ) -> tuple[np.ndarray, float]:
   """Decodes all frames of a video's first video stream.
 
@@ -43,7 +43,7 @@ def read_video(
 
 
 def _decode(
-    container: av.container.InputContainer, path: str | os.PathLike[str], short_side: int | None
+  container: av.container.InputContainer, path: str | os.PathLike[str], short_side: int | None
 ) -> tuple[np.ndarray, float]:
   if not container.streams.video:
     raise ClipError(f'{path} has no video stream')

@@ -14,9 +14,9 @@ def build_model(config: ConfigDict) -> VideoModel:
     UserError: for an unknown preset or temporal head, or a size that patches do not divide.
   """
   return VideoModel(
-      preset(config.model.preset, resolution=config.view.size),
-      num_frames=config.view.num_frames,
-      temporal_head=config.model.temporal,
-      temporal_layers=config.model.temporal_layers,
-      dtype=jnp.dtype(config.model.dtype),
+    preset(config.model.preset, resolution=config.view.size),
+    num_frames=config.view.num_frames,
+    temporal_head=config.model.temporal,
+    temporal_layers=config.model.temporal_layers,
+    dtype=jnp.dtype(config.model.dtype),
   )

@@ -12,7 +12,6 @@ from jax.typing import DTypeLike
 from zsar_jax.models import layers
 from zsar_jax.models.presets import ClipSpec
 
-
 # Standard deviations at the start of training from scratch. OpenAI's are 0.02 for tokens and
 # width**-0.5 for image positions, next to patches of about 0.5. On the few clips that one
 # trains from scratch on, a model learns where a limb is, and which class text is which, in

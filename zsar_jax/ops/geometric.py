@@ -25,19 +25,18 @@ def mirror_labels(classes: Sequence[str]) -> np.ndarray:
   """
   place = {name: label for label, name in enumerate(classes)}
   swapped = [
-      re.sub(r'\b([Ll]eft|[Rr]ight)\b', lambda match: _OPPOSITE[match[0]], name)
-      for name in classes
+    re.sub(r'\b([Ll]eft|[Rr]ight)\b', lambda match: _OPPOSITE[match[0]], name) for name in classes
   ]
   return np.array([place.get(name, NO_MIRROR) for name in swapped], np.int32)
 
 
 def flip(
-    key: jax.Array,
-    frames: jax.Array,
-    regions: jax.Array,
-    label: jax.Array,
-    mirrored: jax.Array,
-    probability: float,
+  key: jax.Array,
+  frames: jax.Array,
+  regions: jax.Array,
+  label: jax.Array,
+  mirrored: jax.Array,
+  probability: float,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Mirrors one clip with the given probability.
 
@@ -55,7 +54,7 @@ def flip(
   flipped_label = jnp.asarray(mirrored)[label]
   do = jax.random.bernoulli(key, probability) & (flipped_label != NO_MIRROR)
   return (
-      jnp.where(do, frames[:, :, ::-1], frames),
-      jnp.where(do, regions[:, :, ::-1], regions),
-      jnp.where(do, flipped_label, label),
+    jnp.where(do, frames[:, :, ::-1], frames),
+    jnp.where(do, regions[:, :, ::-1], regions),
+    jnp.where(do, flipped_label, label),
   )

@@ -13,11 +13,11 @@ from zsar_jax.ops.recipes import LAYERS, Part, Recipe
 
 
 def paint(
-    key: jax.Array,
-    video: jax.Array,
-    regions: jax.Array,
-    annotated: jax.Array,
-    recipe: Recipe,
+  key: jax.Array,
+  video: jax.Array,
+  regions: jax.Array,
+  annotated: jax.Array,
+  recipe: Recipe,
 ) -> jax.Array:
   """Paints one clip; `jax.vmap` it over a batch, with a key for each clip.
 

@@ -1,4 +1,4 @@
-"""Colour: normalisation, jitter and greyscale, drawn once for a clip so that it does not flicker."""
+"""Colour: normalisation, and jitter and greyscale that are drawn once for a clip."""
 
 import jax
 import jax.numpy as jnp
@@ -22,13 +22,13 @@ def denormalise(pixels: jax.Array) -> jax.Array:
 
 
 def jitter(
-    key: jax.Array,
-    video: jax.Array,
-    brightness: float,
-    contrast: float,
-    saturation: float,
-    hue: float,
-    probability: float,
+  key: jax.Array,
+  video: jax.Array,
+  brightness: float,
+  contrast: float,
+  saturation: float,
+  hue: float,
+  probability: float,
 ) -> jax.Array:
   """Colour jitter of one clip, in the fixed order of the arguments.
 
@@ -77,7 +77,7 @@ def shift_hue(rgb: jax.Array, turns: jax.Array) -> jax.Array:
   r, g, b = rgb[..., 0], rgb[..., 1], rgb[..., 2]
   safe = jnp.where(chroma > 0, chroma, 1)
   sector = jnp.where(
-      value == r, (g - b) / safe, jnp.where(value == g, (b - r) / safe + 2, (r - g) / safe + 4)
+    value == r, (g - b) / safe, jnp.where(value == g, (b - r) / safe + 2, (r - g) / safe + 4)
   )
   # Each channel is a trapezium over the colour circle; the three are a third of a turn apart.
   place = (jnp.array([5.0, 3.0, 1.0]) + (sector + 6 * turns)[..., None]) % 6

@@ -44,11 +44,11 @@ class Augmentation:
 
 
 def augment(
-    key: jax.Array,
-    batch: Batch,
-    augmentation: Augmentation,
-    mirrored: jax.Array,
-    recipe: Recipe,
+  key: jax.Array,
+  batch: Batch,
+  augmentation: Augmentation,
+  mirrored: jax.Array,
+  recipe: Recipe,
 ) -> tuple[jax.Array, jax.Array]:
   """Augments and paints a training batch.
 
@@ -67,19 +67,17 @@ def augment(
     keys = jax.random.split(jax.random.fold_in(key, clip['seed']), 4)
     frames, regions, label = clip['frames'], clip['regions'], clip['label']
     if augmentation.flip:
-      frames, regions, label = flip(
-          keys[0], frames, regions, label, mirrored, augmentation.flip
-      )
+      frames, regions, label = flip(keys[0], frames, regions, label, mirrored, augmentation.flip)
     video = to_float(frames)
     if augmentation.jitter:
       video = jitter(
-          keys[1],
-          video,
-          augmentation.brightness,
-          augmentation.contrast,
-          augmentation.saturation,
-          augmentation.hue,
-          augmentation.jitter,
+        keys[1],
+        video,
+        augmentation.brightness,
+        augmentation.contrast,
+        augmentation.saturation,
+        augmentation.hue,
+        augmentation.jitter,
       )
     if augmentation.greyscale:
       video = greyscale(keys[2], video, augmentation.greyscale)

@@ -22,7 +22,7 @@ RANDOM_COLOURS = ('normal', 'uniform')
 COLOURS = (*RANDOM_COLOURS, 'mean', 'black', 'white')
 
 _PART = re.compile(
-    r'(?P<region>[^=]*)=(?P<colour>[^/@!]*)(?P<frame>/[^@!]*)?(?P<probability>@[^!]*)?(?P<whole>!)?'
+  r'(?P<region>[^=]*)=(?P<colour>[^/@!]*)(?P<frame>/[^@!]*)?(?P<probability>@[^!]*)?(?P<whole>!)?'
 )
 
 
@@ -124,5 +124,5 @@ def _parse_part(piece: str, start: int, text: str, field: str) -> Part:
 
 def _error(text: str, field: str, start: int, piece: str, remedy: str) -> UserError:
   return UserError(
-      f'{field}: cannot read the recipe {text!r} at character {start + 1}, {piece!r}: {remedy}'
+    f'{field}: cannot read the recipe {text!r} at character {start + 1}, {piece!r}: {remedy}'
   )

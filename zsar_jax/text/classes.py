@@ -30,7 +30,7 @@ class ClassTexts:
   def from_config(cls, config: ConfigDict, model: VideoModel) -> 'ClassTexts':
     """As `config.text` says, for a model's vocabulary size and context length."""
     tokenizer = make_tokenizer(
-        config.text.tokenizer, model.spec.vocab_size, model.spec.context_length
+      config.text.tokenizer, model.spec.vocab_size, model.spec.context_length
     )
     return cls(tokenizer, tuple(config.text.templates))
 

@@ -13,21 +13,21 @@ Clips are rendered on demand, `render_clip(world, split, index, seed)`, each by 
 
 from zsar_jax.data.pantomime.lexicon import SPLITS, WORLDS, class_names, class_split
 from zsar_jax.data.pantomime.render import (
-    OBJECT_AGREEMENT,
-    SCENE_AGREEMENT,
-    RenderedClip,
-    clip_ids,
-    render_clip,
+  OBJECT_AGREEMENT,
+  SCENE_AGREEMENT,
+  RenderedClip,
+  clip_ids,
+  render_clip,
 )
 
 __all__ = [
-    'OBJECT_AGREEMENT',
-    'SCENE_AGREEMENT',
-    'SPLITS',
-    'WORLDS',
-    'RenderedClip',
-    'class_names',
-    'class_split',
-    'clip_ids',
-    'render_clip',
+  'OBJECT_AGREEMENT',
+  'SCENE_AGREEMENT',
+  'SPLITS',
+  'WORLDS',
+  'RenderedClip',
+  'class_names',
+  'class_split',
+  'clip_ids',
+  'render_clip',
 ]

@@ -101,11 +101,11 @@ def shaded(hulls: list[Hull], colour: Colour, rim_width: float = _RIM_WIDTH) -> 
   rims = [flat(Hull(hull.centres, hull.radii + rim_width), dark) for hull in hulls]
   bodies = [flat(hull, colour) for hull in hulls]
   glints = [
-      flat(
-          Hull(hull.centres + hull.radii[..., None] * _GLINT_OFFSET, hull.radii * _GLINT_RADIUS),
-          light,
-      )
-      for hull in hulls
+    flat(
+      Hull(hull.centres + hull.radii[..., None] * _GLINT_OFFSET, hull.radii * _GLINT_RADIUS),
+      light,
+    )
+    for hull in hulls
   ]
   return rims + bodies + glints
 
@@ -120,9 +120,7 @@ def chain(joints: np.ndarray, radii: np.ndarray) -> list[Hull]:
   Returns:
     J - 1 hulls.
   """
-  return [
-      Hull(joints[:, j : j + 2], radii[..., j : j + 2]) for j in range(joints.shape[1] - 1)
-  ]
+  return [Hull(joints[:, j : j + 2], radii[..., j : j + 2]) for j in range(joints.shape[1] - 1)]
 
 
 def develop(strokes: list[Stroke], size: int, shift: np.ndarray) -> np.ndarray:
@@ -141,7 +139,7 @@ def develop(strokes: list[Stroke], size: int, shift: np.ndarray) -> np.ndarray:
   half = 1 << (_FRACTION_BITS - 1)
   moved = (shift[:, None] << _FRACTION_BITS) - half  # [N, 1, 2]
   vertices = [
-      np.rint(stroke.outline * unit + moved).astype(np.int32) for stroke in strokes
+    np.rint(stroke.outline * unit + moved).astype(np.int32) for stroke in strokes
   ]  # of [N, K, 2] each
   film = np.empty((len(shift), size, size, 4), np.uint8)
   canvas = np.empty((size * OVERSAMPLING, size * OVERSAMPLING, 4), np.uint8)

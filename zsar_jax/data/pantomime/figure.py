@@ -107,8 +107,14 @@ def _towards(angle: np.ndarray, side: np.ndarray) -> np.ndarray:
   return np.stack([side * np.sin(radians), -np.cos(radians)], axis=-1)
 
 
-def _joints(body: Body, arm: str, leg: str, turns: np.ndarray, leg_turns: np.ndarray,
-            vigour: tuple[float, float]) -> dict[str, np.ndarray]:
+def _joints(
+  body: Body,
+  arm: str,
+  leg: str,
+  turns: np.ndarray,
+  leg_turns: np.ndarray,
+  vigour: tuple[float, float],
+) -> dict[str, np.ndarray]:
   """Where the joints are, in statures; limbs f64[N, 2, J, 2], trunk and head f64[N, J, 2]."""
   side = np.array([1.0, -1.0])
   upper, fore = _arm_angles(arm, turns, vigour[0])
@@ -130,10 +136,10 @@ def _joints(body: Body, arm: str, leg: str, turns: np.ndarray, leg_turns: np.nda
   knees = hips + thigh
   ankles = knees + shin
   return {
-      'arms': np.stack([shoulders, elbows, hands], axis=2),
-      'legs': np.stack([hips, knees, ankles], axis=2),
-      'trunk': np.concatenate([shoulders, hips], axis=1),
-      'head': np.stack([neck, neck + (0.035 + body.head) * up], axis=1),
+    'arms': np.stack([shoulders, elbows, hands], axis=2),
+    'legs': np.stack([hips, knees, ankles], axis=2),
+    'trunk': np.concatenate([shoulders, hips], axis=1),
+    'head': np.stack([neck, neck + (0.035 + body.head) * up], axis=1),
   }
 
 
@@ -143,23 +149,23 @@ def _random_body(rng: np.random.Generator) -> Body:
   arm = rng.uniform(0.345, 0.39)
   build = rng.uniform(0.9, 1.15)
   return Body(
-      thigh=0.51 * leg,
-      shin=0.49 * leg,
-      # What the legs and the head leave of one stature.
-      trunk=1 - leg - 2 * head - 0.065,
-      upper_arm=0.5 * arm,
-      forearm=0.5 * arm,
-      shoulder=0.118 * rng.uniform(0.92, 1.12),
-      hip=0.062,
-      head=head,
-      arm_radius=0.04 * build,
-      leg_radius=0.05 * build,
+    thigh=0.51 * leg,
+    shin=0.49 * leg,
+    # What the legs and the head leave of one stature.
+    trunk=1 - leg - 2 * head - 0.065,
+    upper_arm=0.5 * arm,
+    forearm=0.5 * arm,
+    shoulder=0.118 * rng.uniform(0.92, 1.12),
+    hip=0.062,
+    head=head,
+    arm_radius=0.04 * build,
+    leg_radius=0.05 * build,
   )
 
 
 def _bright(rng: np.random.Generator, hue: float) -> brush.Colour:
   return brush.colour_of(
-      hue + rng.uniform(-0.025, 0.025), rng.uniform(0.72, 0.95), rng.uniform(0.86, 1.0)
+    hue + rng.uniform(-0.025, 0.025), rng.uniform(0.72, 0.95), rng.uniform(0.86, 1.0)
   )
 
 
@@ -179,8 +185,12 @@ def perform(rng: np.random.Generator, arm: str, leg: str, num_frames: int) -> li
   tempo = rng.uniform(0.85, 1.15)
   time = tempo * np.arange(num_frames) / num_frames
   joints = _joints(
-      body, arm, leg, time + rng.random(), time + rng.random(),
-      (rng.uniform(0.88, 1.06), rng.uniform(0.88, 1.06)),
+    body,
+    arm,
+    leg,
+    time + rng.random(),
+    time + rng.random(),
+    (rng.uniform(0.88, 1.06), rng.uniform(0.88, 1.06)),
   )
 
   scale = rng.uniform(0.76, 0.85)
@@ -210,8 +220,9 @@ def perform(rng: np.random.Generator, arm: str, leg: str, num_frames: int) -> li
   return strokes
 
 
-def _shoe(joints: np.ndarray, foot: np.ndarray, radius: float,
-          colour: brush.Colour) -> list[brush.Stroke]:
+def _shoe(
+  joints: np.ndarray, foot: np.ndarray, radius: float, colour: brush.Colour
+) -> list[brush.Stroke]:
   """A shoe at the end of a leg, f64[N, 3, 2], pointing away from the body's middle."""
   shin = joints[:, 2] - joints[:, 1]  # [N, 2]
   shin = shin / np.linalg.norm(shin, axis=-1, keepdims=True)
@@ -223,15 +234,26 @@ def _shoe(joints: np.ndarray, foot: np.ndarray, radius: float,
   return brush.shaded([brush.Hull(sole, np.array([radius, 0.8 * radius]))], dark)
 
 
-def _head_and_trunk(joints: dict[str, np.ndarray], body: Body, scale: float, skin: brush.Colour,
-                    hair: brush.Colour, shirt: brush.Colour) -> list[brush.Stroke]:
+def _head_and_trunk(
+  joints: dict[str, np.ndarray],
+  body: Body,
+  scale: float,
+  skin: brush.Colour,
+  hair: brush.Colour,
+  shirt: brush.Colour,
+) -> list[brush.Stroke]:
   neck, head = joints['head'][:, :1], joints['head'][:, 1:]  # [N, 1, 2] each
   radius = scale * body.head
   up = (head - neck) / np.linalg.norm(head - neck, axis=-1, keepdims=True)
   across = np.stack([-up[..., 1], up[..., 0]], axis=-1)
   cap = np.concatenate(
-      [head + radius * (0.42 * up - 0.5 * across), head + radius * (0.42 * up + 0.5 * across),
-       head + 0.55 * radius * up], axis=1)  # [N, 3, 2]
+    [
+      head + radius * (0.42 * up - 0.5 * across),
+      head + radius * (0.42 * up + 0.5 * across),
+      head + 0.55 * radius * up,
+    ],
+    axis=1,
+  )  # [N, 3, 2]
   trunk_radii = scale * np.array([0.038, 0.038, 0.045, 0.045])
   throat = brush.Hull(joints['head'], np.full(2, 0.45 * radius))
   strokes = brush.shaded([throat], skin)

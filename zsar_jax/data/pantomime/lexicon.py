@@ -17,7 +17,7 @@ DIRECTIONS = ('to the left', 'to the right', 'away', 'closer')
 
 _FIGURE_NAMES = tuple(f'a person {arm} while {leg}' for arm in ARMS for leg in LEGS)
 _TABLETOP_NAMES = tuple(
-    f'{manner} something {direction}' for manner in MANNERS for direction in DIRECTIONS
+  f'{manner} something {direction}' for manner in MANNERS for direction in DIRECTIONS
 )
 
 

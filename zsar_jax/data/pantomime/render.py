@@ -98,12 +98,14 @@ def clip_ids(world: str, split: str, count: int) -> tuple[str, ...]:
 
 def _streams(world: str, split: str, index: int, seed: int) -> list[np.random.Generator]:
   """A clip's two random streams: for its script and for its staging."""
-  key = np.random.SeedSequence([
+  key = np.random.SeedSequence(
+    [
       seed,
       lexicon.index_in(lexicon.WORLDS, world, 'world'),
       lexicon.index_in(lexicon.SPLITS, split, 'split'),
       index,
-  ])
+    ]
+  )
   return [np.random.default_rng(child) for child in key.spawn(2)]
 
 
@@ -143,8 +145,9 @@ def write_script(world: str, split: str, index: int, seed: int) -> Script:
   return Script(label, setting)
 
 
-def stage_clip(world: str, split: str, index: int, seed: int, size: int = 64,
-               num_frames: int = 12) -> Stage:
+def stage_clip(
+  world: str, split: str, index: int, seed: int, size: int = 64, num_frames: int = 12
+) -> Stage:
   """Draws all that is in a clip, each thing on film of its own.
 
   Args:
@@ -163,23 +166,30 @@ def stage_clip(world: str, split: str, index: int, seed: int, size: int = 64,
   row, column = lexicon.word_pair(script.label)
   if world == 'tabletop':
     return _stage_tabletop(
-        rng, lexicon.MANNERS[row], lexicon.DIRECTIONS[column], tabletop.OBJECTS[script.setting],
-        size, num_frames)
+      rng,
+      lexicon.MANNERS[row],
+      lexicon.DIRECTIONS[column],
+      tabletop.OBJECTS[script.setting],
+      size,
+      num_frames,
+    )
   return _stage_figure(
-      rng, lexicon.ARMS[row], lexicon.LEGS[column], scenery.FAMILIES[script.setting],
-      size, num_frames)
+    rng, lexicon.ARMS[row], lexicon.LEGS[column], scenery.FAMILIES[script.setting], size, num_frames
+  )
 
 
-def _stage_figure(rng: np.random.Generator, arm: str, leg: str, family: str, size: int,
-                  num_frames: int) -> Stage:
+def _stage_figure(
+  rng: np.random.Generator, arm: str, leg: str, family: str, size: int, num_frames: int
+) -> Stage:
   shake = _camera_shake(rng, size, num_frames)
   scene = scenery.paint_scene(rng, family, _scene_side(size))
   person = brush.develop(figure.perform(rng, arm, leg, num_frames), size, shake)
   return Stage(_shoot(scene, shake, size), (Film(regions.PERSON, person),))
 
 
-def _stage_tabletop(rng: np.random.Generator, manner: str, direction: str, kind: str, size: int,
-                    num_frames: int) -> Stage:
+def _stage_tabletop(
+  rng: np.random.Generator, manner: str, direction: str, kind: str, size: int, num_frames: int
+) -> Stage:
   shake = _camera_shake(rng, size, num_frames)
   backdrop = _shoot(scenery.paint_table(rng, _scene_side(size)), shake, size)
   films = []
@@ -239,8 +249,11 @@ def _cast_shadow(backdrop: np.ndarray, coverage: np.ndarray, height: np.ndarray)
     # The thing itself is drawn higher up by its height: its shadow stays behind on the table.
     shift = size * np.array([0.02 + 0.5 * lift, 0.02 + lift])
     moved = cv2.warpAffine(
-        mask, np.array([[1, 0, shift[0]], [0, 1, shift[1]]]), (size, size),
-        borderMode=cv2.BORDER_REPLICATE)
+      mask,
+      np.array([[1, 0, shift[0]], [0, 1, shift[1]]]),
+      (size, size),
+      borderMode=cv2.BORDER_REPLICATE,
+    )
     blurred = cv2.GaussianBlur(moved, (0, 0), size * (0.02 + 0.1 * lift))
     light = 1 - _SHADOW / 255 * blurred.astype(np.float32)  # [H, W]
     np.multiply(view, light[..., None], out=view, casting='unsafe')
@@ -267,13 +280,13 @@ def flatten(stage: Stage) -> tuple[np.ndarray, np.ndarray]:
     planes |= film.bit * covered.astype(np.uint8)
     for plane, mask in zip(planes, covered, strict=True):
       left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
-      regions.draw_box(
-          plane, film.bit << regions.BOX_SHIFT, left, top, left + width, top + height)
+      regions.draw_box(plane, film.bit << regions.BOX_SHIFT, left, top, left + width, top + height)
   return frames, planes
 
 
-def render_clip(world: str, split: str, index: int, seed: int, size: int = 64,
-                num_frames: int = 12) -> RenderedClip:
+def render_clip(
+  world: str, split: str, index: int, seed: int, size: int = 64, num_frames: int = 12
+) -> RenderedClip:
   """Renders one clip: a pure function, the same bytes for the same arguments in any process.
 
   Args:

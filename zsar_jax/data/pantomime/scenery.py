@@ -30,17 +30,19 @@ def _paint(shade: np.ndarray, colour: brush.Colour) -> np.ndarray:
   return cv2.merge([shade * np.float32(channel) for channel in colour])
 
 
-def _jittered(rng: np.random.Generator, hue: float, saturation: float,
-              value: float) -> brush.Colour:
+def _jittered(
+  rng: np.random.Generator, hue: float, saturation: float, value: float
+) -> brush.Colour:
   return brush.colour_of(
-      hue + rng.uniform(-0.02, 0.02),
-      np.clip(saturation + rng.uniform(-0.08, 0.08), 0, 1),
-      np.clip(value + rng.uniform(-0.08, 0.08), 0, 1),
+    hue + rng.uniform(-0.02, 0.02),
+    np.clip(saturation + rng.uniform(-0.08, 0.08), 0, 1),
+    np.clip(value + rng.uniform(-0.08, 0.08), 0, 1),
   )
 
 
-def _tiles(rng: np.random.Generator, side: int, rows: float, columns: float, joint: float,
-           bond: float) -> tuple[np.ndarray, np.ndarray]:
+def _tiles(
+  rng: np.random.Generator, side: int, rows: float, columns: float, joint: float, bond: float
+) -> tuple[np.ndarray, np.ndarray]:
   """A wall of tiles.
 
   Args:
@@ -88,7 +90,8 @@ def _gym(rng: np.random.Generator, side: int) -> np.ndarray:
 def _meadow(rng: np.random.Generator, side: int) -> np.ndarray:
   x, y = _grid(side)
   hill = rng.uniform(0.32, 0.44) + 0.04 * np.sin(
-      2 * np.pi * (x * rng.uniform(0.6, 1.3) + rng.random()))  # [1, side]
+    2 * np.pi * (x * rng.uniform(0.6, 1.3) + rng.random())
+  )  # [1, side]
   cloud = np.clip(1.6 * _noise(rng, side, 7, 4), 0, 1)[..., None]
   sky = _paint(0.85 + 0.4 * np.broadcast_to(y, (side, side)), _jittered(rng, 0.56, 0.32, 0.9))
   sky = (1 - cloud) * sky + cloud * 250
@@ -115,8 +118,10 @@ def _pool(rng: np.random.Generator, side: int) -> np.ndarray:
   for height in (rng.uniform(0.08, 0.2), rng.uniform(0.5, 0.62)):
     rope = height + 0.012 * np.sin(2 * np.pi * (2 * x + rng.random()))
     bead = np.where(
-        ((x * 11 + rng.random()) % 1 < 0.5)[..., None],
-        np.array(_jittered(rng, 0.99, 0.8, 0.85), np.float32), np.float32(245))
+      ((x * 11 + rng.random()) % 1 < 0.5)[..., None],
+      np.array(_jittered(rng, 0.99, 0.8, 0.85), np.float32),
+      np.float32(245),
+    )
     water = np.where((np.abs(y - rope) < 0.02)[..., None], bead, water)
   return water
 

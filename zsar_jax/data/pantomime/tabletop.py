@@ -67,8 +67,13 @@ class _Pose:
     return [self.hull(list(pair)) for pair in zip(circles, circles[1:], strict=False)]
 
 
-def _pose(place: np.ndarray, angle: np.ndarray | float, unit: np.ndarray | float,
-          height: np.ndarray, flipped: bool = False) -> _Pose:
+def _pose(
+  place: np.ndarray,
+  angle: np.ndarray | float,
+  unit: np.ndarray | float,
+  height: np.ndarray,
+  flipped: bool = False,
+) -> _Pose:
   """A pose under the table's perspective; `angle` of the x axis in radians, clockwise."""
   angle = np.broadcast_to(angle, height.shape)
   x_axis = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
@@ -85,10 +90,10 @@ def _box(rng: np.random.Generator, pose: _Pose) -> list[brush.Stroke]:
   outer = pose.hull([(-0.8, -0.62, 0.14), (0.8, -0.62, 0.14), (0.8, 0.7, 0.14), (-0.8, 0.7, 0.14)])
   lid = pose.hull([(-0.74, -0.58, 0.1), (0.74, -0.58, 0.1), (0.74, 0.3, 0.1), (-0.74, 0.3, 0.1)])
   return [
-      *brush.shaded([outer], brush.mix(card, (0, 0, 0), 0.3))[:2],
-      brush.flat(lid, card),
-      brush.flat(pose.hull([(0.0, -0.66, 0.13), (0.0, 0.74, 0.13)]), ribbon),
-      brush.flat(pose.hull([(-0.8, -0.14, 0.11), (0.8, -0.14, 0.11)]), ribbon),
+    *brush.shaded([outer], brush.mix(card, (0, 0, 0), 0.3))[:2],
+    brush.flat(lid, card),
+    brush.flat(pose.hull([(0.0, -0.66, 0.13), (0.0, 0.74, 0.13)]), ribbon),
+    brush.flat(pose.hull([(-0.8, -0.14, 0.11), (0.8, -0.14, 0.11)]), ribbon),
   ]
 
 
@@ -97,19 +102,26 @@ def _cup(rng: np.random.Generator, pose: _Pose) -> list[brush.Stroke]:
   handle = [(0.6, -0.32, 0.14), (1.04, -0.2, 0.14), (1.02, 0.25, 0.14), (0.55, 0.45, 0.14)]
   body = [(-0.52, -0.52, 0.28), (0.52, -0.52, 0.28), (0.38, 0.65, 0.26), (-0.38, 0.65, 0.26)]
   return [
-      *brush.shaded(pose.chain(handle), glaze),
-      *brush.shaded([pose.hull(body)], glaze),
-      brush.flat(pose.hull([(-0.5, -0.54, 0.27), (0.5, -0.54, 0.27)]), (245, 245, 250)),
-      brush.flat(pose.hull([(-0.46, -0.54, 0.17), (0.46, -0.54, 0.17)]), (84, 48, 30)),
+    *brush.shaded(pose.chain(handle), glaze),
+    *brush.shaded([pose.hull(body)], glaze),
+    brush.flat(pose.hull([(-0.5, -0.54, 0.27), (0.5, -0.54, 0.27)]), (245, 245, 250)),
+    brush.flat(pose.hull([(-0.46, -0.54, 0.17), (0.46, -0.54, 0.17)]), (84, 48, 30)),
   ]
 
 
 def _banana(rng: np.random.Generator, pose: _Pose) -> list[brush.Stroke]:
   peel = brush.colour_of(rng.uniform(0.13, 0.165), rng.uniform(0.75, 0.95), rng.uniform(0.88, 1.0))
-  bend = [(-1.12, -0.68, 0.17), (-0.7, -0.08, 0.31), (0.0, 0.18, 0.37), (0.7, -0.08, 0.31),
-          (1.1, -0.63, 0.17)]
-  tips = [pose.hull([(-1.22, -0.86, 0.12), (-1.15, -0.73, 0.13)]),
-          pose.hull([(1.16, -0.76, 0.1), (1.14, -0.68, 0.11)])]
+  bend = [
+    (-1.12, -0.68, 0.17),
+    (-0.7, -0.08, 0.31),
+    (0.0, 0.18, 0.37),
+    (0.7, -0.08, 0.31),
+    (1.1, -0.63, 0.17),
+  ]
+  tips = [
+    pose.hull([(-1.22, -0.86, 0.12), (-1.15, -0.73, 0.13)]),
+    pose.hull([(1.16, -0.76, 0.1), (1.14, -0.68, 0.11)]),
+  ]
   return brush.shaded(tips, (92, 64, 30)) + brush.shaded(pose.chain(bend), peel)
 
 
@@ -118,10 +130,10 @@ def _ball(rng: np.random.Generator, pose: _Pose) -> list[brush.Stroke]:
   skin = brush.colour_of(hue, rng.uniform(0.75, 0.95), rng.uniform(0.85, 1.0))
   stripe = brush.mix(skin, (255, 255, 255), 0.85)
   return [
-      *brush.shaded([pose.hull([(0.0, 0.0, 0.92)])], skin),
-      brush.flat(pose.hull([(-0.76, -0.1, 0.13), (0.0, 0.12, 0.13)]), stripe),
-      brush.flat(pose.hull([(0.76, -0.1, 0.13), (0.0, 0.12, 0.13)]), stripe),
-      brush.flat(pose.hull([(0.0, 0.12, 0.13), (0.0, 0.78, 0.12)]), stripe),
+    *brush.shaded([pose.hull([(0.0, 0.0, 0.92)])], skin),
+    brush.flat(pose.hull([(-0.76, -0.1, 0.13), (0.0, 0.12, 0.13)]), stripe),
+    brush.flat(pose.hull([(0.76, -0.1, 0.13), (0.0, 0.12, 0.13)]), stripe),
+    brush.flat(pose.hull([(0.0, 0.12, 0.13), (0.0, 0.78, 0.12)]), stripe),
   ]
 
 
@@ -137,14 +149,16 @@ def _girth(kind: str, angle: float) -> float:
   return 1 / np.hypot(np.cos(angle) / across, np.sin(angle) / along)
 
 
-def _hand(pose: _Pose, curl: float, spread: float, skin: brush.Colour,
-          sleeve: brush.Colour) -> list[brush.Stroke]:
+def _hand(
+  pose: _Pose, curl: float, spread: float, skin: brush.Colour, sleeve: brush.Colour
+) -> list[brush.Stroke]:
   """A hand from above: `curl` 0 (open) to 1 (closed), `spread` of the fingers in radians."""
   sleeved = pose.hull([(-2.6, 0.0, 0.95), (-20.0, 0.0, 1.1)])
   wrist = pose.hull([(-0.6, 0.0, 0.62), (-2.6, 0.0, 0.66)])
   palm = pose.hull([(-0.45, -0.4, 0.5), (-0.45, 0.4, 0.5), (0.45, -0.55, 0.45), (0.45, 0.55, 0.45)])
-  thumb = pose.chain([
-      (-0.4, 0.6, 0.36), (0.2, 1.15, 0.29), (0.85 - 0.3 * curl, 1.2 - 0.35 * curl, 0.25)])
+  thumb = pose.chain(
+    [(-0.4, 0.6, 0.36), (0.2, 1.15, 0.29), (0.85 - 0.3 * curl, 1.2 - 0.35 * curl, 0.25)]
+  )
   strokes = brush.shaded([wrist], skin) + brush.shaded([sleeved], sleeve)
   strokes += brush.shaded([palm, *thumb], skin)
   for position, length in ((-0.75, 1.25), (-0.25, 1.5), (0.25, 1.45), (0.75, 1.15)):
@@ -198,8 +212,9 @@ def _course(rng: np.random.Generator, manner: str, num_frames: int) -> _Course:
   return _Course(way, sway, still, way)
 
 
-def perform(rng: np.random.Generator, manner: str, direction: str, kind: str,
-            num_frames: int) -> list[Actor]:
+def perform(
+  rng: np.random.Generator, manner: str, direction: str, kind: str, num_frames: int
+) -> list[Actor]:
   """Lays out an object and the hand that moves it, sometimes beside a resting second hand.
 
   Args:
@@ -244,20 +259,25 @@ def perform(rng: np.random.Generator, manner: str, direction: str, kind: str,
 
   skin = brush.random_skin(rng)
   sleeve = brush.colour_of(rng.random(), rng.uniform(0.1, 0.6), rng.uniform(0.25, 0.9))
-  hand = Actor(
-      regions.PERSON, _hand(hand_pose, curl, spread, skin, sleeve), course.height + 0.01)
+  hand = Actor(regions.PERSON, _hand(hand_pose, curl, spread, skin, sleeve), course.height + 0.01)
   actors = [Actor(regions.OBJECT, strokes, course.height), hand]
   if rng.random() < 0.25:
     actors.insert(0, _resting_hand(rng, skin, sleeve, num_frames))
   return actors
 
 
-def _resting_hand(rng: np.random.Generator, skin: brush.Colour, sleeve: brush.Colour,
-                  num_frames: int) -> Actor:
+def _resting_hand(
+  rng: np.random.Generator, skin: brush.Colour, sleeve: brush.Colour, num_frames: int
+) -> Actor:
   """The other hand, lying still in one of the nearer corners."""
   side = rng.choice([-1, 1])
   place = np.array([0.5 + side * rng.uniform(0.36, 0.42), rng.uniform(0.9, 0.97)])
   table = np.zeros(num_frames)
-  pose = _pose(np.broadcast_to(place, (num_frames, 2)), -np.pi / 2 - side * rng.uniform(0, 0.4),
-               _PALM, table, side > 0)
+  pose = _pose(
+    np.broadcast_to(place, (num_frames, 2)),
+    -np.pi / 2 - side * rng.uniform(0, 0.4),
+    _PALM,
+    table,
+    side > 0,
+  )
   return Actor(regions.PERSON, _hand(pose, rng.uniform(0.2, 0.7), 0.15, skin, sleeve), table)

@@ -1,0 +1,31 @@
+"""How a worker process starts: it answers signals as its parent wants and ends with it."""
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from typing import Any
+
+import cv2
+
+
+def start_worker(on_interrupt: Any) -> None:
+  """To be called first in a worker process.
+
+  Args:
+    on_interrupt: what SIGINT does, as for `signal.signal`: Ctrl-C reaches all the processes of
+      a terminal at once.
+  """
+  signal.signal(signal.SIGINT, on_interrupt)
+  # The processes are the parallelism; a pool of threads in each would only get in the way.
+  cv2.setNumThreads(0)
+  parent = multiprocessing.parent_process()
+
+  def end_with_parent() -> None:
+    # A killed parent cannot tell its workers to stop.
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
+
+  if parent is not None:
+    threading.Thread(target=end_with_parent, daemon=True).start()
