@@ -277,7 +277,7 @@ def test_newest_version_is_opened(built):
 
 
 def test_what_is_not_there_is_named(built):
-  with pytest.raises(UserError, match="no data set 'ssv2' in .*has toy.*--dataset=ssv2 --out="):
+  with pytest.raises(UserError, match="no data set 'ssv2' in .*has toy.*tools.build_dataset"):
     dataset.open_dataset(built, 'ssv2', 'train')
   with pytest.raises(UserError, match="no split 'test'; it has train, validation"):
     dataset.open_dataset(built, 'toy', 'test')
