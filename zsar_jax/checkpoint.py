@@ -117,12 +117,13 @@ class Checkpoints:
       )
 
 
-def load_params(run: pathlib.Path, template: Any) -> Any:
+def load_params(run: pathlib.Path, template: Any, field: str) -> Any:
   """The newest parameters of a run.
 
   Args:
     run: its workdir.
     template: the parameters' ShapeDtypeStructs, with shardings.
+    field: where `run` comes from, for errors.
 
   Raises:
     UserError: where there are none, or they are another model's.
@@ -130,7 +131,7 @@ def load_params(run: pathlib.Path, template: Any) -> Any:
   with Checkpoints(run) as checkpoints:
     if checkpoints.latest is None:
       raise UserError(
-        f'{run}: no checkpoint of this project is there; name the --workdir of a run that was'
+        f'{field}: {run} holds no checkpoint of this project; name the --workdir of a run that was'
         ' trained'
       )
     return checkpoints.restore(checkpoints.latest, {'params': template})['params']

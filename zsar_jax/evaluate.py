@@ -137,10 +137,12 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> Results:
   template = sharding.sharded_shapes(model.abstract_params, mesh, config.mesh.fsdp_min_bytes)
   with Checkpoints(workdir) as checkpoints:
     here = checkpoints.latest is not None
-  run = workdir if here or not config.model.init_from else pathlib.Path(config.model.init_from)
+  run, field = workdir, '--workdir'
+  if not here and config.model.init_from:
+    run, field = pathlib.Path(config.model.init_from), 'config.model.init_from'
   if (run / 'config.json').exists():
     config_lib.check_same_run(config, run / 'config.json', config_lib.MODEL_FIELDS)
-  params = load_params(run, template)
+  params = load_params(run, template, field)
   workdir.mkdir(parents=True, exist_ok=True)
   return evaluator.run(params)
 

@@ -84,7 +84,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Results:
       say(f'resuming {workdir} after step {step}')
     else:
       if config.model.init_from:
-        params = load_params(pathlib.Path(config.model.init_from), template['params'])
+        params = load_params(
+          pathlib.Path(config.model.init_from), template['params'], 'config.model.init_from'
+        )
       else:
         params = jax.jit(model.init, out_shardings=shardings['params'])(key)
       state = jax.jit(init, out_shardings=shardings, donate_argnums=0)(params)
