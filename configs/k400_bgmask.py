@@ -11,37 +11,23 @@ schedule, class split) follows ViFi-CLIP (arXiv 2212.03640).
 
 from ml_collections import ConfigDict
 
-from configs import smoke
-from zsar_jax.config import clips, default_config
+from configs.full_size import full_size, shrink
+from zsar_jax.config import clips
 
 VARIANTS = ('', 'smoke')
 
 
 def get_config(variant: str = '') -> ConfigDict:
   """The config of one variant, see the head of this file."""
-  config = default_config()
+  config = full_size()
   config.data.train = clips('kinetics400', 'train', 'without_mimetics')
-  config.data.batch_size = 256
-  config.data.workers = 14
-  config.view.num_frames = 8
-  config.view.interpolation = 'bicubic'
   config.augment.flip = 0.5
-  config.augment.jitter = 0.8
-  config.augment.greyscale = 0.2
   config.recipe = 'background=normal'
-
-  config.model.preset = 'vit_b16'
-  config.model.dtype = 'bfloat16'
-  config.model.init_from = 'weights/clip_vit_b16'
   config.text.templates = ('a video of a person {}.',)
-
-  config.optim.lr = 8e-6
-  config.optim.accumulation = 8
   # 10 epochs of about 210,000 clips, half of them warm-up.
   config.steps = 8200
   config.optim.warmup_steps = 4100
 
-  config.eval.batch_size = 128
   config.eval.recipes = ('none', 'background=normal', 'person=normal')
   config.eval.datasets = ConfigDict(
     {
@@ -50,7 +36,7 @@ def get_config(variant: str = '') -> ConfigDict:
     }
   )
   if variant:
-    smoke.shrink(config, variant)
+    shrink(config, variant)
     config.data.train = clips('kinetics400', 'train')
     config.eval.datasets = ConfigDict({'kinetics400': clips('kinetics400', 'validation')})
   return config

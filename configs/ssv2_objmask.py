@@ -10,37 +10,23 @@ What the paper does not say (frames, schedule, class split) follows ViFi-CLIP (a
 
 from ml_collections import ConfigDict
 
-from configs import smoke
-from zsar_jax.config import clips, default_config
+from configs.full_size import full_size, shrink
+from zsar_jax.config import clips
 
 VARIANTS = ('', 'smoke')
 
 
 def get_config(variant: str = '') -> ConfigDict:
   """The config of one variant, see the head of this file."""
-  config = default_config()
+  config = full_size()
   config.data.train = clips('ssv2', 'train', 'base')
-  config.data.batch_size = 256
-  config.data.workers = 14
-  config.view.num_frames = 8
-  config.view.interpolation = 'bicubic'
   # No flip: many classes are told apart by left and right, and not all of them by name.
-  config.augment.jitter = 0.8
-  config.augment.greyscale = 0.2
   config.recipe = 'background=normal,object=normal'
-
-  config.model.preset = 'vit_b16'
-  config.model.dtype = 'bfloat16'
-  config.model.init_from = 'weights/clip_vit_b16'
   config.text.templates = ('{}',)
-
-  config.optim.lr = 8e-6
-  config.optim.accumulation = 8
   # 10 epochs of the base classes' 125,937 clips, half of them warm-up.
   config.steps = 4920
   config.optim.warmup_steps = 2460
 
-  config.eval.batch_size = 128
   config.eval.recipes = (
     'none',
     'background=normal',
@@ -50,7 +36,7 @@ def get_config(variant: str = '') -> ConfigDict:
   )
   config.eval.datasets = ConfigDict({'ssv2_novel': clips('ssv2', 'validation', 'novel')})
   if variant:
-    smoke.shrink(config, variant)
+    shrink(config, variant)
     config.data.train = clips('ssv2', 'train')
     config.eval.datasets = ConfigDict({'ssv2': clips('ssv2', 'validation')})
   return config

@@ -15,8 +15,8 @@ def keep_freed_memory() -> None:
   """Tells glibc's malloc to keep what is freed, where JAX will compute on the CPU.
 
   XLA allocates a step's temporary buffers anew for every step. Malloc maps such large blocks
-  from the system and unmaps them, and the system clears each page when it is touched again:
-  a third of a small model's training step. To be called before JAX starts its threads.
+  from the system and unmaps them, and the system clears each page when it is touched again. To
+  be called before JAX starts its threads.
   """
   if not _cpu_alone():
     return

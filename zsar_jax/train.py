@@ -96,13 +96,12 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Results:
     tokens = texts.tokens(subset.classes, sharding.batch_parts(mesh))
     train_step = make_train_step(config, model, optimizer, trained, subset.classes, mesh)
     texts_frozen = not any(jax.tree.leaves(trained['text']))
-    with jax.transfer_guard('allow'):
-      text_input = jax.device_put(tokens, sharding.replicated(mesh))
-      if texts_frozen:
-        text_input = jax.jit(
-          functools.partial(encode_classes, model, mesh=mesh),
-          out_shardings=sharding.replicated(mesh),
-        )(state['params'], text_input)
+    text_input = jax.device_put(tokens, sharding.replicated(mesh))
+    if texts_frozen:
+      text_input = jax.jit(
+        functools.partial(encode_classes, model, mesh=mesh),
+        out_shardings=sharding.replicated(mesh),
+      )(state['params'], text_input)
     train_step = jax.jit(
       functools.partial(train_step, texts_frozen=texts_frozen),
       donate_argnums=0,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from zsar_jax.data.dataset import ClipDataset
-from zsar_jax.data.regions import REGION_BITS
 from zsar_jax.errors import UserError
 from zsar_jax.ops.recipes import Recipe
 
@@ -110,7 +109,5 @@ def select(
       f'{field}: no clip of {dataset.name}, split {dataset.split!r}, remains for classes'
       f' {classes!r}; choose other classes or another split'
     )
-  boxes = {name for name in dataset.region_names if name.endswith('_box')}
-  shapes = set(dataset.region_names) - boxes
-  assert boxes | shapes <= set(REGION_BITS)
-  return Subset(dataset, vocabulary, positions, labels[positions], bool(boxes) and not shapes)
+  boxes_alone = all(name.endswith('_box') for name in dataset.region_names)
+  return Subset(dataset, vocabulary, positions, labels[positions], boxes_alone)

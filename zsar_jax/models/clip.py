@@ -14,8 +14,8 @@ from zsar_jax.models.presets import ClipSpec
 
 # Standard deviations at the start of training from scratch. OpenAI's are 0.02 for tokens and
 # width**-0.5 for image positions, next to patches of about 0.5. On the few clips that one
-# trains from scratch on, a model learns where a limb is, and which class text is which, in
-# half as many steps if they are not drowned by the rest from the start.
+# trains from scratch on, a model learns where a limb is, and which class text is which, sooner
+# if they are not drowned by the rest from the start.
 _IMAGE_POSITION_STD = 0.5
 _TOKEN_STD = 0.2
 

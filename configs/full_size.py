@@ -1,8 +1,27 @@
-"""The variant `smoke` of the real experiments: everything small, every code path the same."""
+"""What the experiments on real data have in common, and their variant `smoke`."""
 
 from ml_collections import ConfigDict
 
+from zsar_jax.config import default_config
 from zsar_jax.errors import UserError
+
+
+def full_size() -> ConfigDict:
+  """A ViT-B/16 that starts from CLIP's weights, with ViFi-CLIP's optimizer (arXiv 2212.03640)."""
+  config = default_config()
+  config.data.batch_size = 256
+  config.data.workers = 14
+  config.view.num_frames = 8
+  config.view.interpolation = 'bicubic'
+  config.augment.jitter = 0.8
+  config.augment.greyscale = 0.2
+  config.model.preset = 'vit_b16'
+  config.model.dtype = 'bfloat16'
+  config.model.init_from = 'weights/clip_vit_b16'
+  config.optim.lr = 8e-6
+  config.optim.accumulation = 8
+  config.eval.batch_size = 128
+  return config
 
 
 def shrink(config: ConfigDict, variant: str) -> None:
