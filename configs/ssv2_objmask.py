@@ -39,4 +39,5 @@ def get_config(variant: str = '') -> ConfigDict:
     shrink(config, variant)
     config.data.train = clips('ssv2', 'train')
     config.eval.datasets = ConfigDict({'ssv2': clips('ssv2', 'validation')})
+    config.eval.allow_seen_classes = True
   return config

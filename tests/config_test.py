@@ -16,7 +16,7 @@ def config_with(**changes):
   return config
 
 
-@pytest.mark.parametrize('name', ['pantomime', 'ssv2_objmask', 'k400_bgmask'])
+@pytest.mark.parametrize('name', ['pantomime', 'ssv2_objmask', 'k400_bgmask', 'zeroshot_eval'])
 def test_every_config_and_variant_is_valid(name):
   module = importlib.import_module(f'configs.{name}')
   for variant in module.VARIANTS:
@@ -44,6 +44,9 @@ def test_a_misspelt_key_is_an_error_in_the_config_file():
     ({'view__centre_crop': 1.5}, ['config.view.centre_crop', 'between']),
     ({'view__crop_scale': (0.5, 2.0)}, ['config.view.crop_scale', '2.0']),
     ({'data__workers': -1}, ['config.data.workers', 'between 0']),
+    ({'eval__clips': 0}, ['config.eval.clips', 'between 1']),
+    ({'eval__crops': 2}, ['config.eval.crops', '2 is none of 1, 3']),
+    ({'text__placeholders': 'remove'}, ['config.text.placeholders', 'keep, drop']),
   ],
 )
 def test_refusals_name_the_field(changes, words):
@@ -61,6 +64,27 @@ def test_a_config_without_a_key_is_refused():
     config_lib.validate(config)
   with pytest.raises(UserError, match='config.eval.datasets.x'):
     config_lib.validate(config_with(eval__datasets=ConfigDict({'x': {'dataset': 'a'}})))
+
+
+@pytest.mark.parametrize(
+  ('groups', 'words'),
+  [
+    ({'both': ('a', 'c')}, ['config.eval.groups.both', "'c' is none of a, b"]),
+    ({'a': ('a', 'b')}, ['config.eval.groups.a', 'take another']),
+    ({'both': ('a',)}, ['config.eval.groups.both', 'two or more']),
+    ({'both': ('a', 'a')}, ['config.eval.groups.both', 'two or more']),
+  ],
+)
+def test_groups_are_of_data_sets(groups, words):
+  config = config_lib.default_config()
+  config.eval.datasets = ConfigDict({name: config_lib.clips('toy', name) for name in 'ab'})
+  config.eval.groups = ConfigDict({'both': ('a', 'b')})
+  config_lib.validate(config)
+  config.eval.groups = ConfigDict(groups)
+  with pytest.raises(UserError) as error:
+    config_lib.validate(config)
+  for word in words:
+    assert word in str(error.value)
 
 
 def test_batches_must_divide():

@@ -1,25 +1,45 @@
-"""Zero-shot evaluation against one clip and one class at a time."""
+"""Zero-shot evaluation against one clip and one class at a time; views, groups, seen classes."""
+
+import functools
+import json
 
 import jax
 import numpy as np
+import pytest
 from ml_collections import ConfigDict
 
 from tests.toy import CLASSES, build_toy
 from tests.train_test import toy_config
-from zsar_jax import sharding
+from zsar_jax import sharding, train
+from zsar_jax.bias.metrics import accuracy
+from zsar_jax.checkpoint import Checkpoints, load_meta
 from zsar_jax.config import clips
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.pipeline import ClipLoader, View
 from zsar_jax.data.subset import select
-from zsar_jax.evaluate import COLOUR_SEED, Evaluator, table
+from zsar_jax.errors import UserError
+from zsar_jax.evaluate import (
+  COLOUR_SEED,
+  Evaluator,
+  add_views,
+  evaluate_checkpoint,
+  save_results,
+  summarise,
+  table,
+)
 from zsar_jax.models.build import build_model
 from zsar_jax.ops import recipes
 from zsar_jax.ops.prepare import prepare
 from zsar_jax.text.classes import ClassTexts
 
 
-def test_against_one_clip_at_a_time(tmp_path):
-  config = toy_config(build_toy(tmp_path))
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+  return build_toy(tmp_path_factory.mktemp('toy'))
+
+
+def test_against_one_clip_at_a_time(data_dir):
+  config = toy_config(data_dir)
   config.eval.recipes = ('none', 'background=normal,object=uniform')
   config.eval.datasets = ConfigDict(
     {
@@ -32,7 +52,7 @@ def test_against_one_clip_at_a_time(tmp_path):
   texts = ClassTexts.from_config(config, model)
   mesh = sharding.make_mesh(config.mesh)
   placed = jax.device_put(params, sharding.replicated(mesh))
-  results = Evaluator(config, model, texts, mesh).run(placed)
+  results = Evaluator(config, model, texts, mesh, ()).run(placed)
 
   encode_text, encode_video = jax.jit(model.encode_text), jax.jit(model.encode_video)
   for name, classes in (('all', CLASSES), ('novel', CLASSES[3:])):
@@ -41,7 +61,7 @@ def test_against_one_clip_at_a_time(tmp_path):
       prompts = [template.format(label) for template in config.text.templates]
       mean = np.mean(encode_text(params, texts.tokenizer(prompts)), axis=0)
       embeddings.append(mean / np.linalg.norm(mean))
-    subset = select(open_dataset(tmp_path, 'toy', 'validation'), classes, 'nearest', '')
+    subset = select(open_dataset(data_dir, 'toy', 'validation'), classes, 'nearest', '')
     loader = ClipLoader(subset, View.from_config(config))
     for text in config.eval.recipes:
       right = []
@@ -54,3 +74,156 @@ def test_against_one_clip_at_a_time(tmp_path):
       assert got['count'] == len(subset)
       np.testing.assert_allclose(got['top1'], np.mean(right))
   assert table(results).count('background=normal,object=uniform') == 2
+
+
+def use_devices(monkeypatch, count):
+  """Lets meshes have the first `count` devices."""
+  make_mesh = functools.partial(jax.make_mesh, devices=jax.devices()[:count])
+  monkeypatch.setattr(jax, 'device_count', lambda: count)
+  monkeypatch.setattr(jax, 'make_mesh', make_mesh)
+
+
+def random_model(config, monkeypatch, devices):
+  """An evaluator on so many devices as a function of nothing: its results for random weights."""
+  with monkeypatch.context() as patch:
+    use_devices(patch, devices)
+    mesh = sharding.make_mesh(config.mesh)
+  model = build_model(config)
+  params = jax.jit(model.init, out_shardings=sharding.replicated(mesh))(jax.random.key(1))
+  evaluator = Evaluator(config, model, ClassTexts.from_config(config, model), mesh, ())
+  return lambda: evaluator.run(params)
+
+
+def test_views_against_an_average_by_hand(data_dir, monkeypatch):
+  """Single views are evaluated by moving the one view there; their softmax is averaged.
+
+  The views are evaluated together on another number of devices, in batches of another size.
+  """
+  config = toy_config(data_dir, model__temporal='mean')
+  config.eval.datasets = ConfigDict({'all': clips('toy', 'validation')})
+  config.eval.recipes = ('background=uniform',)
+  found = []
+  monkeypatch.setattr(
+    'zsar_jax.evaluate.accuracy',
+    lambda logits, labels: found.append(logits) or accuracy(logits, labels),
+  )
+  load = ClipLoader.evaluation_clip
+  probabilities = []
+  evaluate = random_model(config, monkeypatch, 1)
+  for moment in (0.25, 0.75):
+    for place in (0.0, 0.5, 1.0):
+
+      def moved(self, position, _moment, _place, moment=moment, place=place):
+        return load(self, position, moment, place)
+
+      with monkeypatch.context() as patch:
+        patch.setattr(ClipLoader, 'evaluation_clip', moved)
+        evaluate()
+      exponentials = np.exp(found[-1].astype(np.float64))
+      probabilities.append(exponentials / exponentials.sum(axis=1, keepdims=True))
+  assert max(np.abs(one - probabilities[0]).max() for one in probabilities[1:]) > 1e-3
+
+  config.eval.clips, config.eval.crops, config.eval.batch_size = 2, 3, 10
+  results = random_model(config, monkeypatch, 2)()
+  np.testing.assert_allclose(np.exp(found[-1]), np.mean(probabilities, axis=0), rtol=2e-5)
+  assert results['all']['background=uniform']['count'] == 11
+
+
+def test_views_that_rule_a_class_out_are_no_failure():
+  """Logits as far apart as CLIP's scale of 100 allows, where a softmax in f32 has zeros."""
+  logits = np.array([[100, -100], [-100, 100], [100, -100]], np.float32)
+  total = np.full((2, 2), -np.inf, np.float32)
+  add_views(total, np.array([1, 1, 1]), logits, 3)
+  np.testing.assert_allclose(total[1], np.log([2 / 3, 1 / 3]), rtol=1e-6)
+  alone = np.full((1, 2), -np.inf, np.float32)
+  add_views(alone, np.array([0, 0]), logits[[0, 0]], 2)
+  np.testing.assert_allclose(alone, [[0, -200]], atol=1e-5)
+  # A clip whose views are not all numbers stays one that counts as wrong.
+  add_views(alone, np.array([0]), np.array([[np.nan, 0]], np.float32), 2)
+  assert not np.isfinite(alone).any()
+
+
+def test_groups_are_mean_and_sample_deviation(data_dir, tmp_path, monkeypatch):
+  config = toy_config(data_dir)
+  parts = {'a': CLASSES[:3], 'b': CLASSES[2:], 'c': CLASSES[1:4]}
+  config.eval.datasets = ConfigDict(
+    {name: clips('toy', 'validation', classes) for name, classes in parts.items()}
+  )
+  config.eval.groups = ConfigDict({'toy': tuple(parts)})
+  rng = np.random.default_rng(0)
+
+  def random_logits(self, entry, params):
+    return {recipes.parse('none'): rng.normal(size=(len(entry.subset), len(entry.subset.classes)))}
+
+  monkeypatch.setattr(Evaluator, '_logits', random_logits)
+  model = build_model(config)
+  texts = ClassTexts.from_config(config, model)
+  results = Evaluator(config, model, texts, sharding.make_mesh(config.mesh), ()).run({})
+  figures = results['toy']['none']
+  for name in ('top1', 'top5', 'mean_class'):
+    values = [results[part]['none'][name] for part in parts]
+    np.testing.assert_allclose(figures[name], np.mean(values))
+    np.testing.assert_allclose(figures[f'{name}_std'], np.std(values, ddof=1))
+  assert figures['count'] == sum(results[part]['none']['count'] for part in parts)
+  assert figures['over'] == 3
+  save_results(results, tmp_path)
+  assert json.loads((tmp_path / 'results.json').read_text()) == results
+  assert set(train.flatten(results)) >= {'a/none/top1', 'toy/none/top1', 'toy/none/top1_std'}
+  assert 'toy/none/over' not in train.flatten(results)
+
+  by_recipe = [{'none': {'top1': x, 'top5': 1.0, 'mean_class': x, 'count': 4}} for x in (0.5, 0.7)]
+  words = ['60.0', '±', '14.1', '100.0', '±', '0.0', '60.0', '±', '14.1']
+  text = table({'toy': summarise(by_recipe)})
+  assert text.splitlines()[0].startswith('toy (mean and standard deviation over 2)')
+  assert text.splitlines()[1].split() == ['none', *words]
+
+
+def test_seen_classes_are_refused_or_named(data_dir, tmp_path, capsys, monkeypatch):
+  """Before a run, in a run that starts from another, and when a trained run is evaluated."""
+  monkeypatch.setattr(Evaluator, 'run', lambda self, params: {})
+  use_devices(monkeypatch, 1)
+  # What training does is of no interest here, and takes long to compile.
+  light = {
+    'model__temporal': 'mean',
+    'recipe': 'none',
+    'augment__flip': 0.0,
+    'steps': 1,
+    'optim__accumulation': 1,
+    'optim__lr_rules': (('.*', 0.0),),
+  }
+  toy = functools.partial(toy_config, data_dir, **light)
+  seen = {'eval__datasets__toy__classes': ('Moving_Left', 'resting', 'turning')}
+  sentence = (
+    r"config.eval.datasets.toy: 2 of 3 classes were seen in training \('moving left', 'resting'\)"
+    r'.*another class split.*--config.eval.allow_seen_classes=True'
+  )
+  first, second = tmp_path / 'first', tmp_path / 'second'
+  with pytest.raises(UserError, match=sentence):
+    train.train(toy(**seen), first)
+  assert not first.exists()
+  config = toy(**seen, eval__allow_seen_classes=True)
+  train.train(config, first)
+  assert '2 of 3 classes were seen in training' in capsys.readouterr().err
+  assert load_meta(first, '')['seen_classes'] == sorted(CLASSES[:3])
+
+  # The same classes, of a trained run alone and of one that starts from its weights.
+  with pytest.raises(UserError, match=sentence):
+    evaluate_checkpoint(toy(**seen), first)
+  with pytest.raises(UserError, match=sentence):
+    evaluate_checkpoint(toy(**seen, model__init_from=str(first)), second)
+  further = {'data__train__classes': 'novel', 'model__init_from': str(first)}
+  with pytest.raises(UserError, match=r'3 of 3 .*seen'):
+    train.train(toy(**seen, **further), second)
+  evaluate_checkpoint(toy(), first)
+  assert 'seen in training' not in capsys.readouterr().err
+
+  # A checkpoint that does not say what it was trained on.
+  with Checkpoints(first, keep=2) as checkpoints:
+    template = sharding.sharded_shapes(
+      {'params': build_model(config).abstract_params}, sharding.make_mesh(config.mesh), 1
+    )
+    state = checkpoints.restore(1, template)
+    checkpoints.save(2, state, {'clips': load_meta(first, '')['clips']})
+    checkpoints.wait()
+  evaluate_checkpoint(toy(**seen), first)
+  assert 'is not known' in capsys.readouterr().err

@@ -23,7 +23,7 @@ class ToyTask:
   annotated: tuple[bool, ...]
 
 
-def encode_toy(task: ToyTask) -> dict:
+def encode_toy(task: ToyTask) -> records.EncodedClip:
   """The clip's record."""
   if task.num_frames == 0:
     raise ClipError('it has no frames')
@@ -34,7 +34,9 @@ def encode_toy(task: ToyTask) -> dict:
   planes[:, :, :15] = PERSON_BOX
   planes[:, :10] |= OBJECT_BOX
   annotated = np.resize(np.array(task.annotated), task.num_frames)
-  return records.encode_clip(task.id, task.label, frames, planes, annotated, 12.0)
+  known = [plane if known else None for plane, known in zip(planes, annotated, strict=True)]
+  jpegs = records.encode_frames(frames)
+  return records.encode_clip(task.id, task.label, jpegs, known, (20, 30), 12.0)
 
 
 class Toy(ClipBuilder):

@@ -54,7 +54,7 @@ def main() -> None:
     if args.out.suffix != '.png':
       raise UserError(f'--out: {args.out} does not end in .png')
     asked = [recipes.parse(text, '--recipes') for text in args.recipes.split(';')]
-    rows = choose_clips(args.dataset_dir, args.split, args.clips)
+    rows = choose_clips(_subsets(args.dataset_dir, args.split), args.clips)
     for subset, _ in rows:
       for recipe in asked:
         subset.check_recipe(recipe, '--recipes')
@@ -62,12 +62,8 @@ def main() -> None:
   print(args.out)
 
 
-def choose_clips(folder: pathlib.Path, split: str, count: int) -> list[tuple[Subset, int]]:
-  """`count` clips or fewer, spread over the data sets below a folder and over the classes.
-
-  Returns:
-    (subset, position in it) for each.
-  """
+def _subsets(folder: pathlib.Path, split: str) -> list[Subset]:
+  """A split of each data set below a folder."""
   subsets = [
     select(open_dataset(folder, name, split), 'all', 'nearest', '--split')
     for name in list_datasets(folder)
@@ -76,6 +72,15 @@ def choose_clips(folder: pathlib.Path, split: str, count: int) -> list[tuple[Sub
     raise UserError(
       f'--dataset-dir: {folder} holds no data set; build one with python -m tools.build_dataset'
     )
+  return subsets
+
+
+def choose_clips(subsets: list[Subset], count: int) -> list[tuple[Subset, int]]:
+  """`count` clips or fewer, spread over the subsets and over their classes.
+
+  Returns:
+    (subset, position in it) for each.
+  """
   rows = []
   for i, subset in enumerate(subsets):
     share = min(len(subset), count // len(subsets) + (i < count % len(subsets)))

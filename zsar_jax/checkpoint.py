@@ -117,6 +117,18 @@ class Checkpoints:
       )
 
 
+def has_checkpoint(run: pathlib.Path) -> bool:
+  """Whether a workdir holds a complete checkpoint."""
+  with Checkpoints(run) as checkpoints:
+    return checkpoints.latest is not None
+
+
+def load_meta(run: pathlib.Path, field: str) -> dict[str, Any]:
+  """The JSON object saved with the newest checkpoint of a run; see `load_params`."""
+  with Checkpoints(run) as checkpoints:
+    return checkpoints.meta(_newest(checkpoints, run, field))
+
+
 def load_params(run: pathlib.Path, template: Any, field: str) -> Any:
   """The newest parameters of a run.
 
@@ -129,12 +141,17 @@ def load_params(run: pathlib.Path, template: Any, field: str) -> Any:
     UserError: where there are none, or they are another model's.
   """
   with Checkpoints(run) as checkpoints:
-    if checkpoints.latest is None:
-      raise UserError(
-        f'{field}: {run} holds no checkpoint of this project; name the --workdir of a run that was'
-        ' trained'
-      )
-    return checkpoints.restore(checkpoints.latest, {'params': template})['params']
+    step = _newest(checkpoints, run, field)
+    return checkpoints.restore(step, {'params': template})['params']
+
+
+def _newest(checkpoints: Checkpoints, run: pathlib.Path, field: str) -> int:
+  if checkpoints.latest is None:
+    raise UserError(
+      f'{field}: {run} holds no checkpoint of this project; name the --workdir of a run that was'
+      ' trained'
+    )
+  return checkpoints.latest
 
 
 def _leaves(tree: Any) -> list[tuple[str, tuple[int, ...]]]:

@@ -15,10 +15,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from zsar_jax.data.geometry import INTERPOLATIONS
-from zsar_jax.data.pipeline import View
+from zsar_jax.data.pipeline import CROPS, View
 from zsar_jax.errors import UserError
 from zsar_jax.ops import recipes
 from zsar_jax.ops.prepare import Augmentation
+from zsar_jax.text.names import PLACEHOLDERS
 
 UNANNOTATED = ('nearest', 'leave', 'drop')
 DTYPES = ('float32', 'bfloat16')
@@ -36,6 +37,9 @@ MODEL_FIELDS = (
   'view.size',
 )
 
+# Dictionaries whose keys the config file chooses.
+_FREE_KEYS = ('config.eval.datasets', 'config.eval.groups')
+
 _MANY = 10**9
 
 # The least and the greatest value of numbers that would otherwise fail late, or silently.
@@ -45,6 +49,7 @@ RANGES = {
   'data.workers': (0, 1024),
   'eval.batch_size': (1, _MANY),
   'eval.every': (0, _MANY),
+  'eval.clips': (1, 1000),
   'log.every': (1, _MANY),
   'checkpoint.every': (1, _MANY),
   'checkpoint.keep': (1, _MANY),
@@ -78,7 +83,7 @@ def default_config() -> ConfigDict:
   config.data.dir = 'data'
   # Builds the data set Pantomime in `dir` where it is absent.
   config.data.embedded = False
-  # What to train on: `classes` is 'all', a class split of the data set, or class names.
+  # What to train on, see `clips`.
   config.data.train = clips('', split='train')
   config.data.batch_size = 64
   # Processes that decode clips; 0 decodes in threads of the training process.
@@ -105,6 +110,10 @@ def default_config() -> ConfigDict:
   config.text.tokenizer = 'clip'
   # One is drawn at each training step; evaluation takes the mean of them all.
   config.text.templates = ('a video of a person {}.',)
+  # Makes words of CamelCase and underscores: 'ApplyEyeMakeup' is 'Apply Eye Makeup'.
+  config.text.split_words = True
+  # '[something]' in a class text is the word ('keep') or nothing ('drop').
+  config.text.placeholders = 'keep'
 
   config.optim = ConfigDict()
   config.optim.lr = 8e-6
@@ -141,6 +150,14 @@ def default_config() -> ConfigDict:
   config.eval.recipes = ('none',)
   # {name: clips(...)}: each is evaluated under each recipe.
   config.eval.datasets = ConfigDict()
+  # {name: (names of data sets, ...)}: mean and standard deviation over, say, three test splits.
+  config.eval.groups = ConfigDict()
+  # Whether classes that were seen in training may be evaluated; otherwise that is an error.
+  config.eval.allow_seen_classes = False
+  # Views of a clip, whose class probabilities are averaged: so many in time, each of `crops` (1
+  # or 3) squares along the frame's long side; see data.pipeline.Views.
+  config.eval.clips = 1
+  config.eval.crops = 1
 
   config.lock()
   return config
@@ -152,7 +169,8 @@ def clips(dataset: str, split: str, classes: str | tuple[str, ...] = 'all') -> C
   Args:
     dataset: a data set's folder below `config.data.dir`, such as 'ssv2'.
     split: such as 'train' or 'validation'.
-    classes: 'all', the name of a class split of the data set, or class names.
+    classes: 'all', the name of a class split of the data set, a file of class names such as
+      'novel.txt' or 'splits/k600.json:1' (see `data.splits.read_classes`), or class names.
   """
   reference = ConfigDict(dict(dataset=dataset, split=split), type_safe=False)
   reference.classes = classes
@@ -168,9 +186,12 @@ def validate(config: ConfigDict) -> None:
   _check_keys(config, default_config(), 'config')
   for name, reference in config.eval.datasets.items():
     _check_keys(reference, clips('', ''), f'config.eval.datasets.{name}')
+  _check_groups(config.eval)
   _check_choice('config.view.interpolation', config.view.interpolation, INTERPOLATIONS)
   _check_choice('config.view.unannotated', config.view.unannotated, UNANNOTATED)
   _check_choice('config.model.dtype', config.model.dtype, DTYPES)
+  _check_choice('config.text.placeholders', config.text.placeholders, PLACEHOLDERS)
+  _check_choice('config.eval.crops', config.eval.crops, CROPS)
   for field, (low, high) in RANGES.items():
     for value in np.atleast_1d(config_value(config, field)):
       if not low <= value <= high:
@@ -251,10 +272,21 @@ def _check_keys(config: Any, reference: ConfigDict, path: str) -> None:
   for key, value in reference.items():
     if key not in config:
       raise UserError(f'{path}: the key {key!r} is missing; start from default_config()')
-    if isinstance(value, ConfigDict) and f'{path}.{key}' != 'config.eval.datasets':
+    if isinstance(value, ConfigDict) and f'{path}.{key}' not in _FREE_KEYS:
       _check_keys(config[key], value, f'{path}.{key}')
 
 
-def _check_choice(field: str, value: str, choices: Any) -> None:
+def _check_choice(field: str, value: Any, choices: Any) -> None:
   if value not in choices:
-    raise UserError(f'{field}: {value!r} is none of {", ".join(choices)}')
+    raise UserError(f'{field}: {value!r} is none of {", ".join(map(str, choices))}')
+
+
+def _check_groups(evaluation: ConfigDict) -> None:
+  for name, members in evaluation.groups.items():
+    field = f'config.eval.groups.{name}'
+    if name in evaluation.datasets:
+      raise UserError(f'{field}: a data set of config.eval.datasets has that name; take another')
+    for member in members:
+      _check_choice(field, member, tuple(evaluation.datasets))
+    if len(members) < 2 or len(set(members)) < len(members):
+      raise UserError(f'{field}: {tuple(members)} are not two or more different data sets')

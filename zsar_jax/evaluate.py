@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+from collections.abc import Collection, Sequence
 
 import jax
 import numpy as np
@@ -13,19 +14,27 @@ from ml_collections import ConfigDict
 from zsar_jax import config as config_lib
 from zsar_jax import sharding
 from zsar_jax.bias.metrics import accuracy
-from zsar_jax.checkpoint import Checkpoints, load_params
+from zsar_jax.checkpoint import has_checkpoint, load_meta, load_params
 from zsar_jax.data.dataset import open_dataset
-from zsar_jax.data.pipeline import ClipLoader, View, evaluation_batches
+from zsar_jax.data.pipeline import ClipLoader, View, Views, evaluation_batches
+from zsar_jax.data.splits import intersection
 from zsar_jax.data.subset import Subset, select
+from zsar_jax.errors import UserError
 from zsar_jax.models.build import build_model
 from zsar_jax.models.video_clip import VideoModel
 from zsar_jax.ops import recipes
 from zsar_jax.ops.prepare import prepare
 from zsar_jax.text.classes import ClassTexts, encode_classes
-from zsar_jax.writers import Progress, write_whole
+from zsar_jax.writers import Progress, say, write_whole
 
-# {dataset: {recipe: {'top1', 'top5', 'mean_class', 'count'}}}
+# {dataset: {recipe: {'top1', 'top5', 'mean_class', 'count'}}}, and for each group of data sets
+# {group: {recipe: {'top1', 'top1_std', ..., 'count', 'over'}}}: see `summarise`.
 Results = dict[str, dict[str, dict[str, float]]]
+
+FIGURES = ('top1', 'top5', 'mean_class')
+
+# The training classes in the JSON object that is saved with a checkpoint.
+SEEN_CLASSES = 'seen_classes'
 
 # Validation colours do not follow the training seed: every model meets the same ones.
 COLOUR_SEED = 0
@@ -41,28 +50,47 @@ class _Entry:
 class Evaluator:
   """Evaluates a model on `config.eval.datasets` under `config.eval.recipes`.
 
-  The vocabulary of each data set is its own: nothing of the training classes is known here.
+  The vocabulary of each data set is its own: the training classes have no part in it.
   """
 
-  def __init__(self, config: ConfigDict, model: VideoModel, texts: ClassTexts, mesh: Mesh):
+  def __init__(
+    self,
+    config: ConfigDict,
+    model: VideoModel,
+    texts: ClassTexts,
+    mesh: Mesh,
+    seen: Collection[str] | None,
+  ):
     """Opens the data sets, so that whatever is wrong with them shows before training.
 
+    Args:
+      config: a validated config.
+      model: the model.
+      texts: for the class texts.
+      mesh: the devices.
+      seen: the classes that the parameters were or will be trained on; None if nobody knows.
+
     Raises:
-      UserError: for a data set, class, recipe or batch size that does not fit.
+      UserError: for a data set, class, recipe or batch size that does not fit, and for classes
+        that were seen, unless `config.eval.allow_seen_classes`.
     """
     config_lib.check_batch(
       'config.eval.batch_size', config.eval.batch_size, sharding.batch_parts(mesh)
     )
     self._config, self._mesh = config, mesh
     self._recipes = [recipes.parse(text) for text in config.eval.recipes]
+    self._views = Views(config.eval.clips, config.eval.crops)
     self._entries = []
+    if seen is None and config.eval.datasets:
+      say('which classes the weights were trained on is not known: nothing says this is zero-shot')
     for name, reference in config.eval.datasets.items():
       field = f'config.eval.datasets.{name}'
       dataset = open_dataset(config.data.dir, reference.dataset, reference.split)
       subset = select(dataset, reference.classes, config.view.unannotated, f'{field}.classes')
+      check_unseen(subset.classes, seen or (), config.eval.allow_seen_classes, field)
       for recipe in self._recipes:
         subset.check_recipe(recipe, f'config.eval.recipes, {name}')
-      tokens = texts.tokens(subset.classes, sharding.batch_parts(mesh))
+      tokens = texts.tokens(subset.texts, sharding.batch_parts(mesh))
       self._entries.append(_Entry(name, subset, tokens))
 
     whole = sharding.replicated(mesh)
@@ -72,7 +100,7 @@ class Evaluator:
     self._gather = jax.jit(lambda tree: tree, out_shardings=whole)
 
   def run(self, params: dict) -> Results:
-    """Evaluates `params`; every clip counts once."""
+    """Evaluates `params`; every clip counts once, whatever the number of its views."""
     results = {}
     with jax.transfer_guard('allow'):
       for entry in self._entries:
@@ -80,23 +108,35 @@ class Evaluator:
         results[entry.name] = {
           str(recipe): accuracy(logits[recipe], entry.subset.labels) for recipe in self._recipes
         }
-    return results
+    groups = {
+      name: summarise([results[member] for member in members])
+      for name, members in self._config.eval.groups.items()
+    }
+    return results | groups
 
   def _logits(self, entry: _Entry, params: dict) -> dict[recipes.Recipe, np.ndarray]:
-    """f32[N, C] for each recipe, in the subset's order."""
-    config, subset = self._config, entry.subset
+    """f32[N, C] for each recipe, in the subset's order.
+
+    Of several views it is the logarithm of the mean of their softmax over the classes.
+    """
+    config, subset, views = self._config, entry.subset, self._views
+    nothing = np.nan if len(views) == 1 else -np.inf
     logits = {
-      recipe: np.full((len(subset), len(subset.classes)), np.nan, np.float32)
+      recipe: np.full((len(subset), len(subset.classes)), nothing, np.float32)
       for recipe in self._recipes
     }
     classes = self._class_embeddings(entry, params)  # [C, E]
     scale = np.exp(jax.device_get(params['logit_scale']))
     key = jax.device_put(jax.random.key(COLOUR_SEED), sharding.replicated(self._mesh))
     batches = evaluation_batches(
-      ClipLoader(subset, View.from_config(config)), config.eval.batch_size, config.data.workers
+      ClipLoader(subset, View.from_config(config)),
+      config.eval.batch_size,
+      config.data.workers,
+      views,
     )
-    steps = -(-len(subset) // config.eval.batch_size)
-    progress = Progress(steps, 0, 'clips', config.eval.batch_size, pause=10)
+    steps = -(-len(subset) * len(views) // config.eval.batch_size)
+    unit = 'clips' if len(views) == 1 else 'views'
+    progress = Progress(steps, 0, unit, config.eval.batch_size, pause=10)
     try:
       for step, host_batch in enumerate(batches, start=1):
         batch = sharding.place(host_batch, self._mesh)
@@ -108,7 +148,11 @@ class Evaluator:
         (clip, weight), found = jax.device_get((places, found))
         real = weight > 0
         for recipe, videos in zip(self._recipes, found, strict=True):
-          logits[recipe][clip[real]] = scale * videos[real] @ classes.T
+          views_logits = scale * videos[real] @ classes.T  # [B', C]
+          if len(views) == 1:
+            logits[recipe][clip[real]] = views_logits
+          else:
+            add_views(logits[recipe], clip[real], views_logits, len(views))
         if step == 1:
           progress.restart(step)
         progress.show(step, f'evaluating {entry.name}')
@@ -125,23 +169,91 @@ class Evaluator:
     return mean / np.linalg.norm(mean, axis=-1, keepdims=True)
 
 
+def add_views(total: np.ndarray, clips: np.ndarray, logits: np.ndarray, count: int) -> None:
+  """Adds views' class probabilities, divided by their number, to those of their clips.
+
+  The mean of the softmax over the views is X-CLIP's and ViFi-CLIP's (they add it up). It is
+  formed in logarithms, where no probability becomes 0.
+
+  Args:
+    total: f32[N, C], logarithms; changed in place. It begins at -inf.
+    clips: i32[B], the clip of each view; several may have the same.
+    logits: f32[B, C], of each view.
+    count: the views that every clip has.
+  """
+  # A view whose logits are no numbers spoils its clip, which then counts as wrong.
+  with np.errstate(invalid='ignore'):
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    normaliser = np.log(np.exp(shifted).sum(axis=1, keepdims=True)) + np.log(np.float32(count))
+    for clip, view in zip(clips, shifted - normaliser, strict=True):
+      total[clip] = np.logaddexp(total[clip], view)
+
+
+def check_unseen(classes: Sequence[str], seen: Collection[str], allowed: bool, field: str) -> None:
+  """Refuses classes that were seen in training, or says so where they are allowed.
+
+  Args:
+    classes: of an evaluation.
+    seen: of the training; they are compared by `splits.intersection`.
+    allowed: `config.eval.allow_seen_classes`.
+    field: where the classes come from, for errors.
+
+  Raises:
+    UserError: naming them.
+  """
+  common = intersection(classes, seen)
+  if not common:
+    return
+  names = ', '.join(map(repr, common[:3])) + (', ...' if len(common) > 3 else '')
+  overlap = f'{len(common)} of {len(classes)} classes were seen in training ({names})'
+  if not allowed:
+    raise UserError(
+      f'{field}: {overlap}, so this would not be zero-shot; choose another class split'
+      ' (python -m tools.make_split makes one), or set --config.eval.allow_seen_classes=True'
+    )
+  say(f'{field}: {overlap}')
+
+
+def summarise(members: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+  """The mean and the standard deviation of results over data sets, such as three test splits.
+
+  Args:
+    members: the results of two or more data sets, under the same recipes.
+
+  Returns:
+    {recipe: figures}: the mean of each of `FIGURES`, with the sample standard deviation (n - 1)
+    beside it as 'top1_std' and so on; 'count', the clips of all; 'over', the number of data sets.
+  """
+  summary = {}
+  for recipe in members[0]:
+    figures = {}
+    for name in FIGURES:
+      values = [member[recipe][name] for member in members]
+      figures[name] = float(np.mean(values))
+      figures[f'{name}_std'] = float(np.std(values, ddof=1))
+    figures['count'] = sum(member[recipe]['count'] for member in members)
+    summary[recipe] = figures | {'over': len(members)}
+  return summary
+
+
 def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> Results:
   """Evaluates the newest checkpoint of `workdir`, or else that of `config.model.init_from`.
 
   Raises:
-    UserError: where there is no checkpoint, or it is another model's.
+    UserError: where there is no checkpoint, or it is another model's, or was trained on the
+      classes of the evaluation.
   """
   mesh = sharding.make_mesh(config.mesh)
   model = build_model(config)
-  evaluator = Evaluator(config, model, ClassTexts.from_config(config, model), mesh)
+  texts = ClassTexts.from_config(config, model)
   template = sharding.sharded_shapes(model.abstract_params, mesh, config.mesh.fsdp_min_bytes)
-  with Checkpoints(workdir) as checkpoints:
-    here = checkpoints.latest is not None
   run, field = workdir, '--workdir'
-  if not here and config.model.init_from:
+  if config.model.init_from and not has_checkpoint(workdir):
     run, field = pathlib.Path(config.model.init_from), 'config.model.init_from'
   if (run / 'config.json').exists():
     config_lib.check_same_run(config, run / 'config.json', config_lib.MODEL_FIELDS)
+  seen = load_meta(run, field).get(SEEN_CLASSES)
+  evaluator = Evaluator(config, model, texts, mesh, seen)
   params = load_params(run, template, field)
   workdir.mkdir(parents=True, exist_ok=True)
   return evaluator.run(params)
@@ -153,14 +265,28 @@ def save_results(results: Results, workdir: pathlib.Path) -> None:
 
 
 def table(results: Results) -> str:
-  """Results as text: a block for each data set, a row for each recipe."""
+  """Results as text: a block for each data set and group, a row for each recipe."""
   lines = []
-  for dataset, by_recipe in results.items():
-    title = f'{dataset} ({next(iter(by_recipe.values()))["count"]} clips)'
+  for name, by_recipe in results.items():
+    first = next(iter(by_recipe.values()))
+    is_group = 'over' in first
+    about = (
+      f'mean and standard deviation over {first["over"]}' if is_group else f'{first["count"]} clips'
+    )
+    title = f'{name} ({about})'
     width = max(len(title) - 2, *map(len, by_recipe))
-    lines.append(f'{title:<{width + 2}}   top-1   top-5  mean class')
+    column = 11 if is_group else 6
+    heads = f'  {"top-1":>{column}}  {"top-5":>{column}}  {"mean class":>{max(column, 10)}}'
+    lines.append(f'{title:<{width + 2}}{heads}')
     for recipe, figures in by_recipe.items():
-      percent = [100 * figures[name] for name in ('top1', 'top5', 'mean_class')]
-      lines.append(f'  {recipe:<{width}}' + '  {:6.1f}  {:6.1f}  {:10.1f}'.format(*percent))
+      top1, top5, mean_class = (_percent(figures, figure) for figure in FIGURES)
+      cells = f'  {top1:>{column}}  {top5:>{column}}  {mean_class:>{max(column, 10)}}'
+      lines.append(f'  {recipe:<{width}}{cells}')
     lines.append('')
   return '\n'.join(lines)
+
+
+def _percent(figures: dict[str, float], figure: str) -> str:
+  deviation = figures.get(f'{figure}_std')
+  spread = '' if deviation is None else f' ± {100 * deviation:.1f}'
+  return f'{100 * figures[figure]:.1f}{spread}'

@@ -15,12 +15,12 @@ from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
 from zsar_jax import optim, sharding, trees
-from zsar_jax.checkpoint import Checkpoints, load_params
+from zsar_jax.checkpoint import Checkpoints, has_checkpoint, load_meta, load_params
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.pipeline import ClipLoader, View, training_batches
 from zsar_jax.data.subset import Subset, select
 from zsar_jax.errors import UserError
-from zsar_jax.evaluate import Evaluator, Results
+from zsar_jax.evaluate import SEEN_CLASSES, Evaluator, Results
 from zsar_jax.interruption import Interrupted, Interruption
 from zsar_jax.models.build import build_model
 from zsar_jax.models.video_clip import VideoModel
@@ -62,7 +62,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Results:
   subset = open_training_subset(config)
   model = build_model(config)
   texts = ClassTexts.from_config(config, model)
-  evaluator = Evaluator(config, model, texts, mesh)
+  seen = seen_classes(config, subset, workdir)
+  evaluator = Evaluator(config, model, texts, mesh, seen)
 
   # State: shapes, then shardings, then arrays made where they belong.
   optimizer, trained = optim.make_optimizer(config.optim, model.abstract_params, config.steps)
@@ -73,13 +74,13 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Results:
   )
   shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
 
-  meta = {'clips': fingerprint(subset)}
+  meta = {'clips': fingerprint(subset), SEEN_CLASSES: seen}
   saved_config = workdir / 'config.json'
   with Checkpoints(workdir, config.checkpoint.keep) as checkpoints, Interruption() as interruption:
     step = checkpoints.latest or 0
     if step:
       config_lib.check_same_run(config, saved_config)
-      check_meta(checkpoints.meta(step), meta, workdir)
+      check_clips(checkpoints.meta(step), meta['clips'], workdir)
       state = checkpoints.restore(step, template)
       say(f'resuming {workdir} after step {step}')
     else:
@@ -93,7 +94,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Results:
     workdir.mkdir(parents=True, exist_ok=True)
     write_whole(saved_config, config_lib.to_json(config))
 
-    tokens = texts.tokens(subset.classes, sharding.batch_parts(mesh))
+    tokens = texts.tokens(subset.texts, sharding.batch_parts(mesh))
     train_step = make_train_step(config, model, optimizer, trained, subset.classes, mesh)
     texts_frozen = not any(jax.tree.leaves(trained['text']))
     text_input = jax.device_put(tokens, sharding.replicated(mesh))
@@ -168,6 +169,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Results:
 def open_training_subset(config: ConfigDict) -> Subset:
   """The clips of `config.data.train`; checks the training recipe against them."""
   reference = config.data.train
+  if not reference.dataset:
+    raise UserError('config.data.train.dataset names no data set; set it, or use --mode=eval')
   dataset = open_dataset(config.data.dir, reference.dataset, reference.split)
   subset = select(dataset, reference.classes, config.view.unannotated, 'config.data.train.classes')
   subset.check_recipe(recipes.parse(config.recipe), 'config.recipe')
@@ -284,14 +287,26 @@ def fingerprint(subset: Subset) -> int:
   return zlib.crc32(subset.labels.tobytes(), zlib.crc32('\n'.join(names).encode()))
 
 
-def check_meta(saved: dict[str, Any], now: dict[str, Any], workdir: pathlib.Path) -> None:
-  """Raises a `UserError` where a checkpoint belongs to other data."""
-  for name, value in now.items():
-    if saved.get(name) != value:
-      raise UserError(
-        f'{workdir}: the checkpoint was made with other {name} ({saved.get(name)}, now {value}),'
-        ' so going on would not be the same run; restore the data or take another --workdir'
-      )
+def seen_classes(config: ConfigDict, subset: Subset, workdir: pathlib.Path) -> list[str]:
+  """The classes of this run's training, and of the run whose weights it started from."""
+  earlier = None
+  if has_checkpoint(workdir):
+    earlier = load_meta(workdir, '--workdir').get(SEEN_CLASSES)
+  elif config.model.init_from:
+    run = pathlib.Path(config.model.init_from)
+    earlier = load_meta(run, 'config.model.init_from').get(SEEN_CLASSES)
+  if earlier is None and config.model.init_from:
+    say(f'which classes {config.model.init_from} was trained on is not known, and not checked')
+  return sorted({*subset.classes, *(earlier or ())})
+
+
+def check_clips(saved: dict[str, Any], clips: int, workdir: pathlib.Path) -> None:
+  """Raises a `UserError` where the clips that a checkpoint was trained on are others."""
+  if saved.get('clips') != clips:
+    raise UserError(
+      f'{workdir}: the checkpoint was made with other clips ({saved.get("clips")}, now {clips}),'
+      ' so going on would not be the same run; restore the data or take another --workdir'
+    )
 
 
 def flatten(results: Results) -> dict[str, float]:
@@ -301,5 +316,5 @@ def flatten(results: Results) -> dict[str, float]:
     for dataset, by_recipe in results.items()
     for recipe, figures in by_recipe.items()
     for figure, value in figures.items()
-    if figure != 'count'
+    if figure not in ('count', 'over')
   }

@@ -1,9 +1,11 @@
 """Tests of zsar_jax.data.builder, staging and dataset: data sets are built, cut off, read."""
 
+import collections
 import dataclasses
 import json
 import pathlib
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -28,7 +30,7 @@ class _Task:
   folder: str
 
 
-def _encode(task: _Task) -> dict:
+def _encode(task: _Task) -> records.EncodedClip:
   """1 to 3 frames drawn from the clip's number; every other clip is annotated."""
   folder = pathlib.Path(task.folder)
   if (folder / f'missing-{task.id}').exists():
@@ -42,7 +44,12 @@ def _encode(task: _Task) -> dict:
   length = 1 + task.number % 3
   frames = rng.integers(0, 256, (length, 8, 12, 3)).astype(np.uint8)
   regions = rng.integers(0, 16, (length, 8, 12)).astype(np.uint8) if task.number % 2 else None
-  return records.encode_clip(task.id, task.number % 3, frames, regions, None, 10.0)
+  jpegs = records.encode_frames(frames)
+  remarks = {'odd': f'number {task.number}'} if task.number in (5, 7) else {}
+  attributes = {'number': str(task.number)}
+  return records.encode_clip(
+    task.id, task.number % 3, jpegs, regions, (8, 12), 10.0, attributes, remarks
+  )
 
 
 class _Toy(builder_lib.ClipBuilder, skip_registration=True):
@@ -57,6 +64,8 @@ class _Toy(builder_lib.ClipBuilder, skip_registration=True):
     self.class_splits = {'base': _CLASSES[:2], 'novel': _CLASSES[2:]}
     self.region_names = ('person', 'object')
     self.parameters = {'quality': quality}
+    self.clip_splits = {'odd': [f'train-{n}' for n in (9, 3, 1, 77)], 'none': ['gone']}
+    self.remarks = {'train': {'listed twice': {'train-2': 'line 9'}}}
     self._sizes = {'train': train, 'validation': validation}
     self._folder = folder
     folder.mkdir(exist_ok=True)
@@ -87,7 +96,7 @@ def _built(tmp_path, folder):
 
 
 def _files(out: pathlib.Path) -> dict[str, bytes]:
-  return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob('*.*_*-*')}
+  return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob('*.array_record-*')}
 
 
 def _encoded(folder: pathlib.Path) -> set[str]:
@@ -104,14 +113,20 @@ def test_reads_back_what_was_encoded(built, folder):
     clips = dataset.open_dataset(built, 'toy', split)
     assert len(clips) == size
     for n in range(size):
-      expected = _encode(_Task(f'{split}-{n}', n, str(folder)))
+      encoded = _encode(_Task(f'{split}-{n}', n, str(folder)))
+      expected = encoded.record
       record = clips[n]
       assert list(record.pop('annotated')) == expected.pop('annotated')
+      assert (
+        record.pop('attributes') == {'number': str(n)} == json.loads(expected.pop('attributes'))
+      )
       assert record == expected
       assert clips.index.ids[n] == expected['id']
       assert clips.index.labels[n] == expected['label']
       assert clips.index.num_frames[n] == len(expected['frames'])
       assert clips.index.num_annotated[n] == (len(expected['frames']) if n % 2 else 0)
+      np.testing.assert_allclose(clips.index.coverage[n], encoded.coverage, rtol=1e-6)
+      assert np.isnan(clips.index.coverage[n]).all() == (n % 2 == 0)
     assert clips.classes == _CLASSES
     assert clips.class_splits == {'base': _CLASSES[:2], 'novel': _CLASSES[2:]}
     assert clips.region_names == ('person', 'object')
@@ -121,7 +136,8 @@ def test_other_processes_write_the_same_bytes(built, tmp_path, folder):
   builder_lib.build(_Toy(tmp_path / 'parallel', folder), workers=2)
   files = _files(tmp_path / 'parallel')
   assert files == _files(built)
-  assert sum('array_record' in name for name in files) == 3 + 1
+  # Each file of records has its table of frames.
+  assert sum('array_record' in name for name in files) == 2 * (3 + 1)
   assert not (tmp_path / 'parallel' / '.staging').exists()
 
 
@@ -167,14 +183,80 @@ def test_failed_clips_are_left_out_and_reported(tmp_path, folder, capsys):
   clips = dataset.open_dataset(tmp_path, 'toy', 'train')
   assert clips.index.ids == [f'train-{n}' for n in (0, 1, 2, 4, 6, 7)]
   assert [clips[n]['id'] for n in range(len(clips))] == clips.index.ids
-  assert json.loads((directory / 'build_report.json').read_text())['train'] == {
-    'written': 6,
-    'missing': {f'train-{n}': f'train-{n} does not exist' for n in (3, 8, 9)},
-    'unreadable': {'train-5': 'train-5 is broken'},
+  report = json.loads((directory / 'build_report.json').read_text())['train']
+  assert report['written'] == 6
+  assert report['missing'] == {f'train-{n}': f'train-{n} does not exist' for n in (3, 8, 9)}
+  assert report['unreadable'] == {'train-5': 'train-5 is broken'}
+  assert report['remarks'] == {
+    'listed twice': {'train-2': 'line 9'},
+    'odd': {'train-7': 'number 7'},
   }
   output = capsys.readouterr().out
-  assert '3 clips missing' in output
-  assert 'train-5 is broken' in output
+  assert '6 clips, 11 frames' in output
+  assert 'missing: 3 clips' in output
+  assert 'train-5: train-5 is broken' in output
+
+
+def test_a_split_that_is_a_part_of_another(built):
+  whole = dataset.open_dataset(built, 'toy', 'train')
+  part = dataset.open_dataset(built, 'toy', 'odd')
+  assert part.index.ids == ['train-9', 'train-3', 'train-1']
+  for place, number in enumerate((9, 3, 1)):
+    assert part[place]['frames'] == whole[number]['frames']
+    assert part[place]['id'] == part.index.ids[place]
+    assert part.index.labels[place] == whole.index.labels[number]
+  assert part.split == 'odd'
+  copy = pickle.loads(pickle.dumps(part))
+  assert copy[1]['frames'] == whole[3]['frames']
+  with pytest.raises(UserError, match="no split 'none'; it has odd, train, validation"):
+    dataset.open_dataset(built, 'toy', 'none')
+  path = built / 'toy' / '1.0.0' / 'part-odd.npz'
+  dataset.save_part(path, 'train', np.array([10]))
+  with pytest.raises(UserError, match="split 'odd' has places outside the split 'train'"):
+    dataset.open_dataset(built, 'toy', 'odd')
+  path.write_bytes(b'PK')
+  with pytest.raises(UserError, match='part-odd.npz is damaged'):
+    dataset.open_dataset(built, 'toy', 'odd')
+
+
+def test_a_full_disk_is_named_and_loses_nothing(built, tmp_path, folder):
+  # A limit on the size of files fails writes just as a full disk does.
+  program = f"""
+import pathlib, resource, sys
+from tests.data import builder_test
+from zsar_jax.data import builder
+from zsar_jax.errors import UserError
+resource.setrlimit(resource.RLIMIT_FSIZE, (2500, resource.RLIM_INFINITY))
+builder._CHUNK_CLIPS = 4
+out = pathlib.Path({str(tmp_path)!r})
+try:
+  builder.build(builder_test._Toy(out / 'full', out / 'clips'), workers=0)
+except UserError as error:
+  sys.exit('disk is full' not in str(error))
+sys.exit(3)
+"""
+  subprocess.run([sys.executable, '-c', program], check=True, timeout=60)
+  assert not (tmp_path / 'full' / 'toy').exists()
+  builder_lib.build(_Toy(tmp_path / 'full', folder), workers=0)
+  assert _files(tmp_path / 'full') == _files(built)
+
+
+def test_the_disk_need_is_estimated_before(monkeypatch, tmp_path, folder, capsys):
+  monkeypatch.setattr(builder_lib, '_SAMPLED_CLIPS', 1)
+  toy = _Toy(tmp_path, folder)
+  Usage = collections.namedtuple('Usage', 'free')
+  monkeypatch.setattr(builder_lib.shutil, 'disk_usage', lambda path: Usage(5000))
+  with pytest.raises(UserError, match='the records need about .* are free; choose another --out'):
+    builder_lib.build(toy, workers=0)
+  assert not (tmp_path / 'toy').exists()
+  monkeypatch.setattr(builder_lib.shutil, 'disk_usage', lambda path: Usage(10**9))
+  builder_lib.build(toy, workers=0)
+  told = float(re.search(r'13 clips will take about ([\d.]+) MB', capsys.readouterr().err)[1])
+  opened = [dataset.open_dataset(tmp_path, 'toy', split) for split in ('train', 'validation')]
+  images = [
+    image for clips in opened for clip in clips for image in [*clip['frames'], *clip['regions']]
+  ]
+  assert sum(map(len, images)) / 2e6 < told < sum(map(len, images)) / 0.5e6
 
 
 def test_strict_writes_nothing_and_retries_only_what_failed(built, tmp_path, folder):
@@ -240,7 +322,7 @@ def test_second_build_waits_for_the_first(built, tmp_path, folder, capsys):
     thread.start()
     thread.join(timeout=0.2)
     assert thread.is_alive()
-    builder_lib._build(first, workers=0, strict=False)
+    builder_lib._build(first, workers=0, strict=False, beam=None)
     assert len(_encoded(folder)) == 13
   thread.join()
   assert not _encoded(folder)
@@ -251,7 +333,7 @@ def test_second_build_waits_for_the_first(built, tmp_path, folder, capsys):
 def test_number_of_chunks_is_limited(monkeypatch, tmp_path, folder):
   monkeypatch.setattr(builder_lib, '_MAX_CHUNKS', 2)
   directory = builder_lib.build(_Toy(tmp_path, folder), workers=0)
-  assert len(list(directory.glob('*-train.array_record*'))) == 2
+  assert len(list(directory.glob('*-train.array_record-*-of-?????'))) == 2
 
 
 def test_dataset_survives_pickling(built):
@@ -279,7 +361,7 @@ def test_newest_version_is_opened(built):
 def test_what_is_not_there_is_named(built):
   with pytest.raises(UserError, match="no data set 'ssv2' in .*has toy.*tools.build_dataset"):
     dataset.open_dataset(built, 'ssv2', 'train')
-  with pytest.raises(UserError, match="no split 'test'; it has train, validation"):
+  with pytest.raises(UserError, match="no split 'test'; it has odd, train, validation"):
     dataset.open_dataset(built, 'toy', 'test')
   with pytest.raises(UserError, match='is not a folder'):
     dataset.open_dataset(built / 'nowhere', 'toy', 'train')
@@ -296,10 +378,11 @@ def test_index_that_contradicts_the_records_is_refused(built):
   with pytest.raises(UserError, match='index-train.npz: clip train-9 has label 3'):
     dataset.open_dataset(built, 'toy', 'train')
   nine = np.zeros(9, np.int32)
-  _change_index(built, ids=['a'] * 9, labels=nine, num_frames=nine, num_annotated=nine)
+  columns = {name: nine for name in ('labels', 'num_frames', 'num_annotated', 'coverage')}
+  _change_index(built, ids=['a'] * 9, **columns)
   with pytest.raises(UserError, match='lists 9 clips and the records are 10'):
     dataset.open_dataset(built, 'toy', 'train')
-  _change_index(built, ids=[], labels=empty, num_frames=empty, num_annotated=empty)
+  _change_index(built, ids=[], **{name: empty for name in columns})
   with pytest.raises(UserError, match="split 'train' is empty"):
     dataset.open_dataset(built, 'toy', 'train')
   _change_index(built, labels=nine)
@@ -312,7 +395,7 @@ def test_index_that_contradicts_the_records_is_refused(built):
 
 def test_damaged_shard_is_named(built):
   clips = dataset.open_dataset(built, 'toy', 'train')
-  shard = next((built / 'toy' / '1.0.0').glob('toy-train*00000-of*'))
+  shard = next((built / 'toy' / '1.0.0').glob('toy-train*00000-of-00003'))
   content = bytearray(shard.read_bytes())
   content[:] = bytes(len(content))
   shard.write_bytes(content)

@@ -1,6 +1,13 @@
 """Batches: every clip once, the same for any number of workers and hosts, from any step on."""
 
 import dataclasses
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
 
 import jax
 import numpy as np
@@ -8,11 +15,19 @@ import pytest
 
 from tests.toy import CLASSES, build_toy
 from zsar_jax.data.dataset import open_dataset
-from zsar_jax.data.pipeline import ClipLoader, View, evaluation_batches, training_batches
+from zsar_jax.data.frame_table import ClipFrames
+from zsar_jax.data.pipeline import (
+  ClipLoader,
+  View,
+  Views,
+  evaluation_batches,
+  training_batches,
+)
 from zsar_jax.data.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX
 from zsar_jax.data.subset import select
 from zsar_jax.errors import UserError
 
+ROOT = pathlib.Path(__file__).parents[2]
 VIEW = View(num_frames=3, size=8)
 
 
@@ -97,6 +112,32 @@ def test_evaluation_counts_every_clip_once(data_dir):
   np.testing.assert_array_equal(*seeds)
 
 
+def test_views_against_sampling_by_hand(data_dir):
+  """Frame n of a toy clip is of the grey level 4 n, and its planes are 15 columns and 10 rows."""
+  clips = loader(data_dir, 'validation', view=dataclasses.replace(VIEW, size=20, centre_crop=1.0))
+  batches = list(evaluation_batches(clips, 8, 0, Views(clips=4, crops=3)))
+  views = jax.tree.map(lambda *arrays: np.concatenate(arrays), *batches)
+  assert views['weight'].tolist() == [1] * 132 + [0] * 4
+  assert views['clip'].tolist() == [i // 12 for i in range(132)] + [-1] * 4
+  single = list(evaluation_batches(clips, 11, 0))[0]
+  for i in range(132):
+    clip, moment, crop = i // 12, i % 12 // 3, i % 3
+    assert views['seed'][i] == single['seed'][clip]
+    assert views['label'][i] == single['label'][clip]
+    num_frames = 5 + clip
+    indices = [int((segment + (moment + 0.5) / 4) * num_frames / 3) for segment in range(3)]
+    levels = views['frames'][i].mean((1, 2, 3))
+    np.testing.assert_allclose(levels, [4 * index for index in indices], atol=2)
+    # Frames of 30 x 20 pixels: the squares begin at the columns 0, 5 and 10.
+    persons = (views['regions'][i] & PERSON_BOX > 0).sum((1, 2))
+    assert persons.tolist() == [(15, 10, 5)[crop] * 20] * 3
+  workers = list(evaluation_batches(clips, 8, 2, Views(clips=4, crops=3)))
+  assert_same(workers, batches)
+  middle = list(evaluation_batches(clips, 11, 0, Views(clips=1, crops=3)))
+  frames = np.concatenate([batch['frames'] for batch in middle])[1::3]
+  np.testing.assert_array_equal(frames, single['frames'])
+
+
 def test_only_sampled_frames_are_decoded(data_dir, monkeypatch):
   decoded = []
   from zsar_jax.data import records
@@ -152,8 +193,86 @@ def test_boxes_stand_in_for_shapes(data_dir):
 
 def test_a_damaged_record_is_named(data_dir, monkeypatch):
   clips = loader(data_dir, 'validation')
-  record = clips.subset.record(2)
-  record['frames'] = [frame[: len(frame) // 2] for frame in record['frames']]
-  monkeypatch.setattr(type(clips.subset), 'record', lambda self, position: record)
+  whole = ClipFrames.frame
+  monkeypatch.setattr(ClipFrames, 'frame', lambda self, n: whole(self, n)[:-20])
   with pytest.raises(UserError, match='toy, clip validation2: .*build the data set again'):
     clips.evaluation_clip(2)
+
+
+# Takes batches from two workers until a signal comes, and keeps the last one to the very end.
+INTERRUPTED = """
+import sys
+from tests.data.pipeline_test import loader
+from zsar_jax.data.pipeline import training_batches
+from zsar_jax.interruption import Interruption
+
+kept = []
+
+def main():
+  batches = training_batches(loader(sys.argv[1]), 4, 0, 0, 2)
+  with Interruption() as interruption:
+    try:
+      while not interruption.signal:
+        kept[:] = [next(batches)]
+        print(kept[0]['frames'].shape, flush=True)
+    finally:
+      batches.close()
+
+if __name__ == '__main__':
+  main()
+"""
+
+
+@pytest.mark.skipif(not pathlib.Path('/dev/shm').is_dir(), reason='shows blocks on Linux alone')
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_run_leaves_no_shared_memory(tmp_path, data_dir, number):
+  """The process has a session of its own, so that other tests' blocks do not count."""
+  script = tmp_path / 'interrupted.py'
+  script.write_text(INTERRUPTED)
+  process = subprocess.Popen(
+    [sys.executable, script, data_dir],
+    cwd=ROOT,
+    env={**os.environ, 'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu'},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    start_new_session=True,
+  )
+  assert '(4, 3, 8, 8, 3)' in process.stdout.readline()
+  session = _session(process.pid)
+  blocks = _blocks(session)
+  process.send_signal(number)
+  _, err = process.communicate(timeout=60)
+  deadline = time.monotonic() + 20
+  while any(pathlib.Path('/proc', str(pid)).exists() for pid in session - {process.pid}):
+    assert time.monotonic() < deadline, 'a worker outlives the run'
+    time.sleep(0.05)
+  assert blocks
+  assert not [block for block in blocks | _blocks(session) if block.exists()]
+  if number == signal.SIGINT:
+    assert process.returncode == 0, err
+    assert 'leaked' not in err
+
+
+def _session(leader: int) -> set[int]:
+  """The processes of a session."""
+  found = set()
+  for path in pathlib.Path('/proc').glob('[0-9]*'):
+    try:
+      if os.getsid(int(path.name)) == leader:
+        found.add(int(path.name))
+    except ProcessLookupError:
+      continue
+  return found
+
+
+def _blocks(processes: set[int]) -> set[pathlib.Path]:
+  """The blocks of shared memory that processes have mapped."""
+  found = set()
+  for pid in processes:
+    try:
+      maps = pathlib.Path('/proc', str(pid), 'maps').read_text()
+    except (FileNotFoundError, ProcessLookupError):
+      continue
+    found |= {pathlib.Path(name) for name in re.findall(r'/dev/shm/psm_\w+', maps)}
+  return found

@@ -1,6 +1,7 @@
 """Tests of zsar_jax.data.records."""
 
-import cv2
+import zlib
+
 import numpy as np
 import pytest
 
@@ -19,40 +20,58 @@ def _regions(count: int) -> np.ndarray:
   return np.random.default_rng(0).integers(0, 16, (count, 24, 32)).astype(np.uint8)
 
 
+def _encode(count: int, planes, quality: int = records.JPEG_QUALITY) -> records.EncodedClip:
+  jpegs = records.encode_frames(_frames(count), quality)
+  return records.encode_clip('a', 1, jpegs, planes, (24, 32), 12.0, {'mime': 'yes'})
+
+
 def test_frames_survive_in_rgb_order():
-  frames = _frames(3)
-  record = records.encode_clip('a', 1, frames, None, None, 12.0, jpeg_quality=95)
+  record = _encode(3, None, 95).record
   decoded = np.stack([records.decode_frame(jpeg) for jpeg in record['frames']])
   assert decoded.dtype == np.uint8
-  assert decoded.shape == frames.shape
+  assert decoded.shape == (3, 24, 32, 3)
   # Swapped channels would differ by 20 and more.
-  assert np.abs(decoded.astype(int) - frames).mean() < 2
+  assert np.abs(decoded.astype(int) - _frames(3)).mean() < 2
   assert (record['height'], record['width'], record['fps']) == (24, 32, 12.0)
+  assert record['attributes'] == '{"mime": "yes"}'
 
 
 def test_planes_survive_exactly_and_unannotated_frames_have_none():
-  regions, annotated = _regions(3), np.array([True, False, True])
+  regions = _regions(3)
   regions[2] = 0
-  record = records.encode_clip('a', 0, _frames(3), regions, annotated, 12.0)
-  assert record['annotated'] == [True, False, True]
-  assert [bool(png) for png in record['regions']] == [True, False, True]
+  clip = _encode(3, [regions[0], None, regions[2]])
+  assert clip.record['annotated'] == [True, False, True]
+  assert [bool(code) for code in clip.record['regions']] == [True, False, True]
   for n in (0, 2):
-    np.testing.assert_array_equal(records.decode_plane(record['regions'][n], 24, 32), regions[n])
+    plane = records.decode_plane(clip.record['regions'][n], 24, 32)
+    np.testing.assert_array_equal(plane, regions[n])
+  shares = [(regions[0] & bit > 0).mean() / 2 for bit in (1, 2, 4, 8)]
+  np.testing.assert_allclose(clip.coverage, shares)
+  assert clip.empty == (1, 1, 1, 1)
 
 
-@pytest.mark.parametrize(
-  ('regions', 'expected'), [(None, [False, False]), (_regions(2), [True, True])]
-)
-def test_annotation_defaults_to_none_or_all(regions, expected):
-  record = records.encode_clip('a', 0, _frames(2), regions, None, 12.0)
-  assert record['annotated'] == expected
+def test_without_planes_nothing_is_annotated():
+  clip = _encode(2, None)
+  assert clip.record['annotated'] == [False, False]
+  assert np.isnan(clip.coverage).all()
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (1, 9), (9, 1), (300, 500)])
+@pytest.mark.parametrize('levels', [1, 2, 256])
+def test_any_plane_survives(shape, levels):
+  rng = np.random.default_rng(levels)
+  for first in (0, 255):
+    # Blocks of equal pixels and single ones, in memory of either order.
+    plane = rng.integers(0, levels, shape).astype(np.uint8) * (rng.random(shape) < 0.3)
+    plane = plane.astype(np.uint8) ^ np.uint8(first)
+    for stored in (plane, np.asfortranarray(plane)):
+      decoded = records.decode_plane(records.encode_plane(stored), *shape)
+      assert decoded.dtype == np.uint8
+      np.testing.assert_array_equal(decoded, plane)
 
 
 def test_quality_is_that_of_the_encoder():
-  sizes = [
-    len(records.encode_clip('a', 0, _frames(1), None, None, 12.0, quality)['frames'][0])
-    for quality in (30, 60, 95)
-  ]
+  sizes = [len(_encode(1, None, quality).record['frames'][0]) for quality in (30, 60, 95)]
   assert sizes == sorted(set(sizes))
 
 
@@ -60,18 +79,23 @@ def test_quality_is_that_of_the_encoder():
   'damage', [lambda jpeg: jpeg[:-9], lambda jpeg: b'\xff\xd9', lambda _: b'']
 )
 def test_damaged_frame_is_refused(damage):
-  jpeg = records.encode_clip('a', 0, _frames(1), None, None, 12.0)['frames'][0]
+  jpeg = _encode(1, None).record['frames'][0]
   with pytest.raises(UserError, match='JPEG'):
     records.decode_frame(damage(jpeg))
 
 
 def test_damaged_plane_is_refused():
-  png = records.encode_clip('a', 0, _frames(1), _regions(1), None, 12.0)['regions'][0]
-  for damaged in (b'', b'\x89PNG', png[:20]):
-    with pytest.raises(UserError, match='PNG'):
+  code = records.encode_plane(_regions(1)[0])
+  flipped = bytes([*code[:40], code[40] ^ 1, *code[41:]])
+  for damaged in (b'', b'\x89PNG', code[:20], code[:-1], flipped):
+    with pytest.raises(UserError, match='cannot be decoded'):
       records.decode_plane(damaged, 24, 32)
-  with pytest.raises(UserError, match=r'\[24, 32\].*\[24, 30\]'):
-    records.decode_plane(png, 24, 30)
-  colour = cv2.imencode('.png', _frames(1)[0])[1].tobytes()
-  with pytest.raises(UserError, match='24, 32, 3'):
-    records.decode_plane(colour, 24, 32)
+  with pytest.raises(UserError, match='768 pixels .* 30 x 24'):
+    records.decode_plane(code, 24, 30)
+  # A run too many, and lengths that only together are right, with a value too many.
+  huge = np.array([2**32 - 1] * 3, '<u4').tobytes() + b'\0\1\2'
+  with pytest.raises(UserError, match='12884901885 pixels'):
+    records.decode_plane(zlib.compress(huge), 24, 32)
+  more = np.array([768], '<u4').tobytes() + b'\0\1'
+  with pytest.raises(UserError, match='region plane'):
+    records.decode_plane(zlib.compress(more), 24, 32)

@@ -6,6 +6,8 @@ import pytest
 
 from tests.toy import CLASSES, build_toy
 from tools import show_clips
+from zsar_jax.data.dataset import open_dataset
+from zsar_jax.data.subset import select
 
 
 @pytest.fixture(scope='module')
@@ -19,7 +21,8 @@ def run(monkeypatch, *flags):
 
 
 def test_rows_are_spread_over_the_classes(data_dir):
-  rows = show_clips.choose_clips(data_dir, 'validation', 5)
+  clips = select(open_dataset(data_dir, 'toy', 'validation'), 'all', 'nearest', '')
+  rows = show_clips.choose_clips([clips], 5)
   assert {subset.classes[subset.labels[position]] for subset, position in rows} == set(CLASSES)
 
 

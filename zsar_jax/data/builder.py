@@ -14,8 +14,8 @@ import abc
 import collections
 import concurrent.futures
 import contextlib
+import dataclasses
 import fcntl
-import itertools
 import json
 import multiprocessing
 import os
@@ -23,7 +23,8 @@ import pathlib
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,9 +32,10 @@ import tensorflow_datasets as tfds
 import tqdm
 from tensorflow_datasets.core import dataset_builder
 
-from zsar_jax.data import records
-from zsar_jax.data.dataset import ClipIndex
-from zsar_jax.data.staging import Chunk, ClipTask, Encode, Staged, stage_chunk
+from zsar_jax.data import records, report
+from zsar_jax.data.dataset import ClipIndex, save_part
+from zsar_jax.data.frame_table import table_path
+from zsar_jax.data.staging import Chunk, ClipTask, Encode, Staged, serialised_size, stage_chunk
 from zsar_jax.data.workers import start_worker
 from zsar_jax.errors import UserError
 
@@ -42,8 +44,24 @@ from zsar_jax.errors import UserError
 _CHUNK_CLIPS = 32
 _MAX_CHUNKS = 256
 
-# How many of the clips that were left out are printed; build_report.json has all of them.
-_PRINTED_FAILURES = 20
+# How often one looks whether processes of Beam have finished a chunk.
+_WATCH_SECONDS = 2.0
+
+# The disk need is estimated from this many clips, where there are many more.
+_SAMPLED_CLIPS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Beam:
+  """An engine of Apache Beam to stage chunks on.
+
+  Attributes:
+    runner: the name of the runner, like 'DirectRunner'.
+    options: its options, each as 'name=value', or 'name' for a switch.
+  """
+
+  runner: str
+  options: tuple[str, ...] = ()
 
 
 class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
@@ -56,14 +74,21 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
   Attributes:
     classes: the vocabulary, in label order.
     class_splits: named parts of the vocabulary, like 'base' and 'novel'.
+    class_texts: how each class is called in prompts, or None for its name.
+    clip_splits: splits that are parts of one of the others: {name: clip ids}.
+    remarks: what was noticed in the lists: {split: {kind: {clip id: what}}}.
     region_names: which of `regions.REGION_BITS` the clips are annotated with.
     parameters: what else determines the records, as JSON values: a finished data set with
       other parameters is refused.
-    encode: a function of a module, from a task to its record; raises `records.ClipError`.
+    encode: a function of a module, from a task to the encoded clip; raises
+      `records.ClipError`.
   """
 
   classes: tuple[str, ...]
-  class_splits: dict[str, tuple[str, ...]]
+  class_splits: Mapping[str, tuple[str, ...]]
+  class_texts: tuple[str, ...] | None = None
+  clip_splits: Mapping[str, Sequence[str]] = {}
+  remarks: Mapping[str, Mapping[str, Mapping[str, str]]] = {}
   region_names: tuple[str, ...]
   parameters: dict[str, Any]
   encode: Encode
@@ -93,6 +118,10 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
     """The folder of what is not finished yet."""
     return pathlib.Path(self.data_dir_root, '.staging', *self.full_name.split('/'))
 
+  def report(self, staged: dict[str, list[Staged]]) -> dict[str, Any]:
+    """What went in, see `zsar_jax.data.report`."""
+    return report.make_report(staged, self.region_names, self.remarks)
+
   def publish(self, staged: dict[str, list[Staged]]) -> None:
     """Makes the data set out of every split's staged chunks."""
     self._staged = staged
@@ -105,7 +134,8 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
       builder=self,
       features=records.features(self.classes),
       metadata=tfds.core.MetadataDict(
-        class_splits=self.class_splits,
+        class_splits=dict(self.class_splits),
+        class_texts=self.class_texts,
         region_names=self.region_names,
         parameters=self.parameters,
       ),
@@ -121,14 +151,17 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
       for number, shard in enumerate(shards):
         path = template.sharded_filepath(shard_index=number, num_shards=len(shards))
         _link_or_copy(shard.records, pathlib.Path(path))
+        _link_or_copy(table_path(shard.records), table_path(path))
       entries = [entry for shard in shards for entry in shard.entries]
       index = ClipIndex(
         ids=[entry.id for entry in entries],
         labels=np.array([entry.label for entry in entries], np.int32),
         num_frames=np.array([entry.num_frames for entry in entries], np.int32),
         num_annotated=np.array([entry.num_annotated for entry in entries], np.int32),
+        coverage=np.array([entry.coverage for entry in entries], np.float32),
       )
       index.save(pathlib.Path(self.data_path, f'index-{split}.npz'))
+      self._save_parts(split, index)
       splits.append(
         tfds.core.SplitInfo(
           name=split,
@@ -137,32 +170,46 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
           filename_template=template,
         )
       )
-    report = json.dumps(_report(self._staged), indent=1)
-    pathlib.Path(self.data_path, 'build_report.json').write_text(report)
+    content = json.dumps(self.report(self._staged), indent=1)
+    pathlib.Path(self.data_path, 'build_report.json').write_text(content)
     self.info.set_splits(tfds.core.splits.SplitDict(splits))
 
+  def _save_parts(self, split: str, index: ClipIndex) -> None:
+    """Writes the clip splits that have clips of `split`."""
+    place = {clip_id: number for number, clip_id in enumerate(index.ids)}
+    for name, ids in self.clip_splits.items():
+      places = [place[clip_id] for clip_id in ids if clip_id in place]
+      if places:
+        save_part(pathlib.Path(self.data_path, f'part-{name}.npz'), split, np.array(places))
 
-def build(builder: ClipBuilder, workers: int | None = None, strict: bool = False) -> pathlib.Path:
+
+def build(
+  builder: ClipBuilder,
+  workers: int | None = None,
+  strict: bool = False,
+  beam: Beam | None = None,
+) -> pathlib.Path:
   """Builds a data set, or finishes what an interrupted build has left.
 
   Args:
     builder: the data set and where it goes.
     workers: processes that encode clips; 0 or 1 works in this one, None takes all cores.
     strict: whether a clip that is missing or cannot be read is an error.
+    beam: encodes the clips on this engine, instead of in processes of its own.
 
   Returns:
     The folder of the data set's version.
 
   Raises:
-    UserError: if the data set is there with other parameters, a split would have no clip at
-      all, or, with `strict`, a clip failed.
+    UserError: if the data set is there with other parameters, the disk is too small, a split
+      would have no clip at all, or, with `strict`, a clip failed.
   """
   directory = pathlib.Path(builder.data_dir)
   if not _finished(builder, directory, strict):
     with _alone(builder.staging):
       # It may have been another process's build that this one waited for.
       if not _finished(builder, directory, strict):
-        _build(builder, workers, strict)
+        _build(builder, workers, strict, beam)
   return directory
 
 
@@ -185,8 +232,8 @@ def _finished(builder: ClipBuilder, directory: pathlib.Path, strict: bool) -> bo
       f'{directory} was built with another vocabulary, of {len(classes)} classes where now'
       f' there are {len(builder.classes)}; choose another --out, or delete that folder'
     )
-  report = json.loads((directory / 'build_report.json').read_text())
-  left_out = [clip for split in report.values() for clip in split['missing'] | split['unreadable']]
+  found = json.loads((directory / 'build_report.json').read_text())
+  left_out = [clip for split in found.values() for clip in split['missing'] | split['unreadable']]
   if strict and left_out:
     raise UserError(
       f'{directory} was built without {len(left_out)} clips, {left_out[0]} first; mend them, delete'
@@ -209,7 +256,7 @@ def _alone(folder: pathlib.Path) -> Iterator[None]:
     yield
 
 
-def _build(builder: ClipBuilder, workers: int | None, strict: bool) -> None:
+def _build(builder: ClipBuilder, workers: int | None, strict: bool, beam: Beam | None) -> None:
   splits = builder.tasks()
   chunks = [
     (split, chunk, os.fspath(builder.staging / f'{split}-{number:05d}'))
@@ -218,21 +265,54 @@ def _build(builder: ClipBuilder, workers: int | None, strict: bool) -> None:
   ]
   if any(builder.staging.glob('*.json')):
     print(f'{builder.full_name}: an earlier build continues', file=sys.stderr)
-  results = _stage([(chunk, path) for _, chunk, path in chunks], builder.full_name, workers)
+  else:
+    _check_disk(builder, [chunk for _, chunk, _ in chunks])
+  work = [(chunk, path) for _, chunk, path in chunks]
+  if beam is None:
+    results = _stage(work, builder.full_name, workers)
+  else:
+    results = _stage_on_beam(work, builder.full_name, beam)
   staged: dict[str, list[Staged]] = {split: [] for split in splits}
   for (split, _, _), result in zip(chunks, results, strict=True):
     staged[split].append(result)
 
-  report = _report(staged)
-  _print_failures(report)
-  _check_failures(builder.full_name, report, strict)
+  found = builder.report(staged)
+  print(report.describe(builder.full_name, found))
+  _check_failures(builder.full_name, found, strict)
   builder.publish(staged)
   shutil.rmtree(builder.staging)
   for folder in builder.staging.parents[: len(builder.full_name.split('/'))]:
     with contextlib.suppress(OSError):  # Another data set's build may be in it.
       folder.rmdir()
-  counts = ', '.join(f'{split} {result["written"]} clips' for split, result in report.items())
-  print(f'{builder.full_name}: {counts}, in {builder.data_dir}')
+  print(f'{builder.full_name}: built in {builder.data_dir}')
+
+
+def _check_disk(builder: ClipBuilder, chunks: list[Chunk]) -> None:
+  """Says how much space the records will take, from a few of them; refuses if there is less."""
+  tasks = [(chunk, task) for chunk in chunks for task in chunk.tasks]
+  if len(tasks) < 8 * _SAMPLED_CLIPS:
+    return
+  sampled = [tasks[len(tasks) * (2 * n + 1) // (2 * _SAMPLED_CLIPS)] for n in range(_SAMPLED_CLIPS)]
+  sizes = [size for chunk, task in sampled if (size := serialised_size(chunk, task))]
+  if not sizes:
+    return  # The clips are missing or cannot be read, which the build will say of each.
+  need = len(tasks) * sum(sizes) / len(sizes)
+  free = shutil.disk_usage(builder.staging).free
+  print(
+    f'{builder.full_name}: {len(tasks)} clips will take about {_size(need)}, as {len(sizes)} of'
+    f' them tell; {_size(free)} are free',
+    file=sys.stderr,
+  )
+  if need > free:
+    raise UserError(
+      f'{builder.staging}: the records need about {_size(need)} and {_size(free)} are free; choose'
+      ' another --out, or a smaller --short-side, --jpeg-quality or --keep'
+    )
+
+
+def _size(count: float) -> str:
+  """A number of bytes in words."""
+  return f'{count / 1e9:.1f} GB' if count >= 1e9 else f'{count / 1e6:.3g} MB'
 
 
 def _chunks(builder: ClipBuilder, split: str, tasks: Sequence[ClipTask]) -> list[Chunk]:
@@ -246,7 +326,7 @@ def _chunks(builder: ClipBuilder, split: str, tasks: Sequence[ClipTask]) -> list
   size = max(_CHUNK_CLIPS, -(-len(tasks) // _MAX_CHUNKS))
   encode = type(builder).encode
   return [
-    Chunk(tuple(tasks[start : start + size]), encode, builder.classes)
+    Chunk(tuple(tasks[start : start + size]), encode, builder.classes, builder.parameters)
     for start in range(0, len(tasks), size)
   ]
 
@@ -255,9 +335,7 @@ def _stage(work: list[tuple[Chunk, str]], name: str, workers: int | None) -> lis
   """Stages all chunks, in this process or in others, and shows how far it is."""
   clips = sum(len(chunk.tasks) for chunk, _ in work)
   workers = min(os.cpu_count() or 1 if workers is None else workers, len(work))
-  # A log file is not to be filled with the states of a bar.
-  interval = 0.2 if sys.stderr.isatty() else 60
-  with tqdm.tqdm(total=clips, desc=name, unit=' clips', mininterval=interval) as progress:
+  with _progress(clips, name) as progress:
     if workers <= 1:
       results = []
       for chunk, path in work:
@@ -284,33 +362,47 @@ def _stage(work: list[tuple[Chunk, str]], name: str, workers: int | None) -> lis
       pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _report(staged: dict[str, list[Staged]]) -> dict[str, Any]:
-  """For each split how many clips were written, and which were not and why."""
-  report = {}
-  for split, chunks in staged.items():
-    failures = [failure for chunk in chunks for failure in chunk.failures]
-    report[split] = {
-      'written': sum(len(chunk.entries) for chunk in chunks),
-      'missing': {f.id: f.reason for f in failures if f.missing},
-      'unreadable': {f.id: f.reason for f in failures if not f.missing},
-    }
-  return report
+def _stage_on_beam(work: list[tuple[Chunk, str]], name: str, beam: Beam) -> list[Staged]:
+  """Stages all chunks on an engine of Apache Beam."""
+  from zsar_jax.data.beam import stage_on_beam
+
+  with _watched(work, f'{name} on {beam.runner}'):
+    stage_on_beam(work, beam.runner, beam.options)
+  # What Beam's processes left is finished now; this reads it, and repeats no clip that was read.
+  return _stage(work, name, workers=0)
 
 
-def _print_failures(report: dict[str, Any]) -> None:
-  for split, result in report.items():
-    for kind in ('missing', 'unreadable'):
-      failures = result[kind]
-      if failures:
-        print(f'{split}: {len(failures)} clips {kind}')
-      for clip_id, reason in itertools.islice(failures.items(), _PRINTED_FAILURES):
-        print(f'  {clip_id}: {reason}')
-      if len(failures) > _PRINTED_FAILURES:
-        print(f'  ... and {len(failures) - _PRINTED_FAILURES} more')
+@contextlib.contextmanager
+def _watched(work: list[tuple[Chunk, str]], name: str) -> Iterator[None]:
+  """Shows how many chunks other processes have finished, as their reports tell."""
+  done = threading.Event()
+  left = {f'{path}.json': len(chunk.tasks) for chunk, path in work}
+
+  def watch() -> None:
+    with _progress(sum(left.values()), name) as progress:
+      finished = False
+      while not finished:
+        finished = done.wait(_WATCH_SECONDS)
+        for path in [path for path in left if os.path.exists(path)]:
+          progress.update(left.pop(path))
+
+  thread = threading.Thread(target=watch, daemon=True)
+  thread.start()
+  try:
+    yield
+  finally:
+    done.set()
+    thread.join()
 
 
-def _check_failures(name: str, report: dict[str, Any], strict: bool) -> None:
-  for split, result in report.items():
+def _progress(clips: int, name: str) -> tqdm.tqdm:
+  # A log file is not to be filled with the states of a bar.
+  interval = 0.2 if sys.stderr.isatty() else 60
+  return tqdm.tqdm(total=clips, desc=name, unit=' clips', mininterval=interval)
+
+
+def _check_failures(name: str, found: dict[str, Any], strict: bool) -> None:
+  for split, result in found.items():
     failures = result['missing'] | result['unreadable']
     if not result['written']:
       if not failures:

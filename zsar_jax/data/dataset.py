@@ -5,7 +5,9 @@ The folder of a data set, as `zsar_jax.data.builder` writes it:
     {data_dir}/{name}/{version}/      name is 'ssv2', or 'pantomime/scenes' with a configuration
       dataset_info.json, features.json, label.labels.txt, *.array_record-*   as TFDS has them
       metadata.json                   class splits, annotated regions, what it was built with
-      index-{split}.npz               the split's ids, labels and frame counts, in record order
+      index-{split}.npz               what is known of the split's clips, in record order
+      *.array_record-*.frames.npy     where the frames of the records are, see `frame_table`
+      part-{name}.npz                 a split that is a part of another: which, and its places in it
 """
 
 import dataclasses
@@ -20,7 +22,11 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from zsar_jax.data.frame_table import ClipFrames, FrameFile, table_path
 from zsar_jax.errors import UserError
+
+# What NumPy raises for a damaged .npz file.
+_DAMAGE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
 _VERSION = re.compile(r'(\d+)\.(\d+)\.(\d+)')
 
@@ -34,15 +40,24 @@ class ClipIndex:
     labels: i32[N], places in the vocabulary.
     num_frames: i32[N].
     num_annotated: i32[N], how many of a clip's frames are annotated.
+    coverage: f32[N, R], the share of the pixels that each of `regions.REGION_BITS` covers, as a
+      mean over a clip's annotated frames; NaN where none is annotated.
   """
 
   ids: list[str]
   labels: np.ndarray
   num_frames: np.ndarray
   num_annotated: np.ndarray
+  coverage: np.ndarray
 
   def __len__(self) -> int:
     return len(self.ids)
+
+  def take(self, places: np.ndarray) -> 'ClipIndex':
+    """The index of the clips at `places`."""
+    ids = [self.ids[place] for place in places]
+    columns = (self.labels, self.num_frames, self.num_annotated, self.coverage)
+    return ClipIndex(ids, *(column[places] for column in columns))
 
   def save(self, path: str | os.PathLike[str]) -> None:
     """Writes the index as an .npz file."""
@@ -58,10 +73,11 @@ class ClipIndex:
           labels=arrays['labels'].astype(np.int32),
           num_frames=arrays['num_frames'].astype(np.int32),
           num_annotated=arrays['num_annotated'].astype(np.int32),
+          coverage=arrays['coverage'].astype(np.float32),
         )
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGE as error:
       raise UserError(f'{path} is damaged ({error}); build the data set again') from None
-    if len({len(index.ids), *map(len, (index.labels, index.num_frames, index.num_annotated))}) > 1:
+    if len({len(column) for column in vars(index).values()}) > 1:
       raise UserError(f'{path} has columns of different lengths; build the data set again')
     return index
 
@@ -73,6 +89,8 @@ class ClipDataset:
     name: of the data set, like 'pantomime/scenes'.
     split: like 'train'.
     classes: the vocabulary, in label order.
+    class_texts: how each class is called in prompts: its name, or with [brackets] around what
+      stands for an object, where the data set's lists have them.
     class_splits: named parts of the vocabulary, like 'base' and 'novel'.
     region_names: which of `regions.REGION_BITS` the data set is annotated with.
     index: the split's ids, labels and frame counts.
@@ -91,6 +109,9 @@ class ClipDataset:
     """
     self._directory = directory
     self._opened: tuple[int, Any] | None = None
+    self._frame_files: dict[int, FrameFile] = {}
+    # Of a split that is a part of another: the places of its clips among the other's records.
+    self._places: np.ndarray | None = None
     self.name = name
     self.split = split
     try:
@@ -100,26 +121,43 @@ class ClipDataset:
       self.class_splits: dict[str, tuple[str, ...]] = {
         part: tuple(names) for part, names in metadata['class_splits'].items()
       }
+      self.class_texts = tuple(metadata['class_texts'] or self.classes)
       self.region_names: tuple[str, ...] = tuple(metadata['region_names'])
     except Exception as error:  # TFDS and protobuf raise classes of their own.
       reason = (str(error).strip() or type(error).__name__).splitlines()[0]
       raise UserError(f'{directory} is damaged ({reason}); build the data set again') from None
-    if split not in info.splits:
-      raise UserError(
-        f'{directory} has no split {split!r}; it has {", ".join(sorted(info.splits))}'
-      )
-    path = directory / f'index-{split}.npz'
+    parts = {path.stem.removeprefix('part-'): path for path in directory.glob('part-*.npz')}
+    if split not in info.splits and split not in parts:
+      present = ', '.join(sorted({*info.splits, *parts}))
+      raise UserError(f'{directory} has no split {split!r}; it has {present}')
+    self._stored = split
+    if split in parts:
+      self._stored, self._places = _read_part(parts[split])
+    path = directory / f'index-{self._stored}.npz'
     self.index = ClipIndex.load(path)
-    self._check(path, info.splits[split])
+    self._check(path, info.splits[self._stored])
+    # Of each shard its file and its first clip; of each clip its first frame, over all shards.
+    self._shards = [pathlib.Path(shard) for shard in info.splits[self._stored].filepaths]
+    self._shard_clips = np.cumsum([0, *info.splits[self._stored].shard_lengths])
+    self._clip_frames = np.concatenate([[0], np.cumsum(self.index.num_frames, dtype=np.int64)])
+    if self._places is not None:
+      self.index = self.index.take(self._places)
 
   def _check(self, path: pathlib.Path, split_info: tfds.core.SplitInfo) -> None:
     """Compares the index with the vocabulary and with the records."""
     if not len(self.index):
-      raise UserError(f'{path}: split {self.split!r} is empty; build the data set again')
+      raise UserError(f'{path}: split {self._stored!r} is empty; build the data set again')
     if len(self.index) != split_info.num_examples:
       raise UserError(
         f'{path} lists {len(self.index)} clips and the records are {split_info.num_examples};'
         ' build the data set again'
+      )
+    if self._places is not None and not (
+      len(self._places) and 0 <= self._places.min() <= self._places.max() < len(self.index)
+    ):
+      raise UserError(
+        f'{path.parent}: split {self.split!r} has places outside the split {self._stored!r}; build'
+        ' the data set again'
       )
     labels = self.index.labels
     outside = np.flatnonzero((labels < 0) | (labels >= len(self.classes)))
@@ -130,8 +168,9 @@ class ClipDataset:
         f' vocabulary of {len(self.classes)} classes; build the data set again'
       )
     for shard in split_info.filepaths:
-      if not shard.exists():
-        raise UserError(f'{shard} is missing; copy it again or build the data set again')
+      for file in (pathlib.Path(shard), table_path(shard)):
+        if not file.exists():
+          raise UserError(f'{file} is missing; copy it again or build the data set again')
 
   def __len__(self) -> int:
     return len(self.index)
@@ -139,25 +178,55 @@ class ClipDataset:
   def __getitem__(self, position: int) -> dict[str, Any]:
     """The record at `position`, with the fields of `zsar_jax.data.records`, still encoded."""
     try:
-      record = self._source()[position]
+      record = self._source()[position if self._places is None else int(self._places[position])]
     except Exception as error:  # ArrayRecord and protobuf raise classes of their own.
       raise UserError(
         f'{self.name}, clip {self.index.ids[position]}: the record in {self._directory} cannot'
         f' be read ({error}); copy the file again or build the data set again'
       ) from None
     record['id'] = record['id'].decode()
+    record['attributes'] = json.loads(record['attributes'])
     record['annotated'] = np.asarray(record['annotated'], bool)
     return record
+
+  def frames(self, position: int) -> ClipFrames:
+    """The frames of the clip at `position`; what is not asked for is not read."""
+    stored = position if self._places is None else int(self._places[position])
+    shard = int(np.searchsorted(self._shard_clips, stored, side='right')) - 1
+    if shard not in self._frame_files:
+      path = self._shards[shard]
+      try:
+        self._frame_files[shard] = FrameFile(path)
+      except (OSError, ValueError) as error:
+        raise UserError(
+          f'{path} cannot be read ({error}); copy it again or build the data set again'
+        ) from None
+    first, end = self._clip_frames[stored : stored + 2]
+    before = self._clip_frames[self._shard_clips[shard]]
+    return self._frame_files[shard].clip(int(first - before), int(end - first))
 
   def _source(self) -> Any:
     # Open files belong to one process, whether this one was forked or unpickled.
     if self._opened is None or self._opened[0] != os.getpid():
       builder = tfds.builder_from_directory(self._directory)
-      self._opened = os.getpid(), builder.as_data_source(self.split)
+      self._opened = os.getpid(), builder.as_data_source(self._stored)
     return self._opened[1]
 
   def __getstate__(self) -> dict[str, Any]:
-    return self.__dict__ | {'_opened': None}
+    return self.__dict__ | {'_opened': None, '_frame_files': {}}
+
+
+def save_part(path: str | os.PathLike[str], of: str, places: np.ndarray) -> None:
+  """Writes a split that is a part of the split `of`, which has its clips at `places`."""
+  np.savez_compressed(path, of=of, places=places.astype(np.int64))
+
+
+def _read_part(path: pathlib.Path) -> tuple[str, np.ndarray]:
+  try:
+    with np.load(path, allow_pickle=False) as arrays:
+      return str(arrays['of']), arrays['places'].astype(np.int64)
+  except _DAMAGE as error:
+    raise UserError(f'{path} is damaged ({error}); build the data set again') from None
 
 
 def open_dataset(data_dir: str | os.PathLike[str], name: str, split: str) -> ClipDataset:

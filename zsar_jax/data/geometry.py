@@ -1,6 +1,7 @@
 """Crop and resize on the host, in uint8, the same for frames and region planes."""
 
 import dataclasses
+import math
 
 import cv2
 import numpy as np
@@ -18,14 +19,22 @@ class Box:
   width: int
 
 
-def centre_crop(height: int, width: int, fraction: float) -> Box:
-  """The central square whose side is `fraction` of the frame's short side.
+def centre_crop(height: int, width: int, fraction: float, place: float = 0.5) -> Box:
+  """The square whose side is `fraction` of the frame's short side, and which is centred on that.
 
   With fraction = size / short this is the field's resize of the short side to `short`
   followed by a centre crop of `size`, in one resampling.
+
+  Args:
+    height: of the frame, in pixels.
+    width: of the frame, in pixels.
+    fraction: in (0, 1].
+    place: where the square lies on the long side: 0 at its start, 0.5 in its middle, 1 at its
+      end. Of a square frame the width is the long side.
   """
   side = max(1, round(min(height, width) * fraction))
-  return Box((height - side) // 2, (width - side) // 2, side, side)
+  top, left = (0.5, place) if width >= height else (place, 0.5)
+  return Box(int((height - side) * top), int((width - side) * left), side, side)
 
 
 def random_crop(
@@ -48,26 +57,32 @@ def random_crop(
     A box inside the frame; where the drawn one sticks out, it is cut at the frame's border.
   """
   area = height * width * rng.uniform(*scale)
-  aspect = np.exp(rng.uniform(*np.log(ratio)))
-  crop_width = min(width, max(1, round(np.sqrt(area * aspect))))
-  crop_height = min(height, max(1, round(np.sqrt(area / aspect))))
+  aspect = math.exp(rng.uniform(*map(math.log, ratio)))
+  crop_width = min(width, max(1, round(math.sqrt(area * aspect))))
+  crop_height = min(height, max(1, round(math.sqrt(area / aspect))))
   top = int(rng.integers(height - crop_height + 1))
   left = int(rng.integers(width - crop_width + 1))
   return Box(top, left, crop_height, crop_width)
 
 
-def resize_frame(frame: np.ndarray, box: Box, size: int, interpolation: str) -> np.ndarray:
-  """Cuts `box` from u8[H, W, 3] and resizes it to u8[size, size, 3]."""
-  return cv2.resize(_cut(frame, box), (size, size), interpolation=INTERPOLATIONS[interpolation])
+def resize_frame(
+  frame: np.ndarray, box: Box, size: int, interpolation: str, out: np.ndarray | None = None
+) -> np.ndarray:
+  """Cuts `box` from u8[H, W, 3] and resizes it to u8[size, size, 3], in `out` if given."""
+  method = INTERPOLATIONS[interpolation]
+  return cv2.resize(_cut(frame, box), (size, size), dst=out, interpolation=method)
 
 
-def resize_plane(plane: np.ndarray, box: Box, size: int) -> np.ndarray:
+def resize_plane(
+  plane: np.ndarray, box: Box, size: int, out: np.ndarray | None = None
+) -> np.ndarray:
   """Cuts `box` from u8[H, W] and resizes it to u8[size, size] by nearest neighbour.
 
   INTER_NEAREST_EXACT looks at pixel centres, as the frames' interpolation does; plain
   INTER_NEAREST looks at corners and would shift the planes against the frames.
   """
-  return cv2.resize(_cut(plane, box), (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
+  method = cv2.INTER_NEAREST_EXACT
+  return cv2.resize(_cut(plane, box), (size, size), dst=out, interpolation=method)
 
 
 def _cut(image: np.ndarray, box: Box) -> np.ndarray:

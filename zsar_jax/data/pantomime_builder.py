@@ -3,7 +3,6 @@
 import dataclasses
 import os
 from collections.abc import Collection
-from typing import Any
 
 import tensorflow_datasets as tfds
 
@@ -32,13 +31,14 @@ class PantomimeTask:
   jpeg_quality: int
 
 
-def encode_task(task: PantomimeTask) -> dict[str, Any]:
-  """Renders the clip; its record."""
+def encode_task(task: PantomimeTask) -> records.EncodedClip:
+  """Renders the clip."""
   clip = pantomime.render_clip(
     task.world, task.split, task.index, task.seed, size=task.size, num_frames=task.num_frames
   )
+  jpegs = records.encode_frames(clip.frames, task.jpeg_quality)
   return records.encode_clip(
-    clip.id, clip.label, clip.frames, clip.regions, None, clip.fps, task.jpeg_quality
+    clip.id, clip.label, jpegs, clip.regions, clip.frames.shape[1:3], clip.fps
   )
 
 

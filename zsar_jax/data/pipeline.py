@@ -26,14 +26,22 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from zsar_jax.data import records
+from zsar_jax.data.frame_table import ClipFrames
 from zsar_jax.data.geometry import centre_crop, random_crop, resize_frame, resize_plane
 from zsar_jax.data.regions import shapes_from_boxes
 from zsar_jax.data.sampling import nearest_annotated, segment_indices
+from zsar_jax.data.shared_memory import SharedBatches
 from zsar_jax.data.subset import Subset
 from zsar_jax.data.workers import start_worker
 from zsar_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
+
+# Iterates over batches, and has a `close`.
+BatchIterator = grain.DatasetIterator | SharedBatches
+
+# What `Views.crops` may be.
+CROPS = (1, 3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +74,29 @@ class View:
 
 
 @dataclasses.dataclass(frozen=True)
+class Views:
+  """The views that an evaluation takes of each clip; nothing about them is random.
+
+  Attributes:
+    clips: views in time. View j of V takes from each segment the frame at (j + 0.5) / V of its
+      length: of one view, the centre.
+    crops: 1 for the central square; 3 for those at the start, in the middle and at the end of
+      the frame's long side.
+  """
+
+  clips: int = 1
+  crops: int = 1
+
+  def __len__(self) -> int:
+    return self.clips * self.crops
+
+  def places(self, number: int) -> tuple[float, float]:
+    """Of a view: the place in each segment and the place on the long side, both in [0, 1]."""
+    moment, crop = divmod(number, self.crops)
+    return (moment + 0.5) / self.clips, crop / 2 if self.crops == 3 else 0.5
+
+
+@dataclasses.dataclass(frozen=True)
 class ClipLoader:
   """Loads one clip of a subset; decodes only the frames that it samples.
 
@@ -81,15 +112,20 @@ class ClipLoader:
     """The clip at `position` with random frames and a random crop."""
     return self._load(position, rng, int(rng.integers(2**32)))
 
-  def evaluation_clip(self, position: int) -> Batch:
-    """The clip at `position` from its segments' centres; past the end, padding of weight 0.
+  def evaluation_clip(self, position: int, moment: float = 0.5, place: float = 0.5) -> Batch:
+    """One view of the clip at `position`; past the end, padding of weight 0.
 
-    Its seed comes from its id, so that a clip is painted with the same colours in every
-    evaluation that it is part of.
+    The seed comes from the clip's id, so that a clip is painted with the same colours in every
+    view and in every evaluation that it is part of.
+
+    Args:
+      position: of the clip, in the subset.
+      moment: which frame of each segment, see `segment_indices`.
+      place: which square of each frame, see `centre_crop`.
     """
     if position < len(self.subset):
       name = self.subset.clip_id(position)
-      return self._load(position, None, zlib.crc32(name.encode()))
+      return self._load(position, None, zlib.crc32(name.encode()), moment, place)
     shape = (self.view.num_frames, self.view.size, self.view.size)
     return {
       'frames': np.zeros((*shape, 3), np.uint8),
@@ -101,10 +137,17 @@ class ClipLoader:
       'weight': np.float32(0),
     }
 
-  def _load(self, position: int, rng: np.random.Generator | None, seed: int) -> Batch:
-    record = self.subset.record(position)
+  def _load(
+    self,
+    position: int,
+    rng: np.random.Generator | None,
+    seed: int,
+    moment: float = 0.5,
+    place: float = 0.5,
+  ) -> Batch:
     try:
-      frames, regions, annotated = self._decode(record, rng)
+      clip = self.subset.frames(position)
+      frames, regions, annotated = self._decode(clip, rng, moment, place)
     except UserError as error:
       raise UserError(
         f'{self.subset.dataset.name}, clip {self.subset.clip_id(position)}: {error}'
@@ -120,37 +163,40 @@ class ClipLoader:
     }
 
   def _decode(
-    self, record: dict, rng: np.random.Generator | None
+    self, clip: ClipFrames, rng: np.random.Generator | None, moment: float, place: float
   ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """frames u8[T, S, S, 3], regions u8[T, S, S], annotated bool[T] of a record."""
+    """frames u8[T, S, S, 3], regions u8[T, S, S], annotated bool[T] of a clip."""
     view = self.view
-    sampled = segment_indices(len(record['frames']), view.num_frames, rng)
-    known = np.asarray(record['annotated'], bool)
+    sampled = segment_indices(len(clip), view.num_frames, rng, moment)
+    known = clip.annotated
     sources = sampled
-    if view.unannotated == 'nearest' and known.any():
+    if view.unannotated == 'nearest' and 0 < np.count_nonzero(known) < len(known):
       sources = nearest_annotated(known, sampled)
-    height, width = int(record['height']), int(record['width'])
+    height, width = clip.size
     if rng is None:
-      box = centre_crop(height, width, view.centre_crop)
+      box = centre_crop(height, width, view.centre_crop, place)
     else:
       box = random_crop(rng, height, width, view.crop_scale, view.crop_ratio)
 
     frames = np.empty((view.num_frames, view.size, view.size, 3), np.uint8)
     regions = np.zeros((view.num_frames, view.size, view.size), np.uint8)
-    for t, (index, source) in enumerate(zip(sampled, sources, strict=True)):
+    for t, index in enumerate(sampled):
       if t and index == sampled[t - 1]:
-        frames[t], regions[t] = frames[t - 1], regions[t - 1]
+        frames[t] = frames[t - 1]
         continue
-      frame = records.decode_frame(record['frames'][index])
+      frame = records.decode_frame(clip.frame(index))
       if frame.shape[:2] != (height, width):
         raise UserError(
           f'frame {index} has {frame.shape[1]} x {frame.shape[0]} pixels and its record says'
           f' {width} x {height}; build the data set again'
         )
-      frames[t] = resize_frame(frame, box, view.size, view.interpolation)
-      if known[source]:
-        plane = records.decode_plane(record['regions'][source], height, width)
-        regions[t] = resize_plane(plane, box, view.size)
+      resize_frame(frame, box, view.size, view.interpolation, out=frames[t])
+    for t, source in enumerate(sources):
+      if t and source == sources[t - 1]:
+        regions[t] = regions[t - 1]
+      elif known[source]:
+        plane = records.decode_plane(clip.plane(source), height, width)
+        resize_plane(plane, box, view.size, out=regions[t])
     if self.subset.boxes_as_shapes:
       regions = shapes_from_boxes(regions)
     return frames, regions, known[sources]
@@ -158,7 +204,7 @@ class ClipLoader:
 
 def training_batches(
   loader: ClipLoader, batch_size: int, seed: int, first_step: int, workers: int
-) -> grain.DatasetIterator:
+) -> BatchIterator:
   """Endless training batches: every clip once in each epoch, in an order of its own.
 
   Args:
@@ -181,10 +227,23 @@ def training_batches(
   return _batches(clips[first_step * batch_size :], batch_size, workers)
 
 
-def evaluation_batches(loader: ClipLoader, batch_size: int, workers: int) -> grain.DatasetIterator:
-  """Every clip exactly once, in order; the last batch is filled up with weight 0."""
-  padded = -(-len(loader.subset) // batch_size) * batch_size
-  return _batches(grain.MapDataset.range(padded).map(loader.evaluation_clip), batch_size, workers)
+def evaluation_batches(
+  loader: ClipLoader, batch_size: int, workers: int, views: Views = Views()
+) -> BatchIterator:
+  """Every view of every clip exactly once, in order; the last batch is filled up with weight 0.
+
+  Args:
+    loader: loads the clips.
+    batch_size: views in the global batch.
+    workers: processes that load clips; 0 loads in threads of this process.
+    views: of each clip; they follow each other.
+
+  Returns:
+    An iterator over batches, to be closed.
+  """
+  count = len(loader.subset) * len(views)
+  elements = grain.MapDataset.range(-(-count // batch_size) * batch_size)
+  return _batches(elements.map(_EvaluationView(loader, views)), batch_size, workers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +254,17 @@ class _TrainingClip(grain.transforms.RandomMap):
     return self.loader.training_clip(element, rng)
 
 
-def _batches(clips: grain.MapDataset, batch_size: int, workers: int) -> grain.DatasetIterator:
+@dataclasses.dataclass(frozen=True)
+class _EvaluationView(grain.transforms.Map):
+  loader: ClipLoader
+  views: Views
+
+  def map(self, element: int) -> Batch:
+    position, number = divmod(element, len(self.views))
+    return self.loader.evaluation_clip(position, *self.views.places(number))
+
+
+def _batches(clips: grain.MapDataset, batch_size: int, workers: int) -> BatchIterator:
   """This host's share of the global batches.
 
   Batching comes before the workers: each then makes whole batches, and their order does not
@@ -210,7 +279,7 @@ def _batches(clips: grain.MapDataset, batch_size: int, workers: int) -> grain.Da
     # Inside a worker process one thread reads: the processes are the parallelism.
     read = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-    return iter(batches.to_iter_dataset(read).mp_prefetch(options, _start_worker))
+    return SharedBatches(iter(batches.to_iter_dataset(read).mp_prefetch(options, _start_worker)))
   return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
 
 

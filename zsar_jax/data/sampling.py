@@ -4,7 +4,10 @@ import numpy as np
 
 
 def segment_indices(
-  num_frames: int, num_segments: int, rng: np.random.Generator | None = None
+  num_frames: int,
+  num_segments: int,
+  rng: np.random.Generator | None = None,
+  place: float = 0.5,
 ) -> np.ndarray:
   """One frame from each of `num_segments` equal segments of a clip.
 
@@ -15,12 +18,13 @@ def segment_indices(
   Args:
     num_frames: frames in the clip, at least 1.
     num_segments: frames to take.
-    rng: draws the places; None takes the centres.
+    rng: draws the places; None takes `place`.
+    place: in [0, 1), of every segment: 0.5 is the centre.
 
   Returns:
     i64[num_segments], ascending, each in [0, num_frames).
   """
-  places = np.full(num_segments, 0.5) if rng is None else rng.random(num_segments)
+  places = np.full(num_segments, place) if rng is None else rng.random(num_segments)
   return ((np.arange(num_segments) + places) * num_frames / num_segments).astype(np.int64)
 
 

@@ -1,8 +1,125 @@
-"""Which classes are for training and which are kept for zero-shot evaluation."""
+"""Class vocabularies: which classes are for training and which are kept for zero-shot evaluation.
 
-from collections.abc import Sequence
+Vocabularies are compared by `class_key`, so that 'ApplyEyeMakeup', 'apply_eye_makeup' and
+'Apply eye make-up' are one name. Names themselves stay as their data set writes them.
+"""
+
+import collections
+import csv
+import hashlib
+import json
+import pathlib
+import re
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
+
+from zsar_jax.errors import UserError
+
+# The 50 classes of Mimetics v1.0 (Weinzaepfel and Rogez, arXiv 1912.07249), all of Kinetics-400.
+MIMETICS_CLASSES = (
+  'archery',
+  'bowling',
+  'brushing hair',
+  'brushing teeth',
+  'canoeing or kayaking',
+  'catching or throwing baseball',
+  'catching or throwing frisbee',
+  'clean and jerk',
+  'cleaning windows',
+  'climbing a rope',
+  'climbing ladder',
+  'deadlifting',
+  'dribbling basketball',
+  'drinking',
+  'driving car',
+  'dunking basketball',
+  'eating cake',
+  'eating ice cream',
+  'flying kite',
+  'golf driving',
+  'hitting baseball',
+  'hurdling',
+  'juggling balls',
+  'juggling soccer ball',
+  'opening bottle',
+  'playing accordion',
+  'playing basketball',
+  'playing bass guitar',
+  'playing guitar',
+  'playing piano',
+  'playing saxophone',
+  'playing tennis',
+  'playing trumpet',
+  'playing violin',
+  'playing volleyball',
+  'punching person (boxing)',
+  'reading book',
+  'reading newspaper',
+  'shooting basketball',
+  'shooting goal (soccer)',
+  'skiing (not slalom or crosscountry)',
+  'skiing slalom',
+  'skipping rope',
+  'smoking',
+  'surfing water',
+  'sweeping floor',
+  'sword fighting',
+  'tying tie',
+  'walking the dog',
+  'writing',
+)
+
+# Classes of Kinetics-400 that Kinetics-600 has under another name, as it spells or narrows them
+# (Carreira et al., arXiv 1808.01340, section 2). Without them 231 names of Kinetics-600 are not
+# in Kinetics-400; with them the 220 classes of the field's zero-shot protocol remain (Chen and
+# Huang, ICCV 2021), and the three lists of 160 that ViFi-CLIP draws from those hold none of these.
+_KINETICS_RENAMED = {
+  'changing wheel (not on bike)': 'changing wheel',
+  'cooking sausages (not on barbeque)': 'cooking sausages',
+  'dyeing hair': 'dying hair',
+  'hugging (not baby)': 'hugging',
+  'inflating balloons': 'balloon blowing',
+  'making the bed': 'making bed',
+  'opening bottle (not wine)': 'opening bottle',
+  'person collecting garbage': 'garbage collecting',
+  'throwing ball (not baseball or American football)': 'throwing ball',
+  'tying necktie': 'tying tie',
+  'waking up': 'baby waking up',
+}
+
+# What ends the name of a file with class names; a '.json' file has named parts.
+_SUFFIXES = ('.json', '.csv', '.txt')
+
+
+def class_key(name: str) -> str:
+  """A class name without case, spaces, underscores and punctuation."""
+  return ''.join(sign for sign in name.casefold() if sign.isalnum()) or name
+
+
+_SAME_CLASS = {class_key(new): class_key(old) for new, old in _KINETICS_RENAMED.items()}
+
+
+def _identity(name: str) -> str:
+  """The same for all names of a class."""
+  key = class_key(name)
+  return _SAME_CLASS.get(key, key)
+
+
+def intersection(classes: Sequence[str], others: Collection[str]) -> tuple[str, ...]:
+  """Those of `classes` that `others` has too, whichever way it writes them."""
+  known = set(map(_identity, others))
+  return tuple(name for name in classes if _identity(name) in known)
+
+
+def difference(classes: Sequence[str], others: Collection[str]) -> tuple[str, ...]:
+  """Those of `classes` that `others` does not have, whichever way it writes them.
+
+  The classes of Kinetics-600 that are not of Kinetics-400 are 220.
+  """
+  common = set(intersection(classes, others))
+  return tuple(name for name in classes if name not in common)
 
 
 def base_to_novel(classes: Sequence[str], labels: Sequence[int]) -> dict[str, tuple[str, ...]]:
@@ -25,3 +142,125 @@ def base_to_novel(classes: Sequence[str], labels: Sequence[int]) -> dict[str, tu
     part: tuple(classes[label] for label in sorted(chosen))
     for part, chosen in (('base', ranked[:half]), ('novel', ranked[half:]))
   }
+
+
+def random_split(
+  classes: Sequence[str], count: int, seed: int = 0, repeats: int = 1
+) -> dict[str, tuple[str, ...]]:
+  """Draws classes, several times over, such as 160 of 220 three times.
+
+  A class is drawn by a hash of the seed, the repetition and its name: the same classes on every
+  machine and in whatever order the vocabulary comes.
+
+  Args:
+    classes: the vocabulary.
+    count: how many to draw.
+    seed: another one draws others.
+    repeats: how many times to draw.
+
+  Returns:
+    {'1': names, '2': names, ...}, each in the order of `classes`.
+
+  Raises:
+    UserError: there are not as many classes.
+  """
+  if not 1 <= count <= len(classes):
+    raise UserError(f'{count} of {len(classes)} classes cannot be drawn; ask for fewer, at least 1')
+  parts = {}
+  for repeat in map(str, range(1, repeats + 1)):
+
+    def rank(name: str, repeat: str = repeat) -> str:
+      return hashlib.sha256(f'{seed}/{repeat}/{class_key(name)}'.encode()).hexdigest()
+
+    drawn = set(sorted(classes, key=rank)[:count])
+    parts[repeat] = tuple(name for name in classes if name in drawn)
+  return parts
+
+
+def mimetics_split(classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
+  """The classes of Mimetics and the rest: 50 and 350 of Kinetics-400.
+
+  Args:
+    classes: the vocabulary, in label order.
+
+  Returns:
+    {'mimetics': names, 'without_mimetics': names}, each in label order; {} where the
+    vocabulary does not have all 50.
+  """
+  wanted = set(map(class_key, MIMETICS_CLASSES))
+  chosen = tuple(name for name in classes if class_key(name) in wanted)
+  if len(chosen) != len(MIMETICS_CLASSES):
+    return {}
+  rest = tuple(name for name in classes if class_key(name) not in wanted)
+  return {'mimetics': chosen, 'without_mimetics': rest}
+
+
+def is_class_file(reference: str) -> bool:
+  """Whether a text names a file of classes: 'novel.txt', 'labels.csv' or 'splits/k600.json:1'."""
+  return _parse(reference)[0].endswith(_SUFFIXES)
+
+
+def read_classes(reference: str, field: str) -> tuple[str, ...]:
+  """Reads class names from a file.
+
+  Args:
+    reference: a text file with one name a line; a csv of `id,name` as ViFi-CLIP and mmaction2
+      write it, with or without a head; or a part of a file of `tools.make_split`, as
+      'splits/k600.json:1'.
+    field: where `reference` comes from, for errors.
+
+  Returns:
+    The names, in the file's order.
+
+  Raises:
+    UserError: for a file or a part that is not there or not readable, and for a name that
+      stands there twice.
+  """
+  file, part = _parse(reference)
+  path = pathlib.Path(file).expanduser()
+  try:
+    text = path.read_text(encoding='utf-8-sig')
+  except (OSError, UnicodeDecodeError) as error:
+    reason = error.strerror if isinstance(error, OSError) else 'it is not UTF-8'
+    raise UserError(f'{field}: {path} cannot be read ({reason}); name a file of classes') from None
+  names = _part(text, part, f'{field}: {path}') if path.suffix == '.json' else _lines(text)
+  if not names:
+    raise UserError(f'{field}: {path} names no class; write one on each line')
+  twice = [name for name, count in collections.Counter(names).items() if count > 1]
+  if twice:
+    raise UserError(f'{field}: {path} names the class {twice[0]!r} twice; delete one of the two')
+  return names
+
+
+def _parse(reference: str) -> tuple[str, str]:
+  """The file and the part of 'FILE.json:PART'; no part of everything else."""
+  file, colon, part = reference.rpartition(':')
+  return (file, part) if colon and file.endswith('.json') else (reference, '')
+
+
+def _part(text: str, part: str, where: str) -> tuple[str, ...]:
+  """A part of a file of `tools.make_split`."""
+  try:
+    parts: dict[str, Any] = json.loads(text)['parts']
+    known = ', '.join(parts)
+  except (ValueError, KeyError, TypeError):
+    raise UserError(f'{where} has no "parts"; make it with python -m tools.make_split') from None
+  if part not in parts:
+    asked = f'no part {part!r}' if part else 'named parts'
+    raise UserError(f'{where} has {asked}; write one of {known} behind its name and a colon')
+  names = parts[part]
+  if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    raise UserError(f'{where}, part {part!r} is no list of names; make it with tools.make_split')
+  return tuple(names)
+
+
+def _lines(text: str) -> tuple[str, ...]:
+  """The names of a text file: one a line, or behind an id and a comma on each line."""
+  lines = [line.strip() for line in text.splitlines() if line.strip()]
+  if lines and re.fullmatch(r'id,\s*name', lines[0], re.IGNORECASE):
+    del lines[0]
+  rows = [next(csv.reader([line])) for line in lines]
+  if all(len(row) > 1 and row[0].strip().isdecimal() for row in rows):
+    # A name with commas that nobody quoted is several fields.
+    return tuple(','.join(row[1:]).strip() for row in rows)
+  return tuple(lines)

@@ -1,9 +1,10 @@
 """Encoding the clips of one chunk into one file: the unit of work of building a data set.
 
-A chunk is a short list of tasks, one for each clip. Staging it writes two files:
+A chunk is a short list of tasks, one for each clip. Staging it writes three files:
 
-    {path}.array_record   the serialised records of the clips that could be read, in task order
-    {path}.json           the fingerprint of the tasks, the records' index entries, the failures
+    {path}.array_record             the serialised records of the clips that could be read, in order
+    {path}.array_record.frames.npy  where their frames are, see `zsar_jax.data.frame_table`
+    {path}.json                     the tasks' fingerprint, the records' index entries, the failures
 
 The .json file is written last, so that where it exists the chunk is finished. Staging is a
 function of the chunk and the path alone: it may run in this process or any other, in any
@@ -25,8 +26,9 @@ import numpy as np
 from array_record.python import array_record_module
 from tensorflow_datasets.core import example_serializer
 
-from zsar_jax.data import records
+from zsar_jax.data import frame_table, records
 from zsar_jax.data.records import ClipError
+from zsar_jax.errors import UserError
 
 # Frames and planes are compressed already. Groups of one record allow random access.
 _WRITER_OPTIONS = 'group_size:1,uncompressed'
@@ -40,7 +42,7 @@ class ClipTask(Protocol):
     """The clip's id, unique in the split."""
 
 
-Encode = Callable[[Any], dict[str, Any]]
+Encode = Callable[[Any], records.EncodedClip]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,29 +51,36 @@ class Chunk:
 
   Attributes:
     tasks: one for each clip.
-    encode: a function of a module, from a task to its record; raises `records.ClipError`.
+    encode: a function of a module, from a task to the encoded clip; raises
+      `records.ClipError`.
     classes: the data set's vocabulary.
+    parameters: what else determines the records, as JSON values.
   """
 
   tasks: tuple[ClipTask, ...]
   encode: Encode
   classes: tuple[str, ...]
+  parameters: dict[str, Any] = dataclasses.field(default_factory=dict)
 
   def fingerprint(self) -> str:
     """Equal for two chunks that stage the same bytes."""
     content = [f'{self.encode.__module__}.{self.encode.__qualname__}', self.classes]
+    content.append(self.parameters)
     content += [dataclasses.asdict(task) for task in self.tasks]
     return hashlib.sha256(json.dumps(content, default=_jsonable).encode()).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
 class IndexEntry:
-  """What the index says of one clip; see `dataset.ClipIndex`."""
+  """What the index and the report say of one clip; see `dataset.ClipIndex` and `EncodedClip`."""
 
   id: str
   label: int
   num_frames: int
   num_annotated: int
+  coverage: tuple[float, ...]
+  empty: tuple[int, ...]
+  remarks: dict[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +133,12 @@ def stage_chunk(chunk: Chunk, path: str) -> Staged:
   return _write(outcomes, path, chunk)
 
 
+def serialised_size(chunk: Chunk, task: ClipTask) -> int | None:
+  """The bytes that the record of one of the chunk's tasks takes, or None if it fails."""
+  outcome = _attempt(chunk, task, functools.partial(_serialise, records.features(chunk.classes)))
+  return None if isinstance(outcome, Failure) else len(outcome[1])
+
+
 def _serialise(features: Any, record: dict[str, Any]) -> bytes:
   """The record as a tf.train.Example, its fields in one order.
 
@@ -138,12 +153,21 @@ def _serialise(features: Any, record: dict[str, Any]) -> bytes:
 
 def _attempt(chunk: Chunk, task: ClipTask, serialise: Callable[[Any], bytes]) -> _Outcome:
   try:
-    record = chunk.encode(task)
+    clip = chunk.encode(task)
   except ClipError as error:
     return Failure(task.id, error.reason, error.missing)
   except cv2.error as error:
     return Failure(task.id, f'OpenCV cannot encode it: {error}'.splitlines()[0], missing=False)
-  entry = IndexEntry(task.id, record['label'], len(record['frames']), sum(record['annotated']))
+  record = clip.record
+  entry = IndexEntry(
+    id=task.id,
+    label=record['label'],
+    num_frames=len(record['frames']),
+    num_annotated=sum(record['annotated']),
+    coverage=clip.coverage,
+    empty=clip.empty,
+    remarks=clip.remarks,
+  )
   return entry, serialise(record)
 
 
@@ -164,27 +188,43 @@ def _write(outcomes: Iterable[_Outcome], path: str, chunk: Chunk) -> Staged:
   output, report = _paths(path)
   temporary = pathlib.Path(f'{path}.tmp')
   entries, failures = [], []
-  writer = array_record_module.ArrayRecordWriter(os.fspath(temporary), _WRITER_OPTIONS)
-  for outcome in outcomes:
-    if isinstance(outcome, Failure):
-      failures.append(outcome)
-    else:
-      entry, serialised = outcome
-      entries.append(entry)
-      writer.write(serialised)
-  writer.close()
-  # A report never describes another file than the one beside it.
-  report.unlink(missing_ok=True)
-  temporary.replace(output)
-  staged = Staged(output, tuple(entries), tuple(failures))
-  content = {
-    'fingerprint': chunk.fingerprint(),
-    'bytes': output.stat().st_size,
-    'entries': [dataclasses.asdict(entry) for entry in entries],
-    'failures': [dataclasses.asdict(failure) for failure in failures],
-  }
-  temporary.write_text(json.dumps(content))
-  temporary.replace(report)
+  located, sizes = [], []
+  try:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    writer = array_record_module.ArrayRecordWriter(os.fspath(temporary), _WRITER_OPTIONS)
+    for outcome in outcomes:
+      if isinstance(outcome, Failure):
+        failures.append(outcome)
+      else:
+        entry, serialised = outcome
+        entries.append(entry)
+        located.append(frame_table.locate(serialised))
+        sizes.append(len(serialised))
+        writer.write(serialised)
+    writer.close()
+    reader = array_record_module.ArrayRecordReader(os.fspath(temporary))
+    written = reader.num_records()
+    reader.close()
+    if written != len(entries):
+      raise OSError(f'{written} of {len(entries)} records arrived')
+    # A report never describes another file than the one beside it.
+    report.unlink(missing_ok=True)
+    temporary.replace(output)
+    frame_table.write_table(frame_table.table_path(output), output, located, sizes)
+    staged = Staged(output, tuple(entries), tuple(failures))
+    content = {
+      'fingerprint': chunk.fingerprint(),
+      'bytes': output.stat().st_size,
+      'entries': [dataclasses.asdict(entry) for entry in entries],
+      'failures': [dataclasses.asdict(failure) for failure in failures],
+    }
+    temporary.write_text(json.dumps(content))
+    temporary.replace(report)
+  except (OSError, RuntimeError, ValueError) as error:  # ArrayRecord's are not OSErrors.
+    raise UserError(
+      f'{path}: the records cannot be written ({error}); see whether the disk is full, make room,'
+      ' and the same command continues'
+    ) from None
   return staged
 
 
@@ -194,15 +234,21 @@ def _load(path: str, chunk: Chunk) -> Staged | None:
   try:
     content = json.loads(report.read_text())
     size = output.stat().st_size
+    frame_table.table_path(output).stat()
   except (FileNotFoundError, ValueError):
     return None
   if content['fingerprint'] != chunk.fingerprint() or content['bytes'] != size:
     return None
   return Staged(
     output,
-    tuple(IndexEntry(**entry) for entry in content['entries']),
+    tuple(_entry(entry) for entry in content['entries']),
     tuple(Failure(**failure) for failure in content['failures']),
   )
+
+
+def _entry(values: dict[str, Any]) -> IndexEntry:
+  """An entry as it was before it became JSON, which has no tuples."""
+  return IndexEntry(**values | {name: tuple(values[name]) for name in ('coverage', 'empty')})
 
 
 def _paths(path: str) -> tuple[pathlib.Path, pathlib.Path]:

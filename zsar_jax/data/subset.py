@@ -5,7 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from zsar_jax.data import splits
 from zsar_jax.data.dataset import ClipDataset
+from zsar_jax.data.frame_table import ClipFrames
 from zsar_jax.errors import UserError
 from zsar_jax.ops.recipes import Recipe
 
@@ -17,6 +19,7 @@ class Subset:
   Attributes:
     dataset: where the records are.
     classes: the vocabulary of this subset, in the data set's order.
+    texts: how each of them is called in prompts, see `ClipDataset.class_texts`.
     positions: i64[N], the clips' places among the data set's records.
     labels: i32[N], places in `classes`.
     boxes_as_shapes: whether boxes stand in for the shapes that they enclose, because the
@@ -25,6 +28,7 @@ class Subset:
 
   dataset: ClipDataset
   classes: tuple[str, ...]
+  texts: tuple[str, ...]
   positions: np.ndarray
   labels: np.ndarray
   boxes_as_shapes: bool
@@ -36,9 +40,9 @@ class Subset:
     """The id of the clip at `position` of this subset."""
     return self.dataset.index.ids[self.positions[position]]
 
-  def record(self, position: int) -> dict:
-    """The encoded record of the clip at `position` of this subset."""
-    return self.dataset[int(self.positions[position])]
+  def frames(self, position: int) -> ClipFrames:
+    """The encoded frames of the clip at `position` of this subset."""
+    return self.dataset.frames(int(self.positions[position]))
 
   @property
   def region_names(self) -> frozenset[str]:
@@ -68,35 +72,21 @@ def select(
 
   Args:
     dataset: all the clips.
-    classes: 'all', the name of one of the data set's class splits, or class names.
+    classes: 'all', the name of one of the data set's class splits, a file of class names as
+      `splits.read_classes` takes it, or class names. Names that the vocabulary writes in
+      another way are found by `splits.class_key`.
     unannotated: with 'drop', clips with a frame that nobody annotated are left out.
     field: the config field that `classes` comes from, for errors.
 
   Raises:
-    UserError: for an unknown class or class split, or where no clip remains.
+    UserError: for an unknown class, class split or file, or where no clip remains.
   """
-  if classes == 'all':
-    names = set(dataset.classes)
-  elif isinstance(classes, str):
-    if classes not in dataset.class_splits:
-      raise UserError(
-        f'{field}: {dataset.name} has no class split {classes!r}; it has'
-        f' {", ".join(["all", *sorted(dataset.class_splits)])}'
-      )
-    names = set(dataset.class_splits[classes])
-  else:
-    names = set(classes)
-  unknown = sorted(names - set(dataset.classes))
-  if unknown:
-    raise UserError(
-      f'{field}: {unknown[0]!r} is not in the vocabulary of {dataset.name}; take class names'
-      ' from its labels file'
-    )
-  vocabulary = tuple(name for name in dataset.classes if name in names)
+  chosen = _chosen(dataset, classes, field)
+  kept = [label for label in range(len(dataset.classes)) if label in chosen]
+  vocabulary = tuple(dataset.classes[label] for label in kept)
+  texts = tuple(dataset.class_texts[label] for label in kept)
   place = np.full(len(dataset.classes), -1, np.int32)
-  for label, name in enumerate(dataset.classes):
-    if name in names:
-      place[label] = vocabulary.index(name)
+  place[kept] = np.arange(len(kept))
 
   index = dataset.index
   labels = place[index.labels]
@@ -110,4 +100,40 @@ def select(
       f' {classes!r}; choose other classes or another split'
     )
   boxes_alone = all(name.endswith('_box') for name in dataset.region_names)
-  return Subset(dataset, vocabulary, positions, labels[positions], boxes_alone)
+  return Subset(dataset, vocabulary, texts, positions, labels[positions], boxes_alone)
+
+
+def _chosen(dataset: ClipDataset, classes: str | Sequence[str], field: str) -> set[int]:
+  """The labels of the classes that `select` was asked for."""
+  if classes == 'all':
+    return set(range(len(dataset.classes)))
+  names, source = classes, field
+  if isinstance(classes, str):
+    if classes in dataset.class_splits:
+      names = dataset.class_splits[classes]
+    elif splits.is_class_file(classes):
+      names, source = splits.read_classes(classes, field), f'{field}: {classes}'
+    else:
+      raise UserError(
+        f'{field}: {dataset.name} has no class split {classes!r}; it has'
+        f' {", ".join(["all", *sorted(dataset.class_splits)])}, and a file of class names ends in'
+        ' .txt, .csv or .json:PART'
+      )
+  label_of = {name: label for label, name in enumerate(dataset.classes)}
+  by_key: dict[str, list[int]] = {}
+  for name, label in label_of.items():
+    by_key.setdefault(splits.class_key(name), []).append(label)
+  chosen, unknown = set(), []
+  for name in names:
+    found = [label_of[name]] if name in label_of else by_key.get(splits.class_key(name), [])
+    if len(found) == 1:
+      chosen.add(found[0])
+    else:
+      unknown.append(name)
+  if unknown:
+    others = f' ({len(unknown)} such names)' if len(unknown) > 1 else ''
+    raise UserError(
+      f'{source}: {unknown[0]!r} is not in the vocabulary of {dataset.name}{others}; take class'
+      ' names from its labels file'
+    )
+  return chosen

@@ -10,21 +10,26 @@ from ml_collections import ConfigDict
 
 from zsar_jax import sharding
 from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.text.names import render
 from zsar_jax.text.prompts import class_texts
 from zsar_jax.text.tokenizers import Tokenizer, make_tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
 class ClassTexts:
-  """Turns class names into tokens under prompt templates.
+  """Turns class texts into tokens under prompt templates.
 
   Attributes:
     tokenizer: from texts to token ids.
-    templates: each with one '{}' for the class name.
+    templates: each with one '{}' for the class text.
+    split_words: see `names.render`.
+    placeholders: see `names.render`.
   """
 
   tokenizer: Tokenizer
   templates: tuple[str, ...]
+  split_words: bool
+  placeholders: str
 
   @classmethod
   def from_config(cls, config: ConfigDict, model: VideoModel) -> 'ClassTexts':
@@ -32,22 +37,31 @@ class ClassTexts:
     tokenizer = make_tokenizer(
       config.text.tokenizer, model.spec.vocab_size, model.spec.context_length
     )
-    return cls(tokenizer, tuple(config.text.templates))
+    return cls(
+      tokenizer,
+      tuple(config.text.templates),
+      config.text.split_words,
+      config.text.placeholders,
+    )
 
-  def tokens(self, classes: Sequence[str], multiple: int) -> np.ndarray:
+  def tokens(self, texts: Sequence[str], multiple: int) -> np.ndarray:
     """Tokens of all classes under all templates.
 
     Args:
-      classes: C class names.
+      texts: C class texts, see `data.subset.Subset`.
       multiple: empty texts are added until it divides the number of texts, so that devices
         can share them.
 
     Returns:
       i32[P, C', L] for P templates.
+
+    Raises:
+      UserError: two classes read the same, or a prompt does not fit into the context.
     """
-    texts = class_texts(classes, self.templates)
-    tokens = np.stack([self.tokenizer(prompts) for prompts in texts])  # [P, C, L]
-    return np.pad(tokens, ((0, 0), (0, -len(classes) % multiple), (0, 0)))
+    names = render(texts, self.split_words, self.placeholders)
+    prompts = class_texts(names, self.templates)
+    tokens = np.stack([self.tokenizer(one) for one in prompts])  # [P, C, L]
+    return np.pad(tokens, ((0, 0), (0, -len(names) % multiple), (0, 0)))
 
 
 def encode_classes(model: VideoModel, params: dict, tokens: jax.Array, mesh: Mesh) -> jax.Array:

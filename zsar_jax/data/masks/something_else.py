@@ -16,12 +16,16 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from zsar_jax.data.masks.frames import drawn
+from zsar_jax.data.masks.source import Remarks
 from zsar_jax.data.regions import OBJECT_BOX, PERSON_BOX, draw_box
+from zsar_jax.data.sources.listing import ListedClip
+from zsar_jax.data.video import VideoFacts
 from zsar_jax.errors import UserError
 
 # Boxes are in pixels of the frames that were annotated, which all have this height. Their
@@ -34,7 +38,9 @@ _CORNERS = ('x1', 'y1', 'x2', 'y2')
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class VideoBoxes:
-  """The boxes of one video; of the hundreds of thousands that are held, each is a few kilobytes.
+  """The boxes of one video, a `source.ClipMasks`.
+
+  Hundreds of thousands of them are held at once, each of a few kilobytes.
 
   Attributes:
     frames: i32[K], the annotated frames, from 0.
@@ -48,26 +54,49 @@ class VideoBoxes:
   box_bits: np.ndarray
   corners: np.ndarray
 
-  def planes(self, num_frames: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draws the boxes.
+  def planes(self, video: VideoFacts, remarks: Remarks) -> Iterator[np.ndarray | None]:
+    """See `source.ClipMasks`."""
+    beyond = int((self.frames >= video.num_frames).sum())
+    if beyond:
+      remarks['masks beyond the end'] = f'{beyond} of {len(self.frames)}'
+    # The annotated frames were as wide as the video is at their height.
+    annotated_width = video.source_width * _ANNOTATED_HEIGHT / video.source_height
+    scale = np.array([video.width / annotated_width, video.height / _ANNOTATED_HEIGHT])
+    corners = self.corners * np.tile(scale, 2).astype(np.float32)
+
+    def draw(frame: int) -> np.ndarray:
+      plane = np.zeros((video.height, video.width), np.uint8)
+      for box in np.flatnonzero(self.box_frames == frame):
+        draw_box(plane, self.box_bits[box], *corners[box])
+      return plane
+
+    frames = self.frames.tolist()
+    yield from drawn(video, dict(zip(frames, frames, strict=True)), draw, remarks)
+
+
+class SomethingElseBoxes:
+  """A `source.MaskSource` of the boxes in some files, all of them read at once."""
+
+  region_names = ('person_box', 'object_box')
+
+  def __init__(self, paths: Sequence[str | os.PathLike[str]], clip_ids: Container[str]):
+    """Reads the files.
 
     Args:
-      num_frames: N, of the video; annotations beyond its end are left out.
-      height: H, of its frames.
-      width: W, of its frames.
+      paths: of the files, which are published in parts.
+      clip_ids: the clips whose boxes are kept.
 
-    Returns:
-      regions: u8[N, H, W] region planes.
-      annotated: bool[N].
+    Raises:
+      UserError: if a file cannot be read, or no clip has boxes.
     """
-    regions = np.zeros((num_frames, height, width), np.uint8)
-    annotated = np.zeros(num_frames, bool)
-    annotated[self.frames[self.frames < num_frames]] = True
-    corners = self.corners * (height / _ANNOTATED_HEIGHT)
-    for frame, bit, box in zip(self.box_frames, self.box_bits, corners, strict=True):
-      if frame < num_frames:
-        draw_box(regions[frame], bit, *box)
-    return regions, annotated
+    self.parameters = {'boxes': sorted(os.path.basename(path) for path in paths)}
+    self._boxes = dict(pair for path in paths for pair in read_boxes(path, clip_ids))
+    if not self._boxes:
+      raise UserError(f'--boxes: {paths[0]} has no box for any listed clip; check the file')
+
+  def for_clip(self, clip: ListedClip) -> VideoBoxes | None:
+    """The boxes of the clip of that id, or None where it has none."""
+    return self._boxes.get(clip.id)
 
 
 def read_boxes(

@@ -1,0 +1,84 @@
+"""Single frames, read from the files of records, are those of the whole records."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.toy import build_toy
+from zsar_jax.data import frame_table, records
+from zsar_jax.data.dataset import open_dataset
+from zsar_jax.data.staging import Chunk, stage_chunk
+from zsar_jax.errors import UserError
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+  return build_toy(tmp_path_factory.mktemp('toy'))
+
+
+@pytest.mark.parametrize('split', ['train', 'validation'])
+def test_frames_are_those_of_the_records(data_dir, split):
+  clips = open_dataset(data_dir, 'toy', split)
+  assert len(list(clips._directory.glob(f'*{split}*.npy'))) == (2 if split == 'train' else 1)
+  for position, record in enumerate(clips):
+    frames = clips.frames(position)
+    assert [frames.frame(n) for n in range(len(frames))] == list(record['frames'])
+    np.testing.assert_array_equal(frames.annotated, record['annotated'])
+    planes = [frames.plane(n) if frames.annotated[n] else b'' for n in range(len(frames))]
+    assert planes == list(record['regions'])
+    assert frames.size == (record['height'], record['width']) == (20, 30)
+
+
+class _Task:
+  """A clip whose frames are noise of a seed."""
+
+  def __init__(self, seed):
+    self.id = f'clip{seed}'
+    self.seed = seed
+
+
+def _encode(task):
+  rng = np.random.default_rng(task.seed)
+  # Noise of which a frame takes up to several of the file's blocks of 64 KiB.
+  side = (8, 100, 300, 600)[task.seed % 4]
+  frames = rng.integers(0, 256, (3, side, side + 8, 3)).astype(np.uint8)
+  planes = rng.integers(0, 16, frames.shape[:3]).astype(np.uint8)
+  jpegs = records.encode_frames(frames, 95)
+  return records.encode_clip(task.id, 0, jpegs, planes, frames.shape[1:3], 1.0)
+
+
+def test_frames_of_any_length_are_found(tmp_path, monkeypatch):
+  monkeypatch.setattr(Chunk, 'fingerprint', lambda self: '')  # The tasks are no dataclasses.
+  tasks = tuple(_Task(seed) for seed in range(12))
+  staged = stage_chunk(Chunk(tasks, _encode, ('a',)), str(tmp_path / 'chunk'))
+  file = frame_table.FrameFile(staged.records)
+  for number, task in enumerate(tasks):
+    record, clip = _encode(task).record, file.clip(3 * number, 3)
+    assert [clip.frame(n) for n in range(3)] == record['frames']
+    assert [clip.plane(n) for n in range(3)] == record['regions']
+
+
+@pytest.mark.parametrize('pattern', ['toy-train.array_record-*.npy', 'toy-train.array_record-*2'])
+def test_a_file_cut_short_is_named(tmp_path, data_dir, pattern):
+  shutil.copytree(data_dir, tmp_path / 'copy')
+  clips = open_dataset(tmp_path / 'copy', 'toy', 'train')
+  for path in clips._directory.glob(pattern):
+    path.write_bytes(path.read_bytes()[:100])
+  with pytest.raises(UserError, match=r'array_record-00000-of-00002.* again'):
+    clips.frames(0).frame(0)
+
+
+def test_a_missing_table_is_named(tmp_path, data_dir):
+  shutil.copytree(data_dir, tmp_path / 'copy')
+  for path in (tmp_path / 'copy').rglob('*.frames.npy'):
+    path.unlink()
+  with pytest.raises(UserError, match='frames.npy is missing'):
+    open_dataset(tmp_path / 'copy', 'toy', 'train')
+
+
+def test_another_layout_of_the_file_is_refused(tmp_path):
+  path = tmp_path / 'records'
+  path.write_bytes(bytes(200))
+  with pytest.raises((ValueError, UserError)):
+    frame_table.write_table(tmp_path / 'table', path, [np.zeros(1, frame_table.ROW)], [10])

@@ -1,0 +1,185 @@
+"""Tests of zsar_jax.data.masks.spec, and of frame numbers."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from tests.data.masks.tools import blob, clip, planes, video
+from zsar_jax.data.masks import spec
+from zsar_jax.data.masks.frames import Counting, frame_number
+from zsar_jax.data.masks.spec import FORMATS, open_masks
+from zsar_jax.data.records import ClipError
+from zsar_jax.data.regions import OBJECT, OBJECT_BOX, PERSON, REGION_BITS
+from zsar_jax.errors import UserError
+
+
+@pytest.fixture(name='opened')
+def _opened(monkeypatch):
+  """Every format opens as the path and options that it was given."""
+  for name, chosen in FORMATS.items():
+    fake = dataclasses.replace(chosen, open=lambda path, **options: (path, options))
+    monkeypatch.setitem(spec.FORMATS, name, fake)
+
+
+@pytest.mark.usefixtures('opened')
+@pytest.mark.parametrize(
+  ('text', 'path', 'options'),
+  [
+    ('grey:seg', 'seg', {}),
+    ('grey:objects,region=object', 'objects', {'region': 'object'}),
+    ('grey:a,b,C=d/e,first=0', 'a,b,C=d/e', {'first': 0}),
+    (
+      'grey:C:\\seg,first=auto,region=person_box',
+      'C:\\seg',
+      {'first': None, 'region': 'person_box'},
+    ),
+    ('grey:x,spread=yes', 'x', {'spread': True}),
+    (
+      'palette:A,values=1:person/02:object/*:object_box',
+      'A',
+      {'values': {'1': PERSON, '2': OBJECT, '*': OBJECT_BOX}},
+    ),
+    (
+      'coco:r.json,images=i.json,values=sports ball:object/1:person,score=0.25',
+      'r.json',
+      {'images': 'i.json', 'values': {'sports ball': OBJECT, '1': PERSON}, 'score': 0.25},
+    ),
+    ('yolo:labels,extra=2', 'labels', {'extra': 2}),
+    ('yolo:labels,extra=auto', 'labels', {'extra': None}),
+    ('arrays:masks', 'masks', {}),
+  ],
+)
+def test_specs(text, path, options):
+  assert open_masks(text) == (path, options)
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('seg', "'seg' must be FORMAT:PATH with one of the formats grey, palette, egohos, coco"),
+    ('gray:seg', 'must be FORMAT:PATH'),
+    ('grey:', 'has no path'),
+    ('grey:,first=0', 'has no path'),
+    ('grey:x,colour=red', "no option 'colour'; its options are region, first, spread"),
+    ('grey:x,values=1:person', "grey has no option 'values'"),
+    ('egohos:x,region=person', "egohos has no option 'region'"),
+    ('coco:x,spread=yes', "coco has no option 'spread'"),
+    ('arrays:x,first=0', "arrays has no option 'first'"),
+    ('grey:x,first=0,first=1', "'first' of .* is given twice"),
+    ('grey:x,first=2', 'first=2 must be one of auto, 0, 1'),
+    ('grey:x,region=people', 'region=people must be one of person, object, person_box, object_box'),
+    ('grey:x,spread=1', 'spread=1 must be one of yes, no'),
+    ('grey:x,spread=yes,first=0', 'numbers only order masks'),
+    ('palette:x,values=1', "'1' must be VALUE:REGION"),
+    ('palette:x,values=', "'' must be VALUE:REGION"),
+    ('palette:x,values=1:person/', "'' must be VALUE:REGION"),
+    ('palette:x,values=1:people', "'1:people' must be VALUE:REGION with one of the regions person"),
+    ('palette:x,values=cat:object', "'cat' must be a whole number or"),
+    ('palette:x,values=1:object/01:person', 'names 1 twice'),
+    ('arrays:x,values=1:object,region=person', 'give one of the two'),
+    ('coco:x,score=high', 'score=high must be a number from 0 to 1'),
+    ('coco:x,score=nan', 'score=nan must be a number from 0 to 1'),
+    ('coco:x,images=', 'images= must be the path'),
+    ('yolo:x,extra=3', 'extra=3 must be one of auto, 0, 1, 2'),
+    ('grey:/nowhere', '/nowhere is not a folder'),
+    ('coco:/nowhere', '/nowhere does not exist'),
+    ('yolo:/nowhere', '/nowhere is not a folder'),
+  ],
+)
+def test_wrong_specs_have_a_reason(text, message):
+  with pytest.raises(UserError, match=message) as error:
+    open_masks(text)
+  assert str(error.value).startswith('--masks: ')
+  assert '\n' not in str(error.value)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.sampled_from([*FORMATS, 'other']), st.text(max_size=30))
+def test_any_text_is_opened_or_refused(name, rest):
+  assume('\0' not in rest)
+  with pytest.raises(UserError, match='^--masks: '):
+    open_masks(f'{name}:/nowhere/{rest}')
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+  st.text(min_size=1, max_size=20),
+  st.dictionaries(
+    st.integers(0, 300).map(str) | st.just('*'), st.sampled_from(list(REGION_BITS)), min_size=1
+  ),
+  st.sampled_from([0, 1]),
+)
+def test_specs_are_read_back(path, values, first):
+  assume(not spec._OPTION.search(path))
+  text = '/'.join(f'{value}:{region}' for value, region in values.items())
+  fake = dataclasses.replace(FORMATS['palette'], open=lambda path, **options: (path, options))
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(FORMATS, 'palette', fake)
+    found = open_masks(f'palette:{path},first={first},values={text}')
+  bits = {value: REGION_BITS[region] for value, region in values.items()}
+  assert found == (path, {'first': first, 'values': bits})
+
+
+def test_options_reach_their_source(tmp_path):
+  for folder in ('a,b', 'a'):
+    (tmp_path / folder).mkdir()
+  np.save(tmp_path / 'a,b' / 'c.npy', np.stack([blob(0), blob(1)]) * 3)
+  source = open_masks(f'arrays:{tmp_path}/a,b,values=3:object,spread=yes')
+  found, _ = planes(source, video(4), clip('c'))
+  assert [plane is None for plane in found] == [False, True, True, False]
+  np.testing.assert_array_equal(found[3], np.where(blob(1), OBJECT, 0))
+  assert open_masks(f'grey:{tmp_path},first=1,region=object').region_names == ('object',)
+  source = open_masks(f'yolo:{tmp_path},score=0.2,values=0:person/7:object_box')
+  assert source.region_names == ('person', 'object_box')
+  assert source.parameters == {
+    'format': 'yolo',
+    'path': tmp_path.name,
+    'values': {'0': PERSON, '7': OBJECT_BOX},
+    'first': 1,
+    'first_side_by_side': 1,
+    'score': 0.2,
+    'extra': None,
+  }
+  assert open_masks(f'egohos:{tmp_path},first=1').region_names == ('person', 'object')
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.text(max_size=12), st.integers(0, 10**8), st.integers(0, 9), st.text(max_size=6))
+def test_the_last_number_of_a_name_is_the_frame(before, number, zeros, after):
+  # What is a digit in another script is not a digit here.
+  after = ''.join(character for character in after if character not in '0123456789./')
+  name = f'{before}x{"0" * zeros}{number}{after}.png'
+  assert frame_number(name) == number
+  assert frame_number(f'{after}.png') is None
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.sets(st.integers(0, 30)), st.integers(1, 25), st.sampled_from([0, 1]))
+def test_numbers_are_frames_or_refused(numbers, num_frames, first):
+  remarks = {}
+  facts = video(num_frames)
+  off_by_one = (
+    first == 0 and 0 not in numbers and {n for n in numbers if n >= num_frames} == {num_frames}
+  )
+  if off_by_one or (first == 1 and 0 in numbers):
+    with pytest.raises(ClipError, match='here: '):
+      Counting(first).places(numbers, facts, 'here', remarks)
+    return
+  places = Counting(first).places(numbers, facts, 'here', remarks)
+  assert places == {n - first: n for n in numbers if 0 <= n - first < num_frames}
+  assert ('masks beyond the end' in remarks) == (len(places) < len(numbers))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.sets(st.integers(0, 300), min_size=2, max_size=40), st.integers(40, 300))
+def test_spread_keeps_order_and_reaches_both_ends(numbers, num_frames):
+  places = Counting(0, spread=True).places(numbers, video(num_frames), '', {})
+  assert list(places.values()) == sorted(numbers)
+  frames = np.array(list(places))
+  assert frames[0] == 0
+  assert frames[-1] == num_frames - 1
+  step = (num_frames - 1) / (len(numbers) - 1)
+  assert np.abs(frames - step * np.arange(len(frames))).max() <= 0.5 + 1e-9

@@ -1,0 +1,227 @@
+"""Tests of zsar_jax.data.masks.yolo and shapes."""
+
+import pathlib
+import tempfile
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.data.masks.tools import HEIGHT, WIDTH, clip, planes, refusal, video
+from zsar_jax.data.masks.shapes import draw_polygon
+from zsar_jax.data.masks.yolo import YoloLines, YoloSource, parse_line
+from zsar_jax.data.records import ClipError
+from zsar_jax.data.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX
+from zsar_jax.errors import UserError
+
+_LINES = YoloLines({'0': PERSON}, 0.5, None)
+
+
+def _write(root: pathlib.Path, files: dict[str, str]) -> str:
+  for name, text in files.items():
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+  return str(root)
+
+
+def _rectangle(left: float, top: float, right: float, bottom: float) -> str:
+  """The corners of a rectangle in pixels, as shares."""
+  corners = [(right, top), (right, bottom), (left, bottom), (left, top)]
+  return ' '.join(f'{x / WIDTH:.6f} {y / HEIGHT:.6f}' for x, y in corners)
+
+
+def _filled(*boxes: tuple[int, int, int, int]) -> np.ndarray:
+  mask = np.zeros((HEIGHT, WIDTH), bool)
+  for left, top, right, bottom in boxes:
+    mask[top:bottom, left:right] = True
+  return mask
+
+
+def test_polygons_by_class(tmp_path):
+  root = _write(
+    tmp_path,
+    {
+      'arm wrestling/clip_7/1.txt': f'0 {_rectangle(3, 4, 10, 20)}\n'
+      f'0 {_rectangle(8, 2, 15, 9)} 0.9\n32 {_rectangle(20, 5, 30, 12)} 0.51\n\n'
+      f'5 {_rectangle(0, 0, 36, 24)}\n0 {_rectangle(30, 20, 35, 23)} 0.4\n',
+      'arm wrestling/clip_7/2.txt': '',
+      'arm wrestling/clip_7/classes.txt': 'person',
+    },
+  )
+  people = np.where(_filled((3, 4, 10, 20), (8, 2, 15, 9)), PERSON, 0)
+  source = YoloSource(root)
+  assert source.region_names == ('person',)
+  assert source.parameters['first'] == 1
+  found, remarks = planes(source)
+  np.testing.assert_array_equal(found[0], people)
+  # Frame 3 has no file: a detector that found nothing there.
+  assert not found[1].any()
+  assert not found[2].any()
+  assert remarks == {'frames without a result': '1 of 3'}
+
+  source = YoloSource(root, {'0': PERSON, '32': OBJECT_BOX})
+  assert source.region_names == ('person', 'object_box')
+  found, _ = planes(source)
+  np.testing.assert_array_equal(
+    found[0], people | np.where(_filled((20, 5, 30, 12)), OBJECT_BOX, 0)
+  )
+  found, _ = planes(YoloSource(root, {'*': OBJECT}, score=0.0))
+  assert (found[0] == OBJECT).all()
+
+
+def test_polygon_agrees_with_opencv():
+  rng = np.random.default_rng(0)
+  for _ in range(10):
+    angles = np.sort(rng.uniform(0, 2 * np.pi, 8))
+    radii = rng.uniform(5, 28, 8)
+    points = np.stack([37 + radii * np.cos(angles), 30 + radii * np.sin(angles)], 1)
+    plane = np.zeros((60, 75), np.uint8)
+    draw_polygon(plane, PERSON, points, '')
+    # How far each pixel's centre lies inside.
+    distance = np.array(
+      [
+        [
+          cv2.pointPolygonTest(points.astype(np.float32), (x + 0.5, y + 0.5), True)
+          for x in range(75)
+        ]
+        for y in range(60)
+      ]
+    )
+    assert (plane[distance > 0.8] == PERSON).all()
+    assert not plane[distance < -0.8].any()
+    assert (distance > 0.8).any()
+
+
+def test_polygon_is_cut_off_at_the_edges():
+  points = np.array([[-20, -10], [30.0, -10], [30, 12], [-20, 12]])
+  plane = np.zeros((24, 36), np.uint8)
+  draw_polygon(plane, OBJECT, points, '')
+  np.testing.assert_array_equal(plane, np.where(_filled((0, 0, 30, 12)), OBJECT, 0))
+  for wrong, message in [
+    (np.array([[0, 0], [80.0, 0], [5, 5]]), 'do not lie in an image of 36 x 24'),
+    (np.array([[0, 0], [np.nan, 0], [5, 5]]), 'do not lie in'),
+    (np.array([[0, 0], [-np.inf, 0], [5, 5]]), 'do not lie in'),
+    (points[:2], 'a polygon needs 3 points'),
+    (np.tile([[0.0, 0.0], [36.0, 24.0]], (100_000, 1)), 'outline of more than'),
+  ]:
+    with pytest.raises(ClipError, match=message):
+      draw_polygon(plane, OBJECT, wrong, '')
+
+
+def test_boxes(tmp_path):
+  line = f'0 {12 / WIDTH} {8 / HEIGHT} {10 / WIDTH} {6 / HEIGHT}'
+  root = _write(tmp_path, {'c/000000.txt': f'{line}\n', 'c/000001.txt': f'{line} 0.7'})
+  facts = video(2)
+  with pytest.raises(ClipError, match='000000.txt, line 1 is a box .* values=0:person_box'):
+    planes(YoloSource(root), facts, clip('c'))
+  source = YoloSource(root, {'0': PERSON_BOX})
+  assert source.parameters['first'] == 0
+  found, remarks = planes(source, facts, clip('c'))
+  for plane in found:
+    np.testing.assert_array_equal(plane, np.where(_filled((7, 5, 17, 11)), PERSON_BOX, 0))
+  assert remarks == {}
+
+
+def test_files_side_by_side(tmp_path):
+  full = '0 0 0 1 0 1 1 0 1 0.9'
+  root = _write(
+    tmp_path,
+    {'clip_7_2.txt': full, 'clip_7_3.txt': '', 'clip_70_1.txt': full, 'b/clip_9/0.txt': full},
+  )
+  source = YoloSource(root)
+  found, remarks = planes(source, video(4))
+  assert [plane.all() for plane in found] == [False, True, False, False]
+  assert remarks == {'frames without a result': '2 of 4'}
+  found, remarks = planes(source, video(4, [1, 3]))
+  assert [plane.all() for plane in found] == [True, False]
+  found, remarks = planes(source, video(1))
+  assert remarks == {'masks beyond the end': '1 of 1, up to 2', 'frames without a result': '1 of 1'}
+  # What was never detected in has no masks, rather than empty ones.
+  assert source.for_clip(clip('arm wrestling/clip')) is None
+  assert source.for_clip(clip('arm wrestling/clip_8')) is None
+  # Folders of their own come first, and count as they do.
+  assert planes(source, video(1), clip('b/clip_9'))[0][0].all()
+  source.for_clip(clip())
+  with pytest.raises(UserError, match='may be of arm wrestling/clip_7 or of archery/clip_7'):
+    source.for_clip(clip('archery/clip_7'))
+  _write(tmp_path, {'clip_7_0.txt': full})
+  with pytest.raises(ClipError, match='numbered 0, but frames are counted from 1'):
+    planes(source, video(4))
+  found, _ = planes(YoloSource(root, first=0), video(4))
+  assert [plane.all() for plane in found] == [True, False, True, False]
+
+
+_TRIANGLE = '0 .1 .1 .5 .1 .5 .5'
+
+
+@pytest.mark.parametrize(
+  ('line', 'extra', 'points'),
+  [
+    (_TRIANGLE, None, 3),
+    (_TRIANGLE + ' .9', None, 3),
+    (_TRIANGLE + ' .2 .9', None, 4),
+    (_TRIANGLE + ' .6 9', 2, 3),
+    (_TRIANGLE + ' .8 17', 2, 3),
+    (_TRIANGLE + ' .8', 1, 3),
+    (_TRIANGLE + ' 1', None, 3),
+    (_TRIANGLE + ' .2 1', 0, 4),
+    ('0 .5 .5 .2 1', 0, 'is a box'),
+    ('7 hello', None, 'more than numbers'),
+    ('0.5 .1 .1 .5 .1 .5 .5', None, 'the class must be a whole number'),
+    ('-1 .1 .1 .5 .1 .5 .5', None, 'the class must be a whole number'),
+    ('inf .1 .1 .5 .1 .5 .5', None, 'the class must be a whole number'),
+    (_TRIANGLE + ' .8 17', None, 'extra=2'),
+    (_TRIANGLE + ' .8 1', None, 'give extra=0 or extra=2'),
+    (_TRIANGLE + ' 17', None, 'confidence must be from 0 to 1'),
+    (_TRIANGLE + ' nan', None, 'confidence must be from 0 to 1'),
+    (_TRIANGLE, 1, 'neither a box nor a polygon, of which 1 are'),
+    ('0 100 100 200 100 200 200', None, 'pixels are not taken'),
+    ('0 .1 .1 .5 .1 .5 nan', None, 'coordinates must be from 0 to 1'),
+    ('0 -.1 .1 .5 .1 .5 .5', None, 'coordinates must be from 0 to 1'),
+    ('0', None, 'neither a box nor a polygon'),
+    ('0 .1', None, 'neither a box nor a polygon'),
+    ('0 .1 .1 .5', None, 'neither a box nor a polygon'),
+    ('0 .1', 2, 'neither a box nor a polygon'),
+  ],
+)
+def test_lines(line, extra, points):
+  lines = YoloLines({'0': PERSON}, 0.5, extra)
+  if isinstance(points, int):
+    bit, found = parse_line(line, lines, 'here')
+    assert bit == PERSON
+    assert len(found) == points
+  else:
+    with pytest.raises(ClipError, match=points) as error:
+      parse_line(line, lines, 'here')
+    assert error.value.reason.startswith('here')
+
+
+def test_left_out_lines():
+  assert parse_line(_TRIANGLE + ' .49', _LINES, '')[0] == 0
+  assert parse_line(_TRIANGLE + ' .5', _LINES, '')[0] == PERSON
+  assert parse_line('1' + _TRIANGLE[1:], _LINES, '')[0] == 0
+  assert parse_line(_TRIANGLE + ' .2 9', YoloLines({'0': PERSON}, 0.5, 2), '')[0] == 0
+
+
+_NUMBERS = st.lists(
+  st.floats(-0.1, 1.1).map(str)
+  | st.sampled_from(['0', '1', '2', 'nan', 'inf', '-1e400', '1e9', 'x', '1_0', '']),
+  max_size=14,
+).map(' '.join)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+  st.lists(_NUMBERS | st.text(max_size=20), max_size=3).map('\n'.join),
+  st.sampled_from([None, 0, 1, 2]),
+)
+def test_garbage_is_drawn_or_refused(text, extra):
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder, 'c', '0.txt')
+    path.parent.mkdir()
+    path.write_text(text, encoding='utf-8')
+    source = YoloSource(folder, {'0': PERSON, '1': PERSON_BOX}, extra=extra)
+    assert '0.txt' in (refusal(lambda: planes(source, video(1), clip('c'))) or '0.txt')

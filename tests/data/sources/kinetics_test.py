@@ -1,0 +1,171 @@
+"""Tests of zsar_jax.data.sources.kinetics, and of finding videos below a folder."""
+
+import pathlib
+
+import pytest
+
+from zsar_jax.data.sources.files import Videos
+from zsar_jax.data.sources.kinetics import list_kinetics, list_mimetics
+from zsar_jax.data.splits import MIMETICS_CLASSES
+from zsar_jax.errors import UserError
+
+_SHARED = pathlib.Path(__file__).parents[4] / 'shared' / 'data'
+
+needs_samples = pytest.mark.skipif(not _SHARED.exists(), reason='no ../shared/data')
+
+
+def touch(root: pathlib.Path, *paths: str) -> pathlib.Path:
+  """Empty files below `root`, which is returned: lists do not open videos."""
+  for path in paths:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).touch()
+  return root
+
+
+def _csv(path: pathlib.Path, *lines: str, header='label,youtube_id,time_start,time_end,split'):
+  path.write_text('\n'.join([header, *lines]) + '\n')
+  return path
+
+
+@pytest.fixture(name='videos')
+def _videos(tmp_path):
+  return touch(
+    tmp_path / 'videos',
+    'arm wrestling/-abc_def-gh_000001_000011.mp4',
+    'air_drumming/xyz_000000_000010.mkv',
+    'train/zumba/two_000005_000015.mp4',
+    'val/zumba/two_000005_000015.mp4',
+    'frames_of_000003_000013/img_00001.jpg',
+  )
+
+
+def test_finds_clips_however_the_folders_are_named(tmp_path, videos):
+  annotations = _csv(
+    tmp_path / 'val.csv',
+    'arm wrestling,-abc_def-gh,1,11,val',
+    'air drumming,xyz,0.0,10.0,validate',
+    'zumba,two,5,15,train',
+    'zumba,two,5,15,val',
+    'zumba,frames_of,3,13,test',
+    'zumba,gone,3,13,test',
+  )
+  listing = list_kinetics(videos, [annotations])
+  assert listing.classes == ('air drumming', 'arm wrestling', 'zumba')
+  by_split = {
+    split: [(clip.id, clip.label, clip.name) for clip in clips]
+    for split, clips in listing.splits.items()
+  }
+  assert by_split == {
+    'validation': [
+      ('-abc_def-gh_000001_000011', 1, 'arm wrestling/-abc_def-gh_000001_000011'),
+      ('xyz_000000_000010', 0, 'air_drumming/xyz_000000_000010'),
+      ('two_000005_000015', 2, 'val/zumba/two_000005_000015'),
+    ],
+    'train': [('two_000005_000015', 2, 'train/zumba/two_000005_000015')],
+    'test': [
+      ('frames_of_000003_000013', 2, 'frames_of_000003_000013'),
+      ('gone_000003_000013', 2, 'zumba/gone_000003_000013'),
+    ],
+  }
+  for clips in listing.splits.values():
+    for clip in clips:
+      assert pathlib.Path(clip.path).exists() == ('gone' not in clip.id)
+  assert listing.splits['test'][1].path == str(videos / 'zumba' / 'gone_000003_000013.mp4')
+
+
+def test_two_files_for_a_clip_are_refused(tmp_path, videos):
+  touch(videos, 'old/arm wrestling/-abc_def-gh_000001_000011.mp4')
+  annotations = _csv(tmp_path / 'val.csv', 'arm wrestling,-abc_def-gh,1,11,val')
+  with pytest.raises(UserError, match='has both .*remove one'):
+    list_kinetics(videos, [annotations])
+
+
+def test_lists_with_is_cc_in_folders_and_with_labels(tmp_path, videos):
+  folder = tmp_path / 'lists'
+  folder.mkdir()
+  header = 'label,youtube_id,time_start,time_end,split,is_cc'
+  _csv(folder / 'train.csv', '"a, quoted",xyz,0,10,train,0', header=header)
+  _csv(folder / 'val.csv', 'b,two,5,15,val,1', header='\ufeff' + header)
+  labels = tmp_path / 'labels.txt'
+  labels.write_text('b\nanother\na, quoted\n')
+  listing = list_kinetics(videos, [folder], str(labels))
+  assert listing.classes == ('b', 'another', 'a, quoted')
+  assert {split: clips[0].label for split, clips in listing.splits.items()} == {
+    'train': 2,
+    'validation': 0,
+  }
+
+
+def test_a_clip_listed_twice_is_kept_once_and_named(tmp_path, videos):
+  row = 'zumba,xyz,0,10,train'
+  listing = list_kinetics(videos, [_csv(tmp_path / 'a.csv', row, row, 'b,two,5,15,train')])
+  assert [clip.id for clip in listing.splits['train']] == ['xyz_000000_000010', 'two_000005_000015']
+  assert list(listing.remarks['train']['listed twice']) == ['xyz_000000_000010']
+
+
+@pytest.mark.parametrize(
+  ('lines', 'words'),
+  [
+    (['zumba,xyz,0,10,train', 'other,xyz,0,10,train'], 'line 3: clip .* another label'),
+    (['zumba,xyz,zero,10,train'], "line 2: time_start .* not 'zero'"),
+    (['zumba,xyz,0,inf,train'], 'time_end'),
+    (['zumba,../../etc/xyz,0,10,train'], 'does not lie below'),
+    (['zumba,a/xyz,0,10,train'], 'is no id'),
+    (['zumba,xyz,0,10,holdout'], "split 'holdout'"),
+    (['zumba,xyz,0'], 'must have 5 fields'),
+    (['zumba,xyz,0,10,train,more'], 'must have 5 fields'),
+    ([], 'lists no clip'),
+  ],
+)
+def test_refuses_lists_that_make_no_sense(tmp_path, videos, lines, words):
+  with pytest.raises(UserError, match=words):
+    list_kinetics(videos, [_csv(tmp_path / 'a.csv', *lines)])
+
+
+def test_refuses_other_files(tmp_path, videos):
+  (tmp_path / 'other.json').write_text('{"a": 1}')
+  (tmp_path / 'binary.csv').write_bytes(b'\xff\xfe\x00label')
+  (tmp_path / 'labels.txt').write_text('zumba\n')
+  good = _csv(tmp_path / 'good.csv', 'jumping,xyz,0,10,train')
+  for call, words in (
+    (lambda: list_kinetics(videos, [tmp_path / 'other.json']), "no column 'label'"),
+    (lambda: list_kinetics(videos, [tmp_path / 'none.csv']), 'cannot be read'),
+    (lambda: list_kinetics(videos, [tmp_path / 'binary.csv']), 'not text in UTF-8'),
+    (lambda: list_kinetics(videos, [videos]), 'has no csv file'),
+    (lambda: list_kinetics(videos, [good], str(tmp_path / 'labels.txt')), "'jumping' is not in"),
+    (lambda: list_kinetics(tmp_path / 'nowhere', [good]), 'is not a folder'),
+    (lambda: list_mimetics(videos, tmp_path), 'cannot be read'),
+  ):
+    with pytest.raises(UserError, match=words):
+      call()
+
+
+def test_frame_folders_are_not_looked_through(tmp_path):
+  touch(
+    tmp_path, 'a/clip.v2/00001.jpg', 'a/clip.v2/deep/b.mp4', 'a/c.mp4', 'a/.hidden.mp4', 'x.txt'
+  )
+  assert sorted(Videos(tmp_path)) == ['a/c.mp4', 'a/clip.v2']
+
+
+@needs_samples
+def test_the_whole_of_mimetics(tmp_path):
+  listing = list_mimetics(tmp_path, _SHARED / 'mimetics')
+  clips = listing.splits['test']
+  assert len(clips) == 713
+  assert listing.classes == MIMETICS_CLASSES
+  # As counted in the published files.
+  for flag, count in (('object', 42), ('scene', 69), ('mime', 203)):
+    assert sum(clip.attributes[flag] == 'yes' for clip in clips) == count
+  neither = [c for c in clips if c.attributes['object'] == c.attributes['scene'] == 'no']
+  assert len(neither) == 610
+  assert {clip.attributes['class_object'] for clip in clips} == {'no', 'small', 'medium', 'large'}
+
+
+@needs_samples
+def test_kinetics_labels_split_into_mimetics_and_the_rest(tmp_path):
+  names = (_SHARED / 'labels' / 'k400.txt').read_text().splitlines()
+  lines = [f'"{name}",id{number},0,10,train' for number, name in enumerate(names)]
+  listing = list_kinetics(tmp_path, [_csv(tmp_path / 'a.csv', *lines)])
+  assert list(listing.classes) == names  # Sorted is the published order.
+  assert len(listing.class_splits['mimetics']) == 50
+  assert len(listing.class_splits['without_mimetics']) == 350

@@ -1,0 +1,98 @@
+"""Tests of zsar_jax.data.sources.ucf_hmdb."""
+
+import pytest
+
+from tests.data.sources.kinetics_test import touch
+from zsar_jax.data.sources.ucf_hmdb import list_hmdb51, list_ucf101
+from zsar_jax.errors import UserError
+
+
+@pytest.fixture(name='ucf')
+def _ucf(tmp_path):
+  """Videos and lists of two classes; one file is spelt otherwise than its class, as in UCF101."""
+  touch(
+    tmp_path / 'UCF-101',
+    'Archery/v_Archery_g01_c01.avi',
+    'Archery/v_Archery_g02_c01.mp4',
+    'HandstandPushups/v_HandStandPushups_g01_c01.avi',
+  )
+  lists = tmp_path / 'lists'
+  lists.mkdir()
+  (lists / 'classInd.txt').write_text('1 Archery\n2 HandstandPushups\n')
+  first, second = 'Archery/v_Archery_g01_c01.avi', 'Archery/v_Archery_g02_c01.avi'
+  third = 'HandstandPushups/v_HandStandPushups_g01_c01.avi'
+  for number, (train, test) in enumerate(
+    (([first], [third]), ([second], [first]), ([third], [])), 1
+  ):
+    (lists / f'trainlist0{number}.txt').write_text(''.join(f'{path} 1\r\n' for path in train))
+    (lists / f'testlist0{number}.txt').write_text(''.join(f'{path}\n' for path in test))
+  return tmp_path / 'UCF-101', lists
+
+
+def test_ucf101(ucf):
+  videos, lists = ucf
+  listing = list_ucf101(videos, lists)
+  assert listing.classes == ('Archery', 'HandstandPushups')
+  assert [(clip.id, clip.label) for clip in listing.splits['all']] == [
+    ('Archery/v_Archery_g01_c01', 0),
+    ('Archery/v_Archery_g02_c01', 0),
+    ('HandstandPushups/v_HandStandPushups_g01_c01', 1),
+  ]
+  assert listing.splits['all'][1].path == str(videos / 'Archery' / 'v_Archery_g02_c01.mp4')
+  assert listing.clip_splits == {
+    'train1': ('Archery/v_Archery_g01_c01',),
+    'test1': ('HandstandPushups/v_HandStandPushups_g01_c01',),
+    'train2': ('Archery/v_Archery_g02_c01',),
+    'test2': ('Archery/v_Archery_g01_c01',),
+    'train3': ('HandstandPushups/v_HandStandPushups_g01_c01',),
+    'test3': (),
+  }
+
+
+@pytest.mark.parametrize(
+  ('file', 'text', 'words'),
+  [
+    ('classInd.txt', '1 Archery\n3 Other\n', 'where 2 and a class must stand'),
+    ('testlist01.txt', 'Jumping/v_a.avi\n', "'Jumping' is not a class"),
+    ('testlist01.txt', '../Archery/v_a.avi\n', 'does not lie below'),
+    ('testlist01.txt', '/etc/passwd\n', 'does not lie below'),
+  ],
+)
+def test_ucf101_refuses(ucf, file, text, words):
+  (ucf[1] / file).write_text(text)
+  with pytest.raises(UserError, match=words):
+    list_ucf101(*ucf)
+
+
+def test_hmdb51(tmp_path):
+  videos = touch(
+    tmp_path / 'hmdb',
+    'brush_hair/A & B (1)_brush_hair_0.avi',
+    'brush_hair/b.avi',
+    'cartwheel/c #1.avi',
+  )
+  lists = tmp_path / 'lists'
+  lists.mkdir()
+  for number, (a, b, c) in enumerate(('120', '211', '012'), 1):
+    (lists / f'brush_hair_test_split{number}.txt').write_text(
+      f'A & B (1)_brush_hair_0.avi {a} \nb.avi {b} \n'
+    )
+    (lists / f'cartwheel_test_split{number}.txt').write_text(f'c #1.avi {c} \n')
+  listing = list_hmdb51(videos, lists)
+  first, second, third = 'brush_hair/A & B (1)_brush_hair_0', 'brush_hair/b', 'cartwheel/c #1'
+  assert [clip.id for clip in listing.splits['all']] == [first, second, third]
+  assert all(touched.path.endswith('.avi') for touched in listing.splits['all'])
+  assert listing.clip_splits == {
+    'train1': (first,),
+    'test1': (second,),
+    'test2': (first,),
+    'train2': (second, third),
+    'train3': (second,),
+    'test3': (third,),
+  }
+
+  (lists / 'cartwheel_test_split2.txt').write_text('c #1.avi 3\n')
+  with pytest.raises(UserError, match='cartwheel_test_split2.txt, line 1'):
+    list_hmdb51(videos, lists)
+  with pytest.raises(UserError, match='has no file like brush_hair_test_split1'):
+    list_hmdb51(videos, tmp_path)

@@ -1,0 +1,213 @@
+"""Tests of zsar_jax.data.video: real containers, cut, turned, grey and odd, and frame folders."""
+
+import pathlib
+import struct
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from zsar_jax.data import records
+from zsar_jax.data.records import ClipError
+from zsar_jax.data.video import Storage, read_video
+from zsar_jax.errors import UserError
+
+
+def write_video(
+  path: pathlib.Path,
+  levels: list[int],
+  height: int = 48,
+  width: int = 64,
+  codec: str = 'mpeg4',
+  pix_fmt: str = 'yuv420p',
+) -> pathlib.Path:
+  """A video at 12 frames per second: frame n has the grey level levels[n], its left half black."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with av.open(str(path), 'w') as container:
+    stream = container.add_stream(codec, rate=12)
+    stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
+    stream.bit_rate = 4_000_000
+    for level in levels:
+      image = np.full((height, width, 3), level, np.uint8)
+      image[:, : width // 2] = 0
+      container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
+    container.mux(stream.encode(None))
+  return path
+
+
+LEVELS = [20, 60, 100, 140, 180, 220]
+
+
+def _levels(video) -> list[int]:
+  """The grey levels of the right halves."""
+  found = []
+  for jpeg in video.jpegs:
+    frame = records.decode_frame(jpeg)
+    found.append(round(float(frame[:, frame.shape[1] * 5 // 8 :].mean())))
+  return found
+
+
+@pytest.mark.parametrize(
+  ('name', 'codec', 'pix_fmt'),
+  [
+    ('a.mp4', 'mpeg4', 'yuv420p'),
+    ('a.mp4', 'libx264', 'yuv420p'),
+    ('a.avi', 'mpeg4', 'yuv420p'),
+    ('a.webm', 'libvpx-vp9', 'yuv420p'),
+    ('a.mkv', 'libx264', 'yuv444p'),
+    ('a.mkv', 'ffv1', 'gray'),
+    ('a.mov', 'mjpeg', 'yuvj420p'),
+  ],
+)
+def test_reads_what_the_field_has(tmp_path, name, codec, pix_fmt):
+  video = read_video(write_video(tmp_path / name, LEVELS, codec=codec, pix_fmt=pix_fmt), Storage())
+  np.testing.assert_allclose(_levels(video), LEVELS, atol=6)
+  assert video.fps == pytest.approx(12)
+  assert (video.facts.height, video.facts.width) == (48, 64)
+  assert video.facts.num_frames == 6
+  assert video.remarks == {}
+
+
+@pytest.mark.parametrize(
+  ('keep', 'kept'),
+  [
+    ('all', [0, 1, 2, 3, 4, 5]),
+    ('every:1', [0, 1, 2, 3, 4, 5]),
+    ('every:4', [0, 4]),
+    ('every:99', [0]),
+    ('segments:2', [1, 4]),
+    ('segments:3', [1, 3, 5]),
+    ('segments:6', [0, 1, 2, 3, 4, 5]),
+    ('segments:9', [0, 1, 2, 3, 4, 5]),
+  ],
+)
+def test_keeps_the_frames_asked_for(tmp_path, keep, kept):
+  path = write_video(tmp_path / 'a.mp4', LEVELS)
+  folder = tmp_path / 'frames'
+  folder.mkdir()
+  for number, level in enumerate(LEVELS, start=1):
+    cv2.imwrite(str(folder / f'{number:06d}.png'), np.full((48, 64, 3), level, np.uint8))
+  for source in (path, folder):
+    video = read_video(source, Storage(keep=keep), folder_fps=12)
+    assert list(video.facts.kept) == kept
+    np.testing.assert_allclose(_levels(video), [LEVELS[n] for n in kept], atol=6)
+    assert video.fps == pytest.approx(12 * len(kept) / 6)
+    assert video.facts.num_frames == 6
+    assert ('fewer frames than asked' in video.remarks) == (keep == 'segments:9')
+
+
+@pytest.mark.parametrize('keep', ['none', 'every', 'every:0', 'segments:-1', 'segments:2.5', ''])
+def test_refuses_other_rules(keep):
+  with pytest.raises(UserError, match='--keep'):
+    Storage(keep=keep)
+
+
+@pytest.mark.parametrize(
+  ('size', 'short_side', 'stored'),
+  [
+    ((48, 64), 24, (24, 32)),
+    ((64, 48), 24, (32, 24)),
+    ((37, 51), None, (37, 51)),
+    ((37, 51), 20, (20, 28)),
+    ((48, 64), 100, (48, 64)),
+  ],
+)
+def test_scales_down_and_never_up(tmp_path, size, short_side, stored):
+  path = write_video(tmp_path / 'a.mkv', LEVELS, *size, codec='ffv1', pix_fmt='bgr0')
+  video = read_video(path, Storage(short_side))
+  assert records.decode_frame(video.jpegs[0]).shape[:2] == stored
+  assert (video.facts.height, video.facts.width) == stored
+  assert (video.facts.source_height, video.facts.source_width) == size
+
+
+@pytest.mark.parametrize('quarters', [0, 1, 2, 3])
+def test_turns_phone_videos_upright(tmp_path, quarters):
+  path = write_video(tmp_path / 'a.mp4', [200] * 4)
+  # The matrix of a track's header, as a phone writes it for a player to turn the frames by:
+  # ISO/IEC 14496-12, section 8.3.2. Clockwise by 90 degrees takes (x, y) to (-y, x).
+  matrix = np.linalg.matrix_power(np.array([[0, 1], [-1, 0]]), quarters)
+  content = bytearray(path.read_bytes())
+  place = content.index(b'tkhd') + 4 + 40
+  struct.pack_into('>ii', content, place, *(65536 * matrix[0]).tolist())
+  struct.pack_into('>ii', content, place + 12, *(65536 * matrix[1]).tolist())
+  path.write_bytes(content)
+
+  video = read_video(path, Storage())
+  upright = np.full((48, 64), 200)
+  upright[:, :32] = 0
+  upright = np.rot90(upright, -quarters)  # Clockwise.
+  assert (video.facts.source_height, video.facts.source_width) == upright.shape
+  frame = records.decode_frame(video.jpegs[0])[..., 0].astype(int)
+  assert frame.shape == upright.shape
+  assert (np.abs(frame - upright) < 30).mean() > 0.95
+
+
+def test_refuses_what_cannot_be_read(tmp_path):
+  good = write_video(tmp_path / 'good.mp4', LEVELS * 8)
+  with pytest.raises(ClipError) as missing:
+    read_video(tmp_path / 'none.mp4', Storage())
+  assert missing.value.missing
+  (tmp_path / 'empty.mp4').touch()
+  (tmp_path / 'text.mp4').write_text('this is no video')
+  (tmp_path / 'cut.mp4').write_bytes(good.read_bytes()[:3000])
+  with av.open(str(tmp_path / 'sound.mp4'), 'w') as container:
+    stream = container.add_stream('aac', rate=8000)
+    frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), 'fltp', 'mono')
+    frame.sample_rate = 8000
+    container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
+  for name, words in (
+    ('empty', 'empty file'),
+    ('text', 'cannot be decoded'),
+    ('cut', 'cannot be decoded'),
+    ('sound', 'no video stream'),
+  ):
+    with pytest.raises(ClipError, match=words) as error:
+      read_video(tmp_path / f'{name}.mp4', Storage())
+    assert not error.value.missing
+
+
+@pytest.mark.parametrize('keep', ['all', 'segments:4'])
+def test_a_video_that_ends_before_its_header_says_is_cut(tmp_path, keep):
+  path = write_video(tmp_path / 'a.mkv', [100] * 120, codec='mjpeg', pix_fmt='yuvj420p')
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+  with pytest.raises(ClipError, match='ends after'):
+    read_video(path, Storage(keep=keep))
+
+
+def _frame_folder(folder: pathlib.Path, *names: str, size=(48, 64)) -> pathlib.Path:
+  folder.mkdir(exist_ok=True)
+  for name in names:
+    cv2.imwrite(str(folder / name), np.full((*size, 3), 80, np.uint8))
+  return folder
+
+
+def test_frame_folders_are_read_in_the_order_of_their_numbers(tmp_path):
+  folder = tmp_path / 'clip'
+  folder.mkdir()
+  for number, level in zip((9, 10, 12), (30, 90, 150), strict=True):
+    cv2.imwrite(str(folder / f'img_{number}.jpg'), np.full((48, 64, 3), level, np.uint8))
+  _frame_folder(folder, 'flow_x_9.jpg', 'flow_x_10.jpg')
+  video = read_video(folder, Storage(), folder_fps=12)
+  np.testing.assert_allclose(_levels(video), [30, 90, 150], atol=3)
+  assert video.fps == 12
+  assert video.remarks == {'frames missing in the folder': '1 of 4'}
+
+
+def test_refuses_frame_folders_that_are_not_one_clip(tmp_path):
+  cases = {
+    'has no image': _frame_folder(tmp_path / 'a'),
+    'no frame number': _frame_folder(tmp_path / 'b', 'first.jpg'),
+    'same frame number': _frame_folder(tmp_path / 'c', '1.jpg', '01.jpg'),
+    'more than one series': _frame_folder(tmp_path / 'd', 'left_1.jpg', 'right_1.jpg'),
+    '10 x 12 pixels where': _frame_folder(
+      _frame_folder(tmp_path / 'e', '1.jpg'), '2.jpg', size=(12, 10)
+    ),
+    'cannot be read': _frame_folder(tmp_path / 'f', '1.jpg'),
+  }
+  truncated = cases['cannot be read'] / '1.jpg'
+  truncated.write_bytes(truncated.read_bytes()[:-20])
+  for words, folder in cases.items():
+    with pytest.raises(ClipError, match=words):
+      read_video(folder, Storage())

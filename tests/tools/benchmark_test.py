@@ -1,0 +1,80 @@
+"""The benchmark's loops read the same frames, and its lines say what was measured."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tools import benchmark
+from tools.benchmarks import pipeline
+
+
+def test_the_pipeline_benchmark(capfd):
+  """A run as users start one, on two videos of 20 frames."""
+  flags = ['--videos=2', '--length=20', '--clips=5', '--repeats=1', '--frames=4', '--size=64']
+  benchmark.main(['pipeline', *flags])
+  lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+  by_name = {line['name']: line for line in lines}
+  assert list(by_name)[:5] == ['ours_planes', 'ours', 'bare', 'peer_pyav', 'peer_decord']
+  for name in ('ours_planes', 'ours', 'bare'):
+    line = by_name[name]
+    # Whole batches; and the run has compared these frames bit for bit.
+    assert (line['T'], line['size'], line['clips'], line['repeats']) == (4, 64, 8, 1)
+    assert line['difference_from_bare'] == 0
+    assert line['clips_per_second_per_core'] == pytest.approx(1e3 / line['ms_per_clip'], rel=0.01)
+    assert line['cpu']
+    assert line['versions']['grain']
+  for name in ('peer_pyav', 'peer_decord'):
+    line = by_name[name]
+    # The error of the JPEGs: another frame or crop of these textures differs by 20 and more.
+    assert 'not installed' in line.get('skipped', '') or 0 < line['difference_from_bare'] < 6
+  assert by_name['clips per second of ours / bare']['ratio'] > 0
+
+
+def test_ratios_are_those_of_the_lines():
+  times = {'ours_planes': 5.5, 'ours': 5.0, 'bare': 4.5, 'peer_pyav': 22.0}
+  measured = [{'name': name, 'ms_per_clip': time} for name, time in times.items()]
+  measured.append({'name': 'peer_decord', 'skipped': 'decord is not installed'})
+  assert pipeline.compare(measured) == [
+    {'name': 'clips per second of ours / bare', 'ratio': 0.9, 'at_least': 0.85, 'met': True},
+    {
+      'name': 'clips per second of ours_planes / peer_pyav',
+      'ratio': 4.0,
+      'at_least': 5.0,
+      'met': False,
+    },
+    {'name': 'time of ours_planes / ours', 'ratio': 1.1, 'at_most': 1.15, 'met': True},
+  ]
+
+
+def test_loops_that_read_other_frames_are_an_error(tmp_path, monkeypatch):
+  class Child:
+    def __init__(self, name, work, core):
+      self.frames = np.full((1, 2, 2, 3), name == 'ours', np.uint8)
+
+    def turn(self):
+      return 1.0, 1.0, self.frames
+
+    def end(self):
+      pass
+
+  monkeypatch.setattr(pipeline, '_Child', Child)
+  shot = pipeline.Shot('a', (0,), pipeline.Box(0, 0, 2, 2))
+  with pytest.raises(RuntimeError, match='ours and bare'):
+    pipeline.measure(pipeline.Work(tmp_path, pipeline.View(), (shot,)), 1)
+
+
+def test_the_soak_reports_resident_memory(capfd):
+  flags = ['--videos=1', '--length=8', '--frames=2', '--size=32', '--soak=40']
+  benchmark.main(['pipeline', *flags])
+  (line,) = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+  assert line['clips'] == 40
+  assert set(line['resident_megabytes']) == {f'{share} %' for share in range(0, 101, 10)}
+
+
+@pytest.mark.parametrize('flag', ['--videos=0', '--repeats=0', '--soak=0'])
+def test_refusals(capsys, flag):
+  with pytest.raises(SystemExit) as exit_:
+    benchmark.main(['pipeline', flag])
+  assert exit_.value.code == 2
+  assert flag.split('=')[0] in capsys.readouterr().err

@@ -1,0 +1,35 @@
+"""Measures how fast the parts of zsar_jax are, each beside the same work done otherwise.
+
+    python -m tools.benchmark pipeline
+
+Every measurement is one line of JSON on stdout, every comparison another one at the end.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from tools.benchmarks import pipeline
+from zsar_jax.errors import reported
+
+# Each has `add_flags(parser)`, and `run(arguments)` that prints the lines.
+BENCHMARKS = {'pipeline': pipeline}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Runs the benchmark that the command line names."""
+  parser = argparse.ArgumentParser(
+    'python -m tools.benchmark',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  commands = parser.add_subparsers(dest='benchmark', required=True, metavar='BENCHMARK')
+  for name, module in BENCHMARKS.items():
+    described = (module.__doc__ or '').splitlines()[0]
+    module.add_flags(commands.add_parser(name, help=described, description=described))
+  arguments = parser.parse_args(argv)
+  with reported():
+    BENCHMARKS[arguments.benchmark].run(arguments)
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,1 @@
+"""The measurements of `python -m tools.benchmark`, one module each."""

@@ -1,0 +1,154 @@
+"""The clips that the input pipeline is measured with: like those of Kinetics, made here.
+
+A clip is an H.264 video of moving textures with sensor noise, and for each of its frames the
+masks of a person and of an object, as 0/255 PNG:
+
+    {folder}/{id}.mp4
+    {folder}/{id}/person/{number:05d}.png
+    {folder}/{id}/object/{number:05d}.png
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import tensorflow_datasets as tfds
+
+from zsar_jax.data import records
+from zsar_jax.data.builder import ClipBuilder, build
+from zsar_jax.data.regions import REGION_BITS
+from zsar_jax.data.video import Storage, read_video
+
+REGIONS = ('person', 'object')
+
+# As most clips of Kinetics are given away: 10 seconds at 30 frames per second, 256 pixels high.
+HEIGHT, WIDTH, NUM_FRAMES, FPS = 256, 340, 300, 30
+
+
+def video_path(folder: pathlib.Path, clip_id: str) -> pathlib.Path:
+  """The video of a clip."""
+  return folder / f'{clip_id}.mp4'
+
+
+def mask_path(folder: pathlib.Path, clip_id: str, region: str, number: int) -> pathlib.Path:
+  """The mask of a region in a frame of a clip."""
+  return folder / clip_id / region / f'{number:05d}.png'
+
+
+def make_clip(
+  folder: pathlib.Path,
+  clip_id: str,
+  seed: int,
+  num_frames: int = NUM_FRAMES,
+  height: int = HEIGHT,
+  width: int = WIDTH,
+) -> None:
+  """Writes a clip's video and masks.
+
+  Args:
+    folder: of the clips.
+    clip_id: the clip's name.
+    seed: of all that is drawn at random.
+    num_frames: its length.
+    height: of its frames, in pixels; even, as H.264 has them.
+    width: likewise.
+  """
+  for region in REGIONS:
+    mask_path(folder, clip_id, region, 0).parent.mkdir(parents=True)
+  with av.open(str(video_path(folder, clip_id)), 'w') as container:
+    stream = container.add_stream('libx264', rate=FPS)
+    stream.height, stream.width, stream.pix_fmt = height, width, 'yuv420p'
+    for number, (frame, masks) in enumerate(_render(seed, num_frames, height, width)):
+      container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format='rgb24')))
+      for region, mask in masks.items():
+        cv2.imwrite(str(mask_path(folder, clip_id, region, number)), mask)
+    container.mux(stream.encode())
+
+
+def _render(
+  seed: int, num_frames: int, height: int, width: int
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+  """frame u8[H, W, 3] and by region mask u8[H, W] of 0 and 255, one after the other."""
+  rng = np.random.default_rng(seed)
+  # The camera pans over a scene that is larger than the frame.
+  scene = _texture(rng, height + num_frames // 4, width + num_frames // 4)
+  skins = {region: _texture(rng, height, width) for region in REGIONS}
+  outlines = {region: rng.uniform(0.6, 1.0, 24) for region in REGIONS}
+  phases = rng.uniform(0, 2 * np.pi, (len(REGIONS), 2))
+  noises = rng.normal(0, 6, (8, height, width, 3)).astype(np.float32)
+  for number in range(num_frames):
+    pan = number // 4
+    frame = scene[pan : pan + height, pan : pan + width].copy()
+    masks = {}
+    for place, (region, scale) in enumerate(zip(REGIONS, (0.4, 0.15), strict=True)):
+      masks[region] = np.zeros((height, width), np.uint8)
+      y, x = 0.5 + 0.25 * np.sin(phases[place] + number / 15)
+      angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+      radius = scale * height * outlines[region] * (1 + 0.15 * np.sin(3 * angle + number / 5))
+      outline = [x * width + 0.6 * radius * np.cos(angle), y * height + radius * np.sin(angle)]
+      cv2.fillPoly(masks[region], [np.stack(outline, -1).astype(np.int32)], 255)
+      frame[masks[region] > 0] = skins[region][masks[region] > 0]
+    frame += np.roll(noises[rng.integers(len(noises))], int(rng.integers(width)), axis=1)
+    yield np.clip(frame, 0, 255).astype(np.uint8), masks
+
+
+def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+  """f32[H, W, 3]: noise of which each octave has less contrast than the coarser one."""
+  image = np.full((height, width, 3), 128, np.float32)
+  for octave in range(2, 8):
+    cells = rng.normal(0, 1, (2**octave, 2**octave, 3)).astype(np.float32)
+    amplitude = 60 * 0.7 ** (octave - 2)
+    image += amplitude * cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC)
+  return image
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+  id: str
+  folder: str
+  planes: bool
+
+
+def _encode(task: _Task) -> records.EncodedClip:
+  folder = pathlib.Path(task.folder)
+  video = read_video(video_path(folder, task.id), Storage())
+  facts = video.facts
+  planes = None
+  if task.planes:
+    planes = [
+      sum(
+        (cv2.imread(str(mask_path(folder, task.id, region, number)), 0) > 0) * REGION_BITS[region]
+        for region in REGIONS
+      ).astype(np.uint8)
+      for number in facts.kept
+    ]
+  size = (facts.height, facts.width)
+  return records.encode_clip(task.id, 0, video.jpegs, planes, size, video.fps)
+
+
+class _Builder(ClipBuilder):
+  """Records of the clips of a folder."""
+
+  name = 'benchmark'
+  VERSION = tfds.core.Version('1.0.0')
+  classes = ('moving',)
+  class_splits: dict[str, Any] = {}
+  region_names = REGIONS
+  parameters: dict[str, Any] = {}
+  encode = _encode
+
+  def __init__(self, data_dir: pathlib.Path, folder: pathlib.Path, planes: bool):
+    self._tasks = [_Task(path.stem, str(folder), planes) for path in sorted(folder.glob('*.mp4'))]
+    super().__init__(data_dir)
+
+  def tasks(self) -> dict[str, list[_Task]]:
+    return {'train': self._tasks}
+
+
+def build_records(folder: pathlib.Path, out: pathlib.Path, planes: bool) -> None:
+  """Builds the data set 'benchmark' out of the clips of `folder`, with or without region planes."""
+  build(_Builder(out, folder, planes), workers=0)

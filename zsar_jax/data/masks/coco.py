@@ -1,0 +1,283 @@
+"""COCO files of masks: of annotations, or of a detector's results.
+
+Annotations are an object with lists of images, annotations and categories. Results, as detectron2
+and pycocotools write them, are the list of annotations alone, each with a score. Either there is
+one file for each clip, or one for all clips, whose images are named `{clip}/{frame}.jpg`.
+
+Images that are listed with no annotation are annotated, and show nothing. Results without a list
+of images do not say which frames a detector looked at: it looked at all of them, as it leaves out
+those where it found nothing.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from zsar_jax.data.masks import coco_files, rle
+from zsar_jax.data.masks.fitting import Fitting
+from zsar_jax.data.masks.frames import LOOKED_AT, Counting, decided_first, drawn
+from zsar_jax.data.masks.lookup import OnePerClip, names, region_names
+from zsar_jax.data.masks.shapes import draw_checked_box, draw_polygon
+from zsar_jax.data.masks.source import MaskSource, Remarks
+from zsar_jax.data.records import ClipError
+from zsar_jax.data.regions import OBJECT_BOX, PERSON, PERSON_BOX
+from zsar_jax.data.sources.listing import ListedClip
+from zsar_jax.data.video import VideoFacts
+from zsar_jax.errors import UserError
+
+
+def open_coco(
+  path: str,
+  values: dict[str, int] | None = None,
+  first: int | None = None,
+  score: float = 0.5,
+  images: str | None = None,
+) -> MaskSource:
+  """COCO annotations or results.
+
+  Args:
+    path: the folder of `{clip}.json`, or one file for all clips.
+    values: the region's bit of each category, by id or name, and of '*' for all others. A shape is
+      drawn from the segmentation, a box from the bbox.
+    first: the number of the first frame; None finds it out.
+    score: annotations of a lower score are left out.
+    images: for one file of results whose image_id are numbers, a COCO file that lists the images.
+
+  Raises:
+    UserError: if a file is missing or wrong, or `first` cannot be found out.
+  """
+  values = values or {'1': PERSON}
+  parameters = {
+    'format': 'coco',
+    'path': os.path.basename(os.path.abspath(path)),
+    'values': values,
+    'score': score,
+  }
+  if os.path.isfile(path):
+    return CocoFile(os.path.abspath(path), parameters, first, images)
+  if not os.path.isdir(path):
+    raise UserError(f'--masks: {path} does not exist; give a COCO file, or a folder of them')
+  if images is not None:
+    raise UserError('--masks: images= is for one COCO file for all clips, not for a folder')
+  root = os.path.abspath(path)
+  if first is None:
+    files = itertools.islice(_json_files(root), LOOKED_AT)
+    first = decided_first(_find_first(_readable(files)), root)
+  return OnePerClip(
+    root,
+    extensions=('.json',),
+    region_names=region_names(values.values()),
+    parameters=parameters | {'first': first},
+    clip_masks=functools.partial(
+      CocoMasks, text=None, values=values, score=score, counting=Counting(first)
+    ),
+  )
+
+
+class CocoFile:
+  """A `source.MaskSource` of one file for all clips."""
+
+  def __init__(
+    self, path: str, parameters: dict[str, object], first: int | None, images: str | None
+  ):
+    """Reads the file; arguments are as of `open_coco`."""
+    self._path = path
+    try:
+      content = coco_files.read_json(path)
+      listed = None if images is None else coco_files.read_json(images)
+      clips = coco_files.split_by_clip(content, listed, path)
+      categories = coco_files.list_categories(content if listed is None else listed, path)
+      self._values = coco_files.category_bits(parameters['values'], categories, path)
+    except ClipError as error:
+      raise UserError(f'--masks: {error.reason}') from None
+    if first is None:
+      first = decided_first(_find_first(clips.values()), path)
+    self._counting = Counting(first)
+    self._score = parameters['score']
+    # As text, each clip's part is small enough to be held for all clips and sent to workers.
+    self._texts = {folder: json.dumps(part) for folder, part in clips.items()}
+    self._folders = {}
+    for folder in clips:
+      parts = pathlib.PurePosixPath(folder).parts
+      for start in range(len(parts)):
+        self._folders.setdefault('/'.join(parts[start:]), []).append(folder)
+    self.region_names = region_names(self._values.values())
+    self.parameters = parameters | {
+      'first': first,
+      'images': None if images is None else os.path.basename(images),
+    }
+
+  def for_clip(self, clip: ListedClip) -> 'CocoMasks | None':
+    """The masks of a clip, or None where no image is of it.
+
+    Raises:
+      UserError: if images in several folders may be the clip's.
+    """
+    for name in names(clip):
+      folders = [name] if name in self._texts else self._folders.get(name, [])
+      if len(folders) > 1:
+        raise UserError(
+          f'--masks: {self._path} has images of {name} in {folders[0]} and in {folders[1]}; name '
+          "the images by the clip's whole path"
+        )
+      if folders:
+        text = self._texts[folders[0]]
+        return CocoMasks(self._path, text, self._values, self._score, self._counting)
+    return None
+
+
+def _json_files(root: str) -> Iterator[str]:
+  for folder, folders, files in os.walk(root, followlinks=True):
+    folders.sort()
+    for name in sorted(files):
+      if name.endswith('.json') and not name.startswith('.'):
+        yield os.path.join(folder, name)
+
+
+def _readable(files: Iterable[str]) -> Iterator[Any]:
+  """What stands in those files that can be read; a wrong one is an error for its own clip."""
+  for file in files:
+    with contextlib.suppress(ClipError):
+      yield coco_files.read_json(file)
+
+
+def _find_first(contents: Iterable[Any]) -> int | None:
+  """0 if a frame of any clip is numbered 0, or else 1 if one is numbered 1, or else None."""
+  first = None
+  for content in contents:
+    with contextlib.suppress(ClipError):
+      clip = coco_files.parse(content, '')
+      numbers = {*clip.entries, *(clip.sizes or ())}
+      if 0 in numbers:
+        return 0
+      if 1 in numbers:
+        first = 1
+  return first
+
+
+@dataclasses.dataclass(frozen=True)
+class CocoMasks:
+  """What a file says of a clip.
+
+  Attributes:
+    path: of the file.
+    text: the clip's part of it as JSON; None where the file has nothing else.
+    values: see `open_coco`.
+    score: annotations of a lower score are left out.
+    counting: how frames are numbered.
+  """
+
+  path: str
+  text: str | None
+  values: dict[str, int]
+  score: float
+  counting: Counting
+
+  def planes(self, video: VideoFacts, remarks: Remarks) -> Iterator[np.ndarray | None]:
+    """See `source.ClipMasks`."""
+    content = coco_files.read_json(self.path) if self.text is None else json.loads(self.text)
+    clip = coco_files.parse(content, self.path)
+    bits = coco_files.category_bits(self.values, clip.categories, self.path)
+    fitting = Fitting(video, remarks)
+    listed = clip.entries if clip.sizes is None else clip.sizes
+    places = self.counting.places(listed, video, self.path, remarks)
+    if clip.sizes is None:
+      kept = video.kept.tolist()
+      without = sum(frame not in places for frame in kept)
+      if without:
+        remarks['frames without a result'] = f'{without} of {len(kept)}'
+      places = {frame: frame + self.counting.first for frame in kept}
+
+    def draw(number: int) -> np.ndarray:
+      where = f'{self.path}, frame {number}'
+      canvas = _Canvas(video, fitting, clip.sizes and clip.sizes[number])
+      for entry in clip.entries.get(number, []):
+        bit = _bit(entry, bits, self.score, where)
+        if bit:
+          canvas.draw(entry, bit, where)
+      return canvas.plane()
+
+    yield from drawn(video, places, draw, remarks)
+
+
+def _bit(entry: dict[str, Any], bits: dict[str, int], score: float, where: str) -> int:
+  """The bit of an annotation's region, or 0 if it is to be left out."""
+  category = entry.get('category_id')
+  if type(category) is not int:
+    raise ClipError(f"{where}: field 'category_id' must be a whole number, not {category!r}")
+  stated = entry.get('score')
+  # Annotations made by hand have no score.
+  if stated is not None and _numbers([stated], f"{where}: field 'score'")[0] < score:
+    return 0
+  return bits.get(str(category), bits.get('*', 0))
+
+
+class _Canvas:
+  """The plane of one frame while its annotations are drawn."""
+
+  def __init__(self, video: VideoFacts, fitting: Fitting, size: tuple[int, int] | None):
+    """`size` is the height and width of the image as it is listed, if it is."""
+    self._fitting = fitting
+    self._size = size or (video.source_height, video.source_width)
+    self._stored = np.zeros((video.height, video.width), np.uint8)
+    self._of_size = {}
+
+  def draw(self, entry: dict[str, Any], bit: int, where: str) -> None:
+    """Draws an annotation; a `ClipError` if it has not what the region needs."""
+    if bit in (PERSON_BOX, OBJECT_BOX):
+      box = _numbers(entry.get('bbox'), f"{where}: field 'bbox'")
+      if len(box) != 4:
+        raise ClipError(f"{where}: field 'bbox' must be 4 numbers, x, y, width and height")
+      corners = np.array([box[:2], box[:2] + box[2:]])
+      draw_checked_box(self._stored, bit, corners * self._scale(where), where)
+      return
+    segmentation = entry.get('segmentation')
+    if isinstance(segmentation, dict):
+      size = rle.size(segmentation, where)
+      if size not in self._of_size:
+        self._fitting.check(*size, where)
+        self._of_size[size] = np.zeros(size, np.uint8)
+      self._of_size[size] |= rle.decode(segmentation, where) * np.uint8(bit)
+    elif isinstance(segmentation, list) and segmentation:
+      for polygon in segmentation:
+        points = _numbers(polygon, f"{where}: a polygon of field 'segmentation'")
+        if len(points) < 6 or len(points) % 2:
+          raise ClipError(f'{where}: a polygon must be 3 or more pairs, not {len(points)} numbers')
+        scaled = points.reshape(-1, 2) * self._scale(where)
+        draw_polygon(self._stored, bit, scaled, where)
+    else:
+      raise ClipError(
+        f"{where}: field 'segmentation' is neither RLE nor polygons; where there are only boxes, "
+        f'give values={entry["category_id"]}:person_box or object_box'
+      )
+
+  def plane(self) -> np.ndarray:
+    """u8[H, W], with all that was drawn."""
+    plane = self._stored
+    for of_size in self._of_size.values():
+      plane = plane | self._fitting.scale(of_size)
+    return plane
+
+  def _scale(self, where: str) -> np.ndarray:
+    """f64[2], what x and y are multiplied by to be pixels of the stored frame."""
+    self._fitting.check(*self._size, where)
+    height, width = self._stored.shape
+    return np.array([width / self._size[1], height / self._size[0]])
+
+
+def _numbers(values: Any, what: str) -> np.ndarray:
+  """f64[n], from a list of numbers; a `ClipError` for anything else."""
+  if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
+    raise ClipError(f'{what} must hold numbers, not {str(values)[:40]}')
+  try:
+    return np.array([float(value) for value in values])
+  except OverflowError:
+    raise ClipError(f'{what} has a number that is too large') from None

@@ -1,0 +1,74 @@
+"""Finding the masks of a clip: a folder or a file of its own, named as the clip is."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Iterable
+
+from zsar_jax.data.masks.source import ClipMasks
+from zsar_jax.data.regions import REGION_BITS
+from zsar_jax.data.sources.listing import ListedClip
+from zsar_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class OnePerClip:
+  """A source with one folder, or one file, for each clip.
+
+  Attributes:
+    root: the folder of them.
+    extensions: of the clips' files; none for folders.
+    region_names: see `source.MaskSource`.
+    parameters: see `source.MaskSource`.
+    clip_masks: the masks in a clip's folder or file.
+  """
+
+  root: str
+  extensions: tuple[str, ...]
+  region_names: tuple[str, ...]
+  parameters: dict[str, object]
+  clip_masks: Callable[[str], ClipMasks]
+
+  def for_clip(self, clip: ListedClip) -> ClipMasks | None:
+    """The masks of a clip, or None where it has no folder or file."""
+    path = find(self.root, clip, self.extensions)
+    return None if path is None else self.clip_masks(path)
+
+
+def find(root: str, clip: ListedClip, extensions: tuple[str, ...]) -> str | None:
+  """The folder of a clip below `root`, or its file where there are `extensions`, or None."""
+  for name in names(clip):
+    path = os.path.join(root, name)
+    if not extensions and os.path.isdir(path):
+      return path
+    for extension in extensions:
+      if os.path.isfile(path + extension):
+        return path + extension
+  return None
+
+
+def names(clip: ListedClip) -> tuple[str, ...]:
+  """The names under which a clip's masks may lie, with '/' between their parts; best first."""
+  folder, slash, stem = clip.name.rpartition('/')
+  found = [clip.name, clip.id]
+  # The folders of classes are written with spaces in some copies, with underscores in others.
+  found += [folder.replace(old, new) + slash + stem for old, new in (' _', '_ ')]
+  return tuple(dict.fromkeys(name for name in found if _is_inside(name)))
+
+
+def _is_inside(name: str) -> bool:
+  path = pathlib.PurePosixPath(name)
+  return bool(path.parts) and not path.is_absolute() and '..' not in path.parts
+
+
+def folder_of_masks(path: str) -> str:
+  """`path` made absolute; a `UserError` where it is no folder."""
+  if not os.path.isdir(path):
+    raise UserError(f'--masks: {path} is not a folder; give the folder of masks')
+  return os.path.abspath(path)
+
+
+def region_names(bits: Iterable[int]) -> tuple[str, ...]:
+  """The regions of `bits` by name, in their usual order."""
+  bits = set(bits)
+  return tuple(name for name, bit in REGION_BITS.items() if bit in bits)

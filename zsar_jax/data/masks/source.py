@@ -1,0 +1,46 @@
+"""What every source of masks gives: `MaskSource` for a data set, `ClipMasks` for a clip."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+
+from zsar_jax.data.sources.listing import ListedClip
+from zsar_jax.data.video import VideoFacts
+
+# What was noticed of a clip's masks: from a kind of remark, such as 'masks resized', to what it
+# was here. The build report counts the kinds and names the clips.
+Remarks = dict[str, str]
+
+
+class ClipMasks(Protocol):
+  """The masks of one clip, unread: a small frozen dataclass that pickles."""
+
+  def planes(self, video: VideoFacts, remarks: Remarks) -> Iterator[np.ndarray | None]:
+    """The K kept frames' planes, in order.
+
+    Args:
+      video: the decoded video.
+      remarks: gets what is noticed, at the latest with the last plane.
+
+    Yields:
+      A frame's u8[H, W] region plane, or None for a frame that nobody annotated.
+
+    Raises:
+      records.ClipError: for a mask that cannot be read or cannot be this video's.
+    """
+
+
+class MaskSource(Protocol):
+  """Masks of a whole data set.
+
+  Attributes:
+    region_names: which of `regions.REGION_BITS` the source may draw.
+    parameters: what determines the planes besides the files, as JSON values.
+  """
+
+  region_names: tuple[str, ...]
+  parameters: dict[str, object]
+
+  def for_clip(self, clip: ListedClip) -> ClipMasks | None:
+    """The masks of a clip, or None where there is none."""

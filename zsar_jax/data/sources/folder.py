@@ -1,0 +1,133 @@
+"""Any folder of videos: of a folder for each class, or with lists of paths and labels."""
+
+import os
+import pathlib
+from collections.abc import Mapping
+
+from zsar_jax.data.sources.files import VIDEOS, Videos
+from zsar_jax.data.sources.listing import ClipLists, Listing, inside, read_text
+from zsar_jax.data.splits import read_classes
+from zsar_jax.errors import UserError
+
+# Folders that are splits and not classes, where a folder of videos has nothing else.
+_SPLITS = {'train': 'train', 'val': 'validation', 'validation': 'validation', 'test': 'test'}
+
+
+def list_folder(videos: str | os.PathLike[str], labels: str | None = None) -> Listing:
+  """The clips of a folder with a folder of videos for each class.
+
+  The clips are the split 'train', unless the first folders are called train, val, validation
+  and test and hold those of the classes.
+
+  Args:
+    videos: the folder.
+    labels: a file of the class names in the order of their labels; by default the folders'
+      names, sorted.
+
+  Raises:
+    UserError: if there is no video, or one is in no class's folder.
+  """
+  files = Videos(videos)
+  paths = sorted(files)
+  if not paths:
+    raise UserError(f'--videos: {videos} holds no video; give a folder of folders of videos')
+  split_folders = all(path.split('/')[0] in _SPLITS for path in paths)
+  found = []
+  for path in paths:
+    split, name, rest = 'train', *path.partition('/')[::2]
+    if split_folders:
+      split, (name, _, rest) = _SPLITS[name], rest.partition('/')
+    if not rest:
+      raise UserError(
+        f'--videos: {files.root}/{path} does not lie in the folder of a class; move it into one, or'
+        ' give --lists'
+      )
+    found.append((split, name, path))
+  classes = (
+    read_classes(labels, '--labels') if labels else tuple(sorted({name for _, name, _ in found}))
+  )
+  place = {name: label for label, name in enumerate(classes)}
+  lists = ClipLists()
+  for split, name, path in found:
+    if name not in place:
+      raise UserError(f'--labels: {labels} lacks {name!r}, a folder of {videos}; correct one')
+    clip_id = os.path.splitext(path)[0] if path.lower().endswith(VIDEOS) else path
+    lists.add(split, files.clip(clip_id, place[name], path, path), f'{files.root}/{path}')
+  return Listing(classes, lists.splits, remarks=lists.remarks)
+
+
+def list_files(
+  videos: str | os.PathLike[str],
+  lists: Mapping[str, str | os.PathLike[str]],
+  labels: str | None = None,
+) -> Listing:
+  """The clips of lists as mmaction2, ViFi-CLIP and SlowFast write them.
+
+  A line is 'path label' or 'path,label', or for a folder of frames 'path frames label'. It is
+  split from the right, because folders' names hold spaces. The label is a number; after a comma
+  it may be the name of a class.
+
+  Args:
+    videos: the folder that the paths are relative to.
+    lists: the file of each split, by the split's name.
+    labels: a file of the class names in the order of their labels, needed where labels are
+      numbers.
+
+  Raises:
+    UserError: for a line that is none of these, or a label that is not in the labels file.
+  """
+  files = Videos(videos)
+  lines = [
+    (split, f'{path}, line {number}', line.strip())
+    for split, path in lists.items()
+    for number, line in enumerate(read_text(pathlib.Path(path), '--lists').splitlines(), start=1)
+    if line.strip()
+  ]
+  parsed = [(split, where, *_parse(line, where, files)) for split, where, line in lines]
+  if labels:
+    classes = read_classes(labels, '--labels')
+  else:
+    names = {label for *_, label, _ in parsed}
+    if any(name.isdecimal() for name in names):
+      raise UserError(
+        f'--labels is needed: {next(iter(lists.values()))} has labels that are numbers; give a file'
+        ' of the class names in their order'
+      )
+    classes = tuple(sorted(names))
+  place = {name: label for label, name in enumerate(classes)}
+  gathered = ClipLists()
+  for split, where, path, label, frames in parsed:
+    number = int(label) if label.isdecimal() else place.get(label, -1)
+    if not 0 <= number < len(classes):
+      raise UserError(
+        f'{where}: label {label!r} is none of the {len(classes)} classes of the labels file;'
+        ' correct one of them'
+      )
+    relative = str(inside(path, where))
+    clip_id = os.path.splitext(relative)[0] if relative.lower().endswith(VIDEOS) else relative
+    attributes = {'listed_frames': frames} if frames else {}
+    found = files.find(clip_id.rpartition('/')[2], folders=tuple(relative.split('/')[:-1]))
+    gathered.add(split, files.clip(clip_id, number, found, relative, attributes), where)
+  for split, path in lists.items():
+    if split not in gathered.splits:
+      raise UserError(f'--lists: {path} lists no clip; give another file')
+  return Listing(classes, gathered.splits, remarks=gathered.remarks)
+
+
+def _parse(line: str, where: str, files: Videos) -> tuple[str, str, str]:
+  """The path, the label and the listed number of frames ('' if there is none) of a line."""
+  path, comma, label = line.rpartition(',')
+  # A comma may also be part of a path; then what follows it holds the label and more.
+  if not comma or (label.strip().rpartition(' ')[2].isdecimal() and ' ' in label.strip()):
+    path, _, label = line.rpartition(' ')
+    if not label.isdecimal():
+      raise UserError(f'{where}: {line!r} does not end with a label; write "path label"')
+  path, label = path.strip(), label.strip()
+  before, _, frames = path.rpartition(' ')
+  if before and frames.isdecimal() and not os.path.exists(os.path.join(files.root, path)):
+    if before.lower().endswith(VIDEOS):
+      raise UserError(f'{where}: {line!r} has two labels; each clip must have one')
+    return before.strip(), label, frames
+  if not path or not label:
+    raise UserError(f'{where}: {line!r} lacks a path or a label; write "path label"')
+  return path, label, ''

@@ -1,0 +1,99 @@
+"""What a data set's lists say: which clips there are, of which class, and where each one lies."""
+
+import dataclasses
+import pathlib
+
+from zsar_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class ListedClip:
+  """A clip as it is listed.
+
+  Attributes:
+    id: unique in its split.
+    label: place in the vocabulary.
+    path: of the video file, or of the folder of its frames, which may turn out to be missing.
+    name: the path below the folder of videos, without the file's extension, with '/' between
+      its parts, such as 'archery/01xStFVYC7U_000011_000021': masks are looked up by it.
+    attributes: what else the lists say of the clip, in words.
+  """
+
+  id: str
+  label: int
+  path: str
+  name: str
+  attributes: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+  """The clips of a data set, before any of them is opened.
+
+  Attributes:
+    classes: the vocabulary, in label order.
+    splits: the clips of each split, in the order of the records.
+    class_splits: named parts of the vocabulary.
+    class_texts: how each class is called in prompts, where the lists know more than the names:
+      with [brackets] around what stands for an object. None where the names are all there is.
+    clip_splits: splits that are named parts of another: {name: ids}, all from one of `splits`.
+    remarks: of each split, what was noticed in its lists: {split: {kind: {clip id: what}}}.
+  """
+
+  classes: tuple[str, ...]
+  splits: dict[str, list[ListedClip]]
+  class_splits: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+  class_texts: tuple[str, ...] | None = None
+  clip_splits: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+  remarks: dict[str, dict[str, dict[str, str]]] = dataclasses.field(default_factory=dict)
+
+
+def inside(relative: str, where: str) -> pathlib.PurePosixPath:
+  """A path from a list, which must stay below the folder that it is relative to.
+
+  Args:
+    relative: the path as it is listed.
+    where: the list and its line, for the error.
+
+  Raises:
+    UserError: for an absolute path, one with '..' in it, and an empty one.
+  """
+  path = pathlib.PurePosixPath(relative.replace('\\', '/'))
+  if path.is_absolute() or '..' in path.parts or not path.parts or '\0' in relative:
+    raise UserError(f'{where}: {relative!r} does not lie below the folder of videos; correct it')
+  return path
+
+
+class ClipLists:
+  """Gathers the clips of each split as they are read from the lists.
+
+  A clip that is listed twice with one label is kept once, and named in the report; with two
+  labels nothing sensible can follow.
+  """
+
+  def __init__(self):
+    self.splits: dict[str, list[ListedClip]] = {}
+    self.remarks: dict[str, dict[str, dict[str, str]]] = {}
+    self._labels: dict[str, dict[str, int]] = {}
+
+  def add(self, split: str, clip: ListedClip, where: str) -> None:
+    """Adds a clip to a split; `where` names its place in the lists."""
+    labels = self._labels.setdefault(split, {})
+    if clip.id not in labels:
+      labels[clip.id] = clip.label
+      self.splits.setdefault(split, []).append(clip)
+    elif labels[clip.id] != clip.label:
+      raise UserError(
+        f'{where}: clip {clip.id} is listed before with another label; remove one of the two'
+      )
+    else:
+      self.remarks.setdefault(split, {}).setdefault('listed twice', {})[clip.id] = where
+
+
+def read_text(path: pathlib.Path, flag: str) -> str:
+  """The text of a list; a `UserError` if it cannot be read."""
+  try:
+    return path.read_text(encoding='utf-8-sig')  # Spreadsheets put a mark at the beginning.
+  except (OSError, UnicodeDecodeError) as error:
+    reason = getattr(error, 'strerror', None) or 'it is not text in UTF-8'
+    raise UserError(f'{flag}: {path} cannot be read ({reason}); give another file') from None

@@ -1,0 +1,109 @@
+"""UCF101 and HMDB51, each with three splits into training and test clips.
+
+Every clip is stored once, in the split 'all'; 'train1', 'test1', ... 'test3' are parts of it.
+"""
+
+import os
+import pathlib
+import re
+
+from zsar_jax.data.sources.files import Videos
+from zsar_jax.data.sources.listing import ClipLists, Listing, inside, read_text
+from zsar_jax.errors import UserError
+
+_SPLITS = (1, 2, 3)
+
+# The third column of HMDB51's lists; 0 marks a clip that a split does not use.
+_HMDB_PARTS = {'0': None, '1': 'train', '2': 'test'}
+
+# {part of the clips: {'class/clip': where it is listed}}
+_Parts = dict[str, dict[str, str]]
+
+
+def list_ucf101(videos: str | os.PathLike[str], annotations: str | os.PathLike[str]) -> Listing:
+  """The clips of UCF101.
+
+  Args:
+    videos: the folder UCF-101, of a folder for each class.
+    annotations: the folder ucfTrainTestlist: classInd.txt with lines '1 ApplyEyeMakeup', and
+      trainlist01.txt to testlist03.txt with lines 'ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi',
+      in those for training with the label behind.
+
+  Raises:
+    UserError: if a list is missing or wrong.
+  """
+  folder = pathlib.Path(annotations)
+  classes = []
+  for where, line in _lines(folder / 'classInd.txt'):
+    number, _, name = line.partition(' ')
+    if number != str(len(classes) + 1) or not name:
+      raise UserError(f'{where}: {line!r} where {len(classes) + 1} and a class must stand')
+    classes.append(name)
+  parts: _Parts = {}
+  for number in _SPLITS:
+    for part in ('train', 'test'):
+      listed = parts.setdefault(f'{part}{number}', {})
+      for where, line in _lines(folder / f'{part}list{number:02d}.txt'):
+        listed[re.sub(r' \d+$', '', line)] = where
+  return _listing(Videos(videos), tuple(classes), parts)
+
+
+def list_hmdb51(videos: str | os.PathLike[str], annotations: str | os.PathLike[str]) -> Listing:
+  """The clips of HMDB51.
+
+  Args:
+    videos: the folder of a folder for each class.
+    annotations: the folder testTrainMulti_7030_splits, of files {class}_test_split{1,2,3}.txt with
+      lines '{clip}.avi 1': 1 for training, 2 for test, 0 for a clip that is not used.
+
+  Raises:
+    UserError: if a list is missing or wrong.
+  """
+  folder = pathlib.Path(annotations)
+  names = {}
+  for path in sorted(folder.glob('*.txt')):
+    match = re.fullmatch(r'(.+)_test_split([123])', path.stem)
+    if match:
+      names.setdefault(match[1], {})[int(match[2])] = path
+  if not names:
+    raise UserError(
+      f'--annotations: {folder} has no file like brush_hair_test_split1.txt; give the folder'
+      ' testTrainMulti_7030_splits'
+    )
+  parts: _Parts = {}
+  for name in names:
+    for number in _SPLITS:
+      for where, line in _lines(folder / f'{name}_test_split{number}.txt'):
+        clip, _, kind = line.rpartition(' ')
+        if kind not in _HMDB_PARTS or not clip.strip():
+          raise UserError(f'{where}: {line!r} is not a clip and 0, 1 or 2; copy the file again')
+        if _HMDB_PARTS[kind]:
+          parts.setdefault(f'{_HMDB_PARTS[kind]}{number}', {})[f'{name}/{clip.strip()}'] = where
+  return _listing(Videos(videos), tuple(names), parts)
+
+
+def _listing(videos: Videos, classes: tuple[str, ...], parts: _Parts) -> Listing:
+  """The listing of all clips that any part lists as 'class/file'."""
+  place = {name: label for label, name in enumerate(classes)}
+  lists = ClipLists()
+  ids = {}
+  for listed in parts.values():
+    for path, where in listed.items():
+      if path in ids:
+        continue
+      name, _, file = str(inside(path, where)).rpartition('/')
+      if name not in place:
+        raise UserError(f'{where}: {name!r} is not a class of the lists; copy the file again')
+      stem = os.path.splitext(file)[0]
+      ids[path] = f'{name}/{stem}'
+      clip = videos.clip(ids[path], place[name], videos.find(stem, folders=(name,)), path)
+      lists.add('all', clip, where)
+  clips = sorted(lists.splits['all'], key=lambda clip: (clip.label, clip.id))
+  clip_splits = {part: tuple(ids[path] for path in listed) for part, listed in parts.items()}
+  return Listing(classes, {'all': clips}, clip_splits=clip_splits, remarks=lists.remarks)
+
+
+def _lines(path: pathlib.Path) -> list[tuple[str, str]]:
+  """The lines of a list that are not empty, each with its place."""
+  lines = read_text(path, '--annotations').splitlines()
+  return [(f'{path}, line {n}', line.strip()) for n, line in enumerate(lines, 1) if line.strip()]

@@ -1,0 +1,159 @@
+"""Builds a data set out of listed videos and the sources of their masks."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+
+import tensorflow_datasets as tfds
+
+from zsar_jax.data import records
+from zsar_jax.data.builder import ClipBuilder
+from zsar_jax.data.masks.combine import Combined
+from zsar_jax.data.masks.source import ClipMasks, MaskSource
+from zsar_jax.data.regions import REGION_BITS
+from zsar_jax.data.sources.listing import ListedClip, Listing
+from zsar_jax.data.video import DEFAULT_FPS, Storage, read_video
+from zsar_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoTask:
+  """A listed clip and all that it takes to encode it.
+
+  Attributes:
+    clip: the clip.
+    masks: its masks, or None if nobody annotated it.
+    lacks_masks: whether it is not annotated because a source has no masks for it.
+    storage: what is stored of it.
+    folder_fps: frames per second, where it is a folder of frames.
+  """
+
+  clip: ListedClip
+  masks: ClipMasks | None
+  lacks_masks: bool
+  storage: Storage
+  folder_fps: float
+
+  @property
+  def id(self) -> str:
+    """The clip's id."""
+    return self.clip.id
+
+
+def encode_task(task: VideoTask) -> records.EncodedClip:
+  """Decodes the video, draws its planes and encodes both; raises `records.ClipError`."""
+  clip = task.clip
+  video = read_video(clip.path, task.storage, task.folder_fps)
+  facts, remarks = video.facts, dict(video.remarks)
+  attributes = dict(clip.attributes)
+  listed = attributes.pop('listed_frames', None)
+  if listed and int(listed) != facts.num_frames:
+    remarks['frames differ from the list'] = f'{facts.num_frames}, listed {listed}'
+  if task.lacks_masks:
+    remarks['no masks'] = 'not annotated'
+  planes = task.masks.planes(facts, remarks) if task.masks else None
+  return records.encode_clip(
+    clip.id,
+    clip.label,
+    video.jpegs,
+    planes,
+    (facts.height, facts.width),
+    video.fps,
+    attributes,
+    remarks,
+  )
+
+
+class VideoBuilder(ClipBuilder, skip_registration=True):
+  """Builds any data set of videos; what sets one apart is its `Listing`."""
+
+  name = 'video'  # Each instance has its own.
+  VERSION = tfds.core.Version('1.0.0')
+  encode = staticmethod(encode_task)
+
+  def __init__(
+    self,
+    data_dir: str | os.PathLike[str],
+    name: str,
+    listing: Listing,
+    storage: Storage,
+    masks: Sequence[MaskSource] = (),
+    boxes_from_shapes: bool = False,
+    folder_fps: float = DEFAULT_FPS,
+  ):
+    """Sets what to build.
+
+    Args:
+      data_dir: the folder of data sets to build in.
+      name: of the data set.
+      listing: its clips.
+      storage: what to store of each.
+      masks: where its regions come from; a frame is annotated if all of them know it.
+      boxes_from_shapes: whether the boxes are drawn around the shapes.
+      folder_fps: frames per second of clips that are folders of frames.
+
+    Raises:
+      UserError: if there are boxes to draw and no shapes.
+    """
+    drawn = {region for source in masks for region in source.region_names}
+    shapes = [region for region in REGION_BITS if region in drawn and not region.endswith('_box')]
+    if boxes_from_shapes:
+      if not shapes:
+        raise UserError('--boxes-from-shapes needs shapes; give --masks as well')
+      drawn |= {f'{region}_box' for region in shapes}
+    self.name = name
+    self.classes = listing.classes
+    self.class_splits = listing.class_splits
+    self.class_texts = listing.class_texts
+    self.clip_splits = listing.clip_splits
+    self.remarks = listing.remarks
+    self.region_names = tuple(region for region in REGION_BITS if region in drawn)
+    self._listing, self._storage, self._masks = listing, storage, tuple(masks)
+    self._boxes_from_shapes, self._folder_fps = boxes_from_shapes, folder_fps
+    lists = {
+      split: [(clip.id, clip.label) for clip in clips] for split, clips in listing.splits.items()
+    }
+    self.parameters = {
+      **dataclasses.asdict(storage),
+      'masks': [source.parameters for source in masks],
+      'boxes_from_shapes': boxes_from_shapes,
+      'clips': {split: len(clips) for split, clips in lists.items()},
+      'lists': hashlib.sha256(json.dumps(lists).encode()).hexdigest(),
+    }
+    super().__init__(data_dir)
+
+  def tasks(self) -> dict[str, list[VideoTask]]:
+    """One task for each listed clip, in the order of the lists.
+
+    Raises:
+      UserError: where a source has masks for none of the clips.
+    """
+    unmatched = dict(enumerate(self._masks))
+    tasks = {}
+    for split, clips in self._listing.splits.items():
+      tasks[split] = []
+      for clip in clips:
+        found = [source.for_clip(clip) for source in self._masks]
+        for number, masks in enumerate(found):
+          if masks is not None:
+            unmatched.pop(number, None)
+        # A frame that one source does not know is not annotated: its planes would lack a region.
+        whole = bool(found) and None not in found
+        tasks[split].append(
+          VideoTask(
+            clip,
+            Combined(tuple(found), self._boxes_from_shapes) if whole else None,
+            bool(found) and not whole,
+            self._storage,
+            self._folder_fps,
+          )
+        )
+    for source in unmatched.values():
+      about = ', '.join(f'{name}={value}' for name, value in source.parameters.items())
+      raise UserError(
+        f'--masks: none of the clips has masks in {about}; what lies there must be named as the'
+        f' videos are, such as {clip.name!r}'
+      )
+    return tasks
