@@ -2,8 +2,11 @@
 
 from ml_collections import ConfigDict
 
-from zsar_jax.config import default_config
+from zsar_jax.config import clips, default_config
 from zsar_jax.errors import UserError
+
+# Training clips of Kinetics-400 that are still to be had, about.
+KINETICS_CLIPS = 240_000
 
 
 def full_size() -> ConfigDict:
@@ -22,6 +25,50 @@ def full_size() -> ConfigDict:
   config.optim.accumulation = 8
   config.eval.batch_size = 128
   return config
+
+
+def kinetics_epochs(config: ConfigDict, epochs: int, warmup: int) -> None:
+  """Trains on all of Kinetics-400 for so many epochs, the first `warmup` of them with warm-up."""
+  epoch = KINETICS_CLIPS // config.data.batch_size
+  config.data.train = clips('kinetics400', 'train')
+  config.steps = epochs * epoch
+  config.optim.warmup_steps = warmup * epoch
+  config.checkpoint.every = epoch
+
+
+def kinetics_evaluation(config: ConfigDict) -> None:
+  """The field's zero-shot evaluation after Kinetics-400: see configs/zeroshot_eval.py."""
+  names = ('1', '2', '3')
+  splits = {
+    f'{dataset}_{name}': clips(dataset, f'test{name}')
+    for dataset in ('ucf101', 'hmdb51')
+    for name in names
+  }
+  splits |= {
+    f'kinetics600_{name}': clips(
+      'kinetics600', 'validation', f'splits/k600_outside_k400.json:{name}'
+    )
+    for name in names
+  }
+  config.eval.datasets = ConfigDict(splits)
+  config.eval.groups = ConfigDict(
+    {
+      dataset: tuple(f'{dataset}_{name}' for name in names)
+      for dataset in ('ucf101', 'hmdb51', 'kinetics600')
+    }
+  )
+  # 22 classes of UCF101 and 2 of HMDB51 have names that Kinetics-400 has too; the literature
+  # counts them.
+  config.eval.allow_seen_classes = True
+
+
+def shrink_kinetics(config: ConfigDict, variant: str) -> None:
+  """`shrink`, to what a few clips of Kinetics-400 can be trained and evaluated on."""
+  shrink(config, variant)
+  config.data.train = clips('kinetics400', 'train')
+  config.eval.datasets = ConfigDict({'kinetics400': clips('kinetics400', 'validation')})
+  config.eval.groups = ConfigDict()
+  config.eval.allow_seen_classes = True
 
 
 def shrink(config: ConfigDict, variant: str) -> None:

@@ -12,7 +12,7 @@ follows ViFi-CLIP (arXiv 2212.03640).
 
 from ml_collections import ConfigDict
 
-from configs.full_size import full_size, shrink
+from configs.full_size import full_size, shrink_kinetics
 from zsar_jax.config import clips
 
 VARIANTS = ('', 'smoke')
@@ -37,8 +37,5 @@ def get_config(variant: str = '') -> ConfigDict:
     }
   )
   if variant:
-    shrink(config, variant)
-    config.data.train = clips('kinetics400', 'train')
-    config.eval.datasets = ConfigDict({'kinetics400': clips('kinetics400', 'validation')})
-    config.eval.allow_seen_classes = True
+    shrink_kinetics(config, variant)
   return config

@@ -13,8 +13,7 @@ in splits/ are in docs/evaluation.md.
 
 from ml_collections import ConfigDict
 
-from configs.full_size import full_size, shrink
-from zsar_jax.config import clips
+from configs.full_size import full_size, kinetics_evaluation, shrink
 
 VARIANTS = ('', 'unseen', 'smoke')
 
@@ -24,31 +23,13 @@ def get_config(variant: str = '') -> ConfigDict:
   config = full_size()
   config.text.templates = ('a video of a person {}.',)
   config.eval.recipes = ('none',)
-  names = ('1', '2', '3')
-  config.eval.datasets = ConfigDict(
-    {
-      f'{dataset}_{name}': clips(dataset, f'test{name}')
-      for dataset in ('ucf101', 'hmdb51')
-      for name in names
-    }
-  )
-  for name in names:
-    config.eval.datasets[f'kinetics600_{name}'] = clips(
-      'kinetics600', 'validation', f'splits/k600_outside_k400.json:{name}'
-    )
-  config.eval.groups = ConfigDict(
-    {
-      dataset: tuple(f'{dataset}_{name}' for name in names)
-      for dataset in ('ucf101', 'hmdb51', 'kinetics600')
-    }
-  )
+  kinetics_evaluation(config)
   if variant == 'unseen':
     for reference in config.eval.datasets.values():
       if reference.dataset != 'kinetics600':
         reference.classes = f'splits/{reference.dataset}_outside_k400.json:difference'
-    return config
-  config.eval.allow_seen_classes = True
-  if variant:
+    config.eval.allow_seen_classes = False
+  elif variant:
     shrink(config, variant)
     names = ('ucf101_1', 'ucf101_2')
     config.eval.datasets = ConfigDict({name: config.eval.datasets[name] for name in names})

@@ -68,7 +68,7 @@ def test_against_one_clip_at_a_time(data_dir):
       for position in range(len(subset)):
         clip = jax.tree.map(lambda x: np.asarray(x)[None], loader.evaluation_clip(position))
         video = prepare(jax.random.key(COLOUR_SEED), clip, recipes.parse(text))
-        scores = np.stack(embeddings) @ np.asarray(encode_video(params, video))[0]
+        scores = np.stack(embeddings) @ np.asarray(encode_video(params, video)['embedding'])[0]
         right.append(scores.argmax() == clip['label'][0])
       got = results[name][text]
       assert got['count'] == len(subset)

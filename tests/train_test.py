@@ -18,10 +18,11 @@ from ml_collections import ConfigDict
 
 from tests.toy import build_toy
 from zsar_jax import optim, sharding, train, trees
+from zsar_jax import step as step_lib
 from zsar_jax.config import clips, default_config
 from zsar_jax.data.pipeline import ClipLoader, View, training_batches
 from zsar_jax.errors import UserError
-from zsar_jax.models.build import build_model
+from zsar_jax.models.build import build_model, build_teacher
 from zsar_jax.text.classes import ClassTexts, encode_classes
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -69,7 +70,7 @@ def take_steps(config, devices, steps=2):
   model = build_model(config)
   subset = train.open_training_subset(config)
   optimizer, trained = optim.make_optimizer(config.optim, model.abstract_params, config.steps)
-  init = functools.partial(train.init_state, optimizer, trained)
+  init = functools.partial(step_lib.init_state, optimizer, trained, False)
   template = sharding.sharded_shapes(
     jax.eval_shape(init, model.abstract_params), mesh, config.mesh.fsdp_min_bytes
   )
@@ -80,18 +81,18 @@ def take_steps(config, devices, steps=2):
   texts_frozen = not any(jax.tree.leaves(trained['text']))
   if texts_frozen:
     text = jax.jit(functools.partial(encode_classes, model, mesh=mesh))(params, text)
+  train_step = step_lib.make_train_step(
+    config, model, build_teacher(config), optimizer, trained, subset.classes, mesh
+  )
   step = jax.jit(
-    functools.partial(
-      train.make_train_step(config, model, optimizer, trained, subset.classes, mesh),
-      texts_frozen=texts_frozen,
-    ),
+    functools.partial(train_step, texts_frozen=texts_frozen),
     out_shardings=(shardings, sharding.replicated(mesh)),
   )
   loader = ClipLoader(subset, View.from_config(config))
   batches = training_batches(loader, config.data.batch_size, 0, 0, 0)
   metrics = []
   for _ in range(steps):
-    state, values = step(state, sharding.place(next(batches), mesh), text)
+    state, values = step(state, sharding.place(next(batches), mesh), {'texts': text})
     metrics.append(jax.device_get(values))
   batches.close()
   return state, metrics
@@ -280,7 +281,7 @@ def test_interrupted_runs_continue_bit_for_bit(tmp_path, data_dir):
     (
       tmp_path / 'other',
       [layers, f'--config.model.init_from={broken}'],
-      ['another model', 'temporal/transformer/resblocks/1'],
+      ['lacks temporal/transformer/resblocks/1', 'config.model.allow_missing'],
     ),
   ):
     process = run_main(tmp_path, workdir, *flags)
@@ -300,7 +301,7 @@ def test_interrupted_runs_continue_bit_for_bit(tmp_path, data_dir):
     ({'recipe': 'none', 'model__preset': 'vit_b17'}, ['vit_b17', 'vit_b16']),
     ({'model__temporal': 'lstm'}, ['lstm', 'transformer']),
     ({'data__dir': '/nowhere'}, ['/nowhere']),
-    ({'model__init_from': '/nowhere'}, ['/nowhere', 'no checkpoint']),
+    ({'model__init_from': '/nowhere'}, ['config.model.init_from', '/nowhere']),
     ({'data__train__split': 'trian'}, ["'trian'", 'train, validation']),
   ],
 )

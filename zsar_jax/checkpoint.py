@@ -130,19 +130,23 @@ def load_meta(run: pathlib.Path, field: str) -> dict[str, Any]:
 
 
 def load_params(run: pathlib.Path, template: Any, field: str) -> Any:
-  """The newest parameters of a run.
+  """The newest parameters of a run; `template` is of them, see `load_state`."""
+  return load_state(run, {'params': template}, field)['params']
+
+
+def load_state(run: pathlib.Path, template: Any, field: str) -> Any:
+  """A part of the newest state of a run.
 
   Args:
     run: its workdir.
-    template: the parameters' ShapeDtypeStructs, with shardings.
+    template: the part's ShapeDtypeStructs, with shardings.
     field: where `run` comes from, for errors.
 
   Raises:
-    UserError: where there are none, or they are another model's.
+    UserError: where there is no checkpoint, or it is another model's.
   """
   with Checkpoints(run) as checkpoints:
-    step = _newest(checkpoints, run, field)
-    return checkpoints.restore(step, {'params': template})['params']
+    return checkpoints.restore(_newest(checkpoints, run, field), template)
 
 
 def _newest(checkpoints: Checkpoints, run: pathlib.Path, field: str) -> int:

@@ -32,6 +32,10 @@ MODEL_FIELDS = (
   'model.preset',
   'model.temporal',
   'model.temporal_layers',
+  'model.prompts.image',
+  'model.prompts.text',
+  'model.prompts.depth',
+  'optim.average_every',
   'text.tokenizer',
   'view.num_frames',
   'view.size',
@@ -54,6 +58,9 @@ RANGES = {
   'checkpoint.every': (1, _MANY),
   'checkpoint.keep': (1, _MANY),
   'model.temporal_layers': (1, 1024),
+  'model.prompts.image': (0, 1024),
+  'model.prompts.text': (0, 64),
+  'model.prompts.depth': (1, 1024),
   'view.num_frames': (1, 4096),
   'view.size': (1, 8192),
   'view.crop_scale': (0.01, 1),
@@ -66,9 +73,15 @@ RANGES = {
   'augment.saturation': (0, 1),
   'augment.hue': (0, 0.5),
   'augment.greyscale': (0, 1),
+  'augment.mixup': (0, 100),
+  'augment.cutmix': (0, 100),
   'optim.accumulation': (1, _MANY),
   'optim.warmup_steps': (0, _MANY),
   'optim.label_smoothing': (0, 0.999),
+  'optim.distillation': (0, 1000),
+  'optim.average_every': (0, _MANY),
+  'optim.average_from': (0, _MANY),
+  'eval.interpolate': (0, 1),
 }
 
 
@@ -98,12 +111,25 @@ def default_config() -> ConfigDict:
 
   config.model = ConfigDict()
   config.model.preset = 'vit_b16'
-  # From frames to a video: 'mean', or 'transformer' with this many layers.
+  # From frames to a video: one of models.presets.TEMPORAL, see VideoSpec there;
+  # 'transformer' (6 layers as published) and 'xclip' (1) have so many layers over the frames.
   config.model.temporal = 'mean'
   config.model.temporal_layers = 6
+  # Learnable tokens in the towers, in so many of their blocks: see models.prompts.
+  config.model.prompts = ConfigDict(dict(image=0, text=0, depth=1))
+  # How it is computed: see models.layers.Compute.
   config.model.dtype = 'float32'
-  # A run of this project whose newest weights to start from; '' starts from random weights.
+  config.model.attention = 'xla'
+  config.model.remat = 'none'
+  # The weights to start from: a run of this project, a file or folder of any format that
+  # tools.convert_checkpoint reads, or 'hf://OWNER/NAME'; '' starts from random weights.
   config.model.init_from = ''
+  # Regexes of whole paths: parameters that `init_from` may lack, which then start from random
+  # values, and keys in it that may be ignored.
+  config.model.allow_missing = ()
+  config.model.allow_left_over = ()
+  # For files of ViFi-CLIP, which lack it: the CLIP weights to take the token embedding from.
+  config.model.tokens_from = ''
 
   config.text = ConfigDict()
   # 'clip', 'words', or a folder with CLIP's tokenizer.json, or vocab.json and merges.txt.
@@ -127,6 +153,12 @@ def default_config() -> ConfigDict:
   # The largest global norm of the gradient; 0 does not clip.
   config.optim.clip_norm = 1.0
   config.optim.label_smoothing = 0.0
+  # The weight of FROSTER's distillation towards the weights that training began with; 0 has none.
+  config.optim.distillation = 0.0
+  # From step `average_from` on, every so many steps the weights join an average, which is what
+  # is evaluated; 0 evaluates the weights as they are.
+  config.optim.average_every = 0
+  config.optim.average_from = 1
   # Micro-batches in a batch; the class texts are encoded once for all of them.
   config.optim.accumulation = 1
   # ((regex of whole paths, factor), ...), the first match counts: of the learning rate, where 0
@@ -148,6 +180,8 @@ def default_config() -> ConfigDict:
   config.eval.every = 0
   config.eval.batch_size = 64
   config.eval.recipes = ('none',)
+  # The share of the weights that training began with, in what is evaluated (Open-VCLIP: 0.5).
+  config.eval.interpolate = 0.0
   # {name: clips(...)}: each is evaluated under each recipe.
   config.eval.datasets = ConfigDict()
   # {name: (names of data sets, ...)}: mean and standard deviation over, say, three test splits.

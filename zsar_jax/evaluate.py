@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Collection, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -14,7 +15,7 @@ from ml_collections import ConfigDict
 from zsar_jax import config as config_lib
 from zsar_jax import sharding
 from zsar_jax.bias.metrics import accuracy
-from zsar_jax.checkpoint import has_checkpoint, load_meta, load_params
+from zsar_jax.checkpoint import has_checkpoint, load_meta
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.pipeline import ClipLoader, View, Views, evaluation_batches
 from zsar_jax.data.splits import intersection
@@ -25,6 +26,7 @@ from zsar_jax.models.video_clip import VideoModel
 from zsar_jax.ops import recipes
 from zsar_jax.ops.prepare import prepare
 from zsar_jax.text.classes import ClassTexts, encode_classes
+from zsar_jax.weights import SEEN_CLASSES, Start, evaluated, load_weights_of_state, seen_before
 from zsar_jax.writers import Progress, say, write_whole
 
 # {dataset: {recipe: {'top1', 'top5', 'mean_class', 'count'}}}, and for each group of data sets
@@ -32,9 +34,6 @@ from zsar_jax.writers import Progress, say, write_whole
 Results = dict[str, dict[str, dict[str, float]]]
 
 FIGURES = ('top1', 'top5', 'mean_class')
-
-# The training classes in the JSON object that is saved with a checkpoint.
-SEEN_CLASSES = 'seen_classes'
 
 # Validation colours do not follow the training seed: every model meets the same ones.
 COLOUR_SEED = 0
@@ -96,7 +95,12 @@ class Evaluator:
     whole = sharding.replicated(mesh)
     encode_texts = functools.partial(encode_classes, model, mesh=mesh)
     self._encode_texts = jax.jit(encode_texts, out_shardings=whole)
-    self._encode_video = jax.jit(model.encode_video, out_shardings=whole)
+
+    def score(params: dict, video: jax.Array, classes: jax.Array) -> jax.Array:
+      cosines = model.similarity(params, model.encode_video(params, video), classes)
+      return jnp.exp(params['logit_scale']) * cosines
+
+    self._score = jax.jit(score, out_shardings=whole)
     self._gather = jax.jit(lambda tree: tree, out_shardings=whole)
 
   def run(self, params: dict) -> Results:
@@ -126,7 +130,6 @@ class Evaluator:
       for recipe in self._recipes
     }
     classes = self._class_embeddings(entry, params)  # [C, E]
-    scale = np.exp(jax.device_get(params['logit_scale']))
     key = jax.device_put(jax.random.key(COLOUR_SEED), sharding.replicated(self._mesh))
     batches = evaluation_batches(
       ClipLoader(subset, View.from_config(config)),
@@ -142,17 +145,16 @@ class Evaluator:
         batch = sharding.place(host_batch, self._mesh)
         with jax.transfer_guard('disallow'):
           found = [
-            self._encode_video(params, prepare(key, batch, recipe)) for recipe in self._recipes
+            self._score(params, prepare(key, batch, recipe), classes) for recipe in self._recipes
           ]
           places = self._gather((batch['clip'], batch['weight']))
         (clip, weight), found = jax.device_get((places, found))
         real = weight > 0
-        for recipe, videos in zip(self._recipes, found, strict=True):
-          views_logits = scale * videos[real] @ classes.T  # [B', C]
+        for recipe, scores in zip(self._recipes, found, strict=True):
           if len(views) == 1:
-            logits[recipe][clip[real]] = views_logits
+            logits[recipe][clip[real]] = scores[real]
           else:
-            add_views(logits[recipe], clip[real], views_logits, len(views))
+            add_views(logits[recipe], clip[real], scores[real], len(views))
         if step == 1:
           progress.restart(step)
         progress.show(step, f'evaluating {entry.name}')
@@ -161,12 +163,11 @@ class Evaluator:
       batches.close()
     return logits
 
-  def _class_embeddings(self, entry: _Entry, params: dict) -> np.ndarray:
-    """f32[C, E]: the mean over the templates, of unit length."""
+  def _class_embeddings(self, entry: _Entry, params: dict) -> jax.Array:
+    """f32[C, E]: the mean over the templates."""
     tokens = jax.device_put(entry.tokens, sharding.replicated(self._mesh))
-    by_template = jax.device_get(self._encode_texts(params, tokens))  # [P, C', E]
-    mean = by_template[:, : len(entry.subset.classes)].mean(axis=0)
-    return mean / np.linalg.norm(mean, axis=-1, keepdims=True)
+    by_template = self._encode_texts(params, tokens)  # [P, C', E]
+    return by_template[:, : len(entry.subset.classes)].mean(axis=0)
 
 
 def add_views(total: np.ndarray, clips: np.ndarray, logits: np.ndarray, count: int) -> None:
@@ -237,24 +238,40 @@ def summarise(members: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[
 
 
 def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> Results:
-  """Evaluates the newest checkpoint of `workdir`, or else that of `config.model.init_from`.
+  """Evaluates the newest checkpoint of `workdir`, or else the weights of `config.model.init_from`.
 
   Raises:
-    UserError: where there is no checkpoint, or it is another model's, or was trained on the
-      classes of the evaluation.
+    UserError: where there are none, or they are another model's, or were trained on the classes
+      of the evaluation.
   """
   mesh = sharding.make_mesh(config.mesh)
   model = build_model(config)
   texts = ClassTexts.from_config(config, model)
   template = sharding.sharded_shapes(model.abstract_params, mesh, config.mesh.fsdp_min_bytes)
-  run, field = workdir, '--workdir'
-  if config.model.init_from and not has_checkpoint(workdir):
-    run, field = pathlib.Path(config.model.init_from), 'config.model.init_from'
-  if (run / 'config.json').exists():
-    config_lib.check_same_run(config, run / 'config.json', config_lib.MODEL_FIELDS)
-  seen = load_meta(run, field).get(SEEN_CLASSES)
-  evaluator = Evaluator(config, model, texts, mesh, seen)
-  params = load_params(run, template, field)
+  start = Start(config, model, template)
+  if has_checkpoint(workdir):
+    if (workdir / 'config.json').exists():
+      config_lib.check_same_run(config, workdir / 'config.json', config_lib.MODEL_FIELDS)
+    seen = load_meta(workdir, '--workdir').get(SEEN_CLASSES)
+    evaluator = Evaluator(config, model, texts, mesh, seen)
+    state = load_weights_of_state(workdir, config, model, mesh)
+    params = evaluated(state, start, config.eval.interpolate)
+  elif config.model.init_from:
+    if config.eval.interpolate:
+      raise UserError(
+        f'config.eval.interpolate: {workdir} holds no trained weights to mix with those of'
+        ' config.model.init_from; name the --workdir of a run'
+      )
+    saved = pathlib.Path(config.model.init_from, 'config.json')
+    if has_checkpoint(saved.parent):
+      config_lib.check_same_run(config, saved, config_lib.MODEL_FIELDS)
+    evaluator = Evaluator(config, model, texts, mesh, seen_before(config))
+    params = start.params(jax.random.key(config.seed))
+  else:
+    raise UserError(
+      f'--workdir: {workdir} holds no checkpoint of this project; name the --workdir of a run that'
+      ' was trained, or weights in config.model.init_from'
+    )
   workdir.mkdir(parents=True, exist_ok=True)
   return evaluator.run(params)
 

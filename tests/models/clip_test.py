@@ -10,6 +10,8 @@ import pytest
 from tests.models import reference
 from zsar_jax.errors import UserError
 from zsar_jax.models import presets, video_clip
+from zsar_jax.models.layers import Compute
+from zsar_jax.models.presets import VideoSpec
 
 TINY = presets.preset('tiny')
 START, END = TINY.vocab_size - 2, TINY.vocab_size - 1
@@ -47,7 +49,7 @@ def shapes_by_path(params):
 
 @pytest.fixture(scope='module')
 def model():
-  return video_clip.VideoModel(TINY, num_frames=2)
+  return video_clip.VideoModel(TINY, VideoSpec(2))
 
 
 @pytest.fixture(scope='module')
@@ -66,15 +68,15 @@ def params(model):
 )
 def test_full_size_models_have_as_many_parameters_as_openais(name, count):
   spec = presets.preset(name)
-  model = video_clip.VideoModel(spec, num_frames=8, dtype=jnp.bfloat16)
+  model = video_clip.VideoModel(spec, VideoSpec(8), Compute(jnp.bfloat16))
   assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(model.abstract_params)) == count
 
 
 def test_full_size_model_is_traced_without_parameters():
   spec = presets.preset('vit_b16')
-  model = video_clip.VideoModel(spec, num_frames=8, dtype=jnp.bfloat16)
+  model = video_clip.VideoModel(spec, VideoSpec(8), Compute(jnp.bfloat16))
   clips = jax.ShapeDtypeStruct((2, 8, 224, 224, 3), jnp.float32)
-  video = jax.eval_shape(model.encode_video, model.abstract_params, clips)
+  video = jax.eval_shape(model.encode_video, model.abstract_params, clips)['embedding']
   assert (video.shape, video.dtype) == ((2, 512), jnp.float32)
   tokens = jax.ShapeDtypeStruct((5, 77), jnp.int32)
   text = jax.eval_shape(model.encode_text, model.abstract_params, tokens)
@@ -83,7 +85,7 @@ def test_full_size_model_is_traced_without_parameters():
 
 def test_parameter_paths_and_kernel_layouts():
   spec = dataclasses.replace(TINY, image_layers=11, text_layers=1)
-  model = video_clip.VideoModel(spec, num_frames=2)
+  model = video_clip.VideoModel(spec, VideoSpec(2))
   drawn = jax.eval_shape(model.init, jax.random.key(0))
   assert drawn == model.abstract_params
   shapes = shapes_by_path(drawn)
@@ -113,7 +115,7 @@ def test_initial_deviations():
   """OpenAI's, but for tokens and image positions: see the constants in clip.py."""
   # Towers of one width share the compilation of their initialisers.
   spec = dataclasses.replace(TINY, text_width=96, text_heads=3, image_layers=1)
-  params = video_clip.VideoModel(spec, num_frames=1).init(jax.random.key(0))
+  params = video_clip.VideoModel(spec, VideoSpec(1)).init(jax.random.key(0))
   text, visual = params['text'], params['visual']
   block = text['transformer']['resblocks']['1']
   residual = 96**-0.5 * (2 * 2) ** -0.5
@@ -141,7 +143,9 @@ def test_towers_agree_with_numpy(model, params):
     for clip in np.asarray(clips, np.float64)
   ]
   text = [reference.unit(reference.encode_text(row, exact['text'])) for row in tokens]
-  np.testing.assert_allclose(jax.jit(model.encode_video)(params, clips), video, atol=1e-5)
+  np.testing.assert_allclose(
+    jax.jit(model.encode_video)(params, clips)['embedding'], video, atol=1e-5
+  )
   np.testing.assert_allclose(jax.jit(model.encode_text)(params, tokens), text, atol=1e-5)
 
 
@@ -155,12 +159,14 @@ def test_tokens_after_the_end_change_nothing(model, params):
 
 
 def test_bfloat16_is_close_to_float32(model, params):
-  rough = video_clip.VideoModel(TINY, num_frames=2, dtype=jnp.bfloat16)
+  rough = video_clip.VideoModel(TINY, VideoSpec(2), Compute(jnp.bfloat16))
   assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(rough.abstract_params))
   clips, tokens = frames(TINY, clips=2, count=2), texts(TINY, [5, 9, 4000], [7])
   for name, inputs in (('encode_video', clips), ('encode_text', tokens)):
     ours = jax.jit(getattr(rough, name))(params, inputs)
     exact = jax.jit(getattr(model, name))(params, inputs)
+    if name == 'encode_video':
+      ours, exact = ours['embedding'], exact['embedding']
     assert ours.dtype == jnp.float32
     np.testing.assert_allclose(jnp.linalg.norm(ours, axis=-1), 1, atol=1e-6)
     difference = jnp.max(jnp.abs(ours - exact))
@@ -174,6 +180,37 @@ def test_presets_refuse_what_cannot_be_built():
     presets.preset('tiny', colour=3)
   with pytest.raises(UserError, match='resolution .50. must be a multiple of patch'):
     presets.preset('tiny', resolution=50)
+
+
+def test_choices_that_do_not_apply_are_refused():
+  for options, words in (
+    ({'attention': 'flash'}, "config.model.attention: 'flash' is none of xla, cudnn"),
+    ({'remat': 'some'}, "config.model.remat: 'some' is none of none, dots, full"),
+    ({'attention': 'cudnn'}, 'computes attention in bfloat16 only'),
+    ({'attention': 'cudnn', 'dtype': jnp.bfloat16}, 'needs an NVIDIA GPU and JAX runs on cpu'),
+  ):
+    with pytest.raises(UserError, match=words):
+      Compute(**options)
+
+
+def test_rematerialisation_repeats_products_and_changes_no_gradient():
+  clips = frames(TINY, clips=2, count=2)
+  gradients, products = [], []
+  for remat in ('none', 'dots', 'full'):
+    model = video_clip.VideoModel(TINY, VideoSpec(2), Compute(remat=remat))
+    params = random_params(model)
+
+    def loss(params, model=model):
+      return model.encode_video(params, clips)['embedding'][:, 0].sum()
+
+    lowered = jax.jit(jax.grad(loss)).lower(params)
+    products.append(lowered.as_text().count('dot_general'))
+    gradients.append(lowered.compile()(params))
+  # Attention's two products have batch dimensions and are repeated by both, the six with weights
+  # by one of them. (XLA for CPUs merges what is repeated; its memory does not tell.)
+  assert products[0] + 2 * TINY.image_layers <= products[1] < products[2]
+  for other in gradients[1:]:
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradients[0], other)
 
 
 def from_hugging_face(state, spec):
@@ -259,7 +296,7 @@ def test_towers_agree_with_transformers(width, heads):
     for parameter in theirs.parameters():
       parameter += 0.05 * torch.randn_like(parameter)
   params = from_hugging_face(theirs.state_dict(), spec)
-  model = video_clip.VideoModel(spec, num_frames=1)
+  model = video_clip.VideoModel(spec, VideoSpec(1))
   assert shapes_by_path(params) == shapes_by_path(model.abstract_params)
 
   images, tokens = frames(spec, clips=3), texts(spec, [5, 9, 4000], [7])
@@ -268,8 +305,9 @@ def test_towers_agree_with_transformers(width, heads):
       pixel_values=torch.tensor(np.asarray(images[:, 0].transpose(0, 3, 1, 2))),
       input_ids=torch.tensor(tokens, dtype=torch.long),
     )
-  video, text = model.encode_video(params, images), model.encode_text(params, tokens)
+  encoded, text = model.encode_video(params, images), model.encode_text(params, tokens)
+  video = encoded['embedding']
   np.testing.assert_allclose(video, expected.image_embeds, atol=1e-5)
   np.testing.assert_allclose(text, expected.text_embeds, atol=1e-5)
-  logits = jnp.exp(params['logit_scale']) * video @ text.T
+  logits = jnp.exp(params['logit_scale']) * model.similarity(params, encoded, text)
   np.testing.assert_allclose(logits, expected.logits_per_image, atol=1e-4)

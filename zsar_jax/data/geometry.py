@@ -68,8 +68,13 @@ def random_crop(
 def resize_frame(
   frame: np.ndarray, box: Box, size: int, interpolation: str, out: np.ndarray | None = None
 ) -> np.ndarray:
-  """Cuts `box` from u8[H, W, 3] and resizes it to u8[size, size, 3], in `out` if given."""
-  method = INTERPOLATIONS[interpolation]
+  """Cuts `box` from u8[H, W, 3] and resizes it to u8[size, size, 3], in `out` if given.
+
+  OpenCV interpolates between the nearest pixels alone, so what is more than twice as large is
+  averaged instead: otherwise it would alias.
+  """
+  large = min(box.height, box.width) > 2 * size
+  method = cv2.INTER_AREA if large else INTERPOLATIONS[interpolation]
   return cv2.resize(_cut(frame, box), (size, size), dst=out, interpolation=method)
 
 

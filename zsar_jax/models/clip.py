@@ -9,8 +9,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from zsar_jax.models import layers
-from zsar_jax.models.presets import ClipSpec
+from zsar_jax.models import frames, layers
+from zsar_jax.models.layers import Compute
+from zsar_jax.models.presets import ClipSpec, VideoSpec
+from zsar_jax.models.prompts import DeepPrompts
 
 # Standard deviations at the start of training from scratch. OpenAI's are 0.02 for tokens and
 # width**-0.5 for image positions, next to patches of about 0.5. On the few clips that one
@@ -41,68 +43,84 @@ class PatchEmbedding(nnx.Module):
 
 
 class ImageTower(nnx.Module):
-  """A vision transformer whose class token, projected, is the image's embedding."""
+  """A vision transformer whose class token, projected, is the image's embedding.
 
-  def __init__(self, spec: ClipSpec, *, dtype: DTypeLike, attention: str, rngs: nnx.Rngs):
-    width = spec.image_width
+  In some video models the frames of a clip see each other here; see `frames`.
+  """
+
+  def __init__(self, spec: ClipSpec, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs):
+    width, depth, dtype = spec.image_width, spec.image_layers, compute.dtype
     init = nnx.initializers.normal(width**-0.5)
     self.conv1 = PatchEmbedding(spec.patch, width, dtype=dtype, rngs=rngs)
     self.class_embedding = nnx.Param(init(rngs.params(), (width,)))
     self.positional_embedding = nnx.Param(
       nnx.initializers.normal(_IMAGE_POSITION_STD)(rngs.params(), (1 + spec.num_patches, width))
     )
-    self.ln_pre = layers.layer_norm(width, dtype, rngs)
-    self.transformer = layers.Transformer(
-      width,
-      spec.image_layers,
-      spec.image_heads,
-      dtype=dtype,
-      attention=attention,
-      rngs=rngs,
+    # After the patches; they have no position.
+    self.prompts = nnx.data(
+      DeepPrompts(video.image_prompts, video.prompt_depth, width, 1 + spec.num_patches, rngs=rngs)
+      if video.image_prompts
+      else None
     )
+    self.ln_pre = layers.layer_norm(width, dtype, rngs)
+
+    def block(number: int) -> layers.ResidualBlock:
+      del number
+      options = dict(residual_std=layers.residual_std(width, depth), compute=compute, rngs=rngs)
+      if video.temporal in frames.BLOCKS:
+        make = frames.BLOCKS[video.temporal]
+        return make(width, spec.image_heads, num_frames=video.num_frames, **options)
+      return layers.ResidualBlock(width, spec.image_heads, **options)
+
+    self.transformer = layers.Transformer(depth, block, compute)
     self.ln_post = layers.layer_norm(width, dtype, rngs)
     self.proj = nnx.Linear(
       width, spec.embed_dim, use_bias=False, kernel_init=init, dtype=dtype, rngs=rngs
     )
 
-  def __call__(self, images: jax.Array) -> jax.Array:
+  def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Embeds images.
 
     Args:
-      images: f32[N, resolution, resolution, 3], normalised.
+      images: f32[N, resolution, resolution, 3], normalised; with frames that see each other,
+        the T frames of each clip one after another.
 
     Returns:
-      f32[N, E], not normalised to unit length.
+      embeddings: f32[N, E], not normalised to unit length.
+      patches: [N, G * G, D], the patches' tokens after the last block.
     """
     patches = self.conv1(images)  # [N, G * G, D]
-    count, _, width = patches.shape
+    count, grid, width = patches.shape
     start = self.class_embedding[...].astype(patches.dtype)
     x = jnp.concatenate(
       [jnp.broadcast_to(start, (count, 1, width)), patches], axis=1
     )  # [N, 1 + G * G, D]
     x = x + self.positional_embedding[...].astype(x.dtype)
-    x = self.transformer(self.ln_pre(x))
-    return self.proj(self.ln_post(x[:, 0])).astype(jnp.float32)  # [N, E]
+    if self.prompts:
+      x = self.prompts.replace(x, self.prompts.inputs[...])  # [N, 1 + G * G + P, D]
+    x = self.transformer(self.ln_pre(x), self.prompts)
+    embeddings = self.proj(self.ln_post(x[:, 0])).astype(jnp.float32)  # [N, E]
+    return embeddings, x[:, 1 : 1 + grid]
 
 
 class TextTower(nnx.Module):
   """A causal transformer whose end-of-text token, projected, is the text's embedding."""
 
-  def __init__(self, spec: ClipSpec, *, dtype: DTypeLike, attention: str, rngs: nnx.Rngs):
-    width = spec.text_width
+  def __init__(self, spec: ClipSpec, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs):
+    width, dtype = spec.text_width, compute.dtype
     normal = nnx.initializers.normal
     self.token_embedding = nnx.Embed(
       spec.vocab_size, width, embedding_init=normal(_TOKEN_STD), dtype=dtype, rngs=rngs
     )
     self.positional_embedding = nnx.Param(normal(0.01)(rngs.params(), (spec.context_length, width)))
-    self.transformer = layers.Transformer(
-      width,
-      spec.text_layers,
-      spec.text_heads,
-      dtype=dtype,
-      attention=attention,
-      rngs=rngs,
-      causal=True,
+    # After the start token, in the place of tokens that stand there for them.
+    self.prompts = nnx.data(
+      DeepPrompts(video.text_prompts, video.prompt_depth, width, 1, rngs=rngs)
+      if video.text_prompts
+      else None
+    )
+    self.transformer = layers.plain_transformer(
+      width, spec.text_layers, spec.text_heads, compute=compute, rngs=rngs, causal=True
     )
     self.ln_final = layers.layer_norm(width, dtype, rngs)
     self.text_projection = nnx.Linear(
@@ -120,7 +138,9 @@ class TextTower(nnx.Module):
       f32[C, E], not normalised to unit length.
     """
     x = self.token_embedding(tokens)  # [C, L, D]
-    x = self.transformer(x + self.positional_embedding[...].astype(x.dtype))
+    if self.prompts:
+      x = self.prompts.replace(x, self.prompts.inputs[...])
+    x = self.transformer(x + self.positional_embedding[...].astype(x.dtype), self.prompts)
     end = jnp.argmax(tokens, axis=-1)  # [C]
     # The norm is of each token by itself, so only the one that is used need be normed.
     pooled = jnp.take_along_axis(x, end[:, None, None], axis=1)[:, 0]  # [C, D]

@@ -2,16 +2,67 @@
 
 Letters in shapes: N sequences, L tokens, D width, H heads, d = D / H.
 
-Parameters are f32; `dtype` is what matrix products and the residual stream are computed in.
-Layer norms and the softmax are computed in f32 whatever it is. Parameter names are OpenAI's,
+Parameters are f32; `Compute.dtype` is what matrix products and the residual stream are computed
+in. Layer norms and the softmax are computed in f32 whatever it is. Parameter names are OpenAI's,
 kernel layouts are Scenic's: query, key and value (D, H, d), out (H, d, D), so that attention
 can be sharded by head.
 """
+
+import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
+
+from zsar_jax.errors import UserError
+
+ATTENTIONS = ('xla', 'cudnn')
+
+# What a residual block keeps for the backward pass: everything, its matrix products with
+# weights, or nothing but its input.
+REMATS = {
+  'none': None,
+  'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  'full': jax.checkpoint_policies.nothing_saveable,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Compute:
+  """How a model is computed, whatever it is.
+
+  Attributes:
+    dtype: of matrix products and the residual stream: float32 or bfloat16.
+    attention: the implementation of `jax.nn.dot_product_attention`, one of `ATTENTIONS`.
+    remat: what each residual block keeps for the backward pass, one of `REMATS`.
+
+  Raises:
+    UserError: where there is no such choice, or it does not apply here.
+  """
+
+  dtype: DTypeLike = jnp.float32
+  attention: str = 'xla'
+  remat: str = 'none'
+
+  def __post_init__(self):
+    for field, choices in (('attention', ATTENTIONS), ('remat', REMATS)):
+      if getattr(self, field) not in choices:
+        raise UserError(
+          f'config.model.{field}: {getattr(self, field)!r} is none of {", ".join(choices)}'
+        )
+    if self.attention == 'cudnn':
+      if jnp.dtype(self.dtype) != jnp.bfloat16:
+        raise UserError(
+          'config.model.attention: cudnn computes attention in bfloat16 only; set'
+          " config.model.dtype to 'bfloat16', or take 'xla'"
+        )
+      if jax.default_backend() != 'gpu':
+        raise UserError(
+          'config.model.attention: cudnn needs an NVIDIA GPU and JAX runs on'
+          f" {jax.default_backend()} here; take 'xla'"
+        )
 
 
 def quick_gelu(x: jax.Array) -> jax.Array:
@@ -27,11 +78,11 @@ def layer_norm(width: int, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.LayerNorm:
 
 
 class Attention(nnx.Module):
-  """Multi-head self-attention.
+  """Multi-head attention.
 
   Attributes:
     causal: whether a token attends only to itself and to those before it.
-    implementation: which kernel of `jax.nn.dot_product_attention` computes it.
+    compute: how it is computed.
   """
 
   def __init__(
@@ -40,16 +91,23 @@ class Attention(nnx.Module):
     heads: int,
     *,
     residual_std: float,
-    causal: bool,
-    dtype: DTypeLike,
-    attention: str,
+    compute: Compute,
     rngs: nnx.Rngs,
+    causal: bool = False,
+    input_bias: bool = True,
   ):
     head_shape = (heads, width // heads)
 
     def project_in() -> nnx.LinearGeneral:
       init = nnx.initializers.normal(width**-0.5)
-      return nnx.LinearGeneral(width, head_shape, kernel_init=init, dtype=dtype, rngs=rngs)
+      return nnx.LinearGeneral(
+        width,
+        head_shape,
+        use_bias=input_bias,
+        kernel_init=init,
+        dtype=compute.dtype,
+        rngs=rngs,
+      )
 
     self.query = project_in()
     self.key = project_in()
@@ -59,40 +117,54 @@ class Attention(nnx.Module):
       width,
       axis=(-2, -1),
       kernel_init=nnx.initializers.normal(residual_std),
-      dtype=dtype,
+      dtype=compute.dtype,
       rngs=rngs,
     )
     self.causal = causal
-    self.implementation = attention
+    self.compute = compute
 
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps `x: [N, L, D]` to [N, L, D]."""
+  def __call__(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
+    """Attends from each token of `x` to those of `context`.
+
+    Args:
+      x: [N, L, D].
+      context: [N, M, D]; None stands for `x`.
+
+    Returns:
+      [N, L, D].
+    """
+    context = x if context is None else context
+    key, value = self.neighbours(self.key(context)), self.neighbours(self.value(context))
     mixed = jax.nn.dot_product_attention(
       self.query(x),
-      self.key(x),
-      self.value(x),
+      key,
+      value,
       is_causal=self.causal,
-      implementation=self.implementation,
+      implementation=self.compute.attention,
     )  # [N, L, H, d]
     return self.out(mixed)  # [N, L, D]
+
+  def neighbours(self, x: jax.Array) -> jax.Array:
+    """From the keys or values [N, M, H, d] of each sequence to those that it attends to."""
+    return x
 
 
 class Mlp(nnx.Module):
   """Two dense layers with a quick GELU between them, four times as wide inside."""
 
-  def __init__(self, width: int, *, residual_std: float, dtype: DTypeLike, rngs: nnx.Rngs):
+  def __init__(self, width: int, *, residual_std: float, compute: Compute, rngs: nnx.Rngs):
     self.c_fc = nnx.Linear(
       width,
       4 * width,
       kernel_init=nnx.initializers.normal((2 * width) ** -0.5),
-      dtype=dtype,
+      dtype=compute.dtype,
       rngs=rngs,
     )
     self.c_proj = nnx.Linear(
       4 * width,
       width,
       kernel_init=nnx.initializers.normal(residual_std),
-      dtype=dtype,
+      dtype=compute.dtype,
       rngs=rngs,
     )
 
@@ -102,7 +174,11 @@ class Mlp(nnx.Module):
 
 
 class ResidualBlock(nnx.Module):
-  """A pre-norm residual block: attention, then MLP."""
+  """A pre-norm residual block: attention, then MLP.
+
+  Attributes:
+    attn: the attention, which may be replaced by another kind.
+  """
 
   def __init__(
     self,
@@ -110,23 +186,16 @@ class ResidualBlock(nnx.Module):
     heads: int,
     *,
     residual_std: float,
-    causal: bool,
-    dtype: DTypeLike,
-    attention: str,
+    compute: Compute,
     rngs: nnx.Rngs,
+    causal: bool = False,
   ):
-    self.ln_1 = layer_norm(width, dtype, rngs)
+    self.ln_1 = layer_norm(width, compute.dtype, rngs)
     self.attn = Attention(
-      width,
-      heads,
-      residual_std=residual_std,
-      causal=causal,
-      dtype=dtype,
-      attention=attention,
-      rngs=rngs,
+      width, heads, residual_std=residual_std, compute=compute, rngs=rngs, causal=causal
     )
-    self.ln_2 = layer_norm(width, dtype, rngs)
-    self.mlp = Mlp(width, residual_std=residual_std, dtype=dtype, rngs=rngs)
+    self.ln_2 = layer_norm(width, compute.dtype, rngs)
+    self.mlp = Mlp(width, residual_std=residual_std, compute=compute, rngs=rngs)
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `x: [N, L, D]` to [N, L, D]."""
@@ -134,50 +203,78 @@ class ResidualBlock(nnx.Module):
     return x + self.mlp(self.ln_2(x))
 
 
+def residual_std(width: int, layers: int) -> float:
+  """The initial deviation of what is added to the residual stream.
+
+  As OpenAI's text transformer (`CLIP.initialize_parameters`): scaled down by sqrt(2 * layers),
+  so that the stream's variance does not grow with depth. OpenAI's code leaves the image
+  transformer at PyTorch's defaults; here every stack uses this scheme.
+  """
+  return (width * 2 * layers) ** -0.5
+
+
 class Transformer(nnx.Module):
   """A stack of residual blocks without a final norm.
 
-  Initialised as OpenAI's text transformer is (`CLIP.initialize_parameters`): what is added
-  to the residual stream is scaled down by sqrt(2 * layers), so that its variance does not
-  grow with depth. OpenAI's code leaves the image transformer at PyTorch's defaults; here
-  every stack uses this scheme.
+  Attributes:
+    layers: how many.
   """
 
-  def __init__(
-    self,
-    width: int,
-    layers: int,
-    heads: int,
-    *,
-    dtype: DTypeLike,
-    attention: str,
-    rngs: nnx.Rngs,
-    causal: bool = False,
-  ):
-    residual_std = (width * 2 * layers) ** -0.5
+  def __init__(self, layers: int, make_block: Callable[[int], nnx.Module], compute: Compute):
+    """Builds the stack.
+
+    Args:
+      layers: how many blocks.
+      make_block: makes the block with a number; it maps [N, L, D] to [N, L, D].
+      compute: of which `remat` matters here.
+    """
     # Keyed by strings: a list would put integer keys into the parameter tree, which
     # checkpoints and path patterns do not know.
-    self.resblocks = nnx.Dict(
-      {
-        str(i): ResidualBlock(
-          width,
-          heads,
-          residual_std=residual_std,
-          causal=causal,
-          dtype=dtype,
-          attention=attention,
-          rngs=rngs,
-        )
-        for i in range(layers)
-      }
-    )
+    self.resblocks = nnx.Dict({str(i): make_block(i) for i in range(layers)})
     self.layers = layers
+    self.compute = compute
 
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps `x: [N, L, D]` to [N, L, D]."""
+  def __call__(
+    self, x: jax.Array, before: Callable[[int, jax.Array], jax.Array] | None = None
+  ) -> jax.Array:
+    """Maps `x: [N, L, D]` to [N, L, D].
+
+    Args:
+      x: the tokens.
+      before: changes what the block with a number gets.
+    """
     for i in range(self.layers):  # The keys themselves are sorted as text: '10' before '2'.
-      x = self.resblocks[str(i)](x)
+      block = self.resblocks[str(i)]
+      x = before(i, x) if before else x
+      if self.compute.remat != 'none':
+        block = nnx.remat(type(block).__call__, policy=REMATS[self.compute.remat]).__get__(block)
+      x = block(x)
     return x
+
+
+def plain_transformer(
+  width: int,
+  layers: int,
+  heads: int,
+  *,
+  compute: Compute,
+  rngs: nnx.Rngs,
+  causal: bool = False,
+) -> Transformer:
+  """A stack of `ResidualBlock`s."""
+
+  def block(number: int) -> ResidualBlock:
+    del number
+    return ResidualBlock(
+      width,
+      heads,
+      residual_std=residual_std(width, layers),
+      compute=compute,
+      rngs=rngs,
+      causal=causal,
+    )
+
+  return Transformer(layers, block, compute)
 
 
 def l2_normalize(x: jax.Array) -> jax.Array:

@@ -58,6 +58,42 @@ class ClipSpec:
     return (self.resolution // self.patch) ** 2
 
 
+TEMPORAL = ('mean', 'transformer', 'window', 'xclip')
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoSpec:
+  """What makes a video model of a CLIP model.
+
+  Attributes:
+    num_frames: T, of a clip.
+    temporal: how frames become a clip. 'mean' of their embeddings (ViFi-CLIP), a 'transformer'
+      over them (ActionCLIP), attention to neighbouring frames in a 'window' (Open-VCLIP), or
+      'xclip' (X-CLIP).
+    temporal_layers: residual blocks of the transformer over frames, of 'transformer' and
+      'xclip'.
+    image_prompts: learnable tokens in the image tower; 0 has none.
+    text_prompts: learnable tokens in the text tower; 0 has none.
+    prompt_depth: the number of blocks that get prompts of their own.
+    residual_distillation: whether there are the networks of `distillation`.
+
+  Raises:
+    UserError: there is no such temporal model.
+  """
+
+  num_frames: int
+  temporal: str = 'mean'
+  temporal_layers: int = 6
+  image_prompts: int = 0
+  text_prompts: int = 0
+  prompt_depth: int = 1
+  residual_distillation: bool = False
+
+  def __post_init__(self):
+    if self.temporal not in TEMPORAL:
+      raise UserError(f'config.model.temporal: {self.temporal!r} is none of {", ".join(TEMPORAL)}')
+
+
 _VIT_B16 = ClipSpec(
   embed_dim=512,
   resolution=224,

@@ -3,7 +3,7 @@
 `VideoClip` is the module; `VideoModel` is the functional view of it that training uses, in
 which parameters are a plain nested dict of arrays, keyed by strings.
 
-Letters in shapes: B clips, T frames, H and W pixels, C texts, L tokens, E embedding.
+Letters in shapes: B clips, T frames, H and W pixels, C texts, L tokens, M patches, E embedding.
 """
 
 import math
@@ -12,13 +12,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
 
 from zsar_jax.models import clip, layers, temporal
-from zsar_jax.models.presets import ClipSpec
+from zsar_jax.models.distillation import ResidualNetwork, distance
+from zsar_jax.models.layers import Compute
+from zsar_jax.models.presets import ClipSpec, VideoSpec
+from zsar_jax.models.video_prompts import VideoPrompts
 
 # A nested dict of f32 arrays; a path reads like 'visual/transformer/resblocks/0/ln_1/scale'.
 Params = dict[str, Any]
+
+# A batch of clips: 'embedding' f32[B, E], of unit length; in a model whose class embeddings look at
+# the video 'context' [B, M, E]; in one with distillation 'frames' f32[B, T, E], of unit length.
+Encoded = dict[str, jax.Array]
 
 
 class VideoClip(nnx.Module):
@@ -28,42 +34,50 @@ class VideoClip(nnx.Module):
     logit_scale: f32[], the logarithm of what cosines are multiplied by.
   """
 
-  def __init__(
-    self,
-    spec: ClipSpec,
-    *,
-    num_frames: int,
-    temporal_head: str,
-    temporal_layers: int,
-    dtype: DTypeLike,
-    attention: str,
-    rngs: nnx.Rngs,
-  ):
-    self.visual = clip.ImageTower(spec, dtype=dtype, attention=attention, rngs=rngs)
-    self.text = clip.TextTower(spec, dtype=dtype, attention=attention, rngs=rngs)
-    self.temporal = temporal.make_head(
-      temporal_head,
-      width=spec.embed_dim,
-      num_frames=num_frames,
-      num_layers=temporal_layers,
-      dtype=dtype,
-      attention=attention,
-      rngs=rngs,
+  def __init__(self, spec: ClipSpec, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs):
+    self.visual = clip.ImageTower(spec, video, compute=compute, rngs=rngs)
+    self.text = clip.TextTower(spec, video, compute=compute, rngs=rngs)
+    self.temporal = temporal.make_head(spec.embed_dim, video, compute=compute, rngs=rngs)
+    self.video_prompts = nnx.data(
+      VideoPrompts(spec.image_width, spec.embed_dim, compute=compute, rngs=rngs)
+      if video.temporal == 'xclip'
+      else None
+    )
+    self.distillation = nnx.data(
+      nnx.Dict(
+        {
+          tower: ResidualNetwork(spec.embed_dim, compute=compute, rngs=rngs)
+          for tower in ('visual', 'text')
+        }
+      )
+      if video.residual_distillation
+      else None
     )
     self.logit_scale = nnx.Param(jnp.array(math.log(1 / 0.07), jnp.float32))
 
-  def encode_video(self, frames: jax.Array) -> jax.Array:
-    """Embeds clips.
+  def encode_frames(self, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Embeds each frame of clips.
 
     Args:
       frames: f32[B, T, H, W, 3], normalised; H = W = the spec's resolution.
 
     Returns:
-      f32[B, E], of unit length.
+      embeddings: f32[B, T, E], not of unit length.
+      patches: [B, T, M, D], the patches' last tokens.
     """
     batch, count = frames.shape[:2]
-    embedded = self.visual(frames.reshape(batch * count, *frames.shape[2:]))  # [B * T, E]
-    return layers.l2_normalize(self.temporal(embedded.reshape(batch, count, -1)))  # [B, E]
+    embedded, patches = self.visual(frames.reshape(batch * count, *frames.shape[2:]))
+    return embedded.reshape(batch, count, -1), patches.reshape(batch, count, *patches.shape[1:])
+
+  def encode_video(self, frames: jax.Array) -> Encoded:
+    """Encodes clips `frames: f32[B, T, H, W, 3]`, normalised; see `Encoded`."""
+    embedded, patches = self.encode_frames(frames)
+    encoded = {'embedding': layers.l2_normalize(self.temporal(embedded))}
+    if self.video_prompts:
+      encoded['context'] = self.video_prompts.context(patches)
+    if self.distillation:
+      encoded['frames'] = layers.l2_normalize(embedded)
+    return encoded
 
   def encode_text(self, tokens: jax.Array) -> jax.Array:
     """Embeds texts.
@@ -72,9 +86,44 @@ class VideoClip(nnx.Module):
       tokens: i32[C, L], see `text.tokenizers`.
 
     Returns:
-      f32[C, E], of unit length.
+      f32[C, E], of unit length; not so where class embeddings look at the video, which they
+      do as they come out of the tower.
     """
-    return layers.l2_normalize(self.text(tokens))  # [C, E]
+    embeddings = self.text(tokens)  # [C, E]
+    return embeddings if self.video_prompts else layers.l2_normalize(embeddings)
+
+  def similarity(self, encoded: Encoded, texts: jax.Array) -> jax.Array:
+    """Cosines of clips with classes.
+
+    Args:
+      encoded: B clips, from `encode_video`.
+      texts: f32[C, E], from `encode_text`, or means of several such.
+
+    Returns:
+      f32[B, C].
+    """
+    if self.video_prompts:
+      texts = layers.l2_normalize(self.video_prompts(texts, encoded['context']))  # [B, C, E]
+      return jnp.einsum('be,bce->bc', encoded['embedding'], texts)
+    return encoded['embedding'] @ layers.l2_normalize(texts).T
+
+  def distance(
+    self, encoded: Encoded, texts: jax.Array, frame_teacher: jax.Array, text_teacher: jax.Array
+  ) -> jax.Array:
+    """How far frames and class texts are from those of the CLIP that training began with.
+
+    Args:
+      encoded: B clips, from `encode_video`.
+      texts: f32[C, E], from `encode_text`.
+      frame_teacher: f32[B, T, E], the frames by the frozen CLIP.
+      text_teacher: f32[C, E], the texts by the frozen CLIP.
+
+    Returns:
+      f32[], 0 to 4, see `distillation`.
+    """
+    frames = self.distillation['visual'](encoded['frames'])
+    named = self.distillation['text'](texts)
+    return distance(frames, frame_teacher) + distance(named, text_teacher)
 
 
 class VideoModel:
@@ -85,45 +134,25 @@ class VideoModel:
 
   Attributes:
     spec: the dimensions of the towers.
+    video: what makes a video model of them.
     abstract_params: what `init` returns, as `jax.ShapeDtypeStruct`.
   """
 
-  def __init__(
-    self,
-    spec: ClipSpec,
-    *,
-    num_frames: int,
-    temporal_head: str = 'mean',
-    temporal_layers: int = 6,
-    dtype: DTypeLike = jnp.float32,
-    attention: str = 'xla',
-  ):
+  def __init__(self, spec: ClipSpec, video: VideoSpec, compute: Compute | None = None):
     """Describes a model.
 
     Args:
       spec: the dimensions of the towers.
-      num_frames: T, the frames in a clip.
-      temporal_head: 'mean' or 'transformer', see `temporal`.
-      temporal_layers: residual blocks of the transformer head; ActionCLIP has 6.
-      dtype: what matrix products are computed in, float32 or bfloat16; parameters are f32.
-      attention: implementation of `jax.nn.dot_product_attention`.
-
-    Raises:
-      UserError: there is no such temporal head.
+      video: what makes a video model of them.
+      compute: how it is computed; None is in float32 by XLA's own means.
     """
+    compute = compute or Compute()
 
     def build(key: jax.Array) -> VideoClip:
-      return VideoClip(
-        spec,
-        num_frames=num_frames,
-        temporal_head=temporal_head,
-        temporal_layers=temporal_layers,
-        dtype=dtype,
-        attention=attention,
-        rngs=nnx.Rngs(key),
-      )
+      return VideoClip(spec, video, compute=compute, rngs=nnx.Rngs(key))
 
     self.spec = spec
+    self.video = video
     self._build = build
     self._graphdef, state = nnx.split(nnx.eval_shape(build, jax.random.key(0)))
     self.abstract_params: Params = nnx.to_pure_dict(state)
@@ -132,10 +161,30 @@ class VideoModel:
     """Draws parameters for training from scratch."""
     return nnx.to_pure_dict(nnx.split(self._build(key))[1])
 
-  def encode_video(self, params: Params, frames: jax.Array) -> jax.Array:
+  def encode_frames(self, params: Params, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """See `VideoClip.encode_frames`."""
+    return nnx.merge(self._graphdef, params).encode_frames(frames)
+
+  def encode_video(self, params: Params, frames: jax.Array) -> Encoded:
     """See `VideoClip.encode_video`."""
     return nnx.merge(self._graphdef, params).encode_video(frames)
 
   def encode_text(self, params: Params, tokens: jax.Array) -> jax.Array:
     """See `VideoClip.encode_text`."""
     return nnx.merge(self._graphdef, params).encode_text(tokens)
+
+  def similarity(self, params: Params, encoded: Encoded, texts: jax.Array) -> jax.Array:
+    """See `VideoClip.similarity`."""
+    return nnx.merge(self._graphdef, params).similarity(encoded, texts)
+
+  def distance(
+    self,
+    params: Params,
+    encoded: Encoded,
+    texts: jax.Array,
+    frame_teacher: jax.Array,
+    text_teacher: jax.Array,
+  ) -> jax.Array:
+    """See `VideoClip.distance`."""
+    model = nnx.merge(self._graphdef, params)
+    return model.distance(encoded, texts, frame_teacher, text_teacher)

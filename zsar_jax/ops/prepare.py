@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from zsar_jax.ops.geometric import flip
 from zsar_jax.ops.masking import paint
+from zsar_jax.ops.mix import mix
 from zsar_jax.ops.photometric import greyscale, jitter, normalise
 from zsar_jax.ops.recipes import Recipe
 
@@ -31,6 +32,8 @@ class Augmentation:
     saturation: see `photometric.jitter`.
     hue: see `photometric.jitter`.
     greyscale: the probability of losing all colour.
+    mixup: the alpha of mixup, see `mix`; 0 does not mix clips so.
+    cutmix: the alpha of CutMix.
   """
 
   flip: float = 0.0
@@ -41,6 +44,8 @@ class Augmentation:
   saturation: float = 0.2
   hue: float = 0.1
   greyscale: float = 0.0
+  mixup: float = 0.0
+  cutmix: float = 0.0
 
 
 def augment(
@@ -60,18 +65,21 @@ def augment(
     recipe: the mask recipe.
 
   Returns:
-    video f32[B, T, H, W, 3], normalised and painted, and label i32[B].
+    video: f32[B, T, H, W, 3], normalised, mixed and painted.
+    targets: f32[B, C], a distribution over the classes for each clip.
   """
 
-  def one_clip(clip: Batch) -> tuple[jax.Array, jax.Array]:
-    keys = jax.random.split(jax.random.fold_in(key, clip['seed']), 4)
+  def change(clip: Batch) -> tuple[jax.Array, ...]:
+    flip_key, jitter_key, greyscale_key, paint_key, mix_key = jax.random.split(
+      jax.random.fold_in(key, clip['seed']), 5
+    )
     frames, regions, label = clip['frames'], clip['regions'], clip['label']
     if augmentation.flip:
-      frames, regions, label = flip(keys[0], frames, regions, label, mirrored, augmentation.flip)
+      frames, regions, label = flip(flip_key, frames, regions, label, mirrored, augmentation.flip)
     video = to_float(frames)
     if augmentation.jitter:
       video = jitter(
-        keys[1],
+        jitter_key,
         video,
         augmentation.brightness,
         augmentation.contrast,
@@ -80,10 +88,19 @@ def augment(
         augmentation.jitter,
       )
     if augmentation.greyscale:
-      video = greyscale(keys[2], video, augmentation.greyscale)
-    return paint(keys[3], normalise(video), regions, clip['annotated'], recipe), label
+      video = greyscale(greyscale_key, video, augmentation.greyscale)
+    return paint_key, mix_key, normalise(video), regions, jax.nn.one_hot(label, len(mirrored))
 
-  return jax.vmap(one_clip)(batch)
+  paint_keys, mix_keys, video, regions, targets = jax.vmap(change)(batch)
+  annotated = batch['annotated']
+  if augmentation.mixup or augmentation.cutmix:
+    video, regions, annotated, targets = mix(
+      mix_keys, video, regions, annotated, targets, augmentation.mixup, augmentation.cutmix
+    )
+  painted = jax.vmap(paint, in_axes=(0, 0, 0, 0, None))(
+    paint_keys, video, regions, annotated, recipe
+  )
+  return painted, targets
 
 
 @functools.partial(jax.jit, static_argnames='recipe')

@@ -14,6 +14,9 @@ from zsar_jax.text.names import render
 from zsar_jax.text.prompts import class_texts
 from zsar_jax.text.tokenizers import Tokenizer, make_tokenizer
 
+# The token in the place of a learnable prompt; what it is does not matter.
+_HELD = 1
+
 
 @dataclasses.dataclass(frozen=True)
 class ClassTexts:
@@ -24,24 +27,28 @@ class ClassTexts:
     templates: each with one '{}' for the class text.
     split_words: see `names.render`.
     placeholders: see `names.render`.
+    learnt: tokens after the start that are left to the model's prompts.
   """
 
   tokenizer: Tokenizer
   templates: tuple[str, ...]
   split_words: bool
   placeholders: str
+  learnt: int = 0
 
   @classmethod
   def from_config(cls, config: ConfigDict, model: VideoModel) -> 'ClassTexts':
     """As `config.text` says, for a model's vocabulary size and context length."""
+    learnt = model.video.text_prompts
     tokenizer = make_tokenizer(
-      config.text.tokenizer, model.spec.vocab_size, model.spec.context_length
+      config.text.tokenizer, model.spec.vocab_size, model.spec.context_length - learnt
     )
     return cls(
       tokenizer,
       tuple(config.text.templates),
       config.text.split_words,
       config.text.placeholders,
+      learnt,
     )
 
   def tokens(self, texts: Sequence[str], multiple: int) -> np.ndarray:
@@ -60,7 +67,9 @@ class ClassTexts:
     """
     names = render(texts, self.split_words, self.placeholders)
     prompts = class_texts(names, self.templates)
-    tokens = np.stack([self.tokenizer(one) for one in prompts])  # [P, C, L]
+    tokens = np.stack([self.tokenizer(one) for one in prompts])  # [P, C, L - learnt]
+    # Any token but the end holds a prompt's place.
+    tokens = np.insert(tokens, [1] * self.learnt, _HELD, axis=-1)  # [P, C, L]
     return np.pad(tokens, ((0, 0), (0, -len(names) % multiple), (0, 0)))
 
 
@@ -74,7 +83,7 @@ def encode_classes(model: VideoModel, params: dict, tokens: jax.Array, mesh: Mes
     mesh: over whose batch axes the classes are split.
 
   Returns:
-    f32[P, C', E], of unit length, a whole copy on every device.
+    f32[P, C', E], see `VideoModel.encode_text`, a whole copy on every device.
   """
 
   def encode(tokens: jax.Array) -> jax.Array:

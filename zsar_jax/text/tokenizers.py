@@ -25,6 +25,9 @@ from zsar_jax.errors import UserError
 # `SimpleTokenizer.pat`): contractions, runs of letters, single digits, runs of other signs.
 _CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
+# Files of a vocabulary, as they come beside weights.
+TOKENIZER_FILES = ('tokenizer.json', 'vocab.json')
+
 _STRAIGHT_QUOTES = str.maketrans('‘’‚‛“”„‟', '\'\'\'\'""""')
 
 

@@ -1,0 +1,54 @@
+"""Attention to neighbouring frames: Open-VCLIP (arXiv 2302.00624) and FROSTER (2402.03241), B/16.
+
+    configs/open_vclip_k400.py            22 epochs of 8 frames; the text tower is frozen
+    configs/open_vclip_k400.py:froster    both towers, drawn towards the frozen CLIP
+    configs/open_vclip_k400.py:smoke      the same code in a minute on a CPU: a tiny model
+
+Both evaluate the mean of the weights after each epoch from the second on, Open-VCLIP half-way
+between that and CLIP's. Its interpolated weight optimisation, a second loss at weights in between
+while training, is not here. FROSTER's class descriptions by a language model are not either.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.full_size import (
+  KINETICS_CLIPS,
+  full_size,
+  kinetics_epochs,
+  kinetics_evaluation,
+  shrink_kinetics,
+)
+
+VARIANTS = ('', 'froster', 'smoke')
+
+
+def get_config(variant: str = '') -> ConfigDict:
+  """The config of one variant, see the head of this file."""
+  config = full_size()
+  config.data.batch_size = 64
+  kinetics_epochs(config, epochs=22, warmup=2)
+  kinetics_evaluation(config)
+  config.view.crop_scale = (0.5, 0.75)
+  config.view.crop_ratio = (1.0, 1.0)
+  config.augment.flip = 0.5
+  config.augment.jitter = 0.0
+  config.augment.greyscale = 0.0
+  config.model.temporal = 'window'
+  config.optim.lr = 3.33e-6
+  config.optim.weight_decay = 0.01
+  config.optim.decay_rules = (('.*(bias|scale|embedding)', 0.0),)
+  config.optim.accumulation = 1
+  epoch = KINETICS_CLIPS // config.data.batch_size
+  config.optim.average_every, config.optim.average_from = epoch, 2 * epoch
+  config.eval.clips = 3
+  if variant == 'froster':
+    config.optim.distillation = 2.0
+    config.model.allow_missing = ('distillation/.*',)
+    return config
+  config.optim.lr_rules = (('text/.*|logit_scale', 0.0),)
+  config.eval.interpolate = 0.5
+  if variant:
+    shrink_kinetics(config, variant)
+    config.eval.interpolate = 0.0
+    config.optim.average_every, config.optim.average_from = 10, 10
+  return config

@@ -1,0 +1,95 @@
+"""The program that converts weights, from a trained run as well."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from tests.interop.written import random_params
+from tools import convert_checkpoint
+from zsar_jax.checkpoint import Checkpoints
+from zsar_jax.config import default_config, to_json
+from zsar_jax.errors import UserError
+from zsar_jax.interop import load
+from zsar_jax.interop.weights import read_weights
+from zsar_jax.models.build import build_model
+
+
+def run(monkeypatch, *flags):
+  monkeypatch.setattr('sys.argv', ['convert_checkpoint', *map(str, flags)])
+  convert_checkpoint.main()
+
+
+@pytest.fixture(name='workdir')
+def _workdir(tmp_path):
+  """A run's folder, its config and its parameters."""
+  (tmp_path / 'vocabulary').mkdir()
+  (tmp_path / 'vocabulary' / 'merges.txt').write_text('m')
+  config = default_config()
+  config.model.preset = 'tiny'
+  config.view.size, config.view.num_frames = 32, 3
+  config.text.tokenizer = str(tmp_path / 'vocabulary')
+  config.data.train.classes = ('a', 'b')
+  model = build_model(config)
+  params = random_params(model)
+  workdir = tmp_path / 'run'
+  with Checkpoints(workdir) as checkpoints:
+    state = {'params': jax.device_put(params), 'step': jax.numpy.zeros((), int)}
+    checkpoints.save(7, state, {})
+  (workdir / 'config.json').write_text(to_json(config))
+  return workdir, model, params
+
+
+def test_a_run_goes_out_and_comes_back(workdir, tmp_path, monkeypatch, capsys):
+  run_dir, model, params = workdir
+  run(monkeypatch, '--to=hf', run_dir, tmp_path / 'hf')
+  printed = capsys.readouterr().out
+  assert f'{run_dir}: zsar, {len(jax.tree.leaves(params))} arrays matched' in printed
+  assert f'{tmp_path / "hf"}: written as hf; it is a model of images' in printed
+  assert (tmp_path / 'hf' / 'merges.txt').read_text() == 'm'
+
+  run(monkeypatch, '--from=zsar', '--to=scenic', run_dir, tmp_path / 'scenic')
+  run(monkeypatch, '--to=zsar', run_dir, tmp_path / 'own')
+  run(monkeypatch, '--from=hf_clip', '--to=zsar', tmp_path / 'hf', tmp_path / 'again')
+  spec = json.loads((tmp_path / 'own' / 'spec.json').read_text())
+  assert spec['clip'] == dataclasses.asdict(model.spec)
+  assert spec['video'] == dataclasses.asdict(model.video)
+  for name in ('scenic', 'own', 'run'):
+    loaded, _ = load.load_weights(str(tmp_path / name), model, field='SRC')
+    jax.tree.map(np.testing.assert_array_equal, loaded, params)
+  # Heads of 32 do not show in transformers' arrays; its config tells them.
+  loaded, _ = load.load_weights(str(tmp_path / 'again'), model, field='SRC')
+  jax.tree.map(np.testing.assert_array_equal, loaded, params)
+
+
+def test_a_run_that_is_not_whole(workdir):
+  run_dir, _, _ = workdir
+  config = run_dir / 'config.json'
+  saved = json.loads(config.read_text())
+  for content in ('', '[]', '{"model": 1}', json.dumps(saved | {'model': {'colour': 1}})):
+    config.write_text(content)
+    with pytest.raises(UserError, match='config.json: says not of which model'):
+      read_weights(str(run_dir), 'SRC')
+  config.write_text(json.dumps(saved | {'model': saved['model'] | {'preset': 'vit_b16'}}))
+  with pytest.raises(UserError, match='a checkpoint of another model'):
+    read_weights(str(run_dir), 'SRC')
+
+
+@pytest.mark.parametrize(
+  ('flags', 'words'),
+  [
+    (['--to=hf', 'nowhere', 'out'], 'SRC: nowhere does not exist'),
+    (['--to=hf', 'nowhere', '.'], '. is there already'),
+    (['--to=hf', '--from=xclip', 'SRC', 'out'], 'not those of xclip; the format is zsar'),
+    (['--to=torch', 'SRC', 'out'], 'invalid choice'),
+    (['SRC', 'out'], '--to'),
+  ],
+)
+def test_mistakes_are_one_sentence(flags, words, workdir, monkeypatch, capsys):
+  flags = [str(workdir[0]) if flag == 'SRC' else flag for flag in flags]
+  with pytest.raises(SystemExit) as stopped:
+    run(monkeypatch, *flags)
+  assert stopped.value.code == 2
+  assert words in capsys.readouterr().err

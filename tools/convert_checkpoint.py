@@ -1,0 +1,66 @@
+"""Converts weights between codebases.
+
+    python -m tools.convert_checkpoint --to=zsar ViT-B-16.pt weights/vit_b16
+    python -m tools.convert_checkpoint --to=hf runs/vifi exported
+
+SRC is a file, a folder, a run's workdir or hf://OWNER/NAME. What was read, and what was not, is
+printed. `config.model.init_from` takes whatever SRC may be, so that a conversion is needed only
+on the way out, or to keep the result.
+"""
+
+import argparse
+import pathlib
+
+from zsar_jax.errors import UserError, reported
+from zsar_jax.interop import infer, load, save
+from zsar_jax.interop.weights import FORMATS, read_weights
+from zsar_jax.models.video_clip import VideoModel
+
+
+def main() -> None:
+  """Runs the program; see the head of this file."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('source', metavar='SRC')
+  parser.add_argument('out', metavar='OUT', type=pathlib.Path, help='is not there yet')
+  parser.add_argument(
+    '--from',
+    dest='format_name',
+    default='auto',
+    choices=['auto', *sorted(form.name for form in FORMATS)],
+    help='what SRC is; default: recognised by its keys',
+  )
+  parser.add_argument(
+    '--to',
+    required=True,
+    choices=save.TARGETS,
+    help="hf: a folder for transformers; scenic: a msgpack file; zsar: this project's own folder",
+  )
+  parser.add_argument(
+    '--tokens-from',
+    default='',
+    metavar='SRC',
+    help='the CLIP model whose token embedding a file of ViFi-CLIP lacks',
+  )
+  parser.add_argument(
+    '--allow-left-over',
+    action='append',
+    default=[],
+    metavar='REGEX',
+    help='whole keys in SRC that may be ignored; may be given again',
+  )
+  args = parser.parse_args()
+  with reported():
+    if args.out.exists():
+      raise UserError(f'{args.out} is there already; name another or remove it')
+    weights = read_weights(args.source, 'SRC', args.format_name, args.tokens_from)
+    model = VideoModel(*infer.infer_spec(weights))
+    params, report = load.fit(weights, model, allow_left_over=args.allow_left_over)
+    print(report.describe())
+    note = save.save_weights(params, model, args.to, args.out, weights.folder)
+  print(f'{args.out}: written as {args.to}' + (f'; {note}' if note else ''))
+
+
+if __name__ == '__main__':
+  main()

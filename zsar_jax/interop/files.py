@@ -1,0 +1,242 @@
+"""Opens what users have of weights: a file, a folder, a name on a hub, a run of this project.
+
+What a file is, its content says, not its name. Nothing in it is executed.
+"""
+
+import dataclasses
+import json
+import pathlib
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from flax import serialization
+from safetensors import SafetensorError, safe_open
+
+from zsar_jax import checkpoint
+from zsar_jax.errors import UserError
+from zsar_jax.interop import hub, pickles, runs, torch_files
+from zsar_jax.interop.pickles import PickledArray, PickledDtype
+from zsar_jax.interop.tensors import State, Tensor
+
+# What describes the model beside its weights: of Hugging Face, of open_clip, of this project.
+CONFIGS = ('config.json', 'open_clip_config.json', 'spec.json')
+
+# What a folder's weights may be called, the first that is there counts.
+_WEIGHTS = (
+  'model.safetensors.index.json',
+  'model.safetensors',
+  'open_clip_model.safetensors',
+  'pytorch_model.bin.index.json',
+  'pytorch_model.bin',
+  'open_clip_pytorch_model.bin',
+)
+
+# As a header names them; what else there is, such as float8, is no weight of CLIP.
+_SAFETENSORS_TYPES = types.MappingProxyType(
+  {
+    'BF16': 'bfloat16',
+    'BOOL': 'bool',
+    'F16': 'float16',
+    'F32': 'float32',
+    'F64': 'float64',
+    'I16': 'int16',
+    'I32': 'int32',
+    'I64': 'int64',
+    'I8': 'int8',
+    'U8': 'uint8',
+  }
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """Weights that have been opened.
+
+  Attributes:
+    path: the file or folder, for errors.
+    state: the arrays, as they are named there.
+    configs: the JSON objects beside them, by the names of `CONFIGS`.
+    folder: where a tokenizer's files may lie.
+  """
+
+  path: pathlib.Path
+  state: State
+  configs: dict[str, dict[str, Any]]
+  folder: pathlib.Path
+
+
+def open_source(name: str, field: str) -> Source:
+  """Opens weights; most of their numbers are not read yet.
+
+  Args:
+    name: a file, a folder, or 'hf://OWNER/NAME' with '@REVISION' behind it if need be.
+    field: where `name` comes from, for errors.
+
+  Raises:
+    UserError: where there are no weights, or they are damaged or refused.
+  """
+  path = hub.fetch(name) if name.startswith(hub.PREFIX) else pathlib.Path(name)
+  if not path.exists():
+    raise UserError(f'{field}: {path} does not exist; name a file, a folder or {hub.PREFIX}NAME')
+  if (path / checkpoint.FOLDER).is_dir():
+    params, spec, tokenizer = runs.read_run(path)
+    state = {name: Tensor.of(array) for name, array in params.items()}
+    return Source(path, state, {'spec.json': spec}, tokenizer)
+  if path.is_file():
+    return Source(path, read_state(path), _configs(path.parent), path.parent)
+  weights = [path / name for name in _WEIGHTS if (path / name).is_file()]
+  if not weights:
+    raise UserError(
+      f'{field}: {path} holds none of {", ".join(_WEIGHTS)} and is no run of this project; name'
+      ' the file of weights itself'
+    )
+  return Source(path, read_state(weights[0]), _configs(path), path)
+
+
+def read_state(path: pathlib.Path) -> State:
+  """The arrays of a file, see the head of this file.
+
+  Raises:
+    UserError: for a file of no known kind, or a damaged one.
+  """
+  try:
+    with path.open('rb') as file:
+      start = file.read(16)
+  except OSError as error:
+    raise UserError(f'{path}: not readable ({error.strerror})') from None
+  return _reader(path, start)(path)
+
+
+def _reader(path: pathlib.Path, start: bytes) -> Callable[[pathlib.Path], State]:
+  if path.name.endswith('.index.json'):
+    return _read_shards
+  if start.startswith(b'PK'):
+    return torch_files.read_zip
+  if start.startswith(b'\x93NUMPY'):
+    return _read_numpy
+  if start[8:9] == b'{':
+    return _read_safetensors
+  if start[:1] == b'\x80':
+    return torch_files.read_legacy
+  if start and start[0] in (*range(0x81, 0x90), 0xDE, 0xDF):  # A map that is not empty.
+    return _read_msgpack
+  raise UserError(
+    f'{path}: neither safetensors, PyTorch, a pickled .npy nor Flax msgpack; is it whole?'
+  )
+
+
+def _configs(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
+  return {name: read_json(folder / name) for name in CONFIGS if (folder / name).is_file()}
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+  """A JSON object.
+
+  Raises:
+    UserError: it is none.
+  """
+  try:
+    value = json.loads(path.read_text(encoding='utf-8'))
+  except (OSError, ValueError, RecursionError) as error:
+    raise UserError(f'{path}: not readable as JSON ({error}); fetch it again') from None
+  if not isinstance(value, dict):
+    raise UserError(f'{path}: holds no JSON object; fetch it again')
+  return value
+
+
+def _read_safetensors(path: pathlib.Path) -> State:
+  def read(key: str) -> np.ndarray:
+    with safe_open(path, framework='np') as file:
+      return file.get_tensor(key)
+
+  state = {}
+  try:
+    with safe_open(path, framework='np') as file:
+      for key in file.keys():  # noqa: SIM118, for it is no dictionary.
+        view = file.get_slice(key)
+        kind = view.get_dtype()
+        if kind not in _SAFETENSORS_TYPES:
+          raise UserError(f'{path}: {key} is {kind}, which is no type of CLIP weights')
+        dtype = np.dtype(_SAFETENSORS_TYPES[kind])
+        state[key] = Tensor(tuple(view.get_shape()), dtype, lambda key=key: read(key))
+  except (SafetensorError, OSError) as error:
+    raise UserError(f'{path}: damaged ({error}); fetch it again') from None
+  return state
+
+
+def _read_shards(path: pathlib.Path) -> State:
+  places = read_json(path).get('weight_map')
+  if not isinstance(places, dict) or not places:
+    raise UserError(f'{path}: has no weight_map; fetch it again')
+  shards = {}
+  for name in sorted(set(map(str, places.values()))):
+    if pathlib.PurePath(name).name != name or '\\' in name or name == path.name:
+      raise UserError(f'{path}: {name!r} is no file beside it, and was not opened')
+    if not (path.parent / name).is_file():
+      raise UserError(f'{path}: its part {name} is missing; fetch it as well')
+    shards[name] = read_state(path.parent / name)
+  for key, name in places.items():
+    if key not in shards[str(name)]:
+      raise UserError(f'{path.parent / str(name)}: lacks {key}; fetch it again')
+  return {key: shards[str(name)][key] for key, name in places.items()}
+
+
+def _read_numpy(path: pathlib.Path) -> State:
+  """Scenic's CLIP files: a pickled dictionary of arrays in an array of one object."""
+  with path.open('rb') as file:
+    try:
+      version = np.lib.format.read_magic(file)
+      read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+      }[version]
+      shape, _, dtype = read_header(file)
+    except (ValueError, KeyError) as error:
+      raise UserError(f'{path}: damaged ({error}); fetch it again') from None
+    if shape != () or dtype != np.dtype(object):
+      raise UserError(f'{path}: one array of numbers; name a file with a pickled state dict')
+    found, _ = pickles.load(file, path)
+  content = found.state[4] if _is_array(found) else None
+  if not (isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict)):
+    raise UserError(f'{path}: holds no state dict; fetch it again')
+  return {str(key): _pickled(path, str(key), value) for key, value in content[0].items()}
+
+
+def _is_array(found: Any) -> bool:
+  state = getattr(found, 'state', None)
+  return isinstance(found, PickledArray) and isinstance(state, tuple) and len(state) == 5
+
+
+def _pickled(path: pathlib.Path, key: str, found: Any) -> Tensor:
+  """An array of numbers from its pickled state."""
+  try:
+    _, shape, dtype, fortran, data = found.state
+    if not isinstance(dtype, PickledDtype) or not isinstance(data, bytes):
+      raise TypeError
+    if dtype.code not in ('f2', 'f4', 'f8', 'i4', 'i8') or dtype.order not in ('<', '='):
+      raise TypeError
+    array = np.frombuffer(data, dtype.code).reshape(shape, order='F' if fortran else 'C')
+  except (AttributeError, TypeError, ValueError):
+    raise UserError(f'{path}: {key} is no array of numbers; fetch it again') from None
+  return Tensor.of(array)
+
+
+def _read_msgpack(path: pathlib.Path) -> State:
+  """Flax's trees of parameters."""
+  try:
+    # Arrays, numbers, texts, lists and dictionaries: msgpack knows nothing that runs.
+    tree = serialization.msgpack_restore(path.read_bytes())
+  except Exception as error:  # Of damaged files it raises almost anything.
+    raise UserError(f'{path}: damaged ({error}); fetch it again') from None
+  state, waiting = {}, [('', tree.get('params', tree) if isinstance(tree, dict) else tree)]
+  while waiting:
+    prefix, value = waiting.pop()
+    if isinstance(value, dict):
+      waiting += [(f'{prefix}/{key}' if prefix else str(key), one) for key, one in value.items()]
+    elif isinstance(value, np.ndarray | np.generic):
+      state[prefix] = Tensor.of(np.asarray(value))
+    else:
+      raise UserError(f'{path}: {prefix or "the whole"} is no array; name a tree of parameters')
+  return state

@@ -1,0 +1,26 @@
+"""ViFi-CLIP (arXiv 2212.03640), with or without its prompts.
+
+Its files hold no token embedding: it is that of the CLIP model that training began from.
+"""
+
+from zsar_jax.interop import openai
+from zsar_jax.interop.tables import SAME, Format, Table
+
+_PROMPTS = [
+  ('visual/prompts/inputs', 'image_encoder.VPT', SAME),
+  ('visual/prompts/blocks/{i}', 'image_encoder.transformer.resblocks.{i}.VPT_shallow', SAME),
+  ('text/prompts/inputs', 'prompt_learner.ctx', SAME),
+  ('text/prompts/blocks/{i}', 'text_encoder.transformer.resblocks.{i}.VPT_shallow', SAME),
+]
+
+VIFI_CLIP = Format(
+  name='vifi_clip',
+  table=Table([*openai.clip_rows('image_encoder.', 'text_encoder.', ''), *_PROMPTS]),
+  markers=('image_encoder.conv1.weight',),
+  # The embedded tokens of the class names that it was trained with.
+  droppable=(
+    *openai.DROPPABLE,
+    r'prompt_learner\.(complete_text_embeddings|token_prefix|token_suffix)',
+  ),
+  prepare=openai.split_projections,
+)

@@ -1,0 +1,57 @@
+"""This project's own weights: a folder with our paths in model.safetensors, and spec.json.
+
+A run's checkpoint is read as if it were such a folder.
+"""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+from zsar_jax.errors import UserError
+from zsar_jax.interop.tables import SAME, Format, Layout, Table
+from zsar_jax.models.presets import ClipSpec, VideoSpec
+
+
+class _Identity(Table):
+  """The table of arrays that are called as they are here."""
+
+  def __init__(self):
+    super().__init__([])
+
+  def to_theirs(self, path: str) -> tuple[str, Layout]:
+    return path, SAME
+
+  def to_ours(self, key: str) -> tuple[str, Layout]:
+    return key, SAME
+
+
+def to_json(spec: ClipSpec, video: VideoSpec) -> dict[str, Any]:
+  """A model's description: what is in spec.json."""
+  return {'clip': dataclasses.asdict(spec), 'video': dataclasses.asdict(video)}
+
+
+def from_json(path: pathlib.Path, saved: dict[str, Any]) -> tuple[ClipSpec, VideoSpec]:
+  """The inverse of `to_json`.
+
+  Args:
+    path: the file, for errors.
+    saved: what `to_json` returned, read back.
+
+  Raises:
+    UserError: it was something else.
+  """
+  try:
+    return ClipSpec(**saved['clip']), VideoSpec(**saved['video'])
+  except (KeyError, TypeError) as error:
+    raise UserError(f'{path}: describes no model ({error}); write it again') from None
+
+
+ZSAR = Format(
+  name='zsar',
+  table=_Identity(),
+  markers=('visual/conv1/kernel', 'visual/transformer/resblocks/0/ln_1/scale'),
+  # Only training uses it.
+  droppable=(r'distillation/.*',),
+  config='spec.json',
+  described=lambda path, config: dataclasses.asdict(from_json(path, config)[0]),
+)

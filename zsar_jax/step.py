@@ -1,0 +1,164 @@
+"""The training state, and the optimizer step that is jitted."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from zsar_jax import optim, sharding, trees
+from zsar_jax.models.video_clip import Params, VideoModel
+from zsar_jax.ops import recipes
+from zsar_jax.ops.geometric import mirror_labels
+from zsar_jax.ops.prepare import Augmentation, Batch, augment
+from zsar_jax.text.classes import encode_classes
+
+# {params, opt, step}, and where weights are averaged {average, averaged}: the mean so far of the
+# trained parameters and the number of states that it is of.
+State = dict[str, Any]
+
+# What of the state bears on its weights.
+WEIGHTS = ('params', 'average', 'averaged')
+Metrics = dict[str, jax.Array]
+
+# CLIP (Radford et al., 2021, section 2.5) keeps logits from being scaled by more than 100.
+MAX_LOGIT_SCALE = float(np.log(100))
+
+
+def init_state(
+  optimizer: optax.GradientTransformation, trained: Any, averaging: bool, params: Params
+) -> State:
+  """The state before the first step."""
+  part, _ = trees.partition(params, trained)
+  state = {'params': params, 'opt': optimizer.init(part), 'step': jnp.zeros((), jnp.int32)}
+  if averaging:
+    state['average'] = jax.tree.map(jnp.zeros_like, part)
+    state['averaged'] = jnp.zeros((), jnp.int32)
+  return state
+
+
+def make_train_step(
+  config: ConfigDict,
+  model: VideoModel,
+  teacher: VideoModel,
+  optimizer: optax.GradientTransformation,
+  trained: Any,
+  classes: tuple[str, ...],
+  mesh: Mesh,
+) -> Callable[..., tuple[State, Metrics]]:
+  """Builds the optimizer step; it is to be jitted.
+
+  The class texts are encoded once in a step, and the gradients of all micro-batches with
+  respect to the text embeddings are summed before they are taken back through the text tower.
+
+  Args:
+    config: the config.
+    model: the model.
+    teacher: the CLIP that distillation stays close to.
+    optimizer: from `optim.make_optimizer`.
+    trained: a tree of bools, which parameters it trains.
+    classes: the names of the training classes.
+    mesh: the devices.
+
+  Returns:
+    `train_step(state, batch, inputs, texts_frozen) -> (state, metrics)`. The inputs, the same in
+    each step: 'texts', the tokens i32[P, C', L] of the class texts under each template, or with
+    `texts_frozen` their embeddings f32[P, C', E]; with distillation 'teacher', the parameters of
+    the teacher, and 'teacher_texts', f32[P, C', E].
+  """
+  schedule = optim.learning_rate(config.optim, config.steps)
+  augmentation = Augmentation(**config.augment)
+  mirrored = mirror_labels(classes) if augmentation.mirror_labels else np.arange(len(classes))
+  recipe = recipes.parse(config.recipe)
+  accumulation = config.optim.accumulation
+  micro_sharding = NamedSharding(mesh, PartitionSpec(None, *sharding.BATCH))
+
+  def split(x: jax.Array) -> jax.Array:
+    # Neighbouring rows go to different micro-batches, so that each device keeps its own rows.
+    x = jnp.moveaxis(x.reshape(-1, accumulation, *x.shape[1:]), 1, 0)  # [A, B / A, ...]
+    return jax.lax.with_sharding_constraint(x, micro_sharding)
+
+  def train_step(
+    state: State, batch: Batch, inputs: dict[str, Any], *, texts_frozen: bool
+  ) -> tuple[State, Metrics]:
+    augment_key, template_key = jax.random.split(jax.random.key(config.seed))
+    params, frozen = trees.partition(state['params'], trained)
+    texts = inputs['texts']
+    template = jax.random.randint(
+      jax.random.fold_in(template_key, state['step']), (), 0, texts.shape[0]
+    )
+
+    def class_embeddings(params: Params) -> jax.Array:
+      if texts_frozen:
+        return texts[template]
+      tokens = texts[template][None]
+      return encode_classes(model, trees.merge(params, frozen), tokens, mesh=mesh)[0]
+
+    def loss_of(params: Params, embeddings: jax.Array, clips: Batch) -> tuple[jax.Array, Metrics]:
+      params = trees.merge(params, frozen)
+      video, targets = augment(augment_key, clips, augmentation, mirrored, recipe)
+      encoded = model.encode_video(params, video)
+      embeddings = embeddings[: len(classes)]
+      cosines = model.similarity(params, encoded, embeddings)
+      logits = jnp.exp(params['logit_scale']) * cosines  # [B / A, C]
+      smooth = optax.smooth_labels(targets, config.optim.label_smoothing)
+      loss = optax.softmax_cross_entropy(logits, smooth).mean()
+      metrics = {'accuracy': (logits.argmax(-1) == targets.argmax(-1)).mean()}
+      if config.optim.distillation:
+        frames, _ = teacher.encode_frames(inputs['teacher'], video)
+        named = inputs['teacher_texts'][template, : len(classes)]
+        metrics['distance'] = model.distance(params, encoded, embeddings, frames, named)
+        loss += config.optim.distillation * metrics['distance']
+      return loss, metrics | {'loss': loss}
+
+    embeddings, pull_back = jax.vjp(class_embeddings, params)
+
+    def micro_step(total: Any, clips: Batch) -> tuple[Any, None]:
+      (_, metrics), gradients = jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True)(
+        params, embeddings, clips
+      )
+      share = jax.tree.map(lambda x: x / accumulation, (metrics, gradients))
+      return jax.tree.map(jnp.add, total, share), None
+
+    micro_batches = jax.tree.map(split, batch)
+    nothing = jax.tree.map(
+      lambda x: jnp.zeros(x.shape, x.dtype),
+      jax.eval_shape(
+        lambda: (
+          loss_of(params, embeddings, jax.tree.map(lambda x: x[0], micro_batches))[1],
+          (params, embeddings),
+        )
+      ),
+    )
+    (metrics, (gradients, text_gradients)), _ = jax.lax.scan(micro_step, nothing, micro_batches)
+    gradients = jax.tree.map(jnp.add, gradients, pull_back(text_gradients)[0])
+
+    updates, opt = optimizer.update(gradients, state['opt'], params)
+    part = optax.apply_updates(params, updates)
+    params = trees.merge(part, frozen)
+    params['logit_scale'] = jnp.minimum(params['logit_scale'], MAX_LOGIT_SCALE)
+    after = {'params': params, 'opt': opt, 'step': state['step'] + 1}
+    metrics |= {
+      'learning_rate': schedule(state['step']),
+      'gradient_norm': optax.tree.norm(gradients),
+      'logit_scale': jnp.exp(params['logit_scale']),
+    }
+    return after | _averaged(config.optim, state, after, trained), metrics
+
+  return train_step
+
+
+def _averaged(config: ConfigDict, before: State, after: State, trained: Any) -> State:
+  """The mean of the trained parameters, with those after this step where it is their turn."""
+  if not config.average_every:
+    return {}
+  step, part = after['step'], trees.partition(after['params'], trained)[0]
+  due = (step >= config.average_from) & (step % config.average_every == 0)
+  count = before['averaged'] + due
+  share = due / jnp.maximum(count, 1)
+  average = jax.tree.map(lambda mean, x: mean + share * (x - mean), before['average'], part)
+  return {'average': average, 'averaged': count}
