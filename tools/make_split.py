@@ -139,8 +139,11 @@ def write_parts(path: pathlib.Path, parts: Parts, made_by: dict[str, Any]) -> No
   text = json.dumps({'made_by': made_by, 'parts': parts}, indent=1) + '\n'
   if path.exists() and path.read_bytes() != text.encode():
     raise UserError(f'--out: {path} is there with other content; delete it or take another name')
-  path.parent.mkdir(parents=True, exist_ok=True)
-  write_whole(path, text)
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, text)
+  except OSError as error:
+    raise UserError(f'--out: {path} cannot be written ({error.strerror})') from None
 
 
 def main(argv: Sequence[str] | None = None) -> None:

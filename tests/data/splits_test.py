@@ -113,12 +113,25 @@ def test_files_of_classes(tmp_path, text, names):
   assert splits.read_classes(str(path), 'field') == names
 
 
+def test_ids_are_labels_where_they_are_to_be(tmp_path):
+  path = tmp_path / 'names.csv'
+  for text in ('id,name\n2,c\n0,"a, b"\n1,b\n', '1,b\n2,c\n0,a, b\n', 'a, b\nb\nc\n'):
+    path.write_text(text)
+    assert splits.read_classes(str(path), 'field', ordered=True) == ('a, b', 'b', 'c')
+  path.write_text('3,archery\n1,bowling\n')
+  assert splits.read_classes(str(path), 'field') == ('archery', 'bowling')
+  with pytest.raises(UserError, match='names.csv: the ids of 2 classes must be 0 to 1'):
+    splits.read_classes(str(path), 'field', ordered=True)
+
+
 @pytest.mark.parametrize(
   ('file', 'text', 'words'),
   [
     ('a.txt', '\n', 'names no class'),
     ('a.txt', 'id,name\n', 'names no class'),
     ('a.txt', 'archery\nbowling\narchery\n', "'archery' twice"),
+    ('a.csv', '0,archery\n1,\n', "has '' for a class"),
+    ('a.json:x', '{"parts": {"x": ["a\\nb"]}}', r"has 'a\\nb' for a class"),
     ('a.json:x', '{"parts": {"y": ["a"]}}', "no part 'x'; write one of y"),
     ('a.json', '{"parts": {"y": ["a"]}}', 'named parts; write one of y'),
     ('a.json:x', '["a"]', 'has no "parts"'),

@@ -176,6 +176,16 @@ def test_a_video_that_ends_before_its_header_says_is_cut(tmp_path, keep):
     read_video(path, Storage(keep=keep))
 
 
+def test_a_video_that_changes_its_size_is_refused(tmp_path):
+  parts = []
+  for size in ((48, 64), (64, 48)):
+    path = write_video(tmp_path / 'part.ts', [100] * 4, *size, codec='mpeg2video')
+    parts.append(path.read_bytes())
+  (tmp_path / 'both.ts').write_bytes(b''.join(parts))
+  with pytest.raises(ClipError, match='changes its size at frame ., from 64 x 48 to 48 x 64'):
+    read_video(tmp_path / 'both.ts', Storage())
+
+
 def _frame_folder(folder: pathlib.Path, *names: str, size=(48, 64)) -> pathlib.Path:
   folder.mkdir(exist_ok=True)
   for name in names:
@@ -204,10 +214,10 @@ def test_refuses_frame_folders_that_are_not_one_clip(tmp_path):
     '10 x 12 pixels where': _frame_folder(
       _frame_folder(tmp_path / 'e', '1.jpg'), '2.jpg', size=(12, 10)
     ),
-    'cannot be read': _frame_folder(tmp_path / 'f', '1.jpg'),
+    'not a complete image': _frame_folder(tmp_path / 'f', '1.jpg'),
   }
-  truncated = cases['cannot be read'] / '1.jpg'
-  truncated.write_bytes(truncated.read_bytes()[:-20])
+  truncated = cases['not a complete image'] / '1.jpg'
+  truncated.write_bytes(truncated.read_bytes()[:-80])
   for words, folder in cases.items():
     with pytest.raises(ClipError, match=words):
       read_video(folder, Storage())

@@ -2,10 +2,12 @@
 
 import json
 import pathlib
+import shutil
 
 import cv2
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from tests.data.sources.ssv2_test import write_json
 from tests.data.video_test import write_video
@@ -203,6 +205,35 @@ def test_other_flags_do_not_continue_an_interrupted_build(clips, tmp_path, monke
   assert coverage[0, 0] == 0 < coverage[0, 1]
 
 
+def test_a_finished_data_set_of_other_videos_masks_or_rates_is_refused(clips, tmp_path, capsys):
+  videos, masks = clips
+  shutil.copytree(videos, tmp_path / 'copy' / 'videos')
+  shutil.copytree(masks, tmp_path / 'copy' / 'masks')
+  _build('--dataset=folder', f'--videos={videos}', '--masks', f'grey:{masks}', out=tmp_path / 'out')
+  for flags, word in (
+    ([f'--videos={tmp_path / "copy" / "videos"}', f'--masks=grey:{masks}'], 'videos'),
+    ([f'--videos={videos}', f'--masks=grey:{tmp_path / "copy" / "masks"}'], 'masks'),
+    ([f'--videos={videos}', f'--masks=grey:{masks}', '--fps=5'], 'folder_fps'),
+  ):
+    with pytest.raises(SystemExit) as status:
+      _build('--dataset=folder', *flags, out=tmp_path / 'out')
+    assert status.value.code == 2
+    assert f'was built with {word} = ' in capsys.readouterr().err
+
+
+def test_places_that_cannot_be_written_or_read_are_one_sentence(clips, tmp_path, capsys):
+  videos, _ = clips
+  (tmp_path / 'file').touch()
+  flags = ['--dataset=folder', f'--videos={videos}', '--workers=0']
+  _build(*flags, out=tmp_path / 'out')
+  (tmp_path / 'out' / 'folder' / '1.0.0' / 'build_report.json').unlink()
+  for out, words in ((tmp_path / 'file', '--out: '), (tmp_path / 'out', 'is damaged, or from an')):
+    with pytest.raises(SystemExit) as status:
+      build_dataset.main([*flags, f'--out={out}'])
+    assert status.value.code == 2
+    assert words in capsys.readouterr().err
+
+
 def test_an_interrupted_build_of_videos_continues(clips, tmp_path, monkeypatch):
   videos, masks = clips
   flags = ['--dataset=folder', f'--videos={videos}', '--masks', f'grey:{masks}']
@@ -397,3 +428,49 @@ def test_real_ssv2_clips_and_boxes(tmp_path):
         expected[inside] |= PERSON_BOX if hand else OBJECT_BOX
       png = record['regions'][int(frame['name'][-8:-4]) - 1]
       np.testing.assert_array_equal(records.decode_plane(png, height, width), expected)
+
+
+def test_a_part_of_ucf101_is_read_here_and_with_tfds(tmp_path):
+  videos, lists = tmp_path / 'videos', tmp_path / 'lists'
+  lists.mkdir()
+  (lists / 'classInd.txt').write_text('1 Archery\n2 Bowling\n')
+  names = [
+    f'{name}/v_{name}_g0{number}_c01' for name in ('Archery', 'Bowling') for number in (1, 2)
+  ]
+  for name in names:
+    write_video(videos / f'{name}.avi', [50, 100], codec='mpeg4')
+  for number in (1, 2, 3):
+    (lists / f'trainlist0{number}.txt').write_text(f'{names[3]}.avi 2\n{names[0]}.avi 1\n')
+    (lists / f'testlist0{number}.txt').write_text(f'{names[1]}.avi\n{names[2]}.avi\n')
+  out = tmp_path / 'out'
+  report = _build('--dataset=ucf101', f'--videos={videos}', f'--annotations={lists}', out=out)
+  assert report['clips']['written'] == 4
+  train = dataset.open_dataset(out, 'ucf101', 'train1')
+  assert [train[place]['id'] for place in range(len(train))] == [names[3], names[0]]
+  test = dataset.open_dataset(out, 'ucf101', 'test3')
+  assert [test[place]['id'] for place in range(len(test))] == names[1:3]
+  clips = tfds.builder_from_directory(out / 'ucf101' / '1.0.0').as_data_source('clips')
+  assert [clips[place]['id'].decode() for place in range(4)] == names
+
+
+def test_a_missing_clip_is_not_replaced_by_another_of_its_name(tmp_path):
+  videos = tmp_path / 'videos'
+  write_video(videos / '11-1' / '001.mp4', [50, 100])
+  write_video(videos / '11-1' / '002.mp4', [50, 100])
+  write_video(videos / '1-11' / '002.mp4', [150, 200])
+  (tmp_path / 'labels.csv').write_text('id,name\n1,b\n0,a\n')
+  (tmp_path / 'train.txt').write_text('1-11/001.mp4 0\n1-11/002.mp4 0\n11-1/002.mp4 1\n')
+  report = _build(
+    '--dataset=folder',
+    f'--videos={videos}',
+    '--lists',
+    f'train={tmp_path / "train.txt"}',
+    f'--labels={tmp_path / "labels.csv"}',
+    out=tmp_path / 'out',
+  )['train']
+  assert list(report['missing']) == ['1-11/001']
+  opened = dataset.open_dataset(tmp_path / 'out', 'folder', 'train')
+  found = [(record['id'], opened.classes[record['label']]) for record in (opened[0], opened[1])]
+  assert found == [('1-11/002', 'a'), ('11-1/002', 'b')]
+  brightness = [records.decode_frame(opened[place]['frames'][0]).mean() for place in (0, 1)]
+  assert brightness[0] > brightness[1] + 30

@@ -217,8 +217,16 @@ def _finished(builder: ClipBuilder, directory: pathlib.Path, strict: bool) -> bo
   """Whether the data set is there; a `UserError` if it is not what the builder would build."""
   if not (directory / 'dataset_info.json').exists():
     return False
-  metadata = json.loads((directory / 'metadata.json').read_text())
-  present, wanted = metadata['parameters'], builder.parameters
+  try:
+    present = json.loads((directory / 'metadata.json').read_text())['parameters']
+    found = json.loads((directory / 'build_report.json').read_text())
+    classes = tfds.builder_from_directory(directory).info.features['label'].names
+  except (OSError, ValueError, KeyError) as error:
+    raise UserError(
+      f'{directory} is damaged, or from an earlier version ({error}); delete that folder and build'
+      ' it again'
+    ) from None
+  wanted = json.loads(json.dumps(builder.parameters))
   differing = sorted(key for key in present | wanted if present.get(key) != wanted.get(key))
   if differing:
     key = differing[0]
@@ -226,13 +234,11 @@ def _finished(builder: ClipBuilder, directory: pathlib.Path, strict: bool) -> bo
       f'{directory} was built with {key} = {present.get(key)} and now {key} ='
       f' {wanted.get(key)}; choose another --out, or delete that folder'
     )
-  classes = tfds.builder_from_directory(directory).info.features['label'].names
   if tuple(classes) != builder.classes:
     raise UserError(
       f'{directory} was built with another vocabulary, of {len(classes)} classes where now'
       f' there are {len(builder.classes)}; choose another --out, or delete that folder'
     )
-  found = json.loads((directory / 'build_report.json').read_text())
   left_out = [clip for split in found.values() for clip in split['missing'] | split['unreadable']]
   if strict and left_out:
     raise UserError(
@@ -246,8 +252,12 @@ def _finished(builder: ClipBuilder, directory: pathlib.Path, strict: bool) -> bo
 @contextlib.contextmanager
 def _alone(folder: pathlib.Path) -> Iterator[None]:
   """Waits until no other process builds in `folder`, and then keeps them out."""
-  folder.mkdir(parents=True, exist_ok=True)
-  with open(folder / 'lock', 'w') as file:
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = open(folder / 'lock', 'w')  # noqa: SIM115
+  except OSError as error:
+    raise UserError(f'--out: {folder} cannot be written ({error.strerror})') from None
+  with lock as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -264,7 +274,11 @@ def _build(builder: ClipBuilder, workers: int | None, strict: bool, beam: Beam |
     for number, chunk in enumerate(_chunks(builder, split, tasks))
   ]
   if any(builder.staging.glob('*.json')):
-    print(f'{builder.full_name}: an earlier build continues', file=sys.stderr)
+    print(
+      f'{builder.full_name}: an earlier build continues; if videos or masks have changed since,'
+      f' delete {builder.staging} to begin anew',
+      file=sys.stderr,
+    )
   else:
     _check_disk(builder, [chunk for _, chunk, _ in chunks])
   work = [(chunk, path) for _, chunk, path in chunks]
@@ -279,7 +293,13 @@ def _build(builder: ClipBuilder, workers: int | None, strict: bool, beam: Beam |
   found = builder.report(staged)
   print(report.describe(builder.full_name, found))
   _check_failures(builder.full_name, found, strict)
-  builder.publish(staged)
+  try:
+    builder.publish(staged)
+  except OSError as error:
+    raise UserError(
+      f'{builder.data_dir} cannot be written ({error.strerror or error}); make room, and the same'
+      ' command continues'
+    ) from None
   shutil.rmtree(builder.staging)
   for folder in builder.staging.parents[: len(builder.full_name.split('/'))]:
     with contextlib.suppress(OSError):  # Another data set's build may be in it.
@@ -292,15 +312,22 @@ def _check_disk(builder: ClipBuilder, chunks: list[Chunk]) -> None:
   tasks = [(chunk, task) for chunk in chunks for task in chunk.tasks]
   if len(tasks) < 8 * _SAMPLED_CLIPS:
     return
-  sampled = [tasks[len(tasks) * (2 * n + 1) // (2 * _SAMPLED_CLIPS)] for n in range(_SAMPLED_CLIPS)]
-  sizes = [size for chunk, task in sampled if (size := serialised_size(chunk, task))]
+  sizes, tried = [], 0
+  # Many clips may be missing, where lists are older than the copy.
+  places = 4 * _SAMPLED_CLIPS
+  while len(sizes) < _SAMPLED_CLIPS and tried < places:
+    # 11 has no divisor in common with the number of places: each has its turn, near ones late.
+    chunk, task = tasks[len(tasks) * (2 * (11 * tried % places) + 1) // (2 * places)]
+    size = serialised_size(chunk, task)
+    sizes += [size] if size else []
+    tried += 1
   if not sizes:
     return  # The clips are missing or cannot be read, which the build will say of each.
-  need = len(tasks) * sum(sizes) / len(sizes)
+  need = len(tasks) * sum(sizes) / tried
   free = shutil.disk_usage(builder.staging).free
   print(
-    f'{builder.full_name}: {len(tasks)} clips will take about {_size(need)}, as {len(sizes)} of'
-    f' them tell; {_size(free)} are free',
+    f'{builder.full_name}: {len(tasks)} clips will take about {_size(need)}, as {tried} of them'
+    f' tell; {_size(free)} are free',
     file=sys.stderr,
   )
   if need > free:

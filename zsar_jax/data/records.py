@@ -31,7 +31,7 @@ JPEG_QUALITY = 90
 
 # The two bytes that end every complete JPEG. The decoder fills what is missing of a cut one
 # with grey, and says so on stderr alone.
-_JPEG_END = b'\xff\xd9'
+JPEG_END = b'\xff\xd9'
 
 
 class ClipError(Exception):
@@ -150,7 +150,7 @@ def encode_frames(frames: Iterable[np.ndarray], quality: int = JPEG_QUALITY) -> 
 
 def decode_frame(jpeg: bytes) -> np.ndarray:
   """The u8[H, W, 3] RGB frame of a JPEG; a `UserError` where it is damaged."""
-  if not jpeg.endswith(_JPEG_END):
+  if not jpeg.endswith(JPEG_END):
     raise UserError('a frame is not a complete JPEG; build the data set again')
   frame = _decode(jpeg, cv2.IMREAD_COLOR_RGB)
   if frame is None:

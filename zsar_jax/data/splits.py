@@ -200,7 +200,7 @@ def is_class_file(reference: str) -> bool:
   return _parse(reference)[0].endswith(_SUFFIXES)
 
 
-def read_classes(reference: str, field: str) -> tuple[str, ...]:
+def read_classes(reference: str, field: str, ordered: bool = False) -> tuple[str, ...]:
   """Reads class names from a file.
 
   Args:
@@ -208,13 +208,14 @@ def read_classes(reference: str, field: str) -> tuple[str, ...]:
       write it, with or without a head; or a part of a file of `tools.make_split`, as
       'splits/k600.json:1'.
     field: where `reference` comes from, for errors.
+    ordered: whether ids are labels: they must be 0, 1, 2 and so on, in any order.
 
   Returns:
-    The names, in the file's order.
+    The names, in the file's order, or where they are `ordered` in that of the ids.
 
   Raises:
-    UserError: for a file or a part that is not there or not readable, and for a name that
-      stands there twice.
+    UserError: for a file or a part that is not there or not readable, for a name that is empty or
+      stands there twice, and for ids that are not labels where they must be.
   """
   file, part = _parse(reference)
   path = pathlib.Path(file).expanduser()
@@ -223,9 +224,13 @@ def read_classes(reference: str, field: str) -> tuple[str, ...]:
   except (OSError, UnicodeDecodeError) as error:
     reason = error.strerror if isinstance(error, OSError) else 'it is not UTF-8'
     raise UserError(f'{field}: {path} cannot be read ({reason}); name a file of classes') from None
-  names = _part(text, part, f'{field}: {path}') if path.suffix == '.json' else _lines(text)
+  where = f'{field}: {path}'
+  names = _part(text, part, where) if path.suffix == '.json' else _lines(text, where, ordered)
   if not names:
     raise UserError(f'{field}: {path} names no class; write one on each line')
+  for name in names:
+    if name.strip() != name or len(name.splitlines()) != 1:
+      raise UserError(f'{field}: {path} has {name!r} for a class; write one line of text')
   twice = [name for name, count in collections.Counter(names).items() if count > 1]
   if twice:
     raise UserError(f'{field}: {path} names the class {twice[0]!r} twice; delete one of the two')
@@ -254,13 +259,27 @@ def _part(text: str, part: str, where: str) -> tuple[str, ...]:
   return tuple(names)
 
 
-def _lines(text: str) -> tuple[str, ...]:
+def _lines(text: str, where: str, ordered: bool) -> tuple[str, ...]:
   """The names of a text file: one a line, or behind an id and a comma on each line."""
   lines = [line.strip() for line in text.splitlines() if line.strip()]
-  if lines and re.fullmatch(r'id,\s*name', lines[0], re.IGNORECASE):
+  head = bool(lines) and bool(re.fullmatch(r'id,\s*name', lines[0], re.IGNORECASE))
+  if head:
     del lines[0]
   rows = [next(csv.reader([line])) for line in lines]
-  if all(len(row) > 1 and row[0].strip().isdecimal() for row in rows):
-    # A name with commas that nobody quoted is several fields.
-    return tuple(','.join(row[1:]).strip() for row in rows)
-  return tuple(lines)
+  has_id = [len(row) > 1 and row[0].strip().isdecimal() for row in rows]
+  if not all(has_id):
+    if ordered and head:
+      wrong = lines[has_id.index(False)]
+      raise UserError(f'{where}: {wrong!r} is no id and name, such as "0,archery"; correct it')
+    return tuple(lines)
+  # A name with commas that nobody quoted is several fields.
+  names = [','.join(row[1:]).strip() for row in rows]
+  if ordered:
+    ids = [int(row[0]) for row in rows]
+    if sorted(ids) != list(range(len(ids))):
+      raise UserError(
+        f'{where}: the ids of {len(ids)} classes must be 0 to {len(ids) - 1}, each once;'
+        ' correct them'
+      )
+    names = [name for _, name in sorted(zip(ids, names, strict=True))]
+  return tuple(names)

@@ -78,6 +78,7 @@ class VideoFacts:
     width: W, of the stored frames in pixels.
     source_height: of the video's frames, before they were scaled to H x W.
     source_width: of the video's frames.
+    numbers: i64[N], the frames' own numbers where they are images of a folder; None of a file.
   """
 
   num_frames: int
@@ -86,6 +87,7 @@ class VideoFacts:
   width: int
   source_height: int
   source_width: int
+  numbers: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,9 +172,15 @@ def _decode(path: str | os.PathLike[str], storage: Storage, wanted: Container[in
     for number, frame in enumerate(container.decode(stream)):
       end = max(end, frame.time or 0.0)
       corrupt += frame.is_corrupt
-      if number == 0:
-        turned = frame.rotation % 180 != 0
-        size = (frame.width, frame.height) if turned else (frame.height, frame.width)
+      upright = (frame.height, frame.width)
+      if frame.rotation % 180:
+        upright = upright[::-1]
+      size = size if number else upright
+      if upright != size:
+        raise ClipError(
+          f'{path} changes its size at frame {number}, from {size[1]} x {size[0]} to {upright[1]} x'
+          f' {upright[0]}'
+        )
       if number in wanted:
         jpegs += records.encode_frames(
           [_upright(frame, storage.scaled(*size))], storage.jpeg_quality
@@ -239,7 +247,7 @@ def _read_folder(folder: pathlib.Path, storage: Storage, fps: float) -> StoredVi
       yield cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
 
   jpegs = list(records.encode_frames(frames(), storage.jpeg_quality))
-  facts = VideoFacts(len(paths), kept, *storage.scaled(*size), *size)
+  facts = VideoFacts(len(paths), kept, *storage.scaled(*size), *size, np.array(numbers))
   gaps = numbers[-1] - numbers[0] + 1 - len(numbers)
   remarks = {'frames missing in the folder': f'{gaps} of {len(numbers) + gaps}'} if gaps else {}
   return StoredVideo(jpegs, facts, fps * len(kept) / len(paths), remarks)
@@ -271,11 +279,11 @@ def _read_image(path: pathlib.Path) -> np.ndarray:
   """u8[H, W, 3], RGB."""
   content = path.read_bytes()
   try:
-    if path.suffix.lower() in ('.jpg', '.jpeg'):
-      return records.decode_frame(content)
     image: Any = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
-  except Exception as error:  # OpenCV and `decode_frame` have their own.
-    raise ClipError(f'{path} cannot be read ({error})') from None
-  if image is None:
-    raise ClipError(f'{path} cannot be decoded as an image')
+  except cv2.error:  # It is empty, or states an absurd size.
+    image = None
+  # The decoder fills what is missing of a cut JPEG with grey. Some programs write on after its end.
+  cut = path.suffix.lower() in ('.jpg', '.jpeg') and records.JPEG_END not in content[-64:]
+  if image is None or cut:
+    raise ClipError(f'{path} is not a complete image')
   return image

@@ -113,10 +113,14 @@ class VideoBuilder(ClipBuilder, skip_registration=True):
     self._listing, self._storage, self._masks = listing, storage, tuple(masks)
     self._boxes_from_shapes, self._folder_fps = boxes_from_shapes, folder_fps
     lists = {
-      split: [(clip.id, clip.label) for clip in clips] for split, clips in listing.splits.items()
+      split: [(clip.id, clip.label, clip.name, clip.attributes) for clip in clips]
+      for split, clips in listing.splits.items()
     }
+    first = next(iter(listing.splits.values()))[0]
     self.parameters = {
       **dataclasses.asdict(storage),
+      'videos': first.path[: first.path.rindex(first.name)],
+      'folder_fps': folder_fps,
       'masks': [source.parameters for source in masks],
       'boxes_from_shapes': boxes_from_shapes,
       'clips': {split: len(clips) for split, clips in lists.items()},

@@ -52,15 +52,17 @@ def test_on_off_arrays(root, kind, array):
 
 def test_wrong_counts_and_spread(root):
   np.save(root / 'a' / 'c.npy', _MASKS)
-  found, remarks = _planes(root, video(5))
-  assert [plane is None for plane in found] == [False] * 3 + [True] * 2
-  assert remarks == {'frames without masks': '2 of 5'}
-  found, remarks = _planes(root, video(2))
-  np.testing.assert_array_equal(found, np.where(_MASKS[:2], PERSON, 0))
-  assert remarks == {'masks beyond the end': '1 of 3, up to 2'}
+  for num_frames in (2, 5):
+    message = f'c.npy has 3 masks and the video {num_frames} frames; .* add spread=yes'
+    with pytest.raises(ClipError, match=message):
+      _planes(root, video(num_frames))
   found, _ = _planes(root, video(5), spread=True)
   assert [plane is None for plane in found] == [False, True, False, True, False]
   np.testing.assert_array_equal(found[2], np.where(_MASKS[1], PERSON, 0))
+  # Arrays have no numbers: they go by place where frames have theirs.
+  found, _ = _planes(root, video(numbers=[7, 8, 12]))
+  np.testing.assert_array_equal(found, np.where(_MASKS, PERSON, 0))
+  assert open_arrays(str(root)).parameters['path'] == str(root)
 
 
 def test_arrays_named_after_regions(root):
@@ -159,7 +161,7 @@ def test_directory_of_an_npz_that_lies(root):
   stated = len(content).to_bytes(4, 'little')
   path.write_bytes(path.read_bytes().replace(stated, claimed.to_bytes(4, 'little')))
   with pytest.raises(ClipError, match='ends within frame 0|cannot be read'):
-    _planes(root)
+    _planes(root, video(10**6, [0]))
 
 
 @pytest.mark.parametrize('suffix', ['npy', 'npz'])

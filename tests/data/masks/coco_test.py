@@ -69,7 +69,7 @@ def test_annotations_of_one_clip(tmp_path):
   assert source.parameters['first'] == 1
   found, remarks = planes(source, video(4), _CLIP)
   _assert_annotations(found, with_object=False)
-  assert remarks == {'frames without masks': '1 of 4'}
+  assert remarks == {'frames without masks': '1 of 4', 'labels not used': '3'}
   assert source.for_clip(clip('a/d')) is None
   for values in ({'1': PERSON, '*': OBJECT}, {'person': PERSON, 'sports ball': OBJECT}):
     source = open_coco(str(tmp_path), values)
@@ -87,14 +87,18 @@ def test_annotations_of_all_clips(tmp_path):
   path = _write(tmp_path / 'all.json', content)
   source = open_coco(path, {'person': PERSON, 'sports ball': OBJECT})
   assert source.parameters['first'] == 1
-  # By the whole name, by the name with spaces, by the id.
-  for name, clip_id in [('a_b/c', '1'), ('a b/c', '1'), ('other/z', 'c')]:
+  assert source.parameters['path'] == path
+  # By the whole name, by the name with spaces, by the id, by its last two parts.
+  for name, clip_id in [('a_b/c', '1'), ('a b/c', '1'), ('other/z', 'c'), ('val/a b/c', '1')]:
+    source = open_coco(path, {'person': PERSON, 'sports ball': OBJECT})
     found, remarks = planes(source, video(4), clip(name, clip_id))
     _assert_annotations(found, with_object=True)
     assert remarks == {'frames without masks': '1 of 4'}
   (plane,), _ = planes(source, video(9, [8]), clip('a_b/d'))
   assert not plane.any()
   assert source.for_clip(clip('z/z')) is None
+  with pytest.raises(UserError, match='a_b/c may be of val/a b/c or of train/a_b/c'):
+    source.for_clip(clip('train/a_b/c'))
   content['images'].append({'id': 'y', 'file_name': 'e/d/1.jpg'})
   source = open_coco(_write(tmp_path / 'all.json', content))
   with pytest.raises(UserError, match='images of d in /data/frames/a_b/d and in e/d'):
@@ -118,7 +122,7 @@ def _assert_results(source) -> None:
   assert not found[1].any()
   np.testing.assert_array_equal(found[2], np.where(blob(2), PERSON, 0))
   # Detectors leave out frames in which they find nothing.
-  assert remarks == {'frames without a result': '1 of 3'}
+  assert remarks == {'frames without a result': '1 of 3', 'labels not used': '9'}
 
 
 def test_results(tmp_path):
@@ -142,9 +146,76 @@ def test_results(tmp_path):
   listed = _write(tmp_path / 'images.json', {'images': images})
   found, remarks = planes(open_coco(numbered, images=listed), video(3), _CLIP)
   assert [plane is None for plane in found] == [False, True, False]
-  assert remarks == {'frames without masks': '1 of 3'}
+  assert remarks == {'frames without masks': '1 of 3', 'labels not used': '9'}
   with pytest.raises(UserError, match='images= is for one COCO file'):
     open_coco(str(tmp_path / 'each'), images=listed)
+
+
+def _opened(root: pathlib.Path, content, one_file: bool):
+  path = _write(root / 'a' / 'c.json', content)
+  return open_coco(path if one_file else str(root))
+
+
+@pytest.mark.parametrize('one_file', [False, True])
+def test_people_are_found_by_name(tmp_path, one_file):
+  """Category 1 of a file that counts its own from 0 is something else."""
+  content = {
+    'images': [{'id': 0, 'file_name': 'a/c/0.jpg'}],
+    'annotations': [_entry(0, blob(1), category=0), _entry(0, blob(2), category=1)],
+    'categories': [{'id': 0, 'name': 'Person'}, {'id': 1, 'name': 'bicycle'}],
+  }
+  source = _opened(tmp_path, content, one_file)
+  assert source.region_names == ('person',)
+  (plane,), remarks = planes(source, video(1), _CLIP)
+  np.testing.assert_array_equal(plane, np.where(blob(1), PERSON, 0))
+  assert remarks == {'labels not used': '1'}
+  content['categories'][0]['name'] = 'rider'
+  with pytest.raises(UserError, match="no category 'person' but rider, bicycle; give values="):
+    _opened(tmp_path, content, one_file)
+  if not one_file:
+    with pytest.raises(ClipError, match="no category 'person' but rider, bicycle; give values="):
+      planes(source, video(1), _CLIP)
+  # A file without names.
+  del content['categories']
+  (plane,), remarks = planes(_opened(tmp_path, content, one_file), video(1), _CLIP)
+  np.testing.assert_array_equal(plane, np.where(blob(2), PERSON, 0))
+  assert remarks == {'labels not used': '0'}
+  del content['annotations'][1]
+  with pytest.raises(
+    UserError if one_file else ClipError, match='lists no categories, and has onl'
+  ):
+    planes(_opened(tmp_path, content, one_file), video(1), _CLIP)
+  content['annotations'] = []
+  (plane,), _ = planes(_opened(tmp_path, content, one_file), video(1), _CLIP)
+  assert not plane.any()
+
+
+def test_results_of_no_frame(tmp_path):
+  _write(tmp_path / 'a' / 'c.json', _results(lambda frame: frame + 7))
+  with pytest.raises(ClipError, match="7 to 9, none of which is one of the video's 3 frames"):
+    planes(open_coco(str(tmp_path), first=1), video(3), _CLIP)
+
+
+def test_frames_of_a_folder_are_known_by_their_numbers(tmp_path):
+  own = [n for n in range(1, 21) if n != 6]
+  _write(tmp_path / 'a' / 'c.json', [_entry(n, blob(n)) for n in own if n != 9])
+  found, remarks = planes(open_coco(str(tmp_path)), video(numbers=own), _CLIP)
+  expected = [np.where(blob(n) & (n != 9), PERSON, 0) for n in own]
+  np.testing.assert_array_equal(found, expected)
+  assert remarks == {'frames without a result': '1 of 19'}
+
+
+def test_folders_of_which_nothing_can_be_read(tmp_path):
+  with pytest.raises(UserError, match='has no .json file'):
+    open_coco(str(tmp_path))
+  (tmp_path / 'c.json').write_text('nothing')
+  with pytest.raises(UserError, match='--masks: .*c.json cannot be read as JSON'):
+    open_coco(str(tmp_path))
+  _write(tmp_path / 'c.json', [_entry(1.5, blob(0))])
+  with pytest.raises(UserError, match="c.json: field 'image_id' must be a whole number or"):
+    open_coco(str(tmp_path))
+  with pytest.raises(UserError, match='lists no image and has no annotation'):
+    open_coco(_write(tmp_path / 'c.json', []))
 
 
 def test_counting(tmp_path):
@@ -185,7 +256,7 @@ def test_polygons_and_boxes(tmp_path):
   expected = np.zeros((HEIGHT, WIDTH), np.uint8)
   expected[4:20, 2:10] = expected[5:10, 15:25] = PERSON
   np.testing.assert_array_equal(plane, expected)
-  assert set(remarks) == {'masks resized'}
+  assert set(remarks) == {'masks resized', 'labels not used'}
   source = open_coco(str(tmp_path), {'1': PERSON_BOX, '2': OBJECT_BOX})
   (plane,), _ = planes(source, video(1), _CLIP)
   expected = np.zeros((HEIGHT, WIDTH), np.uint8)

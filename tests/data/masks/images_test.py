@@ -103,6 +103,16 @@ def test_counting_from_another_number_is_noticed(tmp_path, folder):
   planes(source, of=clip('b'))
   with pytest.raises(ClipError, match='1 to 3 and the video has 3 frames.*add first=1'):
     planes(source)
+  # One lost at the end: it cannot be told.
+  _, remarks = planes(source, video(4))
+  about = 'masks are numbered 1 to 3 and the video has 4 frames'
+  assert remarks == {'may count from 1': about, 'frames without masks': '1 of 4'}
+  _grey_clip(folder, [6])
+  with pytest.raises(ClipError, match='1 to 6 and the video has 5 frames, so that they may count'):
+    planes(source, video(5))
+  # Who says so must know.
+  _, remarks = planes(open_grey(str(tmp_path), first=0), video(5))
+  assert remarks == {'masks beyond the end': '1 of 4, up to 6', 'frames without masks': '2 of 5'}
   with pytest.raises(ClipError, match='numbered 0, but frames are counted from 1; add first=0'):
     planes(open_grey(str(tmp_path), first=1), of=clip('b'))
   # One too many where frame 0 has its mask says nothing.
@@ -123,7 +133,7 @@ def test_counting_that_cannot_be_told_is_asked_for(tmp_path, folder):
 
 
 def test_spread_masks_go_evenly_over_the_video(tmp_path, folder):
-  masks = _grey_clip(folder, [3, 5, 10, 400], name='{:06d}.jpg')
+  masks = _grey_clip(folder, [3, 4, 5, 6], name='{:06d}.jpg')
   source = open_grey(str(tmp_path), spread=True)
   found, remarks = planes(source, video(8))
   expected = [None] * 8
@@ -134,6 +144,30 @@ def test_spread_masks_go_evenly_over_the_video(tmp_path, folder):
   # More masks than frames: each frame has one.
   found, remarks = planes(source, video(2))
   assert all(plane is not None for plane in found)
+  assert remarks == {}
+  # One lost, nobody knows where the others are.
+  (folder / '000005.jpg').unlink()
+  with pytest.raises(ClipError, match='no mask is numbered 5, between 4 and 6'):
+    planes(source, video(8))
+
+
+def test_masks_for_the_first_frames_only(tmp_path, folder):
+  _grey_clip(folder, range(1, 4))
+  kind = 'masks for the first frames only'
+  assert kind not in planes(open_grey(str(tmp_path)), video(6))[1]
+  _, remarks = planes(open_grey(str(tmp_path)), video(7))
+  assert remarks[kind] == '3 of 7; spread=yes if they are spread over the video'
+  assert kind not in planes(open_grey(str(tmp_path), spread=True), video(7))[1]
+  _grey_clip(folder, [5])
+  assert kind not in planes(open_grey(str(tmp_path)), video(10))[1]
+
+
+@pytest.mark.parametrize('opener', [open_grey, open_palette])
+def test_frames_of_a_folder_are_known_by_their_numbers(tmp_path, folder, opener):
+  own = [n for n in range(1, 21) if n != 6]
+  masks = _grey_clip(folder, own)
+  found, remarks = planes(opener(str(tmp_path)), video(numbers=own))
+  _assert_planes(found, list(masks.values()))
   assert remarks == {}
 
 
@@ -289,7 +323,7 @@ def test_truncated_images_are_not_half_used(tmp_path, folder, name):
   ('opener', 'name', 'values', 'mode', 'message'),
   [
     (open_grey, '0.png', _RGB, None, 'is coloured, not a grey mask'),
-    (open_grey, '0.png', blob(0), 'P', 'is an image of mode P'),
+    (open_grey, '0.png', blob(0), 'P', 'is an image of mode P.* give it as palette:PATH'),
     (open_grey, '0.png', np.full((HEIGHT, WIDTH), 60000, np.uint16), None, 'mode I;16'),
     (open_palette, '0.png', _RGB, None, 'mode RGB; save the indices'),
     (open_palette, '0.jpg', _grey(blob(0)), None, 'does not keep labels'),
@@ -339,18 +373,23 @@ def test_names_of_files(tmp_path, folder):
 def test_folder_is_found_by_name_or_id(tmp_path):
   for folder in ('a b/x_1', 'c_d/y', '17'):
     _grey_clip(tmp_path / folder, [0])
-  source = open_grey(str(tmp_path))
+  assert open_grey(str(tmp_path)).parameters['path'] == str(tmp_path)
   for name, clip_id, folder in [
     ('a b/x_1', '1', 'a b/x_1'),
     ('a_b/x_1', '1', 'a b/x_1'),
     ('c d/y', '1', 'c_d/y'),
     ('elsewhere/17', '17', '17'),
+    ('val/a b/x_1', '1', 'a b/x_1'),
+    ('data/val/c d/y', '1', 'c_d/y'),
   ]:
+    source = open_grey(str(tmp_path))
     found = source.for_clip(clip(name, clip_id))
     assert found.folder == str(tmp_path / folder)
     assert pickle.loads(pickle.dumps(found)) == found
   for name, clip_id in [('a b/x 1', '1'), ('no/thing', '../' + tmp_path.name), ('z', '/')]:
     assert source.for_clip(clip(name, clip_id)) is None
+  with pytest.raises(UserError, match='y may be of data/val/c d/y or of train/c_d/y'):
+    source.for_clip(clip('train/c_d/y'))
   with pytest.raises(UserError, match='--masks: .*nowhere is not a folder'):
     open_grey(str(tmp_path / 'nowhere'))
 

@@ -47,9 +47,9 @@ def _source(tmp_path):
   return SomethingElseBoxes([_write(tmp_path / 'boxes.json', _BOXES)], {'11', '12', '13'})
 
 
-def test_boxes_are_drawn(source):
+def test_boxes_are_drawn(source, tmp_path):
   assert source.region_names == ('person_box', 'object_box')
-  assert source.parameters == {'boxes': ['boxes.json']}
+  assert source.parameters == {'boxes': [str(tmp_path / 'boxes.json')]}
   # A fifth of the height that was annotated: whole boxes in both.
   found, remarks = planes(source, video(5, size=(48, 64), source=(240, 320)), clip('11'))
   expected = np.zeros((48, 64), np.uint8)
@@ -58,10 +58,14 @@ def test_boxes_are_drawn(source):
   np.testing.assert_array_equal(found[2], expected)
   assert not found[0].any()
   assert [plane is None for plane in found] == [False, True, False, True, True]
-  assert remarks == {'masks beyond the end': '1 of 3', 'frames without masks': '3 of 5'}
+  assert remarks == {'masks beyond the end': '1 of 3, up to 99', 'frames without masks': '3 of 5'}
   found, remarks = planes(source, video(3, [0, 2], size=(48, 64)), clip('11'))
   np.testing.assert_array_equal(found[1], expected)
-  assert remarks == {'masks beyond the end': '1 of 3'}
+  assert remarks == {'masks beyond the end': '1 of 3, up to 99'}
+  # Of a folder without frame 2.
+  found, _ = planes(source, video(numbers=[1, 3, 4], size=(48, 64)), clip('11'))
+  np.testing.assert_array_equal(found[1], expected)
+  assert [plane is None for plane in found] == [False, False, True]
 
 
 def test_sides_are_scaled_as_the_video_was(source):

@@ -136,9 +136,10 @@ def test_options_reach_their_source(tmp_path):
   assert source.region_names == ('person', 'object_box')
   assert source.parameters == {
     'format': 'yolo',
-    'path': tmp_path.name,
+    'path': str(tmp_path),
     'values': {'0': PERSON, '7': OBJECT_BOX},
     'first': 1,
+    'first_given': False,
     'first_side_by_side': 1,
     'score': 0.2,
     'extra': None,
@@ -157,25 +158,28 @@ def test_the_last_number_of_a_name_is_the_frame(before, number, zeros, after):
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.sets(st.integers(0, 30)), st.integers(1, 25), st.sampled_from([0, 1]))
-def test_numbers_are_frames_or_refused(numbers, num_frames, first):
+@given(st.sets(st.integers(0, 30)), st.integers(1, 25), st.sampled_from([0, 1]), st.booleans())
+def test_numbers_are_frames_or_refused(numbers, num_frames, first, given_first):
   remarks = {}
   facts = video(num_frames)
-  off_by_one = (
-    first == 0 and 0 not in numbers and {n for n in numbers if n >= num_frames} == {num_frames}
-  )
+  counting = Counting(first, first_given=given_first)
+  without_0 = bool(numbers) and first == 0 and 0 not in numbers
+  beyond = {n for n in numbers if n >= num_frames}
+  off_by_one = without_0 and (beyond == {num_frames} or (beyond and not given_first))
   if off_by_one or (first == 1 and 0 in numbers):
     with pytest.raises(ClipError, match='here: '):
-      Counting(first).places(numbers, facts, 'here', remarks)
+      counting.places(numbers, facts, 'here', remarks)
     return
-  places = Counting(first).places(numbers, facts, 'here', remarks)
+  places = counting.places(numbers, facts, 'here', remarks)
+  assert ('may count from 1' in remarks) == (without_0 and not given_first)
   assert places == {n - first: n for n in numbers if 0 <= n - first < num_frames}
   assert ('masks beyond the end' in remarks) == (len(places) < len(numbers))
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.sets(st.integers(0, 300), min_size=2, max_size=40), st.integers(40, 300))
-def test_spread_keeps_order_and_reaches_both_ends(numbers, num_frames):
+@given(st.integers(0, 300), st.integers(2, 40), st.integers(40, 300))
+def test_spread_keeps_order_and_reaches_both_ends(start, count, num_frames):
+  numbers = range(start, start + count)
   places = Counting(0, spread=True).places(numbers, video(num_frames), '', {})
   assert list(places.values()) == sorted(numbers)
   frames = np.array(list(places))
@@ -183,3 +187,55 @@ def test_spread_keeps_order_and_reaches_both_ends(numbers, num_frames):
   assert frames[-1] == num_frames - 1
   step = (num_frames - 1) / (len(numbers) - 1)
   assert np.abs(frames - step * np.arange(len(frames))).max() <= 0.5 + 1e-9
+
+
+_1_TO_20_WITHOUT_6 = [n for n in range(1, 21) if n != 6]
+
+
+@pytest.mark.parametrize(
+  ('own', 'numbers', 'counting', 'shift'),
+  [
+    (_1_TO_20_WITHOUT_6, _1_TO_20_WITHOUT_6, Counting(1), 0),
+    (_1_TO_20_WITHOUT_6, range(1, 21), Counting(1), 0),
+    (_1_TO_20_WITHOUT_6, [n - 1 for n in _1_TO_20_WITHOUT_6], Counting(0), 1),
+    (range(100, 120), range(100, 120), Counting(0), 0),
+    (range(100, 120), range(100, 120), Counting(1, first_given=True), 0),
+    (range(100, 120), range(20), Counting(0, first_given=True), 100),
+    (range(100, 300), range(100, 120), Counting(0, first_given=True), 0),
+    (range(1, 21), range(20), Counting(0), 1),
+    (range(20), range(1, 21), Counting(1), -1),
+    (range(1, 21), [3, 9], Counting(0), 0),
+    (range(1, 21), [3, 9], Counting(0, first_given=True), 1),
+    (range(1, 21), range(1, 23), Counting(1), 0),
+  ],
+)
+def test_frames_with_numbers_of_their_own(own, numbers, counting, shift):
+  remarks = {}
+  places = counting.places(numbers, video(numbers=list(own)), 'here', remarks)
+  own = list(own)
+  assert places == {own.index(n + shift): n for n in numbers if n + shift in own}
+  assert 'may count from 1' not in remarks
+  inside = [n for n in numbers if n + shift <= own[-1]]
+  assert ('masks without a frame' in remarks) == (len(inside) > len(places))
+  assert ('masks beyond the end' in remarks) == (len(inside) < len(numbers))
+
+
+@pytest.mark.parametrize(
+  ('own', 'numbers', 'counting', 'message'),
+  [
+    (
+      range(100, 120),
+      range(20),
+      Counting(0),
+      '0 to 19 and the frames 100 to 119; number the masks',
+    ),
+    (range(20), range(1, 21), Counting(0), '1 to 20 and the frames 0 to 19; .* add first=0 or fi'),
+    # Masks of all frames by place.
+    (_1_TO_20_WITHOUT_6, range(1, 20), Counting(1), '1 to 19 without a gap, and as many frames'),
+    (_1_TO_20_WITHOUT_6, range(19), Counting(0), '0 to 18 and the frames 1 to 20'),
+    (range(1, 21), range(21), Counting(0), '0 to 20 and the frames 1 to 20'),
+  ],
+)
+def test_numbers_that_cannot_be_the_frames_own(own, numbers, counting, message):
+  with pytest.raises(ClipError, match=f'here: masks are numbered {message}'):
+    counting.places(numbers, video(numbers=list(own)), 'here', {})

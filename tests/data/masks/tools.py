@@ -22,9 +22,12 @@ def video(
   kept: list[int] | None = None,
   size: tuple[int, int] = (HEIGHT, WIDTH),
   source: tuple[int, int] | None = None,
+  numbers: list[int] | None = None,
 ) -> VideoFacts:
+  num_frames = num_frames if numbers is None else len(numbers)
   kept = range(num_frames) if kept is None else kept
-  return VideoFacts(num_frames, np.array(kept, np.int64), *size, *(source or size))
+  own = None if numbers is None else np.array(numbers)
+  return VideoFacts(num_frames, np.array(kept, np.int64), *size, *(source or size), numbers=own)
 
 
 def planes(

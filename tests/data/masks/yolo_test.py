@@ -52,7 +52,9 @@ def test_polygons_by_class(tmp_path):
     },
   )
   people = np.where(_filled((3, 4, 10, 20), (8, 2, 15, 9)), PERSON, 0)
-  source = YoloSource(root)
+  with pytest.raises(UserError, match='no file numbered 0 .* may have no file; add first=0 or'):
+    YoloSource(root)
+  source = YoloSource(root, first=1)
   assert source.region_names == ('person',)
   assert source.parameters['first'] == 1
   found, remarks = planes(source)
@@ -62,13 +64,13 @@ def test_polygons_by_class(tmp_path):
   assert not found[2].any()
   assert remarks == {'frames without a result': '1 of 3'}
 
-  source = YoloSource(root, {'0': PERSON, '32': OBJECT_BOX})
+  source = YoloSource(root, {'0': PERSON, '32': OBJECT_BOX}, first=1)
   assert source.region_names == ('person', 'object_box')
   found, _ = planes(source)
   np.testing.assert_array_equal(
     found[0], people | np.where(_filled((20, 5, 30, 12)), OBJECT_BOX, 0)
   )
-  found, _ = planes(YoloSource(root, {'*': OBJECT}, score=0.0))
+  found, _ = planes(YoloSource(root, {'*': OBJECT}, first=1, score=0.0))
   assert (found[0] == OBJECT).all()
 
 
@@ -137,8 +139,11 @@ def test_files_side_by_side(tmp_path):
   assert remarks == {'frames without a result': '2 of 4'}
   found, remarks = planes(source, video(4, [1, 3]))
   assert [plane.all() for plane in found] == [True, False]
-  found, remarks = planes(source, video(1))
-  assert remarks == {'masks beyond the end': '1 of 1, up to 2', 'frames without a result': '1 of 1'}
+  _, remarks = planes(source, video(2))
+  assert remarks == {'masks beyond the end': '1 of 2, up to 3', 'frames without a result': '1 of 2'}
+  # Nothing but files that are no frame's, painted as empty.
+  with pytest.raises(ClipError, match="numbered 2 to 3, none of which is one of the video's 1 fra"):
+    planes(source, video(1))
   # What was never detected in has no masks, rather than empty ones.
   assert source.for_clip(clip('arm wrestling/clip')) is None
   assert source.for_clip(clip('arm wrestling/clip_8')) is None
@@ -149,9 +154,39 @@ def test_files_side_by_side(tmp_path):
     source.for_clip(clip('archery/clip_7'))
   _write(tmp_path, {'clip_7_0.txt': full})
   with pytest.raises(ClipError, match='numbered 0, but frames are counted from 1'):
-    planes(source, video(4))
+    planes(YoloSource(root), video(4))
   found, _ = planes(YoloSource(root, first=0), video(4))
   assert [plane.all() for plane in found] == [True, False, True, False]
+
+
+def test_padded_numbers_side_by_side(tmp_path):
+  full = '0 0 0 1 0 1 1 0 1 0.9'
+  root = _write(tmp_path, {f'clip_7_{n:04d}.txt': full for n in (1, 3, 12)})
+  found, remarks = planes(YoloSource(root), video(12))
+  assert [n for n, plane in enumerate(found, 1) if plane.all()] == [1, 3, 12]
+  assert remarks == {'frames without a result': '9 of 12'}
+  _write(tmp_path, {'clip_7_12.txt': full})
+  with pytest.raises(ClipError, match=r'clip_7_(00)?12.txt and .* have the same number'):
+    planes(YoloSource(root), video(12))
+
+
+def test_folders_whose_files_are_no_frames(tmp_path):
+  root = _write(tmp_path, {'c/labels/1.txt': '', 'd/0.txt': ''})
+  with pytest.raises(ClipError, match='c has no text file with a number'):
+    planes(YoloSource(root), of=clip('c'))
+  # A detector that found nothing at all.
+  (tmp_path / 'e').mkdir()
+  found, remarks = planes(YoloSource(root), of=clip('e'))
+  assert not np.any(found)
+  assert remarks == {'frames without a result': '3 of 3'}
+
+
+def test_folders_that_count_from_0_by_others(tmp_path):
+  root = _write(tmp_path, {'c/0.txt': '', 'd/1.txt': '', 'd/2.txt': ''})
+  _, remarks = planes(YoloSource(root), video(3), clip('d'))
+  assert remarks['may count from 1'] == 'masks are numbered 1 to 2 and the video has 3 frames'
+  with pytest.raises(ClipError, match='they count from 1; add first=1'):
+    planes(YoloSource(root), video(2), clip('d'))
 
 
 _TRIANGLE = '0 .1 .1 .5 .1 .5 .5'

@@ -1,5 +1,6 @@
 """Tests of zsar_jax.data.sources.folder."""
 
+import pathlib
 import string
 
 import pytest
@@ -75,16 +76,17 @@ def _videos(tmp_path):
     ('arm wrestling/frames 7 1', 'arm wrestling/frames 7', 'arm, wrestling'),
     ('arm wrestling/frames 7 250 1', 'arm wrestling/frames 7', 'arm, wrestling'),
     ('arm wrestling/gone 250 1', 'arm wrestling/gone', 'arm, wrestling'),
+    ('Arm_wrestling/frames 7 250 1', 'Arm_wrestling/frames 7', 'arm, wrestling'),
+    ('{videos}/zumba/a.mp4 0', 'zumba/a', 'zumba'),
   ],
 )
 def test_lines_of_lists(tmp_path, videos, line, clip, name):
-  (tmp_path / 'val.txt').write_text(f'\n{line}\n')
+  (tmp_path / 'val.txt').write_text(f'\n{line}\n'.replace('{videos}', str(videos)))
   listing = list_files(videos, {'validation': tmp_path / 'val.txt'}, str(tmp_path / 'labels.csv'))
   assert _summary(listing) == {'validation': [(clip, name)]}
   listed = listing.splits['validation'][0]
   assert listed.attributes == ({'listed_frames': '250'} if '250' in line else {})
-  if 'gone' not in line:
-    assert listed.path.startswith(str(videos / line.split('/')[0]))
+  assert pathlib.Path(listed.path).exists() == ('gone' not in line)
 
 
 def test_names_as_labels(tmp_path, videos):
@@ -105,13 +107,15 @@ def test_names_as_labels(tmp_path, videos):
     ('zumba/a.mp4', 'does not end with a label'),
     ('../a.mp4 0', 'does not lie below'),
     ('/zumba/a.mp4 0', 'does not lie below'),
+    ('{videos}/../a.mp4 0', 'does not lie below'),
+    ('zumba/a.mp4 0\nZumba/a.mp4 0', "clips 'zumba/a' and 'Zumba/a' are both the video"),
     ('0', 'does not end|lacks a path'),
     (' ', 'lists no clip'),
     ('zumba/a.mp4 0\nzumba/a.mp4 1', 'line 2: clip zumba/a is listed before'),
   ],
 )
 def test_refuses_lines(tmp_path, videos, line, words):
-  (tmp_path / 'val.txt').write_text(line)
+  (tmp_path / 'val.txt').write_text(line.replace('{videos}', str(videos)))
   with pytest.raises(UserError, match=words):
     list_files(videos, {'validation': tmp_path / 'val.txt'}, str(tmp_path / 'labels.csv'))
 
@@ -146,3 +150,97 @@ def test_any_line_is_parsed_or_refused(tmp_path_factory, line):
     return
   assert path
   assert label
+
+
+@pytest.mark.parametrize(
+  ('listed', 'there', 'found'),
+  [
+    ('a/001.mp4', ['b/001.mp4'], None),
+    ('train/a/001.mp4', ['test/a/001.mp4'], None),
+    ('1-11/2.mp4', ['11-1/2.mp4'], None),
+    ('a/001.mp4', ['001.mp4'], None),
+    ('a/001.mp4', ['a/001.mp4', 'a/001.avi', 'x/a/001.mp4'], 0),
+    ('a/001.mp4', ['a/001.avi', 'x/a/001.mp4'], 0),
+    ('a b/001.mp4', ['A_B/001.mp4', 'x/a b/001.mp4'], 0),
+    ('a/001.mp4', ['x/a/001.mp4', 'b/001.mp4'], 0),
+    ('001.mp4', ['x/y/001.mp4'], 0),
+    ('a/001', ['a/001/1.jpg', 'a/001.mp4'], 0),
+  ],
+)
+def test_a_video_lies_in_the_folders_that_are_listed(tmp_path, listed, there, found):
+  videos = Videos(touch(tmp_path, *there))
+  expected = None if found is None else there[found].removesuffix('/1.jpg')
+  assert videos.find(listed) == expected
+
+
+@pytest.mark.parametrize(
+  'there', [['a/1.avi', 'a/1.mkv'], ['x/a/1.mp4', 'y/a/1.mp4'], ['A/1.mp4', 'a /../A/1.avi']]
+)
+def test_equally_good_videos_are_refused(tmp_path, there):
+  videos = Videos(touch(tmp_path, *there))
+  with pytest.raises(UserError, match='has both .*; remove one'):
+    videos.find('a/1.mp4')
+
+
+@pytest.mark.parametrize(
+  ('line', 'there', 'parsed'),
+  [
+    ('v1.mp4,take 1', [], ('v1.mp4', 'take 1', '')),
+    ('v1,take 1', ['v1.mkv'], ('v1', 'take 1', '')),
+    ('v1,take 1', [], ('v1,take', '1', '')),
+    ('v1.mp4, take.mp4 1', [], ('v1.mp4, take.mp4', '1', '')),
+    ('v1, take.mp4 1', ['v1.mp4'], ('v1, take.mp4', '1', '')),
+    ('v1, take 5 1', ['v1.mp4', 'v1, take/1.jpg'], ('v1, take', '1', '5')),
+    ('my clip 3 0', ['my clip 3.mp4', 'my clip.mp4'], ('my clip 3', '0', '')),
+    ('a b/my clip 3 0', ['a_b/my clip 3.mp4'], ('a b/my clip 3', '0', '')),
+    ('my clip 3 0', ['my clip/1.jpg', 'x/my clip 3.mp4'], ('my clip', '0', '3')),
+    ('my clip 3 0', [], ('my clip', '0', '3')),
+  ],
+)
+def test_lines_that_read_in_two_ways(tmp_path, line, there, parsed):
+  files = Videos(touch(tmp_path, *there))
+  assert folder_lib._parse(line, 'list', files) == parsed
+
+
+def test_absolute_paths_below_a_linked_folder(tmp_path, videos):
+  (tmp_path / 'link').symlink_to(videos)
+  for root in (videos, tmp_path / 'link'):
+    (tmp_path / 'a.txt').write_text(f'{videos}/arm wrestling/b c.mp4,arm')
+    listing = list_files(root, {'train': tmp_path / 'a.txt'})
+    assert _summary(listing) == {'train': [('arm wrestling/b c', 'arm')]}
+
+
+def test_refuses_what_no_split_or_class_can_be_called(tmp_path, videos):
+  (tmp_path / 'a.txt').write_text('zumba/a.mp4,zumba')
+  with pytest.raises(UserError, match="--lists: TFDS keeps the split name 'all'"):
+    list_files(videos, {'all': tmp_path / 'a.txt'})
+  for name in ('line\nbreak', 'space '):
+    with pytest.raises(UserError, match='--videos: the folder of .* must be one line of text'):
+      list_folder(touch(tmp_path / name.strip(), f'{name}/1.mp4'))
+
+
+def test_a_clip_of_two_lists_is_named(tmp_path, videos):
+  for split in ('train', 'val'):
+    (tmp_path / split).write_text('zumba/a.mp4,zumba')
+  listing = list_files(videos, {'train': tmp_path / 'train', 'validation': tmp_path / 'val'})
+  remark = {'also in split train': {'zumba/a': f'{tmp_path / "val"}, line 1'}}
+  assert listing.remarks == {'validation': remark}
+
+
+@pytest.mark.parametrize(
+  ('text', 'words'),
+  [
+    ('1,zumba\n2,arm wrestling\n', 'the ids of 2 classes must be 0 to 1'),
+    ('0,zumba\n0,arm wrestling\n', 'the ids of 2 classes must be 0 to 1'),
+    ('id,name\n0,zumba\narm wrestling\n', "'arm wrestling' is no id and name"),
+    ('0,\n1,zumba\n', "has '' for a class"),
+  ],
+)
+def test_labels_whose_ids_are_no_labels(tmp_path, videos, text, words):
+  (tmp_path / 'a.txt').write_text('zumba/a.mp4 0')
+  (tmp_path / 'labels.csv').write_text(text)
+  labels = str(tmp_path / 'labels.csv')
+  with pytest.raises(UserError, match=words):
+    list_files(videos, {'train': tmp_path / 'a.txt'}, labels)
+  with pytest.raises(UserError, match=words):
+    list_folder(videos, labels)

@@ -1,5 +1,8 @@
 """Tests of zsar_jax.data.sources.kinetics, and of finding videos below a folder."""
 
+import collections
+import contextlib
+import os
 import pathlib
 
 import pytest
@@ -74,7 +77,8 @@ def test_finds_clips_however_the_folders_are_named(tmp_path, videos):
 
 
 def test_two_files_for_a_clip_are_refused(tmp_path, videos):
-  touch(videos, 'old/arm wrestling/-abc_def-gh_000001_000011.mp4')
+  (videos / 'arm wrestling').rename(videos / 'Arm Wrestling')
+  touch(videos, 'arm_wrestling/-abc_def-gh_000001_000011.mp4')
   annotations = _csv(tmp_path / 'val.csv', 'arm wrestling,-abc_def-gh,1,11,val')
   with pytest.raises(UserError, match='has both .*remove one'):
     list_kinetics(videos, [annotations])
@@ -115,6 +119,14 @@ def test_a_clip_listed_twice_is_kept_once_and_named(tmp_path, videos):
     (['zumba,xyz,0'], 'must have 5 fields'),
     (['zumba,xyz,0,10,train,more'], 'must have 5 fields'),
     ([], 'lists no clip'),
+    ([',xyz,0,10,train'], "line 2: label '' must be one line of text"),
+    (['zumba ,xyz,0,10,train'], "line 2: label 'zumba ' must be"),
+    (['"zum\nba",xyz,0,10,train'], r"line 3: label 'zum\\nba' must be"),
+    (['zumba,,0,10,train'], "line 2: youtube_id '' is no id"),
+    (['zumba,xyz,-1,10,train'], 'line 2: time_start -1 and time_end 10 must be 0 or more'),
+    (['zumba,xyz,11,10,train'], 'line 2: .* the first not after the other'),
+    (['zumba,xyz,0,10,'], "a.csv, line 2: it has no split, and the file's name"),
+    (['"zumba' + 200_000 * 'x'], 'a.csv, line .: field larger'),
   ],
 )
 def test_refuses_lists_that_make_no_sense(tmp_path, videos, lines, words):
@@ -140,11 +152,126 @@ def test_refuses_other_files(tmp_path, videos):
       call()
 
 
-def test_frame_folders_are_not_looked_through(tmp_path):
-  touch(
-    tmp_path, 'a/clip.v2/00001.jpg', 'a/clip.v2/deep/b.mp4', 'a/c.mp4', 'a/.hidden.mp4', 'x.txt'
-  )
-  assert sorted(Videos(tmp_path)) == ['a/c.mp4', 'a/clip.v2']
+def test_images_are_frames_where_there_is_no_video(tmp_path):
+  touch(tmp_path, 'a/clip.v2/00001.jpg', 'a/clip.v2/flow/1.jpg', 'a/.hidden.mp4', 'x.txt')
+  touch(tmp_path, 'a/c.mp4', 'a/c.jpg', 'thumbnails/1.png', 'thumbnails/below/deep/d.TS')
+  assert sorted(Videos(tmp_path)) == ['a/c.mp4', 'a/clip.v2', 'thumbnails/below/deep/d.TS']
+
+
+def test_only_the_first_of_many_frames_are_looked_at(tmp_path, monkeypatch):
+  touch(tmp_path, *(f'many/{number:05d}.jpg' for number in range(300)))
+  touch(tmp_path, *(f'few/{number:05d}.jpg' for number in range(150)), 'few/z.mp4')
+  read = collections.Counter()
+  real = os.scandir
+
+  @contextlib.contextmanager
+  def counting(path):
+    def counted(entries):
+      for entry in entries:
+        read[pathlib.Path(path).name] += 1
+        yield entry
+
+    with real(path) as entries:
+      yield counted(entries)
+
+  monkeypatch.setattr(os, 'scandir', counting)
+  assert sorted(Videos(tmp_path)) == ['few/z.mp4', 'many']
+  assert read['many'] < 300
+
+
+@pytest.mark.parametrize(
+  'extension', ['ts', 'mts', 'm2ts', 'ogv', 'asf', 'vob', 'divx', '3g2', 'm2v', 'mpv', 'qt', 'mp4']
+)
+def test_containers(tmp_path, extension):
+  touch(tmp_path, f'a/b.{extension.upper()}', 'a/b.txt', 'a/b.srt')
+  assert list(Videos(tmp_path)) == [f'a/b.{extension.upper()}']
+
+
+def test_links_that_lead_back_are_not_followed(tmp_path):
+  touch(tmp_path, 'a/c.mp4', 'b/d.mp4')
+  (tmp_path / 'a' / 'loop').symlink_to('..')
+  (tmp_path / 'a' / 'other').symlink_to('../b')
+  (tmp_path / 'b' / 'itself').symlink_to('itself')
+  assert sorted(Videos(tmp_path)) == ['a/c.mp4', 'a/other/d.mp4', 'b/d.mp4']
+
+
+def test_folders_and_names_that_cannot_be_read(tmp_path, monkeypatch):
+  touch(tmp_path, 'a/c.mp4')
+  (tmp_path / 'a' / os.fsdecode(b'caf\xe9.txt')).touch()
+  assert list(Videos(tmp_path)) == ['a/c.mp4']
+  (tmp_path / 'a' / os.fsdecode(b'caf\xe9.mp4')).touch()
+  with pytest.raises(UserError, match=r"--videos: 'a/caf\\udce9.mp4' in .* not named in UTF-8"):
+    Videos(tmp_path)
+  real = os.scandir
+
+  def refuse(path):
+    if str(path).endswith('/a'):
+      raise PermissionError(13, 'Permission denied')
+    return real(path)
+
+  monkeypatch.setattr(os, 'scandir', refuse)
+  with pytest.raises(UserError, match='--videos: .*/a cannot be read .Permission denied.; make'):
+    Videos(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('there', 'found'),
+  [
+    (['zumba/two_000005_000015.webm'], 0),
+    (['x/zumba/two_000005_000015.mp4', 'val/two_000005_000015.mp4'], 0),
+    (['train/zumba/two_000005_000015.mp4', 'val/two_000005_000015.mp4'], 1),
+    (['val/two_000005_000015.mp4', 'two_000005_000015.mp4'], 0),
+    (['x/two_000005_000015.mp4', 'two_000005_000015.mp4'], 1),
+    (['old/zumba/two_000005_000015.mp4', 'zumba/two_000005_000015.mp4'], 1),
+    (['zumba/two_000005_000015.mkv', 'zumba/two_000005_000015.mp4'], 1),
+    (['x/y/two_000005_000015.mp4'], 0),
+    (['train/two_000005_000015.mp4'], 0),  # The name says which clip it is.
+    (['arm_wrestling/two_000005_000015.mp4'], None),
+    (['zumba/Arm wrestling/two_000005_000015.mp4'], None),
+    (['arm wrestling/old/two_000005_000015.mp4'], None),
+  ],
+)
+def test_the_likeliest_folder(tmp_path, there, found):
+  videos = touch(tmp_path / 'v', *there)
+  rows = ['zumba,two,5,15,val', 'arm wrestling,xyz,0,10,val']
+  clip = list_kinetics(videos, [_csv(tmp_path / 'a.csv', *rows)]).splits['validation'][0]
+  expected = 'zumba/two_000005_000015.mp4' if found is None else there[found]
+  assert clip.path == str(videos / expected)
+
+
+def test_the_split_is_told_by_the_file_where_the_rows_do_not(tmp_path, videos):
+  header = 'label,youtube_id,time_start,time_end'
+  files = [
+    _csv(tmp_path / 'k400_train.csv', 'zumba,a,0,10', header=header),
+    _csv(tmp_path / 'Validate.csv', 'zumba,b,0,10', header=header),
+    _csv(tmp_path / 'test-2.csv', 'zumba,c,0,10,', 'zumba,d,0,10,train'),
+  ]
+  listing = list_kinetics(videos, files)
+  assert {split: [clip.id[0] for clip in clips] for split, clips in listing.splits.items()} == {
+    'train': ['a', 'd'],
+    'validation': ['b'],
+    'test': ['c'],
+  }
+  for name in ('latest.csv', 'train_val.csv'):
+    with pytest.raises(UserError, match=f'{name}, line 2: it has no split'):
+      list_kinetics(videos, [_csv(tmp_path / name, 'zumba,a,0,10', header=header)])
+
+
+def test_a_clip_of_two_splits_is_named(tmp_path, videos):
+  rows = ['zumba,xyz,0,10,train', 'zumba,two,5,15,train', 'zumba,two,5,15,val']
+  listing = list_kinetics(videos, [_csv(tmp_path / 'a.csv', *rows)])
+  assert list(listing.remarks) == ['validation']
+  assert list(listing.remarks['validation']['also in split train']) == ['two_000005_000015']
+
+
+def test_labels_with_ids_are_ordered_by_them(tmp_path, videos):
+  annotations = _csv(tmp_path / 'a.csv', 'zumba,xyz,0,10,train')
+  (tmp_path / 'labels.csv').write_text('1,zumba\n0,arm wrestling\n')
+  listing = list_kinetics(videos, [annotations], str(tmp_path / 'labels.csv'))
+  assert listing.classes == ('arm wrestling', 'zumba')
+  (tmp_path / 'labels.csv').write_text('1,zumba\n2,arm wrestling\n')
+  with pytest.raises(UserError, match='the ids of 2 classes must be 0 to 1'):
+    list_kinetics(videos, [annotations], str(tmp_path / 'labels.csv'))
 
 
 @needs_samples

@@ -60,6 +60,8 @@ def test_lists_clips_and_the_templates_of_classes(copy):
   [
     ('labels.json', {'a': 'x'}, "labels.json: the label of 'a' must be a whole number"),
     ('labels.json', {'a': '0', 'b': '2'}, 'must have the labels 0 to 1'),
+    ('labels.json', {'': '0'}, "labels.json: label '' must be one line"),
+    ('labels.json', {'a\nb': '0'}, "labels.json: label 'a\\nb' must be one line"),
     ('labels.json', ['a'], 'labels.json must be a dict, not a list'),
     ('train.json', [{'id': 11, 'template': 'a'}], "entry 0: field 'id' must be a string"),
     ('train.json', [{'id': '11'}], "entry 0: field 'template' must be a string"),
@@ -93,3 +95,15 @@ def test_missing_annotation_is_named(copy):
     list_ssv2(copy / 'videos', copy / 'labels')
   with pytest.raises(UserError, match='--videos: .* is not a folder'):
     list_ssv2(copy / 'nowhere', copy / 'labels')
+
+
+def test_clips_lie_in_any_folder_but_that_of_another_class(copy):
+  (copy / 'videos' / '11.webm').unlink()
+  (copy / 'videos' / '14.webm').unlink()
+  touch(copy / 'videos', 'part 1/11.webm', 'pushing_something/15.webm', 'train/14.webm')
+  touch(copy / 'videos', 'validation/14.webm')
+  listing = list_ssv2(copy / 'videos', copy / 'labels')
+  paths = {clip.id: clip.path for clips in listing.splits.values() for clip in clips}
+  assert paths['11'] == str(copy / 'videos' / 'part 1' / '11.webm')
+  assert not pathlib.Path(paths['15']).exists()
+  assert paths['14'] == str(copy / 'videos' / 'validation' / '14.webm')

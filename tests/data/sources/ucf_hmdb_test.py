@@ -24,7 +24,9 @@ def _ucf(tmp_path):
   for number, (train, test) in enumerate(
     (([first], [third]), ([second], [first]), ([third], [])), 1
   ):
-    (lists / f'trainlist0{number}.txt').write_text(''.join(f'{path} 1\r\n' for path in train))
+    (lists / f'trainlist0{number}.txt').write_text(
+      ''.join(f'{path} {1 + (path == third)}\r\n' for path in train)
+    )
     (lists / f'testlist0{number}.txt').write_text(''.join(f'{path}\n' for path in test))
   return tmp_path / 'UCF-101', lists
 
@@ -33,12 +35,12 @@ def test_ucf101(ucf):
   videos, lists = ucf
   listing = list_ucf101(videos, lists)
   assert listing.classes == ('Archery', 'HandstandPushups')
-  assert [(clip.id, clip.label) for clip in listing.splits['all']] == [
+  assert [(clip.id, clip.label) for clip in listing.splits['clips']] == [
     ('Archery/v_Archery_g01_c01', 0),
     ('Archery/v_Archery_g02_c01', 0),
     ('HandstandPushups/v_HandStandPushups_g01_c01', 1),
   ]
-  assert listing.splits['all'][1].path == str(videos / 'Archery' / 'v_Archery_g02_c01.mp4')
+  assert listing.splits['clips'][1].path == str(videos / 'Archery' / 'v_Archery_g02_c01.mp4')
   assert listing.clip_splits == {
     'train1': ('Archery/v_Archery_g01_c01',),
     'test1': ('HandstandPushups/v_HandStandPushups_g01_c01',),
@@ -56,6 +58,13 @@ def test_ucf101(ucf):
     ('testlist01.txt', 'Jumping/v_a.avi\n', "'Jumping' is not a class"),
     ('testlist01.txt', '../Archery/v_a.avi\n', 'does not lie below'),
     ('testlist01.txt', '/etc/passwd\n', 'does not lie below'),
+    ('trainlist01.txt', 'Archery/v_Archery_g01_c01.avi 2\n', 'where Archery is class 1'),
+    ('classInd.txt', '1  Archery\n', "label ' Archery' must be one line"),
+    (
+      'testlist01.txt',
+      'Archery/v_Archery_g01_c01.avi\n',
+      'testlist01.txt, line 1: .*g01_c01 is listed for training and for test of split 1',
+    ),
   ],
 )
 def test_ucf101_refuses(ucf, file, text, words):
@@ -80,8 +89,8 @@ def test_hmdb51(tmp_path):
     (lists / f'cartwheel_test_split{number}.txt').write_text(f'c #1.avi {c} \n')
   listing = list_hmdb51(videos, lists)
   first, second, third = 'brush_hair/A & B (1)_brush_hair_0', 'brush_hair/b', 'cartwheel/c #1'
-  assert [clip.id for clip in listing.splits['all']] == [first, second, third]
-  assert all(touched.path.endswith('.avi') for touched in listing.splits['all'])
+  assert [clip.id for clip in listing.splits['clips']] == [first, second, third]
+  assert all(touched.path.endswith('.avi') for touched in listing.splits['clips'])
   assert listing.clip_splits == {
     'train1': (first,),
     'test1': (second,),
@@ -96,3 +105,30 @@ def test_hmdb51(tmp_path):
     list_hmdb51(videos, lists)
   with pytest.raises(UserError, match='has no file like brush_hair_test_split1'):
     list_hmdb51(videos, tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('there', 'found'),
+  [
+    ('Archery/v_Archery_g01_c01.webm', True),
+    ('archery/v_Archery_g01_c01.avi', True),
+    ('v_Archery_g01_c01.avi', True),
+    ('train/Archery/v_Archery_g01_c01.avi', True),
+    ('HandstandPushups/v_Archery_g01_c01.avi', False),
+    ('old/v_Archery_g01_c01.avi', False),
+  ],
+)
+def test_a_clip_is_never_looked_for_in_other_classes(ucf, tmp_path, there, found):
+  videos = touch(tmp_path / 'other', there)
+  clip = list_ucf101(videos, ucf[1]).splits['clips'][0]
+  assert clip.path == str(videos / (there if found else 'Archery/v_Archery_g01_c01.avi'))
+
+
+def test_one_video_cannot_be_two_clips(tmp_path):
+  lists = tmp_path / 'lists'
+  lists.mkdir()
+  for number in (1, 2, 3):
+    for name in ('cartwheel', 'catch'):
+      (lists / f'{name}_test_split{number}.txt').write_text('b.avi 1\n')
+  with pytest.raises(UserError, match="clips 'cartwheel/b' and 'catch/b' are both the video"):
+    list_hmdb51(touch(tmp_path / 'videos', 'b.avi'), lists)

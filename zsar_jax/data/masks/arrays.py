@@ -83,7 +83,7 @@ def open_arrays(
     region_names=names,
     parameters={
       'format': 'arrays',
-      'path': os.path.basename(root),
+      'path': root,
       'regions': list(names),
       'values': values,
       'spread': spread,
@@ -93,7 +93,7 @@ def open_arrays(
       regions=regions,
       region=region,
       values=values,
-      counting=Counting(0, spread),
+      spread=spread,
     ),
   )
 
@@ -122,14 +122,14 @@ class ArrayMasks:
     regions: the arrays' names; none where there is one array of any name.
     region: of the one array, where it is on or off.
     values: the region's bit of each label, and of '*' for all others but 0, where it holds labels.
-    counting: by which masks are spread, or not.
+    spread: whether the masks are spread evenly over the video.
   """
 
   path: str
   regions: tuple[str, ...]
   region: str
   values: dict[str, int] | None
-  counting: Counting
+  spread: bool
 
   def planes(self, video: VideoFacts, remarks: Remarks) -> Iterator[np.ndarray | None]:
     """See `source.ClipMasks`."""
@@ -138,7 +138,7 @@ class ArrayMasks:
       if len(counts) > 1:
         raise ClipError(f'{self.path}: arrays have {sorted(counts)} frames; they must be as many')
       fitting = Fitting(video, remarks)
-      places = self.counting.places(range(counts.pop()), video, self.path, remarks)
+      places = self._places(counts.pop(), video, remarks)
       seen = {name: set() for name in arrays}
 
       def draw(number: int) -> np.ndarray:
@@ -157,6 +157,17 @@ class ArrayMasks:
         return plane
 
       yield from drawn(video, places, draw, remarks)
+
+  def _places(self, count: int, video: VideoFacts, remarks: Remarks) -> dict[int, int]:
+    """The number of each frame's mask, where there are `count`."""
+    if self.spread:
+      return Counting(0, spread=True).places(range(count), video, self.path, remarks)
+    if count != video.num_frames:
+      raise ClipError(
+        f'{self.path} has {count} masks and the video {video.num_frames} frames; save one for each '
+        'frame, or add spread=yes to --masks if they are spread evenly over the video'
+      )
+    return {number: number for number in range(count)}
 
   def _remark(self, seen: set[int], remarks: Remarks) -> None:
     unused = [value for value in sorted(seen) if value and str(value) not in self.values]

@@ -9,14 +9,13 @@ of images do not say which frames a detector looked at: it looked at all of them
 those where it found nothing.
 """
 
-import contextlib
 import dataclasses
 import functools
 import itertools
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ import numpy as np
 from zsar_jax.data.masks import coco_files, rle
 from zsar_jax.data.masks.fitting import Fitting
 from zsar_jax.data.masks.frames import LOOKED_AT, Counting, decided_first, drawn
-from zsar_jax.data.masks.lookup import OnePerClip, names, region_names
+from zsar_jax.data.masks.lookup import OnePerClip, Owners, names, region_names
 from zsar_jax.data.masks.shapes import draw_checked_box, draw_polygon
 from zsar_jax.data.masks.source import MaskSource, Remarks
 from zsar_jax.data.records import ClipError
@@ -46,38 +45,45 @@ def open_coco(
   Args:
     path: the folder of `{clip}.json`, or one file for all clips.
     values: the region's bit of each category, by id or name, and of '*' for all others. A shape is
-      drawn from the segmentation, a box from the bbox.
+      drawn from the segmentation, a box from the bbox. None for the category named 'person', or
+      for 1 where no categories are listed.
     first: the number of the first frame; None finds it out.
     score: annotations of a lower score are left out.
     images: for one file of results whose image_id are numbers, a COCO file that lists the images.
 
   Raises:
-    UserError: if a file is missing or wrong, or `first` cannot be found out.
+    UserError: if a file is missing or wrong, or `values` or `first` cannot be found out.
   """
-  values = values or {'1': PERSON}
   parameters = {
     'format': 'coco',
-    'path': os.path.basename(os.path.abspath(path)),
+    'path': os.path.abspath(path),
     'values': values,
     'score': score,
+    'first': first,
+    'first_given': first is not None,
   }
   if os.path.isfile(path):
-    return CocoFile(os.path.abspath(path), parameters, first, images)
+    return CocoFile(os.path.abspath(path), parameters, images)
   if not os.path.isdir(path):
     raise UserError(f'--masks: {path} does not exist; give a COCO file, or a folder of them')
   if images is not None:
     raise UserError('--masks: images= is for one COCO file for all clips, not for a folder')
   root = os.path.abspath(path)
+  files = list(itertools.islice(_json_files(root), LOOKED_AT))
+  if not files:
+    raise UserError(f'--masks: {root} has no .json file; give the folder of {{clip}}.json')
+  if values is None:
+    _check_default(files)
+  counting = Counting(first or 0, first_given=first is not None)
   if first is None:
-    files = itertools.islice(_json_files(root), LOOKED_AT)
-    first = decided_first(_find_first(_readable(files)), root)
+    counting = Counting(_find_first((functools.partial(_parse_file, file) for file in files), root))
   return OnePerClip(
     root,
     extensions=('.json',),
-    region_names=region_names(values.values()),
-    parameters=parameters | {'first': first},
+    region_names=region_names((values or {'person': PERSON}).values()),
+    parameters=parameters | {'first': counting.first},
     clip_masks=functools.partial(
-      CocoMasks, text=None, values=values, score=score, counting=Counting(first)
+      CocoMasks, text=None, values=values, score=score, counting=counting
     ),
   )
 
@@ -85,22 +91,26 @@ def open_coco(
 class CocoFile:
   """A `source.MaskSource` of one file for all clips."""
 
-  def __init__(
-    self, path: str, parameters: dict[str, object], first: int | None, images: str | None
-  ):
-    """Reads the file; arguments are as of `open_coco`."""
+  def __init__(self, path: str, parameters: dict[str, Any], images: str | None):
+    """Reads the file; `parameters` holds the other arguments of `open_coco`."""
     self._path = path
+    values, first = parameters['values'], parameters['first']
     try:
       content = coco_files.read_json(path)
       listed = None if images is None else coco_files.read_json(images)
       clips = coco_files.split_by_clip(content, listed, path)
       categories = coco_files.list_categories(content if listed is None else listed, path)
-      self._values = coco_files.category_bits(parameters['values'], categories, path)
+      if values is None:
+        values = coco_files.default_values(categories, path)
+        if not categories:
+          coco_files.check_any_used(coco_files.list_annotations(content, path), values, path)
+      self._values = coco_files.category_bits(values, categories, path)
     except ClipError as error:
       raise UserError(f'--masks: {error.reason}') from None
     if first is None:
-      first = decided_first(_find_first(clips.values()), path)
-    self._counting = Counting(first)
+      parse = coco_files.parse
+      first = _find_first((functools.partial(parse, part, path) for part in clips.values()), path)
+    self._counting = Counting(first, first_given=parameters['first_given'])
     self._score = parameters['score']
     # As text, each clip's part is small enough to be held for all clips and sent to workers.
     self._texts = {folder: json.dumps(part) for folder, part in clips.items()}
@@ -110,16 +120,18 @@ class CocoFile:
       for start in range(len(parts)):
         self._folders.setdefault('/'.join(parts[start:]), []).append(folder)
     self.region_names = region_names(self._values.values())
+    self._owners = Owners()
     self.parameters = parameters | {
+      'values': values,
       'first': first,
-      'images': None if images is None else os.path.basename(images),
+      'images': None if images is None else os.path.abspath(images),
     }
 
   def for_clip(self, clip: ListedClip) -> 'CocoMasks | None':
     """The masks of a clip, or None where no image is of it.
 
     Raises:
-      UserError: if images in several folders may be the clip's.
+      UserError: if images in several folders may be the clip's, or one's also another clip's.
     """
     for name in names(clip):
       folders = [name] if name in self._texts else self._folders.get(name, [])
@@ -129,6 +141,7 @@ class CocoFile:
           "the images by the clip's whole path"
         )
       if folders:
+        self._owners.claim(f'{self._path}: {folders[0]}', clip)
         text = self._texts[folders[0]]
         return CocoMasks(self._path, text, self._values, self._score, self._counting)
     return None
@@ -142,25 +155,54 @@ def _json_files(root: str) -> Iterator[str]:
         yield os.path.join(folder, name)
 
 
-def _readable(files: Iterable[str]) -> Iterator[Any]:
-  """What stands in those files that can be read; a wrong one is an error for its own clip."""
+def _check_default(files: Iterable[str]) -> None:
+  """A `UserError` where the first file that can be read lists categories, and none of people."""
   for file in files:
-    with contextlib.suppress(ClipError):
-      yield coco_files.read_json(file)
+    try:
+      categories = coco_files.list_categories(coco_files.read_json(file), file)
+    except ClipError:
+      continue  # It is an error for its own clip.
+    try:
+      coco_files.default_values(categories, file)
+    except ClipError as error:
+      raise UserError(f'--masks: {error.reason}') from None
+    return
 
 
-def _find_first(contents: Iterable[Any]) -> int | None:
-  """0 if a frame of any clip is numbered 0, or else 1 if one is numbered 1, or else None."""
-  first = None
-  for content in contents:
-    with contextlib.suppress(ClipError):
-      clip = coco_files.parse(content, '')
-      numbers = {*clip.entries, *(clip.sizes or ())}
-      if 0 in numbers:
-        return 0
-      if 1 in numbers:
-        first = 1
-  return first
+def _parse_file(file: str) -> coco_files.ClipContent:
+  return coco_files.parse(coco_files.read_json(file), file)
+
+
+def _find_first(clips: Iterable[Callable[[], coco_files.ClipContent]], where: str) -> int:
+  """From which number clips count their frames.
+
+  Args:
+    clips: what reads each of them. A wrong one is an error for its own clip.
+    where: the folder or file of all of them, for the error.
+
+  Returns:
+    0 if a frame of any clip is numbered 0, or else 1 if one is numbered 1.
+
+  Raises:
+    UserError: if neither is there; with the first clip's reason, if none can be read.
+  """
+  first, read, reasons = None, False, []
+  for read_clip in clips:
+    try:
+      clip = read_clip()
+    except ClipError as error:
+      reasons.append(error.reason)
+      continue
+    read = True
+    numbers = {*clip.entries, *(clip.sizes or ())}
+    if 0 in numbers:
+      return 0
+    if 1 in numbers:
+      first = 1
+  if not read:
+    reason = reasons[0] if reasons else f'{where} lists no image and has no annotation'
+    raise UserError(f'--masks: {reason}')
+  return decided_first(first, where)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +219,7 @@ class CocoMasks:
 
   path: str
   text: str | None
-  values: dict[str, int]
+  values: dict[str, int] | None
   score: float
   counting: Counting
 
@@ -185,18 +227,23 @@ class CocoMasks:
     """See `source.ClipMasks`."""
     content = coco_files.read_json(self.path) if self.text is None else json.loads(self.text)
     clip = coco_files.parse(content, self.path)
-    bits = coco_files.category_bits(self.values, clip.categories, self.path)
+    bits = self._bits(clip, remarks)
     fitting = Fitting(video, remarks)
     listed = clip.entries if clip.sizes is None else clip.sizes
     places = self.counting.places(listed, video, self.path, remarks)
     if clip.sizes is None:
+      if clip.entries and not places:
+        raise ClipError(
+          f'{self.path}: results are numbered {min(clip.entries)} to {max(clip.entries)}, none of '
+          f"which is one of the video's {video.num_frames} frames; number them as the frames are"
+        )
       kept = video.kept.tolist()
       without = sum(frame not in places for frame in kept)
       if without:
         remarks['frames without a result'] = f'{without} of {len(kept)}'
-      places = {frame: frame + self.counting.first for frame in kept}
+      places = {frame: places.get(frame) for frame in kept}
 
-    def draw(number: int) -> np.ndarray:
+    def draw(number: int | None) -> np.ndarray:
       where = f'{self.path}, frame {number}'
       canvas = _Canvas(video, fitting, clip.sizes and clip.sizes[number])
       for entry in clip.entries.get(number, []):
@@ -206,6 +253,20 @@ class CocoMasks:
       return canvas.plane()
 
     yield from drawn(video, places, draw, remarks)
+
+  def _bits(self, clip: coco_files.ClipContent, remarks: Remarks) -> dict[str, int]:
+    """The region's bit of each category's id, in digits, and of '*' for all others."""
+    entries = list(itertools.chain.from_iterable(clip.entries.values()))
+    values = self.values
+    if values is None:
+      values = coco_files.default_values(clip.categories, self.path)
+      if not clip.categories:
+        coco_files.check_any_used(entries, values, self.path)
+    bits = coco_files.category_bits(values, clip.categories, self.path)
+    unused = coco_files.unused_categories(entries, bits)
+    if unused:
+      remarks['labels not used'] = ', '.join(map(str, unused[: coco_files.LISTED]))
+    return bits
 
 
 def _bit(entry: dict[str, Any], bits: dict[str, int], score: float, where: str) -> int:

@@ -4,10 +4,15 @@ import collections
 import dataclasses
 import json
 import pathlib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from zsar_jax.data.masks.frames import frame_number
 from zsar_jax.data.records import ClipError
+from zsar_jax.data.regions import PERSON
+
+# How many categories an error or a remark names.
+LISTED = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,11 +135,53 @@ def category_bits(values: dict[str, int], categories: dict[str, str], where: str
   return bits
 
 
+def default_values(categories: dict[str, str], where: str) -> dict[str, int]:
+  """The bits of a file for which none are given: those of people.
+
+  Args:
+    categories: see `ClipContent`.
+    where: the file, for the error.
+
+  Raises:
+    ClipError: if categories are listed and none is of people.
+  """
+  people = {name: PERSON for name in categories if name.casefold() == 'person'}
+  if categories and not people:
+    listed = ', '.join(list(categories)[:LISTED])
+    raise ClipError(
+      f"{where} has no category 'person' but {listed}; give values=, the region of each category"
+    )
+  # Of results, which do not list them: the number that COCO's own categories give to people.
+  return people or {'1': PERSON}
+
+
+def unused_categories(entries: Iterable[dict[str, Any]], bits: dict[str, int]) -> list[int]:
+  """The ids of categories that annotations have and that are of no region."""
+  found = {entry['category_id'] for entry in entries if type(entry.get('category_id')) is int}
+  return [] if '*' in bits else [number for number in sorted(found) if str(number) not in bits]
+
+
+def check_any_used(entries: Sequence[dict[str, Any]], bits: dict[str, int], where: str) -> None:
+  """A `ClipError` where there are annotations, and all are of categories of no region."""
+  unused = unused_categories(entries, bits)
+  used = any(str(entry.get('category_id')) in bits for entry in entries)
+  if unused and not used:
+    raise ClipError(
+      f'{where} lists no categories, and has only {", ".join(map(str, unused[:LISTED]))}, where 1 '
+      'is taken for people; give values=, the region of each category'
+    )
+
+
 def list_categories(content: Any, where: str) -> dict[str, str]:
   """The categories of a file; see `ClipContent`."""
   if isinstance(content, list):
     return {}
   return _lists({'annotations': [], **_object(content, where)}, where)[2]
+
+
+def list_annotations(content: Any, where: str) -> list[dict[str, Any]]:
+  """The annotations of a file."""
+  return _lists(content, where)[1]
 
 
 def _lists(

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 from PIL import Image
@@ -69,8 +69,7 @@ def open_grey(
     root,
     extensions=(),
     region_names=(region,),
-    parameters={'format': 'grey', 'path': os.path.basename(root), 'region': region}
-    | dataclasses.asdict(counting),
+    parameters={'format': 'grey', 'path': root, 'region': region} | dataclasses.asdict(counting),
     clip_masks=functools.partial(GreyMasks, bit=bit, counting=counting),
   )
 
@@ -123,8 +122,7 @@ def _open_labels(
     root,
     extensions=(),
     region_names=region_names(bits.values()),
-    parameters={'format': name, 'path': os.path.basename(root), 'values': bits}
-    | dataclasses.asdict(counting),
+    parameters={'format': name, 'path': root, 'values': bits} | dataclasses.asdict(counting),
     clip_masks=functools.partial(LabelMasks, bits=bits, counting=counting, highest=highest),
   )
 
@@ -132,9 +130,23 @@ def _open_labels(
 def _counting(root: str, first: int | None, spread: bool) -> Counting:
   if spread:
     return Counting(0, spread)
-  if first is None:
-    first = decided_first(find_first(root, _EXTENSIONS), root)
-  return Counting(first)
+  if first is not None:
+    return Counting(first, first_given=True)
+  return Counting(decided_first(find_first(root, _EXTENSIONS), root))
+
+
+def _places(
+  counting: Counting, numbers: Collection[int], video: VideoFacts, where: str, remarks: Remarks
+) -> dict[int, int]:
+  """`counting.places`, with a remark upon masks that look as if they should be spread."""
+  places = counting.places(numbers, video, where, remarks)
+  count = len(places)
+  at_start = count == len(numbers) and set(places) == set(range(count))
+  if at_start and not counting.spread and 0 < 2 * count < video.num_frames:
+    remarks['masks for the first frames only'] = (
+      f'{count} of {video.num_frames}; spread=yes if they are spread over the video'
+    )
+  return places
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +170,7 @@ class GreyMasks:
     from HAT's faint noise where nobody is. All the clip's masks together can.
     """
     files = numbered_files(self.folder, _EXTENSIONS)
-    places = self.counting.places(files, video, self.folder, remarks)
+    places = _places(self.counting, files, video, self.folder, remarks)
     fitting = Fitting(video, remarks)
     left = sum(frame in places for frame in video.kept.tolist())
     brightest = 0
@@ -204,7 +216,7 @@ class LabelMasks:
   def planes(self, video: VideoFacts, remarks: Remarks) -> Iterator[np.ndarray | None]:
     """See `source.ClipMasks`."""
     files = self._files()
-    places = self.counting.places(files, video, self.folder, remarks)
+    places = _places(self.counting, files, video, self.folder, remarks)
     fitting = Fitting(video, remarks)
     table = _bit_table(self.bits)
     unused = set()
@@ -265,7 +277,11 @@ def _bit_table(bits: dict[str, int]) -> np.ndarray:
 
 def _read_grey(path: str, fitting: Fitting) -> np.ndarray:
   """The u8[h, w] values of a grey image; of a 1-bit image they are 0 and 255."""
-  values, mode, _ = _read(path, fitting, ('L', '1', 'RGB'), 'save it in grey, of 8 bits')
+  values, mode, _ = _read(path, fitting, ('L', '1', 'RGB', 'P'), 'save it in grey, of 8 bits')
+  if mode == 'P':
+    raise ClipError(
+      f'{path} is an image of mode P, whose values are labels and not grey; give it as palette:PATH'
+    )
   if mode == '1':
     return np.where(values, np.uint8(255), np.uint8(0))
   if mode == 'RGB':

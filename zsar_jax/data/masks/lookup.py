@@ -11,6 +11,22 @@ from zsar_jax.data.sources.listing import ListedClip
 from zsar_jax.errors import UserError
 
 
+class Owners:
+  """Which clip each folder or file of masks was found for."""
+
+  def __init__(self):
+    self._names = {}
+
+  def claim(self, path: str, clip: ListedClip) -> None:
+    """Takes masks for a clip; a `UserError` where another clip has them by another name."""
+    other = self._names.setdefault(path, clip.name)
+    if other != clip.name:
+      raise UserError(
+        f"--masks: {path} may be of {other} or of {clip.name}; move the masks to the clip's whole "
+        'name'
+      )
+
+
 @dataclasses.dataclass(frozen=True)
 class OnePerClip:
   """A source with one folder, or one file, for each clip.
@@ -21,6 +37,7 @@ class OnePerClip:
     region_names: see `source.MaskSource`.
     parameters: see `source.MaskSource`.
     clip_masks: the masks in a clip's folder or file.
+    owners: whose each folder or file is.
   """
 
   root: str
@@ -28,11 +45,19 @@ class OnePerClip:
   region_names: tuple[str, ...]
   parameters: dict[str, object]
   clip_masks: Callable[[str], ClipMasks]
+  owners: Owners = dataclasses.field(default_factory=Owners)
 
   def for_clip(self, clip: ListedClip) -> ClipMasks | None:
-    """The masks of a clip, or None where it has no folder or file."""
+    """The masks of a clip, or None where it has no folder or file.
+
+    Raises:
+      UserError: if they may as well be another clip's.
+    """
     path = find(self.root, clip, self.extensions)
-    return None if path is None else self.clip_masks(path)
+    if path is None:
+      return None
+    self.owners.claim(path, clip)
+    return self.clip_masks(path)
 
 
 def find(root: str, clip: ListedClip, extensions: tuple[str, ...]) -> str | None:
@@ -49,10 +74,13 @@ def find(root: str, clip: ListedClip, extensions: tuple[str, ...]) -> str | None
 
 def names(clip: ListedClip) -> tuple[str, ...]:
   """The names under which a clip's masks may lie, with '/' between their parts; best first."""
-  folder, slash, stem = clip.name.rpartition('/')
   found = [clip.name, clip.id]
-  # The folders of classes are written with spaces in some copies, with underscores in others.
-  found += [folder.replace(old, new) + slash + stem for old, new in (' _', '_ ')]
+  # Without the folder of the split, if there is one: class and clip alone.
+  for name in (clip.name, '/'.join(clip.name.split('/')[-2:])):
+    folder, slash, stem = name.rpartition('/')
+    found.append(name)
+    # The folders of classes are written with spaces in some copies, with underscores in others.
+    found += [folder.replace(old, new) + slash + stem for old, new in (' _', '_ ')]
   return tuple(dict.fromkeys(name for name in found if _is_inside(name)))
 
 

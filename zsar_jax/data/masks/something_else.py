@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax.data.masks.frames import drawn
+from zsar_jax.data.masks.frames import Counting, drawn
 from zsar_jax.data.masks.source import Remarks
 from zsar_jax.data.regions import OBJECT_BOX, PERSON_BOX, draw_box
 from zsar_jax.data.sources.listing import ListedClip
@@ -56,22 +56,20 @@ class VideoBoxes:
 
   def planes(self, video: VideoFacts, remarks: Remarks) -> Iterator[np.ndarray | None]:
     """See `source.ClipMasks`."""
-    beyond = int((self.frames >= video.num_frames).sum())
-    if beyond:
-      remarks['masks beyond the end'] = f'{beyond} of {len(self.frames)}'
+    numbers = (self.frames + 1).tolist()
+    places = Counting(1, first_given=True).places(set(numbers), video, '--boxes', remarks)
     # The annotated frames were as wide as the video is at their height.
     annotated_width = video.source_width * _ANNOTATED_HEIGHT / video.source_height
     scale = np.array([video.width / annotated_width, video.height / _ANNOTATED_HEIGHT])
     corners = self.corners * np.tile(scale, 2).astype(np.float32)
 
-    def draw(frame: int) -> np.ndarray:
+    def draw(number: int) -> np.ndarray:
       plane = np.zeros((video.height, video.width), np.uint8)
-      for box in np.flatnonzero(self.box_frames == frame):
+      for box in np.flatnonzero(self.box_frames == number - 1):
         draw_box(plane, self.box_bits[box], *corners[box])
       return plane
 
-    frames = self.frames.tolist()
-    yield from drawn(video, dict(zip(frames, frames, strict=True)), draw, remarks)
+    yield from drawn(video, places, draw, remarks)
 
 
 class SomethingElseBoxes:
@@ -89,7 +87,7 @@ class SomethingElseBoxes:
     Raises:
       UserError: if a file cannot be read, or no clip has boxes.
     """
-    self.parameters = {'boxes': sorted(os.path.basename(path) for path in paths)}
+    self.parameters = {'boxes': sorted(os.path.abspath(path) for path in paths)}
     self._boxes = dict(pair for path in paths for pair in read_boxes(path, clip_ids))
     if not self._boxes:
       raise UserError(f'--boxes: {paths[0]} has no box for any listed clip; check the file')

@@ -10,12 +10,13 @@ import dataclasses
 import functools
 import os
 import re
+import sys
 from collections.abc import Iterator
 
 import numpy as np
 
-from zsar_jax.data.masks.frames import Counting, drawn, find_first, numbered_files
-from zsar_jax.data.masks.lookup import find, folder_of_masks, names, region_names
+from zsar_jax.data.masks.frames import Counting, drawn, numbered_files, numbers_of_folders
+from zsar_jax.data.masks.lookup import Owners, find, folder_of_masks, names, region_names
 from zsar_jax.data.masks.shapes import draw_checked_box, draw_polygon
 from zsar_jax.data.masks.source import Remarks
 from zsar_jax.data.records import ClipError
@@ -26,7 +27,7 @@ from zsar_jax.errors import UserError
 
 _EXTENSIONS = ('.txt',)
 
-_FLAT_NAME = re.compile(r'(.+)_[0-9]+\.txt')
+_FLAT_NAME = re.compile(r'(.+)_([0-9]+)\.txt')
 
 # How far a coordinate may lie outside of 0 to 1 by rounding.
 _TOLERANCE = 1e-3
@@ -63,53 +64,79 @@ class YoloSource:
     Args:
       path: the folder of `{clip}/{frame}.txt` or `{last part of clip}_{frame}.txt`.
       values: the region's bit of each class, and of '*' for all others.
-      first: the number of the first frame; None for what the files tell, or else 1.
+      first: the number of the first frame; None for 0 if a folder of a clip has that, and for 1,
+        as ultralytics counts, where files lie side by side.
       score: lines of less confidence are left out.
       extra: how many numbers follow the coordinates; None to tell by their count.
 
     Raises:
-      UserError: if the folder is missing.
+      UserError: if the folder is missing, or folders of clips do not tell `first`.
     """
     self._root = folder_of_masks(path)
     self._lines = YoloLines(values or {'0': PERSON}, score, extra)
-    found = find_first(self._root, _EXTENSIONS) if first is None else first
-    self._counting = Counting(1 if found is None else found)
-    self._counting_side_by_side = Counting(1 if first is None else first)
-    self._clip_of_stem = {}
+    found = _find_first(self._root) if first is None else first
+    self._counting = Counting(found, first_given=first is not None)
+    self._counting_side_by_side = Counting(1 if first is None else first, first_given=True)
+    self._owners = Owners()
     self.region_names = region_names(self._lines.bits.values())
     self.parameters = {
       'format': 'yolo',
-      'path': os.path.basename(self._root),
+      'path': self._root,
       'values': self._lines.bits,
       'first': self._counting.first,
+      'first_given': self._counting.first_given,
       'first_side_by_side': self._counting_side_by_side.first,
       'score': score,
       'extra': extra,
     }
 
   def for_clip(self, clip: ListedClip) -> 'YoloMasks | None':
-    """The masks of a clip, or None where it has neither a folder nor a single file."""
+    """The masks of a clip, or None where it has neither a folder nor a single file.
+
+    Raises:
+      UserError: if they may as well be another clip's.
+    """
     folder = find(self._root, clip, ())
     if folder is not None:
-      return YoloMasks(folder, None, self._lines, self._counting)
+      self._owners.claim(folder, clip)
+      return YoloMasks(folder, None, (), self._lines, self._counting)
     for name in names(clip):
       stem = name.rpartition('/')[2]
       if stem in self._stems:
-        other = self._clip_of_stem.setdefault(stem, clip.name)
-        if other != clip.name:
-          raise UserError(
-            f'--masks: {self._root}/{stem}_*.txt may be of {other} or of {clip.name}; move them to '
-            "a folder of the clip's name"
-          )
-        return YoloMasks(self._root, stem, self._lines, self._counting_side_by_side)
+        self._owners.claim(f'{self._root}/{stem}_*.txt', clip)
+        digits = tuple(self._stems[stem])
+        return YoloMasks(self._root, stem, digits, self._lines, self._counting_side_by_side)
     return None
 
   @functools.cached_property
-  def _stems(self) -> frozenset[str]:
-    """The clips whose files lie side by side: the folder is listed once, if it is at all."""
+  def _stems(self) -> dict[str, list[str]]:
+    """The numbers of the files that lie side by side, in digits, by what stands before them.
+
+    The folder is listed once, if it is at all.
+    """
+    stems = {}
     with os.scandir(self._root) as entries:
-      matches = (_FLAT_NAME.fullmatch(entry.name) for entry in entries)
-      return frozenset(match[1] for match in matches if match)
+      for entry in entries:
+        if match := _FLAT_NAME.fullmatch(entry.name):
+          # Millions of files have the same few numbers.
+          stems.setdefault(match[1], []).append(sys.intern(match[2]))
+    return stems
+
+
+def _find_first(root: str) -> int:
+  """From which number folders of clips count; 1 where there is none.
+
+  That no file is numbered 0 says nothing: in a frame without one, nothing may have been found.
+  """
+  folders = list(numbers_of_folders(root, _EXTENSIONS))
+  if any(0 in numbers for numbers in folders):
+    return 0
+  if folders:
+    raise UserError(
+      f'--masks: no file numbered 0 was found in the first folders of {root}, but frames with '
+      'nothing in them may have no file; add first=0 or first=1, the number of the first frame'
+    )
+  return 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,20 +146,27 @@ class YoloMasks:
   Attributes:
     folder: of the files.
     stem: what their names begin with, before '_', where other clips' files lie there, too.
+    digits: their numbers as they are written in their names, where there is a stem.
     lines: how they are read.
     counting: how they are numbered.
   """
 
   folder: str
   stem: str | None
+  digits: tuple[str, ...]
   lines: YoloLines
   counting: Counting
 
   def planes(self, video: VideoFacts, remarks: Remarks) -> Iterator[np.ndarray | None]:
     """See `source.ClipMasks`; a frame without a file is annotated, and shows nothing."""
-    files = self._files(video)
-    where = os.path.join(self.folder, self.stem or '')
+    files = self._files()
+    where = os.path.join(self.folder, f'{self.stem}_*.txt') if self.stem else self.folder
     places = self.counting.places(files, video, where, remarks)
+    if files and not places:
+      raise ClipError(
+        f'{where}: files are numbered {min(files)} to {max(files)}, none of which is one of the '
+        f"video's {video.num_frames} frames; number them as the frames are"
+      )
     without = sum(frame not in places for frame in video.kept.tolist())
     if without:
       remarks['frames without a result'] = f'{without} of {len(video.kept)}'
@@ -145,15 +179,20 @@ class YoloMasks:
 
     yield from drawn(video, {frame: frame for frame in video.kept.tolist()}, draw, remarks)
 
-  def _files(self, video: VideoFacts) -> dict[int, str]:
-    """The clip's files by number. Where others' lie beside them, the folder is not listed."""
+  def _files(self) -> dict[int, str]:
+    """The clip's files by number. Where others' lie beside them, the folder is not listed again."""
     if self.stem is None:
-      return numbered_files(self.folder, _EXTENSIONS, number_needed=False)
-    # Number 0 and the one after the last show how frames are counted.
-    numbers = {0, video.num_frames + self.counting.first}
-    numbers.update(frame + self.counting.first for frame in video.kept.tolist())
-    paths = {number: os.path.join(self.folder, f'{self.stem}_{number}.txt') for number in numbers}
-    return {number: path for number, path in paths.items() if os.path.isfile(path)}
+      files = numbered_files(self.folder, _EXTENSIONS, number_needed=False)
+      if not files and os.listdir(self.folder):
+        raise ClipError(f'{self.folder} has no text file with a number; name them {{frame}}.txt')
+      return files
+    files = {}
+    for digits in self.digits:
+      path = os.path.join(self.folder, f'{self.stem}_{digits}.txt')
+      other = files.setdefault(int(digits), path)
+      if other != path:
+        raise ClipError(f'{path} and {os.path.basename(other)} have the same number; remove one')
+    return files
 
   def _draw(self, plane: np.ndarray, path: str) -> None:
     try:

@@ -2,15 +2,20 @@
 
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 
 from zsar_jax.data.sources.files import VIDEOS, Videos
-from zsar_jax.data.sources.listing import ClipLists, Listing, inside, read_text
+from zsar_jax.data.sources.listing import (
+  SPLITS,
+  ClipLists,
+  Listing,
+  check_label,
+  inside,
+  read_text,
+)
 from zsar_jax.data.splits import read_classes
 from zsar_jax.errors import UserError
-
-# Folders that are splits and not classes, where a folder of videos has nothing else.
-_SPLITS = {'train': 'train', 'val': 'validation', 'validation': 'validation', 'test': 'test'}
 
 
 def list_folder(videos: str | os.PathLike[str], labels: str | None = None) -> Listing:
@@ -31,20 +36,24 @@ def list_folder(videos: str | os.PathLike[str], labels: str | None = None) -> Li
   paths = sorted(files)
   if not paths:
     raise UserError(f'--videos: {videos} holds no video; give a folder of folders of videos')
-  split_folders = all(path.split('/')[0] in _SPLITS for path in paths)
+  # Folders that are splits and not classes, where there is nothing else.
+  split_folders = all(path.split('/')[0] in SPLITS for path in paths)
   found = []
   for path in paths:
     split, name, rest = 'train', *path.partition('/')[::2]
     if split_folders:
-      split, (name, _, rest) = _SPLITS[name], rest.partition('/')
+      split, (name, _, rest) = SPLITS[name], rest.partition('/')
     if not rest:
       raise UserError(
         f'--videos: {files.root}/{path} does not lie in the folder of a class; move it into one, or'
         ' give --lists'
       )
+    check_label(name, f'--videos: the folder of {path!r}')
     found.append((split, name, path))
   classes = (
-    read_classes(labels, '--labels') if labels else tuple(sorted({name for _, name, _ in found}))
+    read_classes(labels, '--labels', ordered=True)
+    if labels
+    else tuple(sorted({name for _, name, _ in found}))
   )
   place = {name: label for label, name in enumerate(classes)}
   lists = ClipLists()
@@ -65,7 +74,7 @@ def list_files(
 
   A line is 'path label' or 'path,label', or for a folder of frames 'path frames label'. It is
   split from the right, because folders' names hold spaces. The label is a number; after a comma
-  it may be the name of a class.
+  it may be the name of a class. An absolute path must lie below the folder of videos.
 
   Args:
     videos: the folder that the paths are relative to.
@@ -76,16 +85,18 @@ def list_files(
   Raises:
     UserError: for a line that is none of these, or a label that is not in the labels file.
   """
+  if 'all' in lists:
+    raise UserError("--lists: TFDS keeps the split name 'all' for itself; choose another")
   files = Videos(videos)
   lines = [
-    (split, f'{path}, line {number}', line.strip())
+    (split, f'{path}, line {number}', _below(line.strip(), files.root))
     for split, path in lists.items()
     for number, line in enumerate(read_text(pathlib.Path(path), '--lists').splitlines(), start=1)
     if line.strip()
   ]
   parsed = [(split, where, *_parse(line, where, files)) for split, where, line in lines]
   if labels:
-    classes = read_classes(labels, '--labels')
+    classes = read_classes(labels, '--labels', ordered=True)
   else:
     names = {label for *_, label, _ in parsed}
     if any(name.isdecimal() for name in names):
@@ -106,8 +117,8 @@ def list_files(
     relative = str(inside(path, where))
     clip_id = os.path.splitext(relative)[0] if relative.lower().endswith(VIDEOS) else relative
     attributes = {'listed_frames': frames} if frames else {}
-    found = files.find(clip_id.rpartition('/')[2], folders=tuple(relative.split('/')[:-1]))
-    gathered.add(split, files.clip(clip_id, number, found, relative, attributes), where)
+    clip = files.clip(clip_id, number, files.find(relative), relative, attributes)
+    gathered.add(split, clip, where)
   for split, path in lists.items():
     if split not in gathered.splits:
       raise UserError(f'--lists: {path} lists no clip; give another file')
@@ -116,18 +127,43 @@ def list_files(
 
 def _parse(line: str, where: str, files: Videos) -> tuple[str, str, str]:
   """The path, the label and the listed number of frames ('' if there is none) of a line."""
-  path, comma, label = line.rpartition(',')
-  # A comma may also be part of a path; then what follows it holds the label and more.
-  if not comma or (label.strip().rpartition(' ')[2].isdecimal() and ' ' in label.strip()):
+  path, comma, label = (part.strip() for part in line.rpartition(','))
+  # A comma may also be part of a path; then what follows it holds the label and more, unless
+  # what comes before it is a path already, and the rest the name of a class like 'take 1'.
+  _, space, last = label.rpartition(' ')
+  if not comma or (space and last.isdecimal() and not _ends_at_comma(line, files)):
     path, _, label = line.rpartition(' ')
     if not label.isdecimal():
       raise UserError(f'{where}: {line!r} does not end with a label; write "path label"')
   path, label = path.strip(), label.strip()
   before, _, frames = path.rpartition(' ')
-  if before and frames.isdecimal() and not os.path.exists(os.path.join(files.root, path)):
+  if before and frames.isdecimal() and not _is_listed(path, before.strip(), files):
     if before.lower().endswith(VIDEOS):
       raise UserError(f'{where}: {line!r} has two labels; each clip must have one')
     return before.strip(), label, frames
   if not path or not label:
     raise UserError(f'{where}: {line!r} lacks a path or a label; write "path label"')
   return path, label, ''
+
+
+def _ends_at_comma(line: str, files: Videos) -> bool:
+  """Whether the path of a line 'path,name 1' ends at its last comma, and has none in it."""
+  longer = line.rpartition(' ')[0].strip()
+  if longer.lower().endswith(VIDEOS) or any(
+    files.has(path) for path in (longer, re.sub(r' +\d+$', '', longer))
+  ):
+    return False
+  path = line.rpartition(',')[0].strip()
+  return path.lower().endswith(VIDEOS) or files.has(path)
+
+
+def _is_listed(path: str, shorter: str, files: Videos) -> bool:
+  """Whether a path that ends with a number is meant, and not a `shorter` one and its frames."""
+  return files.has(path) or (not files.has(shorter) and files.find(path) is not None)
+
+
+def _below(line: str, root: str) -> str:
+  """A line whose path is relative to the folder of videos, if it was absolute and lies below it."""
+  for folder in (root, os.path.realpath(root)):
+    line = line.removeprefix(os.path.join(folder, ''))
+  return line

@@ -5,30 +5,31 @@ A list is a csv file with a header; `is_cc` may be missing, and the start of an 
     label,youtube_id,time_start,time_end,split,is_cc
     archery,01xStFVYC7U,11,21,val,0
 
-Its video is {youtube_id}_{start:06d}_{end:06d}.mp4, in a folder of the label or of the split or
-of none. Of Mimetics, two more files say how much objects and scene give away.
+Where a clip's split is missing, the name of the file tells: train.csv, k400_val.csv. Its video is
+{youtube_id}_{start:06d}_{end:06d}.mp4, in a folder of the label or of the split or of none. Of
+Mimetics, two more files say how much objects and scene give away.
 """
 
 import csv
+import io
 import os
 import pathlib
+import re
 from collections.abc import Sequence
 
-from zsar_jax.data.sources.files import Videos
-from zsar_jax.data.sources.listing import ClipLists, Listing, inside, read_text
+from zsar_jax.data.sources.files import Videos, folder_keys
+from zsar_jax.data.sources.listing import (
+  SPLITS,
+  ClipLists,
+  Listing,
+  check_label,
+  inside,
+  read_text,
+)
 from zsar_jax.data.splits import mimetics_split, read_classes
 from zsar_jax.errors import UserError
 
 _COLUMNS = ('label', 'youtube_id', 'time_start', 'time_end')
-
-# What the copies of the lists call a split, and what it is called here.
-_SPLITS = {
-  'train': 'train',
-  'val': 'validation',
-  'validate': 'validation',
-  'validation': 'validation',
-  'test': 'test',
-}
 
 # Of the three files of Mimetics; the version is part of their names.
 _MIMETICS_CLIPS = 'mimetics_v1.0.csv'
@@ -57,7 +58,9 @@ def list_kinetics(
   if not rows:
     raise UserError(f'--annotations: {files[0]} lists no clip; give another file')
   classes = (
-    read_classes(labels, '--labels') if labels else tuple(sorted({row['label'] for _, row in rows}))
+    read_classes(labels, '--labels', ordered=True)
+    if labels
+    else tuple(sorted({row['label'] for _, row in rows}))
   )
   lists = _gather(Videos(videos), rows, classes, {})
   return Listing(classes, lists.splits, mimetics_split(classes), remarks=lists.remarks)
@@ -108,18 +111,19 @@ def _gather(
 ) -> ClipLists:
   """The clips of the rows, each row with its place for errors."""
   place = {name: label for label, name in enumerate(classes)}
+  folders = folder_keys(classes)
   lists = ClipLists()
   for where, row in rows:
-    label, split = row['label'], row.get('split') or 'train'
+    label, split = row['label'], row['split'].lower()
     if label not in place:
       raise UserError(f'{where}: label {label!r} is not in the labels file; correct one of them')
-    if split.lower() not in _SPLITS:
-      raise UserError(f'{where}: split {split!r} is none of {", ".join(_SPLITS)}')
+    if split not in SPLITS:
+      raise UserError(f'{where}: split {row["split"]!r} is none of {", ".join(SPLITS)}; correct it')
     stem = _stem(row, where)
-    found = videos.find(stem, folders=(label, split))
     expected = f'{label}/{stem}.mp4'
+    found = videos.find_clip(expected, label, folders, SPLITS[split], anywhere=True)
     clip = videos.clip(stem, place[label], found, expected, attributes.get(stem))
-    lists.add(_SPLITS[split.lower()], clip, where)
+    lists.add(SPLITS[split], clip, where)
   return lists
 
 
@@ -133,8 +137,13 @@ def _stem(row: dict[str, str], where: str) -> str:
       raise UserError(
         f'{where}: {column} must be a number of seconds, not {row[column]!r}'
       ) from None
+  if not 0 <= times[0] <= times[1]:
+    raise UserError(
+      f'{where}: time_start {row["time_start"]} and time_end {row["time_end"]} must be 0 or more,'
+      ' and the first not after the other; correct them'
+    )
   name = f'{row["youtube_id"]}_{times[0]:06d}_{times[1]:06d}'
-  if len(inside(name, where).parts) != 1:
+  if not row['youtube_id'] or len(inside(name, where).parts) != 1:
     raise UserError(f'{where}: youtube_id {row["youtube_id"]!r} is no id; correct it')
   return name
 
@@ -150,21 +159,38 @@ def _csv_files(annotations: Sequence[str | os.PathLike[str]]) -> list[pathlib.Pa
 
 
 def _rows(path: pathlib.Path) -> list[tuple[int, dict[str, str]]]:
-  """The rows of a csv file with their line numbers."""
-  lines = csv.DictReader(read_text(path, '--annotations').splitlines())
+  """The rows of a csv file with their line numbers, each with its split."""
+  lines = csv.DictReader(io.StringIO(read_text(path, '--annotations')))
+  try:
+    return _checked(path, lines)
+  except csv.Error as error:
+    raise UserError(
+      f'--annotations: {path}, line {lines.line_num}: {error}; correct it, such as a quote that'
+      ' does not end'
+    ) from None
+
+
+def _checked(path: pathlib.Path, lines: csv.DictReader) -> list[tuple[int, dict[str, str]]]:
+  """What `_rows` gives, of the opened file."""
   missing = [column for column in _COLUMNS if column not in (lines.fieldnames or ())]
   if missing:
     raise UserError(
       f'--annotations: {path} has no column {missing[0]!r}; its header must name'
       f' {", ".join(_COLUMNS)}, and split'
     )
+  in_name = {SPLITS[word] for word in re.findall('[a-z]+', path.stem.lower()) if word in SPLITS}
   rows = []
   for row in lines:
+    where = f'--annotations: {path}, line {lines.line_num}'
     if None in row or None in row.values():
-      raise UserError(
-        f'--annotations: {path}, line {lines.line_num}: it must have {len(lines.fieldnames)} fields'
-      )
-    rows.append((lines.line_num, {key: value.strip() for key, value in row.items()}))
+      raise UserError(f'{where}: it must have {len(lines.fieldnames)} fields')
+    check_label(row['label'], where)
+    row = {'split': ''} | {key: value.strip() for key, value in row.items()}
+    if not row['split']:
+      if len(in_name) != 1:
+        raise UserError(f"{where}: it has no split, and the file's name tells none; write it there")
+      (row['split'],) = in_name
+    rows.append((lines.line_num, row))
   return rows
 
 

@@ -5,6 +5,15 @@ import pathlib
 
 from zsar_jax.errors import UserError
 
+# What copies of data sets and of their lists call a split, and what it is called here.
+SPLITS = {
+  'train': 'train',
+  'val': 'validation',
+  'validate': 'validation',
+  'validation': 'validation',
+  'test': 'test',
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class ListedClip:
@@ -64,30 +73,51 @@ def inside(relative: str, where: str) -> pathlib.PurePosixPath:
   return path
 
 
+def check_label(label: str, where: str) -> None:
+  """A `UserError` for a label that no class can be called; `where` names its place."""
+  if label.strip() != label or len(label.splitlines()) != 1:
+    raise UserError(
+      f'{where}: label {label!r} must be one line of text without outer spaces; correct it'
+    )
+
+
 class ClipLists:
   """Gathers the clips of each split as they are read from the lists.
 
-  A clip that is listed twice with one label is kept once, and named in the report; with two
-  labels nothing sensible can follow.
+  A clip that is listed twice with one label is kept once, and named in the report, as is one
+  that is listed in two splits; with two labels nothing sensible can follow.
   """
 
   def __init__(self):
     self.splits: dict[str, list[ListedClip]] = {}
     self.remarks: dict[str, dict[str, dict[str, str]]] = {}
     self._labels: dict[str, dict[str, int]] = {}
+    self._ids: dict[str, str] = {}
 
   def add(self, split: str, clip: ListedClip, where: str) -> None:
     """Adds a clip to a split; `where` names its place in the lists."""
     labels = self._labels.setdefault(split, {})
+    first = self._ids.setdefault(clip.path, clip.id)
+    if first != clip.id:
+      raise UserError(
+        f'{where}: clips {first!r} and {clip.id!r} are both the video {clip.path}; correct one of'
+        ' them'
+      )
     if clip.id not in labels:
       labels[clip.id] = clip.label
       self.splits.setdefault(split, []).append(clip)
+      for other, listed in self._labels.items():
+        if other != split and clip.id in listed:
+          self._remark(split, f'also in split {other}', clip.id, where)
     elif labels[clip.id] != clip.label:
       raise UserError(
         f'{where}: clip {clip.id} is listed before with another label; remove one of the two'
       )
     else:
-      self.remarks.setdefault(split, {}).setdefault('listed twice', {})[clip.id] = where
+      self._remark(split, 'listed twice', clip.id, where)
+
+  def _remark(self, split: str, kind: str, clip_id: str, what: str) -> None:
+    self.remarks.setdefault(split, {}).setdefault(kind, {})[clip_id] = what
 
 
 def read_text(path: pathlib.Path, flag: str) -> str:

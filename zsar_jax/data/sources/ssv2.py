@@ -12,8 +12,8 @@ import os
 import pathlib
 from typing import Any
 
-from zsar_jax.data.sources.files import Videos
-from zsar_jax.data.sources.listing import ClipLists, Listing, inside, read_text
+from zsar_jax.data.sources.files import Videos, folder_keys
+from zsar_jax.data.sources.listing import ClipLists, Listing, check_label, inside, read_text
 from zsar_jax.data.splits import base_to_novel
 from zsar_jax.errors import UserError
 
@@ -36,7 +36,7 @@ def list_ssv2(videos: str | os.PathLike[str], annotations: str | os.PathLike[str
   classes = _read_classes(_find(annotations, 'labels'))
   place = {name: label for label, name in enumerate(classes)}
   texts = dict(zip(classes, classes, strict=True))
-  files = Videos(videos)
+  files, folders = Videos(videos), folder_keys(classes)
   lists = ClipLists()
   for split in _SPLITS:
     path = _find(annotations, split)
@@ -51,7 +51,8 @@ def list_ssv2(videos: str | os.PathLike[str], annotations: str | os.PathLike[str
         raise UserError(f'{where}, clip {clip_id}: template {name!r} is not in the labels file')
       texts[name] = template
       expected = f'{inside(clip_id, where)}.webm'
-      lists.add(split, files.clip(clip_id, place[name], files.find(clip_id), expected), where)
+      found = files.find_clip(expected, name, folders, split, anywhere=True)
+      lists.add(split, files.clip(clip_id, place[name], found, expected), where)
     if split not in lists.splits:
       raise UserError(f'{path} lists no clip; copy it again')
   labels = [clip.label for clip in lists.splits['train']]
@@ -88,6 +89,7 @@ def _read_classes(path: pathlib.Path) -> tuple[str, ...]:
   labels = _read_json(path, dict)
   by_label = {}
   for name, label in labels.items():
+    check_label(name, str(path))
     if not str(label).isdecimal():
       raise UserError(f'{path}: the label of {name!r} must be a whole number, not {label!r}')
     by_label[int(label)] = name

@@ -1,14 +1,14 @@
 """UCF101 and HMDB51, each with three splits into training and test clips.
 
-Every clip is stored once, in the split 'all'; 'train1', 'test1', ... 'test3' are parts of it.
+Every clip is stored once, in the split 'clips'; 'train1', 'test1', ... 'test3' are parts of it.
 """
 
 import os
 import pathlib
 import re
 
-from zsar_jax.data.sources.files import Videos
-from zsar_jax.data.sources.listing import ClipLists, Listing, inside, read_text
+from zsar_jax.data.sources.files import Videos, folder_keys
+from zsar_jax.data.sources.listing import ClipLists, Listing, check_label, inside, read_text
 from zsar_jax.errors import UserError
 
 _SPLITS = (1, 2, 3)
@@ -38,13 +38,21 @@ def list_ucf101(videos: str | os.PathLike[str], annotations: str | os.PathLike[s
     number, _, name = line.partition(' ')
     if number != str(len(classes) + 1) or not name:
       raise UserError(f'{where}: {line!r} where {len(classes) + 1} and a class must stand')
+    check_label(name, where)
     classes.append(name)
   parts: _Parts = {}
   for number in _SPLITS:
     for part in ('train', 'test'):
       listed = parts.setdefault(f'{part}{number}', {})
       for where, line in _lines(folder / f'{part}list{number:02d}.txt'):
-        listed[re.sub(r' \d+$', '', line)] = where
+        match = re.fullmatch(r'(.+?)(?: +(\d+))?', line)
+        name = match[1].partition('/')[0]
+        if match[2] and name in classes and classes.index(name) + 1 != int(match[2]):
+          raise UserError(
+            f'{where}: {line!r} where {name} is class {classes.index(name) + 1} in classInd.txt;'
+            ' copy the file again'
+          )
+        listed[match[1]] = where
   return _listing(Videos(videos), tuple(classes), parts)
 
 
@@ -85,6 +93,7 @@ def list_hmdb51(videos: str | os.PathLike[str], annotations: str | os.PathLike[s
 def _listing(videos: Videos, classes: tuple[str, ...], parts: _Parts) -> Listing:
   """The listing of all clips that any part lists as 'class/file'."""
   place = {name: label for label, name in enumerate(classes)}
+  folders = folder_keys(classes)
   lists = ClipLists()
   ids = {}
   for listed in parts.values():
@@ -94,13 +103,21 @@ def _listing(videos: Videos, classes: tuple[str, ...], parts: _Parts) -> Listing
       name, _, file = str(inside(path, where)).rpartition('/')
       if name not in place:
         raise UserError(f'{where}: {name!r} is not a class of the lists; copy the file again')
-      stem = os.path.splitext(file)[0]
-      ids[path] = f'{name}/{stem}'
-      clip = videos.clip(ids[path], place[name], videos.find(stem, folders=(name,)), path)
-      lists.add('all', clip, where)
-  clips = sorted(lists.splits['all'], key=lambda clip: (clip.label, clip.id))
+      ids[path] = f'{name}/{os.path.splitext(file)[0]}'
+      found = videos.find_clip(path, name, folders)
+      lists.add('clips', videos.clip(ids[path], place[name], found, path), where)
+  for number in _SPLITS:
+    trained = {ids[path] for path in parts.get(f'train{number}', ())}
+    for path, where in parts.get(f'test{number}', {}).items():
+      if ids[path] in trained:
+        raise UserError(
+          f'{where}: clip {ids[path]} is listed for training and for test of split {number}; copy'
+          ' the lists again'
+        )
+  # TFDS keeps the name 'all' for itself.
+  clips = sorted(lists.splits['clips'], key=lambda clip: (clip.label, clip.id))
   clip_splits = {part: tuple(ids[path] for path in listed) for part, listed in parts.items()}
-  return Listing(classes, {'all': clips}, clip_splits=clip_splits, remarks=lists.remarks)
+  return Listing(classes, {'clips': clips}, clip_splits=clip_splits, remarks=lists.remarks)
 
 
 def _lines(path: pathlib.Path) -> list[tuple[str, str]]:
