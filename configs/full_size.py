@@ -62,6 +62,21 @@ def kinetics_evaluation(config: ConfigDict) -> None:
   config.eval.allow_seen_classes = True
 
 
+def vifi_and_xclip_training(config: ConfigDict) -> None:
+  """What ViFi-CLIP's zero-shot training on Kinetics-400 has from X-CLIP's: they share its code."""
+  kinetics_epochs(config, epochs=10, warmup=5)
+  kinetics_evaluation(config)
+  config.view.num_frames = 32
+  # MultiScaleCrop's squares, 1 to 0.66 of the short side, of 4:3 videos.
+  config.view.crop_scale = (0.33, 0.75)
+  config.view.crop_ratio = (1.0, 1.0)
+  config.augment.flip = 0.5
+  config.augment.mixup = 0.8
+  config.augment.cutmix = 1.0
+  config.optim.label_smoothing = 0.1
+  config.optim.clip_norm = 0.0
+
+
 def shrink_kinetics(config: ConfigDict, variant: str) -> None:
   """`shrink`, to what a few clips of Kinetics-400 can be trained and evaluated on."""
   shrink(config, variant)

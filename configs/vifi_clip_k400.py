@@ -12,7 +12,7 @@ dropped at evaluation.
 
 from ml_collections import ConfigDict
 
-from configs.full_size import full_size, kinetics_epochs, kinetics_evaluation, shrink_kinetics
+from configs.full_size import full_size, shrink_kinetics, vifi_and_xclip_training
 
 VARIANTS = ('', 'prompts', 'smoke')
 
@@ -20,18 +20,8 @@ VARIANTS = ('', 'prompts', 'smoke')
 def get_config(variant: str = '') -> ConfigDict:
   """The config of one variant, see the head of this file."""
   config = full_size()
-  kinetics_epochs(config, epochs=10, warmup=5)
-  kinetics_evaluation(config)
-  config.view.num_frames = 32
-  # MultiScaleCrop's squares, 1 to 0.66 of the short side, of 4:3 videos.
-  config.view.crop_scale = (0.33, 0.75)
-  config.view.crop_ratio = (1.0, 1.0)
-  config.augment.flip = 0.5
-  config.augment.mixup = 0.8
-  config.augment.cutmix = 1.0
+  vifi_and_xclip_training(config)
   config.text.templates = ('a photo of a {}.',)
-  config.optim.label_smoothing = 0.1
-  config.optim.clip_norm = 0.0
   # Its class embeddings begin with the embeddings of tokens as a constant.
   config.optim.lr_rules = (('text/token_embedding/.*', 0.0),)
   if variant == 'prompts':

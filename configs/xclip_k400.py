@@ -10,7 +10,7 @@ zero-shot config. Differences on purpose: see configs/vifi_clip_k400.py.
 
 from ml_collections import ConfigDict
 
-from configs.full_size import full_size, kinetics_epochs, kinetics_evaluation, shrink_kinetics
+from configs.full_size import full_size, shrink_kinetics, vifi_and_xclip_training
 
 VARIANTS = ('', 'smoke')
 
@@ -21,20 +21,11 @@ _ADDED = r'.*/message_\w+/.*|temporal/.*|video_prompts/.*'
 def get_config(variant: str = '') -> ConfigDict:
   """The config of one variant, see the head of this file."""
   config = full_size()
-  kinetics_epochs(config, epochs=10, warmup=5)
-  kinetics_evaluation(config)
-  config.view.num_frames = 32
-  config.view.crop_scale = (0.33, 0.75)
-  config.view.crop_ratio = (1.0, 1.0)
-  config.augment.flip = 0.5
-  config.augment.mixup = 0.8
-  config.augment.cutmix = 1.0
+  vifi_and_xclip_training(config)
   config.model.temporal = 'xclip'
   config.model.temporal_layers = 1
   config.model.allow_missing = (_ADDED,)
   config.text.templates = ('{}',)
-  config.optim.label_smoothing = 0.1
-  config.optim.clip_norm = 0.0
   config.optim.lr_rules = (('text/.*|logit_scale', 0.0), (_ADDED, 10.0))
   config.optim.decay_rules = (('.*(bias|scale|embedding|alpha)', 0.0),)
   if variant:
