@@ -67,14 +67,14 @@ def vifi_and_xclip_training(config: ConfigDict) -> None:
   kinetics_epochs(config, epochs=10, warmup=5)
   kinetics_evaluation(config)
   config.view.num_frames = 32
-  # MultiScaleCrop's squares, 1 to 0.66 of the short side, of 4:3 videos.
-  config.view.crop_scale = (0.33, 0.75)
-  config.view.crop_ratio = (1.0, 1.0)
+  config.view.interpolation = 'bilinear'
+  config.view.crop_side = (0.66, 1.0)
   config.augment.flip = 0.5
   config.augment.mixup = 0.8
   config.augment.cutmix = 1.0
   config.optim.label_smoothing = 0.1
   config.optim.clip_norm = 0.0
+  config.optim.max_logit_scale = 1e6
 
 
 def shrink_kinetics(config: ConfigDict, variant: str) -> None:

@@ -6,7 +6,9 @@
 
 Both evaluate the mean of the weights after each epoch from the second on, Open-VCLIP half-way
 between that and CLIP's. Its interpolated weight optimisation, a second loss at weights in between
-while training, is not here. FROSTER's class descriptions by a language model are not either.
+while training, is not here; nor are its 28 templates and FROSTER's class descriptions by a language
+model (put texts of yours into config.text.templates). Frames are one of each of 8 segments, where
+they take 8 at a stride of 16 from a random start.
 """
 
 from ml_collections import ConfigDict
@@ -28,15 +30,15 @@ def get_config(variant: str = '') -> ConfigDict:
   config.data.batch_size = 64
   kinetics_epochs(config, epochs=22, warmup=2)
   kinetics_evaluation(config)
-  config.view.crop_scale = (0.5, 0.75)
-  config.view.crop_ratio = (1.0, 1.0)
+  # 224 pixels of a short side of 224 to 256.
+  config.view.crop_side = (0.875, 1.0)
   config.augment.flip = 0.5
   config.augment.jitter = 0.0
   config.augment.greyscale = 0.0
   config.model.temporal = 'window'
   config.optim.lr = 3.33e-6
   config.optim.weight_decay = 0.01
-  config.optim.decay_rules = (('.*(bias|scale|embedding)', 0.0),)
+  config.optim.decay_rules = (('.*(bias|scale|class_embedding)', 0.0),)
   config.optim.accumulation = 1
   epoch = KINETICS_CLIPS // config.data.batch_size
   config.optim.average_every, config.optim.average_from = epoch, 2 * epoch

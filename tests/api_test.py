@@ -10,8 +10,12 @@ import zsar_jax
 from tests.data.video_test import write_video
 from tests.models.clip_test import random_params
 from tools import predict
+from zsar_jax import api
+from zsar_jax.checkpoint import Checkpoints
+from zsar_jax.config import default_config, to_json
 from zsar_jax.errors import UserError
 from zsar_jax.interop.save import save_weights
+from zsar_jax.models.build import build_model
 from zsar_jax.models.presets import TEMPORAL, VideoSpec, preset
 from zsar_jax.models.video_clip import VideoModel
 from zsar_jax.ops.photometric import normalise
@@ -54,16 +58,63 @@ def test_zero_shot_is_the_models(tmp_path, kind):
     ),
     axis=0,
   )
-  shares = jax.nn.softmax(
-    jnp.exp(params['logit_scale']) * reference.similarity(params, encoded, texts)[0]
-  )
+  cosines = reference.similarity(params, encoded, texts)[0]
+  shares = jax.nn.softmax(jnp.exp(params['logit_scale']) * cosines)
   ranked = model.zero_shot(video, classes)
   assert [name for name, _ in ranked] == [classes[i] for i in np.argsort(-shares)]
   np.testing.assert_allclose(
     [share for _, share in ranked], np.sort(np.asarray(shares))[::-1], atol=1e-5
   )
   np.testing.assert_allclose(model.encode_video(video), encoded['embedding'][0], atol=1e-5)
+  np.testing.assert_allclose(model.similarity(video, classes), cosines, atol=1e-5)
+  if kind != 'xclip':
+    texts /= jnp.linalg.norm(texts, axis=-1, keepdims=True)
   np.testing.assert_allclose(model.encode_text(classes), texts, atol=1e-5)
+
+
+def test_nothing_is_compiled_or_encoded_again(tmp_path, monkeypatch):
+  _weights(tmp_path / 'weights')
+  model = zsar_jax.load(str(tmp_path / 'weights'), tokenizer='words', templates=('a {}.', '{}'))
+  video = np.random.default_rng(0).integers(0, 256, (3, 60, 80, 3)).astype(np.uint8)
+  names = [f'class {number}' for number in range(70)]
+  several = model.encode_text(names)  # In two chunks.
+  np.testing.assert_allclose(np.linalg.norm(several, axis=-1), 1, atol=1e-5)
+  few = model.encode_text(names[62:68])
+  np.testing.assert_allclose(few, several[62:68], atol=1e-5)
+
+  encoded = []
+  monkeypatch.setattr(
+    api, '_encode_texts', lambda *args, encode=api._encode_texts: encoded.append(1) or encode(*args)
+  )
+  first = model.zero_shot(video, names[:5])
+  with pytest.MonkeyPatch.context() as patch:
+    # Whatever is traced asks for the model's graph.
+    patch.setattr(model.model, '_graphdef', None)
+    assert model.zero_shot(video, names[:5]) == first
+    model.encode_video(video[::-1])
+    assert len(encoded) == 1
+    model.encode_text(names[:7])
+    assert len(encoded) == 2
+  mine = model.encode_text(names[:7])
+  mine[:] = 0
+  assert model.encode_text(names[:7]).any()
+
+
+def test_a_run_brings_its_texts(tmp_path):
+  config = default_config()
+  config.model.preset, config.view.size, config.view.num_frames = 'tiny', 48, 2
+  config.text = dict(
+    tokenizer='words', templates=('one doing {}',), split_words=False, placeholders='drop'
+  )
+  config.data.train.classes = ('a', 'b')
+  model = build_model(config)
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(1, {'params': model.init(jax.random.key(0))}, {})
+  (tmp_path / 'config.json').write_text(to_json(config))
+  texts = zsar_jax.load(tmp_path).texts
+  assert texts.templates == ('one doing {}',)
+  assert (texts.split_words, texts.placeholders) == (False, 'drop')
+  assert zsar_jax.load(tmp_path, templates='a {}.').texts.templates == ('a {}.',)
 
 
 def test_files_folders_and_arrays_are_one_video(tmp_path):
@@ -100,6 +151,39 @@ def test_refusals(tmp_path):
     model.zero_shot(np.zeros((2, 8, 8, 3), np.uint8), ['a'])
   with pytest.raises(UserError, match='nowhere'):
     zsar_jax.load(str(tmp_path / 'nowhere'))
+  for number in (0, -1):
+    with pytest.raises(UserError, match='num_frames: .* at least 1'):
+      zsar_jax.load(tmp_path / 'weights', tokenizer='words', num_frames=number)
+  for classes, words in (
+    ('archery', "classes: 'archery' is one text"),
+    (['a', 'b', 'a'], "'a' is named 2 times"),
+    ([], 'no class is named'),
+    (['a', 1], '1 is no text'),
+  ):
+    for use in (model.zero_shot, model.similarity, lambda _, classes: model.encode_text(classes)):
+      with pytest.raises(UserError, match=words):
+        use(np.zeros((2, 8, 8, 3), np.uint8), classes)
+
+
+@pytest.mark.parametrize(
+  ('field', 'most', 'others'),
+  [
+    ('text', 28, {}),  # Of 32 tokens.
+    ('depth', 2, {'text': 1}),
+    ('depth', 3, {'image': 1}),
+    ('depth', 2, {'image': 1, 'text': 1}),
+  ],
+)
+def test_prompts_that_a_tower_has_no_room_for(field, most, others):
+  config = default_config()
+  config.model.preset, config.view.size = 'tiny', 48
+  config.model.prompts.update(others | {field: most})
+  build_model(config)
+  config.model.prompts[field] = most + 1
+  with pytest.raises(
+    UserError, match=f'config.model.prompts.{field}: {most + 1} .* at most {most}'
+  ):
+    build_model(config)
 
 
 def test_predict_prints_and_draws(tmp_path, capsys):
@@ -110,13 +194,18 @@ def test_predict_prints_and_draws(tmp_path, capsys):
   predict.main(
     [*flags, f'--classes={tmp_path / "classes.txt"}', '--top=2', f'--picture={tmp_path / "p.png"}']
   )
-  lines = capsys.readouterr().out.splitlines()
+  captured = capsys.readouterr()
+  assert f'{tmp_path / "weights"}: zsar, ' in captured.err
+  lines = captured.out.splitlines()
   assert len(lines) == 3
   shares = [float(line.split()[1]) for line in lines[:2]]
   assert 0 < shares[1] <= shares[0] <= 100
   picture = cv2.imread(str(tmp_path / 'p.png'))
   assert (np.abs(picture.astype(int) - [0xB8, 0x7E, 0x37]).max(-1) < 8).sum() > 500  # A bar.
+  predict.main([*flags, '--classes=a,b', '--num-frames=2', f'--tokens-from={tmp_path / "weights"}'])
+  assert 'token embedding: its own' in capsys.readouterr().err
   for more, words in (
+    (['--classes=a,b', '--num-frames=0'], 'num_frames: 0'),
     (['--classes=archery'], 'two classes or more'),
     (['--classes=a,b', '--top=0'], '--top'),
     (['--classes=a,b', '--picture=p.jpg'], '--picture'),

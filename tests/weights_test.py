@@ -14,10 +14,10 @@ from tests.train_test import assert_same_training, take_steps, toy_config
 from zsar_jax import sharding, train
 from zsar_jax.checkpoint import Checkpoints, load_params
 from zsar_jax.errors import UserError
-from zsar_jax.evaluate import evaluate_checkpoint
+from zsar_jax.evaluate import evaluate_checkpoint, save_results
 from zsar_jax.models import presets
 from zsar_jax.models.build import build_model
-from zsar_jax.weights import Start, evaluated
+from zsar_jax.weights import Start, evaluated, load_weights_of_state
 
 
 @pytest.fixture(scope='module')
@@ -63,7 +63,8 @@ def test_average_and_interpolation(data_dir, first, tmp_path):
     'optim__average_from': 3,
   }
   config = _config(data_dir, steps=6, **changes)
-  train.train(config, tmp_path / 'run')
+  config.optim.lr_rules = (('text/token_embedding/.*', 0.0),)
+  save_results(train.train(config, tmp_path / 'run'), tmp_path / 'run')
   mesh = sharding.make_mesh(config.mesh)
   shapes = sharding.sharded_shapes(build_model(config).abstract_params, mesh, 1)
   with Checkpoints(tmp_path / 'run', 9) as checkpoints:
@@ -71,10 +72,9 @@ def test_average_and_interpolation(data_dir, first, tmp_path):
       step: jax.device_get(checkpoints.restore(step, {'params': shapes})['params'])
       for step in (4, 6)
     }
-    final = checkpoints.restore(6, {'params': shapes, 'average': shapes, 'averaged': _count(mesh)})
+  final = load_weights_of_state(tmp_path / 'run', config, build_model(config), mesh)
   assert final['averaged'] == 2
   mean = jax.tree.map(lambda a, b: (a + b) / 2, states[4], states[6])
-  _close(jax.device_get(final['average']), mean)
 
   start = Start(config, build_model(config), shapes)
   _close(jax.device_get(evaluated(final, start, 0.0)), mean)
@@ -84,9 +84,14 @@ def test_average_and_interpolation(data_dir, first, tmp_path):
     jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, mean, begun),
   )
 
-
-def _count(mesh):
-  return jax.ShapeDtypeStruct((), np.int32, sharding=sharding.replicated(mesh))
+  # An evaluation need not repeat how the run was trained; the run's own config says it.
+  plain = _config(data_dir, eval__allow_seen_classes=True)
+  results = evaluate_checkpoint(plain, tmp_path / 'run')
+  assert results == json.loads((tmp_path / 'run' / 'results.json').read_text())
+  # The other end of an interpolation is what the run began with, and nothing else.
+  other = _config(data_dir, eval__interpolate=0.5, model__init_from=str(tmp_path / 'run'))
+  with pytest.raises(UserError, match='config.model.init_from was'):
+    evaluate_checkpoint(other, tmp_path / 'run')
 
 
 def test_interpolation_needs_both_ends(data_dir, first, tmp_path):
@@ -95,6 +100,20 @@ def test_interpolation_needs_both_ends(data_dir, first, tmp_path):
   config = _config(data_dir, eval__interpolate=0.5, model__init_from=str(first))
   with pytest.raises(UserError, match='holds no trained weights to mix'):
     evaluate_checkpoint(config, tmp_path)
+
+
+def test_a_start_that_went_on_and_odd_micro_batches_are_refused(data_dir, first, tmp_path):
+  config = _config(data_dir, model__init_from=str(first), eval__interpolate=0.5)
+  now = {'clips': 1, 'start': 2}
+  train.check_meta({'clips': 1, 'start': 2}, now, tmp_path, config)
+  with pytest.raises(UserError, match='other start .1, now 2.*has gone on since'):
+    train.check_meta({'clips': 1, 'start': 1}, now, tmp_path, config)
+  config.eval.interpolate = 0.0
+  train.check_meta({'clips': 1, 'start': 1}, now, tmp_path, config)
+  mixing = _config(data_dir, augment__mixup=0.8, data__batch_size=8, optim__accumulation=8)
+  mixing.mesh.fsdp = mixing.mesh.data = 1
+  with pytest.raises(UserError, match='even number of clips|does not divide|8 devices'):
+    train.train(mixing, tmp_path)
 
 
 def test_what_the_start_lacks_is_drawn_where_a_rule_allows_it(data_dir, first, tmp_path):
@@ -109,6 +128,8 @@ def test_what_the_start_lacks_is_drawn_where_a_rule_allows_it(data_dir, first, t
   params = jax.device_get(Start(config, model, shapes).params(jax.random.key(3)))
   drawn = jax.device_get(jax.jit(model.init)(jax.random.key(3)))
   _close(params['temporal'], drawn['temporal'])
+  with pytest.raises(UserError, match='lacks temporal/'):
+    Start(config, model, shapes).whole()  # An evaluation draws nothing.
   begun = _saved(first, _config(data_dir))
   _close({name: params[name] for name in begun}, begun)
 

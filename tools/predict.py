@@ -2,11 +2,13 @@
 
     python -m tools.predict clip.mp4 --classes='archery,arm wrestling' --checkpoint=runs/mine
 
-prints the classes with their probabilities, the likeliest first.
+prints the classes with their probabilities, the likeliest first; and on stderr, what was read of
+the weights.
 """
 
 import argparse
 import pathlib
+import sys
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -49,6 +51,18 @@ def main(argv: list[str] | None = None) -> None:
     help="as config.text.tokenizer; default: the run's, the files beside the weights, or CLIP's",
   )
   parser.add_argument(
+    '--num-frames',
+    type=int,
+    metavar='T',
+    help="frames of a clip; default: the run's, or the weights'",
+  )
+  parser.add_argument(
+    '--tokens-from',
+    default='',
+    metavar='SRC',
+    help='the CLIP model whose token embedding a file of ViFi-CLIP lacks',
+  )
+  parser.add_argument(
     '--top', type=int, default=5, metavar='N', help='classes to print; default: %(default)s'
   )
   parser.add_argument(
@@ -64,7 +78,14 @@ def main(argv: list[str] | None = None) -> None:
       classes = read_classes(args.classes, '--classes')
     else:
       classes = [name.strip() for name in args.classes.split(',') if name.strip()]
-    model = api.load(args.checkpoint, templates=args.template, tokenizer=args.tokenizer)
+    model = api.load(
+      args.checkpoint,
+      templates=args.template,
+      tokenizer=args.tokenizer,
+      num_frames=args.num_frames,
+      tokens_from=args.tokens_from,
+    )
+    print(model.report.describe(), file=sys.stderr)
     ranked = model.zero_shot(args.video, classes)[: args.top]
     width = max(len(name) for name, _ in ranked)
     for name, share in ranked:

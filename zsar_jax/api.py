@@ -3,6 +3,7 @@
 Letters in shapes: B clips, T frames, H and W pixels, C classes, E embedding.
 """
 
+import collections
 import dataclasses
 import functools
 import os
@@ -38,6 +39,9 @@ Video = str | os.PathLike[str] | np.ndarray
 # What is said of an action where nobody says otherwise; ViFi-CLIP's.
 TEMPLATES = ('a photo of a {}.',)
 
+# Texts that are encoded at a time.
+_MOST_TEXTS = 64
+
 
 @dataclasses.dataclass(frozen=True)
 class Model:
@@ -56,9 +60,15 @@ class Model:
   texts: ClassTexts
   view: View
   report: LoadReport
+  # The last classes and their embeddings.
+  _last: dict[tuple[str, ...], np.ndarray] = dataclasses.field(
+    default_factory=dict, init=False, repr=False, compare=False
+  )
 
   def encode_video(self, video: Video) -> np.ndarray:
     """Embeds a video: f32[E], of unit length.
+
+    That of a `window` model is shorter: the mean of its frames', each of unit length.
 
     Raises:
       UserError: if it cannot be read.
@@ -66,10 +76,28 @@ class Model:
     return np.asarray(self._encode(video)['embedding'][0])
 
   def encode_text(self, classes: Sequence[str]) -> np.ndarray:
-    """Embeds class names, written into the templates: f32[C, E], the mean over the templates."""
-    tokens = self.texts.tokens(classes, multiple=1)  # [P, C, L]
-    encode = jax.jit(jax.vmap(self.model.encode_text, in_axes=(None, 0)))
-    return np.asarray(encode(self.params, tokens).mean(axis=0))
+    """Embeds class names, written into the templates.
+
+    Classes of an `xclip` model look at the video before they are compared with it: their
+    embeddings here come before that, are not of unit length, and their products with
+    `encode_video` mean nothing. Take `similarity`.
+
+    Returns:
+      f32[C, E], the mean over the templates, of unit length.
+
+    Raises:
+      UserError: where no class is named, or one twice, or a text does not fit into the context.
+    """
+    return self._encode_classes(_checked(classes)).copy()
+
+  def similarity(self, video: Video, classes: Sequence[str]) -> np.ndarray:
+    """Cosines of a video with class names: f32[C].
+
+    Raises:
+      UserError: if the video cannot be read, or as `encode_text`.
+    """
+    texts = self._encode_classes(_checked(classes))
+    return np.asarray(_cosines(self.model, self.params, self._encode(video), texts))
 
   def zero_shot(self, video: Video, classes: Sequence[str]) -> list[tuple[str, float]]:
     """Names the action.
@@ -82,12 +110,12 @@ class Model:
       Each class with its probability among them, the likeliest first.
 
     Raises:
-      UserError: if the video cannot be read, or there are not two classes.
+      UserError: if the video cannot be read, or there are not two classes, or as `encode_text`.
     """
+    classes = _checked(classes)
     if len(classes) < 2:
       raise UserError(f'zero_shot needs two classes or more to choose from, not {len(classes)}')
-    texts = jnp.asarray(self.encode_text(classes))
-    cosines = jax.jit(self.model.similarity)(self.params, self._encode(video), texts)[0]
+    cosines = self.similarity(video, classes)
     shares = np.asarray(jax.nn.softmax(jnp.exp(self.params['logit_scale']) * cosines))
     order = np.argsort(-shares, kind='stable')
     return [(classes[place], float(shares[place])) for place in order]
@@ -114,19 +142,70 @@ class Model:
   def _encode(self, video: Video) -> Encoded:
     return _encode_frames(self.model, self.params, self.frames(video)[None])
 
+  def _encode_classes(self, classes: tuple[str, ...]) -> np.ndarray:
+    """See `encode_text`; the classes that were asked for last are not encoded again."""
+    if classes not in self._last:
+      # As few sizes as may be, for each is compiled.
+      chunk = min(_MOST_TEXTS, 2 ** (len(classes) - 1).bit_length())
+      tokens = self.texts.tokens(classes, multiple=chunk)  # [P, C', L]
+      tokens = tokens.reshape(len(tokens), -1, chunk, tokens.shape[-1])
+      texts = np.asarray(_encode_texts(self.model, self.params, tokens))[: len(classes)]
+      if self.model.video.temporal != 'xclip':
+        texts = texts / np.linalg.norm(texts, axis=-1, keepdims=True)
+      self._last.clear()
+      self._last[classes] = texts
+    return self._last[classes]
+
+
+def _checked(classes: Sequence[str]) -> tuple[str, ...]:
+  """The names of classes.
+
+  Raises:
+    UserError: where they are no list of different names.
+  """
+  if isinstance(classes, str):
+    raise UserError(f'classes: {classes!r} is one text; give a list of names')
+  names = tuple(classes)
+  if not names:
+    raise UserError('classes: no class is named; give a list of names')
+  for name, count in collections.Counter(names).items():
+    if not isinstance(name, str):
+      raise UserError(f'classes: {name!r} is no text; give a list of names')
+    if count > 1:
+      raise UserError(f'classes: {name!r} is named {count} times; name each class once')
+  return names
+
+
+# These are compiled once for a model and the shapes of what they get.
+
 
 @functools.partial(jax.jit, static_argnums=0)
 def _encode_frames(model: VideoModel, params: Params, frames: jax.Array) -> Encoded:
   return model.encode_video(params, normalise(to_float(frames)))
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _encode_texts(model: VideoModel, params: Params, tokens: jax.Array) -> jax.Array:
+  """The means over P templates [N * K, E] of N chunks of K texts, i32[P, N, K, L]."""
+  # One chunk at a time, for memory.
+  encoded = jax.lax.map(
+    lambda chunks: jax.lax.map(functools.partial(model.encode_text, params), chunks), tokens
+  )
+  return encoded.mean(axis=0).reshape(-1, encoded.shape[-1])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _cosines(model: VideoModel, params: Params, encoded: Encoded, texts: jax.Array) -> jax.Array:
+  return model.similarity(params, encoded, texts)[0]
+
+
 def load(
-  source: str,
+  source: str | os.PathLike[str],
   *,
-  templates: Sequence[str] | None = None,
-  tokenizer: str | None = None,
+  templates: str | Sequence[str] | None = None,
+  tokenizer: str | os.PathLike[str] | None = None,
   num_frames: int | None = None,
-  tokens_from: str = '',
+  tokens_from: str | os.PathLike[str] = '',
   dtype: DTypeLike = jnp.float32,
 ) -> Model:
   """Loads a model.
@@ -134,7 +213,8 @@ def load(
   Args:
     source: the workdir of a run, a file or folder of weights of any format that
       `tools.convert_checkpoint` reads, or 'hf://OWNER/NAME'.
-    templates: sentences for class names, each with one '{}'; by default the run's, or `TEMPLATES`.
+    templates: sentences for class names, each with one '{}', or one such; by default the run's,
+      or `TEMPLATES`.
     tokenizer: see `config.text.tokenizer`; by default the run's, or the files beside the weights,
       or CLIP's.
     num_frames: T, by default the run's, or as the weights say.
@@ -144,27 +224,32 @@ def load(
   Raises:
     UserError: if the weights cannot be had, read or made a model of.
   """
-  weights = read_weights(source, 'source', tokens_from=tokens_from)
+  if num_frames is not None and num_frames < 1:
+    raise UserError(f'num_frames: {num_frames} is too small; at least 1')
+  source = os.fspath(source)
+  weights = read_weights(source, 'source', tokens_from=os.fspath(tokens_from))
   spec, video = infer_spec(weights)
   if num_frames is not None:
     video = dataclasses.replace(video, num_frames=num_frames)
   model = VideoModel(spec, video, Compute(dtype))
   params, report = fit(weights, model)
   view = View(num_frames=video.num_frames, size=spec.resolution, interpolation='bicubic')
+  split_words, placeholders = True, 'keep'
   run = pathlib.Path(source)
   if run.is_dir() and has_checkpoint(run):
     config = runs.saved_config(run)
     view = dataclasses.replace(View.from_config(config), num_frames=video.num_frames)
     templates = templates or config.text.templates
     tokenizer = tokenizer or config.text.tokenizer
+    split_words, placeholders = config.text.split_words, config.text.placeholders
   if tokenizer is None:
     beside = any((weights.folder / name).is_file() for name in TOKENIZER_FILES)
     tokenizer = str(weights.folder) if beside else 'clip'
   texts = ClassTexts(
-    make_tokenizer(tokenizer, spec.vocab_size, spec.context_length - video.text_prompts),
-    tuple(templates or TEMPLATES),
-    split_words=True,
-    placeholders='keep',
+    make_tokenizer(os.fspath(tokenizer), spec.vocab_size, spec.context_length - video.text_prompts),
+    (templates,) if isinstance(templates, str) else tuple(templates or TEMPLATES),
+    split_words=split_words,
+    placeholders=placeholders,
     learnt=video.text_prompts,
   )
   return Model(model, jax.device_put(params), texts, view, report)

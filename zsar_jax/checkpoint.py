@@ -117,10 +117,15 @@ class Checkpoints:
       )
 
 
+def latest_step(run: pathlib.Path) -> int | None:
+  """The step of a workdir's newest complete checkpoint, None where there is none."""
+  with Checkpoints(run) as checkpoints:
+    return checkpoints.latest
+
+
 def has_checkpoint(run: pathlib.Path) -> bool:
   """Whether a workdir holds a complete checkpoint."""
-  with Checkpoints(run) as checkpoints:
-    return checkpoints.latest is not None
+  return latest_step(run) is not None
 
 
 def load_meta(run: pathlib.Path, field: str) -> dict[str, Any]:

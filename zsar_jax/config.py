@@ -35,7 +35,6 @@ MODEL_FIELDS = (
   'model.prompts.image',
   'model.prompts.text',
   'model.prompts.depth',
-  'optim.average_every',
   'text.tokenizer',
   'view.num_frames',
   'view.size',
@@ -65,6 +64,7 @@ RANGES = {
   'view.size': (1, 8192),
   'view.crop_scale': (0.01, 1),
   'view.crop_ratio': (0.1, 10),
+  'view.crop_side': (0, 1),
   'view.centre_crop': (0.01, 1),
   'augment.flip': (0, 1),
   'augment.jitter': (0, 1),
@@ -78,6 +78,7 @@ RANGES = {
   'optim.accumulation': (1, _MANY),
   'optim.warmup_steps': (0, _MANY),
   'optim.label_smoothing': (0, 0.999),
+  'optim.max_logit_scale': (1, 10**6),
   'optim.distillation': (0, 1000),
   'optim.average_every': (0, _MANY),
   'optim.average_from': (0, _MANY),
@@ -153,6 +154,8 @@ def default_config() -> ConfigDict:
   # The largest global norm of the gradient; 0 does not clip.
   config.optim.clip_norm = 1.0
   config.optim.label_smoothing = 0.0
+  # The logit scale is kept from growing beyond this; OpenAI's CLIP was trained so.
+  config.optim.max_logit_scale = 100.0
   # The weight of FROSTER's distillation towards the weights that training began with; 0 has none.
   config.optim.distillation = 0.0
   # From step `average_from` on, every so many steps the weights join an average, which is what

@@ -250,8 +250,11 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> Results:
   template = sharding.sharded_shapes(model.abstract_params, mesh, config.mesh.fsdp_min_bytes)
   start = Start(config, model, template)
   if has_checkpoint(workdir):
-    if (workdir / 'config.json').exists():
-      config_lib.check_same_run(config, workdir / 'config.json', config_lib.MODEL_FIELDS)
+    fields = config_lib.MODEL_FIELDS
+    if config.eval.interpolate:
+      # The other end must be what this run began with.
+      fields += ('model.init_from',)
+    config_lib.check_same_run(config, workdir / 'config.json', fields)
     seen = load_meta(workdir, '--workdir').get(SEEN_CLASSES)
     evaluator = Evaluator(config, model, texts, mesh, seen)
     state = load_weights_of_state(workdir, config, model, mesh)
@@ -266,7 +269,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> Results:
     if has_checkpoint(saved.parent):
       config_lib.check_same_run(config, saved, config_lib.MODEL_FIELDS)
     evaluator = Evaluator(config, model, texts, mesh, seen_before(config))
-    params = start.params(jax.random.key(config.seed))
+    params = start.whole()
   else:
     raise UserError(
       f'--workdir: {workdir} holds no checkpoint of this project; name the --workdir of a run that'

@@ -25,9 +25,6 @@ State = dict[str, Any]
 WEIGHTS = ('params', 'average', 'averaged')
 Metrics = dict[str, jax.Array]
 
-# CLIP (Radford et al., 2021, section 2.5) keeps logits from being scaled by more than 100.
-MAX_LOGIT_SCALE = float(np.log(100))
-
 
 def init_state(
   optimizer: optax.GradientTransformation, trained: Any, averaging: bool, params: Params
@@ -140,7 +137,9 @@ def make_train_step(
     updates, opt = optimizer.update(gradients, state['opt'], params)
     part = optax.apply_updates(params, updates)
     params = trees.merge(part, frozen)
-    params['logit_scale'] = jnp.minimum(params['logit_scale'], MAX_LOGIT_SCALE)
+    # CLIP (Radford et al., 2021, section 2.5) keeps logits from being scaled by more than 100.
+    largest = float(np.log(config.optim.max_logit_scale))
+    params['logit_scale'] = jnp.minimum(params['logit_scale'], largest)
     after = {'params': params, 'opt': opt, 'step': state['step'] + 1}
     metrics |= {
       'learning_rate': schedule(state['step']),

@@ -48,6 +48,13 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Results:
     sharding.batch_parts(mesh),
     config.optim.accumulation,
   )
+  if (config.augment.mixup or config.augment.cutmix) and (
+    config.data.batch_size // config.optim.accumulation % 2
+  ):
+    raise UserError(
+      'config.data.batch_size: mixup and CutMix need micro-batches of an even number of clips, for'
+      ' each is mixed with another'
+    )
   subset = open_training_subset(config)
   model = build_model(config)
   texts = ClassTexts.from_config(config, model)
@@ -66,13 +73,13 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Results:
   shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
   start = Start(config, model, template['params'])
 
-  meta = {'clips': fingerprint(subset), SEEN_CLASSES: seen}
+  meta = {'clips': fingerprint(subset), SEEN_CLASSES: seen, 'start': start.identity()}
   saved_config = workdir / 'config.json'
   with Checkpoints(workdir, config.checkpoint.keep) as checkpoints, Interruption() as interruption:
     step = checkpoints.latest or 0
     if step:
       config_lib.check_same_run(config, saved_config)
-      check_clips(checkpoints.meta(step), meta['clips'], workdir)
+      check_meta(checkpoints.meta(step), meta, workdir, config)
       state = checkpoints.restore(step, template)
       say(f'resuming {workdir} after step {step}')
     else:
@@ -88,7 +95,12 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Results:
     inputs = {'texts': jax.device_put(tokens, whole)}
     if config.optim.distillation:
       inputs['teacher'] = start.teacher(teacher)
-      inputs['teacher_texts'] = encode(teacher, inputs['teacher'], inputs['texts'], mesh=mesh)
+      # Without the places that the model's own texts have for learnt prompts.
+      plain = ClassTexts.from_config(config, teacher).tokens(
+        subset.texts, sharding.batch_parts(mesh)
+      )
+      plain = jax.device_put(plain, whole)
+      inputs['teacher_texts'] = encode(teacher, inputs['teacher'], plain, mesh=mesh)
     if texts_frozen:
       inputs['texts'] = encode(model, state['params'], inputs['texts'], mesh=mesh)
     train_step = jax.jit(
@@ -192,13 +204,19 @@ def seen_classes(config: ConfigDict, subset: Subset, workdir: pathlib.Path) -> l
   return sorted({*subset.classes, *(earlier or ())})
 
 
-def check_clips(saved: dict[str, Any], clips: int, workdir: pathlib.Path) -> None:
-  """Raises a `UserError` where the clips that a checkpoint was trained on are others."""
-  if saved.get('clips') != clips:
-    raise UserError(
-      f'{workdir}: the checkpoint was made with other clips ({saved.get("clips")}, now {clips}),'
-      ' so going on would not be the same run; restore the data or take another --workdir'
-    )
+def check_meta(
+  saved: dict[str, Any], now: dict[str, Any], workdir: pathlib.Path, config: ConfigDict
+) -> None:
+  """Raises a `UserError` where what a checkpoint was trained on is something else now."""
+  what = {'clips': 'restore the data'}
+  if config.optim.distillation or config.eval.interpolate:
+    what['start'] = 'config.model.init_from is a run that has gone on since; keep a copy of it'
+  for name, remedy in what.items():
+    if saved.get(name) != now[name]:
+      raise UserError(
+        f'{workdir}: the checkpoint was made with other {name} ({saved.get(name)}, now'
+        f' {now[name]}), so going on would not be the same run; {remedy}, or take another --workdir'
+      )
 
 
 def flatten(results: Results) -> dict[str, float]:

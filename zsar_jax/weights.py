@@ -1,6 +1,8 @@
 """The weights that training begins with, and those that are evaluated."""
 
+import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -8,8 +10,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from zsar_jax import optim, sharding, trees
-from zsar_jax.checkpoint import has_checkpoint, load_meta, load_state
+from zsar_jax.checkpoint import has_checkpoint, latest_step, load_meta, load_state
 from zsar_jax.errors import UserError
+from zsar_jax.interop import runs
 from zsar_jax.interop.load import load_weights
 from zsar_jax.models.video_clip import Params, VideoModel
 from zsar_jax.step import WEIGHTS, State, init_state
@@ -43,20 +46,30 @@ class Start:
           f'config.{field} needs the weights that training began with; set config.model.init_from'
         )
 
+  def identity(self) -> int | None:
+    """What tells whether a run, of which the newest checkpoint is read, has gone on since."""
+    run = pathlib.Path(self._config.init_from)
+    return latest_step(run) if self._config.init_from and run.is_dir() else None
+
   def params(self, key: jax.Array) -> Params:
     """The parameters to begin with, on the devices: what was not read is drawn from `key`."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, self._template)
     if not self._config.init_from:
       return jax.jit(self._model.init, out_shardings=shardings)(key)
-    found = self._read(self._model, say_what=True)
+    found = self._read(self._model, self._config.allow_missing, say_what=True)
     if any(leaf is None for leaf in jax.tree.leaves(found, is_leaf=lambda leaf: leaf is None)):
       found = trees.merge(found, jax.device_get(jax.jit(self._model.init)(key)))
     return jax.tree.map(sharding.place_whole, found, shardings)
 
+  def whole(self) -> Params:
+    """The parameters, on the devices, of which none may be missing."""
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, self._template)
+    return jax.tree.map(sharding.place_whole, self._read(self._model, (), say_what=True), shardings)
+
   def known(self) -> Params:
     """The parameters that were read, on the devices, and None for the others."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, self._template)
-    found = self._read(self._model)
+    found = self._read(self._model, self._config.allow_missing)
     return jax.tree.map(
       lambda leaf, where: None if leaf is None else sharding.place_whole(leaf, where),
       found,
@@ -66,23 +79,28 @@ class Start:
 
   def teacher(self, teacher: VideoModel) -> Params:
     """The parameters of the CLIP that distillation stays close to."""
-    found = self._read(teacher)
+    # What the weights have besides CLIP is of no use to it.
+    found = self._read(teacher, (), left_over=('.*',))
     shardings = jax.tree.map(lambda leaf: leaf.sharding, self._template)
     return trees.map_with_path(
       lambda path, leaf: sharding.place_whole(leaf, _at(shardings, path)), found
     )
 
-  def _read(self, model: VideoModel, say_what: bool = False) -> Params:
+  def _read(
+    self,
+    model: VideoModel,
+    missing: Sequence[str],
+    left_over: Sequence[str] | None = None,
+    say_what: bool = False,
+  ) -> Params:
     config = self._config
-    # Of another model than the one that is trained, such as the teacher, no part may be missing.
-    allowed = config.allow_missing if model is self._model else ()
     params, report = load_weights(
       config.init_from,
       model,
       field='config.model.init_from',
       tokens_from=config.tokens_from,
-      allow_missing=allowed,
-      allow_left_over=config.allow_left_over,
+      allow_missing=missing,
+      allow_left_over=config.allow_left_over if left_over is None else left_over,
     )
     if say_what:
       say(report.describe())
@@ -114,17 +132,26 @@ def evaluated(state: State, start: Start, share: float) -> Params:
 def load_weights_of_state(
   run: pathlib.Path, config: ConfigDict, model: VideoModel, mesh: Mesh
 ) -> State:
-  """The part of a run's newest state that bears on its weights; see `evaluated`."""
-  optimizer, trained = optim.make_optimizer(config.optim, model.abstract_params, config.steps)
-  averaging = config.optim.average_every > 0
+  """The part of a run's newest state that bears on its weights; see `evaluated`.
+
+  What the run trained and averaged, its own config says; what only training uses is left out.
+  """
+  saved = runs.saved_config(run).optim
+  video = dataclasses.replace(model.video, residual_distillation=saved.distillation > 0)
+  trained_model = VideoModel(model.spec, video)
+  optimizer, trained = optim.make_optimizer(saved, trained_model.abstract_params, config.steps)
 
   def init(params: Params) -> State:
-    state = init_state(optimizer, trained, averaging, params)
+    state = init_state(optimizer, trained, saved.average_every > 0, params)
     return {name: state[name] for name in WEIGHTS if name in state}
 
-  shapes = jax.eval_shape(init, model.abstract_params)
+  shapes = jax.eval_shape(init, trained_model.abstract_params)
   template = sharding.sharded_shapes(shapes, mesh, config.mesh.fsdp_min_bytes)
-  return load_state(run, template, '--workdir')
+  state = load_state(run, template, '--workdir')
+  for name in ('params', 'average'):
+    if name in state:
+      state[name] = {part: state[name][part] for part in model.abstract_params}
+  return state
 
 
 def seen_before(config: ConfigDict) -> list[str] | None:

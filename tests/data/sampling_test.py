@@ -4,7 +4,14 @@ import cv2
 import numpy as np
 import pytest
 
-from zsar_jax.data.geometry import Box, centre_crop, random_crop, resize_frame, resize_plane
+from zsar_jax.data.geometry import (
+  Box,
+  centre_crop,
+  random_crop,
+  random_square,
+  resize_frame,
+  resize_plane,
+)
 from zsar_jax.data.regions import (
   OBJECT,
   OBJECT_BOX,
@@ -111,3 +118,16 @@ def test_boxes():
   shapes = shapes_from_boxes(plane)
   np.testing.assert_array_equal(shapes & PERSON > 0, plane & PERSON_BOX > 0)
   np.testing.assert_array_equal(shapes & OBJECT > 0, plane & OBJECT_BOX > 0)
+
+
+@pytest.mark.parametrize(('height', 'width'), [(256, 455), (455, 256), (240, 240), (7, 9)])
+def test_random_squares_are_squares_of_the_short_side(height, width):
+  rng = np.random.default_rng(0)
+  boxes = [random_square(rng, height, width, (0.66, 1.0)) for _ in range(300)]
+  for box in boxes:
+    assert box.height == box.width
+    assert 0 <= box.top <= height - box.height
+    assert 0 <= box.left <= width - box.width
+  sides = [box.height / min(height, width) for box in boxes]
+  assert 0.6 < min(sides) < 0.72
+  assert 0.95 < max(sides) <= 1.0

@@ -75,8 +75,8 @@ def test_window_attention_agrees_with_numpy():
         )
       x = [frame + added for frame, added in zip(x, mixed, strict=True)]
       x = [frame + reference.mlp(reference.layer_norm(frame, block['ln_2']), block) for frame in x]
-    embedded = [reference.last(frame, visual) for frame in x]
-    expected.append(reference.unit(np.mean(embedded, axis=0)))
+    # Each frame is scored by itself, and the scores are averaged.
+    expected.append(np.mean([reference.unit(reference.last(frame, visual)) for frame in x], axis=0))
   np.testing.assert_allclose(embed(model, params, clips), expected, atol=1e-5)
 
 

@@ -9,12 +9,15 @@ import pytest
 
 from tests.interop.written import random_params
 from tools import convert_checkpoint
+from zsar_jax import optim
 from zsar_jax.checkpoint import Checkpoints
 from zsar_jax.config import default_config, to_json
 from zsar_jax.errors import UserError
 from zsar_jax.interop import load
 from zsar_jax.interop.weights import read_weights
-from zsar_jax.models.build import build_model
+from zsar_jax.models.build import build_model, model_spec
+from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.step import init_state
 
 
 def run(monkeypatch, *flags):
@@ -62,6 +65,44 @@ def test_a_run_goes_out_and_comes_back(workdir, tmp_path, monkeypatch, capsys):
   # Heads of 32 do not show in transformers' arrays; its config tells them.
   loaded, _ = load.load_weights(str(tmp_path / 'again'), model, field='SRC')
   jax.tree.map(np.testing.assert_array_equal, loaded, params)
+
+
+@pytest.mark.parametrize('averaged', [0, 5])
+def test_a_run_that_averages_gives_the_average(averaged, tmp_path, monkeypatch, capsys):
+  config = default_config()
+  config.model.preset, config.view.size = 'tiny', 32
+  # On a machine without a GPU this could not be computed; it can be read.
+  config.model.attention, config.model.dtype = 'cudnn', 'bfloat16'
+  config.text.tokenizer = 'words'
+  config.steps = 9
+  config.optim.average_every = 1
+  config.optim.distillation = 2.0
+  config.optim.lr_rules = (('text/.*', 0.0), ('visual/.*', 0.5))
+  config.eval.interpolate = 0.25
+  config.data.train.classes = ('a', 'b')
+  model = VideoModel(*model_spec(config))
+  params = random_params(model)
+  optimizer, trained = optim.make_optimizer(config.optim, model.abstract_params, config.steps)
+  state = init_state(optimizer, trained, True, jax.device_put(params))
+  state['average'] = jax.tree.map(lambda x: x + 1, state['average'])
+  state['averaged'] = jax.numpy.int32(averaged)
+  with Checkpoints(tmp_path / 'run') as checkpoints:
+    checkpoints.save(7, state, {})
+  (tmp_path / 'run' / 'config.json').write_text(to_json(config))
+
+  run(monkeypatch, '--to=zsar', tmp_path / 'run', tmp_path / 'own')
+  printed = capsys.readouterr().out
+  said = 'the average of 5 states' if averaged else 'no state has joined the average yet'
+  assert f'\n  {said}' in printed
+  assert '\n  config.eval.interpolate of the run, 0.25, is not applied' in printed
+  for name in ('run', 'own'):
+    loaded, report = load.load_weights(str(tmp_path / name), model, field='SRC')
+    assert any(said in note for note in report.notes) == (name == 'run')
+    for part in ('visual', 'logit_scale', 'text'):
+      expected = params[part]
+      if averaged and part != 'text':  # Which is frozen.
+        expected = jax.tree.map(np.ones_like, expected)
+      jax.tree.map(np.testing.assert_array_equal, loaded[part], expected)
 
 
 def test_a_run_that_is_not_whole(workdir):

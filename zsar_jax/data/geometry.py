@@ -65,6 +65,23 @@ def random_crop(
   return Box(top, left, crop_height, crop_width)
 
 
+def random_square(
+  rng: np.random.Generator, height: int, width: int, side: tuple[float, float]
+) -> Box:
+  """A random square, whose side is drawn evenly as a share of the frame's short side.
+
+  Args:
+    rng: draws the square.
+    height: of the frame, in pixels.
+    width: of the frame, in pixels.
+    side: smallest and largest share of the short side, in (0, 1].
+  """
+  pixels = max(1, round(min(height, width) * rng.uniform(*side)))
+  top = int(rng.integers(height - pixels + 1))
+  left = int(rng.integers(width - pixels + 1))
+  return Box(top, left, pixels, pixels)
+
+
 def resize_frame(
   frame: np.ndarray, box: Box, size: int, interpolation: str, out: np.ndarray | None = None
 ) -> np.ndarray:

@@ -27,7 +27,13 @@ from ml_collections import ConfigDict
 
 from zsar_jax.data import records
 from zsar_jax.data.frame_table import ClipFrames
-from zsar_jax.data.geometry import centre_crop, random_crop, resize_frame, resize_plane
+from zsar_jax.data.geometry import (
+  centre_crop,
+  random_crop,
+  random_square,
+  resize_frame,
+  resize_plane,
+)
 from zsar_jax.data.regions import shapes_from_boxes
 from zsar_jax.data.sampling import nearest_annotated, segment_indices
 from zsar_jax.data.shared_memory import SharedBatches
@@ -54,6 +60,8 @@ class View:
     interpolation: 'bilinear' or 'bicubic', for frames; planes always take the nearest pixel.
     crop_scale: in training, the smallest and largest share of the frame's area that is kept.
     crop_ratio: in training, the smallest and largest width / height of the crop.
+    crop_side: in training, the smallest and largest side of a square crop, as a share of the
+      frame's short side; (0, 0) crops as `crop_scale` and `crop_ratio` say.
     centre_crop: in evaluation, the side of the central crop, as a share of the short side.
     unannotated: what becomes of a frame that nobody annotated: it takes the planes of the
       'nearest' annotated frame, is left unmasked ('leave'), or its clip is left out ('drop').
@@ -64,6 +72,7 @@ class View:
   interpolation: str = 'bilinear'
   crop_scale: tuple[float, float] = (0.4, 1.0)
   crop_ratio: tuple[float, float] = (0.75, 4 / 3)
+  crop_side: tuple[float, float] = (0.0, 0.0)
   centre_crop: float = 224 / 256
   unannotated: str = 'nearest'
 
@@ -175,6 +184,8 @@ class ClipLoader:
     height, width = clip.size
     if rng is None:
       box = centre_crop(height, width, view.centre_crop, place)
+    elif view.crop_side[1]:
+      box = random_square(rng, height, width, view.crop_side)
     else:
       box = random_crop(rng, height, width, view.crop_scale, view.crop_ratio)
 

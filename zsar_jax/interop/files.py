@@ -59,12 +59,14 @@ class Source:
     state: the arrays, as they are named there.
     configs: the JSON objects beside them, by the names of `CONFIGS`.
     folder: where a tokenizer's files may lie.
+    notes: what a user should know.
   """
 
   path: pathlib.Path
   state: State
   configs: dict[str, dict[str, Any]]
   folder: pathlib.Path
+  notes: tuple[str, ...] = ()
 
 
 def open_source(name: str, field: str) -> Source:
@@ -81,9 +83,9 @@ def open_source(name: str, field: str) -> Source:
   if not path.exists():
     raise UserError(f'{field}: {path} does not exist; name a file, a folder or {hub.PREFIX}NAME')
   if (path / checkpoint.FOLDER).is_dir():
-    params, spec, tokenizer = runs.read_run(path)
-    state = {name: Tensor.of(array) for name, array in params.items()}
-    return Source(path, state, {'spec.json': spec}, tokenizer)
+    run = runs.read_run(path)
+    state = {name: Tensor.of(array) for name, array in run.arrays.items()}
+    return Source(path, state, {'spec.json': run.spec}, run.folder, run.notes)
   if path.is_file():
     return Source(path, read_state(path), _configs(path.parent), path.parent)
   weights = [path / name for name in _WEIGHTS if (path / name).is_file()]

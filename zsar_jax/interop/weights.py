@@ -109,7 +109,7 @@ def read_weights(
       arrays[found[0]] = Array(key, tensor, found[1], source.path)
     else:
       others.append(key)
-  notes = []
+  notes = list(source.notes)
   if tokens_from and TOKENS not in arrays:
     arrays[TOKENS] = _tokens(tokens_from)
     notes.append(f'token embedding: from {tokens_from}')

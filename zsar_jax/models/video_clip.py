@@ -22,7 +22,8 @@ from zsar_jax.models.video_prompts import VideoPrompts
 # A nested dict of f32 arrays; a path reads like 'visual/transformer/resblocks/0/ln_1/scale'.
 Params = dict[str, Any]
 
-# A batch of clips: 'embedding' f32[B, E], of unit length; in a model whose class embeddings look at
+# A batch of clips: 'embedding' f32[B, E], of unit length (of 'window' the mean of its frames', each
+# of unit length); in a model whose class embeddings look at
 # the video 'context' [B, M, E]; in one with distillation 'frames' f32[B, T, E], of unit length.
 Encoded = dict[str, jax.Array]
 
@@ -53,6 +54,8 @@ class VideoClip(nnx.Module):
       if video.residual_distillation
       else None
     )
+    # Open-VCLIP scores each frame by itself and takes the mean of the scores.
+    self.mean_of_cosines = video.temporal == 'window'
     self.logit_scale = nnx.Param(jnp.array(math.log(1 / 0.07), jnp.float32))
 
   def encode_frames(self, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -72,7 +75,11 @@ class VideoClip(nnx.Module):
   def encode_video(self, frames: jax.Array) -> Encoded:
     """Encodes clips `frames: f32[B, T, H, W, 3]`, normalised; see `Encoded`."""
     embedded, patches = self.encode_frames(frames)
-    encoded = {'embedding': layers.l2_normalize(self.temporal(embedded))}
+    if self.mean_of_cosines:
+      embedding = jnp.mean(layers.l2_normalize(embedded), axis=1)
+    else:
+      embedding = layers.l2_normalize(self.temporal(embedded))
+    encoded = {'embedding': embedding}
     if self.video_prompts:
       encoded['context'] = self.video_prompts.context(patches)
     if self.distillation:
@@ -122,7 +129,7 @@ class VideoClip(nnx.Module):
       f32[], 0 to 4, see `distillation`.
     """
     frames = self.distillation['visual'](encoded['frames'])
-    named = self.distillation['text'](texts)
+    named = self.distillation['text'](layers.l2_normalize(texts))
     return distance(frames, frame_teacher) + distance(named, text_teacher)
 
 

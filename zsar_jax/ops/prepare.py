@@ -1,7 +1,8 @@
 """From a batch of uint8 clips to what the model sees; runs inside the jitted step.
 
 Every clip brings its own random number, so that what happens to it does not depend on its
-place in the batch, on the batch's size, or on the number of devices and hosts.
+place in the batch, on the batch's size, or on the number of devices and hosts. Mixup and CutMix are
+the exception: whom a clip is mixed with depends on its micro-batch.
 """
 
 import dataclasses
