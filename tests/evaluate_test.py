@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 from tests.toy import CLASSES, build_toy
 from tests.train_test import toy_config
 from zsar_jax import sharding, train
-from zsar_jax.bias.metrics import accuracy
+from zsar_jax.bias.predictions import Predictions
+from zsar_jax.bias.predictions import load as load_predictions
 from zsar_jax.checkpoint import Checkpoints, load_meta
 from zsar_jax.config import clips
 from zsar_jax.data.dataset import open_dataset
@@ -23,6 +24,7 @@ from zsar_jax.evaluate import (
   Evaluator,
   add_views,
   evaluate_checkpoint,
+  results_of,
   save_results,
   summarise,
   table,
@@ -52,7 +54,8 @@ def test_against_one_clip_at_a_time(data_dir):
   texts = ClassTexts.from_config(config, model)
   mesh = sharding.make_mesh(config.mesh)
   placed = jax.device_put(params, sharding.replicated(mesh))
-  results = Evaluator(config, model, texts, mesh, ()).run(placed)
+  predictions = Evaluator(config, model, texts, mesh, ()).run(placed)
+  results = results_of(predictions, {})
 
   encode_text, encode_video = jax.jit(model.encode_text), jax.jit(model.encode_video)
   for name, classes in (('all', CLASSES), ('novel', CLASSES[3:])):
@@ -84,7 +87,7 @@ def use_devices(monkeypatch, count):
 
 
 def random_model(config, monkeypatch, devices):
-  """An evaluator on so many devices as a function of nothing: its results for random weights."""
+  """An evaluator on so many devices as a function of nothing: its predictions at random weights."""
   with monkeypatch.context() as patch:
     use_devices(patch, devices)
     mesh = sharding.make_mesh(config.mesh)
@@ -102,11 +105,6 @@ def test_views_against_an_average_by_hand(data_dir, monkeypatch):
   config = toy_config(data_dir, model__temporal='mean')
   config.eval.datasets = ConfigDict({'all': clips('toy', 'validation')})
   config.eval.recipes = ('background=uniform',)
-  found = []
-  monkeypatch.setattr(
-    'zsar_jax.evaluate.accuracy',
-    lambda logits, labels: found.append(logits) or accuracy(logits, labels),
-  )
   load = ClipLoader.evaluation_clip
   probabilities = []
   evaluate = random_model(config, monkeypatch, 1)
@@ -118,15 +116,16 @@ def test_views_against_an_average_by_hand(data_dir, monkeypatch):
 
       with monkeypatch.context() as patch:
         patch.setattr(ClipLoader, 'evaluation_clip', moved)
-        evaluate()
-      exponentials = np.exp(found[-1].astype(np.float64))
+        (alone,) = evaluate()
+      exponentials = np.exp(alone.logits['background=uniform'].astype(np.float64))
       probabilities.append(exponentials / exponentials.sum(axis=1, keepdims=True))
   assert max(np.abs(one - probabilities[0]).max() for one in probabilities[1:]) > 1e-3
 
   config.eval.clips, config.eval.crops, config.eval.batch_size = 2, 3, 10
-  results = random_model(config, monkeypatch, 2)()
-  np.testing.assert_allclose(np.exp(found[-1]), np.mean(probabilities, axis=0), rtol=2e-5)
-  assert results['all']['background=uniform']['count'] == 11
+  (together,) = random_model(config, monkeypatch, 2)()
+  found = np.exp(together.logits['background=uniform'])
+  np.testing.assert_allclose(found, np.mean(probabilities, axis=0), rtol=2e-5)
+  assert len(together.ids) == 11
 
 
 def test_views_that_rule_a_class_out_are_no_failure():
@@ -143,22 +142,34 @@ def test_views_that_rule_a_class_out_are_no_failure():
   assert not np.isfinite(alone).any()
 
 
-def test_groups_are_mean_and_sample_deviation(data_dir, tmp_path, monkeypatch):
-  config = toy_config(data_dir)
-  parts = {'a': CLASSES[:3], 'b': CLASSES[2:], 'c': CLASSES[1:4]}
-  config.eval.datasets = ConfigDict(
-    {name: clips('toy', 'validation', classes) for name, classes in parts.items()}
+def predictions_of(dataset, classes, count, rng):
+  """Made-up predictions under the recipe none."""
+  nothing = np.full((count, 3), np.nan, np.float32)
+  return Predictions(
+    dataset=dataset,
+    recipes=('none',),
+    classes=classes,
+    ids=tuple(f'clip{n}' for n in range(count)),
+    labels=rng.integers(0, len(classes), count).astype(np.int32),
+    logits={'none': rng.normal(size=(count, len(classes))).astype(np.float32)},
+    regions=('person', 'object', 'background'),
+    coverage=nothing,
+    attributes=({},) * count,
+    partners=('',) * count,
+    partner_labels=np.full(count, -1, np.int32),
+    saliency=nothing,
+    saliency_area=nothing,
   )
-  config.eval.groups = ConfigDict({'toy': tuple(parts)})
+
+
+def test_groups_are_mean_and_sample_deviation(tmp_path):
+  parts = {'a': CLASSES[:3], 'b': CLASSES[2:], 'c': CLASSES[1:4]}
   rng = np.random.default_rng(0)
-
-  def random_logits(self, entry, params):
-    return {recipes.parse('none'): rng.normal(size=(len(entry.subset), len(entry.subset.classes)))}
-
-  monkeypatch.setattr(Evaluator, '_logits', random_logits)
-  model = build_model(config)
-  texts = ClassTexts.from_config(config, model)
-  results = Evaluator(config, model, texts, sharding.make_mesh(config.mesh), ()).run({})
+  predictions = [
+    predictions_of(name, tuple(names), 8 + len(names), rng) for name, names in parts.items()
+  ]
+  groups = {'toy': tuple(parts)}
+  results = results_of(predictions, groups)
   figures = results['toy']['none']
   for name in ('top1', 'top5', 'mean_class'):
     values = [results[part]['none'][name] for part in parts]
@@ -166,7 +177,8 @@ def test_groups_are_mean_and_sample_deviation(data_dir, tmp_path, monkeypatch):
     np.testing.assert_allclose(figures[f'{name}_std'], np.std(values, ddof=1))
   assert figures['count'] == sum(results[part]['none']['count'] for part in parts)
   assert figures['over'] == 3
-  save_results(results, tmp_path)
+  assert save_results(predictions, groups, tmp_path) == results
+  assert load_predictions(tmp_path / 'predictions' / 'b.npz').classes == tuple(CLASSES[2:])
   assert json.loads((tmp_path / 'results.json').read_text()) == results
   assert set(train.flatten(results)) >= {'a/none/top1', 'toy/none/top1', 'toy/none/top1_std'}
   assert 'toy/none/over' not in train.flatten(results)

@@ -91,8 +91,9 @@ def take_steps(config, devices, steps=2):
   loader = ClipLoader(subset, View.from_config(config))
   batches = training_batches(loader, config.data.batch_size, 0, 0, 0)
   metrics = []
+  inputs = {'key': jax.random.key(config.seed), 'texts': text}
   for _ in range(steps):
-    state, values = step(state, sharding.place(next(batches), mesh), {'texts': text})
+    state, values = step(state, sharding.place(next(batches), mesh), inputs)
     metrics.append(jax.device_get(values))
   batches.close()
   return state, metrics

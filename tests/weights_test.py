@@ -14,7 +14,7 @@ from tests.train_test import assert_same_training, take_steps, toy_config
 from zsar_jax import sharding, train
 from zsar_jax.checkpoint import Checkpoints, load_params
 from zsar_jax.errors import UserError
-from zsar_jax.evaluate import evaluate_checkpoint, save_results
+from zsar_jax.evaluate import evaluate_checkpoint, results_of
 from zsar_jax.models import presets
 from zsar_jax.models.build import build_model
 from zsar_jax.weights import Start, evaluated, load_weights_of_state
@@ -64,7 +64,7 @@ def test_average_and_interpolation(data_dir, first, tmp_path):
   }
   config = _config(data_dir, steps=6, **changes)
   config.optim.lr_rules = (('text/token_embedding/.*', 0.0),)
-  save_results(train.train(config, tmp_path / 'run'), tmp_path / 'run')
+  trained = results_of(train.train(config, tmp_path / 'run'), {})
   mesh = sharding.make_mesh(config.mesh)
   shapes = sharding.sharded_shapes(build_model(config).abstract_params, mesh, 1)
   with Checkpoints(tmp_path / 'run', 9) as checkpoints:
@@ -86,8 +86,7 @@ def test_average_and_interpolation(data_dir, first, tmp_path):
 
   # An evaluation need not repeat how the run was trained; the run's own config says it.
   plain = _config(data_dir, eval__allow_seen_classes=True)
-  results = evaluate_checkpoint(plain, tmp_path / 'run')
-  assert results == json.loads((tmp_path / 'run' / 'results.json').read_text())
+  assert results_of(evaluate_checkpoint(plain, tmp_path / 'run'), {}) == trained
   # The other end of an interpolation is what the run began with, and nothing else.
   other = _config(data_dir, eval__interpolate=0.5, model__init_from=str(tmp_path / 'run'))
   with pytest.raises(UserError, match='config.model.init_from was'):

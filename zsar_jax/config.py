@@ -53,6 +53,7 @@ RANGES = {
   'eval.batch_size': (1, _MANY),
   'eval.every': (0, _MANY),
   'eval.clips': (1, 1000),
+  'eval.saliency': (0, _MANY),
   'log.every': (1, _MANY),
   'checkpoint.every': (1, _MANY),
   'checkpoint.keep': (1, _MANY),
@@ -75,11 +76,19 @@ RANGES = {
   'augment.greyscale': (0, 1),
   'augment.mixup': (0, 100),
   'augment.cutmix': (0, 100),
+  'augment.erasing': (0, 1),
+  'augment.still_share': (0.001, 10**6),
+  'stills.count': (1, _MANY),
+  'stills.share': (0.001, 1),
   'optim.accumulation': (1, _MANY),
   'optim.warmup_steps': (0, _MANY),
   'optim.label_smoothing': (0, 0.999),
   'optim.max_logit_scale': (1, 10**6),
   'optim.distillation': (0, 1000),
+  'optim.confusion': (0, 1000),
+  'optim.still_clip.static': (0, 1000),
+  'optim.still_clip.entropy': (0, 1000),
+  'optim.still_clip.gradient': (0, 1000),
   'optim.average_every': (0, _MANY),
   'optim.average_from': (0, _MANY),
   'eval.interpolate': (0, 1),
@@ -107,8 +116,11 @@ def default_config() -> ConfigDict:
   config.view = ConfigDict(dataclasses.asdict(View()))
   # Random changes in training: see ops.prepare.Augmentation.
   config.augment = ConfigDict(dataclasses.asdict(Augmentation()))
-  # What is painted over in training: see ops.recipes.
+  # What happens to clips in training, above all what is painted over: see ops.recipes.
   config.recipe = 'none'
+  # The frames that 'stillmix_bank' mixes in, see zsar_jax.stills: so many, out of those of which
+  # the weights `source` ('' means those of model.init_from) are surest, this share of all.
+  config.stills = ConfigDict(dict(source='', count=1024, share=0.5))
 
   config.model = ConfigDict()
   config.model.preset = 'vit_b16'
@@ -158,6 +170,12 @@ def default_config() -> ConfigDict:
   config.optim.max_logit_scale = 100.0
   # The weight of FROSTER's distillation towards the weights that training began with; 0 has none.
   config.optim.distillation = 0.0
+  # The weight of the loss that keeps clips without people from being told apart (SDN, Choi et
+  # al., NeurIPS 2019), see `losses.confusion`; 0 has none.
+  config.optim.confusion = 0.0
+  # The weights of the losses on clips that stand still (ALBAR, Fioresi et al., ICLR 2025), see
+  # `losses.static_losses`; published are 1, 4.25 and 10.
+  config.optim.still_clip = ConfigDict(dict(static=0.0, entropy=0.0, gradient=0.0))
   # From step `average_from` on, every so many steps the weights join an average, which is what
   # is evaluated; 0 evaluates the weights as they are.
   config.optim.average_every = 0
@@ -194,13 +212,17 @@ def default_config() -> ConfigDict:
   # Views of a clip, whose class probabilities are averaged: so many in time, each of `crops` (1
   # or 3) squares along the frame's long side; see data.pipeline.Views.
   config.eval.clips = 1
+  # Of so many clips of each data set, which regions the model looks at: see bias.saliency.
+  config.eval.saliency = 0
   config.eval.crops = 1
 
   config.lock()
   return config
 
 
-def clips(dataset: str, split: str, classes: str | tuple[str, ...] = 'all') -> ConfigDict:
+def clips(
+  dataset: str, split: str, classes: str | tuple[str, ...] = 'all', pairs: str = 'rand:0'
+) -> ConfigDict:
   """A reference to clips, for `config.data.train` and `config.eval.datasets`.
 
   Args:
@@ -208,8 +230,10 @@ def clips(dataset: str, split: str, classes: str | tuple[str, ...] = 'all') -> C
     split: such as 'train' or 'validation'.
     classes: 'all', the name of a class split of the data set, a file of class names such as
       'novel.txt' or 'splits/k600.json:1' (see `data.splits.read_classes`), or class names.
+    pairs: whose background a clip gets where an evaluation swaps them: 'rand:SEED', 'same:SEED' or
+      one of HAT's files, see `bias.swaps`.
   """
-  reference = ConfigDict(dict(dataset=dataset, split=split), type_safe=False)
+  reference = ConfigDict(dict(dataset=dataset, split=split, pairs=pairs), type_safe=False)
   reference.classes = classes
   return reference
 
@@ -224,18 +248,22 @@ def validate(config: ConfigDict) -> None:
   for name, reference in config.eval.datasets.items():
     _check_keys(reference, clips('', ''), f'config.eval.datasets.{name}')
   _check_groups(config.eval)
-  _check_choice('config.view.interpolation', config.view.interpolation, INTERPOLATIONS)
-  _check_choice('config.view.unannotated', config.view.unannotated, UNANNOTATED)
-  _check_choice('config.model.dtype', config.model.dtype, DTYPES)
-  _check_choice('config.text.placeholders', config.text.placeholders, PLACEHOLDERS)
-  _check_choice('config.eval.crops', config.eval.crops, CROPS)
+  check_choice('config.view.interpolation', config.view.interpolation, INTERPOLATIONS)
+  check_choice('config.view.unannotated', config.view.unannotated, UNANNOTATED)
+  check_choice('config.model.dtype', config.model.dtype, DTYPES)
+  check_choice('config.text.placeholders', config.text.placeholders, PLACEHOLDERS)
+  check_choice('config.eval.crops', config.eval.crops, CROPS)
   for field, (low, high) in RANGES.items():
     for value in np.atleast_1d(config_value(config, field)):
       if not low <= value <= high:
         raise UserError(f'config.{field}: {value} does not lie between {low} and {high}')
   recipes.parse(config.recipe, 'config.recipe')
-  for recipe in config.eval.recipes:
-    recipes.parse(recipe, 'config.eval.recipes')
+  for text in config.eval.recipes:
+    recipe = recipes.parse(text, 'config.eval.recipes')
+    if any(effect.name != 'freeze' for effect in recipe.effects):
+      raise UserError(
+        f'config.eval.recipes: {text!r} is for training; of the effects freeze is not'
+      )
   if not config.eval.recipes:
     raise UserError("config.eval.recipes: there is none; ('none',) evaluates unmasked clips")
 
@@ -250,11 +278,31 @@ def check_batch(field: str, batch_size: int, parts: int, accumulation: int = 1) 
     )
 
 
+def check_choice(field: str, value: Any, choices: Any) -> None:
+  """Raises a `UserError` where a value is none of the choices."""
+  if value not in choices:
+    raise UserError(f'{field}: {value!r} is none of {", ".join(map(str, choices))}')
+
+
 def config_value(config: ConfigDict, field: str) -> Any:
   """The value at a dotted path such as 'data.workers'."""
   for key in field.split('.'):
     config = config[key]
   return config
+
+
+def set_value(config: ConfigDict, field: str, value: Any) -> None:
+  """Sets the value at a dotted path such as 'data.workers'.
+
+  Raises:
+    UserError: where there is no such field, or it takes values of another kind.
+  """
+  section, _, name = field.rpartition('.')
+  try:
+    (config_value(config, section) if section else config)[name] = value
+  except (KeyError, TypeError) as error:
+    reason = str(error).strip('"\'').splitlines()[0]
+    raise UserError(f'config.{field} cannot be {value!r}: {reason}') from None
 
 
 def to_json(config: ConfigDict) -> str:
@@ -313,17 +361,12 @@ def _check_keys(config: Any, reference: ConfigDict, path: str) -> None:
       _check_keys(config[key], value, f'{path}.{key}')
 
 
-def _check_choice(field: str, value: Any, choices: Any) -> None:
-  if value not in choices:
-    raise UserError(f'{field}: {value!r} is none of {", ".join(map(str, choices))}')
-
-
 def _check_groups(evaluation: ConfigDict) -> None:
   for name, members in evaluation.groups.items():
     field = f'config.eval.groups.{name}'
     if name in evaluation.datasets:
       raise UserError(f'{field}: a data set of config.eval.datasets has that name; take another')
     for member in members:
-      _check_choice(field, member, tuple(evaluation.datasets))
+      check_choice(field, member, tuple(evaluation.datasets))
     if len(members) < 2 or len(set(members)) < len(members):
       raise UserError(f'{field}: {tuple(members)} are not two or more different data sets')

@@ -4,7 +4,8 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +15,13 @@ from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
 from zsar_jax import sharding
+from zsar_jax.bias import saliency, swaps
 from zsar_jax.bias.metrics import accuracy
+from zsar_jax.bias.predictions import PARTS, Predictions
 from zsar_jax.checkpoint import has_checkpoint, load_meta
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.pipeline import ClipLoader, View, Views, evaluation_batches
+from zsar_jax.data.regions import REGION_BITS
 from zsar_jax.data.splits import intersection
 from zsar_jax.data.subset import Subset, select
 from zsar_jax.errors import UserError
@@ -44,6 +48,7 @@ class _Entry:
   name: str
   subset: Subset
   tokens: np.ndarray  # i32[P, C', L], C' the classes padded for the mesh
+  partners: np.ndarray | None  # i32[N], whose background each clip gets, -1 nobody's
 
 
 class Evaluator:
@@ -90,7 +95,10 @@ class Evaluator:
       for recipe in self._recipes:
         subset.check_recipe(recipe, f'config.eval.recipes, {name}')
       tokens = texts.tokens(subset.texts, sharding.batch_parts(mesh))
-      self._entries.append(_Entry(name, subset, tokens))
+      partners = None
+      if any(recipe.swaps for recipe in self._recipes):
+        partners = _partners(subset, reference.pairs, f'{field}.pairs')
+      self._entries.append(_Entry(name, subset, tokens, partners))
 
     whole = sharding.replicated(mesh)
     encode_texts = functools.partial(encode_classes, model, mesh=mesh)
@@ -100,28 +108,23 @@ class Evaluator:
       cosines = model.similarity(params, model.encode_video(params, video), classes)
       return jnp.exp(params['logit_scale']) * cosines
 
+    def region_shares(params: dict, batch: dict, video: jax.Array, classes: jax.Array) -> Any:
+      scored = functools.partial(score, params, classes=classes)
+      return saliency.region_shares(scored, video, batch['regions'], batch['annotated'])
+
     self._score = jax.jit(score, out_shardings=whole)
+    self._region_shares = jax.jit(region_shares, out_shardings=whole)
     self._gather = jax.jit(lambda tree: tree, out_shardings=whole)
 
-  def run(self, params: dict) -> Results:
-    """Evaluates `params`; every clip counts once, whatever the number of its views."""
-    results = {}
+  def run(self, params: dict) -> list[Predictions]:
+    """Evaluates `params` on each data set."""
     with jax.transfer_guard('allow'):
-      for entry in self._entries:
-        logits = self._logits(entry, params)
-        results[entry.name] = {
-          str(recipe): accuracy(logits[recipe], entry.subset.labels) for recipe in self._recipes
-        }
-    groups = {
-      name: summarise([results[member] for member in members])
-      for name, members in self._config.eval.groups.items()
-    }
-    return results | groups
+      return [self._predict(entry, params) for entry in self._entries]
 
-  def _logits(self, entry: _Entry, params: dict) -> dict[recipes.Recipe, np.ndarray]:
-    """f32[N, C] for each recipe, in the subset's order.
+  def _predict(self, entry: _Entry, params: dict) -> Predictions:
+    """Every clip counts once, whatever the number of its views.
 
-    Of several views it is the logarithm of the mean of their softmax over the classes.
+    Of several views the logits are the logarithm of the mean of their softmax over the classes.
     """
     config, subset, views = self._config, entry.subset, self._views
     nothing = np.nan if len(views) == 1 else -np.inf
@@ -129,6 +132,7 @@ class Evaluator:
       recipe: np.full((len(subset), len(subset.classes)), nothing, np.float32)
       for recipe in self._recipes
     }
+    shares = np.full((2, len(subset), len(PARTS)), np.nan, np.float32)
     classes = self._class_embeddings(entry, params)  # [C, E]
     key = jax.device_put(jax.random.key(COLOUR_SEED), sharding.replicated(self._mesh))
     batches = evaluation_batches(
@@ -136,8 +140,12 @@ class Evaluator:
       config.eval.batch_size,
       config.data.workers,
       views,
+      entry.partners,
     )
     steps = -(-len(subset) * len(views) // config.eval.batch_size)
+    # Batches all over the data set, whose clips may be sorted.
+    looked_at = -(-config.eval.saliency // config.eval.batch_size)
+    looking = set(np.linspace(1, steps, min(looked_at, steps)).astype(int).tolist())
     unit = 'clips' if len(views) == 1 else 'views'
     progress = Progress(steps, 0, unit, config.eval.batch_size, pause=10)
     try:
@@ -148,26 +156,91 @@ class Evaluator:
             self._score(params, prepare(key, batch, recipe), classes) for recipe in self._recipes
           ]
           places = self._gather((batch['clip'], batch['weight']))
-        (clip, weight), found = jax.device_get((places, found))
+          looked = []
+          if step in looking:
+            video = prepare(key, batch, recipes.Recipe())
+            looked = self._region_shares(params, batch, video, classes)
+        (clip, weight), found, looked = jax.device_get((places, found, looked))
         real = weight > 0
         for recipe, scores in zip(self._recipes, found, strict=True):
           if len(views) == 1:
             logits[recipe][clip[real]] = scores[real]
           else:
             add_views(logits[recipe], clip[real], scores[real], len(views))
+        for column, values in zip(shares, looked, strict=False):
+          column[clip[real]] = values[real]
         if step == 1:
           progress.restart(step)
         progress.show(step, f'evaluating {entry.name}')
     finally:
       progress.close()
       batches.close()
-    return logits
+    return _predictions(entry, logits, shares)
 
   def _class_embeddings(self, entry: _Entry, params: dict) -> jax.Array:
     """f32[C, E]: the mean over the templates."""
     tokens = jax.device_put(entry.tokens, sharding.replicated(self._mesh))
     by_template = self._encode_texts(params, tokens)  # [P, C', E]
     return by_template[:, : len(entry.subset.classes)].mean(axis=0)
+
+
+def _partners(subset: Subset, pairs: str, field: str) -> np.ndarray:
+  """i32[N]: the position of the clip whose background each gets, or -1."""
+  ids = [subset.clip_id(n) for n in range(len(subset))]
+  person = subset.index.coverage[:, list(REGION_BITS).index(subset.actor)]
+  partners = swaps.open_pairs(pairs, ids, subset.labels, subset.classes, person, field)
+  if not (partners >= 0).any():
+    raise UserError(
+      f'{field}: no clip of {subset.dataset.name} has a partner under {pairs!r}; leave swap out of'
+      ' config.eval.recipes, or take other pairs'
+    )
+  return partners
+
+
+def _predictions(
+  entry: _Entry, logits: dict[recipes.Recipe, np.ndarray], shares: np.ndarray
+) -> Predictions:
+  """What is kept of an evaluation, in the subset's order."""
+  subset, partners = entry.subset, entry.partners
+  if partners is None:
+    partners = np.full(len(subset), -1, np.int32)
+  for recipe, scores in logits.items():
+    if recipe.swaps:
+      scores[partners < 0] = np.nan
+  ids = tuple(subset.clip_id(n) for n in range(len(subset)))
+  return Predictions(
+    dataset=entry.name,
+    recipes=tuple(map(str, logits)),
+    classes=subset.classes,
+    ids=ids,
+    labels=subset.labels,
+    logits={str(recipe): scores for recipe, scores in logits.items()},
+    regions=tuple(REGION_BITS),
+    coverage=subset.index.coverage,
+    attributes=tuple(map(json.loads, subset.index.attributes)),
+    partners=tuple(ids[n] if n >= 0 else '' for n in partners),
+    partner_labels=np.where(partners >= 0, subset.labels[partners], -1).astype(np.int32),
+    saliency=shares[0],
+    saliency_area=shares[1],
+  )
+
+
+def results_of(predictions: Sequence[Predictions], groups: Mapping[str, Sequence[str]]) -> Results:
+  """The accuracies of an evaluation.
+
+  Args:
+    predictions: of each data set.
+    groups: names of data sets that are summed up together, by the group's name.
+  """
+  results = {}
+  for one in predictions:
+    results[one.dataset] = {
+      recipe: accuracy(logits[one.counted(recipe)], one.labels[one.counted(recipe)])
+      for recipe, logits in one.logits.items()
+    }
+  return results | {
+    name: summarise([results[member] for member in members]) for name, members in groups.items()
+  }
 
 
 def add_views(total: np.ndarray, clips: np.ndarray, logits: np.ndarray, count: int) -> None:
@@ -237,7 +310,7 @@ def summarise(members: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[
   return summary
 
 
-def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> Results:
+def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predictions]:
   """Evaluates the newest checkpoint of `workdir`, or else the weights of `config.model.init_from`.
 
   Raises:
@@ -279,9 +352,15 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> Results:
   return evaluator.run(params)
 
 
-def save_results(results: Results, workdir: pathlib.Path) -> None:
-  """Writes results.json."""
+def save_results(
+  predictions: Sequence[Predictions], groups: Mapping[str, Sequence[str]], workdir: pathlib.Path
+) -> Results:
+  """Writes predictions/DATASET.npz and results.json, and returns the latter."""
+  for one in predictions:
+    one.save(workdir / 'predictions' / f'{one.dataset}.npz')
+  results = results_of(predictions, groups)
   write_whole(workdir / 'results.json', json.dumps(results, indent=2) + '\n')
+  return results
 
 
 def table(results: Results) -> str:

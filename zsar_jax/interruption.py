@@ -1,6 +1,9 @@
 """Ctrl-C and SIGTERM: the step under way is finished and a checkpoint is written."""
 
+import contextlib
 import signal
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -43,3 +46,16 @@ class Interruption:
     if self.signal:
       raise KeyboardInterrupt
     self.signal = signal.Signals(number)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+  """Of a program: an interruption inside the block ends it with one line and its exit status."""
+  try:
+    yield
+  except Interrupted as interrupted:
+    print(interrupted, file=sys.stderr)
+    raise SystemExit(interrupted.status) from None
+  except KeyboardInterrupt:
+    print('\ninterrupted; the same command goes on', file=sys.stderr)
+    raise SystemExit(130) from None

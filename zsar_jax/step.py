@@ -10,8 +10,8 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from zsar_jax import optim, sharding, trees
-from zsar_jax.models.video_clip import Params, VideoModel
+from zsar_jax import losses, optim, sharding, trees
+from zsar_jax.models.video_clip import Encoded, Params, VideoModel
 from zsar_jax.ops import recipes
 from zsar_jax.ops.geometric import mirror_labels
 from zsar_jax.ops.prepare import Augmentation, Batch, augment
@@ -63,9 +63,10 @@ def make_train_step(
 
   Returns:
     `train_step(state, batch, inputs, texts_frozen) -> (state, metrics)`. The inputs, the same in
-    each step: 'texts', the tokens i32[P, C', L] of the class texts under each template, or with
-    `texts_frozen` their embeddings f32[P, C', E]; with distillation 'teacher', the parameters of
-    the teacher, and 'teacher_texts', f32[P, C', E].
+    each step: 'key', the random key of the run; 'texts', the tokens i32[P, C', L] of the class
+    texts under each template, or with `texts_frozen` their embeddings f32[P, C', E]; with
+    distillation 'teacher', the parameters of the teacher, and 'teacher_texts', f32[P, C', E];
+    where the recipe takes frames from a bank 'stills', u8[K, S, S, 3].
   """
   schedule = optim.learning_rate(config.optim, config.steps)
   augmentation = Augmentation(**config.augment)
@@ -82,7 +83,8 @@ def make_train_step(
   def train_step(
     state: State, batch: Batch, inputs: dict[str, Any], *, texts_frozen: bool
   ) -> tuple[State, Metrics]:
-    augment_key, template_key = jax.random.split(jax.random.key(config.seed))
+    augment_key, template_key = jax.random.split(inputs['key'])
+    still_key = jax.random.fold_in(augment_key, 1)
     params, frozen = trees.partition(state['params'], trained)
     texts = inputs['texts']
     template = jax.random.randint(
@@ -97,11 +99,17 @@ def make_train_step(
 
     def loss_of(params: Params, embeddings: jax.Array, clips: Batch) -> tuple[jax.Array, Metrics]:
       params = trees.merge(params, frozen)
-      video, targets = augment(augment_key, clips, augmentation, mirrored, recipe)
+      stills = inputs.get('stills')
+      seen = augment(augment_key, clips, augmentation, mirrored, recipe, stills)
+      video, targets = seen.video, seen.targets
       encoded = model.encode_video(params, video)
       embeddings = embeddings[: len(classes)]
-      cosines = model.similarity(params, encoded, embeddings)
-      logits = jnp.exp(params['logit_scale']) * cosines  # [B / A, C]
+
+      def score(encoded: Encoded) -> jax.Array:
+        cosines = model.similarity(params, encoded, embeddings)
+        return jnp.exp(params['logit_scale']) * cosines  # [B / A, C]
+
+      logits = score(encoded)
       smooth = optax.smooth_labels(targets, config.optim.label_smoothing)
       loss = optax.softmax_cross_entropy(logits, smooth).mean()
       metrics = {'accuracy': (logits.argmax(-1) == targets.argmax(-1)).mean()}
@@ -110,6 +118,22 @@ def make_train_step(
         named = inputs['teacher_texts'][template, : len(classes)]
         metrics['distance'] = model.distance(params, encoded, embeddings, frames, named)
         loss += config.optim.distillation * metrics['distance']
+      if config.optim.confusion:
+        hidden = jax.vmap(losses.fill_people)(video, seen.regions)
+        counted = jax.vmap(losses.detected)(seen.regions, seen.annotated)
+        confused = losses.confusion(score(model.encode_video(params, hidden)), counted)
+        metrics['confusion'] = confused
+        loss += config.optim.confusion * confused
+      weights = config.optim.still_clip
+      if any(weights.values()):
+        keys = jax.vmap(lambda seed: jax.random.fold_in(still_key, seed))(clips['seed'])
+        still = jax.vmap(losses.still_clip)(keys, video)
+        found = losses.static_losses(
+          lambda still: score(model.encode_video(params, still)), still, targets
+        )
+        metrics |= {f'still_{name}': value for name, value in found.items()}
+        loss += weights.entropy * found['entropy'] + weights.gradient * found['gradient']
+        loss -= weights.static * found['static']
       return loss, metrics | {'loss': loss}
 
     embeddings, pull_back = jax.vjp(class_embeddings, params)

@@ -10,13 +10,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
-from zsar_jax import optim, sharding
+from zsar_jax import optim, sharding, stills
+from zsar_jax.bias.predictions import Predictions
 from zsar_jax.checkpoint import Checkpoints, has_checkpoint, load_meta
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.pipeline import ClipLoader, View, training_batches
 from zsar_jax.data.subset import Subset, select
 from zsar_jax.errors import UserError
-from zsar_jax.evaluate import Evaluator, Results
+from zsar_jax.evaluate import Evaluator, Results, results_of
 from zsar_jax.interruption import Interrupted, Interruption
 from zsar_jax.models.build import build_model, build_teacher
 from zsar_jax.ops import recipes
@@ -26,7 +27,7 @@ from zsar_jax.weights import SEEN_CLASSES, Start, evaluated, seen_before
 from zsar_jax.writers import MetricWriter, Progress, say, write_whole
 
 
-def train(config: ConfigDict, workdir: pathlib.Path) -> Results:
+def train(config: ConfigDict, workdir: pathlib.Path) -> list[Predictions]:
   """Trains from the newest checkpoint in `workdir`, or from the start, and evaluates.
 
   Args:
@@ -34,7 +35,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Results:
     workdir: the run's folder: config.json, metrics.jsonl, checkpoints/.
 
   Returns:
-    The evaluation after the last step.
+    The evaluation after the last step, on each data set.
 
   Raises:
     UserError: for a config, data or a workdir that do not go together.
@@ -48,13 +49,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Results:
     sharding.batch_parts(mesh),
     config.optim.accumulation,
   )
-  if (config.augment.mixup or config.augment.cutmix) and (
-    config.data.batch_size // config.optim.accumulation % 2
-  ):
-    raise UserError(
-      'config.data.batch_size: mixup and CutMix need micro-batches of an even number of clips, for'
-      ' each is mixed with another'
-    )
+  check_pairing(config)
   subset = open_training_subset(config)
   model = build_model(config)
   texts = ClassTexts.from_config(config, model)
@@ -92,7 +87,10 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Results:
     texts_frozen = not any(jax.tree.leaves(trained['text']))
     encode = jax.jit(encode_classes, static_argnames=('model', 'mesh'), out_shardings=whole)
     tokens = texts.tokens(subset.texts, sharding.batch_parts(mesh))
-    inputs = {'texts': jax.device_put(tokens, whole)}
+    inputs = {
+      'key': jax.device_put(jax.random.key(config.seed), whole),
+      'texts': jax.device_put(tokens, whole),
+    }
     if config.optim.distillation:
       inputs['teacher'] = start.teacher(teacher)
       # Without the places that the model's own texts have for learnt prompts.
@@ -101,6 +99,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Results:
       )
       plain = jax.device_put(plain, whole)
       inputs['teacher_texts'] = encode(teacher, inputs['teacher'], plain, mesh=mesh)
+    if recipes.parse(config.recipe).effect('stillmix_bank'):
+      inputs['stills'] = jax.device_put(stills.open_bank(config, subset, workdir), whole)
     if texts_frozen:
       inputs['texts'] = encode(model, state['params'], inputs['texts'], mesh=mesh)
     train_step = jax.jit(
@@ -145,7 +145,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Results:
             progress.show(step, f'loss {values["loss"]:.4f}  accuracy {values["accuracy"]:.3f}')
             values['clips_per_second'] = progress.rate(step)
             if evaluating and not interruption.signal:
-              values |= flatten(evaluator.run(evaluated(state, start, config.eval.interpolate)))
+              predictions = evaluator.run(evaluated(state, start, config.eval.interpolate))
+              values |= flatten(results_of(predictions, config.eval.groups))
             writer.write(step, values)
           if saving:
             checkpoints.save(step, state, meta)
@@ -164,6 +165,20 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Results:
         interruption.status,
       )
   return evaluator.run(evaluated(state, start, config.eval.interpolate))
+
+
+def check_pairing(config: ConfigDict) -> None:
+  """Raises a `UserError` where clips meet others and a micro-batch would leave one alone."""
+  pairing = (
+    config.augment.mixup
+    or config.augment.cutmix
+    or recipes.parse(config.recipe, 'config.recipe').pairs
+  )
+  if pairing and config.data.batch_size // config.optim.accumulation % 2:
+    raise UserError(
+      'config.data.batch_size: mixup, CutMix and recipes in which a clip meets another need'
+      ' micro-batches of an even number of clips'
+    )
 
 
 def open_training_subset(config: ConfigDict) -> Subset:

@@ -96,8 +96,9 @@ def test_augmentation_follows_the_clip_and_not_its_place():
   def run(clips):
     return augment(jax.random.key(1), clips, settings, mirrored, recipe)
 
-  video, labels = run(batch)
+  whole = run(batch)
   order = [4, 0, 3]
-  some, some_labels = run({name: array[order] for name, array in batch.items()})
-  np.testing.assert_allclose(some, np.asarray(video)[order], atol=1e-6)
-  np.testing.assert_array_equal(some_labels, np.asarray(labels)[order])
+  some = run({name: array[order] for name, array in batch.items()})
+  np.testing.assert_allclose(some.video, np.asarray(whole.video)[order], atol=1e-6)
+  np.testing.assert_array_equal(some.targets, np.asarray(whole.targets)[order])
+  np.testing.assert_array_equal(some.regions, np.asarray(whole.regions)[order])

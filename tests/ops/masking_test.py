@@ -72,13 +72,13 @@ def test_only_the_regions_of_the_recipe_change_and_each_gets_one_colour(text):
       if region is None or not batch['annotated'][clip, t]:
         np.testing.assert_allclose(pixel, plain[clip, t, y, x], atol=1e-5)
         continue
-      place = (region, t) if asked[region].per_frame else region
+      place = (region, t) if asked[region].draw == 'frame' else region
       if asked[region].probability < 1 and np.allclose(pixel, plain[clip, t, y, x], atol=1e-5):
         pixel = np.array([np.inf] * 3)  # This clip is one that is not painted.
       colours.setdefault(place, pixel)
       np.testing.assert_array_equal(pixel, colours[place])
-      if asked[region].colour in fixed:
-        np.testing.assert_allclose(pixel, fixed[asked[region].colour], atol=1e-5)
+      if asked[region].fill in fixed:
+        np.testing.assert_allclose(pixel, fixed[asked[region].fill], atol=1e-5)
 
 
 def background_colours(text, clips=4000):

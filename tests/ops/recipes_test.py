@@ -3,7 +3,7 @@
 import pytest
 
 from zsar_jax.errors import UserError
-from zsar_jax.ops.recipes import Part, Recipe, parse
+from zsar_jax.ops.recipes import Effect, Part, Recipe, parse
 
 
 @pytest.mark.parametrize(
@@ -22,17 +22,49 @@ from zsar_jax.ops.recipes import Part, Recipe, parse
     ('person_box=#00FF7f', (Part('person_box', '#00ff7f'),)),
     (
       'object_box=uniform/frame@0.25!',
-      (Part('object_box', 'uniform', per_frame=True, probability=0.25, whole=True),),
+      (Part('object_box', 'uniform', draw='frame', probability=0.25, whole=True),),
     ),
+    ('background=normal/other', (Part('background', 'normal', draw='other'),)),
+    ('background=swap@0.5', (Part('background', 'swap', probability=0.5),)),
   ],
 )
 def test_parses(text, parts):
   assert parse(text) == Recipe(parts)
 
 
+def test_effects_stand_in_the_order_in_which_they_are_applied():
+  recipe = parse('freeze, background=stripes, fame@0.5, be')
+  assert recipe == Recipe(
+    (Part('background', 'stripes'),), (Effect('be'), Effect('fame', 0.5), Effect('freeze'))
+  )
+  assert str(recipe) == 'be,fame@0.5,background=stripes,freeze'
+
+
+@pytest.mark.parametrize(
+  ('text', 'regions', 'pairs'),
+  [
+    ('background=normal,freeze', {'background'}, False),
+    ('background=swap', {'background'}, True),
+    ('actorcutmix', {'person'}, True),
+    ('fame,object=mean', {'object'}, True),
+    ('stillmix', set(), True),
+    ('stillmix_bank,be', set(), False),
+  ],
+)
+def test_what_a_recipe_needs(text, regions, pairs):
+  assert parse(text).regions == regions
+  assert parse(text).pairs is pairs
+
+
 @pytest.mark.parametrize(
   'text',
-  ['none', 'background=normal', 'background=mean,object_box=normal/frame@0.5!', 'person=#102030'],
+  [
+    'none',
+    'background=normal',
+    'background=mean,object_box=normal/frame@0.5!',
+    'person=#102030',
+    'actorcutmix@0.25,background=stripes/other,freeze',
+  ],
 )
 def test_text_survives_the_round_trip(text):
   assert str(parse(text)) == text
@@ -54,6 +86,11 @@ def test_text_survives_the_round_trip(text):
     ('background=normal@', 'character 18', 'probability'),
     ('background=normal!', 'character 18', 'object_box'),
     ('background=normal,none', 'character 19', 'REGION=COLOUR'),
+    ('person=swap', 'character 8', 'only the background'),
+    ('background=swap/other', 'character 16', '/other'),
+    ('fame@2', 'character 5', 'probability'),
+    ('fame,fame', 'character 6', 'twice'),
+    ('freeze!', 'character 1', 'freeze'),
     ('object=normal!@0.5', 'character 1', 'REGION=COLOUR'),
   ],
 )

@@ -1,6 +1,31 @@
-"""Zero-shot accuracy from the logits of each clip."""
+"""Zero-shot accuracy, and how far it is due to the scene: figures from the logits of each clip.
+
+Every figure of a study is a ratio of two sums over clips, and is kept as the summands: those are
+what `bias.statistics` draws its samples from. No figure is averaged over batches.
+
+HAT is Chung, Wu and Russakovsky, "Enabling Detailed Action Recognition Evaluation Through Video
+Dataset Augmentation" (NeurIPS 2022, Datasets and Benchmarks).
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
 
 import numpy as np
+
+from zsar_jax.bias.predictions import PARTS, Predictions
+from zsar_jax.ops import recipes
+
+# The recipes with a part in the figures of `bias_metrics`; the first of several that is there.
+_HUMAN_ONLY = ('background=mean',)
+_BACKGROUND_ONLY = ('person=mean,object=mean', 'person=mean')
+_SWAP = ('background=swap',)
+_SCUBA = ('background=stripes',)
+_SCUFO = ('background=stripes,freeze',)
+_COLOUR = ('background=normal',)
+_OTHER_COLOUR = ('background=normal/other',)
+
+# Shares of the frame between which clips are grouped.
+COVERAGE_EDGES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 
 
 def ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -43,3 +68,260 @@ def accuracy(logits: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
     'mean_class': float((right[present] / count[present]).mean()),
     'count': int(len(labels)),
   }
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ratio:
+  """A figure as the ratio of two sums over clips.
+
+  Attributes:
+    numerator: f64[N], or f64[S, N] for S seeds, evaluated on the same clips.
+    denominator: as `numerator`, nowhere below 0; both are 0 for a clip that has no say.
+    counted: bool, as `numerator`: which clips have a say; by default those with a denominator.
+  """
+
+  numerator: np.ndarray
+  denominator: np.ndarray
+  counted: np.ndarray | None = None
+
+  @property
+  def per_seed(self) -> np.ndarray:
+    """f64[S]: the ratio of each seed; NaN where the denominator is 0."""
+    sums = [np.atleast_2d(part).sum(axis=1) for part in (self.numerator, self.denominator)]
+    return divide(*sums)
+
+  @property
+  def value(self) -> float:
+    """The mean over the seeds; NaN where the ratio of one of them cannot be formed."""
+    return float(self.per_seed.mean())
+
+  @property
+  def clips(self) -> np.ndarray:
+    """bool[N]: which clips have a say, for any of the seeds."""
+    counted = self.denominator > 0 if self.counted is None else self.counted
+    return np.atleast_2d(counted).any(axis=0)
+
+
+def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+  """The ratio, NaN wherever the denominator is 0."""
+  with np.errstate(divide='ignore', invalid='ignore'):
+    return np.where(denominator == 0, np.nan, numerator / denominator)
+
+
+def stack(ratios: Sequence[Ratio]) -> Ratio:
+  """The same figure of several seeds, f64[N] each, as f64[S, N]."""
+  counted = [ratio.clips for ratio in ratios]
+  numerators = [ratio.numerator for ratio in ratios]
+  denominators = [ratio.denominator for ratio in ratios]
+  return Ratio(np.stack(numerators), np.stack(denominators), np.stack(counted))
+
+
+def _mean(values: np.ndarray, counted: np.ndarray) -> Ratio:
+  """The mean of `values`, [N], over the clips that are `counted`, bool[N]."""
+  return Ratio(np.where(counted, values, 0).astype(np.float64), counted.astype(np.float64))
+
+
+def _ranks(p: Predictions, recipe: str) -> np.ndarray:
+  return ranks(p.logits[recipe], p.labels)
+
+
+def top_k(p: Predictions, recipe: str, k: int) -> Ratio:
+  """The share of clips whose true class is among the first `k`, as in `accuracy`."""
+  right = _ranks(p, recipe) < min(k, len(p.classes))
+  return _mean(right, p.counted(recipe))
+
+
+def top_1(p: Predictions, recipe: str) -> Ratio:
+  """The share of clips whose true class is named.
+
+  Of clips over another clip's background it is HAT's SHAcc; of foregrounds over stripes, moving
+  and still, it is the accuracy on SCUBA and SCUFO (StillMix: Li et al., ICCV 2023).
+  """
+  return top_k(p, recipe, 1)
+
+
+def mean_class(p: Predictions, recipe: str) -> Ratio:
+  """The mean of the classes' own top-1: each clip weighs one over the clips of its class."""
+  counted = p.counted(recipe)
+  clips = np.bincount(p.labels[counted], minlength=len(p.classes))[p.labels]  # [N]
+  weight = counted / np.maximum(clips, 1)
+  return Ratio((_ranks(p, recipe) == 0) * weight, weight)
+
+
+def accuracy_ratio(p: Predictions, recipe: str, reference: str = 'none') -> Ratio:
+  """Top-1 under one recipe over top-1 under another: HAT's BOR and HOR, as fractions.
+
+  BOR has background-only clips above, HOR human-only clips, and both have clips as they are
+  below. It is the ratio of the whole data set's totals, over the clips that count under both.
+  """
+  counted = p.counted(recipe) & p.counted(reference)
+  above, below = ((_ranks(p, text) == 0) & counted for text in (recipe, reference))
+  return Ratio(above.astype(np.float64), below.astype(np.float64), counted)
+
+
+def _contested(p: Predictions, recipe: str) -> np.ndarray:
+  """bool[N]: the clips whose background is of a class of the vocabulary, and not of their own."""
+  return p.counted(recipe) & (p.partner_labels >= 0) & (p.partner_labels != p.labels)
+
+
+def _background_ranks(p: Predictions, recipe: str) -> np.ndarray:
+  """i64[N]: the place of the background's class; of class 0 where there is none."""
+  return ranks(p.logits[recipe], np.maximum(p.partner_labels, 0))
+
+
+def swap_background_error(p: Predictions, recipe: str) -> Ratio:
+  """HAT's SBErr: how often the class that the background comes from is named instead.
+
+  Clips whose background is of their own class, or of one outside the vocabulary, have no say.
+  """
+  return _mean(_background_ranks(p, recipe) == 0, _contested(p, recipe))
+
+
+def background_wins(p: Predictions, recipe: str) -> Ratio:
+  """How often the background's class comes before the person's (Zhou et al., arXiv 2512.17953).
+
+  Over the clips of `swap_background_error`.
+  """
+  wins = _background_ranks(p, recipe) < _ranks(p, recipe)
+  return _mean(wins, _contested(p, recipe))
+
+
+def rank_gap(p: Predictions, recipe: str) -> Ratio:
+  """How many places the person's class comes behind the background's (arXiv 2512.17953).
+
+  In places, above 0 where the background comes first, as a mean over the clips of
+  `swap_background_error` whose logits are finite: the others have no ranks.
+  """
+  gap = _ranks(p, recipe) - _background_ranks(p, recipe)
+  return _mean(gap, _contested(p, recipe) & np.isfinite(p.logits[recipe]).all(axis=1))
+
+
+def score_gap(p: Predictions, recipe: str) -> Ratio:
+  """The logit of the person's class less that of the background's (arXiv 2512.17953).
+
+  In units of the logits: the natural logarithm of how many times as probable the person's class
+  is; above 0 where the person comes first. Over the clips of `rank_gap`.
+  """
+  logits = p.logits[recipe].astype(np.float64)
+  counted = _contested(p, recipe) & np.isfinite(logits).all(axis=1)
+  rows = np.arange(len(logits))
+  with np.errstate(invalid='ignore'):
+    gap = logits[rows, p.labels] - logits[rows, p.partner_labels]
+  return _mean(gap, counted)
+
+
+def contrasted(p: Predictions, scuba: str, scufo: str) -> Ratio:
+  """How often a clip is right on SCUBA but wrong on SCUFO, where nothing moves.
+
+  Contrasted accuracy of Li et al. (StillMix, ICCV 2023): SCUBA keeps the foreground over another
+  background, and SCUFO repeats one frame of that.
+  """
+  right = (_ranks(p, scuba) == 0) & (_ranks(p, scufo) != 0)
+  return _mean(right, p.counted(scuba) & p.counted(scufo))
+
+
+def consistency(p: Predictions, recipe: str, other: str) -> Ratio:
+  """How often two recipes, such as two draws of colours, have the same class named.
+
+  A clip whose logits are not finite has no class named, and agrees with nothing.
+  """
+  first, second = p.logits[recipe], p.logits[other]
+  finite = np.isfinite(first).all(axis=1) & np.isfinite(second).all(axis=1)
+  same = finite & (first.argmax(axis=1) == second.argmax(axis=1))
+  return _mean(same, p.counted(recipe) & p.counted(other))
+
+
+def _where(ratio: Ratio, clips: np.ndarray) -> Ratio:
+  """The same figure of some of the clips, bool[N]."""
+  return Ratio(ratio.numerator * clips, ratio.denominator * clips, ratio.clips & clips)
+
+
+def by_class(p: Predictions, recipe: str = 'none') -> dict[str, Ratio]:
+  """Top-1 of each class that has clips."""
+  whole = top_1(p, recipe)
+  parts = {name: _where(whole, p.labels == label) for label, name in enumerate(p.classes)}
+  return {name: part for name, part in parts.items() if part.clips.any()}
+
+
+def by_attribute(p: Predictions, name: str, recipe: str = 'none') -> dict[str, Ratio]:
+  """Top-1 of the clips with each value of an attribute, such as 'scene' of Mimetics.
+
+  Clips without the attribute have no say; of none, there is nothing in the result.
+  """
+  whole = top_1(p, recipe)
+  found = [words.get(name) for words in p.attributes]
+  values = sorted({value for value in found if value is not None})
+  return {value: _where(whole, np.array([one == value for one in found])) for value in values}
+
+
+def by_coverage(
+  p: Predictions,
+  region: str = 'person',
+  recipe: str = 'none',
+  edges: Sequence[float] = COVERAGE_EDGES,
+) -> dict[tuple[float, float], Ratio]:
+  """Top-1 of the clips of which a region covers so much, as HAT shows SHAcc.
+
+  Args:
+    p: the predictions.
+    region: one of `p.regions`.
+    recipe: one of `p.recipes`.
+    edges: shares of the frame, growing.
+
+  Returns:
+    {(low, high): ratio}: low <= share < high, of the last bin also share = high. Clips of unknown
+    coverage are in none, and bins without a clip are left out.
+  """
+  whole = top_1(p, recipe)
+  share = p.coverage[:, p.regions.index(region)].astype(np.float64)
+  # Means of shares in f32 may leave [0, 1] by a rounding error.
+  share = np.clip(share, 0, 1)
+  bins = {}
+  for low, high in zip(edges[:-1], edges[1:], strict=True):
+    inside = (share >= low) & ((share < high) | ((share == high) & (high == edges[-1])))
+    part = _where(whole, inside)
+    if part.clips.any():
+      bins[low, high] = part
+  return bins
+
+
+def mean_shares(shares: np.ndarray) -> dict[str, Ratio]:
+  """The mean share of each of person, object and background.
+
+  Args:
+    shares: f32[N, 3], `Predictions.saliency` or `saliency_area`; clips with a NaN have no say.
+
+  Returns:
+    {part: ratio}; {} where no clip has a say.
+  """
+  counted = np.isfinite(shares).all(axis=1)
+  if not counted.any():
+    return {}
+  return {part: _mean(shares[:, n], counted) for n, part in enumerate(PARTS)}
+
+
+def bias_metrics(p: Predictions) -> dict[str, Ratio]:
+  """All figures of static bias that the recipes of `p` allow, by their names."""
+  figures: tuple[tuple[str, Callable[..., Ratio], tuple[tuple[str, ...], ...]], ...] = (
+    ('BOR', accuracy_ratio, (_BACKGROUND_ONLY, ('none',))),
+    ('HOR', accuracy_ratio, (_HUMAN_ONLY, ('none',))),
+    ('SHAcc', top_1, (_SWAP,)),
+    ('SBErr', swap_background_error, (_SWAP,)),
+    ('background_wins', background_wins, (_SWAP,)),
+    ('rank_gap', rank_gap, (_SWAP,)),
+    ('score_gap', score_gap, (_SWAP,)),
+    ('SCUBA', top_1, (_SCUBA,)),
+    ('SCUFO', top_1, (_SCUFO,)),
+    ('contrasted', contrasted, (_SCUBA, _SCUFO)),
+    ('recolour', consistency, (_COLOUR, _OTHER_COLOUR)),
+  )
+  known = {recipes.parse(text): text for text in p.recipes}
+  metrics = {}
+  for name, function, wanted in figures:
+    found = [
+      next((known[one] for one in map(recipes.parse, texts) if one in known), None)
+      for texts in wanted
+    ]
+    if None not in found:
+      metrics[name] = function(p, *found)
+  return metrics

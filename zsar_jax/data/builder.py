@@ -159,6 +159,7 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         num_frames=np.array([entry.num_frames for entry in entries], np.int32),
         num_annotated=np.array([entry.num_annotated for entry in entries], np.int32),
         coverage=np.array([entry.coverage for entry in entries], np.float32),
+        attributes=[entry.attributes for entry in entries],
       )
       index.save(pathlib.Path(self.data_path, f'index-{split}.npz'))
       self._save_parts(split, index)

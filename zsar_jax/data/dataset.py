@@ -42,6 +42,7 @@ class ClipIndex:
     num_annotated: i32[N], how many of a clip's frames are annotated.
     coverage: f32[N, R], the share of the pixels that each of `regions.REGION_BITS` covers, as a
       mean over a clip's annotated frames; NaN where none is annotated.
+    attributes: N JSON objects, the records' own.
   """
 
   ids: list[str]
@@ -49,19 +50,25 @@ class ClipIndex:
   num_frames: np.ndarray
   num_annotated: np.ndarray
   coverage: np.ndarray
+  attributes: list[str]
 
   def __len__(self) -> int:
     return len(self.ids)
 
   def take(self, places: np.ndarray) -> 'ClipIndex':
     """The index of the clips at `places`."""
-    ids = [self.ids[place] for place in places]
-    columns = (self.labels, self.num_frames, self.num_annotated, self.coverage)
-    return ClipIndex(ids, *(column[places] for column in columns))
+    return ClipIndex(
+      **{
+        name: column[places] if isinstance(column, np.ndarray) else [column[n] for n in places]
+        for name, column in vars(self).items()
+      }
+    )
 
   def save(self, path: str | os.PathLike[str]) -> None:
     """Writes the index as an .npz file."""
-    np.savez_compressed(path, **dataclasses.asdict(self))
+    # As lines: an array of strings would give each the room of the longest.
+    lines = np.frombuffer('\n'.join(self.attributes).encode(), np.uint8)
+    np.savez_compressed(path, **vars(self) | {'attributes': lines})
 
   @classmethod
   def load(cls, path: str | os.PathLike[str]) -> 'ClipIndex':
@@ -74,6 +81,7 @@ class ClipIndex:
           num_frames=arrays['num_frames'].astype(np.int32),
           num_annotated=arrays['num_annotated'].astype(np.int32),
           coverage=arrays['coverage'].astype(np.float32),
+          attributes=arrays['attributes'].tobytes().decode().splitlines(),
         )
     except _DAMAGE as error:
       raise UserError(f'{path} is damaged ({error}); build the data set again') from None

@@ -10,6 +10,9 @@ A batch is a dict of arrays, B clips of T frames:
     clip       i32[B]              the clip's place in the subset
     weight     f32[B]              1, or 0 for the padding of the last evaluation batch
 
+Where clips meet others in an evaluation, a batch has partner_frames, partner_regions and
+partner_annotated as well.
+
 Batch k is a function of the seed and k alone, so the iterator needs no state of its own: a
 run that resumes at step k starts the pipeline there, whatever the number of worker processes
 or hosts. Of each global batch a host reads every n-th clip.
@@ -45,6 +48,9 @@ Batch = dict[str, np.ndarray]
 
 # Iterates over batches, and has a `close`.
 BatchIterator = grain.DatasetIterator | SharedBatches
+
+# What the arrays of the clip that another meets begin with.
+PARTNER = 'partner_'
 
 # What `Views.crops` may be.
 CROPS = (1, 3)
@@ -239,7 +245,11 @@ def training_batches(
 
 
 def evaluation_batches(
-  loader: ClipLoader, batch_size: int, workers: int, views: Views = Views()
+  loader: ClipLoader,
+  batch_size: int,
+  workers: int,
+  views: Views = Views(),
+  partners: np.ndarray | None = None,
 ) -> BatchIterator:
   """Every view of every clip exactly once, in order; the last batch is filled up with weight 0.
 
@@ -248,13 +258,14 @@ def evaluation_batches(
     batch_size: views in the global batch.
     workers: processes that load clips; 0 loads in threads of this process.
     views: of each clip; they follow each other.
+    partners: i32[N], the position of the clip that each meets; -1 is padding of its own.
 
   Returns:
     An iterator over batches, to be closed.
   """
   count = len(loader.subset) * len(views)
   elements = grain.MapDataset.range(-(-count // batch_size) * batch_size)
-  return _batches(elements.map(_EvaluationView(loader, views)), batch_size, workers)
+  return _batches(elements.map(_EvaluationView(loader, views, partners)), batch_size, workers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -269,10 +280,18 @@ class _TrainingClip(grain.transforms.RandomMap):
 class _EvaluationView(grain.transforms.Map):
   loader: ClipLoader
   views: Views
+  partners: np.ndarray | None
 
   def map(self, element: int) -> Batch:
     position, number = divmod(element, len(self.views))
-    return self.loader.evaluation_clip(position, *self.views.places(number))
+    places = self.views.places(number)
+    clip = self.loader.evaluation_clip(position, *places)
+    if self.partners is None:
+      return clip
+    end = len(self.loader.subset)
+    partner = self.partners[position] if position < end else -1
+    other = self.loader.evaluation_clip(end if partner < 0 else int(partner), *places)
+    return clip | {f'{PARTNER}{name}': other[name] for name in ('frames', 'regions', 'annotated')}
 
 
 def _batches(clips: grain.MapDataset, batch_size: int, workers: int) -> BatchIterator:

@@ -81,6 +81,7 @@ class IndexEntry:
   coverage: tuple[float, ...]
   empty: tuple[int, ...]
   remarks: dict[str, str]
+  attributes: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +168,7 @@ def _attempt(chunk: Chunk, task: ClipTask, serialise: Callable[[Any], bytes]) ->
     coverage=clip.coverage,
     empty=clip.empty,
     remarks=clip.remarks,
+    attributes=record['attributes'],
   )
   return entry, serialise(record)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from zsar_jax.data import splits
-from zsar_jax.data.dataset import ClipDataset
+from zsar_jax.data.dataset import ClipDataset, ClipIndex
 from zsar_jax.data.frame_table import ClipFrames
 from zsar_jax.errors import UserError
 from zsar_jax.ops.recipes import Recipe
@@ -39,6 +39,16 @@ class Subset:
   def clip_id(self, position: int) -> str:
     """The id of the clip at `position` of this subset."""
     return self.dataset.index.ids[self.positions[position]]
+
+  @property
+  def index(self) -> ClipIndex:
+    """What is known of these clips without reading them."""
+    return self.dataset.index.take(self.positions)
+
+  @property
+  def actor(self) -> str:
+    """The region that people are annotated with: their silhouette, or else their box."""
+    return 'person_box' if self.boxes_as_shapes else 'person'
 
   def frames(self, position: int) -> ClipFrames:
     """The encoded frames of the clip at `position` of this subset."""

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from zsar_jax.data.regions import OBJECT, PERSON, REGION_BITS
+from zsar_jax.ops.backgrounds import stripes
 from zsar_jax.ops.photometric import normalise
 from zsar_jax.ops.recipes import LAYERS, Part, Recipe
 
@@ -22,7 +23,8 @@ def paint(
   """Paints one clip; `jax.vmap` it over a batch, with a key for each clip.
 
   Frames that nobody annotated are left as they are: painting the background of a frame
-  whose regions are unknown would wipe it whole.
+  whose regions are unknown would wipe it whole. What else a recipe does, the background of
+  another clip included, is `transform`'s.
 
   Args:
     key: the clip's random key. A part's colour depends on the key and its region alone, so
@@ -36,14 +38,24 @@ def paint(
     f32[T, H, W, 3].
   """
   for part in recipe.parts:
-    part_key = jax.random.fold_in(key, LAYERS.index(part.region))
-    colour_key, clip_key = jax.random.split(part_key)
+    if part.fill == 'swap':
+      continue
+    fill_key, clip_key = part_keys(key, part)
     area = _area(part, regions) & annotated[:, None, None]  # [T, H, W]
     if part.probability < 1:
       area &= jax.random.bernoulli(clip_key, part.probability)
-    colour = _colour(colour_key, part, video.shape[0]).astype(video.dtype)  # [T or 1, 3]
-    video = jnp.where(area[..., None], colour[:, None, None, :], video)
+    if part.fill == 'stripes':
+      fill = normalise(stripes(fill_key, *video.shape[1:3]))[None]  # [1, H, W, 3]
+    else:
+      fill = _colour(fill_key, part, video.shape[0])[:, None, None, :]  # [T or 1, 1, 1, 3]
+    video = jnp.where(area[..., None], fill.astype(video.dtype), video)
   return video
+
+
+def part_keys(key: jax.Array, part: Part) -> tuple[jax.Array, jax.Array]:
+  """From a clip's key those for a part's fill, and for whether the clip is changed at all."""
+  fill_key, clip_key = jax.random.split(jax.random.fold_in(key, LAYERS.index(part.region)))
+  return (jax.random.fold_in(fill_key, 1) if part.draw == 'other' else fill_key), clip_key
 
 
 def _area(part: Part, regions: jax.Array) -> jax.Array:
@@ -58,8 +70,8 @@ def _area(part: Part, regions: jax.Array) -> jax.Array:
 
 def _colour(key: jax.Array, part: Part, num_frames: int) -> jax.Array:
   """f32[T or 1, 3]: the part's colour in normalised space."""
-  shape = (num_frames if part.per_frame else 1, 3)
-  match part.colour:
+  shape = (num_frames if part.draw == 'frame' else 1, 3)
+  match part.fill:
     case 'normal':
       return jax.random.normal(key, shape)
     case 'uniform':

@@ -1,8 +1,8 @@
 """From a batch of uint8 clips to what the model sees; runs inside the jitted step.
 
 Every clip brings its own random number, so that what happens to it does not depend on its
-place in the batch, on the batch's size, or on the number of devices and hosts. Mixup and CutMix are
-the exception: whom a clip is mixed with depends on its micro-batch.
+place in the batch, on the batch's size, or on the number of devices and hosts. Where clips meet
+there is an exception: whom a clip meets in training depends on its micro-batch.
 """
 
 import dataclasses
@@ -11,11 +11,12 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from zsar_jax.data.pipeline import PARTNER
 from zsar_jax.ops.geometric import flip
-from zsar_jax.ops.masking import paint
 from zsar_jax.ops.mix import mix
 from zsar_jax.ops.photometric import greyscale, jitter, normalise
 from zsar_jax.ops.recipes import Recipe
+from zsar_jax.ops.transform import Clips, reverse, transform
 
 Batch = dict[str, jax.Array]
 
@@ -35,6 +36,8 @@ class Augmentation:
     greyscale: the probability of losing all colour.
     mixup: the alpha of mixup, see `mix`; 0 does not mix clips so.
     cutmix: the alpha of CutMix.
+    erasing: the largest share of the still frame in 'be' recipes, see `baselines`.
+    still_share: alpha and beta of the clip's own share in StillMix recipes.
   """
 
   flip: float = 0.0
@@ -47,6 +50,8 @@ class Augmentation:
   greyscale: float = 0.0
   mixup: float = 0.0
   cutmix: float = 0.0
+  erasing: float = 0.3
+  still_share: tuple[float, float] = (200.0, 200.0)
 
 
 def augment(
@@ -55,7 +60,8 @@ def augment(
   augmentation: Augmentation,
   mirrored: jax.Array,
   recipe: Recipe,
-) -> tuple[jax.Array, jax.Array]:
+  stills: jax.Array | None = None,
+) -> Clips:
   """Augments and paints a training batch.
 
   Args:
@@ -64,10 +70,7 @@ def augment(
     augmentation: which random changes, and how large.
     mirrored: i32[C] from `geometric.mirror_labels`.
     recipe: the mask recipe.
-
-  Returns:
-    video: f32[B, T, H, W, 3], normalised, mixed and painted.
-    targets: f32[B, C], a distribution over the classes for each clip.
+    stills: u8[K, H, W, 3], where the recipe takes frames from a bank.
   """
 
   def change(clip: Batch) -> tuple[jax.Array, ...]:
@@ -98,22 +101,32 @@ def augment(
     video, regions, annotated, targets = mix(
       mix_keys, video, regions, annotated, targets, augmentation.mixup, augmentation.cutmix
     )
-  painted = jax.vmap(paint, in_axes=(0, 0, 0, 0, None))(
-    paint_keys, video, regions, annotated, recipe
+  clips = Clips(video, regions, annotated, targets)
+  partners = reverse(clips) if recipe.pairs else clips
+  return transform(
+    paint_keys, clips, partners, recipe, augmentation.erasing, augmentation.still_share, stills
   )
-  return painted, targets
 
 
 @functools.partial(jax.jit, static_argnames='recipe')
 def prepare(key: jax.Array, batch: Batch, recipe: Recipe) -> jax.Array:
-  """Paints an evaluation batch: f32[B, T, H, W, 3], normalised, nothing random but colours."""
+  """An evaluation batch under a recipe: f32[B, T, H, W, 3], normalised.
 
-  def one_clip(clip: Batch) -> jax.Array:
-    clip_key = jax.random.fold_in(key, clip['seed'])
-    video = normalise(to_float(clip['frames']))
-    return paint(clip_key, video, clip['regions'], clip['annotated'], recipe)
+  Nothing is random but what the recipe draws, and that depends on the clip alone.
+  """
+  keys = jax.vmap(lambda seed: jax.random.fold_in(key, seed))(batch['seed'])
 
-  return jax.vmap(one_clip)(batch)
+  def clips(prefix: str) -> Clips:
+    video = normalise(to_float(batch[f'{prefix}frames']))
+    regions, annotated = batch[f'{prefix}regions'], batch[f'{prefix}annotated']
+    nothing = jnp.zeros_like(
+      annotated, jnp.float32
+    )  # Effects that change targets are no part of it.
+    return Clips(video, regions, annotated, nothing)
+
+  found = clips('')
+  partners = clips(PARTNER) if recipe.pairs else found
+  return transform(keys, found, partners, recipe).video
 
 
 def to_float(frames: jax.Array) -> jax.Array:

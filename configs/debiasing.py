@@ -1,0 +1,51 @@
+"""The debiasing methods of the field, as changes of any experiment.
+
+    configs/debiasing.py:METHOD          on Kinetics400, otherwise as configs/k400_bgmask.py
+    configs/debiasing.py:METHOD,smoke    the same code in a minute on a CPU
+
+What each does, and where it differs from what was published: docs/bias.md. The study
+configs/pantomime_study.py:baselines compares them all.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import k400_bgmask
+from zsar_jax.config import set_value
+from zsar_jax.errors import UserError
+
+# {method: (what it does, {field of the config: value})}
+METHODS = {
+  'colour': ('background painted (arXiv 2501.12681)', {'recipe': 'background=normal'}),
+  'half': ('background painted in every second clip', {'recipe': 'background=normal@0.5'}),
+  'mean': ('background filled with the mean colour (HAT)', {'recipe': 'background=mean'}),
+  'swap': ("another clip's background (HAT)", {'recipe': 'background=swap@0.5'}),
+  'actorcutmix': ('ActorCutMix', {'recipe': 'actorcutmix@0.5'}),
+  'be': ('background erasing (BE)', {'recipe': 'be@0.5'}),
+  'fame': ('FAME', {'recipe': 'fame@0.5'}),
+  'stillmix': ('StillMix with frames of other clips', {'recipe': 'stillmix@0.5'}),
+  'stillmix_bank': (
+    'StillMix with frames that give the action away',
+    {'recipe': 'stillmix_bank@0.5'},
+  ),
+  'sdn': ('human-mask confusion loss (SDN)', {'optim.confusion': 0.5}),
+  'albar': (
+    'static-clip losses (ALBAR)',
+    {
+      'optim.still_clip.static': 1.0,
+      'optim.still_clip.entropy': 4.25,
+      'optim.still_clip.gradient': 10.0,
+    },
+  ),
+}
+
+
+def get_config(variant: str = '') -> ConfigDict:
+  """The config of one method, see the head of this file."""
+  method, _, size = variant.partition(',')
+  if method not in METHODS:
+    raise UserError(f'configs/debiasing.py: no method {method!r}; there are {", ".join(METHODS)}')
+  config = k400_bgmask.get_config(size)
+  config.recipe = 'none'
+  for field, value in METHODS[method][1].items():
+    set_value(config, field, value)
+  return config

@@ -1,0 +1,96 @@
+"""Trains under several mask recipes, evaluates under all, reports whether models see the action.
+
+    python -m tools.bias_study --config=configs/pantomime_study.py --workdir=studies/pantomime
+
+Writes study.json, report.html and report.md, and below runs/ each run's checkpoints, metrics and
+predictions. The same command continues a study that was interrupted, and with more seeds or runs
+in the config trains only those that are new. Exit status: 0 done, 2 something to mend.
+"""
+
+import os
+import pathlib
+import shlex
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from zsar_jax.bias.study import jobs, plan
+from zsar_jax.command_line import parse_flags
+from zsar_jax.errors import UserError, reported
+from zsar_jax.host_memory import cpu_alone, keep_freed_memory
+from zsar_jax.interruption import interruptible
+
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'The study: a config file whose get_config returns one, see bias.study.plan.'
+)
+_WORKDIR = flags.DEFINE_string('workdir', None, 'The folder of the study.')
+_PROCESSES = flags.DEFINE_integer(
+  'processes',
+  0,
+  'Runs that are trained at a time; 0: one where there is an accelerator, else one for each core,'
+  ' and at most four.',
+  lower_bound=0,
+)
+_ONLY = flags.DEFINE_string(
+  'only',
+  None,
+  'EXPERIMENT/RUN/SEED: trains this run and does nothing else, so that a cluster can do the runs;'
+  ' the command without it then writes the report.',
+)
+
+
+def main(argv: list[str]) -> None:
+  """Runs the program; see the head of this file."""
+  keep_freed_memory()
+  if not flags.FLAGS['verbosity'].present:
+    logging.set_verbosity(logging.WARNING)  # The libraries tell a lot.
+  with reported(), interruptible():
+    if len(argv) > 1:
+      raise UserError(f'{argv[1]!r} is no flag; settings are written --config.NAME=VALUE')
+    if _CONFIG.value is None or not _WORKDIR.value:
+      raise UserError('both --config=FILE and --workdir=DIR are needed; see --help')
+    workdir = pathlib.Path(_WORKDIR.value)
+    if workdir.exists() and not workdir.is_dir():
+      raise UserError(f'--workdir: {workdir} is a file; name a folder')
+    planned = plan.plan(_CONFIG.value, workdir)
+    if _ONLY.value:
+      _train(planned, _ONLY.value)
+    else:
+      _study(planned, workdir)
+
+
+def _train(planned: list[plan.Job], name: str) -> None:
+  chosen = [job for job in planned if job.name == name]
+  if not chosen:
+    raise UserError(
+      f'--only: {name!r} is no run; there are {", ".join(job.name for job in planned)}'
+    )
+  # Imported late: the process that starts the others leaves the devices to them.
+  from zsar_jax import evaluate, experiment
+
+  print(evaluate.table(experiment.run(chosen[0].config, chosen[0].folder)))
+
+
+def _study(planned: list[plan.Job], workdir: pathlib.Path) -> None:
+  from zsar_jax.bias.study.checks import check_data
+
+  check_data(planned)
+  command = [sys.executable, '-m', 'tools.bias_study', *sys.argv[1:]]
+  jobs.train_all(planned, command, _PROCESSES.value or _room())
+  from zsar_jax.bias.report import write_report
+  from zsar_jax.bias.study.analysis import write_study
+
+  text = shlex.join(['python', '-m', 'tools.bias_study', *sys.argv[1:]])
+  write_study(_CONFIG.value, planned, workdir, text)
+  write_report(workdir)
+  print(workdir / 'report.html')
+
+
+def _room() -> int:
+  """How many runs at a time this machine has room for."""
+  return min(os.cpu_count() or 1, 4) if cpu_alone() else 1
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=parse_flags)

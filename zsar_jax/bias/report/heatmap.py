@@ -1,0 +1,116 @@
+"""Heat maps of the train x validation matrix: tables whose cells are coloured.
+
+A table, because its numbers can be read, copied and read out; the colours are classes of the
+page's style (`h0` to `h9`, and `d-5` to `d5` for differences), which has them for light and dark.
+"""
+
+import math
+from typing import Any
+
+from zsar_jax.bias.report import study as studies
+from zsar_jax.bias.report import words
+from zsar_jax.bias.report.markup import Markup, breakable, element
+
+_STEPS, _SIDES = 10, 5
+
+
+def heat_map(experiment: dict[str, Any], dataset: dict[str, Any], metric: str) -> Markup:
+  """The accuracies: a row for each run, a column for each validation recipe."""
+  cells = {
+    (run, recipe): studies.matrix_cell(dataset, run, recipe, metric)
+    for run in experiment['runs']
+    for recipe in experiment['recipes']
+  }
+  top = _round_up(max((cell['value'] or 0.0 for cell in cells.values()), default=0.0))
+  best = {
+    recipe: max(cells[run, recipe]['value'] or 0.0 for run in experiment['runs'])
+    for recipe in experiment['recipes']
+  }
+
+  def cell(run: str, recipe: str) -> Markup:
+    estimate = cells[run, recipe]
+    value = estimate['value']
+    tip = f'{_place(run, recipe)}: {words.told(estimate)}'
+    if value is None:
+      return element('td', words.MISSING, class_='none', title=tip)
+    step = min(_STEPS - 1, max(0, int(_STEPS * value / top)))
+    kind = f'h{step} best' if value and value == best[recipe] else f'h{step}'
+    return element('td', words.percent(value), class_=kind, title=tip)
+
+  title = f'Accuracy, {words.ACCURACIES[metric]}, %'
+  legend = [element('span', class_=f'h{step}') for step in range(_STEPS)]
+  return _table(
+    experiment, title, cell, ['0', legend, words.whole_percent(top)], 'best of a column bold'
+  )
+
+
+def difference_map(experiment: dict[str, Any], dataset: dict[str, Any]) -> Markup:
+  """Top-1 minus the baseline's, in points; uncertain ones without colour."""
+  runs = [run for run in experiment['runs'] if run in dataset['difference']]
+  cells = {
+    (run, recipe): studies.difference_cell(dataset, run, recipe)
+    for run in runs
+    for recipe in experiment['recipes']
+  }
+  top = _round_up(max((abs(cell['value'] or 0.0) for cell in cells.values()), default=0.0))
+
+  def cell(run: str, recipe: str) -> Markup:
+    if run not in dataset['difference']:
+      return element('td', '\u00b7', class_='none', title='the baseline itself')
+    estimate = cells[run, recipe]
+    value = estimate['value']
+    tip = f'{_place(run, recipe)}: {words.told(estimate, words.points, " points")}'
+    if value is None:
+      return element('td', words.MISSING, class_='none', title=tip)
+    if not words.certain(estimate):
+      tip += '; the interval includes 0'
+      return element('td', words.points(value), class_='unsure', title=tip)
+    step = max(1, min(_SIDES, math.ceil(_SIDES * abs(value) / top)))
+    kind = f'd{step}' if value > 0 else f'd-{step}'
+    return element('td', words.points(value), class_=kind, title=tip)
+
+  legend = [element('span', class_=f'd{step}') for step in range(-_SIDES, _SIDES + 1) if step]
+  ends = [words.short_points(-top), legend, words.short_points(top)]
+  title = 'Top-1 minus the baseline, points'
+  return _table(experiment, title, cell, ends, 'grey: the interval includes 0')
+
+
+def _place(run: str, recipe: str) -> str:
+  return f'{words.isolated(run)} under {words.isolated(recipe)}'
+
+
+def _round_up(value: float) -> float:
+  """The next of 5, 10, 20, 40, 60, 80, 100 %, or the value itself above that."""
+  return next((mark for mark in (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0) if value <= mark), value)
+
+
+def _table(experiment: dict[str, Any], title: str, cell, legend, remark: str) -> Markup:
+  recipes = experiment['recipes']
+  head = element(
+    'tr',
+    element('th', 'trained \\ validated', class_='corner', scope='col'),
+    [
+      element('th', element('bdi', breakable(recipe)), scope='col', class_='recipe')
+      for recipe in recipes
+    ],
+  )
+  rows = [
+    element('tr', run_heading(experiment, run), [cell(run, recipe) for recipe in recipes])
+    for run in experiment['runs']
+  ]
+  table = element(
+    'table',
+    element('caption', title),
+    element('thead', head),
+    element('tbody', rows),
+    class_='heat',
+  )
+  key = element('p', element('span', legend, class_='scale-key'), ' ', remark, class_='key')
+  return element('div', element('div', table, class_='scroll', tabindex='0'), key, class_='map')
+
+
+def run_heading(experiment: dict[str, Any], run: str) -> Markup:
+  """A row's heading: the run's name, what it is as a tooltip, a mark at the baseline."""
+  mark = element('small', ' baseline') if run == experiment['baseline'] else None
+  about = experiment['runs'][run]['about']
+  return element('th', element('bdi', breakable(run)), mark, scope='row', title=about or None)

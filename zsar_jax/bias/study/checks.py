@@ -1,0 +1,47 @@
+"""What must be so for a study to mean anything, looked at before anything is trained."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from zsar_jax.bias.study.plan import Job
+from zsar_jax.data import pantomime_builder
+from zsar_jax.data.dataset import open_dataset
+from zsar_jax.data.subset import select
+from zsar_jax.errors import UserError
+from zsar_jax.ops import recipes
+from zsar_jax.train import open_training_subset
+
+
+def check_data(jobs: Sequence[Job]) -> None:
+  """Opens every data set of a study; builds the embedded ones.
+
+  Raises:
+    UserError: where one is not there, has one class, or has no masks to paint by.
+  """
+  looked_at = set()
+  for job in jobs:
+    if job.run in looked_at:
+      continue
+    config = job.config
+    looked_at.add(job.run)
+    if config.data.embedded:
+      references = [config.data.train, *config.eval.datasets.values()]
+      pantomime_builder.build_worlds(config.data.dir, [one.dataset for one in references])
+    open_training_subset(config)
+    for name, reference in config.eval.datasets.items():
+      field = f'config.experiments.{job.experiment}.base.eval.datasets.{name}'
+      dataset = open_dataset(config.data.dir, reference.dataset, reference.split)
+      subset = select(dataset, reference.classes, config.view.unannotated, f'{field}.classes')
+      if len(subset.classes) < 2:
+        raise UserError(
+          f'{field}: there is one class, {subset.classes[0]!r}, so that every model is right; take'
+          ' classes to choose between'
+        )
+      for text in config.eval.recipes:
+        subset.check_recipe(recipes.parse(text), f'config.eval.recipes, {name}')
+      if np.isnan(subset.index.coverage).all():
+        raise UserError(
+          f'{field}: no frame of its {len(subset)} clips is annotated, so that no recipe changes'
+          ' anything; build it with masks (python -m tools.build_dataset --help)'
+        )

@@ -1,0 +1,32 @@
+"""One experiment: from a config to a folder with everything that came of it."""
+
+import pathlib
+
+from ml_collections import ConfigDict
+
+from zsar_jax import config as config_lib
+from zsar_jax import evaluate, train
+from zsar_jax.data import pantomime_builder
+
+
+def run(config: ConfigDict, workdir: pathlib.Path, mode: str = 'train') -> evaluate.Results:
+  """Trains and evaluates, or only evaluates, and saves predictions and results.
+
+  Args:
+    config: the config.
+    workdir: the run's folder; what is there already is gone on with.
+    mode: 'train' or 'eval'.
+
+  Raises:
+    UserError: for a config, data or a workdir that do not go together.
+    Interrupted: after Ctrl-C or SIGTERM, with a checkpoint written.
+  """
+  config_lib.validate(config)
+  if config.data.embedded:
+    references = [config.data.train, *config.eval.datasets.values()]
+    pantomime_builder.build_worlds(config.data.dir, [one.dataset for one in references])
+  if mode == 'train':
+    predictions = train.train(config, workdir)
+  else:
+    predictions = evaluate.evaluate_checkpoint(config, workdir)
+  return evaluate.save_results(predictions, config.eval.groups, workdir)
