@@ -12,7 +12,7 @@ from zsar_jax.errors import UserError
 def write_whole(path: pathlib.Path, text: str) -> None:
   """Writes a file that is there whole or not at all, also when the process dies meanwhile."""
   partial = path.with_name(f'{path.name}.tmp')
-  partial.write_text(text)
+  partial.write_text(text, encoding='utf-8')
   partial.replace(path)
 
 
