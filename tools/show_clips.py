@@ -3,7 +3,8 @@
     python -m tools.show_clips --dataset-dir=data --out=sheet.png \\
         --recipes='none;background=normal;background=normal,object_box=normal'
 
-A row is a clip, a column a recipe. Frames, crop and colours are those of an evaluation.
+A row is a clip, a column a recipe. Frames, crop and colours are those of an evaluation. Where a
+recipe has clips meet, each meets that of the row above.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from zsar_jax.data.dataset import list_datasets, open_dataset
-from zsar_jax.data.pipeline import ClipLoader, View
+from zsar_jax.data.pipeline import PARTNER, ClipLoader, View
 from zsar_jax.data.subset import Subset, select
 from zsar_jax.errors import UserError, reported
 from zsar_jax.evaluate import COLOUR_SEED
@@ -54,6 +55,8 @@ def main() -> None:
     if args.out.suffix != '.png':
       raise UserError(f'--out: {args.out} does not end in .png')
     asked = [recipes.parse(text, '--recipes') for text in args.recipes.split(';')]
+    if any(recipe.effect('stillmix_bank') for recipe in asked):
+      raise UserError("--recipes: stillmix_bank needs a run's bank; 'stillmix' shows the same")
     rows = choose_clips(_subsets(args.dataset_dir, args.split), args.clips)
     for subset, _ in rows:
       for recipe in asked:
@@ -102,6 +105,10 @@ def draw(
   clips = [ClipLoader(subset, view).evaluation_clip(position) for subset, position in rows]
   batch = jax.tree.map(lambda *leaves: np.stack(leaves), *clips)
   key = jax.random.key(COLOUR_SEED)
+  batch |= {
+    f'{PARTNER}{name}': np.roll(batch[name], 1, axis=0)
+    for name in ('frames', 'regions', 'annotated')
+  }
   columns = [np.asarray(denormalise(prepare(key, batch, recipe))) for recipe in asked]
 
   # In inches; a row has its strip of frames and a line of text below it.

@@ -67,9 +67,7 @@ def test_the_partner_is_counted_from_the_end(clips):
     # A partner's people are gone, and so they are from its planes.
     left = np.where(actors[0], one.regions, other.regions & ~np.uint8(PERSON))
     np.testing.assert_array_equal(mixed.regions[b], left)
-    video, regions = backgrounds.swap_background(
-      one.video, one.regions, other.video, other.regions
-    )
+    video, regions = backgrounds.swap_background(one.video, one.regions, other.video, other.regions)
     np.testing.assert_allclose(swapped.video[b], video, atol=1e-5)
     np.testing.assert_array_equal(swapped.regions[b], regions)
 
@@ -80,7 +78,9 @@ def test_a_still_frame_is_blended_with_every_frame(clips, stills):
     out = np.asarray(_changed(clips, text, stills).video)
     for b in range(B):
       clip = np.asarray(clips.video[b])
-      share = np.sum((out[b, 0] - out[b, 1]) * (clip[0] - clip[1])) / np.sum((clip[0] - clip[1]) ** 2)
+      share = np.sum((out[b, 0] - out[b, 1]) * (clip[0] - clip[1])) / np.sum(
+        (clip[0] - clip[1]) ** 2
+      )
       assert 0 < share < 1
       still = (out[b] - share * clip) / (1 - share)
       np.testing.assert_allclose(still, still[:1].repeat(T, axis=0), atol=1e-3)

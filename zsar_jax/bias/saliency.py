@@ -26,7 +26,8 @@ def region_shares(
     annotated: bool[B, T].
 
   Returns:
-    shares: f32[B, 3], of the magnitude on each of `predictions.PARTS`; NaN where no frame is annotated.
+    shares: f32[B, 3], of the magnitude on each of `predictions.PARTS`; NaN where no frame is
+      annotated.
     areas: f32[B, 3], of the pixels that each of them has in the same frames.
   """
   gradient = jax.grad(lambda video: score(video).max(axis=-1).sum())(video)

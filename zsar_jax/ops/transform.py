@@ -43,8 +43,8 @@ def transform(
   clips: Clips,
   partners: Clips,
   recipe: Recipe,
-  erasing: float = 0.0,
-  still_share: tuple[float, float] = (1.0, 1.0),
+  erasing: float = 0.3,
+  still_share: tuple[float, float] = (200.0, 200.0),
   stills: jax.Array | None = None,
 ) -> Clips:
   """Does to each clip what a recipe says.

@@ -1,8 +1,10 @@
 """The worlds of Pantomime: their words, their class names, and which classes are novel.
 
-Every class is a pair of words, and every pair of words is a class. The novel classes are a
-Latin diagonal of the 4 x 4 table: each word occurs in exactly one of them and in three base
-classes, so that a model can name a novel class only by putting together words it has learnt.
+Every class is a pair of words, and every pair of words is a class. Of the 4 x 4 table one class of
+each row is novel, so that a model can name it only by putting together words it has learnt. In
+`scenes` and `mimes` no two of these share a column: their arms and their legs tell them apart.
+On the table two of them share a direction: there the manner has to be seen, which the object
+would give away in training.
 """
 
 from zsar_jax.errors import UserError
@@ -14,6 +16,10 @@ ARMS = ('waving', 'punching', 'clapping', 'flapping')
 LEGS = ('squatting', 'kicking', 'jumping', 'marching')
 MANNERS = ('pushing', 'pulling', 'carrying', 'rolling')
 DIRECTIONS = ('to the left', 'to the right', 'away', 'closer')
+
+# The column of each row's novel class.
+_NOVEL_LEGS = (0, 1, 2, 3)
+_NOVEL_DIRECTIONS = (0, 3, 3, 0)
 
 _FIGURE_NAMES = tuple(f'a person {arm} while {leg}' for arm in ARMS for leg in LEGS)
 _TABLETOP_NAMES = tuple(
@@ -55,8 +61,9 @@ def class_split(world: str) -> dict[str, tuple[str, ...]]:
   Returns:
     `{'base': 12 class names, 'novel': 4 class names}`, each in the order of the labels.
   """
+  novel = _NOVEL_DIRECTIONS if world == 'tabletop' else _NOVEL_LEGS
   split = {'base': [], 'novel': []}
   for label, name in enumerate(class_names(world)):
     row, column = word_pair(label)
-    split['novel' if row == column else 'base'].append(name)
+    split['novel' if column == novel[row] else 'base'].append(name)
   return {part: tuple(names) for part, names in split.items()}

@@ -1,0 +1,96 @@
+"""What runs follow from a study, and which studies are refused."""
+
+import pathlib
+
+import pytest
+from ml_collections import ConfigDict
+
+from zsar_jax.bias.study.plan import (
+  BASELINE,
+  default_study,
+  experiment,
+  finding,
+  plan,
+  run,
+)
+from zsar_jax.config import clips, default_config
+from zsar_jax.errors import UserError
+
+WORKDIR = pathlib.Path('studies/one')
+
+
+def _study(**runs):
+  base = default_config()
+  base.data.train = clips('toy', 'train')
+  base.eval.datasets = ConfigDict({'toy': clips('toy', 'validation')})
+  base.eval.recipes = ('none', 'background=normal')
+  study = default_study()
+  study.seeds = (4, 7)
+  study.experiments.one = experiment(
+    base, 'plain', {'plain': run('as they are'), **{name: run(*it) for name, it in runs.items()}}
+  )
+  return study
+
+
+def test_baselines_come_first_and_every_seed_has_its_folder():
+  study = _study(
+    after=('from the baseline', {'model.init_from': BASELINE}),
+    colour=('painted', {'recipe': 'background=normal', 'optim.still_clip.static': 1.0}),
+  )
+  jobs = plan(study, WORKDIR)
+  assert [job.name for job in jobs] == [
+    f'one/{name}/{seed}' for seed in (4, 7) for name in ('plain', 'after', 'colour')
+  ]
+  by_name = {job.name: job for job in jobs}
+  assert by_name['one/colour/7'].folder == WORKDIR / 'runs/one/colour/seed7'
+  assert by_name['one/colour/7'].config.seed == 7
+  assert by_name['one/colour/7'].config.optim.still_clip.static == 1
+  assert by_name['one/plain/7'].config.recipe == 'none'
+  assert by_name['one/after/7'].after == by_name['one/plain/7'].folder
+  assert by_name['one/after/4'].config.model.init_from == str(by_name['one/plain/4'].folder)
+
+
+def _with_finding(**changes):
+  study = _study()
+  place = ('one', 'plain', 'toy', 'none')
+  sides = {'better': place, 'worse': place} | changes
+  study.findings = (finding('f', 's', threshold=0.1, **sides),)
+  return study
+
+
+@pytest.mark.parametrize(
+  ('study', 'words'),
+  [
+    (lambda: default_study(), 'config.experiments: there is none'),
+    (lambda: _changed(seeds=()), 'config.seeds'),
+    (lambda: _changed(seeds=(1, 1)), 'config.seeds'),
+    (lambda: _study(bad=('x', {'optim.lrr': 1.0})), 'config.optim.lrr cannot be 1.0'),
+    (lambda: _study(bad=('x', {'steps': 'many'})), "config.steps cannot be 'many'"),
+    (lambda: _study(bad=('x', {'recipe': 'backgruond=normal'})), 'regions are'),
+    (lambda: _study(**{'a/b': ('x', {})}), "'a/b' becomes a folder"),
+    (lambda: _changed(baseline='none'), "'none' is none of plain"),
+    (lambda: _changed(recipes=('none',)), "'none' alone measures no bias"),
+    (lambda: _changed(datasets=False), 'nothing to measure'),
+    (
+      lambda: _with_finding(better=('one', 'plain', 'toy', 'person=black')),
+      "'person=black' is none of",
+    ),
+    (lambda: _with_finding(worse=('two', 'plain', 'toy', 'none')), "'two' is none of one"),
+  ],
+)
+def test_refusals(study, words):
+  with pytest.raises(UserError) as error:
+    plan(study(), WORKDIR)
+  assert words in str(error.value)
+
+
+def _changed(seeds=(1,), baseline='plain', recipes=None, datasets=True):
+  study = _study()
+  study.seeds = seeds
+  one = study.experiments.one
+  one.baseline = baseline
+  if recipes:
+    one.base.eval.recipes = recipes
+  if not datasets:
+    one.base.eval.datasets = ConfigDict()
+  return study

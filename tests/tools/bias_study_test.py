@@ -1,0 +1,135 @@
+"""A whole study, small: killed, continued, and not done twice; and studies that make no sense."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests.toy import build_toy
+from zsar_jax.bias import metrics, predictions
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+CONFIG = """
+import sys
+sys.path.insert(0, {root!r})
+from ml_collections import ConfigDict
+from tests.train_test import toy_config
+from zsar_jax.bias.study.plan import default_study, experiment, finding, run
+from zsar_jax.config import clips
+def get_config(variant=''):
+  base = toy_config({data_dir!r}, steps=30, recipe='none', checkpoint__every=5, view__size=32)
+  base.optim.accumulation = 1
+  if variant == 'one_class':
+    base.eval.datasets = ConfigDict({{'toy': clips('toy', 'validation', ('jumping',))}})
+  base.eval.recipes = (
+    'none', 'background=normal', 'background=swap', 'background=mean', 'person=mean,object=mean'
+  )
+  base.eval.saliency = 2
+  study = default_study()
+  study.seeds = (1,)
+  study.gallery, study.draws = 2, 100
+  swap = {{'recipe': 'background=swap@0.5', 'eval.batch_size': 4}}
+  study.experiments.toy = experiment(
+    base, 'none', {{'none': run('as they are'), 'swap': run('swapped', swap)}}
+  )
+  side = ('toy', 'none', 'toy', 'none')
+  other = ('toy', 'swap', 'toy', 'background=normal')
+  study.findings = (finding('one', 'It is so.', better=side, worse=other, threshold=0.1),)
+  return study
+"""
+
+
+@pytest.fixture(scope='module', name='config')
+def _config(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('study')
+  data_dir = build_toy(folder / 'data')
+  path = folder / 'study.py'
+  path.write_text(CONFIG.format(root=str(ROOT), data_dir=data_dir))
+  return path
+
+
+def _start(config, workdir, variant=''):
+  """Starts a study on one CPU device, as a user does."""
+  environment = {
+    **os.environ,
+    'JAX_PLATFORMS': 'cpu',
+    'XLA_FLAGS': '--xla_backend_optimization_level=0',
+    # What one run compiled, the others find.
+    'JAX_COMPILATION_CACHE_DIR': str(config.parent / 'compiled'),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+  }
+  command = [sys.executable, '-m', 'tools.bias_study', f'--config={config}{variant}']
+  return subprocess.Popen(
+    [*command, f'--workdir={workdir}'],
+    cwd=ROOT,
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def test_a_study_that_was_killed_goes_on_and_is_not_done_twice(config, tmp_path):
+  runs = {name: tmp_path / 'runs' / 'toy' / name / 'seed1' for name in ('none', 'swap')}
+  process = _start(config, tmp_path)
+  while process.poll() is None and not list(tmp_path.rglob('checkpoints/5')):
+    time.sleep(0.02)
+  # The runs notice that nobody waits for them no sooner than a user who kills them too.
+  subprocess.run(['pkill', '-KILL', '-f', f'workdir={tmp_path}'], check=True)
+  process.communicate()
+  assert not (tmp_path / 'study.json').exists()
+
+  process = _start(config, tmp_path)
+  out, err = process.communicate()
+  assert process.returncode == 0, err
+  assert out.splitlines()[-1] == str(tmp_path / 'report.html')
+  log = ''.join((folder / 'log.txt').read_text() for folder in runs.values())
+  assert 'resuming' in log
+
+  study = json.loads((tmp_path / 'study.json').read_text())
+  toy = study['experiments']['toy']['datasets']['toy']
+  for name, folder in runs.items():
+    results = json.loads((folder / 'results.json').read_text())['toy']
+    kept = predictions.load(folder / 'predictions' / 'toy.npz')
+    for recipe, figures in toy['matrix'][name].items():
+      for figure in ('top1', 'top5', 'mean_class'):
+        np.testing.assert_allclose(figures[figure]['value'], results[recipe][figure], atol=1e-12)
+      # By a second path: the file's arrays alone.
+      with np.load(folder / 'predictions' / 'toy.npz') as arrays:
+        number = arrays['recipes'].tolist().index(recipe)
+        right = arrays['logits'][number].argmax(-1) == arrays['labels']
+        counted = arrays['partners'] != '' if 'swap' in recipe else np.ones(len(right), bool)
+      np.testing.assert_allclose(figures['top1']['value'], right[counted].mean())
+    bias = toy['bias'][name]
+    assert {'BOR', 'HOR', 'SHAcc', 'SBErr'} <= set(bias)
+    swap = metrics.swap_background_error(kept, 'background=swap')
+    assert bias['SBErr']['value'] == pytest.approx(swap.value, nan_ok=True)
+    assert np.isfinite(kept.saliency).all(axis=1).sum() >= 2
+  assert {len(clip['pictures']) for clip in toy['gallery']} == {5}
+  assert all((tmp_path / path).exists() for path in toy['gallery'][0]['pictures'].values())
+  (found,) = study['findings']
+  sides = toy['matrix']['none']['none']['top1'], toy['matrix']['swap']['background=normal']['top1']
+  np.testing.assert_allclose(found['estimate']['value'], sides[0]['value'] - sides[1]['value'])
+  assert 'It is so.' in (tmp_path / 'report.html').read_text()
+
+  before = {path: path.stat().st_mtime_ns for path in (tmp_path / 'runs').rglob('*.npz')}
+  _, err = (process := _start(config, tmp_path)).communicate()
+  assert process.returncode == 0, err
+  assert {path: path.stat().st_mtime_ns for path in (tmp_path / 'runs').rglob('*.npz')} == before
+  again = json.loads((tmp_path / 'study.json').read_text())
+  assert again['experiments'] == study['experiments']
+
+
+def test_one_class_is_no_question(config, tmp_path):
+  process = _start(config, tmp_path, ':one_class')
+  _, err = process.communicate()
+  assert process.returncode == 2
+  (sentence,) = [line for line in err.splitlines() if line.startswith('error: ')]
+  assert "there is one class, 'jumping'" in sentence
+  assert 'Traceback' not in err
