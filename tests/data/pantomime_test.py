@@ -168,7 +168,8 @@ def test_planes_are_where_the_picture_is_not_the_backdrop(world):
   # Of the anti-aliased rim, less than half of each pixel covered, one pixel lies outside.
   rimmed = [cv2.dilate(shape.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0 for shape in shapes]
   changed, shapes, rimmed = np.array(changed), np.array(shapes), np.array(rimmed)
-  assert not (changed & ~rimmed).any()
+  # At the frame's border it may be the rim of what lies outside.
+  assert not (changed & ~rimmed)[:, 1:-1, 1:-1].any()
   # A covered pixel keeps the backdrop's colour by chance only.
   assert changed[shapes].mean() > 0.99
 
@@ -249,24 +250,26 @@ def test_hands_do_what_the_name_says(manner, direction, heading):
   )
   planes = pantomime.render_clip('tabletop', 'validation', index, SEED).regions
   thing = _centroids(planes, regions.OBJECT)
-  assert (thing[-1] - thing[0]) @ heading > 0.3
-  assert abs((thing[-1] - thing[0]) @ heading[::-1]) < 0.1
+  moved = thing - thing[0]  # [N, 2]
+  assert moved[-1] @ heading > 0.3
+  assert abs(moved[-1] @ heading[::-1]) < 0.1
   hand = _centroids(planes, regions.PERSON)
-  ahead = (hand - thing) @ heading  # [N]
+  assert (hand[:, 1] > thing[:, 1]).all() or manner == 'rolling'  # Nearer to the viewer.
   touching = [(plane & 3 == 3).any() for plane in planes]
-  if manner == 'pushing':
-    assert max(ahead) < 0
-  elif manner == 'pulling':
-    assert min(ahead) > 0
-  elif manner == 'carrying':
-    areas = (planes & regions.OBJECT > 0).sum(axis=(1, 2))
-    assert areas.max() > 1.15 * areas[0]
-  if manner == 'rolling':
+  areas = (planes & regions.OBJECT > 0).sum(axis=(1, 2))
+  if manner == 'nudging':
+    steps = np.diff(moved @ heading)
+    assert (steps > 0.05).sum() <= 7
+    assert (steps < 0.01).sum() >= 3
+    assert 2 <= sum(touching) < len(touching)
+  elif manner == 'rolling':
     assert touching[0]
-    assert not any(touching[6:])
-    assert ahead[-1] < -0.35
+    assert not any(touching[7:])
+    left_behind = (hand[-1] - thing[-1] - hand[0] + thing[0]) @ heading
+    assert left_behind < -0.25
   else:
     assert all(touching)
+    assert (areas.max() > 1.2 * max(areas[0], areas[-1])) == (manner == 'carrying')
 
 
 def test_scene_families_look_different():

@@ -157,7 +157,13 @@ def _dataset(by_run: ByRun, baseline: str, draws: int) -> dict[str, Any]:
     'count': len(plain.ids),
     'classes': len(plain.classes),
     'matrix': {},
-    'difference': {run: gains(top1, run) for run in others},
+    'difference': {
+      run: {
+        recipe: gain | {'mcnemar': _mcnemar(by_run[run], by_run[baseline], recipe)}
+        for recipe, gain in gains(top1, run).items()
+      }
+      for run in others
+    },
     'bias': {run: estimates(metrics.bias_metrics, run) for run in by_run},
   }
   for run in by_run:
@@ -189,6 +195,15 @@ def _dataset(by_run: ByRun, baseline: str, draws: int) -> dict[str, Any]:
     and (areas := estimates(lambda one: metrics.mean_shares(one.saliency_area), run))
   }
   return told
+
+
+def _mcnemar(first: list[Predictions], second: list[Predictions], recipe: str) -> list[float]:
+  """Of each seed the p-value of "both runs are right equally often"."""
+  found = []
+  for one, other in zip(first, second, strict=True):
+    right = [metrics.top_1(p, recipe).numerator > 0 for p in (one, other)]
+    found.append(statistics.mcnemar(*right))
+  return found
 
 
 def _classes(by_run: ByRun, run: str, baseline: str, gains: Callable) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ SPLITS = ('train', 'validation')
 
 ARMS = ('waving', 'punching', 'clapping', 'flapping')
 LEGS = ('squatting', 'kicking', 'jumping', 'marching')
-MANNERS = ('pushing', 'pulling', 'carrying', 'rolling')
+MANNERS = ('nudging', 'sliding', 'carrying', 'rolling')
 DIRECTIONS = ('to the left', 'to the right', 'away', 'closer')
 
 # The column of each row's novel class.

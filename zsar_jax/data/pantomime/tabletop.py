@@ -1,14 +1,15 @@
 """Hands that move objects over a table, seen from above at a slant.
 
-What distinguishes the manners is where the hand is and what it does in relation to the object:
+What distinguishes the manners is what the hand does with the object:
 
-  pushing   a closed hand behind the object, touching it, both moving;
-  pulling   an open hand ahead of the object, fingers over its edge, both moving;
-  carrying  a hand on top of the object, both lifted off the table and set down again;
+  nudging   a fist at the object's edge pushes it on in steps, and draws back between them;
+  sliding   an open hand lies on the object, which stays on the table;
+  carrying  a hand closed over the object lifts it off the table and sets it down again;
   rolling   a flat hand gives the object a start and stays behind; the object tumbles on alone.
 
-A push to the right and a pull to the left take their arm from the same edge of the picture, and
-what the object is says nothing about how it is handled.
+The arm comes from the viewer's side wherever the object goes, and what the object is says nothing
+about how it is handled: the direction is in the movement alone, and the manner in the hand and in
+how it moves.
 """
 
 import dataclasses
@@ -24,7 +25,8 @@ OBJECTS = ('box', 'cup', 'banana', 'ball')
 _HEADINGS = dict(zip(lexicon.DIRECTIONS, ((-1, 0), (1, 0), (0, -1), (0, 1)), strict=True))
 # Half the width of a palm; a hand is drawn in these units, its fingers along +x.
 _PALM = 0.078
-_CURL = {'pushing': 0.85, 'pulling': 0.0, 'carrying': 0.35, 'rolling': 0.0}
+_CURL = {'nudging': 1.0, 'sliding': 0.0, 'carrying': 0.6, 'rolling': 0.0}
+_STEPS = 3  # Of nudging.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,19 +184,21 @@ class _Course:
     way: f64[N].
     turn: f64[N].
     height: f64[N] of both above the table, as a fraction of the frame's side.
-    hand_way: f64[N]; the hand touches the object wherever it equals `way`.
+    hand_way: f64[N]; the hand is beside the object wherever it equals `way`.
+    gap: f64[N] from the object to the hand, in widths of a palm.
   """
 
   way: np.ndarray
   turn: np.ndarray
   height: np.ndarray
   hand_way: np.ndarray
+  gap: np.ndarray
 
 
 def _course(rng: np.random.Generator, manner: str, num_frames: int) -> _Course:
   start, end = rng.uniform(-0.05, 0.1), rng.uniform(0.9, 1.05)
   time = (np.arange(num_frames) + 0.5) / num_frames
-  time = (time - start) / (end - start)
+  time = np.clip((time - start) / (end - start), 0, 1)
   still = np.zeros(num_frames)
   if manner == 'rolling':
     release = rng.uniform(0.14, 0.22)
@@ -202,14 +206,20 @@ def _course(rng: np.random.Generator, manner: str, num_frames: int) -> _Course:
     gone = np.clip((time - release) / (1 - release), 0, 1)
     way = given + 1.7 * (1 - (1 - gone) ** 1.5)
     turn = rng.choice([-1, 1]) * rng.uniform(1.2, 1.8) * way
-    # After the impulse the hand goes back a little.
-    return _Course(way - 1, turn, still, given - 0.25 * _ease(2 * gone) - 1)
+    # After the impulse the hand draws back.
+    return _Course(way - 1, turn, still, given - 1, 1.2 * _ease(2 * gone))
+  if manner == 'nudging':
+    # Each step has a push in its first half; in the second the fist draws back.
+    phase = _STEPS * time[:, None] - np.arange(_STEPS)  # [N, steps]
+    way = 2 * _ease(2 * phase).mean(axis=1) - 1
+    back = np.sin(np.pi * np.clip(2 * phase - 1, 0, 1)).sum(axis=1)
+    return _Course(way, rng.uniform(-0.3, 0.3) * way, still, way, rng.uniform(0.9, 1.3) * back)
   way = 2 * _ease(time) - 1
   sway = rng.uniform(-0.3, 0.3) * way
   if manner == 'carrying':
-    lift = _ease(np.minimum(time, 1 - time) / 0.3) * rng.uniform(0.1, 0.14)
-    return _Course(way, sway, lift, way)
-  return _Course(way, sway, still, way)
+    lift = _ease(np.minimum(time, 1 - time) / 0.3) * rng.uniform(0.12, 0.16)
+    return _Course(way, sway, lift, way, still)
+  return _Course(way, sway, still, way, still)
 
 
 def perform(
@@ -228,14 +238,12 @@ def perform(
     The actors, from the farthest to the nearest.
   """
   heading = np.array(_HEADINGS[direction], float)
-  heading_angle = np.arctan2(heading[1], heading[0])
   course = _course(rng, manner, num_frames)
   radius = rng.uniform(0.145, 0.175)
   palm = _PALM * rng.uniform(0.92, 1.08)
 
-  # Room for a hand behind the object or ahead of it.
-  offset = {'pushing': 0.1, 'pulling': -0.1, 'carrying': 0.0, 'rolling': 0.12}[manner]
-  centre = 0.5 + offset * heading + rng.uniform(-0.05, 0.05, 2)
+  # Room for the hand, between the object and the viewer.
+  centre = np.array([0.5, 0.44]) + rng.uniform(-0.05, 0.05, 2)
   reach = rng.uniform(0.2, 0.25)
   path = centre + reach * course.way[:, None] * heading  # [N, 2]
   object_angle = rng.uniform(-0.3, 0.3) + course.turn  # [N]
@@ -244,17 +252,17 @@ def perform(
 
   hand_path = centre + reach * course.hand_way[:, None] * heading
   curl, spread = _CURL[manner], rng.uniform(0.1, 0.3)
-  if manner == 'carrying':
-    # The arm comes from the viewer's side, wherever the object goes.
-    arm_angle = -np.pi / 2 + rng.uniform(-0.7, 0.7)
+  # A rolling object does not roll over the hand that it comes closer to.
+  aslant = rng.choice([-1, 1]) * rng.uniform(0.8, 1.1)
+  arm_angle = -np.pi / 2 + (aslant if manner == 'rolling' else rng.uniform(-0.7, 0.7))
+  if manner in ('sliding', 'carrying'):
     distance = 0.45 * radius + 0.3 * palm
   else:
-    side = np.pi if manner == 'pulling' else 0.0
-    arm_angle = heading_angle + side + rng.uniform(-0.35, 0.35)
-    # From the middle of the palm to the knuckles, to within the fingers, to the finger tips.
-    hold = {'pushing': 1.3, 'pulling': 1.2, 'rolling': 1.9}[manner]
+    # From the middle of the palm to the knuckles, or to the finger tips.
+    hold = {'nudging': 1.1, 'rolling': 1.9}[manner]
     distance = _girth(kind, arm_angle - object_angle[0]) * radius + hold * palm
-  hand_path = hand_path - distance * np.array([np.cos(arm_angle), np.sin(arm_angle)])
+  distance = distance + course.gap * palm  # [N]
+  hand_path = hand_path - distance[:, None] * np.array([np.cos(arm_angle), np.sin(arm_angle)])
   hand_pose = _pose(hand_path, arm_angle, palm, course.height, bool(rng.integers(2)))
 
   skin = brush.random_skin(rng)
