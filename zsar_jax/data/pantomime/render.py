@@ -17,7 +17,7 @@ from zsar_jax.data.pantomime import brush, figure, lexicon, scenery, tabletop
 # In how many of the clips the scene goes with the leg action (`scenes`, both splits), or the
 # object with the manner (`tabletop`, training only). In all others it is one of the other three.
 SCENE_AGREEMENT = 0.95
-OBJECT_AGREEMENT = 0.95
+OBJECT_AGREEMENT = 0.99
 
 FPS = 8.0
 

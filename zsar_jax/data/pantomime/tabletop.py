@@ -24,7 +24,7 @@ OBJECTS = ('box', 'cup', 'banana', 'ball')
 
 _HEADINGS = dict(zip(lexicon.DIRECTIONS, ((-1, 0), (1, 0), (0, -1), (0, 1)), strict=True))
 # Half the width of a palm; a hand is drawn in these units, its fingers along +x.
-_PALM = 0.078
+_PALM = 0.09
 _CURL = {'nudging': 1.0, 'sliding': 0.0, 'carrying': 0.6, 'rolling': 0.0}
 _STEPS = 3  # Of nudging.
 
@@ -239,11 +239,11 @@ def perform(
   """
   heading = np.array(_HEADINGS[direction], float)
   course = _course(rng, manner, num_frames)
-  radius = rng.uniform(0.145, 0.175)
+  radius = rng.uniform(0.165, 0.195)
   palm = _PALM * rng.uniform(0.92, 1.08)
 
   # Room for the hand, between the object and the viewer.
-  centre = np.array([0.5, 0.44]) + rng.uniform(-0.05, 0.05, 2)
+  centre = np.array([0.5, 0.43]) + rng.uniform(-0.05, 0.05, 2)
   reach = rng.uniform(0.2, 0.25)
   path = centre + reach * course.way[:, None] * heading  # [N, 2]
   object_angle = rng.uniform(-0.3, 0.3) + course.turn  # [N]
@@ -256,7 +256,7 @@ def perform(
   aslant = rng.choice([-1, 1]) * rng.uniform(0.8, 1.1)
   arm_angle = -np.pi / 2 + (aslant if manner == 'rolling' else rng.uniform(-0.7, 0.7))
   if manner in ('sliding', 'carrying'):
-    distance = 0.45 * radius + 0.3 * palm
+    distance = 0.65 * radius + 0.5 * palm
   else:
     # From the middle of the palm to the knuckles, or to the finger tips.
     hold = {'nudging': 1.1, 'rolling': 1.9}[manner]
