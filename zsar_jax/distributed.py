@@ -111,6 +111,14 @@ def from_main(make: Callable[[], T]) -> T:
     return json.loads(np.asarray(multihost_utils.broadcast_one_to_all(filled)).tobytes())
 
 
+def main_first(make: Callable[[], T]) -> T:
+  """What `make` returns in each process, where process 0 writes files that the others find."""
+  if is_main():
+    made = make()
+  wait_for_all('made')
+  return made if is_main() else make()
+
+
 def tell_to_stop(number: int) -> None:
   """Sends a signal that this process got to all the others, once; see `_listen`."""
   client = _client()
