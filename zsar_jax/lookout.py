@@ -103,8 +103,8 @@ class Lookout:
       share = len(self._bad) / len(subset)
       if share > self._max_bad_clips:
         raise UserError(
-          f'{subset.dataset.name}, clip {name}: {reason}; {len(self._bad)} of {len(subset)} clips do'
-          f' not decode (see {self._workdir / BAD_CLIPS}), which is more than'
+          f'{subset.dataset.name}, clip {name}: {reason}; {len(self._bad)} of {len(subset)} clips'
+          f' do not decode (see {self._workdir / BAD_CLIPS}), which is more than'
           f' config.data.max_bad_clips, {self._max_bad_clips:g}, allows'
         )
       say(f'clip {name} does not decode, another takes its place: {reason}')
@@ -118,6 +118,6 @@ class Lookout:
       write_whole(path, json.dumps(found | {'clips': ids}, indent=1) + '\n')
     wrong = next(name for name, value in figures.items() if not np.isfinite(value))
     raise UserError(
-      f'{self._workdir}: the {wrong.replace("_", " ")} is {figures[wrong]} at step {step}; its clips'
-      f' are in {path}; lower config.optim.lr, or look at the data'
+      f'{self._workdir}: the {wrong.replace("_", " ")} is {figures[wrong]} at step {step}; its'
+      f' clips are in {path}; lower config.optim.lr, or look at the data'
     )

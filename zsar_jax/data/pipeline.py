@@ -45,7 +45,7 @@ from zsar_jax.data.regions import shapes_from_boxes
 from zsar_jax.data.sampling import nearest_annotated, segment_indices
 from zsar_jax.data.shared_memory import SharedBatches
 from zsar_jax.data.subset import Subset
-from zsar_jax.data.watchdog import Guard, WatchedBatches, sign_in
+from zsar_jax.data.watchdog import UNHURRIED, Guard, WatchedBatches, sign_in
 from zsar_jax.data.workers import start_worker
 from zsar_jax.errors import UserError
 
@@ -261,7 +261,7 @@ def training_batches(
   first_step: int,
   workers: int,
   share: tuple[int, int] = (0, 1),
-  guard: Guard = Guard(),
+  guard: Guard = UNHURRIED,
 ) -> BatchIterator:
   """Endless training batches: every clip once in each epoch, in an order of its own.
 
@@ -295,7 +295,7 @@ def evaluation_batches(
   views: Views = Views(),
   partners: np.ndarray | None = None,
   share: tuple[int, int] = (0, 1),
-  guard: Guard = Guard(),
+  guard: Guard = UNHURRIED,
 ) -> BatchIterator:
   """Every view of every clip exactly once, in order; the last batch is filled up with weight 0.
 

@@ -45,6 +45,9 @@ class Guard:
   stopping: Callable[[], Any] = lambda: False
 
 
+UNHURRIED = Guard()
+
+
 class WatchedBatches:
   """Batches from worker processes under a `Guard`.
 
