@@ -2,19 +2,20 @@
 
 Every process runs the same program on its own devices; the mesh has the devices of all. The first
 of them, process 0, writes what is written once and tells what is told to people.
+
+JAX is imported late: programs that have no use for it import this too.
 """
 
 import json
 import os
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from zsar_jax.errors import UserError
 
@@ -60,6 +61,8 @@ def initialize(
     )
   if coordinator_address is None and not _launched():
     return
+  import jax
+
   # JAX's own service would take SIGTERM away from `zsar_jax.interruption`.
   jax.config.update('jax_enable_preemption_service', False)
   try:
@@ -88,22 +91,34 @@ def _launched() -> bool:
   return False
 
 
+def many() -> bool:
+  """Whether this is one of several processes."""
+  jax = sys.modules.get('jax')
+  return jax is not None and jax.distributed.is_initialized()
+
+
 def is_main() -> bool:
   """Whether this process writes what is written once."""
-  return not jax.distributed.is_initialized() or jax.process_index() == 0
+  return not many() or sys.modules['jax'].process_index() == 0
 
 
 def wait_for_all(name: str) -> None:
   """Returns when every process has come here."""
-  if jax.distributed.is_initialized():
+  if many():
+    import jax
+    from jax.experimental import multihost_utils
+
     with jax.transfer_guard('allow'):
       multihost_utils.sync_global_devices(name)
 
 
 def from_main(make: Callable[[], T]) -> T:
   """What process 0 makes, in each process; JSON can write it."""
-  if not jax.distributed.is_initialized():
+  if not many():
     return make()
+  import jax
+  from jax.experimental import multihost_utils
+
   made = np.frombuffer(json.dumps(make()).encode() if is_main() else b'', np.uint8)
   with jax.transfer_guard('allow'):
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(made))))
@@ -143,6 +158,8 @@ def _listen() -> None:
 
 def _client() -> Any:
   """The client of JAX's key-value store, None in a single process."""
+  if not many():
+    return None
   from jax._src import distributed
 
   return distributed.global_state.client

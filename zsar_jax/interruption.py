@@ -48,7 +48,7 @@ class Interruption:
     """Prepares.
 
     Args:
-      tell: is called with the first signal.
+      tell: is called with the first signal, in another thread.
     """
     self.signal: signal.Signals | None = None
     self._tell = tell
@@ -103,7 +103,6 @@ class Interruption:
         raise KeyboardInterrupt
       return
     self.signal, self._since = signal.Signals(number), time.monotonic()
-    self._tell(number)
     if self._ready is not None:
       raise Interrupted(MESSAGE, self.status)
 
@@ -114,16 +113,21 @@ class Interruption:
         pass
     if not heard:
       return
-    self._tell(heard[0])
+    with contextlib.suppress(Exception):  # Others that cannot be told are no reason to stay.
+      self._tell(heard[0])
     while not self._closed.wait(GRACE):
       if self._ready is not None and self._ready():
         _end(_status(heard[0]), MESSAGE)
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-  """Of a program: an interruption inside the block ends it with one line and its exit status."""
-  interruption = Interruption()
+def interruptible(tell: Callable[[int], None] = lambda number: None) -> Iterator[None]:
+  """Of a program: an interruption inside the block ends it with one line and its exit status.
+
+  Args:
+    tell: as for `Interruption`.
+  """
+  interruption = Interruption(tell)
   try:
     with interruption, interruption.leaving():
       yield

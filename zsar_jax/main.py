@@ -12,6 +12,7 @@ import time
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from zsar_jax import distributed
 from zsar_jax.command_line import parse_flags
 from zsar_jax.errors import UserError, reported
 from zsar_jax.host_memory import keep_freed_memory
@@ -57,7 +58,7 @@ def main(argv: list[str]) -> None:
 
 def _run(workdir: pathlib.Path) -> None:
   # Imported late, so that --help and a misspelt flag answer at once.
-  from zsar_jax import compilation, distributed, evaluate, experiment
+  from zsar_jax import compilation, evaluate, experiment
 
   compilation.keep_compiled()
   distributed.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
@@ -68,5 +69,5 @@ def _run(workdir: pathlib.Path) -> None:
 
 
 if __name__ == '__main__':
-  with interruptible():
+  with interruptible(distributed.tell_to_stop):
     app.run(main, flags_parser=parse_flags)
