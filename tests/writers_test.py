@@ -45,7 +45,8 @@ def test_an_evaluation_joins_the_line_of_its_step(tmp_path):
   # The run goes on after step 2, whose evaluation it repeats.
   writer = MetricWriter(tmp_path, 2, tensorboard=False)
   assert writer.last == {'step': 2, 'loss': 0.5, 'toy/none/top1': 0.25}
-  writer.write(2, {'toy/none/top5': 0.75})
+  writer.write(2, {'loss': 0.5, 'toy/none/top1': 0.1234567})
+  writer.write(2, {'toy/none/top1': 0.25, 'toy/none/top5': 0.75})
   writer.write(3, {'loss': 0.1})
   writer.close()
   lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]

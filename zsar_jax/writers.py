@@ -62,10 +62,11 @@ class MetricWriter:
     self.last = self.last | values if again else {'step': step, **values}
     if self._file:
       if again:
-        self._file.seek(self._start)  # The longer line begins like the one that it replaces.
+        self._file.seek(self._start)
       self._start = self._file.tell()
       self._file.write(json.dumps(self.last).encode() + b'\n')
       self._file.flush()
+      self._file.truncate()  # What the line that it replaces had more.
     if self._events:
       for name, value in values.items():
         self._events.add_scalar(name, value, step)
