@@ -2,6 +2,8 @@
 
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from zsar_jax.checkpoint import Checkpoints, load_params
 from zsar_jax.errors import UserError
+
+ROOT = pathlib.Path(__file__).parent.parent
 
 STATE = {
   'params': {'visual': {'0': {'kernel': jnp.arange(64.0).reshape(16, 4)}}, 'logit_scale': 2.0},
@@ -69,22 +73,107 @@ def test_other_models_are_refused(saved):
       load_params(saved, shapes(params), '--workdir')
 
 
-@pytest.mark.parametrize('part', ['state', 'meta', 'state/_METADATA', 'state/d', 'meta/metadata'])
-def test_damage_is_named(saved, tmp_path, part):
-  shutil.copytree(saved, tmp_path / 'run')
-  damaged = tmp_path / 'run' / 'checkpoints' / '7' / part
-  if damaged.is_dir():
-    shutil.rmtree(damaged)
+def damage(path, how):
+  """Cuts a file, changes one bit of it, or takes it away; of a folder its largest file."""
+  if path.is_dir():
+    path = max((file for file in path.rglob('*') if file.is_file()), key=lambda f: f.stat().st_size)
+  content = path.read_bytes()
+  middle = len(content) // 2
+  if how == 'cut':
+    path.write_bytes(content[:-3])
+  elif how == 'flipped':
+    path.write_bytes(content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :])
   else:
-    damaged.write_bytes(damaged.read_bytes()[:5])
+    path.unlink()
 
-  def read():
-    with Checkpoints(tmp_path / 'run', keep=2) as checkpoints:
-      checkpoints.meta(7)
-      checkpoints.restore(7, shapes(STATE))
 
-  with pytest.raises(UserError, match='checkpoints/7: the checkpoint is damaged'):
-    read()
+def value(checkpoints):
+  return checkpoints.newest(
+    lambda step: (
+      checkpoints.meta(step)['clips'],
+      float(checkpoints.restore(step, shapes(STATE))['params']['logit_scale']),
+    )
+  )
+
+
+@pytest.mark.parametrize('how', ['cut', 'flipped', 'missing'])
+@pytest.mark.parametrize('part', ['state', 'meta', 'state/_METADATA', 'state/d', 'meta/metadata'])
+def test_a_damaged_checkpoint_is_passed_over(saved, tmp_path, capsys, part, how):
+  shutil.copytree(saved, tmp_path / 'run')
+  folder = tmp_path / 'run' / 'checkpoints'
+  damage(folder / '7' / part, how)
+  with Checkpoints(tmp_path / 'run', keep=2) as checkpoints:
+    assert value(checkpoints) == (5, (5, 2.0))
+    assert 'checkpoints/7: the checkpoint is damaged' in capsys.readouterr().err
+    # The run goes on from step 5, and saves step 7 once more.
+    checkpoints.clear_after(5)
+    assert checkpoints.latest == 5
+    checkpoints.save(7, jax.tree.map(jnp.asarray, STATE), {'clips': 70})
+    checkpoints.wait()
+    assert value(checkpoints) == (7, (70, 2.0))
+  assert [path.name for path in (tmp_path / 'run' / 'damaged_checkpoints').iterdir()] == ['7.0']
+  params = load_params(tmp_path / 'run', shapes(STATE['params']), '--workdir')
+  jax.tree.map(np.testing.assert_array_equal, params, STATE['params'])
+
+
+@pytest.mark.parametrize('part', ['state', 'meta', 'state/_METADATA'])
+def test_damage_shows_without_checksums(saved, tmp_path, part):
+  """As in a checkpoint that an earlier version wrote."""
+  shutil.copytree(saved, tmp_path / 'run')
+  folder = tmp_path / 'run' / 'checkpoints' / '7'
+  (folder / 'checksums.json').unlink()
+  shutil.rmtree(folder / part) if (folder / part).is_dir() else (folder / part).write_bytes(b'{')
+  with Checkpoints(tmp_path / 'run', keep=2) as checkpoints:
+    assert value(checkpoints) == (5, (5, 2.0))
+
+
+def test_all_damaged(saved, tmp_path):
+  shutil.copytree(saved, tmp_path / 'run')
+  for step in ('5', '7'):
+    damage(tmp_path / 'run' / 'checkpoints' / step / 'state', 'flipped')
+  with pytest.raises(UserError, match='checkpoints/5.* other bytes .* none before it; delete'):
+    load_params(tmp_path / 'run', shapes(STATE['params']), '--workdir')
+
+
+FULL_DISK = """
+import resource, sys
+import jax, jax.numpy as jnp
+from pathlib import Path
+from zsar_jax.checkpoint import Checkpoints
+from zsar_jax.errors import UserError
+
+state = {'x': jax.random.normal(jax.random.key(0), (int(sys.argv[2]),))}
+with Checkpoints(Path(sys.argv[1]), keep=1) as checkpoints:
+  checkpoints.save(1, state, {})
+  checkpoints.wait()
+  # No file may grow beyond that: what a full disk does, without filling one.
+  resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+  try:
+    checkpoints.save(2, state, {})
+    checkpoints.wait()
+  except UserError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
+  done = subprocess.run(
+    [sys.executable, '-c', FULL_DISK, tmp_path / 'run', '200000'],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert 'the checkpoint of step 2 could not be written' in done.stdout, done.stderr
+  assert 'make room, and the same command goes on after step 1' in done.stdout
+  with Checkpoints(tmp_path / 'run') as checkpoints:
+    checkpoints.clear_after(1)
+    assert [path.name for path in (tmp_path / 'run' / 'checkpoints').iterdir()] == ['1']
+    template = shapes({'x': jnp.zeros(200_000)})
+    step, state = checkpoints.newest(lambda step: checkpoints.restore(step, template))
+  assert step == 1
+  expected = jax.random.normal(jax.random.key(0), (200_000,))
+  np.testing.assert_array_equal(state['x'], expected)
 
 
 def test_no_checkpoint(tmp_path):

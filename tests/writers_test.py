@@ -34,3 +34,21 @@ def test_a_new_run_begins_an_empty_file(tmp_path):
 
 def test_clock():
   assert [clock(59.9), clock(61), clock(3661)] == ['0:59', '1:01', '1:01:01']
+
+
+def test_an_evaluation_joins_the_line_of_its_step(tmp_path):
+  writer = MetricWriter(tmp_path, 0, tensorboard=False)
+  writer.write(1, {'loss': 1.0})
+  writer.write(2, {'loss': 0.5})
+  writer.write(2, {'toy/none/top1': 0.25})
+  writer.close()
+  # The run goes on after step 2, whose evaluation it repeats.
+  writer = MetricWriter(tmp_path, 2, tensorboard=False)
+  assert writer.last == {'step': 2, 'loss': 0.5, 'toy/none/top1': 0.25}
+  writer.write(2, {'loss': 0.5, 'toy/none/top1': 0.1234567})
+  writer.write(2, {'toy/none/top1': 0.25, 'toy/none/top5': 0.75})
+  writer.write(3, {'loss': 0.1})
+  writer.close()
+  lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+  assert lines[1] == {'step': 2, 'loss': 0.5, 'toy/none/top1': 0.25, 'toy/none/top5': 0.75}
+  assert [line['step'] for line in lines] == [1, 2, 3]

@@ -3,21 +3,33 @@
 A checkpoint is {state, meta}: the training state as plain arrays, and a JSON object with what
 has to agree for the run to go on. The data pipeline needs no state besides the step, see
 `data.pipeline`. A checkpoint appears under its final name only when it is complete, so one that
-was being written when the process died is not taken for one.
+was being written when the process died is not taken for one; and it holds checksums of its files,
+so one that was cut or changed on the disk afterwards is not taken for one either.
 """
 
 import contextlib
 import pathlib
-from collections.abc import Iterator
-from typing import Any
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
 
-from zsar_jax import trees
+from zsar_jax import checksums, distributed, trees
 from zsar_jax.errors import UserError
+from zsar_jax.writers import say
 
 FOLDER = 'checkpoints'
+
+# Where training puts checkpoints that it does not go on from.
+DAMAGED = 'damaged_checkpoints'
+
+T = TypeVar('T')
+
+
+class Damaged(UserError):
+  """A checkpoint that is not as it was written."""
 
 
 class Checkpoints:
@@ -31,8 +43,12 @@ class Checkpoints:
       keep: how many of the newest checkpoints stay.
     """
     self._folder = (workdir / FOLDER).absolute()
+    self._writing: int | None = None
     options = ocp.CheckpointManagerOptions(
-      max_to_keep=keep, create=False, enable_async_checkpointing=True
+      max_to_keep=keep,
+      create=False,
+      enable_async_checkpointing=True,
+      async_options=ocp.options.AsyncOptions(post_finalization_callback=self._seal),
     )
     handlers = {'state': ocp.PyTreeCheckpointHandler(), 'meta': ocp.JsonCheckpointHandler()}
     self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
@@ -41,23 +57,82 @@ class Checkpoints:
     return self
 
   def __exit__(self, *exception: Any) -> None:
+    with contextlib.suppress(UserError) if exception[0] else contextlib.nullcontext():
+      self.wait()
     self._manager.close()
 
   @property
   def latest(self) -> int | None:
-    """The step of the newest complete checkpoint."""
+    """The step of the newest complete checkpoint, whether or not it is damaged."""
     return self._manager.latest_step()
 
+  @property
+  def writing(self) -> bool:
+    """Whether something saved is not on disk yet."""
+    return self._manager.is_saving_in_progress()
+
   def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
-    """Copies `state` off the devices and writes it in the background."""
-    self._folder.mkdir(parents=True, exist_ok=True)
-    items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta))
-    with jax.transfer_guard('allow'):
+    """Copies `state` off the devices and writes it in the background.
+
+    Raises:
+      UserError: where this checkpoint or the one before it cannot be written.
+    """
+    self.wait()
+    self._writing = step
+    with self._writable(), jax.transfer_guard('allow'):
+      self._folder.mkdir(parents=True, exist_ok=True)
+      items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta))
       self._manager.save(step, args=items)
 
   def wait(self) -> None:
-    """Returns when everything saved is on disk."""
-    self._manager.wait_until_finished()
+    """Returns when everything saved is on disk; a `UserError` where it cannot be written."""
+    with self._writable():
+      self._manager.wait_until_finished()
+
+  def newest(self, read: Callable[[int], T]) -> tuple[int, T] | None:
+    """The newest checkpoint that is whole: its step, and what `read` makes of it.
+
+    Args:
+      read: takes a step and reads what is needed, by `meta` and `restore`.
+
+    Returns:
+      None where there is no checkpoint.
+
+    Raises:
+      UserError: where each is damaged, and what `read` raises.
+    """
+    steps = sorted(self._manager.all_steps(), reverse=True)
+    for step in steps:
+      try:
+        damage = distributed.from_main(lambda step=step: checksums.damage(self._folder / str(step)))
+        if damage:
+          raise Damaged(f'{self._folder / str(step)}: the checkpoint is damaged ({damage})')
+        return step, read(step)
+      except Damaged as error:
+        if step == steps[-1]:
+          raise UserError(
+            f'{error}, and there is none before it; delete {self._folder} to begin anew'
+          ) from None
+        say(f'{error}; the one before it is taken')
+    return None
+
+  def clear_after(self, step: int) -> None:
+    """Makes room for new checkpoints: deletes unfinished ones, moves damaged ones aside.
+
+    Args:
+      step: of the checkpoint that the run goes on from; those after it are damaged.
+    """
+    if distributed.is_main() and self._folder.is_dir():
+      for unfinished in self._folder.glob('*.orbax-checkpoint-tmp*'):
+        shutil.rmtree(unfinished, ignore_errors=True)
+      place = self._folder.parent / DAMAGED
+      for later in (other for other in self._manager.all_steps() if other > step):
+        place.mkdir(exist_ok=True)
+        number = len(list(place.glob(f'{later}.*')))
+        (self._folder / str(later)).rename(place / f'{later}.{number}')
+        say(f'the damaged checkpoint is {place / f"{later}.{number}"} now')
+    distributed.wait_for_all('cleared')
+    self._manager.reload()
 
   def meta(self, step: int) -> dict[str, Any]:
     """The JSON object saved with a checkpoint."""
@@ -93,11 +168,31 @@ class Checkpoints:
     try:
       yield
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-      reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-      raise UserError(
-        f'{self._folder / str(step)}: the checkpoint is damaged ({reason[:200]}); delete that'
-        ' folder to go on from the one before'
+      raise Damaged(
+        f'{self._folder / str(step)}: the checkpoint is damaged ({_reason(error)})'
       ) from None
+
+  @contextlib.contextmanager
+  def _writable(self) -> Iterator[None]:
+    """Turns what Orbax raises where the disk is full or not there into one sentence."""
+    try:
+      yield
+    except (OSError, ValueError) as error:
+      # What Orbax would count has the one that failed.
+      steps = (path.name for path in self._folder.glob('*'))
+      kept = max((int(name) for name in steps if name.isdigit()), default=0)
+      raise UserError(
+        f'{self._folder}: the checkpoint of step {self._writing} could not be written'
+        f' ({_reason(error)}); make room, and the same command goes on'
+        + (f' after step {kept}' if kept else ' from the start')
+      ) from None
+
+  def _seal(self) -> None:
+    """Writes the checksums, when all files are there and before they get their final name."""
+    if distributed.is_main():
+      (folder,) = self._folder.glob(f'{self._writing}.orbax-checkpoint-tmp*')
+      # Orbax adds to its own notes when the folder has its final name.
+      checksums.write(folder, but=('_CHECKPOINT_METADATA',))
 
   def _check(self, step: int, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Compares shapes by path: what was saved with what is wanted."""
@@ -131,7 +226,7 @@ def has_checkpoint(run: pathlib.Path) -> bool:
 def load_meta(run: pathlib.Path, field: str) -> dict[str, Any]:
   """The JSON object saved with the newest checkpoint of a run; see `load_params`."""
   with Checkpoints(run) as checkpoints:
-    return checkpoints.meta(_newest(checkpoints, run, field))
+    return _newest(checkpoints, run, field, checkpoints.meta)
 
 
 def load_params(run: pathlib.Path, template: Any, field: str) -> Any:
@@ -151,16 +246,22 @@ def load_state(run: pathlib.Path, template: Any, field: str) -> Any:
     UserError: where there is no checkpoint, or it is another model's.
   """
   with Checkpoints(run) as checkpoints:
-    return checkpoints.restore(_newest(checkpoints, run, field), template)
+    return _newest(checkpoints, run, field, lambda step: checkpoints.restore(step, template))
 
 
-def _newest(checkpoints: Checkpoints, run: pathlib.Path, field: str) -> int:
-  if checkpoints.latest is None:
+def _newest(checkpoints: Checkpoints, run: pathlib.Path, field: str, read: Callable[[int], T]) -> T:
+  found = checkpoints.newest(read)
+  if found is None:
     raise UserError(
       f'{field}: {run} holds no checkpoint of this project; name the --workdir of a run that was'
       ' trained'
     )
-  return checkpoints.latest
+  return found[1]
+
+
+def _reason(error: Exception) -> str:
+  """The first line of what an error says."""
+  return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def _leaves(tree: Any) -> list[tuple[str, tuple[int, ...]]]:

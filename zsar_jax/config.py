@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from zsar_jax.data.geometry import INTERPOLATIONS
 from zsar_jax.data.pipeline import CROPS, View
+from zsar_jax.data.watchdog import CHOICES
 from zsar_jax.errors import UserError
 from zsar_jax.ops import recipes
 from zsar_jax.ops.prepare import Augmentation
@@ -25,7 +26,18 @@ UNANNOTATED = ('nearest', 'leave', 'drop')
 DTYPES = ('float32', 'bfloat16')
 
 # What may change between the sessions of one run: it has no part in what the run computes.
-FREE_TO_CHANGE = ('log', 'checkpoint', 'eval', 'mesh', 'data.dir', 'data.embedded', 'data.workers')
+FREE_TO_CHANGE = (
+  'log',
+  'checkpoint',
+  'eval',
+  'mesh',
+  'data.dir',
+  'data.embedded',
+  'data.workers',
+  'data.on_worker_failure',
+  'data.patience',
+  'data.max_bad_clips',
+)
 
 # What makes a checkpoint mean something else when it is only evaluated.
 MODEL_FIELDS = (
@@ -50,6 +62,8 @@ RANGES = {
   'steps': (1, _MANY),
   'data.batch_size': (1, _MANY),
   'data.workers': (0, 1024),
+  'data.patience': (1, _MANY),
+  'data.max_bad_clips': (0, 1),
   'eval.batch_size': (1, _MANY),
   'eval.every': (0, _MANY),
   'eval.clips': (1, 1000),
@@ -111,6 +125,13 @@ def default_config() -> ConfigDict:
   config.data.batch_size = 64
   # Processes that decode clips; 0 decodes in threads of the training process.
   config.data.workers = 0
+  # A process that dies, or gives no batch for `patience` seconds, is named, and the run ends
+  # ('stop') or the processes are started anew ('restart').
+  config.data.on_worker_failure = 'stop'
+  config.data.patience = 600.0
+  # Training clips that do not decode are replaced by others and listed in bad_clips.jsonl, up to
+  # this share of them all; 0 ends the run at the first.
+  config.data.max_bad_clips = 0.001
 
   # How a clip becomes frames: see data.pipeline.View.
   config.view = ConfigDict(dataclasses.asdict(View()))
@@ -252,6 +273,7 @@ def validate(config: ConfigDict) -> None:
   check_choice('config.view.unannotated', config.view.unannotated, UNANNOTATED)
   check_choice('config.model.dtype', config.model.dtype, DTYPES)
   check_choice('config.text.placeholders', config.text.placeholders, PLACEHOLDERS)
+  check_choice('config.data.on_worker_failure', config.data.on_worker_failure, CHOICES)
   check_choice('config.eval.crops', config.eval.crops, CROPS)
   for field, (low, high) in RANGES.items():
     for value in np.atleast_1d(config_value(config, field)):

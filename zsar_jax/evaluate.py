@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
-from zsar_jax import sharding
+from zsar_jax import distributed, sharding
 from zsar_jax.bias import saliency, swaps
 from zsar_jax.bias.metrics import accuracy
 from zsar_jax.bias.predictions import PARTS, Predictions
@@ -24,6 +24,7 @@ from zsar_jax.data.pipeline import ClipLoader, View, Views, evaluation_batches
 from zsar_jax.data.regions import REGION_BITS
 from zsar_jax.data.splits import intersection
 from zsar_jax.data.subset import Subset, select
+from zsar_jax.data.watchdog import Guard
 from zsar_jax.errors import UserError
 from zsar_jax.models.build import build_model
 from zsar_jax.models.video_clip import VideoModel
@@ -134,13 +135,15 @@ class Evaluator:
     }
     shares = np.full((2, len(subset), len(PARTS)), np.nan, np.float32)
     classes = self._class_embeddings(entry, params)  # [C, E]
-    key = jax.device_put(jax.random.key(COLOUR_SEED), sharding.replicated(self._mesh))
+    key = sharding.random_key(COLOUR_SEED, self._mesh)
     batches = evaluation_batches(
       ClipLoader(subset, View.from_config(config)),
       config.eval.batch_size,
       config.data.workers,
       views,
       entry.partners,
+      sharding.host_share(self._mesh),
+      Guard(config.data.patience, config.data.on_worker_failure),
     )
     steps = -(-len(subset) * len(views) // config.eval.batch_size)
     # Batches all over the data set, whose clips may be sorted.
@@ -179,7 +182,7 @@ class Evaluator:
 
   def _class_embeddings(self, entry: _Entry, params: dict) -> jax.Array:
     """f32[C, E]: the mean over the templates."""
-    tokens = jax.device_put(entry.tokens, sharding.replicated(self._mesh))
+    tokens = sharding.place_whole(entry.tokens, sharding.replicated(self._mesh))
     by_template = self._encode_texts(params, tokens)  # [P, C', E]
     return by_template[:, : len(entry.subset.classes)].mean(axis=0)
 
@@ -356,10 +359,11 @@ def save_results(
   predictions: Sequence[Predictions], groups: Mapping[str, Sequence[str]], workdir: pathlib.Path
 ) -> Results:
   """Writes predictions/DATASET.npz and results.json, and returns the latter."""
-  for one in predictions:
-    one.save(workdir / 'predictions' / f'{one.dataset}.npz')
   results = results_of(predictions, groups)
-  write_whole(workdir / 'results.json', json.dumps(results, indent=2) + '\n')
+  if distributed.is_main():
+    for one in predictions:
+      one.save(workdir / 'predictions' / f'{one.dataset}.npz')
+    write_whole(workdir / 'results.json', json.dumps(results, indent=2) + '\n')
   return results
 
 

@@ -5,17 +5,20 @@ import pathlib
 from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
-from zsar_jax import evaluate, train
+from zsar_jax import distributed, evaluate, train
 from zsar_jax.data import pantomime_builder
 
 
-def run(config: ConfigDict, workdir: pathlib.Path, mode: str = 'train') -> evaluate.Results:
+def run(
+  config: ConfigDict, workdir: pathlib.Path, mode: str = 'train', started: float | None = None
+) -> evaluate.Results:
   """Trains and evaluates, or only evaluates, and saves predictions and results.
 
   Args:
     config: the config.
     workdir: the run's folder; what is there already is gone on with.
     mode: 'train' or 'eval'.
+    started: when the program started, by `time.monotonic`; None for now.
 
   Raises:
     UserError: for a config, data or a workdir that do not go together.
@@ -24,9 +27,10 @@ def run(config: ConfigDict, workdir: pathlib.Path, mode: str = 'train') -> evalu
   config_lib.validate(config)
   if config.data.embedded:
     references = [config.data.train, *config.eval.datasets.values()]
-    pantomime_builder.build_worlds(config.data.dir, [one.dataset for one in references])
+    names = [one.dataset for one in references]
+    distributed.main_first(lambda: pantomime_builder.build_worlds(config.data.dir, names))
   if mode == 'train':
-    predictions = train.train(config, workdir)
+    predictions = train.train(config, workdir, started)
   else:
     predictions = evaluate.evaluate_checkpoint(config, workdir)
   return evaluate.save_results(predictions, config.eval.groups, workdir)

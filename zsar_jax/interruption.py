@@ -1,14 +1,32 @@
-"""Ctrl-C and SIGTERM: the step under way is finished and a checkpoint is written."""
+"""Ctrl-C and SIGTERM: what there is to save is saved, and the program ends within seconds.
+
+Python runs signal handlers between two steps of the main thread, which may be minutes away while
+XLA compiles. So a thread of its own hears of signals at once, and ends the process where nothing is
+left to save and the main thread has not come round in time.
+"""
 
 import contextlib
+import os
 import signal
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-class Interrupted(Exception):
-  """The run was interrupted and everything is saved.
+# Seconds for an orderly end, of the 30 that a preemption leaves.
+GRACE = 10.0
+
+# A second Ctrl-C sooner than that, in seconds, is the first one that came by another way.
+_SAME = 2.0
+
+MESSAGE = 'interrupted; the same command goes on'
+
+
+class Interrupted(BaseException):
+  """The run was interrupted and everything is saved. No error, which something might handle.
 
   Attributes:
     status: the exit status: 0 after SIGTERM, as preemption is nothing wrong, and 130, the
@@ -21,41 +39,123 @@ class Interrupted(Exception):
 
 
 class Interruption:
-  """A context manager in which SIGINT and SIGTERM only set `signal`; a second one ends at once."""
+  """A context manager in which SIGINT and SIGTERM only set `signal`; a second Ctrl-C ends at once.
 
-  def __init__(self) -> None:
+  In blocks of `leaving` they end the block, by an `Interrupted`.
+  """
+
+  def __init__(self, tell: Callable[[int], None] = lambda number: None):
+    """Prepares.
+
+    Args:
+      tell: is called with the first signal, in another thread.
+    """
     self.signal: signal.Signals | None = None
+    self._tell = tell
+    self._since = 0.0
+    self._ready: Callable[[], bool] | None = None
     self._before: dict[int, Any] = {}
+    self._closed = threading.Event()
 
   def __enter__(self) -> 'Interruption':
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
       self._before[number] = signal.signal(number, self._note)
+    hearing, heard = os.pipe()
+    os.set_blocking(heard, False)
+    self._heard = heard
+    self._wakeup_before = signal.set_wakeup_fd(heard, warn_on_full_buffer=False)
+    threading.Thread(target=self._watch, args=(hearing,), daemon=True).start()
     return self
 
   def __exit__(self, *exception: Any) -> None:
+    signal.set_wakeup_fd(self._wakeup_before)
     for number, handler in self._before.items():
       signal.signal(number, handler)
+    self._closed.set()
+    os.close(self._heard)
 
   @property
   def status(self) -> int:
     """The exit status that goes with the signal."""
-    return 130 if self.signal == signal.SIGINT else 0
+    return _status(self.signal)
+
+  @contextlib.contextmanager
+  def leaving(self, ready: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """A block that may be left anywhere, as nothing in it has to be saved.
+
+    Where the main thread does not come round, the process ends as soon as `ready` says that it can.
+
+    Raises:
+      Interrupted: when a signal comes, or has come.
+    """
+    before, self._ready = self._ready, ready
+    try:
+      if self.signal:
+        raise Interrupted(MESSAGE, self.status)
+      yield
+    finally:
+      self._ready = before
 
   def _note(self, number: int, frame: Any) -> None:
     del frame
     if self.signal:
-      raise KeyboardInterrupt
-    self.signal = signal.Signals(number)
+      if number == signal.SIGINT and time.monotonic() - self._since > _SAME:
+        raise KeyboardInterrupt
+      return
+    self.signal, self._since = signal.Signals(number), time.monotonic()
+    if self._ready is not None:
+      raise Interrupted(MESSAGE, self.status)
+
+  def _watch(self, hearing: int) -> None:
+    """The thread that hears of signals at once."""
+    with open(hearing, 'rb', buffering=0) as signals:
+      while (heard := signals.read(1)) and heard[0] not in _SIGNALS:
+        pass
+    if not heard:
+      return
+    with contextlib.suppress(Exception):  # Others that cannot be told are no reason to stay.
+      self._tell(heard[0])
+    while not self._closed.wait(GRACE):
+      if self._ready is not None and self._ready():
+        _end(_status(heard[0]), MESSAGE)
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-  """Of a program: an interruption inside the block ends it with one line and its exit status."""
+def interruptible(tell: Callable[[int], None] = lambda number: None) -> Iterator[None]:
+  """Of a program: an interruption inside the block ends it with one line and its exit status.
+
+  Args:
+    tell: as for `Interruption`.
+  """
+  interruption = Interruption(tell)
   try:
-    yield
-  except Interrupted as interrupted:
-    print(interrupted, file=sys.stderr)
-    raise SystemExit(interrupted.status) from None
-  except KeyboardInterrupt:
-    print('\ninterrupted; the same command goes on', file=sys.stderr)
-    raise SystemExit(130) from None
+    with interruption, interruption.leaving():
+      yield
+  except (Interrupted, KeyboardInterrupt) as end:
+    print(end if str(end) else f'\n{MESSAGE}', file=sys.stderr)
+    end_within(GRACE, getattr(end, 'status', 130))
+    raise SystemExit(getattr(end, 'status', 130)) from None
+
+
+def end_within(seconds: float, status: int) -> None:
+  """Ends the process if it has not ended by then: threads that hang would keep it for ever."""
+
+  def end() -> None:
+    time.sleep(seconds)
+    _end(status)
+
+  threading.Thread(target=end, daemon=True).start()
+
+
+def _status(number: int | None) -> int:
+  return 130 if number == signal.SIGINT else 0
+
+
+def _end(status: int, message: str | None = None) -> None:
+  """Ends the process now."""
+  with contextlib.suppress(OSError, ValueError):
+    if message:
+      print(message, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+  os._exit(status)

@@ -7,10 +7,12 @@ continues a run that was interrupted. Exit status: 0 done, 2 something to mend.
 """
 
 import pathlib
+import time
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from zsar_jax import distributed
 from zsar_jax.command_line import parse_flags
 from zsar_jax.errors import UserError, reported
 from zsar_jax.host_memory import keep_freed_memory
@@ -29,6 +31,13 @@ _MODE = flags.DEFINE_enum(
   "train: to the last step, then evaluate. eval: evaluate the workdir's newest checkpoint, or"
   ' that of --config.model.init_from in a workdir without one.',
 )
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator_address', None, 'On many hosts: HOST:PORT of process 0. See docs/pods.md.'
+)
+_PROCESSES = flags.DEFINE_integer('num_processes', None, 'On many hosts: processes in all.')
+_PROCESS = flags.DEFINE_integer('process_id', None, 'On many hosts: which this one is, from 0.')
+
+_STARTED = time.monotonic()
 
 
 def main(argv: list[str]) -> None:
@@ -49,13 +58,16 @@ def main(argv: list[str]) -> None:
 
 def _run(workdir: pathlib.Path) -> None:
   # Imported late, so that --help and a misspelt flag answer at once.
-  from zsar_jax import evaluate, experiment
+  from zsar_jax import compilation, evaluate, experiment
 
-  with interruptible():
-    results = experiment.run(_CONFIG.value, workdir, _MODE.value)
-  print(evaluate.table(results))
-  print(f'results: {workdir / "results.json"}')
+  compilation.keep_compiled()
+  distributed.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+  results = experiment.run(_CONFIG.value, workdir, _MODE.value, _STARTED)
+  if distributed.is_main():
+    print(evaluate.table(results))
+    print(f'results: {workdir / "results.json"}')
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=parse_flags)
+  with interruptible(distributed.tell_to_stop):
+    app.run(main, flags_parser=parse_flags)

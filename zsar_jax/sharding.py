@@ -5,6 +5,7 @@ state over `fsdp` (each array along its largest free dimension) and over `tensor
 by heads, the MLP by its hidden units). The XLA partitioner derives the rest.
 """
 
+import functools
 import itertools
 import re
 from typing import Any
@@ -64,6 +65,26 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, BATCH)
 
 
+def host_share(mesh: Mesh) -> tuple[int, int]:
+  """(i, n): of n equal parts of each batch, this process loads the i-th.
+
+  Processes whose devices split a model and not the batch load the same part.
+
+  Raises:
+    UserError: where processes would have to load parts that overlap.
+  """
+  rows = {}
+  for device, (index,) in batch_sharding(mesh).devices_indices_map((batch_parts(mesh),)).items():
+    rows.setdefault(device.process_index, set()).add(index.start or 0)
+  parts = sorted({tuple(sorted(places)) for places in rows.values()})
+  if len({len(part) for part in parts}) > 1 or sum(map(len, parts)) != batch_parts(mesh):
+    raise UserError(
+      f'config.mesh: {dict(mesh.shape)} gives the {jax.process_count()} processes parts of a batch'
+      " that overlap; let fsdp and tensor divide a process's devices, or be multiples of them"
+    )
+  return parts.index(tuple(sorted(rows[jax.process_index()]))), len(parts)
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
   """A whole copy on every device."""
   return NamedSharding(mesh, PartitionSpec())
@@ -115,3 +136,8 @@ def place_whole(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
   """Puts an array that every host has whole where `sharding` says, each device its part."""
   with jax.transfer_guard('allow'):
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def random_key(seed: int, mesh: Mesh) -> jax.Array:
+  """The random key of a seed, on every device."""
+  return jax.jit(functools.partial(jax.random.key, seed), out_shardings=replicated(mesh))()

@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+import time
 import zlib
 from typing import Any
 
@@ -10,29 +11,36 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
-from zsar_jax import optim, sharding, stills
+from zsar_jax import distributed, optim, sharding, stills
 from zsar_jax.bias.predictions import Predictions
 from zsar_jax.checkpoint import Checkpoints, has_checkpoint, load_meta
+from zsar_jax.compilation import batch_shapes, compile_step, parameter_table
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.pipeline import ClipLoader, View, training_batches
 from zsar_jax.data.subset import Subset, select
+from zsar_jax.data.watchdog import Guard
 from zsar_jax.errors import UserError
 from zsar_jax.evaluate import Evaluator, Results, results_of
+from zsar_jax.goodput import Goodput
 from zsar_jax.interruption import Interrupted, Interruption
+from zsar_jax.lookout import Lookout, telling
 from zsar_jax.models.build import build_model, build_teacher
 from zsar_jax.ops import recipes
-from zsar_jax.step import init_state, make_train_step
+from zsar_jax.step import State, init_state, make_train_step
 from zsar_jax.text.classes import ClassTexts, encode_classes
 from zsar_jax.weights import SEEN_CLASSES, Start, evaluated, seen_before
 from zsar_jax.writers import MetricWriter, Progress, say, write_whole
 
 
-def train(config: ConfigDict, workdir: pathlib.Path) -> list[Predictions]:
+def train(
+  config: ConfigDict, workdir: pathlib.Path, started: float | None = None
+) -> list[Predictions]:
   """Trains from the newest checkpoint in `workdir`, or from the start, and evaluates.
 
   Args:
     config: a validated config.
     workdir: the run's folder: config.json, metrics.jsonl, checkpoints/.
+    started: when the program started, by `time.monotonic`; None for now.
 
   Returns:
     The evaluation after the last step, on each data set.
@@ -42,6 +50,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> list[Predictions]:
     Interrupted: after Ctrl-C or SIGTERM, with a checkpoint written.
   """
   # Data and vocabulary.
+  goodput = Goodput(started)
   mesh = sharding.make_mesh(config.mesh)
   config_lib.check_batch(
     'config.data.batch_size',
@@ -57,11 +66,11 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> list[Predictions]:
   evaluator = Evaluator(config, model, texts, mesh, seen)
 
   whole = sharding.replicated(mesh)
+  key = sharding.random_key(config.seed, mesh)
 
   # State: shapes, then shardings, then arrays made where they belong.
   optimizer, trained = optim.make_optimizer(config.optim, model.abstract_params, config.steps)
   init = functools.partial(init_state, optimizer, trained, config.optim.average_every > 0)
-  key = jax.random.key(config.seed)
   template = sharding.sharded_shapes(
     jax.eval_shape(init, model.abstract_params), mesh, config.mesh.fsdp_min_bytes
   )
@@ -70,101 +79,162 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> list[Predictions]:
 
   meta = {'clips': fingerprint(subset), SEEN_CLASSES: seen, 'start': start.identity()}
   saved_config = workdir / 'config.json'
-  with Checkpoints(workdir, config.checkpoint.keep) as checkpoints, Interruption() as interruption:
-    step = checkpoints.latest or 0
-    if step:
+  with Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
+    if checkpoints.latest:
       config_lib.check_same_run(config, saved_config)
+
+    def read(step: int) -> State:
       check_meta(checkpoints.meta(step), meta, workdir, config)
-      state = checkpoints.restore(step, template)
+      return checkpoints.restore(step, template)
+
+    step, state = checkpoints.newest(read) or (0, None)
+    checkpoints.clear_after(step)
+    if step:
       say(f'resuming {workdir} after step {step}')
     else:
       state = jax.jit(init, out_shardings=shardings, donate_argnums=0)(start.params(key))
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_whole(saved_config, config_lib.to_json(config))
+    if distributed.is_main():
+      workdir.mkdir(parents=True, exist_ok=True)
+      write_whole(saved_config, config_lib.to_json(config))
 
     teacher = build_teacher(config)
     train_step = make_train_step(config, model, teacher, optimizer, trained, subset.classes, mesh)
     texts_frozen = not any(jax.tree.leaves(trained['text']))
     encode = jax.jit(encode_classes, static_argnames=('model', 'mesh'), out_shardings=whole)
     tokens = texts.tokens(subset.texts, sharding.batch_parts(mesh))
-    inputs = {
-      'key': jax.device_put(jax.random.key(config.seed), whole),
-      'texts': jax.device_put(tokens, whole),
-    }
+    inputs = {'key': key, 'texts': sharding.place_whole(tokens, whole)}
     if config.optim.distillation:
       inputs['teacher'] = start.teacher(teacher)
       # Without the places that the model's own texts have for learnt prompts.
       plain = ClassTexts.from_config(config, teacher).tokens(
         subset.texts, sharding.batch_parts(mesh)
       )
-      plain = jax.device_put(plain, whole)
+      plain = sharding.place_whole(plain, whole)
       inputs['teacher_texts'] = encode(teacher, inputs['teacher'], plain, mesh=mesh)
     if recipes.parse(config.recipe).effect('stillmix_bank'):
-      inputs['stills'] = jax.device_put(stills.open_bank(config, subset, workdir), whole)
+      bank = distributed.main_first(lambda: stills.open_bank(config, subset, workdir))
+      inputs['stills'] = sharding.place_whole(bank, whole)
     if texts_frozen:
       inputs['texts'] = encode(model, state['params'], inputs['texts'], mesh=mesh)
     train_step = jax.jit(
-      functools.partial(train_step, texts_frozen=texts_frozen),
+      telling(functools.partial(train_step, texts_frozen=texts_frozen)),
       donate_argnums=0,
-      out_shardings=(shardings, whole),
+      out_shardings=(shardings, whole, whole),
     )
 
-    # The loop.
+    # The data's workers start while the step is compiled.
     loader = ClipLoader(subset, View.from_config(config))
-    batches = training_batches(
-      loader, config.data.batch_size, config.seed, step, config.data.workers
+    interruption = Interruption(distributed.tell_to_stop)
+    guard = Guard(
+      config.data.patience, config.data.on_worker_failure, lambda: interruption.signal is not None
     )
-    writer = MetricWriter(workdir, step, config.log.tensorboard)
-    progress = Progress(config.steps, step, 'clips', config.data.batch_size)
-    first_step, saved = step + 1, step
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(model.abstract_params))
+    share = sharding.host_share(mesh)
+    batches = training_batches(
+      loader, config.data.batch_size, config.seed, step, config.data.workers, share, guard
+    )
+    goodput.lap('start')
+    clip = loader.evaluation_clip(len(subset)) | {'replaced': np.int32(-1), 'stop': np.bool_(False)}
+    shapes = batch_shapes(clip, config.data.batch_size, sharding.batch_sharding(mesh))
+    train_step, text = compile_step(train_step, state, shapes, inputs)
+    compiling = goodput.lap('compile')
     say(
-      f'{len(subset)} clips of {len(subset.classes)} classes, {parameters:,} parameters,'
+      f'{len(subset)} clips of {len(subset.classes)} classes, {jax.process_count()} processes,'
       f' {jax.device_count()} {jax.devices()[0].platform} devices, mesh {dict(mesh.shape)}'
     )
+    say(parameter_table(model.abstract_params, trained))
+    say(text)
+
+    # The loop.
+    writer = MetricWriter(workdir, step, config.log.tensorboard)
+    goodput.resume(writer.last, writer.dropped)
+    lookout = Lookout(loader, workdir, config.data.max_bad_clips)
+    progress = Progress(config.steps, step, 'clips', config.data.batch_size)
+    first_step, saved = step + 1, step
+    rows = config.data.batch_size // share[1]
+
+    def evaluate() -> None:
+      """Evaluates and writes the figures; the step is saved."""
+      with interruption.leaving(lambda: not checkpoints.writing):
+        predictions = evaluator.run(evaluated(state, start, config.eval.interpolate))
+      goodput.lap('evaluation')
+      values = flatten(results_of(predictions, config.eval.groups)) | goodput.metrics()
+      writer.write(step, values)
+
+    def stopping() -> bool:
+      """Whether to stop here, on which all the hosts agree."""
+      return lookout.stop if jax.process_count() > 1 else interruption.signal is not None
+
     try:
-      with jax.transfer_guard('disallow'):
-        while step < config.steps and not interruption.signal:
+      with interruption, jax.transfer_guard('disallow'):
+        if evaluating(config, step) and not evaluation_written(writer.last, step):
+          evaluate()
+        while step < config.steps and not stopping():
           try:
-            batch = sharding.place(next(batches), mesh)
-          except RuntimeError:
+            batch = next(batches)
+          except UserError:
             # A signal to the whole process group ends the workers as well.
-            if interruption.signal:
+            if interruption.signal and jax.process_count() == 1:
               break
             raise
-          state, metrics = train_step(state, batch, inputs)
+          batch['stop'] = np.full(rows, interruption.signal is not None)
+          batch = sharding.place(batch, mesh)
+          goodput.lap('step' if lookout.busy else 'data')
+          state, metrics, told = train_step(state, batch, inputs)
           step += 1
+          lookout.note(step, told)
           if step == first_step:
-            jax.block_until_ready(metrics)
+            lookout.catch_up()
+            goodput.lap('step')
+            say(time_to_first_step(goodput.started, compiling))
             progress.restart(step)
-          saving = step % config.checkpoint.every == 0 or step == config.steps
-          evaluating = config.eval.every and step % config.eval.every == 0 and step < config.steps
-          if step % config.log.every == 0 or saving or evaluating:
+          due = evaluating(config, step)
+          saving = due or step % config.checkpoint.every == 0 or step == config.steps
+          if saving or step % config.log.every == 0:
+            lookout.catch_up()
+            goodput.lap('step')
             values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-            check_finite(values['loss'], step, workdir)
             progress.show(step, f'loss {values["loss"]:.4f}  accuracy {values["accuracy"]:.3f}')
             values['clips_per_second'] = progress.rate(step)
-            if evaluating and not interruption.signal:
-              predictions = evaluator.run(evaluated(state, start, config.eval.interpolate))
-              values |= flatten(results_of(predictions, config.eval.groups))
-            writer.write(step, values)
+            writer.write(step, values | goodput.metrics())
           if saving:
             checkpoints.save(step, state, meta)
             saved = step
-      if step > saved:
-        check_finite(float(jax.device_get(metrics['loss'])), step, workdir)
-        checkpoints.save(step, state, meta)
-      checkpoints.wait()
+            goodput.lap('checkpoint')
+          if due and not stopping():
+            evaluate()
+          goodput.lap('step')
+        lookout.catch_up()
+        if step > saved:
+          checkpoints.save(step, state, meta)
+        checkpoints.wait()
+        goodput.lap('checkpoint')
+      if interruption.signal or lookout.stop:
+        raise Interrupted(
+          f'interrupted after step {step}; the same command goes on from there',
+          interruption.status,
+        )
     finally:
       progress.close()
       writer.close()
       batches.close()
-    if step < config.steps:
-      raise Interrupted(
-        f'interrupted after step {step}; the same command goes on from there',
-        interruption.status,
-      )
   return evaluator.run(evaluated(state, start, config.eval.interpolate))
+
+
+def evaluating(config: ConfigDict, step: int) -> bool:
+  """Whether an evaluation on the way follows a step."""
+  return bool(config.eval.every and step and step % config.eval.every == 0 and step < config.steps)
+
+
+def evaluation_written(line: dict[str, Any], step: int) -> bool:
+  """Whether a line of metrics.jsonl has the evaluation after a step."""
+  return line.get('step') == step and any(name.count('/') > 1 for name in line)
+
+
+def time_to_first_step(started: float, compiling: float) -> str:
+  """In words, and how much of it was the compilation of the step."""
+  seconds = time.monotonic() - started
+  share = compiling / max(seconds, 1e-9)
+  return f'first step after {seconds:.1f} s, of which {compiling:.1f} s ({share:.0%}) compiling'
 
 
 def check_pairing(config: ConfigDict) -> None:
@@ -190,14 +260,6 @@ def open_training_subset(config: ConfigDict) -> Subset:
   subset = select(dataset, reference.classes, config.view.unannotated, 'config.data.train.classes')
   subset.check_recipe(recipes.parse(config.recipe), 'config.recipe')
   return subset
-
-
-def check_finite(loss: float, step: int, workdir: pathlib.Path) -> None:
-  """Raises a `UserError` where training has failed, before that is saved."""
-  if not np.isfinite(loss):
-    raise UserError(
-      f'{workdir}: the loss is {loss} at step {step}; lower config.optim.lr, or look at the data'
-    )
 
 
 def fingerprint(subset: Subset) -> int:

@@ -58,7 +58,9 @@ class Start:
       return jax.jit(self._model.init, out_shardings=shardings)(key)
     found = self._read(self._model, self._config.allow_missing, say_what=True)
     if any(leaf is None for leaf in jax.tree.leaves(found, is_leaf=lambda leaf: leaf is None)):
-      found = trees.merge(found, jax.device_get(jax.jit(self._model.init)(key)))
+      whole = sharding.replicated(jax.tree.leaves(shardings)[0].mesh)
+      drawn = jax.jit(self._model.init, out_shardings=whole)(key)
+      found = trees.merge(found, jax.device_get(drawn))
     return jax.tree.map(sharding.place_whole, found, shardings)
 
   def whole(self) -> Params:

@@ -1,11 +1,13 @@
 """What a run tells: metrics.jsonl, TensorBoard, and the progress line."""
 
 import json
+import os
 import pathlib
 import sys
 import time
 from typing import Any
 
+from zsar_jax import distributed
 from zsar_jax.errors import UserError
 
 
@@ -20,7 +22,11 @@ class MetricWriter:
   """Writes one JSON object a step to `workdir`/metrics.jsonl, and TensorBoard events if asked.
 
   A resumed run drops the lines that lie after its checkpoint, which it is about to write
-  again: every step stands there once.
+  again: every step stands there once. Of several processes one writes.
+
+  Attributes:
+    last: the last line, as an object; {} where there is none.
+    dropped: the last of the lines that were dropped, or `last`.
   """
 
   def __init__(self, workdir: pathlib.Path, first_step: int, tensorboard: bool):
@@ -35,22 +41,40 @@ class MetricWriter:
       UserError: if TensorBoard is asked for and tensorboardX is not installed.
     """
     path = workdir / 'metrics.jsonl'
-    kept = [line for line in _lines(path) if line['step'] <= first_step]
-    write_whole(path, ''.join(json.dumps(line) + '\n' for line in kept))
-    self._file = path.open('a')
-    self._events = _open_events(workdir, first_step) if tensorboard else None
+    lines = distributed.from_main(lambda: _lines(path))
+    kept = [line for line in lines if line['step'] <= first_step]
+    self.last: dict[str, Any] = kept[-1] if kept else {}
+    self.dropped: dict[str, Any] = lines[-1] if lines else {}
+    self._file = self._events = None
+    if distributed.is_main():
+      write_whole(path, ''.join(json.dumps(line) + '\n' for line in kept))
+      self._file = path.open('r+b')
+      self._file.seek(0, os.SEEK_END)
+      self._start = self._file.tell() - (len(json.dumps(kept[-1])) + 1 if kept else 0)
+      self._events = _open_events(workdir, first_step) if tensorboard else None
 
   def write(self, step: int, values: dict[str, float]) -> None:
-    """Writes the values of one step, in one line that reaches the disk's cache at once."""
-    self._file.write(json.dumps({'step': step, **values}) + '\n')
-    self._file.flush()
+    """Writes the values of one step, in one line that reaches the disk's cache at once.
+
+    More values of the same step join its line.
+    """
+    again = self.last.get('step') == step
+    self.last = self.last | values if again else {'step': step, **values}
+    if self._file:
+      if again:
+        self._file.seek(self._start)
+      self._start = self._file.tell()
+      self._file.write(json.dumps(self.last).encode() + b'\n')
+      self._file.flush()
+      self._file.truncate()  # What the line that it replaces had more.
     if self._events:
       for name, value in values.items():
         self._events.add_scalar(name, value, step)
 
   def close(self) -> None:
     """Closes the files."""
-    self._file.close()
+    if self._file:
+      self._file.close()
     if self._events:
       self._events.close()
 
@@ -110,6 +134,8 @@ class Progress:
   def show(self, step: int, text: str) -> None:
     """Shows the step, `text`, the rate and the time left."""
     terminal = sys.stderr.isatty()
+    if not distributed.is_main():
+      return
     if not terminal and time.monotonic() < self._next and step < self._total:
       return
     self._next = time.monotonic() + self._pause
@@ -136,5 +162,6 @@ def clock(seconds: float) -> str:
 
 
 def say(text: str) -> None:
-  """A line about the run, for people; results go to stdout."""
-  print(text, file=sys.stderr, flush=True)
+  """A line about the run, for people, from one process; results go to stdout."""
+  if distributed.is_main():
+    print(text, file=sys.stderr, flush=True)

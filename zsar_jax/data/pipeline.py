@@ -11,19 +11,23 @@ A batch is a dict of arrays, B clips of T frames:
     weight     f32[B]              1, or 0 for the padding of the last evaluation batch
 
 Where clips meet others in an evaluation, a batch has partner_frames, partner_regions and
-partner_annotated as well.
+partner_annotated as well. A training batch has
+
+    replaced   i32[B]              the clip in whose place this one stands, as it does not decode;
+                                   -1 where none was replaced
 
 Batch k is a function of the seed and k alone, so the iterator needs no state of its own: a
 run that resumes at step k starts the pipeline there, whatever the number of worker processes
-or hosts. Of each global batch a host reads every n-th clip.
+or hosts. Of each global batch a host reads its part alone, clips that follow each other.
 """
 
 import dataclasses
+import functools
+import pathlib
 import signal
 import zlib
 
 import grain
-import jax
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
@@ -41,13 +45,17 @@ from zsar_jax.data.regions import shapes_from_boxes
 from zsar_jax.data.sampling import nearest_annotated, segment_indices
 from zsar_jax.data.shared_memory import SharedBatches
 from zsar_jax.data.subset import Subset
+from zsar_jax.data.watchdog import UNHURRIED, Guard, WatchedBatches, sign_in
 from zsar_jax.data.workers import start_worker
 from zsar_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
 
 # Iterates over batches, and has a `close`.
-BatchIterator = grain.DatasetIterator | SharedBatches
+BatchIterator = WatchedBatches
+
+# So many clips in a row are tried where one does not decode.
+_REPLACEMENTS = 16
 
 # What the arrays of the clip that another meets begin with.
 PARTNER = 'partner_'
@@ -124,8 +132,35 @@ class ClipLoader:
   view: View
 
   def training_clip(self, position: int, rng: np.random.Generator) -> Batch:
-    """The clip at `position` with random frames and a random crop."""
-    return self._load(position, rng, int(rng.integers(2**32)))
+    """The clip at `position` with random frames and a random crop.
+
+    One that does not decode is replaced by another, which `rng` chooses.
+
+    Raises:
+      UserError: where many in a row do not decode.
+    """
+    replaced = -1
+    for _ in range(_REPLACEMENTS):
+      try:
+        clip = self._load(position, rng, int(rng.integers(2**32)))
+        return clip | {'replaced': np.int32(replaced)}
+      except UserError as error:
+        failure = error
+        replaced = position if replaced < 0 else replaced
+        position = int(rng.integers(len(self.subset)))
+    raise failure
+
+  def damage(self, position: int) -> str:
+    """What is wrong with a clip, in words; all its frames are decoded."""
+    try:
+      clip = self.subset.frames(position)
+      for number in range(len(clip)):
+        records.decode_frame(clip.frame(number))
+        if clip.annotated[number]:
+          records.decode_plane(clip.plane(number), *clip.size)
+    except (UserError, OSError) as error:
+      return str(error)
+    return 'it could be read the second time'
 
   def evaluation_clip(self, position: int, moment: float = 0.5, place: float = 0.5) -> Batch:
     """One view of the clip at `position`; past the end, padding of weight 0.
@@ -163,7 +198,7 @@ class ClipLoader:
     try:
       clip = self.subset.frames(position)
       frames, regions, annotated = self._decode(clip, rng, moment, place)
-    except UserError as error:
+    except (UserError, OSError) as error:
       raise UserError(
         f'{self.subset.dataset.name}, clip {self.subset.clip_id(position)}: {error}'
       ) from None
@@ -220,7 +255,13 @@ class ClipLoader:
 
 
 def training_batches(
-  loader: ClipLoader, batch_size: int, seed: int, first_step: int, workers: int
+  loader: ClipLoader,
+  batch_size: int,
+  seed: int,
+  first_step: int,
+  workers: int,
+  share: tuple[int, int] = (0, 1),
+  guard: Guard = UNHURRIED,
 ) -> BatchIterator:
   """Endless training batches: every clip once in each epoch, in an order of its own.
 
@@ -230,6 +271,9 @@ def training_batches(
     seed: of the order, the frames, the crops and the clips' seeds.
     first_step: the number of batches that were consumed before.
     workers: processes that load clips; 0 loads in threads of this process.
+    share: (i, n): of n equal parts of each batch, this host's is the i-th; see
+      `sharding.host_share`.
+    guard: what happens where workers fail.
 
   Returns:
     An iterator over batches, to be closed.
@@ -241,7 +285,7 @@ def training_batches(
     .repeat()
     .random_map(_TrainingClip(loader))
   )
-  return _batches(clips[first_step * batch_size :], batch_size, workers)
+  return _batches(clips[first_step * batch_size :], batch_size, workers, share, guard)
 
 
 def evaluation_batches(
@@ -250,6 +294,8 @@ def evaluation_batches(
   workers: int,
   views: Views = Views(),
   partners: np.ndarray | None = None,
+  share: tuple[int, int] = (0, 1),
+  guard: Guard = UNHURRIED,
 ) -> BatchIterator:
   """Every view of every clip exactly once, in order; the last batch is filled up with weight 0.
 
@@ -259,13 +305,16 @@ def evaluation_batches(
     workers: processes that load clips; 0 loads in threads of this process.
     views: of each clip; they follow each other.
     partners: i32[N], the position of the clip that each meets; -1 is padding of its own.
+    share: as for `training_batches`.
+    guard: what happens where workers fail.
 
   Returns:
     An iterator over batches, to be closed.
   """
   count = len(loader.subset) * len(views)
   elements = grain.MapDataset.range(-(-count // batch_size) * batch_size)
-  return _batches(elements.map(_EvaluationView(loader, views, partners)), batch_size, workers)
+  clips = elements.map(_EvaluationView(loader, views, partners))
+  return _batches(clips, batch_size, workers, share, guard)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -294,26 +343,36 @@ class _EvaluationView(grain.transforms.Map):
     return clip | {f'{PARTNER}{name}': other[name] for name in ('frames', 'regions', 'annotated')}
 
 
-def _batches(clips: grain.MapDataset, batch_size: int, workers: int) -> BatchIterator:
+def _batches(
+  clips: grain.MapDataset, batch_size: int, workers: int, share: tuple[int, int], guard: Guard
+) -> BatchIterator:
   """This host's share of the global batches.
 
   Batching comes before the workers: each then makes whole batches, and their order does not
   depend on how many there are.
   """
-  hosts = jax.process_count()
-  batches = clips[jax.process_index() :: hosts].batch(batch_size // hosts)
-  if workers:
+  part, parts = share
+  batches = clips.batch(batch_size // parts)[part::parts]
+
+  def start(first: int, folder: pathlib.Path) -> SharedBatches:
+    rest = batches[first:]
+    if not workers:
+      read = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+      return SharedBatches(iter(rest.to_iter_dataset(read)))
     # Grain's workers read absl flags, which only programs of absl's parse.
     if not flags.FLAGS.is_parsed():
       flags.FLAGS.mark_as_parsed()
     # Inside a worker process one thread reads: the processes are the parallelism.
     read = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-    return SharedBatches(iter(batches.to_iter_dataset(read).mp_prefetch(options, _start_worker)))
-  return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
+    begin = functools.partial(_start_worker, folder)
+    return SharedBatches(iter(rest.to_iter_dataset(read).mp_prefetch(options, begin)))
+
+  return WatchedBatches(start, workers, guard)
 
 
-def _start_worker(worker: int, workers: int) -> None:
+def _start_worker(folder: pathlib.Path, worker: int, workers: int) -> None:
+  del workers
   # The trainer decides when its workers end: after the step under way.
-  del worker, workers
   start_worker(signal.SIG_IGN)
+  sign_in(folder, worker)

@@ -1,0 +1,116 @@
+"""Signals: what they do while Python runs, and while the main thread does not come round."""
+
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+BEGIN = """
+import ctypes, pathlib, sys, time
+from zsar_jax import interruption
+interruption.GRACE = 0.3
+
+def compile():
+  # A mutex that is locked twice: like XLA's compiler, nothing in it runs Python's handlers.
+  mutex = ctypes.create_string_buffer(64)
+  ctypes.CDLL(None).pthread_mutex_lock(mutex)
+  print('ready', flush=True)
+  ctypes.CDLL(None).pthread_mutex_lock(mutex)
+
+"""
+
+IN_PYTHON = """
+with interruption.interruptible():
+  try:
+    print('ready', flush=True)
+    time.sleep(600)
+  finally:
+    print('in order', flush=True)
+"""
+
+SWALLOWED = """
+with interruption.interruptible():
+  print('ready', flush=True)
+  while True:
+    try:
+      time.sleep(600)
+    except Exception:
+      print('swallowed')
+"""
+
+COMPILING = """
+with interruption.interruptible():
+  compile()
+"""
+
+# Evaluation is compiled while a checkpoint is written: the process ends when that is done.
+WHILE_SAVING = """
+written = time.monotonic() + 0.8
+with interruption.Interruption() as one, one.leaving(lambda: time.monotonic() > written):
+  compile()
+"""
+
+# A hung thread does not keep an interrupted program.
+HUNG_THREAD = """
+import threading
+with interruption.interruptible():
+  threading.Thread(target=time.sleep, args=(600,)).start()
+  print('ready', flush=True)
+  time.sleep(600)
+"""
+
+
+def ended(script, number):
+  """The exit status, stdout and stderr of a script that gets a signal when it is ready."""
+  process = subprocess.Popen(
+    [sys.executable, '-c', BEGIN + script],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  assert process.stdout.readline() == 'ready\n', process.communicate()
+  process.send_signal(number)
+  out, err = process.communicate(timeout=200)
+  return process.returncode, out, err
+
+
+@pytest.mark.skipif(sys.platform == 'win32', reason='POSIX signals')
+@pytest.mark.parametrize('script', [IN_PYTHON, SWALLOWED, COMPILING, WHILE_SAVING, HUNG_THREAD])
+@pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_wherever_it_is_it_ends(script, number, status):
+  returned, out, err = ended(script, number)
+  assert returned == status, err
+  if script is not WHILE_SAVING or 'Traceback' not in err:
+    assert 'interrupted; the same command goes on' in err
+  assert ('in order' in out) == (script is IN_PYTHON)
+  assert 'swallowed' not in out
+
+
+LOOP = """
+told = []
+with interruption.Interruption(told.append) as one:
+  print('ready', flush=True)
+  for step in range(1000):
+    time.sleep(0.01)
+    if one.signal:
+      break
+  import os, signal
+  os.kill(os.getpid(), signal.SIGTERM)  # A launcher may send it to a process twice.
+  time.sleep(1)
+  try:
+    with one.leaving():
+      print('not here')
+  except interruption.Interrupted as end:
+    print('saved at', step < 999, set(told), end.status)
+"""
+
+
+def test_a_loop_ends_by_itself():
+  returned, out, err = ended(LOOP, signal.SIGTERM)
+  assert returned == 0, err
+  assert out == f'saved at True {{{signal.SIGTERM.value}}} 0\n'

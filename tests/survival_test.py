@@ -1,0 +1,199 @@
+"""Programs that are killed, terminated and started on several processes, as a cluster does."""
+
+import json
+import os
+import pathlib
+import random
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests.toy import build_toy
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+CONFIG = """
+import sys
+sys.path.insert(0, {root!r})
+from tests.train_test import toy_config
+def get_config(variant=''):
+  return toy_config(
+    {data_dir!r}, steps=40, checkpoint__every=2, recipe='none', model__temporal='mean',
+    optim__accumulation=1, optim__lr_rules=(('text/.*', 0.0),), mesh__fsdp_min_bytes=1,
+    eval__every=10)
+"""
+
+KILLS = 50
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  path = tmp_path_factory.mktemp('survival')
+  (path / 'config.py').write_text(CONFIG.format(root=str(ROOT), data_dir=build_toy(path / 'data')))
+  return path
+
+
+def start(folder, workdir, *flags, devices=1):
+  environment = {
+    **os.environ,
+    'JAX_PLATFORMS': 'cpu',
+    'XLA_FLAGS': f'--xla_backend_optimization_level=0'
+    f' --xla_force_host_platform_device_count={devices}',
+    'JAX_CPU_COLLECTIVES_IMPLEMENTATION': 'gloo',
+    'JAX_COMPILATION_CACHE_DIR': str(folder / 'compiled'),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+  }
+  return subprocess.Popen(
+    [sys.executable, '-m', 'zsar_jax.main', f'--config={folder / "config.py"}']
+    + [f'--workdir={workdir}', *flags],
+    cwd=ROOT,
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def start_many(folder, workdir, count, *flags):
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    address = f'localhost:{free.getsockname()[1]}'
+  return [
+    start(
+      folder,
+      workdir,
+      f'--coordinator_address={address}',
+      f'--num_processes={count}',
+      f'--process_id={n}',
+      *flags,
+    )
+    for n in range(count)
+  ]
+
+
+def finish(*processes):
+  """Waits for processes, which have to end well; returns what each wrote to stdout and stderr."""
+  written = [process.communicate() for process in processes]
+  for process, (_, err) in zip(processes, written, strict=True):
+    assert process.returncode == 0, err
+  return written
+
+
+def lines(workdir):
+  """The metrics that do not tell of time."""
+  found = []
+  for text in (workdir / 'metrics.jsonl').read_text().splitlines():
+    line = json.loads(text)
+    found.append(
+      {k: v for k, v in line.items() if not k.startswith('seconds/') and k != 'clips_per_second'}
+    )
+  return found
+
+
+def steps_done(workdir):
+  path = workdir / 'metrics.jsonl'
+  return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+@pytest.fixture(scope='module')
+def undisturbed(folder):
+  finish(start(folder, folder / 'undisturbed'))
+  return folder / 'undisturbed'
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(folder, undisturbed):
+  """Each start gets as far as it gets; the last one is left alone."""
+  moment = random.Random(0)
+  began = time.monotonic()
+  finish(start(folder, folder / 'timed'))
+  whole = time.monotonic() - began
+  workdir, kills, runs = folder / 'killed', 0, 0
+  while kills < KILLS:
+    process = start(folder, workdir)
+    try:
+      process.wait(moment.uniform(0.2, 1.1) * whole)
+    except subprocess.TimeoutExpired:
+      process.kill()
+      kills += 1
+    process.communicate()
+    if process.returncode == 0:  # Finished: another run begins.
+      assert lines(workdir) == lines(undisturbed)
+      runs += 1
+      workdir = folder / f'killed{runs}'
+  finish(start(folder, workdir))
+  assert lines(workdir) == lines(undisturbed)
+
+
+@pytest.mark.slow
+def test_terminated_at_random_moments(folder, undisturbed):
+  """From the first import to the last evaluation: status 0 within 30 seconds, and it goes on."""
+  moment = random.Random(1)
+  began = time.monotonic()
+  finish(start(folder, folder / 'timed2'))
+  whole = time.monotonic() - began
+  workdir = folder / 'terminated'
+  for _ in range(12):
+    process = start(folder, workdir)
+    time.sleep(moment.uniform(0.3, whole))
+    process.terminate()
+    began = time.monotonic()
+    _, err = process.communicate()
+    assert time.monotonic() - began < 30
+    assert process.returncode == 0, err
+    assert 'Traceback' not in err
+  finish(start(folder, workdir))
+  assert lines(workdir) == lines(undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('fsdp', [1, 2])
+@pytest.mark.parametrize('count', [2, 4])
+def test_processes_compute_what_one_does(folder, count, fsdp):
+  """And write once what is written."""
+  mesh = f'--config.mesh.fsdp={fsdp}'
+  one, many = folder / f'one{count}{fsdp}', folder / f'many{count}{fsdp}'
+  finish(start(folder, one, mesh, devices=count))
+  written = finish(*start_many(folder, many, count, mesh))
+  assert ['top-1' in out for out, _ in written] == [True] + [False] * (count - 1)
+  assert 'step 40/40' not in written[1][1]
+  compare(lines(one), lines(many))
+  results = [json.loads((run / 'results.json').read_text()) for run in (one, many)]
+  assert results[0].keys() == results[1].keys()
+
+
+def compare(first, second):
+  """Sums over devices are rounded in another order."""
+  assert [line['step'] for line in first] == [line['step'] for line in second]
+  for one, other in zip(first, second, strict=True):
+    np.testing.assert_allclose(one['loss'], other['loss'], rtol=2e-3)
+
+
+@pytest.mark.slow
+def test_one_process_is_terminated_and_all_go_on_elsewhere(folder, undisturbed):
+  """SIGTERM to one of two: both save at the same step; one process and four go on from there."""
+  workdir = folder / 'moved'
+  processes = start_many(folder, workdir, 2)
+  while steps_done(workdir) < 5 and all(process.poll() is None for process in processes):
+    time.sleep(0.02)
+  processes[1].terminate()
+  began = time.monotonic()
+  written = finish(*processes)
+  assert time.monotonic() - began < 30
+  stopped = [err.split('interrupted after step ')[1].split(';')[0] for _, err in written]
+  assert stopped[0] == stopped[1]
+  assert int(stopped[0]) < 40
+
+  process = start(folder, workdir)
+  while steps_done(workdir) < int(stopped[0]) + 4 and process.poll() is None:
+    time.sleep(0.02)
+  process.terminate()
+  ((_, err),) = finish(process)
+  assert f'after step {stopped[0]}' in err
+  written = finish(*start_many(folder, workdir, 4))
+  assert 'resuming' in written[0][1]
+  compare(lines(undisturbed), lines(workdir))

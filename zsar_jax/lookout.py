@@ -1,0 +1,123 @@
+"""What is looked at after every step, one step late so that the devices do not wait for it.
+
+Each host sees the same figures of the whole batch: whether the step has failed, which clips did not
+decode, and whether some host was told to stop. So all hosts decide alike, at the same step.
+"""
+
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from zsar_jax import distributed
+from zsar_jax.data.pipeline import ClipLoader
+from zsar_jax.errors import UserError
+from zsar_jax.step import Metrics, State
+from zsar_jax.writers import say, write_whole
+
+BAD_CLIPS = 'bad_clips.jsonl'
+FAILED_BATCH = 'failed_batch.json'
+
+
+def telling(
+  train_step: Callable[..., tuple[State, Metrics]],
+) -> Callable[..., tuple[State, Metrics, Metrics]]:
+  """The train step that also returns what a `Lookout` looks at; the batch has 'stop', bool[B]."""
+
+  def step(state: State, batch: dict[str, jax.Array], inputs: dict[str, Any]) -> Any:
+    state, metrics = train_step(state, batch, inputs)
+    told = {
+      'loss': metrics['loss'],
+      'gradient_norm': metrics['gradient_norm'],
+      'clip': batch['clip'],
+      'replaced': batch['replaced'],
+      'stop': batch['stop'].any(),
+    }
+    return state, metrics, told
+
+  return step
+
+
+class Lookout:
+  """Looks at each step once its figures are there.
+
+  Attributes:
+    stop: whether a host was told to stop, as all hosts know.
+  """
+
+  def __init__(self, loader: ClipLoader, workdir: pathlib.Path, max_bad_clips: float):
+    """Reads which clips were found not to decode before.
+
+    Args:
+      loader: of the training clips.
+      workdir: the run's folder.
+      max_bad_clips: the largest share of the clips that may not decode.
+    """
+    self.stop = False
+    self._loader, self._workdir, self._max_bad_clips = loader, workdir, max_bad_clips
+    self._waiting: tuple[int, Metrics] | None = None
+    path = workdir / BAD_CLIPS
+    lines = distributed.from_main(lambda: path.read_text().splitlines() if path.exists() else [])
+    self._bad = {json.loads(line)['clip'] for line in lines if line.endswith('}')}
+
+  @property
+  def busy(self) -> bool:
+    """Whether the devices still compute the step that was noted last."""
+    return self._waiting is not None and not self._waiting[1]['loss'].is_ready()
+
+  def note(self, step: int, told: Metrics) -> None:
+    """Takes the figures of a step that was begun, and looks at those of the step before.
+
+    Raises:
+      UserError: where that step has failed, or too many clips do not decode.
+    """
+    self.catch_up()
+    self._waiting = step, told
+
+  def catch_up(self) -> None:
+    """Waits for the step that was noted last and looks at it; raises as `note` does."""
+    if self._waiting is None:
+      return
+    (step, told), self._waiting = self._waiting, None
+    told = jax.device_get(told)
+    self.stop |= bool(told['stop'])
+    self._check_clips(step, told['replaced'])
+    figures = {name: float(told[name]) for name in ('loss', 'gradient_norm')}
+    if not np.isfinite(list(figures.values())).all():
+      self._fail(step, figures, told['clip'])
+
+  def _check_clips(self, step: int, replaced: np.ndarray) -> None:
+    subset = self._loader.subset
+    for position in np.unique(replaced[replaced >= 0]).tolist():
+      name = subset.clip_id(position)
+      if name in self._bad:
+        continue
+      self._bad.add(name)
+      reason = distributed.from_main(lambda position=position: self._loader.damage(position))
+      if distributed.is_main():
+        with (self._workdir / BAD_CLIPS).open('a', encoding='utf-8') as file:
+          file.write(json.dumps({'clip': name, 'step': step, 'reason': reason}) + '\n')
+      share = len(self._bad) / len(subset)
+      if share > self._max_bad_clips:
+        raise UserError(
+          f'{subset.dataset.name}, clip {name}: {reason}; {len(self._bad)} of {len(subset)} clips'
+          f' do not decode (see {self._workdir / BAD_CLIPS}), which is more than'
+          f' config.data.max_bad_clips, {self._max_bad_clips:g}, allows'
+        )
+      say(f'clip {name} does not decode, another takes its place: {reason}')
+
+  def _fail(self, step: int, figures: dict[str, float], clips: np.ndarray) -> None:
+    path = self._workdir / FAILED_BATCH
+    if distributed.is_main():
+      ids = [self._loader.subset.clip_id(position) for position in clips.tolist()]
+      # Text: JSON has no NaN.
+      found = {'step': step} | {name: str(value) for name, value in figures.items()}
+      write_whole(path, json.dumps(found | {'clips': ids}, indent=1) + '\n')
+    wrong = next(name for name, value in figures.items() if not np.isfinite(value))
+    raise UserError(
+      f'{self._workdir}: the {wrong.replace("_", " ")} is {figures[wrong]} at step {step}; its'
+      f' clips are in {path}; lower config.optim.lr, or look at the data'
+    )
