@@ -20,6 +20,7 @@ from zsar_jax.errors import UserError
 from zsar_jax.evaluate import Evaluator, Results, results_of
 from zsar_jax.interruption import Interrupted, Interruption
 from zsar_jax.models.build import build_model, build_teacher
+from zsar_jax.models.layers import compiler_options
 from zsar_jax.ops import recipes
 from zsar_jax.step import init_state, make_train_step
 from zsar_jax.text.classes import ClassTexts, encode_classes
@@ -107,6 +108,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> list[Predictions]:
       functools.partial(train_step, texts_frozen=texts_frozen),
       donate_argnums=0,
       out_shardings=(shardings, whole),
+      compiler_options=compiler_options(),
     )
 
     # The loop.
