@@ -144,7 +144,7 @@ def read(path: pathlib.Path) -> Trace:
   try:
     content = path.read_bytes()
     planes = list(jax.profiler.ProfileData.from_serialized_xspace(content).planes)
-    program = dict(_instructions(content))
+    programs = dict(_instructions(content))
   except (OSError, RuntimeError, ValueError, IndexError) as error:
     raise UserError(
       f'{path}: not readable as a trace of jax.profiler ({str(error).splitlines()[0]}); record it'
@@ -166,7 +166,7 @@ def read(path: pathlib.Path) -> Trace:
           found.append((operation, *span[1:]))
       if found:
         place = device[1] if device else plane.name.rpartition(':')[2]
-        ops.setdefault(place, []).extend(_with_own_time(found, program))
+        ops.setdefault(place, []).extend(_with_own_time(found, programs))
   if not ops:
     raise UserError(f'{path}: the trace holds no operation of a device; record it anew')
   return Trace(ops, waits, steps)
@@ -177,33 +177,36 @@ def _has_operations(kind: str, line: str) -> bool:
   return line in ('XLA Ops', 'Async XLA Ops') if kind == 'TPU' else line.startswith('Stream')
 
 
-def _operation(event: Any, device: bool) -> str:
-  """The HLO operation that an event is of; '' where it is of none."""
-  for name, value in event.stats:
-    if name == 'hlo_op':
-      return str(value)
+def _operation(event: Any, device: bool) -> tuple[str, str] | None:
+  """The program ('' if unknown) and the HLO operation that an event is of, if it is of one."""
+  stats = dict(event.stats)
+  if 'hlo_op' in stats:
+    return str(stats.get('hlo_module', '')), str(stats['hlo_op'])
   # TPUs name events by their operation; kernels and copies of a GPU without one keep their names.
-  return event.name.lstrip('%').split(' = ')[0] if device else ''
+  return ('', event.name.lstrip('%').split(' = ')[0]) if device else None
 
 
 def _with_own_time(
-  events: list[tuple[str, float, float]], program: dict[str, Instruction]
+  events: list[tuple[tuple[str, str], float, float]],
+  programs: dict[tuple[str, str], Instruction],
 ) -> Iterator[Span]:
   """The spans of one line, whose events lie in one another or one after another."""
-  open_spans: list[list[Any]] = []  # [name, start, end, ns inside it]
+  open_spans: list[list[Any]] = []  # [operation, start, end, ns inside it]
 
   def close(until: float) -> Iterator[Span]:
     while open_spans and open_spans[-1][2] <= until:
-      name, start, end, inside = open_spans.pop()
+      operation, start, end, inside = open_spans.pop()
       if open_spans:
         open_spans[-1][3] += end - start
-      instruction = program.get(name)
+      name = operation[1]
+      # Of an event that does not say its program, any that has such an operation.
+      instruction = programs.get(operation) or programs.get(('', name))
       if not (instruction.opcode if instruction else name).startswith(_CONTROL):
         yield Span(name, start, end, category(name, instruction), max(end - start - inside, 0))
 
-  for name, start, end in sorted(events, key=lambda event: (event[1], -event[2])):
+  for operation, start, end in sorted(events, key=lambda event: (event[1], -event[2])):
     yield from close(start)
-    open_spans.append([name, start, end, 0.0])
+    open_spans.append([operation, start, end, 0.0])
   yield from close(float('inf'))
 
 
@@ -245,8 +248,8 @@ def uncovered(start: float, end: float, busy: Iterable[tuple[float, float]]) -> 
   return end - start - covered
 
 
-def _instructions(content: bytes) -> Iterator[tuple[str, Instruction]]:
-  """Name and content of each operation of the programs in an XSpace."""
+def _instructions(content: bytes) -> Iterator[tuple[tuple[str, str], Instruction]]:
+  """(program, name) and content of each operation of the programs in an XSpace."""
   for plane in _values(content, 1):
     if b'/host:metadata' not in _values(plane, 2):
       continue
@@ -255,7 +258,10 @@ def _instructions(content: bytes) -> Iterator[tuple[str, Instruction]]:
         for stat in _values(metadata, 5):
           for program in _values(stat, 6):
             for module in _values(program, 1):
-              yield from _instructions_of_module(module)
+              called = _text(_fields(module), 1)
+              for name, instruction in _instructions_of_module(module):
+                yield (called, name), instruction
+                yield ('', name), instruction
 
 
 def _instructions_of_module(module: bytes) -> Iterator[tuple[str, Instruction]]:
@@ -318,7 +324,7 @@ def _fields(message: bytes) -> dict[int, list[Any]]:
         raise ValueError('it is cut short')
       value, place = message[place : place + length], place + length
     else:
-      raise ValueError(f'wire type {kind}')
+      raise ValueError(f'it has a field of the wire type {kind}')
     fields.setdefault(key >> 3, []).append(value)
   return fields
 

@@ -22,6 +22,7 @@ from zsar_jax.interruption import Interrupted, Interruption
 from zsar_jax.models.build import build_model, build_teacher
 from zsar_jax.models.layers import compiler_options
 from zsar_jax.ops import recipes
+from zsar_jax.profiling import Profile, waiting
 from zsar_jax.step import init_state, make_train_step
 from zsar_jax.text.classes import ClassTexts, encode_classes
 from zsar_jax.weights import SEEN_CLASSES, Start, evaluated, seen_before
@@ -124,11 +125,14 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> list[Predictions]:
       f'{len(subset)} clips of {len(subset.classes)} classes, {parameters:,} parameters,'
       f' {jax.device_count()} {jax.devices()[0].platform} devices, mesh {dict(mesh.shape)}'
     )
+    profile = Profile(config, workdir, model, inputs['texts'].shape, texts_frozen)
     try:
       with jax.transfer_guard('disallow'):
         while step < config.steps and not interruption.signal:
+          profile.before(step + 1, state)
           try:
-            batch = sharding.place(next(batches), mesh)
+            with waiting():
+              batch = sharding.place(next(batches), mesh)
           except RuntimeError:
             # A signal to the whole process group ends the workers as well.
             if interruption.signal:
@@ -136,6 +140,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> list[Predictions]:
             raise
           state, metrics = train_step(state, batch, inputs)
           step += 1
+          profile.after(step, state)
           if step == first_step:
             jax.block_until_ready(metrics)
             progress.restart(step)
@@ -158,6 +163,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> list[Predictions]:
         checkpoints.save(step, state, meta)
       checkpoints.wait()
     finally:
+      profile.close()
       progress.close()
       writer.close()
       batches.close()
