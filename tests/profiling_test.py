@@ -87,7 +87,7 @@ def test_published_peaks():
 
 
 def test_blocks_keep_their_borders_on_a_cpu():
-  """XLA would otherwise form the residual stream anew in each block: twelve blocks, few operands."""
+  """Otherwise each block would form the residual stream anew, from all blocks before it."""
   spec = preset('tiny', image_layers=12)
   model = VideoModel(spec, VideoSpec(2))
 

@@ -81,7 +81,9 @@ def read_facts(path: pathlib.Path) -> dict[str, float]:
       'flops_per_step': float(facts['flops_per_step']),
     }
   except (OSError, ValueError, KeyError, TypeError) as error:
-    raise UserError(f'{path}: not as the trainer writes it ({error!r}); record a trace anew') from None
+    raise UserError(
+      f'{path}: not as the trainer writes it ({error!r}); record a trace anew'
+    ) from None
 
 
 def summarize(trace: Trace, top: int) -> Summary:
@@ -146,9 +148,9 @@ def verdict(summary: Summary) -> str:
     ('augmentation and masks', 'lower config.augment.jitter, or take a cheaper recipe'),
   ):
     if categories[name] > _MUCH_MOVING:
-      return f'{name}, {categories[name]:.0%} of the operations\' time; what helps: {remedy}'
+      return f"{name}, {categories[name]:.0%} of the operations' time; what helps: {remedy}"
   largest = max(categories, key=lambda name: categories[name])
-  return f'computing: most of the operations\' time is {largest} ({categories[largest]:.0%})'
+  return f"computing: most of the operations' time is {largest} ({categories[largest]:.0%})"
 
 
 def table(summary: Summary, facts: dict[str, float]) -> str:

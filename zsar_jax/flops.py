@@ -55,7 +55,9 @@ def clip(spec: ClipSpec, video: VideoSpec) -> float:
 
 def text(spec: ClipSpec, tokens: int) -> float:
   """The forward pass of one text of so many tokens."""
-  return transformer(spec.text_width, spec.text_layers, tokens) + 2 * spec.text_width * spec.embed_dim
+  return (
+    transformer(spec.text_width, spec.text_layers, tokens) + 2 * spec.text_width * spec.embed_dim
+  )
 
 
 def training_step(

@@ -89,4 +89,6 @@ class Profile:
     if self._running:
       jax.profiler.stop_trace()
       self._running = False
-      say(f'traced steps to {self._folder}: python -m tools.summarize_profile {self._folder.parent}')
+      say(
+        f'traced steps to {self._folder}: python -m tools.summarize_profile {self._folder.parent}'
+      )

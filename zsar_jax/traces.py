@@ -1,7 +1,7 @@
 """Reading the traces of `jax.profiler`: which operation ran when, and of which kind it is.
 
-A trace is an XSpace, a protocol buffer of planes; `jax.profiler.ProfileData` reads the planes' lines
-and events. What an operation is made of stands in the compiled program, which the trace holds too,
+A trace is an XSpace, a protocol buffer of planes; `jax.profiler.ProfileData` reads the lines and
+events of the planes. What an operation is made of stands in the compiled program, which the trace holds too,
 as an HloProto in the plane '/host:metadata'; that is read here, from the wire format
 (protobuf.dev/programming-guides/encoding). Field numbers: tsl/profiler/protobuf/xplane.proto,
 xla/service/hlo.proto and xla/xla_data.proto.
@@ -63,7 +63,11 @@ _MOVES = {
 }
 
 # Of the scopes that the models and the step name (`jax.named_scope`).
-_SCOPES = {'attention': 'attention', 'layer_norm': 'layer norm', 'augment': 'augmentation and masks'}
+_SCOPES = {
+  'attention': 'attention',
+  'layer_norm': 'layer norm',
+  'augment': 'augmentation and masks',
+}
 
 # What the trainer's own annotations are called, see `profiling`.
 STEP = 'train'
@@ -220,13 +224,13 @@ def category(name: str, instruction: Instruction | None) -> str:
     return 'infeed and transfers'
   if instruction.parts <= _MOVES or name.lower().startswith(('memcpy', 'copy-')):
     return 'copies'
+  product = bool(instruction.parts & {'dot', 'convolution'})
   for scope, found in _SCOPES.items():
-    if any(scope in path.split('/') or f'({scope})' in path for path in instruction.scopes):
-      if found != 'layer norm' or not instruction.parts & {'dot', 'convolution'}:
-        return found
-  if instruction.parts & {'dot', 'convolution'} or re.search(
-    r'gemm|matmul|dot|convolution', f'{name} {instruction.target}'
-  ):
+    scoped = any(scope in path.split('/') or f'({scope})' in path for path in instruction.scopes)
+    # A product that a norm is fused into is a product.
+    if scoped and not (product and found == 'layer norm'):
+      return found
+  if product or re.search(r'gemm|matmul|dot|convolution', f'{name} {instruction.target}'):
     return 'matmul'
   return 'other'
 

@@ -8,9 +8,7 @@ import argparse
 from tools.benchmarks import models, workload
 from tools.benchmarks.models import Comparison
 
-_COMPARISONS = (
-  Comparison('clips per second evaluated, ours / peer', 'peer/eval', 'ours/eval'),
-)
+_COMPARISONS = (Comparison('clips per second evaluated, ours / peer', 'peer/eval', 'ours/eval'),)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

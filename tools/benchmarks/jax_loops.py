@@ -87,7 +87,7 @@ class Ours:
     return loop
 
   def scores(self, names: tuple[str, ...] = ('none',)) -> Loop:
-    """The logits of the batch under some recipes, of class embeddings that are there; their mean."""
+    """The logits under some recipes, of class embeddings that are there; the sum of their means."""
     model = self._model
     texts = self._encode_texts()(self._parameters(), self._tokens).mean(0)
 
@@ -123,4 +123,3 @@ class Ours:
 
   def _parameters(self) -> Any:
     return self._params if self._state is None else self._state['params']
-

@@ -14,7 +14,9 @@ _LOOPS = (
   'peer/mask',
 )
 _COMPARISONS = (
-  Comparison('time of the step with masks / without', 'ours/step_masked', 'ours/step', at_most=1.02),
+  Comparison(
+    'time of the step with masks / without', 'ours/step_masked', 'ours/step', at_most=1.02
+  ),
   Comparison('time of normalising and masking alone / the step', 'ours/mask', 'ours/step'),
   Comparison('clips per second normalised and masked, ours / peer', 'peer/mask', 'ours/mask'),
 )

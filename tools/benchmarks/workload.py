@@ -159,4 +159,3 @@ def config(work: Workload, recipe: str = 'none') -> ConfigDict:
   made.optim.clip_norm = 0.0
   made.recipe = recipe
   return made
-
