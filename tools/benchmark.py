@@ -1,6 +1,6 @@
 """Measures how fast the parts of zsar_jax are, each beside the same work done otherwise.
 
-    python -m tools.benchmark pipeline
+    python -m tools.benchmark pipeline|step|eval|masking|text
 
 Every measurement is one line of JSON on stdout, every comparison another one at the end.
 """
@@ -8,11 +8,17 @@ Every measurement is one line of JSON on stdout, every comparison another one at
 import argparse
 from collections.abc import Sequence
 
-from tools.benchmarks import pipeline
+from tools.benchmarks import evaluation, masking, pipeline, step, text
 from zsar_jax.errors import reported
 
 # Each has `add_flags(parser)`, and `run(arguments)` that prints the lines.
-BENCHMARKS = {'pipeline': pipeline}
+BENCHMARKS = {
+  'pipeline': pipeline,
+  'step': step,
+  'eval': evaluation,
+  'masking': masking,
+  'text': text,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -27,16 +27,9 @@ DTYPES = ('float32', 'bfloat16')
 
 # What may change between the sessions of one run: it has no part in what the run computes.
 FREE_TO_CHANGE = (
-  'log',
-  'checkpoint',
-  'eval',
-  'mesh',
-  'data.dir',
-  'data.embedded',
-  'data.workers',
-  'data.on_worker_failure',
-  'data.patience',
-  'data.max_bad_clips',
+  *('log', 'checkpoint', 'eval', 'mesh', 'profile'),
+  *('data.dir', 'data.embedded', 'data.workers'),
+  *('data.on_worker_failure', 'data.patience', 'data.max_bad_clips'),
 )
 
 # What makes a checkpoint mean something else when it is only evaluated.
@@ -217,6 +210,10 @@ def default_config() -> ConfigDict:
   # `tensorboard` writes event files as well (extra `tensorboard`).
   config.log = ConfigDict(dict(every=50, tensorboard=False))
 
+  # The first and the last step of a trace in the workdir's folder 'profile', such as (10, 15),
+  # see `profiling`; () traces nothing.
+  config.profile = ConfigDict(dict(steps=()))
+
   config.eval = ConfigDict()
   # Evaluation after every so many steps; 0 evaluates after the last one only.
   config.eval.every = 0
@@ -279,6 +276,12 @@ def validate(config: ConfigDict) -> None:
     for value in np.atleast_1d(config_value(config, field)):
       if not low <= value <= high:
         raise UserError(f'config.{field}: {value} does not lie between {low} and {high}')
+  steps = config.profile.steps
+  if steps and not (len(steps) == 2 and 1 <= steps[0] <= steps[1] <= config.steps):
+    raise UserError(
+      f'config.profile.steps: {steps} are not the first and the last of {config.steps} steps; take'
+      ' such as (10, 15), or ()'
+    )
   recipes.parse(config.recipe, 'config.recipe')
   for text in config.eval.recipes:
     recipe = recipes.parse(text, 'config.eval.recipes')

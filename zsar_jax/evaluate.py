@@ -27,6 +27,7 @@ from zsar_jax.data.subset import Subset, select
 from zsar_jax.data.watchdog import Guard
 from zsar_jax.errors import UserError
 from zsar_jax.models.build import build_model
+from zsar_jax.models.layers import compiler_options
 from zsar_jax.models.video_clip import VideoModel
 from zsar_jax.ops import recipes
 from zsar_jax.ops.prepare import prepare
@@ -103,7 +104,8 @@ class Evaluator:
 
     whole = sharding.replicated(mesh)
     encode_texts = functools.partial(encode_classes, model, mesh=mesh)
-    self._encode_texts = jax.jit(encode_texts, out_shardings=whole)
+    options = dict(out_shardings=whole, compiler_options=compiler_options())
+    self._encode_texts = jax.jit(encode_texts, **options)
 
     def score(params: dict, video: jax.Array, classes: jax.Array) -> jax.Array:
       cosines = model.similarity(params, model.encode_video(params, video), classes)
@@ -113,8 +115,8 @@ class Evaluator:
       scored = functools.partial(score, params, classes=classes)
       return saliency.region_shares(scored, video, batch['regions'], batch['annotated'])
 
-    self._score = jax.jit(score, out_shardings=whole)
-    self._region_shares = jax.jit(region_shares, out_shardings=whole)
+    self._score = jax.jit(score, **options)
+    self._region_shares = jax.jit(region_shares, **options)
     self._gather = jax.jit(lambda tree: tree, out_shardings=whole)
 
   def run(self, params: dict) -> list[Predictions]:

@@ -100,7 +100,8 @@ def make_train_step(
     def loss_of(params: Params, embeddings: jax.Array, clips: Batch) -> tuple[jax.Array, Metrics]:
       params = trees.merge(params, frozen)
       stills = inputs.get('stills')
-      seen = augment(augment_key, clips, augmentation, mirrored, recipe, stills)
+      with jax.named_scope('augment'):
+        seen = augment(augment_key, clips, augmentation, mirrored, recipe, stills)
       video, targets = seen.video, seen.targets
       encoded = model.encode_video(params, video)
       embeddings = embeddings[: len(classes)]

@@ -25,7 +25,9 @@ from zsar_jax.goodput import Goodput
 from zsar_jax.interruption import Interrupted, Interruption
 from zsar_jax.lookout import Lookout, telling
 from zsar_jax.models.build import build_model, build_teacher
+from zsar_jax.models.layers import compiler_options
 from zsar_jax.ops import recipes
+from zsar_jax.profiling import Profile, waiting
 from zsar_jax.step import State, init_state, make_train_step
 from zsar_jax.text.classes import ClassTexts, encode_classes
 from zsar_jax.weights import SEEN_CLASSES, Start, evaluated, seen_before
@@ -120,6 +122,7 @@ def train(
       telling(functools.partial(train_step, texts_frozen=texts_frozen)),
       donate_argnums=0,
       out_shardings=(shardings, whole, whole),
+      compiler_options=compiler_options(),
     )
 
     # The data's workers start while the step is compiled.
@@ -149,6 +152,7 @@ def train(
     goodput.resume(writer.last, writer.dropped)
     lookout = Lookout(loader, workdir, config.data.max_bad_clips)
     progress = Progress(config.steps, step, 'clips', config.data.batch_size)
+    profile = Profile(config, workdir, model, inputs['texts'].shape, texts_frozen)
     first_step, saved = step + 1, step
     rows = config.data.batch_size // share[1]
 
@@ -169,8 +173,10 @@ def train(
         if evaluating(config, step) and not evaluation_written(writer.last, step):
           evaluate()
         while step < config.steps and not stopping():
+          profile.before(step + 1, state)
           try:
-            batch = next(batches)
+            with waiting():
+              batch = next(batches)
           except UserError:
             # A signal to the whole process group ends the workers as well.
             if interruption.signal and jax.process_count() == 1:
@@ -182,6 +188,7 @@ def train(
           state, metrics, told = train_step(state, batch, inputs)
           step += 1
           lookout.note(step, told)
+          profile.after(step, state)
           if step == first_step:
             lookout.catch_up()
             goodput.lap('step')
@@ -214,6 +221,7 @@ def train(
           interruption.status,
         )
     finally:
+      profile.close()
       progress.close()
       writer.close()
       batches.close()

@@ -156,6 +156,9 @@ def test_tokens_after_the_end_change_nothing(model, params):
   plain, padded, changed = jax.jit(model.encode_text)(params, tokens)
   np.testing.assert_allclose(padded, plain, atol=1e-6)
   assert jnp.max(jnp.abs(changed - plain)) > 1e-3
+  # Nor need they be there.
+  (short,) = jax.jit(model.encode_text)(params, tokens[:1, :5])
+  np.testing.assert_allclose(short, plain, atol=1e-6)
 
 
 def test_bfloat16_is_close_to_float32(model, params):

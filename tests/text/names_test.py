@@ -107,9 +107,10 @@ def test_tokens_are_those_of_the_rendered_text():
   tokenizer = make_tokenizer('words', 1000, 16)
   texts = ClassTexts(tokenizer, ('{}', 'a video of {}.'), True, 'drop')
   tokens = texts.tokens(('BrushHair', 'Lifting [something] up', 'waving while squatting'), 4)
-  assert tokens.shape == (2, 4, 16)
+  # As long as the longest prompt, 'a video of waving while squatting.' with start and end.
+  assert tokens.shape == (2, 4, 8)
   prompts = [
     f'a video of {words}.' for words in ('brush hair', 'lifting up', 'waving while squatting')
   ]
-  np.testing.assert_array_equal(tokens[1, :3], tokenizer(prompts))
+  np.testing.assert_array_equal(tokens[1, :3], tokenizer(prompts)[:, :8])
   assert not tokens[:, 3].any()

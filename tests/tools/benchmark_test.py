@@ -1,12 +1,13 @@
 """The benchmark's loops read the same frames, and its lines say what was measured."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 
 from tools import benchmark
-from tools.benchmarks import pipeline
+from tools.benchmarks import models, pipeline, turns
 
 
 def test_the_pipeline_benchmark(capfd):
@@ -49,7 +50,7 @@ def test_ratios_are_those_of_the_lines():
 
 def test_loops_that_read_other_frames_are_an_error(tmp_path, monkeypatch):
   class Child:
-    def __init__(self, name, work, core):
+    def __init__(self, make, name, work, core):
       self.frames = np.full((1, 2, 2, 3), name == 'ours', np.uint8)
 
     def turn(self):
@@ -58,7 +59,7 @@ def test_loops_that_read_other_frames_are_an_error(tmp_path, monkeypatch):
     def end(self):
       pass
 
-  monkeypatch.setattr(pipeline, '_Child', Child)
+  monkeypatch.setattr(turns, 'Child', Child)
   shot = pipeline.Shot('a', (0,), pipeline.Box(0, 0, 2, 2))
   with pytest.raises(RuntimeError, match='ours and bare'):
     pipeline.measure(pipeline.Work(tmp_path, pipeline.View(), (shot,)), 1)
@@ -76,5 +77,70 @@ def test_the_soak_reports_resident_memory(capfd):
 def test_refusals(capsys, flag):
   with pytest.raises(SystemExit) as exit_:
     benchmark.main(['pipeline', flag])
+  assert exit_.value.code == 2
+  assert flag.split('=')[0] in capsys.readouterr().err
+
+
+_TINY = ['--preset=tiny', '--frames=2', '--batch=4', '--micro-batches=2', '--classes=6']
+
+
+@pytest.mark.parametrize(
+  ('name', 'flags', 'ours', 'peers'),
+  [
+    ('step', ['--no-compile'], ('step', 'forward'), ('step', 'forward')),
+    ('eval', [], ('eval',), ('eval',)),
+    ('masking', [], ('step', 'step_masked', 'normalise', 'mask'), ('normalise', 'mask')),
+  ],
+)
+def test_the_benchmarks_of_models(capfd, name, flags, ours, peers):
+  """Both sides on a tiny model; the run itself has compared what they find, where torch is."""
+  benchmark.main([name, *_TINY, '--repeats=1', *flags])
+  lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+  by_name = {line['name']: line for line in lines}
+  for loop in ours:
+    line = by_name[f'ours/{loop}']
+    assert line['per_second'] == pytest.approx(4 / line['seconds'], rel=0.01)
+    assert (line['preset'], line['classes'], line['repeats']) == ('tiny', 6, 1)
+  for loop in peers:
+    line = by_name[f'peer/{loop}']
+    assert 'not installed' in line.get('skipped', '') or line['seconds'] > 0
+  assert any('ratio' in line or 'skipped' in line for line in lines if ' / ' in line['name'])
+
+
+def test_ratios_of_the_wall_clock_and_of_processor_time():
+  found = {
+    'peer/step': dict(seconds=6.0, cpu_seconds=9.0, seconds_each=[5, 6, 9]),
+    'ours/step': dict(seconds=2.0, cpu_seconds=4.0, seconds_each=[1, 2, 3]),
+    'peer/compiled_step': {'skipped': 'no compiler'},
+  }
+  wanted = models.Comparison('a', 'peer/step', 'ours/step', at_least=2.0)
+  assert models.compare(wanted, found) == {
+    'name': 'a',
+    'ratio': 3.0,
+    'ratio_fastest': 5.0,
+    'ratio_cpu': 2.25,
+    'at_least': 2.0,
+    'met': True,
+  }
+  missing = models.Comparison('b', 'peer/compiled_step', 'ours/step')
+  assert 'skipped' in models.compare(missing, found)
+
+
+def _make_loops():
+  return {'one': lambda: 1.0, 'broken': lambda: 1 / 0}
+
+
+def test_loops_in_turn():
+  cores = sorted(os.sched_getaffinity(0))[:1]
+  found = turns.measure({'a': (_make_loops,)}, ['a/one', 'a/broken'], 2, cores)
+  assert found['a/one']['value'] == 1.0
+  assert len(found['a/one']['seconds_each']) == 2
+  assert 'ZeroDivisionError' in found['a/broken']['skipped']
+
+
+@pytest.mark.parametrize('flag', ['--batch=3', '--classes=0', '--classes=401', '--repeats=0'])
+def test_refusals_of_sizes(capsys, flag):
+  with pytest.raises(SystemExit) as exit_:
+    benchmark.main(['step', flag])
   assert exit_.value.code == 2
   assert flag.split('=')[0] in capsys.readouterr().err

@@ -7,7 +7,10 @@ import pathlib
 import platform
 from typing import Any
 
-_PACKAGES = ('numpy', 'opencv-python-headless', 'grain', 'array_record', 'av', 'decord', 'torch')
+_PACKAGES = (
+  *('numpy', 'opencv-python-headless', 'grain', 'array_record', 'av', 'decord'),
+  *('jax', 'flax', 'torch', 'transformers'),
+)
 
 
 def show(**fields: Any) -> None:

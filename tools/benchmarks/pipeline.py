@@ -17,7 +17,6 @@ import argparse
 import contextlib
 import dataclasses
 import importlib.util
-import multiprocessing
 import os
 import pathlib
 import statistics
@@ -25,13 +24,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from typing import Any
 
 import cv2
 import numpy as np
 
-from tools.benchmarks import clips, lines
+from tools.benchmarks import clips, lines, turns
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.geometry import Box, random_crop, resize_frame
 from zsar_jax.data.pipeline import ClipLoader, View, training_batches
@@ -266,7 +264,7 @@ def measure(work: Work, repeats: int) -> list[dict[str, Any]]:
     if missing:
       results[name] = {'skipped': f'{missing[0]} is not installed'}
     else:
-      children[name] = _Child(name, work, core)
+      children[name] = turns.Child(_settled, name, work, core)
   times: dict[str, list[tuple[float, float]]] = {name: [] for name in children}
   frames = {}
   try:
@@ -314,36 +312,10 @@ def compare(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
   return found
 
 
-class _Child:
-  """A loop in a process of its own."""
-
-  def __init__(self, name: str, work: Work, core: int):
-    context = multiprocessing.get_context('spawn')
-    self._connection, there = context.Pipe()
-    self._process = context.Process(target=_serve, args=(name, work, core, there), daemon=True)
-    self._process.start()
-    there.close()
-
-  def turn(self) -> tuple[float, float, np.ndarray]:
-    """Runs the loop once, see `Loop`."""
-    self._connection.send(True)
-    return self._connection.recv()
-
-  def end(self) -> None:
-    self._connection.close()
-    self._process.join()
-
-
-def _serve(name: str, work: Work, core: int, connection: Connection) -> None:
-  """Runs a loop whenever it is asked to, until nobody can ask any more."""
+def _settled(name: str, work: Work, core: int) -> Loop:
+  """A loop, on its core."""
   _settle(core)
-  loop = _LOOPS[name](work)
-  while True:
-    try:
-      connection.recv()
-    except EOFError:
-      return
-    connection.send(loop())
+  return _LOOPS[name](work)
 
 
 def _settle(core: int) -> None:

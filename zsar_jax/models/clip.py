@@ -131,7 +131,7 @@ class TextTower(nnx.Module):
     """Embeds texts.
 
     Args:
-      tokens: i32[C, L], L = context_length; the end-of-text token is the largest id in its
+      tokens: i32[C, L], L at most context_length; the end-of-text token is the largest id in its
         text. What follows it changes nothing, for attention is causal.
 
     Returns:
@@ -140,7 +140,9 @@ class TextTower(nnx.Module):
     x = self.token_embedding(tokens)  # [C, L, D]
     if self.prompts:
       x = self.prompts.replace(x, self.prompts.inputs[...])
-    x = self.transformer(x + self.positional_embedding[...].astype(x.dtype), self.prompts)
+    x = self.transformer(
+      x + self.positional_embedding[: tokens.shape[1]].astype(x.dtype), self.prompts
+    )
     end = jnp.argmax(tokens, axis=-1)  # [C]
     # The norm is of each token by itself, so only the one that is used need be normed.
     pooled = jnp.take_along_axis(x, end[:, None, None], axis=1)[:, 0]  # [C, D]

@@ -65,16 +65,39 @@ class Compute:
         )
 
 
+def compiler_options() -> dict[str, str] | None:
+  """For the jits of a model's passes: what makes a CPU keep to the borders between blocks.
+
+  XLA for CPUs drops optimisation barriers before it fuses operations, and then forms the residual
+  stream (and its gradient) anew from the first block on in each block, and several times. None on
+  other devices, where the stream has no barriers.
+  """
+  return {'xla_disable_hlo_passes': 'cse_barrier_expander'} if _on_cpu() else None
+
+
+def _on_cpu() -> bool:
+  return jax.default_backend() == 'cpu'
+
+
 def quick_gelu(x: jax.Array) -> jax.Array:
   """The approximation of GELU that OpenAI's CLIP was trained with: x * sigmoid(1.702 x)."""
   return x * jax.nn.sigmoid(1.702 * x)
 
 
-def layer_norm(width: int, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.LayerNorm:
+class LayerNorm(nnx.LayerNorm):
+  """A layer norm that profiles know as such."""
+
+  @jax.named_scope('layer_norm')
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Norms `x: [..., D]`."""
+    return super().__call__(x)
+
+
+def layer_norm(width: int, dtype: DTypeLike, rngs: nnx.Rngs) -> LayerNorm:
   """A layer norm with CLIP's epsilon: statistics and scaling in f32, the result in `dtype`."""
   # The fast variance, E[x^2] - E[x]^2, cancels where the mean is large, as it is in CLIP's
   # residual stream.
-  return nnx.LayerNorm(width, epsilon=1e-5, dtype=dtype, use_fast_variance=False, rngs=rngs)
+  return LayerNorm(width, epsilon=1e-5, dtype=dtype, use_fast_variance=False, rngs=rngs)
 
 
 class Attention(nnx.Module):
@@ -135,13 +158,11 @@ class Attention(nnx.Module):
     """
     context = x if context is None else context
     key, value = self.neighbours(self.key(context)), self.neighbours(self.value(context))
-    mixed = jax.nn.dot_product_attention(
-      self.query(x),
-      key,
-      value,
-      is_causal=self.causal,
-      implementation=self.compute.attention,
-    )  # [N, L, H, d]
+    query = self.query(x)
+    with jax.named_scope('attention'):
+      mixed = jax.nn.dot_product_attention(
+        query, key, value, is_causal=self.causal, implementation=self.compute.attention
+      )  # [N, L, H, d]
     return self.out(mixed)  # [N, L, D]
 
   def neighbours(self, x: jax.Array) -> jax.Array:
@@ -249,6 +270,8 @@ class Transformer(nnx.Module):
       if self.compute.remat != 'none':
         block = nnx.remat(type(block).__call__, policy=REMATS[self.compute.remat]).__get__(block)
       x = block(x)
+      if _on_cpu():  # See `compiler_options`.
+        x = jax.lax.optimization_barrier(x)
     return x
 
 

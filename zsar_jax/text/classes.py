@@ -60,7 +60,8 @@ class ClassTexts:
         can share them.
 
     Returns:
-      i32[P, C', L] for P templates.
+      i32[P, C', L] for P templates, L the tokens of the longest prompt: the text tower is
+      causal, so those after a prompt's end would change nothing.
 
     Raises:
       UserError: two classes read the same, or a prompt does not fit into the context.
@@ -68,6 +69,7 @@ class ClassTexts:
     names = render(texts, self.split_words, self.placeholders)
     prompts = class_texts(names, self.templates)
     tokens = np.stack([self.tokenizer(one) for one in prompts])  # [P, C, L - learnt]
+    tokens = tokens[..., : tokens.argmax(-1).max() + 1]  # The end has the largest id.
     # Any token but the end holds a prompt's place.
     tokens = np.insert(tokens, [1] * self.learnt, _HELD, axis=-1)  # [P, C, L]
     return np.pad(tokens, ((0, 0), (0, -len(names) % multiple), (0, 0)))

@@ -1,0 +1,207 @@
+"""The summary of traces, on small ones of each kind of device, written here field by field."""
+
+import json
+
+import jax
+import pytest
+
+from tools import summarize_profile
+from zsar_jax import traces
+from zsar_jax.traces import Instruction, category
+
+MS = 1_000_000_000  # ps
+
+
+def field(number, value):
+  """A field of a protocol buffer, in the wire format."""
+
+  def varint(n):
+    out = b''
+    while n > 0x7F:
+      out, n = out + bytes([n & 0x7F | 0x80]), n >> 7
+    return out + bytes([n])
+
+  if isinstance(value, int):
+    return varint(number << 3) + varint(value)
+  value = value.encode() if isinstance(value, str) else value
+  return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def instruction(name, opcode, scope='', called=()):
+  out = field(1, name) + field(2, opcode)
+  out += field(7, field(2, scope)) if scope else b''
+  return out + b''.join(field(38, one) for one in called)
+
+
+def hlo(module):
+  """An HloProto: a fused product, a fused transpose, attention, a sum over devices and a loop."""
+  fused = [
+    (2, [instruction('p', 'parameter'), instruction('d', 'dot', 'jit(f)/mlp/dot_general')]),
+    (3, [instruction('q', 'parameter'), instruction('t', 'transpose')]),
+    (4, [instruction('e', 'exponential', 'jit(f)/transpose(jvp(attention))/exp')]),
+  ]
+  entry = [
+    instruction('fusion.1', 'fusion', called=[2]),
+    instruction('fusion.2', 'fusion', called=[3]),
+    instruction('fusion.3', 'fusion', called=[4]),
+    instruction('all-reduce.1', 'all-reduce'),
+    instruction('loop.1', 'while'),
+  ]
+  content = field(1, module)
+  for number, instructions in [*fused, (1, entry)]:
+    content += field(3, b''.join(field(2, one) for one in instructions) + field(5, number))
+  return field(1, content)
+
+
+def plane(name, line, events, with_stat):
+  """Text of a plane: events are (name, start in ms, duration in ms)."""
+  names = sorted({name for name, _, _ in events})
+  out = f'planes {{ name: "{name}"\n'
+  for n, one in enumerate(names, start=1):
+    out += f'event_metadata {{ key: {n} value {{ id: {n} name: "{one}" }} }}\n'
+    out += f'stat_metadata {{ key: {n + 100} value {{ id: {n + 100} name: "{one}" }} }}\n'
+  out += 'stat_metadata { key: 1 value { id: 1 name: "hlo_op" } }\n'
+  out += 'stat_metadata { key: 2 value { id: 2 name: "hlo_module" } }\n'
+  out += f'lines {{ id: 1 name: "{line}"\n'
+  for one, start, duration in events:
+    number = names.index(one) + 1
+    stat = f'stats {{ metadata_id: 1 ref_value: {number + 100} }}' if with_stat else ''
+    stat += ' stats { metadata_id: 2 str_value: "jit_f" }' if with_stat else ''
+    out += f'events {{ metadata_id: {number} offset_ps: {start * MS}'
+    out += f' duration_ps: {duration * MS} {stat} }}\n'
+  return out + '}}\n'
+
+
+def metadata(module='jit_f'):
+  text = ''.join(f'\\{byte:03o}' for byte in hlo(module))
+  return (
+    'planes { name: "/host:metadata" event_metadata { key: 1 value { id: 1 name: "jit_f"'
+    f' stats {{ metadata_id: 1 bytes_value: "{text}" }} }} }} }}\n'
+  )
+
+
+HOST = [('train', 0, 40), ('data_wait', 0, 30), ('train', 40, 10), ('data_wait', 40, 2)]
+OPS = [
+  ('loop.1', 30, 60),  # The loop around all others.
+  ('fusion.1', 30, 30),
+  ('fusion.2', 60, 6),
+  ('fusion.3', 66, 14),
+  ('all-reduce.1', 80, 10),
+]
+
+
+def write(workdir, text):
+  folder = workdir / 'profile' / 'plugins' / 'profile' / '2026_01_01'
+  folder.mkdir(parents=True)
+  content = jax.profiler.ProfileData.text_proto_to_serialized_xspace(text)
+  (folder / 'host.xplane.pb').write_bytes(content)
+
+
+@pytest.mark.parametrize(
+  ('name', 'line', 'with_stat', 'device'),
+  [
+    ('/host:CPU', 'tf_XLAEigen/1', True, 'CPU'),
+    ('/device:GPU:0', 'Stream #14(Compute)', True, 'GPU:0'),
+    ('/device:TPU:0', 'XLA Ops', False, 'TPU:0'),
+  ],
+)
+def test_a_trace_of_each_kind_of_device(tmp_path, name, line, with_stat, device):
+  summing_up = plane(name, 'XLA Modules' if with_stat else 'Steps', [('fusion.1', 0, 90)], False)
+  text = plane('/host:CPU', 'python', HOST, False) + plane(name, line, OPS, with_stat) + metadata()
+  write(tmp_path, text + (summing_up if device != 'CPU' else ''))
+  (path,) = traces.newest(tmp_path / 'profile')
+  trace = traces.read(path)
+  assert list(trace.ops) == [device]
+  summary = summarize_profile.summarize(trace, 2)
+  assert summary.steps == 2
+  assert summary.seconds == pytest.approx(0.045)  # 90 ms from the first dispatch to the last end.
+  assert summary.waiting == pytest.approx(30 / 90)  # The second wait was behind operations.
+  assert summary.idle == pytest.approx(30 / 90)
+  shares = {name: share for name, share in summary.categories.items() if share}
+  assert shares == pytest.approx(
+    {'matmul': 0.5, 'attention': 14 / 60, 'collectives': 1 / 6, 'copies': 0.1}
+  )
+  assert summary.top == [
+    ('fusion.1', 'matmul', pytest.approx(0.5)),
+    ('fusion.3', 'attention', pytest.approx(14 / 60)),
+  ]
+  assert 'input pipeline: 33%' in summarize_profile.verdict(summary)
+
+
+def test_utilisation_where_the_peak_is_known(tmp_path, capsys):
+  text = plane('/host:CPU', 'python', HOST, False) + metadata()
+  write(tmp_path, text + plane('/device:TPU:0', 'XLA Ops', OPS, False))
+  facts = {'device': 'TPU v5 lite', 'devices': 4, 'clips_per_step': 9, 'flops_per_step': 3.5e12}
+  (tmp_path / 'profile' / 'run.json').write_text(json.dumps(facts))
+  summarize_profile.main([str(tmp_path), '--top=3'])
+  out = capsys.readouterr().out
+  assert 'MFU 9.9%' in out  # 3.5e12 / 0.045 s / (4 x 197e12)
+  assert '200 clips/s' in out
+
+
+def test_verdicts():
+  none = {name: 0.0 for name in traces.CATEGORIES}
+
+  def verdict(waiting=0.0, idle=0.0, **shares):
+    categories = none | {name.replace('_', ' '): share for name, share in shares.items()}
+    summary = summarize_profile.Summary(1, 1.0, waiting, idle, categories, 1.0, [])
+    return summarize_profile.verdict(summary)
+
+  assert 'workers' in verdict(waiting=0.2, idle=0.2, matmul=1.0)
+  assert 'the host' in verdict(waiting=0.01, idle=0.5, matmul=1.0)
+  assert verdict(collectives=0.3, matmul=0.7).startswith('collectives')
+  assert verdict(matmul=0.8, attention=0.2).startswith('computing')
+
+
+@pytest.mark.parametrize(
+  ('name', 'parts', 'scope', 'expected'),
+  [
+    ('fusion.1', {'parameter', 'bitcast', 'copy'}, '', 'copies'),
+    ('fusion.2', {'multiply', 'dot'}, 'jit(f)/layer_norm/mul', 'matmul'),
+    ('fusion.3', {'multiply'}, 'jit(f)/while/body/jvp(layer_norm)/mul', 'layer norm'),
+    ('fusion.4', {'dot'}, 'jit(f)/attention/dot_general', 'attention'),
+    ('reduce-scatter.1', {'reduce-scatter'}, '', 'collectives'),
+    ('fusion.5', {'select'}, 'jit(f)/augment/vmap()/select_n', 'augmentation and masks'),
+    ('fusion.6', {'add'}, '', 'other'),
+  ],
+)
+def test_categories(name, parts, scope, expected):
+  found = Instruction('fusion', frozenset(parts), (scope,) if scope else ())
+  assert category(name, found) == expected
+
+
+@pytest.mark.parametrize(
+  ('name', 'expected'),
+  [
+    ('MemcpyH2D', 'infeed and transfers'),
+    ('MemcpyD2D', 'copies'),
+    ('ncclDevKernel_AllReduce_Sum_f32', 'collectives'),
+    ('gemm_fusion_dot.3', 'matmul'),
+    ('infeed.1', 'infeed and transfers'),
+    ('my_kernel', 'other'),
+  ],
+)
+def test_categories_of_what_no_program_names(name, expected):
+  assert category(name, None) == expected
+
+
+@pytest.mark.parametrize('content', [b'not a trace at all', b'\x0a\xff\xff', b''])
+def test_files_that_are_no_traces(tmp_path, content, capsys):
+  write(tmp_path, '')
+  (path,) = traces.newest(tmp_path / 'profile')
+  path.write_bytes(content)
+  with pytest.raises(SystemExit) as exit_:
+    summarize_profile.main([str(tmp_path)])
+  assert exit_.value.code == 2
+  assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_refusals(tmp_path, capsys):
+  with pytest.raises(SystemExit):
+    summarize_profile.main([str(tmp_path)])
+  assert '--config.profile.steps' in capsys.readouterr().err
+  write(tmp_path, plane('/device:TPU:0', 'XLA Ops', OPS, False))
+  (tmp_path / 'profile' / 'run.json').write_text('{"device": 3}')
+  with pytest.raises(SystemExit):
+    summarize_profile.main([str(tmp_path)])
+  assert 'run.json' in capsys.readouterr().err

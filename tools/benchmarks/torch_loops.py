@@ -1,0 +1,200 @@
+"""The peers' side of the benchmarks of models: Hugging Face's CLIP, as ViFi-CLIP trains it.
+
+ViFi-CLIP (github.com/muzairkhattak/ViFi-CLIP) encodes all class texts, padded to 77 tokens, in the
+forward pass of each micro-batch, under automatic mixed precision where there is CUDA. Runs in a
+process of its own.
+"""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from tools.benchmarks import workload
+from tools.benchmarks.turns import Lazy, Loop
+from tools.benchmarks.workload import Workload
+from zsar_jax.data.regions import OBJECT, PERSON
+from zsar_jax.ops.photometric import CLIP_MEAN, CLIP_STD
+
+
+def loops(work: Workload) -> Lazy:
+  """All of the peers' side, by name; 'compiled_...' by torch.compile."""
+  torch.set_num_threads(len(work.cores))
+  eager, compiled = (_Peer(work, compile_it) for compile_it in (False, True))
+  made: dict[str, Callable[[], Loop]] = {
+    'eval': eager.evaluation,
+    'normalise': lambda: eager.prepared(masked=False),
+    'mask': lambda: eager.prepared(masked=True),
+    'text_longest': lambda: eager.texts(padded=False),
+  }
+  for prefix, peer in (('', eager), ('compiled_', compiled)):
+    made |= {
+      f'{prefix}step': peer.step,
+      f'{prefix}forward': peer.forward,
+      f'{prefix}text': peer.texts,
+    }
+  return Lazy(made)
+
+
+class _Video(torch.nn.Module):
+  """ViFi-CLIP: CLIP's frames, their mean."""
+
+  def __init__(self, clip: torch.nn.Module):
+    super().__init__()
+    self.clip = clip
+
+  def forward(self, video: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+    """Logits f[B, C] of `video: f[B, T, 3, H, W]`.
+
+    `texts` are tokens i64[C, L], or their embeddings f[C, E].
+    """
+    batch = video.shape[0]
+    frames = self.frames(video.flatten(0, 1)).unflatten(0, (batch, -1)).mean(1)  # [B, E]
+    texts = self.texts(texts) if texts.dtype == torch.int64 else texts
+    frames = torch.nn.functional.normalize(frames, dim=-1)
+    return self.clip.logit_scale.exp() * frames @ texts.T
+
+  def frames(self, images: torch.Tensor) -> torch.Tensor:
+    """Embeddings f[N, E] of `images: f[N, 3, H, W]`."""
+    return self.clip.visual_projection(self.clip.vision_model(pixel_values=images).pooler_output)
+
+  def texts(self, tokens: torch.Tensor) -> torch.Tensor:
+    """Embeddings f[C, E], of unit length, of `tokens: i64[C, L]`."""
+    pooled = self.clip.text_model(input_ids=tokens).pooler_output
+    return torch.nn.functional.normalize(self.clip.text_projection(pooled), dim=-1)
+
+
+class _Peer:
+  def __init__(self, work: Workload, compile_it: bool):
+    self._work, self._compile = work, compile_it
+    self._device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    batch = workload.clips(work)
+    self._batch = {
+      name: torch.from_numpy(batch[name]).to(self._device) for name in ('frames', 'regions')
+    }
+    self._labels = torch.from_numpy(batch['label']).long().to(self._device)
+    longest = workload.tokens(work).astype(np.int64)
+    room = work.spec.context_length - longest.shape[-1]
+    self._longest = torch.from_numpy(longest).to(self._device)  # [P, C, L]
+    self._tokens = torch.nn.functional.pad(self._longest, (0, room))  # [P, C, 77]
+    self._model: _Video | None = None
+
+  def _video_model(self) -> _Video:
+    if self._model is None:
+      self._model = _Video(transformers.CLIPModel.from_pretrained(self._work.weights))
+      self._model.to(self._device)
+    return self._model
+
+  def _maybe_compiled(self, function: Any) -> Any:
+    return torch.compile(function) if self._compile else function
+
+  def _amp(self) -> Any:
+    if self._device.type == 'cuda' and self._work.precision != 'float32':
+      return torch.autocast('cuda', torch.bfloat16)
+    return contextlib.nullcontext()
+
+  def step(self) -> Loop:
+    """An optimizer step; its loss."""
+    model = self._video_model().train()
+    run = self._maybe_compiled(model)
+    optimizer = torch.optim.AdamW(
+      model.parameters(), lr=8e-6, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.001
+    )
+    parts = self._work.micro_batches
+
+    def loop() -> float:
+      total = 0.0
+      for n in range(parts):
+        with self._amp():
+          logits = run(self._normalised(slice(n, None, parts)), self._tokens[0])
+          loss = torch.nn.functional.cross_entropy(logits, self._labels[n::parts]) / parts
+        loss.backward()
+        total += loss.detach()
+      optimizer.step()
+      optimizer.zero_grad()
+      return float(total)
+
+    return loop
+
+  def forward(self) -> Loop:
+    """The logits of the batch, of class embeddings that are there; their mean."""
+    model = self._video_model().eval()
+    run, texts = self._maybe_compiled(model), self._embeddings(model)
+
+    @torch.inference_mode()
+    def loop() -> float:
+      with self._amp():
+        return float(run(self._normalised(slice(None)), texts).mean())
+
+    return loop
+
+  def evaluation(self) -> Loop:
+    """The logits of the batch under each recipe, one pass after the other."""
+    model = self._video_model().eval()
+    texts = self._embeddings(model)
+
+    @torch.inference_mode()
+    def loop() -> float:
+      total = 0.0
+      for name in workload.RECIPES:
+        video = self._normalised(slice(None))
+        regions = self._batch['regions'][:, :, None]
+        if name == 'background=mean':
+          video = torch.where((regions & (PERSON | OBJECT)) == 0, 0.0, video)
+        elif name == 'person=black':
+          black = self._colour(CLIP_MEAN, -1)
+          video = torch.where((regions & PERSON) != 0, black, video)
+        with self._amp():
+          total += model(video, texts).mean()
+      return float(total)
+
+    return loop
+
+  def prepared(self, masked: bool) -> Loop:
+    """Normalised clips, with background and object in a random colour of each clip's."""
+
+    def loop() -> float:
+      video = self._normalised(slice(None))
+      if masked:
+        regions = self._batch['regions'][:, :, None]  # [B, T, 1, H, W]
+        shape = (2, len(video), 1, 3, 1, 1)
+        background, thing = torch.randn(shape, device=self._device)
+        video = torch.where((regions & (PERSON | OBJECT)) == 0, background, video)
+        only = ((regions & OBJECT) != 0) & ((regions & PERSON) == 0)
+        video = torch.where(only, thing, video)
+      return float(video[..., 0, 0].mean())
+
+    return loop
+
+  def texts(self, padded: bool = True) -> Loop:
+    """The embeddings of all class texts, template by template; their mean."""
+    model = self._video_model().eval()
+    encode = self._maybe_compiled(model.texts)
+    tokens = self._tokens if padded else self._longest
+
+    @torch.inference_mode()
+    def loop() -> float:
+      with self._amp():
+        return float(sum(encode(one).mean() for one in tokens) / len(tokens))
+
+    return loop
+
+  @torch.no_grad()
+  def _embeddings(self, model: _Video) -> torch.Tensor:
+    with self._amp():
+      return sum(model.texts(one) for one in self._longest) / len(self._longest)
+
+  def _normalised(self, rows: slice) -> torch.Tensor:
+    """f32[B, T, 3, H, W]."""
+    video = self._batch['frames'][rows].permute(0, 1, 4, 2, 3).float() / 255
+    return video * self._colour([1 / s for s in CLIP_STD], 1) + self._colour(CLIP_MEAN, -1)
+
+  def _colour(self, rgb: Any, sign: int) -> torch.Tensor:
+    """f32[1, 1, 3, 1, 1]: a scale, or with a sign of -1 black in normalised space for the mean."""
+    values = torch.tensor(rgb, device=self._device)
+    if sign < 0:
+      values = -values / torch.tensor(CLIP_STD, device=self._device)
+    return values[:, None, None]
