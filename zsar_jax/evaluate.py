@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -104,15 +104,11 @@ class Evaluator:
     encode_texts = functools.partial(encode_classes, model, mesh=mesh)
     self._encode_texts = jax.jit(encode_texts, out_shardings=whole)
 
-    def score(params: dict, video: jax.Array, classes: jax.Array) -> jax.Array:
-      cosines = model.similarity(params, model.encode_video(params, video), classes)
-      return jnp.exp(params['logit_scale']) * cosines
-
     def region_shares(params: dict, batch: dict, video: jax.Array, classes: jax.Array) -> Any:
-      scored = functools.partial(score, params, classes=classes)
+      scored = functools.partial(score, model, params, classes=classes)
       return saliency.region_shares(scored, video, batch['regions'], batch['annotated'])
 
-    self._score = jax.jit(score, out_shardings=whole)
+    self._score = jit_score(model, mesh)
     self._region_shares = jax.jit(region_shares, out_shardings=whole)
     self._gather = jax.jit(lambda tree: tree, out_shardings=whole)
 
@@ -182,6 +178,17 @@ class Evaluator:
     tokens = jax.device_put(entry.tokens, sharding.replicated(self._mesh))
     by_template = self._encode_texts(params, tokens)  # [P, C', E]
     return by_template[:, : len(entry.subset.classes)].mean(axis=0)
+
+
+def score(model: VideoModel, params: dict, video: jax.Array, classes: jax.Array) -> jax.Array:
+  """The logits f32[B, C] of clips f32[B, T, H, W, 3] for class embeddings f32[C, E]."""
+  cosines = model.similarity(params, model.encode_video(params, video), classes)
+  return jnp.exp(params['logit_scale']) * cosines
+
+
+def jit_score(model: VideoModel, mesh: Mesh) -> Callable[..., jax.Array]:
+  """`score` of a model, jitted, from clips on the mesh to logits that every device has whole."""
+  return jax.jit(functools.partial(score, model), out_shardings=sharding.replicated(mesh))
 
 
 def _partners(subset: Subset, pairs: str, field: str) -> np.ndarray:

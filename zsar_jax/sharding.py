@@ -7,6 +7,7 @@ by heads, the MLP by its hidden units). The XLA partitioner derives the rest.
 
 import itertools
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -33,25 +34,32 @@ TENSOR_RULES = (
 )
 
 
-def make_mesh(config: ml_collections.ConfigDict) -> Mesh:
+def make_mesh(
+  config: ml_collections.ConfigDict, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
   """The mesh of `config.mesh`; one axis may be -1 and takes the devices that remain.
+
+  Args:
+    config: `config.mesh`.
+    devices: None for those that JAX has here.
 
   Raises:
     UserError: where the axes do not multiply to the number of devices.
   """
   sizes = [config[axis] for axis in AXES]
-  devices = jax.device_count()
+  count = jax.device_count() if devices is None else len(devices)
   if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
     raise UserError(f'config.mesh: the sizes of {AXES} are {sizes}; only one may be -1')
   rest = int(np.prod([size for size in sizes if size != -1]))
-  if -1 in sizes and devices % rest == 0:
-    sizes[sizes.index(-1)] = devices // rest
-  if int(np.prod(sizes)) != devices:
+  if -1 in sizes and count % rest == 0:
+    sizes[sizes.index(-1)] = count // rest
+  if int(np.prod(sizes)) != count:
     raise UserError(
       f'config.mesh: the sizes of {AXES} are {sizes}, which do not multiply to the'
-      f' {devices} devices here; set one of them to -1'
+      f' {count} devices here; set one of them to -1'
     )
-  return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+  chosen = {} if devices is None else {'devices': devices}
+  return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), **chosen)
 
 
 def batch_parts(mesh: Mesh) -> int:

@@ -1,5 +1,6 @@
 """The training state, and the optimizer step that is jitted."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,48 @@ def init_state(
     state['average'] = jax.tree.map(jnp.zeros_like, part)
     state['averaged'] = jnp.zeros((), jnp.int32)
   return state
+
+
+def sharded_state(
+  config: ConfigDict,
+  model: VideoModel,
+  optimizer: optax.GradientTransformation,
+  trained: Any,
+  mesh: Mesh,
+) -> tuple[Callable[[Params], State], State]:
+  """The function that makes the first state of parameters, and the state's sharded shapes."""
+  init = functools.partial(init_state, optimizer, trained, config.optim.average_every > 0)
+  shapes = jax.eval_shape(init, model.abstract_params)
+  return init, sharding.sharded_shapes(shapes, mesh, config.mesh.fsdp_min_bytes)
+
+
+def jit_train_step(
+  config: ConfigDict,
+  model: VideoModel,
+  teacher: VideoModel,
+  optimizer: optax.GradientTransformation,
+  trained: Any,
+  classes: tuple[str, ...],
+  mesh: Mesh,
+  template: State,
+) -> Callable[..., tuple[State, Metrics]]:
+  """The jitted optimizer step `(state, batch, inputs)`, see `make_train_step`.
+
+  The class texts are frozen where no parameter of the text tower is trained. The state, whose
+  sharded shapes are `template`, is donated and comes back as it lay.
+  """
+  step = make_train_step(config, model, teacher, optimizer, trained, classes, mesh)
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
+  return jax.jit(
+    functools.partial(step, texts_frozen=texts_frozen(trained)),
+    donate_argnums=0,
+    out_shardings=(shardings, sharding.replicated(mesh)),
+  )
+
+
+def texts_frozen(trained: Any) -> bool:
+  """Whether no parameter of the text tower is trained, so that class embeddings stay the same."""
+  return not any(jax.tree.leaves(trained['text']))
 
 
 def make_train_step(

@@ -1,6 +1,5 @@
 """The training loop, from the config to the trained model's results."""
 
-import functools
 import pathlib
 import zlib
 from typing import Any
@@ -21,7 +20,7 @@ from zsar_jax.evaluate import Evaluator, Results, results_of
 from zsar_jax.interruption import Interrupted, Interruption
 from zsar_jax.models.build import build_model, build_teacher
 from zsar_jax.ops import recipes
-from zsar_jax.step import init_state, make_train_step
+from zsar_jax.step import jit_train_step, sharded_state, texts_frozen
 from zsar_jax.text.classes import ClassTexts, encode_classes
 from zsar_jax.weights import SEEN_CLASSES, Start, evaluated, seen_before
 from zsar_jax.writers import MetricWriter, Progress, say, write_whole
@@ -60,11 +59,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> list[Predictions]:
 
   # State: shapes, then shardings, then arrays made where they belong.
   optimizer, trained = optim.make_optimizer(config.optim, model.abstract_params, config.steps)
-  init = functools.partial(init_state, optimizer, trained, config.optim.average_every > 0)
+  init, template = sharded_state(config, model, optimizer, trained, mesh)
   key = jax.random.key(config.seed)
-  template = sharding.sharded_shapes(
-    jax.eval_shape(init, model.abstract_params), mesh, config.mesh.fsdp_min_bytes
-  )
   shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
   start = Start(config, model, template['params'])
 
@@ -83,8 +79,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> list[Predictions]:
     write_whole(saved_config, config_lib.to_json(config))
 
     teacher = build_teacher(config)
-    train_step = make_train_step(config, model, teacher, optimizer, trained, subset.classes, mesh)
-    texts_frozen = not any(jax.tree.leaves(trained['text']))
+    train_step = jit_train_step(
+      config, model, teacher, optimizer, trained, subset.classes, mesh, template
+    )
     encode = jax.jit(encode_classes, static_argnames=('model', 'mesh'), out_shardings=whole)
     tokens = texts.tokens(subset.texts, sharding.batch_parts(mesh))
     inputs = {
@@ -101,13 +98,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> list[Predictions]:
       inputs['teacher_texts'] = encode(teacher, inputs['teacher'], plain, mesh=mesh)
     if recipes.parse(config.recipe).effect('stillmix_bank'):
       inputs['stills'] = jax.device_put(stills.open_bank(config, subset, workdir), whole)
-    if texts_frozen:
+    if texts_frozen(trained):
       inputs['texts'] = encode(model, state['params'], inputs['texts'], mesh=mesh)
-    train_step = jax.jit(
-      functools.partial(train_step, texts_frozen=texts_frozen),
-      donate_argnums=0,
-      out_shardings=(shardings, whole),
-    )
 
     # The loop.
     loader = ClipLoader(subset, View.from_config(config))
