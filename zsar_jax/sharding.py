@@ -5,8 +5,10 @@ state over `fsdp` (each array along its largest free dimension) and over `tensor
 by heads, the MLP by its hidden units). The XLA partitioner derives the rest.
 """
 
+import functools
 import itertools
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -108,6 +110,52 @@ def sharded_shapes(tree: Any, mesh: Mesh, fsdp_min_bytes: int) -> Any:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
 
   return trees.map_with_path(place_leaf, tree)
+
+
+def gathered(params: Any, mesh: Mesh, fsdp_min_bytes: int) -> Any:
+  """Parameters as they are computed with: whole over `fsdp`, their gradients split again.
+
+  What is split over `fsdp` is gathered where it is used, and batches stay where they are. Left to
+  itself, the partitioner sends activations about where a matrix is larger than these.
+
+  Args:
+    params: inside a jitted function, the parameters that lie as `sharded_shapes` says.
+    mesh: with the axes `AXES`.
+    fsdp_min_bytes: as for `sharded_shapes`.
+  """
+  split = sharded_shapes(params, mesh, fsdp_min_bytes)
+  # Nothing is so large, which leaves what `tensor` splits.
+  whole = sharded_shapes(params, mesh, sys.maxsize)
+
+  def gather(param: jax.Array, split: Any, whole: Any) -> jax.Array:
+    if split.sharding == whole.sharding:
+      return param
+    return _resharded(param, whole.sharding, split.sharding)
+
+  return jax.tree.map(gather, params, split, whole)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _resharded(x: jax.Array, place: NamedSharding, gradient: NamedSharding) -> jax.Array:
+  """`x` as it is, lying where `place` says, with its gradient where `gradient` says."""
+  del gradient
+  return jax.lax.with_sharding_constraint(x, place)
+
+
+def _resharded_forward(
+  x: jax.Array, place: NamedSharding, gradient: NamedSharding
+) -> tuple[jax.Array, None]:
+  return _resharded(x, place, gradient), None
+
+
+def _resharded_backward(
+  place: NamedSharding, gradient: NamedSharding, residuals: None, cotangent: jax.Array
+) -> tuple[jax.Array]:
+  del place, residuals
+  return (jax.lax.with_sharding_constraint(cotangent, gradient),)
+
+
+_resharded.defvjp(_resharded_forward, _resharded_backward)
 
 
 def place(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

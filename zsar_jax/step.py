@@ -134,14 +134,18 @@ def make_train_step(
       jax.random.fold_in(template_key, state['step']), (), 0, texts.shape[0]
     )
 
+    def whole(params: Params) -> Params:
+      params = trees.merge(params, frozen)
+      return sharding.gathered(params, mesh, config.mesh.fsdp_min_bytes)
+
     def class_embeddings(params: Params) -> jax.Array:
       if texts_frozen:
         return texts[template]
       tokens = texts[template][None]
-      return encode_classes(model, trees.merge(params, frozen), tokens, mesh=mesh)[0]
+      return encode_classes(model, whole(params), tokens, mesh=mesh)[0]
 
     def loss_of(params: Params, embeddings: jax.Array, clips: Batch) -> tuple[jax.Array, Metrics]:
-      params = trees.merge(params, frozen)
+      params = whole(params)
       stills = inputs.get('stills')
       seen = augment(augment_key, clips, augmentation, mirrored, recipe, stills)
       video, targets = seen.video, seen.targets
