@@ -108,7 +108,7 @@ class Evaluator:
       scored = functools.partial(score, model, params, classes=classes)
       return saliency.region_shares(scored, video, batch['regions'], batch['annotated'])
 
-    self._score = jit_score(model, mesh)
+    self._score = jit_score(model, mesh, config.mesh.fsdp_min_bytes)
     self._region_shares = jax.jit(region_shares, out_shardings=whole)
     self._gather = jax.jit(lambda tree: tree, out_shardings=whole)
 
@@ -186,9 +186,13 @@ def score(model: VideoModel, params: dict, video: jax.Array, classes: jax.Array)
   return jnp.exp(params['logit_scale']) * cosines
 
 
-def jit_score(model: VideoModel, mesh: Mesh) -> Callable[..., jax.Array]:
+def jit_score(model: VideoModel, mesh: Mesh, fsdp_min_bytes: int) -> Callable[..., jax.Array]:
   """`score` of a model, jitted, from clips on the mesh to logits that every device has whole."""
-  return jax.jit(functools.partial(score, model), out_shardings=sharding.replicated(mesh))
+
+  def scored(params: dict, video: jax.Array, classes: jax.Array) -> jax.Array:
+    return score(model, sharding.gathered(params, mesh, fsdp_min_bytes), video, classes)
+
+  return jax.jit(scored, out_shardings=sharding.replicated(mesh))
 
 
 def _partners(subset: Subset, pairs: str, field: str) -> np.ndarray:

@@ -109,7 +109,8 @@ def evaluation_programs(config: ConfigDict, mesh: Mesh, classes: int) -> list[Pr
     'video': _shape((batch_size, config.view.num_frames, *_frame(config), 3), np.float32, place),
     'classes': _shape((classes, model.spec.embed_dim), np.float32, whole),
   }
-  return [*programs, Program('score', evaluate.jit_score(model, mesh), arguments)]
+  score = evaluate.jit_score(model, mesh, config.mesh.fsdp_min_bytes)
+  return [*programs, Program('score', score, arguments)]
 
 
 def evaluated_shapes(config: ConfigDict, model: VideoModel, mesh: Mesh) -> Any:
