@@ -1,3 +1,4 @@
+# ruff: noqa: E501  HLO is written in long lines.
 """Reading HLO: small programs written here, and what XLA makes of programs on eight devices."""
 
 import jax
@@ -163,7 +164,9 @@ def test_convolutions_count_what_lies_inside(line, flops):
     f'  %{name} = bf16[{",".join(map(str, shape))}]{{0}} parameter({place})'
     for place, (name, shape) in enumerate(shapes.items())
   ]
-  text = '\n'.join(['ENTRY %main (a: bf16[1]) -> bf16[1] {', *parameters, f'  ROOT %r = {line}', '}'])
+  text = '\n'.join(
+    ['ENTRY %main (a: bf16[1]) -> bf16[1] {', *parameters, f'  ROOT %r = {line}', '}']
+  )
   assert hlo.Module(text).matmul_flops() == flops
 
 

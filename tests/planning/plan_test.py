@@ -1,4 +1,4 @@
-"""Plans of small models: what the compiler is asked, what is worked out without it, and the text."""
+"""Plans of small models: what the compiler says, what is worked out without it, the text."""
 
 import json
 
@@ -117,7 +117,7 @@ def test_what_the_compiler_says_of_too_little_memory(message, needed):
 def test_a_program_that_does_not_fit_is_an_answer(monkeypatch):
   class Lowered:
     def compile(self):
-      raise jax.errors.JaxRuntimeError('Ran out of memory in memory space hbm. Used 20.00G of 15.75G')
+      raise jax.errors.JaxRuntimeError('Ran out of memory in memory space hbm. Used 20.00G of 9G')
 
   program = programs.Program('train', None, {})
   monkeypatch.setattr(programs.Program, 'lower', lambda self: Lowered())

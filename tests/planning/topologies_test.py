@@ -29,7 +29,7 @@ def test_a_cpu_has_no_published_figures():
 
 
 @pytest.mark.parametrize(
-  'text', ['', 'v5e', 'v5e:', 'v5e:16', 'v9:4x4', 'gpu:H100', 'gpu:8xB9', 'cpu:0', 'cpu:x', 'H100:8']
+  'text', ['', 'v5e', 'v5e:', 'v5e:16', 'v9:4x4', 'gpu:H100', 'gpu:8xB9', 'cpu:0', 'cpu:x']
 )
 def test_refusals(text):
   with pytest.raises(UserError, match=r'--topology: .* is not known; write .*gpu:8xH100.*cpu:8'):

@@ -172,8 +172,10 @@ def _towers(
 ) -> Iterator[tuple[float, int, int]]:
   """Of each tower: tokens on a device in a step or micro-batch, width, and blocks."""
   images = config.data.batch_size * config.view.num_frames / everyone
-  yield images / config.optim.accumulation * (1 + spec.num_patches), spec.image_width, (
-    spec.image_layers
+  yield (
+    images / config.optim.accumulation * (1 + spec.num_patches),
+    spec.image_width,
+    (spec.image_layers),
   )
   if not frozen:
     yield classes / everyone * spec.context_length, spec.text_width, spec.text_layers

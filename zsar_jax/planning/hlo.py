@@ -446,8 +446,7 @@ def _convolution_flops(instruction: Instruction, left: Array, right: Array) -> f
   valid = 1
   spatial = sorted(label for label in image if label.isdigit())
   windows = {
-    key: instruction.window(key)
-    for key in ('size', 'stride', 'pad', 'lhs_dilate', 'rhs_dilate')
+    key: instruction.window(key) for key in ('size', 'stride', 'pad', 'lhs_dilate', 'rhs_dilate')
   }
   for number, label in enumerate(spatial):
     part = {key: values[number] if values else None for key, values in windows.items()}

@@ -132,9 +132,7 @@ class _Planner:
     state = program.arguments['state']
     model = build_model(config)
     _, trained = optim.make_optimizer(config.optim, model.abstract_params, config.steps)
-    owed = estimate.must_move(
-      config, model.spec, state['params'], trained, mesh, self._classes
-    )
+    owed = estimate.must_move(config, model.spec, state['params'], trained, mesh, self._classes)
     rest = {name: tree for name, tree in state.items() if name != 'params'}
     self._kept = estimate.device_bytes(rest)
     memory = {

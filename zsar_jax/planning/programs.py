@@ -64,7 +64,7 @@ def train_program(config: ConfigDict, mesh: Mesh, classes: int) -> Program:
   whole = sharding.replicated(mesh)
   templates, padded = len(config.text.templates), classes + -classes % parts
   embeddings = _shape((templates, padded, model.spec.embed_dim), np.float32, whole)
-  inputs = {'key': jax.ShapeDtypeStruct((), jax.eval_shape(jax.random.key, 0).dtype, sharding=whole)}
+  inputs = {'key': _key(whole)}
   if texts_frozen(trained):
     inputs['texts'] = embeddings
   else:
@@ -98,9 +98,8 @@ def evaluation_programs(config: ConfigDict, mesh: Mesh, classes: int) -> list[Pr
   asked = [recipes.parse(text) for text in config.eval.recipes]
   swapping = any(recipe.swaps for recipe in asked)
   batch = batch_shapes(config, batch_size, mesh, partners=swapping)
-  key = jax.ShapeDtypeStruct((), jax.eval_shape(jax.random.key, 0).dtype, sharding=whole)
   programs = [
-    Program('prepare', prepare, {'key': key, 'batch': batch}, {'recipe': recipe})
+    Program('prepare', prepare, {'key': _key(whole), 'batch': batch}, {'recipe': recipe})
     for recipe in asked
   ]
   place = sharding.batch_sharding(mesh)
@@ -141,6 +140,10 @@ def batch_shapes(
 
 def _frame(config: ConfigDict) -> tuple[int, int]:
   return config.view.size, config.view.size
+
+
+def _key(place: NamedSharding) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct((), jax.eval_shape(jax.random.key, 0).dtype, sharding=place)
 
 
 def _shape(shape: tuple[int, ...], dtype: Any, place: NamedSharding) -> jax.ShapeDtypeStruct:

@@ -31,10 +31,11 @@ def describe(plan: dict[str, Any]) -> str:
       ' times are estimates; parameters, optimizer state, batches and FLOPs are exact.'
     )
   if model['dtype'] == 'float32' and chip:
-    lines.append('The config computes in float32, for which the peak is lower than what is assumed.')
+    lines.append('The config computes in float32, for which the peak is lower than that.')
   accumulation = plan['accumulation']
   micro = f' in {accumulation} micro-batches' if accumulation > 1 else ''
-  lines += ['', f'Training step, {plan["train"]["batch"]} clips{micro}', *_step(plan['train'], plan)]
+  title = f'Training step, {plan["train"]["batch"]} clips{micro}'
+  lines += ['', title, *_step(plan['train'], plan)]
   if 'evaluation' in plan:
     step = plan['evaluation']
     recipes = f'{step["recipes"]} recipe' + ('s' if step['recipes'] > 1 else '')
