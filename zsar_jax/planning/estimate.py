@@ -95,7 +95,8 @@ def must_move(
                       2 S/f b (d - 1) / d    its gradient, summed up over data
       whole         2 S b (d f - 1) / (d f)  its gradient, summed up over data and fsdp
 
-  Arrays split over tensor count with S / t. Over tensor, each block sums up the output of its
+  The table of token embeddings is gathered once, since a look-up's gradient does not need it, and
+  this gradient is summed up whole. Arrays split over tensor count with S / t. Over tensor, each block sums up the output of its
   attention and of its MLP, and the gradient of either's input: 4 all-reduces of N D b bytes, 5
   where the block is computed again for the backward pass. The class embeddings, f32[C, E], are
   gathered once, and their gradient is summed up in each micro-batch.
@@ -122,11 +123,12 @@ def must_move(
     axes = {axis for axis in leaf.sharding.spec if axis}
     size = itemsize * leaf.size / (tensor if 'tensor' in axes else 1)
     size *= 1 if is_text else accumulation
+    looked_up = path == 'text/token_embedding/embedding'
     if 'fsdp' in axes:
-      gathered += 2 * size * _share(fsdp)
-      if trained[path]:
-        scattered += size * _share(fsdp)
-        reduced += 2 * size / fsdp * _share(data)
+      gathered += (1 if looked_up else 2) * size * _share(fsdp)
+    if trained[path] and 'fsdp' in axes and not looked_up:
+      scattered += size * _share(fsdp)
+      reduced += 2 * size / fsdp * _share(data)
     elif trained[path]:
       reduced += 2 * size * _share(everyone)
 
