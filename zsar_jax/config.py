@@ -204,7 +204,7 @@ def default_config() -> ConfigDict:
   config.steps = 1000
 
   # Devices along each axis; -1 takes those that remain. Arrays under `fsdp_min_bytes` stay whole.
-  config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1, fsdp_min_bytes=2**22))
+  config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1, fsdp_min_bytes=2**20))
 
   config.checkpoint = ConfigDict(dict(every=500, keep=2))
   # `tensorboard` writes event files as well (extra `tensorboard`).

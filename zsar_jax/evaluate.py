@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -104,18 +104,14 @@ class Evaluator:
 
     whole = sharding.replicated(mesh)
     encode_texts = functools.partial(encode_classes, model, mesh=mesh)
-    options = dict(out_shardings=whole, compiler_options=compiler_options())
+    options = dict(out_shardings=whole, compiler_options=compiler_options(mesh))
     self._encode_texts = jax.jit(encode_texts, **options)
 
-    def score(params: dict, video: jax.Array, classes: jax.Array) -> jax.Array:
-      cosines = model.similarity(params, model.encode_video(params, video), classes)
-      return jnp.exp(params['logit_scale']) * cosines
-
     def region_shares(params: dict, batch: dict, video: jax.Array, classes: jax.Array) -> Any:
-      scored = functools.partial(score, params, classes=classes)
+      scored = functools.partial(score, model, params, classes=classes)
       return saliency.region_shares(scored, video, batch['regions'], batch['annotated'])
 
-    self._score = jax.jit(score, **options)
+    self._score = jit_score(model, mesh, config.mesh.fsdp_min_bytes)
     self._region_shares = jax.jit(region_shares, **options)
     self._gather = jax.jit(lambda tree: tree, out_shardings=whole)
 
@@ -187,6 +183,22 @@ class Evaluator:
     tokens = sharding.place_whole(entry.tokens, sharding.replicated(self._mesh))
     by_template = self._encode_texts(params, tokens)  # [P, C', E]
     return by_template[:, : len(entry.subset.classes)].mean(axis=0)
+
+
+def score(model: VideoModel, params: dict, video: jax.Array, classes: jax.Array) -> jax.Array:
+  """The logits f32[B, C] of clips f32[B, T, H, W, 3] for class embeddings f32[C, E]."""
+  cosines = model.similarity(params, model.encode_video(params, video), classes)
+  return jnp.exp(params['logit_scale']) * cosines
+
+
+def jit_score(model: VideoModel, mesh: Mesh, fsdp_min_bytes: int) -> Callable[..., jax.Array]:
+  """`score` of a model, jitted, from clips on the mesh to logits that every device has whole."""
+
+  def scored(params: dict, video: jax.Array, classes: jax.Array) -> jax.Array:
+    return score(model, sharding.gathered(params, mesh, fsdp_min_bytes), video, classes)
+
+  whole = sharding.replicated(mesh)
+  return jax.jit(scored, out_shardings=whole, compiler_options=compiler_options(mesh))
 
 
 def _partners(subset: Subset, pairs: str, field: str) -> np.ndarray:

@@ -6,8 +6,6 @@ decode, and whether some host was told to stop. So all hosts decide alike, at th
 
 import json
 import pathlib
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
@@ -15,30 +13,11 @@ import numpy as np
 from zsar_jax import distributed
 from zsar_jax.data.pipeline import ClipLoader
 from zsar_jax.errors import UserError
-from zsar_jax.step import Metrics, State
+from zsar_jax.step import Metrics
 from zsar_jax.writers import say, write_whole
 
 BAD_CLIPS = 'bad_clips.jsonl'
 FAILED_BATCH = 'failed_batch.json'
-
-
-def telling(
-  train_step: Callable[..., tuple[State, Metrics]],
-) -> Callable[..., tuple[State, Metrics, Metrics]]:
-  """The train step that also returns what a `Lookout` looks at; the batch has 'stop', bool[B]."""
-
-  def step(state: State, batch: dict[str, jax.Array], inputs: dict[str, Any]) -> Any:
-    state, metrics = train_step(state, batch, inputs)
-    told = {
-      'loss': metrics['loss'],
-      'gradient_norm': metrics['gradient_norm'],
-      'clip': batch['clip'],
-      'replaced': batch['replaced'],
-      'stop': batch['stop'].any(),
-    }
-    return state, metrics, told
-
-  return step
 
 
 class Lookout:

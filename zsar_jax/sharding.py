@@ -8,6 +8,8 @@ by heads, the MLP by its hidden units). The XLA partitioner derives the rest.
 import functools
 import itertools
 import re
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -34,25 +36,32 @@ TENSOR_RULES = (
 )
 
 
-def make_mesh(config: ml_collections.ConfigDict) -> Mesh:
+def make_mesh(
+  config: ml_collections.ConfigDict, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
   """The mesh of `config.mesh`; one axis may be -1 and takes the devices that remain.
+
+  Args:
+    config: `config.mesh`.
+    devices: None for those that JAX has here.
 
   Raises:
     UserError: where the axes do not multiply to the number of devices.
   """
   sizes = [config[axis] for axis in AXES]
-  devices = jax.device_count()
+  count = jax.device_count() if devices is None else len(devices)
   if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
     raise UserError(f'config.mesh: the sizes of {AXES} are {sizes}; only one may be -1')
   rest = int(np.prod([size for size in sizes if size != -1]))
-  if -1 in sizes and devices % rest == 0:
-    sizes[sizes.index(-1)] = devices // rest
-  if int(np.prod(sizes)) != devices:
+  if -1 in sizes and count % rest == 0:
+    sizes[sizes.index(-1)] = count // rest
+  if int(np.prod(sizes)) != count:
     raise UserError(
       f'config.mesh: the sizes of {AXES} are {sizes}, which do not multiply to the'
-      f' {devices} devices here; set one of them to -1'
+      f' {count} devices here; set one of them to -1'
     )
-  return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+  chosen = {} if devices is None else {'devices': devices}
+  return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), **chosen)
 
 
 def batch_parts(mesh: Mesh) -> int:
@@ -121,6 +130,52 @@ def sharded_shapes(tree: Any, mesh: Mesh, fsdp_min_bytes: int) -> Any:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
 
   return trees.map_with_path(place_leaf, tree)
+
+
+def gathered(params: Any, mesh: Mesh, fsdp_min_bytes: int) -> Any:
+  """Parameters as they are computed with: whole over `fsdp`, their gradients split again.
+
+  What is split over `fsdp` is gathered where it is used, and batches stay where they are. Left to
+  itself, the partitioner sends activations about where a matrix is larger than these.
+
+  Args:
+    params: inside a jitted function, the parameters that lie as `sharded_shapes` says.
+    mesh: with the axes `AXES`.
+    fsdp_min_bytes: as for `sharded_shapes`.
+  """
+  split = sharded_shapes(params, mesh, fsdp_min_bytes)
+  # Nothing is so large, which leaves what `tensor` splits.
+  whole = sharded_shapes(params, mesh, sys.maxsize)
+
+  def gather(param: jax.Array, split: Any, whole: Any) -> jax.Array:
+    if split.sharding == whole.sharding:
+      return param
+    return _resharded(param, whole.sharding, split.sharding)
+
+  return jax.tree.map(gather, params, split, whole)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _resharded(x: jax.Array, place: NamedSharding, gradient: NamedSharding) -> jax.Array:
+  """`x` as it is, lying where `place` says, with its gradient where `gradient` says."""
+  del gradient
+  return jax.lax.with_sharding_constraint(x, place)
+
+
+def _resharded_forward(
+  x: jax.Array, place: NamedSharding, gradient: NamedSharding
+) -> tuple[jax.Array, None]:
+  return _resharded(x, place, gradient), None
+
+
+def _resharded_backward(
+  place: NamedSharding, gradient: NamedSharding, residuals: None, cotangent: jax.Array
+) -> tuple[jax.Array]:
+  del place, residuals
+  return (jax.lax.with_sharding_constraint(cotangent, gradient),)
+
+
+_resharded.defvjp(_resharded_forward, _resharded_backward)
 
 
 def place(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

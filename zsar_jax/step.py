@@ -1,5 +1,6 @@
 """The training state, and the optimizer step that is jitted."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from zsar_jax import losses, optim, sharding, trees
+from zsar_jax.models.layers import compiler_options
 from zsar_jax.models.video_clip import Encoded, Params, VideoModel
 from zsar_jax.ops import recipes
 from zsar_jax.ops.geometric import mirror_labels
@@ -36,6 +38,69 @@ def init_state(
     state['average'] = jax.tree.map(jnp.zeros_like, part)
     state['averaged'] = jnp.zeros((), jnp.int32)
   return state
+
+
+def sharded_state(
+  config: ConfigDict,
+  model: VideoModel,
+  optimizer: optax.GradientTransformation,
+  trained: Any,
+  mesh: Mesh,
+) -> tuple[Callable[[Params], State], State]:
+  """The function that makes the first state of parameters, and the state's sharded shapes."""
+  init = functools.partial(init_state, optimizer, trained, config.optim.average_every > 0)
+  shapes = jax.eval_shape(init, model.abstract_params)
+  return init, sharding.sharded_shapes(shapes, mesh, config.mesh.fsdp_min_bytes)
+
+
+def jit_train_step(
+  config: ConfigDict,
+  model: VideoModel,
+  teacher: VideoModel,
+  optimizer: optax.GradientTransformation,
+  trained: Any,
+  classes: tuple[str, ...],
+  mesh: Mesh,
+  template: State,
+) -> Callable[..., tuple[State, Metrics, Metrics]]:
+  """The jitted optimizer step `(state, batch, inputs)`, see `make_train_step` and `telling`.
+
+  The class texts are frozen where no parameter of the text tower is trained. The state, whose
+  sharded shapes are `template`, is donated and comes back as it lay.
+  """
+  step = make_train_step(config, model, teacher, optimizer, trained, classes, mesh)
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
+  whole = sharding.replicated(mesh)
+  return jax.jit(
+    telling(functools.partial(step, texts_frozen=texts_frozen(trained))),
+    donate_argnums=0,
+    out_shardings=(shardings, whole, whole),
+    compiler_options=compiler_options(mesh),
+  )
+
+
+def telling(
+  train_step: Callable[..., tuple[State, Metrics]],
+) -> Callable[..., tuple[State, Metrics, Metrics]]:
+  """The train step that also returns what a `Lookout` looks at; the batch has 'stop', bool[B]."""
+
+  def step(state: State, batch: dict[str, jax.Array], inputs: dict[str, Any]) -> Any:
+    state, metrics = train_step(state, batch, inputs)
+    told = {
+      'loss': metrics['loss'],
+      'gradient_norm': metrics['gradient_norm'],
+      'clip': batch['clip'],
+      'replaced': batch['replaced'],
+      'stop': batch['stop'].any(),
+    }
+    return state, metrics, told
+
+  return step
+
+
+def texts_frozen(trained: Any) -> bool:
+  """Whether no parameter of the text tower is trained, so that class embeddings stay the same."""
+  return not any(jax.tree.leaves(trained['text']))
 
 
 def make_train_step(
@@ -91,14 +156,18 @@ def make_train_step(
       jax.random.fold_in(template_key, state['step']), (), 0, texts.shape[0]
     )
 
+    def whole(params: Params) -> Params:
+      params = trees.merge(params, frozen)
+      return sharding.gathered(params, mesh, config.mesh.fsdp_min_bytes)
+
     def class_embeddings(params: Params) -> jax.Array:
       if texts_frozen:
         return texts[template]
       tokens = texts[template][None]
-      return encode_classes(model, trees.merge(params, frozen), tokens, mesh=mesh)[0]
+      return encode_classes(model, whole(params), tokens, mesh=mesh)[0]
 
     def loss_of(params: Params, embeddings: jax.Array, clips: Batch) -> tuple[jax.Array, Metrics]:
-      params = trees.merge(params, frozen)
+      params = whole(params)
       stills = inputs.get('stills')
       with jax.named_scope('augment'):
         seen = augment(augment_key, clips, augmentation, mirrored, recipe, stills)

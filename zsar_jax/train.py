@@ -1,6 +1,5 @@
 """The training loop, from the config to the trained model's results."""
 
-import functools
 import pathlib
 import time
 import zlib
@@ -23,12 +22,11 @@ from zsar_jax.errors import UserError
 from zsar_jax.evaluate import Evaluator, Results, results_of
 from zsar_jax.goodput import Goodput
 from zsar_jax.interruption import Interrupted, Interruption
-from zsar_jax.lookout import Lookout, telling
+from zsar_jax.lookout import Lookout
 from zsar_jax.models.build import build_model, build_teacher
-from zsar_jax.models.layers import compiler_options
 from zsar_jax.ops import recipes
 from zsar_jax.profiling import Profile, waiting
-from zsar_jax.step import State, init_state, make_train_step
+from zsar_jax.step import State, jit_train_step, sharded_state, texts_frozen
 from zsar_jax.text.classes import ClassTexts, encode_classes
 from zsar_jax.weights import SEEN_CLASSES, Start, evaluated, seen_before
 from zsar_jax.writers import MetricWriter, Progress, say, write_whole
@@ -72,10 +70,7 @@ def train(
 
   # State: shapes, then shardings, then arrays made where they belong.
   optimizer, trained = optim.make_optimizer(config.optim, model.abstract_params, config.steps)
-  init = functools.partial(init_state, optimizer, trained, config.optim.average_every > 0)
-  template = sharding.sharded_shapes(
-    jax.eval_shape(init, model.abstract_params), mesh, config.mesh.fsdp_min_bytes
-  )
+  init, template = sharded_state(config, model, optimizer, trained, mesh)
   shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
   start = Start(config, model, template['params'])
 
@@ -100,8 +95,9 @@ def train(
       write_whole(saved_config, config_lib.to_json(config))
 
     teacher = build_teacher(config)
-    train_step = make_train_step(config, model, teacher, optimizer, trained, subset.classes, mesh)
-    texts_frozen = not any(jax.tree.leaves(trained['text']))
+    train_step = jit_train_step(
+      config, model, teacher, optimizer, trained, subset.classes, mesh, template
+    )
     encode = jax.jit(encode_classes, static_argnames=('model', 'mesh'), out_shardings=whole)
     tokens = texts.tokens(subset.texts, sharding.batch_parts(mesh))
     inputs = {'key': key, 'texts': sharding.place_whole(tokens, whole)}
@@ -116,14 +112,8 @@ def train(
     if recipes.parse(config.recipe).effect('stillmix_bank'):
       bank = distributed.main_first(lambda: stills.open_bank(config, subset, workdir))
       inputs['stills'] = sharding.place_whole(bank, whole)
-    if texts_frozen:
+    if texts_frozen(trained):
       inputs['texts'] = encode(model, state['params'], inputs['texts'], mesh=mesh)
-    train_step = jax.jit(
-      telling(functools.partial(train_step, texts_frozen=texts_frozen)),
-      donate_argnums=0,
-      out_shardings=(shardings, whole, whole),
-      compiler_options=compiler_options(),
-    )
 
     # The data's workers start while the step is compiled.
     loader = ClipLoader(subset, View.from_config(config))
@@ -152,7 +142,7 @@ def train(
     goodput.resume(writer.last, writer.dropped)
     lookout = Lookout(loader, workdir, config.data.max_bad_clips)
     progress = Progress(config.steps, step, 'clips', config.data.batch_size)
-    profile = Profile(config, workdir, model, inputs['texts'].shape, texts_frozen)
+    profile = Profile(config, workdir, model, inputs['texts'].shape, texts_frozen(trained))
     first_step, saved = step + 1, step
     rows = config.data.batch_size // share[1]
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
 from zsar_jax.errors import UserError
@@ -65,18 +66,23 @@ class Compute:
         )
 
 
-def compiler_options() -> dict[str, str] | None:
+def compiler_options(mesh: Mesh | None = None) -> dict[str, str] | None:
   """For the jits of a model's passes: what makes a CPU keep to the borders between blocks.
 
   XLA for CPUs drops optimisation barriers before it fuses operations, and then forms the residual
   stream (and its gradient) anew from the first block on in each block, and several times. None on
   other devices, where the stream has no barriers.
+
+  Args:
+    mesh: the devices; None for those that JAX has here.
   """
-  return {'xla_disable_hlo_passes': 'cse_barrier_expander'} if _on_cpu() else None
+  platform = mesh.devices.flat[0].platform if mesh else jax.default_backend()
+  return {'xla_disable_hlo_passes': 'cse_barrier_expander'} if platform == 'cpu' else None
 
 
-def _on_cpu() -> bool:
-  return jax.default_backend() == 'cpu'
+def _border(x: jax.Array) -> jax.Array:
+  """The border of a block, on a CPU: see `compiler_options`."""
+  return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
 
 
 def quick_gelu(x: jax.Array) -> jax.Array:
@@ -269,9 +275,7 @@ class Transformer(nnx.Module):
       x = before(i, x) if before else x
       if self.compute.remat != 'none':
         block = nnx.remat(type(block).__call__, policy=REMATS[self.compute.remat]).__get__(block)
-      x = block(x)
-      if _on_cpu():  # See `compiler_options`.
-        x = jax.lax.optimization_barrier(x)
+      x = _border(block(x))
     return x
 
 

@@ -87,6 +87,12 @@ def encode_classes(model: VideoModel, params: dict, tokens: jax.Array, mesh: Mes
   Returns:
     f32[P, C', E], see `VideoModel.encode_text`, a whole copy on every device.
   """
+  # The table is gathered like any other parameter. Of one that is split, XLA would look up
+  # everybody's tokens in each part, and send activations about.
+  embedding = params['text']['token_embedding']['embedding']
+  embedding = jax.lax.with_sharding_constraint(embedding, sharding.replicated(mesh))
+  text = params['text'] | {'token_embedding': {'embedding': embedding}}
+  params = params | {'text': text}
 
   def encode(tokens: jax.Array) -> jax.Array:
     tokens = jax.lax.with_sharding_constraint(tokens, sharding.batch_sharding(mesh))
