@@ -1,8 +1,8 @@
 """Reading the traces of `jax.profiler`: which operation ran when, and of which kind it is.
 
-A trace is an XSpace, a protocol buffer of planes; `jax.profiler.ProfileData` reads the lines and
-events of the planes. What an operation is made of stands in the compiled program, which the trace
-holds too, as an HloProto in the plane '/host:metadata'; that is read here, from the wire format
+A trace is an XSpace, a protocol buffer of planes, whose lines and events `jax.profiler.ProfileData`
+reads. What an operation is made of stands in the compiled program, which the trace holds too, as an
+HloProto in the plane '/host:metadata'; that is read here, from the wire format
 (protobuf.dev/programming-guides/encoding). Field numbers: tsl/profiler/protobuf/xplane.proto,
 xla/service/hlo.proto and xla/xla_data.proto.
 
