@@ -227,10 +227,12 @@ class _Planner:
     step['compile_seconds'] = sum(one.seconds for one in compiled)
     short = [one for one in compiled if not one.fits]
     if short:
-      memory['the program and its arguments'] = max(one.needed for one in short)
-      kinds = ('the program and its arguments', 'batch')
-      total = sum(memory[kind] for kind in kinds)
-      step['memory'] = memory | {'total': total, 'available': self._topology.chip.memory}
+      needed = max(one.needed for one in short)
+      memory = {'all that the program needs': needed, 'next batch': memory['batch']}
+      step['memory'] = memory | {
+        'total': sum(memory.values()),
+        'available': self._topology.chip.memory,
+      }
       step['fits'] = False
       return
     last = compiled[-1]
