@@ -96,10 +96,10 @@ def must_move(
       whole         2 S b (d f - 1) / (d f)  its gradient, summed up over data and fsdp
 
   The table of token embeddings is gathered once, since a look-up's gradient does not need it, and
-  this gradient is summed up whole. Arrays split over tensor count with S / t. Over tensor, each block sums up the output of its
-  attention and of its MLP, and the gradient of either's input: 4 all-reduces of N D b bytes, 5
-  where the block is computed again for the backward pass. The class embeddings, f32[C, E], are
-  gathered once, and their gradient is summed up in each micro-batch.
+  this gradient is summed up whole. Arrays split over tensor count with S / t. Over tensor, each
+  block sums up the output of its attention and of its MLP, and the gradient of either's input: 4
+  all-reduces of N D b bytes, 5 where the block is computed again for the backward pass. The class
+  embeddings, f32[C, E], are gathered once, and their gradient is summed up in each micro-batch.
 
   Args:
     config: a validated config.
