@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -188,8 +189,10 @@ class _Planner:
       clips.data.batch_size, clips.optim.accumulation = config.eval.batch_size, 1
       spec = dataclasses.replace(build_model(config).spec, image_layers=1)
       memory['activations'] = estimate.activation_bytes(clips, spec, self._classes, mesh)
-      gathered = 2 * memory['parameters'] * recipes / self._ring('fsdp')
-      step |= self._rated(memory, flops, None, gathered if mesh.shape['fsdp'] > 1 else 0.0)
+      itemsize = np.dtype(jax.numpy.dtype(config.model.dtype)).itemsize
+      parameters = itemsize / 4 * memory['parameters'] * (mesh.shape['fsdp'] - 1)
+      gathered = recipes * parameters / self._ring('fsdp')
+      step |= self._rated(memory, flops, None, gathered)
       return step | {'largest_batch': self._largest_estimated(step)}
     # `prepare` differs between recipes in what it draws and paints; the last one stands for all.
     compiled = [compile_program(prepared[-1]), compile_program(scored)]
