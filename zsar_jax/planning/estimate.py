@@ -95,10 +95,11 @@ def must_move(
                       2 S/f b (d - 1) / d    its gradient, summed up over data
       whole         2 S b (d f - 1) / (d f)  its gradient, summed up over data and fsdp
 
-  The gradient of the table of token embeddings is summed up whole. Arrays split over tensor count with S / t. Over tensor, each
-  block sums up the output of its attention and of its MLP, and the gradient of either's input: 4
-  all-reduces of N D b bytes, 5 where the block is computed again for the backward pass. The class
-  embeddings, f32[C, E], are gathered once, and their gradient is summed up in each micro-batch.
+  The gradient of the table of token embeddings is summed up whole. Arrays split over tensor count
+  with S / t. Over tensor, each block sums up the output of its attention and of its MLP, and the
+  gradient of either's input: 4 all-reduces of N D b bytes, 5 where the block is computed again for
+  the backward pass. The class embeddings, f32[C, E], are gathered once, and their gradient is
+  summed up in each micro-batch.
 
   Args:
     config: a validated config.

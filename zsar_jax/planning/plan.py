@@ -147,6 +147,8 @@ class _Planner:
     if not self._topology.compiles:
       memory['activations'] = estimate.activation_bytes(config, model.spec, self._classes, mesh)
       memory['gradients'] = memory['parameters']
+      fsdp = mesh.shape['fsdp']
+      memory['gathered parameters'] = owed.gathered * fsdp / max(fsdp - 1, 1)
       step |= self._rated(memory, step['flops']['traced'], None, owed.total / self._ring('fsdp'))
       return step | {'largest_batch': self._largest_estimated(step)}
     exact = sum(memory.values())
