@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
 
 from configs import ssv2_objmask
 from zsar_jax import sharding
@@ -64,8 +65,7 @@ def test_loops_count_in_the_compiled_step(split):
 
 def test_tensor_parallelism_sums_up_activations():
   config = small(mesh__data=2, mesh__fsdp=2, mesh__tensor=2, optim__accumulation=1)
-  # Three heads do not divide by two; four do.
-  config.eval.datasets = {}
+  config.eval.datasets = ConfigDict()
   step = plan.make_plan(config, EIGHT, CLASSES, 'skip')['train']
   assert not sent(step, 'all-to-all')
   assert any('tensor' in row['axes'] for row in step['collectives'] if row['kind'] == 'all-reduce')

@@ -11,6 +11,7 @@ in training: --config.mesh.fsdp=16. See docs/planning.md.
 
 import json
 import pathlib
+import re
 import sys
 
 from absl import app, flags, logging
@@ -57,7 +58,8 @@ def main(argv: list[str]) -> None:
 
 def prepare(argv: list[str]) -> None:
   """Sets the environment for the topology that the command line names, if it names one."""
-  names = [flag.split('=', 1)[1] for flag in argv if flag.lstrip('-').startswith('topology=')]
+  words = '\n'.join(argv)
+  names = re.findall(r'^--?topology[=\n](.*)$', words, re.MULTILINE)
   with reported():
     for name in names[-1:]:
       topologies.prepare_environment(topologies.parse(name))

@@ -65,7 +65,7 @@ def test_without_a_compiler(gpus):
   assert train['largest_batch']['batch'] % 16 == 0
   text = report.describe(gpus)
   assert 'There is no compiler for these devices here' in text
-  assert text.count('(estimate)') == 3
+  assert text.count('(estimate)') == 4
   assert json.loads(json.dumps(gpus))['topology'] == 'gpu:8xH100'
 
 

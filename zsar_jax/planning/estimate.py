@@ -87,19 +87,19 @@ def must_move(
   """What the sharding makes every device send in one training step.
 
   With the ring's shares (n - 1) / n for a gather or a scatter and twice that for an all-reduce,
-  for each array of S elements, of b bytes each (those of `config.model.dtype`), in each
-  micro-batch (in each step for the text tower, whose gradient is taken once):
+  for each array of S elements, of b bytes each (those of `config.model.dtype`), gradients
+  in each micro-batch (in each step those of the text tower):
 
-      split over fsdp   2 S b (f - 1) / f    gathered, for the forward and the backward pass
+      split over fsdp     S b (f - 1) / f    gathered, once in a step for all that use it
                           S b (f - 1) / f    its gradient, reduced and scattered
                       2 S/f b (d - 1) / d    its gradient, summed up over data
       whole         2 S b (d f - 1) / (d f)  its gradient, summed up over data and fsdp
 
-  The table of token embeddings is gathered once, since a look-up's gradient does not need it, and
-  this gradient is summed up whole. Arrays split over tensor count with S / t. Over tensor, each
-  block sums up the output of its attention and of its MLP, and the gradient of either's input: 4
-  all-reduces of N D b bytes, 5 where the block is computed again for the backward pass. The class
-  embeddings, f32[C, E], are gathered once, and their gradient is summed up in each micro-batch.
+  The gradient of the table of token embeddings is summed up whole. Arrays split over tensor count
+  with S / t. Over tensor, each block sums up the output of its attention and of its MLP, and the
+  gradient of either's input: 4 all-reduces of N D b bytes, 5 where the block is computed again for
+  the backward pass. The class embeddings, f32[C, E], are gathered once, and their gradient is
+  summed up in each micro-batch.
 
   Args:
     config: a validated config.
@@ -122,10 +122,10 @@ def must_move(
       continue
     axes = {axis for axis in leaf.sharding.spec if axis}
     size = itemsize * leaf.size / (tensor if 'tensor' in axes else 1)
+    if 'fsdp' in axes:
+      gathered += size * _share(fsdp)
     size *= 1 if is_text else accumulation
     looked_up = path == 'text/token_embedding/embedding'
-    if 'fsdp' in axes:
-      gathered += (1 if looked_up else 2) * size * _share(fsdp)
     if trained[path] and 'fsdp' in axes and not looked_up:
       scattered += size * _share(fsdp)
       reduced += 2 * size / fsdp * _share(data)

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -146,6 +147,8 @@ class _Planner:
     if not self._topology.compiles:
       memory['activations'] = estimate.activation_bytes(config, model.spec, self._classes, mesh)
       memory['gradients'] = memory['parameters']
+      fsdp = mesh.shape['fsdp']
+      memory['gathered parameters'] = owed.gathered * fsdp / max(fsdp - 1, 1)
       step |= self._rated(memory, step['flops']['traced'], None, owed.total / self._ring('fsdp'))
       return step | {'largest_batch': self._largest_estimated(step)}
     exact = sum(memory.values())
@@ -188,8 +191,10 @@ class _Planner:
       clips.data.batch_size, clips.optim.accumulation = config.eval.batch_size, 1
       spec = dataclasses.replace(build_model(config).spec, image_layers=1)
       memory['activations'] = estimate.activation_bytes(clips, spec, self._classes, mesh)
-      gathered = 2 * memory['parameters'] * recipes / self._ring('fsdp')
-      step |= self._rated(memory, flops, None, gathered if mesh.shape['fsdp'] > 1 else 0.0)
+      itemsize = np.dtype(jax.numpy.dtype(config.model.dtype)).itemsize
+      parameters = itemsize / 4 * memory['parameters'] * (mesh.shape['fsdp'] - 1)
+      gathered = recipes * parameters / self._ring('fsdp')
+      step |= self._rated(memory, flops, None, gathered)
       return step | {'largest_batch': self._largest_estimated(step)}
     # `prepare` differs between recipes in what it draws and paints; the last one stands for all.
     compiled = [compile_program(prepared[-1]), compile_program(scored)]
@@ -227,10 +232,12 @@ class _Planner:
     step['compile_seconds'] = sum(one.seconds for one in compiled)
     short = [one for one in compiled if not one.fits]
     if short:
-      memory['the program and its arguments'] = max(one.needed for one in short)
-      kinds = ('the program and its arguments', 'batch')
-      total = sum(memory[kind] for kind in kinds)
-      step['memory'] = memory | {'total': total, 'available': self._topology.chip.memory}
+      needed = max(one.needed for one in short)
+      memory = {'all that the program needs': needed, 'next batch': memory['batch']}
+      step['memory'] = memory | {
+        'total': sum(memory.values()),
+        'available': self._topology.chip.memory,
+      }
       step['fits'] = False
       return
     last = compiled[-1]

@@ -4,7 +4,7 @@ from typing import Any
 
 from zsar_jax.planning.topologies import GIB
 
-_ESTIMATES = ('activations', 'gradients')
+_ESTIMATES = ('activations', 'gradients', 'gathered parameters')
 _NAMES = {'compute': 'computing', 'memory': 'memory', 'network': 'network'}
 
 
