@@ -12,13 +12,13 @@ import pathlib
 import shlex
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 from zsar_jax.bias.study import jobs, plan
-from zsar_jax.command_line import parse_flags
+from zsar_jax.command_line import begin, parse_flags
 from zsar_jax.errors import UserError, reported
-from zsar_jax.host_memory import cpu_alone, keep_freed_memory
+from zsar_jax.host_memory import cpu_alone
 from zsar_jax.interruption import interruptible
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -42,17 +42,8 @@ _ONLY = flags.DEFINE_string(
 
 def main(argv: list[str]) -> None:
   """Runs the program; see the head of this file."""
-  keep_freed_memory()
-  if not flags.FLAGS['verbosity'].present:
-    logging.set_verbosity(logging.WARNING)  # The libraries tell a lot.
-  with reported(), interruptible():
-    if len(argv) > 1:
-      raise UserError(f'{argv[1]!r} is no flag; settings are written --config.NAME=VALUE')
-    if _CONFIG.value is None or not _WORKDIR.value:
-      raise UserError('both --config=FILE and --workdir=DIR are needed; see --help')
-    workdir = pathlib.Path(_WORKDIR.value)
-    if workdir.exists() and not workdir.is_dir():
-      raise UserError(f'--workdir: {workdir} is a file; name a folder')
+  with reported():
+    workdir = begin(argv)
     planned = plan.plan(_CONFIG.value, workdir)
     if _ONLY.value:
       _train(planned, _ONLY.value)
@@ -67,8 +58,9 @@ def _train(planned: list[plan.Job], name: str) -> None:
       f'--only: {name!r} is no run; there are {", ".join(job.name for job in planned)}'
     )
   # Imported late: the process that starts the others leaves the devices to them.
-  from zsar_jax import evaluate, experiment
+  from zsar_jax import compilation, evaluate, experiment
 
+  compilation.keep_compiled()
   print(evaluate.table(experiment.run(chosen[0].config, chosen[0].folder)))
 
 
@@ -93,4 +85,5 @@ def _room() -> int:
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=parse_flags)
+  with interruptible():
+    app.run(main, flags_parser=parse_flags)

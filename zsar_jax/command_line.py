@@ -1,11 +1,35 @@
 """The command line of programs that take a config file: --config=FILE, --config.NAME=VALUE."""
 
+import pathlib
 import re
 
-from absl import flags
+from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from zsar_jax.errors import UserError, reported
+from zsar_jax.host_memory import keep_freed_memory
+
+
+def begin(argv: list[str]) -> pathlib.Path:
+  """Checks the flags `config` and `workdir` of a program, and returns the workdir.
+
+  Args:
+    argv: what `parse_flags` left.
+
+  Raises:
+    UserError: for what is no flag, and where one of the two is missing.
+  """
+  keep_freed_memory()
+  if not flags.FLAGS['verbosity'].present:
+    logging.set_verbosity(logging.WARNING)  # The libraries tell a lot.
+  if len(argv) > 1:
+    raise UserError(f'{argv[1]!r} is no flag; settings are written --config.NAME=VALUE')
+  if flags.FLAGS['config'].value is None or not flags.FLAGS['workdir'].value:
+    raise UserError('both --config=FILE and --workdir=DIR are needed; see --help')
+  workdir = pathlib.Path(flags.FLAGS['workdir'].value)
+  if workdir.exists() and not workdir.is_dir():
+    raise UserError(f'--workdir: {workdir} is a file; name a folder')
+  return workdir
 
 
 def parse_flags(argv: list[str]) -> list[str]:

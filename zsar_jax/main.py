@@ -9,13 +9,12 @@ continues a run that was interrupted. Exit status: 0 done, 2 something to mend.
 import pathlib
 import time
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 from zsar_jax import distributed
-from zsar_jax.command_line import parse_flags
-from zsar_jax.errors import UserError, reported
-from zsar_jax.host_memory import keep_freed_memory
+from zsar_jax.command_line import begin, parse_flags
+from zsar_jax.errors import reported
 from zsar_jax.interruption import interruptible
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -42,18 +41,8 @@ _STARTED = time.monotonic()
 
 def main(argv: list[str]) -> None:
   """Runs the program; see the head of this file."""
-  keep_freed_memory()
-  if not flags.FLAGS['verbosity'].present:
-    logging.set_verbosity(logging.WARNING)  # The libraries tell a lot.
   with reported():
-    if len(argv) > 1:
-      raise UserError(f'{argv[1]!r} is no flag; settings are written --config.NAME=VALUE')
-    if _CONFIG.value is None or not _WORKDIR.value:
-      raise UserError('both --config=FILE and --workdir=DIR are needed; see --help')
-    workdir = pathlib.Path(_WORKDIR.value)
-    if workdir.exists() and not workdir.is_dir():
-      raise UserError(f'--workdir: {workdir} is a file; name a folder')
-    _run(workdir)
+    _run(begin(argv))
 
 
 def _run(workdir: pathlib.Path) -> None:
