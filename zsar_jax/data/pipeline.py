@@ -55,8 +55,8 @@ Batch = dict[str, np.ndarray]
 # Iterates over batches, and has a `close`.
 BatchIterator = WatchedBatches
 
-# Files are opened by one thread at a time: NumPy reads their headers by `ast.literal_eval`, which in
-# Python 3.11 fails now and then in two threads at once (github.com/python/cpython/issues/106905).
+# Files are opened by one thread at a time: NumPy reads their headers by `ast.literal_eval`, which
+# in Python 3.11 fails now and then in two threads at once (python/cpython, issue 106905).
 _OPENING = threading.Lock()
 
 # So many clips in a row are tried where one does not decode.
