@@ -351,7 +351,10 @@ class _Planner:
         break
     (low, least), (high, most) = sorted(sizes.items())[:2]
     slope = (most - least) / (high - low)
-    size = int(low + (available - least) / slope) // quantum * quantum if slope > 0 else 0
+    if slope <= 0:
+      # Of models so small that the compiler's choices weigh more than the batch.
+      return None
+    size = int(low + (available - least) / slope) // quantum * quantum
     answer = {'batch': max(0, size), 'from': sorted(sizes), 'verified': False}
     while how == 'verify' and answer['batch'] > 0 and not answer['verified']:
       answer['verified'] = needed(answer['batch']) <= available

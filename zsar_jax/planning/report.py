@@ -87,15 +87,15 @@ def _memory(step: dict[str, Any], compiled: bool) -> list[str]:
 def _collectives(rows: list[dict[str, Any]]) -> list[str]:
   if not rows:
     return ['  no collectives']
-  lines = [f'  {"collectives":<20}{"over":<14}{"of":<20}{"count":>6}{"size":>12}{"sent":>12}']
+  lines = [f'  {"collectives":<22}{"over":<14}{"of":<20}{"count":>6}{"size":>12}{"sent":>12}']
   for row in rows:
     over = ' x '.join(row['axes']) or 'unknown'
     lines.append(
-      f'    {row["kind"]:<18}{over:<14}{row["what"]:<20}{row["count"]:>6}'
+      f'    {row["kind"]:<20}{over:<14}{row["what"]:<20}{row["count"]:>6}'
       f'{_size(row["bytes"]):>12}{_size(row["moved"]):>12}'
     )
   sent = sum(row['moved'] for row in rows)
-  return [*lines, f'    {"in all":<58}{"":>12}{_size(sent):>12}']
+  return [*lines, f'    {"in all":<60}{"":>12}{_size(sent):>12}']
 
 
 def _roofline(step: dict[str, Any]) -> list[str]:
