@@ -44,8 +44,9 @@ def test_batches_stay_where_they_are(split, step):
   assert not sent(split[step], 'all-to-all', 'collective-permute')
   gathers = [row for row in split[step]['collectives'] if row['kind'] == 'all-gather']
   others = sum(row['bytes'] for row in gathers if row['what'] == 'other')
-  # The logits, which every host reads: f32[16, 20].
-  assert others <= (16 * CLASSES * 4 if step == 'evaluation' else 0)
+  # What every host reads: the logits f32[16, 20], and which clips are in a batch, two i32[B].
+  read = 16 * CLASSES if step == 'evaluation' else 2 * split[step]['batch']
+  assert others <= 4 * read
   assert {row['what'] for row in gathers} >= {'parameters'}
 
 

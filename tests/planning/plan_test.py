@@ -40,7 +40,7 @@ def test_the_shapes_of_batches_are_the_pipelines(tmp_path):
     batches = make(loader, 8, *rest)
     placed = sharding.place(next(batches), mesh)
     batches.close()
-    shapes = programs.batch_shapes(config, 8, mesh)
+    shapes = programs.batch_shapes(config, 8, mesh, training=split == 'train')
     assert placed.keys() == shapes.keys()
     for name, array in placed.items():
       assert (array.shape, array.dtype, array.sharding) == (

@@ -78,7 +78,7 @@ def _start(config, workdir, variant=''):
 def test_a_study_that_was_killed_goes_on_and_is_not_done_twice(config, tmp_path):
   runs = {name: tmp_path / 'runs' / 'toy' / name / 'seed1' for name in ('none', 'swap')}
   process = _start(config, tmp_path)
-  while process.poll() is None and not list(tmp_path.rglob('checkpoints/5')):
+  while process.poll() is None and not list(tmp_path.glob('runs/toy/*/seed1/checkpoints/5')):
     time.sleep(0.02)
   # The runs notice that nobody waits for them no sooner than a user who kills them too.
   subprocess.run(['pkill', '-KILL', '-f', f'workdir={tmp_path}'], check=True)

@@ -76,12 +76,8 @@ def train_program(config: ConfigDict, mesh: Mesh, classes: int) -> Program:
     inputs['teacher_texts'] = embeddings
   if recipes.parse(config.recipe).effect('stillmix_bank'):
     inputs['stills'] = _shape((config.stills.count, *_frame(config), 3), np.uint8, whole)
-  batch = batch_shapes(config, batch_size, mesh)
-  place = sharding.batch_sharding(mesh)
-  batch |= {
-    'replaced': _shape((batch_size,), np.int32, place),
-    'stop': _shape((batch_size,), np.bool_, place),
-  }
+  batch = batch_shapes(config, batch_size, mesh, training=True)
+  batch['stop'] = _shape((batch_size,), np.bool_, sharding.batch_sharding(mesh))
   return Program('train', step, {'state': template, 'batch': batch, 'inputs': inputs})
 
 
@@ -123,7 +119,7 @@ def evaluated_shapes(config: ConfigDict, model: VideoModel, mesh: Mesh) -> Any:
 
 
 def batch_shapes(
-  config: ConfigDict, batch_size: int, mesh: Mesh, partners: bool = False
+  config: ConfigDict, batch_size: int, mesh: Mesh, partners: bool = False, training: bool = False
 ) -> dict[str, jax.ShapeDtypeStruct]:
   """A batch as `data.pipeline` makes it and `sharding.place` places it."""
   place = sharding.batch_sharding(mesh)
@@ -137,6 +133,8 @@ def batch_shapes(
     'clip': ((batch_size,), np.int32),
     'weight': ((batch_size,), np.float32),
   }
+  if training:
+    arrays['replaced'] = arrays['clip']
   if partners:
     for name in ('frames', 'regions', 'annotated'):
       arrays[f'{PARTNER}{name}'] = arrays[name]
