@@ -58,8 +58,9 @@ def counted(function, *arguments):
         (contracted, _), _ = equation.params['dimension_numbers']
         shape = equation.invars[0].aval.shape
         total += 2 * equation.outvars[0].aval.size * np.prod([shape[axis] for axis in contracted])
-      for inner in jax.core.jaxprs_in_params(equation.params):
-        walk(inner)
+      for inner in jax.tree.leaves(list(equation.params.values())):
+        if hasattr(inner, 'eqns'):  # A jaxpr, alone or closed, of a jit or a scan.
+          walk(inner)
 
   walk(jax.make_jaxpr(function)(*arguments).jaxpr)
   return total

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from zsar_jax.data.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX
 from zsar_jax.ops.masking import paint
@@ -132,7 +132,10 @@ def test_the_number_of_devices_changes_nothing(devices):
   recipe = parse('background=normal/frame@0.7,object=uniform')
   key = jax.random.key(5)
   one = prepare(key, batch, recipe)
-  mesh = jax.make_mesh((devices,), ('data',), devices=jax.devices()[:devices])
+  axis_types = (AxisType.Auto,)  # As the project's meshes are.
+  mesh = jax.make_mesh(
+    (devices,), ('data',), devices=jax.devices()[:devices], axis_types=axis_types
+  )
   placed = jax.device_put(batch, NamedSharding(mesh, PartitionSpec('data')))
   many = prepare(key, placed, recipe)
   assert len(many.sharding.device_set) == devices

@@ -119,9 +119,8 @@ def prepare(key: jax.Array, batch: Batch, recipe: Recipe) -> jax.Array:
   def clips(prefix: str) -> Clips:
     video = normalise(to_float(batch[f'{prefix}frames']))
     regions, annotated = batch[f'{prefix}regions'], batch[f'{prefix}annotated']
-    nothing = jnp.zeros_like(
-      annotated, jnp.float32
-    )  # Effects that change targets are no part of it.
+    # Effects that change targets are no part of it.
+    nothing = jnp.zeros_like(annotated, jnp.float32)
     return Clips(video, regions, annotated, nothing)
 
   found = clips('')
