@@ -1,17 +1,14 @@
-"""Traces of steps, their reading, and counts of operations."""
-
-import functools
+"""Traces of steps, and their reading."""
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from tests.toy import build_toy
 from tests.train_test import toy_config
 from tools import summarize_profile
 from zsar_jax import config as config_lib
-from zsar_jax import flops, profiling, traces, train
+from zsar_jax import profiling, traces, train
 from zsar_jax.errors import UserError
 from zsar_jax.models.layers import compiler_options
 from zsar_jax.models.presets import VideoSpec, preset
@@ -45,46 +42,6 @@ def test_steps_that_there_are_not_are_refused(tmp_path, steps):
   config = toy_config(tmp_path, steps=6, profile__steps=steps)
   with pytest.raises(UserError, match='config.profile.steps'):
     config_lib.validate(config)
-
-
-def counted(function, *arguments):
-  """Multiplications and additions of the products in what JAX traces."""
-  total = 0
-
-  def walk(jaxpr):
-    nonlocal total
-    for equation in jaxpr.eqns:
-      if equation.primitive.name == 'dot_general':
-        (contracted, _), _ = equation.params['dimension_numbers']
-        shape = equation.invars[0].aval.shape
-        total += 2 * equation.outvars[0].aval.size * np.prod([shape[axis] for axis in contracted])
-      for inner in jax.tree.leaves(list(equation.params.values())):
-        if hasattr(inner, 'eqns'):  # A jaxpr, alone or closed, of a jit or a scan.
-          walk(inner)
-
-  walk(jax.make_jaxpr(function)(*arguments).jaxpr)
-  return total
-
-
-@pytest.mark.parametrize('temporal', ['mean', 'transformer'])
-def test_operations_are_those_of_the_traced_model(temporal):
-  spec, video = preset('vit_b32', image_layers=3), VideoSpec(4, temporal, 2)
-  model = VideoModel(spec, video)
-  clips = jax.ShapeDtypeStruct((2, 4, 224, 224, 3), jnp.float32)
-  found = counted(model.encode_video, model.abstract_params, clips)
-  assert flops.clip(spec, video) * 2 == pytest.approx(found, rel=1e-3)
-  texts = jax.ShapeDtypeStruct((5, 20), jnp.int32)
-  found = counted(model.encode_text, model.abstract_params, texts)
-  assert flops.text(spec, 20) * 5 == pytest.approx(found, rel=1e-3)
-  step = functools.partial(flops.training_step, spec, video, 2)
-  assert step((1, 5, 20), False) - step((1, 5, 20), True) == pytest.approx(3 * found, rel=1e-3)
-
-
-def test_published_peaks():
-  assert flops.peak('NVIDIA H100 80GB HBM3') == 989e12
-  assert flops.peak('NVIDIA H100 PCIe') == 756e12
-  assert flops.peak('TPU v5 lite') == 197e12
-  assert flops.peak('cpu') is None
 
 
 def test_blocks_keep_their_borders_on_a_cpu():

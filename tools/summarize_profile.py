@@ -13,7 +13,7 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from zsar_jax import flops, traces
+from zsar_jax import chips, traces
 from zsar_jax.errors import UserError, reported
 from zsar_jax.profiling import FACTS
 from zsar_jax.traces import CATEGORIES, Span, Trace
@@ -122,10 +122,10 @@ def _ends(spans: Sequence[Span]) -> tuple[float, float]:
 
 def utilisation(summary: Summary, facts: dict[str, float]) -> float | None:
   """MFU: the model's operations per second as a share of the devices' peak, if that is known."""
-  highest = flops.peak(facts['device']) if facts else None
-  if highest is None:
+  chip = chips.find(facts['device']) if facts else None
+  if chip is None:
     return None
-  return facts['flops_per_step'] / summary.seconds / (highest * facts['devices'])
+  return facts['flops_per_step'] / summary.seconds / (chip.flops * facts['devices'])
 
 
 def verdict(summary: Summary) -> str:

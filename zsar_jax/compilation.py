@@ -1,13 +1,13 @@
 """Compilation before the first step: kept on disk, and what it says of memory and work."""
 
-import math
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
+
+from zsar_jax import flops
 
 _UNITS = ((2**30, 'GiB'), (2**20, 'MiB'), (2**10, 'KiB'))
 
@@ -41,7 +41,7 @@ def compile_step(step: Any, *arguments: Any) -> tuple[Any, str]:
   """
   traced = step.trace(*arguments)
   compiled = traced.lower().compile()
-  text = f'{matmul_flops(traced.jaxpr.jaxpr) / 1e9:,.1f} GFLOPs in matrix products a step'
+  text = f'{flops.traced(traced.jaxpr) / 1e9:,.1f} GFLOPs in matrix products a step'
   memory = compiled.memory_analysis()
   if memory is not None:
     reused = memory.alias_size_in_bytes
@@ -70,40 +70,6 @@ def parameter_table(params: Any, trained: Any) -> str:
     share = '' if count == sum(sizes) else f' ({count:,} trained)' if count else ' (frozen)'
     parts.append(f'{name} {sum(sizes):,}{share}')
   return 'parameters: ' + ', '.join(parts)
-
-
-def matmul_flops(jaxpr: Any) -> int:
-  """Floating-point operations in matrix products and convolutions, a multiply-add being two.
-
-  XLA's own count takes the body of a loop once; here a scan counts as often as it runs.
-  """
-  total = 0
-  for equation in jaxpr.eqns:
-    name, out = equation.primitive.name, equation.outvars[0].aval if equation.outvars else None
-    if name == 'dot_general':
-      ((contracted, _), _) = equation.params['dimension_numbers']
-      shape = equation.invars[0].aval.shape
-      total += 2 * out.size * math.prod(shape[axis] for axis in contracted)
-    elif name == 'conv_general_dilated':
-      kernel = equation.invars[1].aval
-      features = kernel.shape[equation.params['dimension_numbers'].rhs_spec[0]]
-      total += 2 * out.size * kernel.size // features
-    elif name == 'cond':
-      total += max(matmul_flops(branch.jaxpr) for branch in equation.params['branches'])
-    else:
-      times = equation.params['length'] if name == 'scan' else 1
-      total += times * sum(map(matmul_flops, _inner(equation.params)))
-  return int(total)
-
-
-def _inner(params: dict[str, Any]) -> Iterator[Any]:
-  """The functions that an operation calls."""
-  for value in params.values():
-    for one in value if isinstance(value, tuple | list) else (value,):
-      if hasattr(one, 'eqns'):
-        yield one
-      elif hasattr(one, 'jaxpr') and hasattr(one.jaxpr, 'eqns'):
-        yield one.jaxpr
 
 
 def batch_shapes(clip: dict[str, np.ndarray], size: int, place: Any) -> dict[str, Any]:

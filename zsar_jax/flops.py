@@ -1,38 +1,45 @@
-"""The floating-point operations of a model, by its dimensions, and what devices can do."""
+"""Floating-point operations: of a model, by its dimensions, and of any program as it is traced."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
+
+import jax
 
 from zsar_jax.models.presets import ClipSpec, VideoSpec
 
-# Dense bfloat16 operations per second of one device, by the start of JAX's `device_kind`, the
-# longest that fits. Published: cloud.google.com/tpu/docs/system-architecture-tpu-vm (v4, v5e, v5p,
-# v6e), NVIDIA's data sheets of A100, H100 (SXM, PCIe) and H200, without sparsity.
-PEAKS = {
-  'TPU v4': 275e12,
-  'TPU v5 lite': 197e12,
-  'TPU v5e': 197e12,
-  'TPU v5': 459e12,
-  'TPU v5p': 459e12,
-  'TPU v6 lite': 918e12,
-  'TPU v6e': 918e12,
-  'NVIDIA A100': 312e12,
-  'NVIDIA H100 PCIe': 756e12,
-  'NVIDIA H100 80GB HBM3': 989e12,
-  'NVIDIA H200': 989e12,
-}
 
+def traced(jaxpr: Any) -> int:
+  """Floating-point operations in the matrix products and convolutions of a jaxpr.
 
-def peak(device_kind: str) -> float | None:
-  """Operations per second of one device in bfloat16; None where it is not known."""
-  known = [kind for kind in PEAKS if device_kind.startswith(kind)]
-  return PEAKS[max(known, key=len)] if known else None
+  A product of [n, k] and [k, m] is 2 n k m operations. XLA's own count takes the body of a loop
+  once; here a scan counts as often as it runs, a condition as its dearest branch, and what is
+  computed again under `jax.checkpoint` counts again.
+  """
+  jaxpr = getattr(jaxpr, 'jaxpr', jaxpr)
+  total = 0
+  for equation in jaxpr.eqns:
+    name, params = equation.primitive.name, equation.params
+    if name == 'dot_general':
+      ((contracted, _), _) = params['dimension_numbers']
+      left = equation.invars[0].aval.shape
+      total += 2 * equation.outvars[0].aval.size * math.prod(left[axis] for axis in contracted)
+    elif name == 'conv_general_dilated':
+      kernel = equation.invars[1].aval
+      features = kernel.shape[params['dimension_numbers'].rhs_spec[0]]
+      total += 2 * equation.outvars[0].aval.size * kernel.size // features
+    elif name == 'cond':
+      total += max(map(traced, params['branches']))
+    else:
+      called = [leaf for leaf in jax.tree.leaves(list(params.values())) if hasattr(leaf, 'eqns')]
+      total += params.get('length', 1) * sum(map(traced, called))
+  return total
 
 
 def transformer(width: int, layers: int, tokens: int) -> float:
   """The forward pass of one sequence: 12 D^2 weights a block, and attention of all to all.
 
-  A product of [n, k] and [k, m] is 2 n k m operations; norms and the like are not counted. Causal
-  attention is counted whole, as it is computed.
+  Norms and the like are not counted. Causal attention is counted whole, as it is computed.
   """
   return layers * tokens * (24 * width**2 + 4 * tokens * width)
 

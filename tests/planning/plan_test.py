@@ -9,12 +9,12 @@ import pytest
 from configs import ssv2_objmask
 from tests.toy import build_toy
 from zsar_jax import sharding
+from zsar_jax.chips import CHIPS, GIB
 from zsar_jax.config import clips
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.pipeline import ClipLoader, View, evaluation_batches, training_batches
 from zsar_jax.data.subset import select
 from zsar_jax.planning import plan, programs, report, topologies
-from zsar_jax.planning.topologies import GIB
 
 
 def small():
@@ -70,7 +70,7 @@ def test_without_a_compiler(gpus):
 
 
 def test_a_largest_batch_lies_on_the_line_through_two():
-  chip = topologies.CHIPS['v5e']
+  chip = CHIPS['v5e']
   planner = plan._Planner(small(), topologies.parse('v5e:2x4'), None, 20)
   asked = []
 

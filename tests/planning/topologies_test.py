@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from zsar_jax.chips import CHIPS
 from zsar_jax.errors import UserError
 from zsar_jax.planning import topologies
 
@@ -68,8 +69,8 @@ def test_rings_have_the_links_of_the_dimensions_they_run_along():
   assert topologies.torus_dimensions(devices, (0,)) == 1
   assert topologies.torus_dimensions(devices, (1, 2)) == 1
   assert topologies.torus_dimensions(devices, (0, 1)) == 2
-  chip = topologies.CHIPS['v5e']
+  chip = CHIPS['v5e']
   # Four links of 50 GB/s in each direction.
   assert chip.ring_bandwidth(1) == 100e9
   assert chip.ring_bandwidth(2) == 200e9
-  assert topologies.CHIPS['H100'].ring_bandwidth(0) == 450e9
+  assert CHIPS['H100'].ring_bandwidth(0) == 450e9

@@ -16,45 +16,7 @@ from ml_collections import ConfigDict
 
 from zsar_jax import sharding, trees
 from zsar_jax.models.presets import ClipSpec
-from zsar_jax.planning.programs import Program
 from zsar_jax.step import texts_frozen
-
-
-def matmul_flops(program: Program) -> float:
-  """Floating-point operations of a program's matrix products, on all devices together.
-
-  They are those of the traced program: exact, loops and recomputed activations included.
-  """
-  return _flops(program.function.trace(*program.arguments.values(), **program.static).jaxpr)
-
-
-def _flops(jaxpr: Any) -> float:
-  """Of a jaxpr: 2 M K N for each product, times the length of the scans around it."""
-  jaxpr = getattr(jaxpr, 'jaxpr', jaxpr)
-  total = 0.0
-  for equation in jaxpr.eqns:
-    name, parameters = equation.primitive.name, equation.params
-    if name == 'dot_general':
-      (contracted, _), _ = parameters['dimension_numbers']
-      left = equation.invars[0].aval.shape
-      shared = math.prod(left[axis] for axis in contracted)
-      total += 2.0 * equation.outvars[0].aval.size * shared
-    elif name == 'conv_general_dilated':
-      kernel = equation.invars[1].aval
-      outputs = kernel.shape[parameters['dimension_numbers'].rhs_spec[0]]
-      total += 2.0 * equation.outvars[0].aval.size * kernel.size / outputs
-    else:
-      total += parameters.get('length', 1) * sum(map(_flops, _inner(parameters)))
-  return total
-
-
-def _inner(parameters: dict[str, Any]) -> Iterator[Any]:
-  """The jaxprs among an equation's parameters; of the branches of a condition one is run."""
-  for name, value in parameters.items():
-    if name == 'branches':
-      yield max(value, key=_flops)
-    elif hasattr(value, 'eqns') or hasattr(value, 'jaxpr'):
-      yield value
 
 
 @dataclasses.dataclass(frozen=True)

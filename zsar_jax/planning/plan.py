@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
-from zsar_jax import optim, sharding
+from zsar_jax import flops, optim, sharding
 from zsar_jax.models.build import build_model
 from zsar_jax.planning import estimate, hlo, topologies
 from zsar_jax.planning.programs import Program, evaluation_programs, train_program
@@ -53,7 +53,7 @@ class Compiled:
 def compile_program(program: Program) -> Compiled:
   """Compiles a program for the devices of its arguments; running out of memory is an answer."""
   start = time.monotonic()
-  lowered = program.lower()
+  lowered = program.trace().lower()
   try:
     compiled = lowered.compile()
   except jax.errors.JaxRuntimeError as error:
@@ -69,9 +69,9 @@ def compile_program(program: Program) -> Compiled:
     memory.temp_size_in_bytes,
     memory.generated_code_size_in_bytes,
   )
-  flops = (compiled.cost_analysis() or {}).get('flops', math.nan)
+  operations = (compiled.cost_analysis() or {}).get('flops', math.nan)
   module = hlo.Module(compiled.as_text())
-  return Compiled(time.monotonic() - start, *parts, flops, module, sum(parts))
+  return Compiled(time.monotonic() - start, *parts, operations, module, sum(parts))
 
 
 def parse_needed(message: str) -> float | None:
@@ -171,11 +171,11 @@ class _Planner:
     programs = evaluation_programs(config, mesh, self._classes)
     *prepared, scored = programs
     recipes = len(prepared)
-    flops = self._traced(prepared) + recipes * self._traced([scored])
+    operations = self._traced(prepared) + recipes * self._traced([scored])
     step = {
       'batch': config.eval.batch_size,
       'recipes': recipes,
-      'flops': {'traced': flops},
+      'flops': {'traced': operations},
     }
     memory = {
       'parameters': estimate.device_bytes(scored.arguments['params']),
@@ -194,7 +194,7 @@ class _Planner:
       itemsize = np.dtype(jax.numpy.dtype(config.model.dtype)).itemsize
       parameters = itemsize / 4 * memory['parameters'] * (mesh.shape['fsdp'] - 1)
       gathered = recipes * parameters / self._ring('fsdp')
-      step |= self._rated(memory, flops, None, gathered)
+      step |= self._rated(memory, operations, None, gathered)
       return step | {'largest_batch': self._largest_estimated(step)}
     # `prepare` differs between recipes in what it draws and paints; the last one stands for all.
     compiled = [compile_program(prepared[-1]), compile_program(scored)]
@@ -260,7 +260,7 @@ class _Planner:
     step |= self._rated(memory, step['flops']['compiled'], main_bytes, network)
 
   def _rated(
-    self, memory: dict[str, float], flops: float, main_bytes: float | None, network: float
+    self, memory: dict[str, float], operations: float, main_bytes: float | None, network: float
   ) -> dict[str, Any]:
     """The memory with its sum, and the roofline."""
     chip = self._topology.chip
@@ -270,7 +270,7 @@ class _Planner:
       return rated
     rated['memory']['available'] = chip.memory
     rated['fits'] = total <= chip.memory
-    times = {'compute': flops / chip.flops, 'network': network}
+    times = {'compute': operations / chip.flops, 'network': network}
     if main_bytes is not None:
       times['memory'] = main_bytes / chip.memory_bandwidth
     bound = max(times, key=times.get)
@@ -319,7 +319,7 @@ class _Planner:
 
   def _traced(self, programs: list[Program]) -> float:
     """FLOPs on each device."""
-    return sum(map(estimate.matmul_flops, programs)) / self._topology.count
+    return sum(flops.traced(program.trace().jaxpr) for program in programs) / self._topology.count
 
   def _ring(self, *axes: str) -> float:
     """Bytes per second in a ring over mesh axes; infinite where nothing is published."""

@@ -35,9 +35,9 @@ class Program:
   arguments: dict[str, Any]
   static: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-  def lower(self) -> Any:
+  def trace(self) -> Any:
     """Traces the function for the mesh that the arguments' shardings name."""
-    return self.function.lower(*self.arguments.values(), **self.static)
+    return self.function.trace(*self.arguments.values(), **self.static)
 
 
 def train_program(config: ConfigDict, mesh: Mesh, classes: int) -> Program:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from zsar_jax.planning.topologies import GIB
+from zsar_jax.chips import GIB
 
 _ESTIMATES = ('activations', 'gradients', 'gathered parameters')
 _NAMES = {'compute': 'computing', 'memory': 'memory', 'network': 'network'}

@@ -1,4 +1,4 @@
-"""The devices of a topology that need not be there, and what is published about them."""
+"""The devices of a topology that need not be there."""
 
 import dataclasses
 import importlib.util
@@ -8,56 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from zsar_jax.chips import CHIPS, Chip
 from zsar_jax.errors import UserError
-
-GIB = 2**30
-
-
-@dataclasses.dataclass(frozen=True)
-class Chip:
-  """What is published about one device.
-
-  Attributes:
-    name: its name.
-    memory: bytes of its main memory that a program can have: for TPUs what the compiler of
-      libtpu 0.0.42.1 says is available, a little under the published size.
-    flops: bf16 operations per second at the peak, without sparsity.
-    memory_bandwidth: bytes per second to and from that memory.
-    link_bandwidth: bytes per second that it can send to its neighbours, over all its links: half
-      of what is published, which counts both directions.
-    torus: the dimensions of the network's torus; 0 for a switch.
-    source: where the figures are from.
-  """
-
-  name: str
-  memory: float
-  flops: float
-  memory_bandwidth: float
-  link_bandwidth: float
-  torus: int
-  source: str
-
-  def ring_bandwidth(self, dimensions: int) -> float:
-    """Bytes per second that it sends in a ring along so many of the torus's dimensions.
-
-    A ring in one dimension has one link of each chip in each direction, so that it can be run
-    both ways at once: of v5e's four links two.
-    """
-    if not self.torus:
-      return self.link_bandwidth
-    return self.link_bandwidth * min(max(dimensions, 1), self.torus) / self.torus
-
-
-_GOOGLE = 'cloud.google.com/tpu/docs'
-_NVIDIA = 'nvidia.com/en-us/data-center'
-CHIPS = {
-  'v5e': Chip('TPU v5e', 15.75 * GIB, 197e12, 819e9, 200e9, 2, f'{_GOOGLE}/v5e'),
-  'v5p': Chip('TPU v5p', 95.74 * GIB, 459e12, 2765e9, 600e9, 3, f'{_GOOGLE}/v5p'),
-  'v6e': Chip('TPU v6e', 31.25 * GIB, 918e12, 1600e9, 400e9, 2, f'{_GOOGLE}/v6e'),
-  'A100': Chip('A100 SXM 80 GB', 80e9, 312e12, 2039e9, 300e9, 0, f'{_NVIDIA}/a100'),
-  'H100': Chip('H100 SXM', 80e9, 989.5e12, 3350e9, 450e9, 0, f'{_NVIDIA}/h100'),
-  'H200': Chip('H200 SXM', 141e9, 989.5e12, 4800e9, 450e9, 0, f'{_NVIDIA}/h200'),
-}
 
 # What libtpu asks for where there is no TPU and no Google Cloud; any valid type does. It is only
 # loaded to compile, which several processes may do at once.
