@@ -6,7 +6,7 @@ Each docstring names its paper, and says where what was published is not followe
 import jax
 import jax.numpy as jnp
 
-from zsar_jax.ops.photometric import denormalise, normalise
+from zsar_jax.ops.photometric import denormalise, hsv_cone, normalise
 
 # ActorCutMix: the label's share of the scene falls with this power of the scene's area.
 _LABEL_POWER = 4
@@ -168,14 +168,8 @@ def _largest(x: jax.Array, count: int) -> jax.Array:
 
 def _colour_bins(rgb: jax.Array) -> jax.Array:
   """i32[...]: the bin of each colour, f32[..., 3] in [0, 1], in the cone of HSV."""
-  r, g, b = rgb[..., 0], rgb[..., 1], rgb[..., 2]
-  value = rgb.max(-1)
-  chroma = value - rgb.min(-1)
-  safe = jnp.where(chroma > 0, chroma, 1)
-  sector = jnp.where(
-    value == r, (g - b) / safe, jnp.where(value == g, (b - r) / safe + 2, (r - g) / safe + 4)
-  )
-  angle = sector * (jnp.pi / 3)
+  sixths, chroma, value = hsv_cone(rgb)
+  angle = sixths * (jnp.pi / 3)
   saturation = chroma / jnp.where(value > 0, value, 1)
 
   def to_bin(x: jax.Array) -> jax.Array:

@@ -70,17 +70,27 @@ def grey(video: jax.Array) -> jax.Array:
   return (video * jnp.array(LUMA)).sum(-1, keepdims=True)
 
 
-def shift_hue(rgb: jax.Array, turns: jax.Array) -> jax.Array:
-  """Turns the hue of f32[..., 3] in [0, 1] by a fraction of the colour circle, through HSV."""
+def hsv_cone(rgb: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """The colours f32[..., 3] in [0, 1] in the cone of HSV.
+
+  Returns:
+    Each f32[...]: the angle in sixths of the colour circle (of greys 0), chroma and value.
+  """
   value = rgb.max(-1)
   chroma = value - rgb.min(-1)
   r, g, b = rgb[..., 0], rgb[..., 1], rgb[..., 2]
   safe = jnp.where(chroma > 0, chroma, 1)
-  sector = jnp.where(
+  sixths = jnp.where(
     value == r, (g - b) / safe, jnp.where(value == g, (b - r) / safe + 2, (r - g) / safe + 4)
   )
+  return sixths, chroma, value
+
+
+def shift_hue(rgb: jax.Array, turns: jax.Array) -> jax.Array:
+  """Turns the hue of f32[..., 3] in [0, 1] by a fraction of the colour circle, through HSV."""
+  sixths, chroma, value = hsv_cone(rgb)
   # Each channel is a trapezium over the colour circle; the three are a third of a turn apart.
-  place = (jnp.array([5.0, 3.0, 1.0]) + (sector + 6 * turns)[..., None]) % 6
+  place = (jnp.array([5.0, 3.0, 1.0]) + (sixths + 6 * turns)[..., None]) % 6
   dip = jnp.clip(jnp.minimum(place, 4 - place), 0, 1)
   return value[..., None] - chroma[..., None] * dip
 
