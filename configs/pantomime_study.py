@@ -21,7 +21,7 @@ VARIANTS = ('', 'baselines', 'smoke')
 # Background-only, human-only, another clip's background, SCUBA, SCUFO and a second colour.
 PROBES = (
   'person=mean,object=mean',
-  'background=mean',
+  'background=mean,object=mean',
   'background=swap',
   'background=stripes',
   'background=stripes,freeze',

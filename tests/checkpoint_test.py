@@ -1,5 +1,6 @@
 """Checkpoints: what comes back, and what is refused."""
 
+import json
 import pathlib
 import shutil
 import subprocess
@@ -9,8 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from zsar_jax import checksums
 from zsar_jax.checkpoint import Checkpoints, load_params
 from zsar_jax.errors import UserError
 
@@ -125,6 +129,54 @@ def test_damage_shows_without_checksums(saved, tmp_path, part):
   shutil.rmtree(folder / part) if (folder / part).is_dir() else (folder / part).write_bytes(b'{')
   with Checkpoints(tmp_path / 'run', keep=2) as checkpoints:
     assert value(checkpoints) == (5, (5, 2.0))
+
+
+_JSON = st.recursive(
+  st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+  lambda inner: (
+    st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3)
+  ),
+  max_leaves=9,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+  file=st.sampled_from(
+    ['state/_METADATA', 'meta/metadata', '_CHECKPOINT_METADATA', 'checksums.json']
+  ),
+  content=st.binary(max_size=40) | _JSON.map(lambda value: json.dumps(value).encode()),
+  sealed=st.booleans(),
+)
+def test_any_metadata_is_read_or_passed_over(saved, tmp_path_factory, file, content, sealed):
+  """Strangers write checkpoints too; nothing but the parameters or a sentence comes of it."""
+  run = tmp_path_factory.mktemp('any') / 'run'
+  shutil.copytree(saved, run)
+  folder = run / 'checkpoints' / '7'
+  if not sealed:
+    (folder / 'checksums.json').unlink()
+  (folder / file).write_bytes(content)
+  try:
+    opened = Checkpoints(run, keep=2)
+  except UserError:
+    assert file == '_CHECKPOINT_METADATA'
+    (folder / file).unlink()  # As the sentence says.
+    opened = Checkpoints(run, keep=2)
+  with opened as checkpoints:
+    step, (meta, state) = checkpoints.newest(
+      lambda step: (checkpoints.meta(step), checkpoints.restore(step, shapes(STATE)))
+    )
+  assert step in (5, 7)
+  assert isinstance(meta, dict)
+  jax.tree.map(np.testing.assert_array_equal, state, STATE)
+
+
+@pytest.mark.parametrize('name', ['/dev/zero', '../../../../outside', '../5/checksums.json'])
+def test_checksums_tell_of_their_own_folder_alone(saved, tmp_path, name):
+  shutil.copytree(saved, tmp_path / 'run')
+  folder = tmp_path / 'run' / 'checkpoints' / '7'
+  (folder / 'checksums.json').write_text(json.dumps({name: [1, 1]}))
+  assert 'lies elsewhere' in checksums.damage(folder)
 
 
 def test_all_damaged(saved, tmp_path):

@@ -1,7 +1,5 @@
 """Counts of operations: of what is traced against one by hand, of models against what is traced."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -43,5 +41,21 @@ def test_operations_are_those_of_the_traced_model(temporal):
   texts = jax.ShapeDtypeStruct((5, 20), jnp.int32)
   found = traced(model.encode_text, model.abstract_params, texts)
   assert flops.text(spec, 20) * 5 == pytest.approx(found, rel=1e-3)
-  step = functools.partial(flops.training_step, spec, video, 2)
-  assert step((1, 5, 20), False) - step((1, 5, 20), True) == pytest.approx(3 * found, rel=1e-3)
+
+
+def test_a_step_counts_what_is_trained():
+  spec, video = preset('vit_b32', image_layers=3, text_layers=2), VideoSpec(4, 'mean')
+  model = VideoModel(spec, video)
+  clip, text = flops.clip(spec, video), 5 * flops.text(spec, 20)
+
+  def step(*frozen):
+    """In the units of two clips' forward passes and of the texts'."""
+    trained = jax.tree_util.tree_map_with_path(
+      lambda path, _: not any(word in str(path) for word in frozen), model.abstract_params
+    )
+    return flops.training_step(spec, video, 2, (1, 5, 20), trained)
+
+  assert step() == pytest.approx(3 * (2 * clip + text))
+  assert step("'text'") == pytest.approx(3 * 2 * clip)
+  # Where only biases and the like are trained, no matrix has a gradient.
+  assert step('kernel') == pytest.approx(2 * (2 * clip + text))

@@ -9,6 +9,7 @@ import pytest
 from tests.data.pipeline_test import assert_same, loader, take
 from tests.toy import build_toy
 from tests.train_test import toy_config
+from zsar_jax import step as step_lib
 from zsar_jax import train
 from zsar_jax.checkpoint import Checkpoints
 from zsar_jax.data.frame_table import ClipFrames
@@ -102,8 +103,8 @@ def test_too_many_in_a_row(data_dir, monkeypatch):
 
 @pytest.mark.slow
 def test_a_failed_run_leaves_its_last_good_checkpoint(data_dir, tmp_path, monkeypatch):
-  """The loss is NaN at step 4, which is neither logged nor saved; steps 2 and 6 are."""
-  make = train.make_train_step
+  """The loss is NaN at step 4, which is neither logged nor saved; steps 3 and 6 are saved."""
+  make = step_lib.make_train_step
 
   def failing(*arguments):
     step = make(*arguments)
@@ -116,8 +117,10 @@ def test_a_failed_run_leaves_its_last_good_checkpoint(data_dir, tmp_path, monkey
 
     return fail
 
-  monkeypatch.setattr(train, 'make_train_step', failing)
-  config = toy_config(data_dir, log__every=100, recipe='none', checkpoint__keep=1)
+  monkeypatch.setattr(step_lib, 'make_train_step', failing)
+  config = toy_config(
+    data_dir, log__every=100, recipe='none', checkpoint__keep=1, checkpoint__every=3
+  )
   with pytest.raises(UserError, match='the loss is nan at step 4'):
     train.train(config, tmp_path)
   failed = json.loads((tmp_path / 'failed_batch.json').read_text())
@@ -125,8 +128,8 @@ def test_a_failed_run_leaves_its_last_good_checkpoint(data_dir, tmp_path, monkey
   subset = train_loader(config).subset
   assert failed['clips'] == [subset.clip_id(position) for position in batches[3]['clip']]
   with Checkpoints(tmp_path) as checkpoints:
-    assert checkpoints.latest == 2
-    assert checkpoints.newest(checkpoints.meta)[0] == 2
+    assert checkpoints.latest == 3
+    assert checkpoints.newest(checkpoints.meta)[0] == 3
 
 
 def train_loader(config):

@@ -1,5 +1,7 @@
 """Programs that are killed, terminated and started on several processes, as a cluster does."""
 
+import concurrent.futures
+import functools
 import json
 import os
 import pathlib
@@ -28,6 +30,9 @@ def get_config(variant=''):
 """
 
 KILLS = 50
+
+# Seconds after which a run that does not end is a failure.
+PATIENCE = 240
 
 
 @pytest.fixture(scope='module')
@@ -77,7 +82,12 @@ def start_many(folder, workdir, count, *flags):
 
 def finish(*processes):
   """Waits for processes, which have to end well; returns what each wrote to stdout and stderr."""
-  written = [process.communicate() for process in processes]
+  try:
+    written = [process.communicate(timeout=PATIENCE) for process in processes]
+  except subprocess.TimeoutExpired:
+    for process in processes:
+      process.kill()
+    raise
   for process, (_, err) in zip(processes, written, strict=True):
     assert process.returncode == 0, err
   return written
@@ -101,53 +111,89 @@ def steps_done(workdir):
 
 @pytest.fixture(scope='module')
 def undisturbed(folder):
+  """The folder of a run that nothing disturbed, which also filled the cache of compiled code."""
   finish(start(folder, folder / 'undisturbed'))
   return folder / 'undisturbed'
 
 
-@pytest.mark.slow
-def test_killed_at_random_moments(folder, undisturbed):
-  """Each start gets as far as it gets; the last one is left alone."""
-  moment = random.Random(0)
+@pytest.fixture(scope='module')
+def whole(folder, undisturbed):
+  """Seconds that a run takes."""
   began = time.monotonic()
   finish(start(folder, folder / 'timed'))
-  whole = time.monotonic() - began
-  workdir, kills, runs = folder / 'killed', 0, 0
-  while kills < KILLS:
+  return time.monotonic() - began
+
+
+def disturb(folder, undisturbed, name, times, moments, end):
+  """Starts a run and ends it at a moment, so many times; then one is left alone.
+
+  Args:
+    folder: of the config.
+    undisturbed: of the run whose metrics it has to have.
+    name: of the runs' folders: where one finishes, another begins.
+    times: how often one is ended.
+    moments: draws the seconds from its start.
+    end: takes the process and ends it.
+  """
+  count, runs = 0, 0
+  while count < times:
+    workdir = folder / f'{name}{runs}'
     process = start(folder, workdir)
     try:
-      process.wait(moment.uniform(0.2, 1.1) * whole)
+      process.wait(moments())
     except subprocess.TimeoutExpired:
-      process.kill()
-      kills += 1
-    process.communicate()
-    if process.returncode == 0:  # Finished: another run begins.
+      end(process)
+      count += 1
+    else:
+      finish(process)
+    if (workdir / 'results.json').exists():
       assert lines(workdir) == lines(undisturbed)
       runs += 1
-      workdir = folder / f'killed{runs}'
-  finish(start(folder, workdir))
-  assert lines(workdir) == lines(undisturbed)
+  finish(start(folder, folder / f'{name}{runs}'))
+  assert lines(folder / f'{name}{runs}') == lines(undisturbed)
+
+
+def two_at_a_time(function):
+  """Calls it with 0 and 1, side by side: a small run has no use for a second core."""
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    for future in [pool.submit(function, number) for number in range(2)]:
+      future.result()
 
 
 @pytest.mark.slow
-def test_terminated_at_random_moments(folder, undisturbed):
+def test_killed_at_random_moments(folder, undisturbed, whole):
+  """50 times, while it starts, trains, saves and evaluates."""
+
+  def kill(process):
+    process.kill()
+    process.communicate()
+
+  def one(number):
+    moment = random.Random(number)
+    # The first third is imports.
+    moments = functools.partial(moment.uniform, 0.3 * whole, 1.2 * whole)
+    disturb(folder, undisturbed, f'killed{number}-', KILLS // 2, moments, kill)
+
+  two_at_a_time(one)
+
+
+@pytest.mark.slow
+def test_terminated_at_random_moments(folder, undisturbed, whole):
   """From the first import to the last evaluation: status 0 within 30 seconds, and it goes on."""
-  moment = random.Random(1)
-  began = time.monotonic()
-  finish(start(folder, folder / 'timed2'))
-  whole = time.monotonic() - began
-  workdir = folder / 'terminated'
-  for _ in range(12):
-    process = start(folder, workdir)
-    time.sleep(moment.uniform(0.3, whole))
+
+  def terminate(process):
     process.terminate()
     began = time.monotonic()
-    _, err = process.communicate()
+    ((_, err),) = finish(process)
     assert time.monotonic() - began < 30
-    assert process.returncode == 0, err
     assert 'Traceback' not in err
-  finish(start(folder, workdir))
-  assert lines(workdir) == lines(undisturbed)
+
+  def one(number):
+    moment = random.Random(number)
+    moments = functools.partial(moment.uniform, 0.3, whole)
+    disturb(folder, undisturbed, f'terminated{number}-', 6, moments, terminate)
+
+  two_at_a_time(one)
 
 
 @pytest.mark.slow
@@ -177,7 +223,7 @@ def compare(first, second):
 def test_one_process_is_terminated_and_all_go_on_elsewhere(folder, undisturbed):
   """SIGTERM to one of two: both save at the same step; one process and four go on from there."""
   workdir = folder / 'moved'
-  processes = start_many(folder, workdir, 2)
+  processes = start_many(folder, workdir, 2, '--config.eval.every=0')
   while steps_done(workdir) < 5 and all(process.poll() is None for process in processes):
     time.sleep(0.02)
   processes[1].terminate()

@@ -19,7 +19,7 @@ from zsar_jax.bias.study import jobs, plan
 from zsar_jax.command_line import begin, parse_flags
 from zsar_jax.errors import UserError, reported
 from zsar_jax.host_memory import cpu_alone
-from zsar_jax.interruption import interruptible
+from zsar_jax.interruption import end_with, interruptible
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'The study: a config file whose get_config returns one, see bias.study.plan.'
@@ -38,6 +38,9 @@ _ONLY = flags.DEFINE_string(
   'EXPERIMENT/RUN/SEED: trains this run and does nothing else, so that a cluster can do the runs;'
   ' the command without it then writes the report.',
 )
+_PARENT = flags.DEFINE_integer(
+  'parent', None, 'With --only: ends with the process of this number. The study itself sets it.'
+)
 
 
 def main(argv: list[str]) -> None:
@@ -46,6 +49,8 @@ def main(argv: list[str]) -> None:
     workdir = begin(argv)
     planned = plan.plan(_CONFIG.value, workdir)
     if _ONLY.value:
+      if _PARENT.value:
+        end_with(_PARENT.value)
       _train(planned, _ONLY.value)
     else:
       _study(planned, workdir)

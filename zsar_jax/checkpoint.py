@@ -8,6 +8,7 @@ so one that was cut or changed on the disk afterwards is not taken for one eithe
 """
 
 import contextlib
+import functools
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator
@@ -25,11 +26,22 @@ FOLDER = 'checkpoints'
 # Where training puts checkpoints that it does not go on from.
 DAMAGED = 'damaged_checkpoints'
 
+# What Orbax notes of each checkpoint, times among it.
+_NOTES = '_CHECKPOINT_METADATA'
+
 T = TypeVar('T')
 
 
 class Damaged(UserError):
-  """A checkpoint that is not as it was written."""
+  """A checkpoint that is not as it was written.
+
+  Attributes:
+    reason: what shows it.
+  """
+
+  def __init__(self, message: str, reason: str = ''):
+    super().__init__(message)
+    self.reason = reason
 
 
 class Checkpoints:
@@ -41,6 +53,9 @@ class Checkpoints:
     Args:
       workdir: the run's folder.
       keep: how many of the newest checkpoints stay.
+
+    Raises:
+      UserError: where Orbax's own notes are damaged.
     """
     self._folder = (workdir / FOLDER).absolute()
     self._writing: int | None = None
@@ -51,7 +66,13 @@ class Checkpoints:
       async_options=ocp.options.AsyncOptions(post_finalization_callback=self._seal),
     )
     handlers = {'state': ocp.PyTreeCheckpointHandler(), 'meta': ocp.JsonCheckpointHandler()}
-    self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
+    try:
+      self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+      raise UserError(
+        f'{self._folder}: a file {_NOTES} in it is damaged ({_reason(error)}); delete it, the'
+        ' checkpoint does not need it'
+      ) from None
 
   def __enter__(self) -> 'Checkpoints':
     return self
@@ -103,12 +124,18 @@ class Checkpoints:
     """
     steps = sorted(self._manager.all_steps(), reverse=True)
     for step in steps:
+      folder = self._folder / str(step)
+      sealed, damage = distributed.from_main(lambda folder=folder: _verified(folder))
       try:
-        damage = distributed.from_main(lambda step=step: checksums.damage(self._folder / str(step)))
         if damage:
-          raise Damaged(f'{self._folder / str(step)}: the checkpoint is damaged ({damage})')
+          raise Damaged(f'{folder}: the checkpoint is damaged ({damage})')
         return step, read(step)
       except Damaged as error:
+        if sealed and not damage:
+          raise UserError(
+            f'{folder}: what was written is there whole, but cannot be read here ({error.reason});'
+            ' try again, with the versions of JAX and Orbax that wrote it'
+          ) from None
         if step == steps[-1]:
           raise UserError(
             f'{error}, and there is none before it; delete {self._folder} to begin anew'
@@ -138,6 +165,8 @@ class Checkpoints:
     """The JSON object saved with a checkpoint."""
     with self._readable(step):
       items = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
+      if not isinstance(items['meta'], dict):
+        raise ValueError('what was saved beside the state is no JSON object')
       return items['meta']
 
   def restore(self, step: int, state: Any) -> Any:
@@ -168,9 +197,9 @@ class Checkpoints:
     try:
       yield
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-      raise Damaged(
-        f'{self._folder / str(step)}: the checkpoint is damaged ({_reason(error)})'
-      ) from None
+      reason = _reason(error)
+      message = f'{self._folder / str(step)}: the checkpoint is damaged ({reason})'
+      raise Damaged(message, reason) from None
 
   @contextlib.contextmanager
   def _writable(self) -> Iterator[None]:
@@ -192,7 +221,7 @@ class Checkpoints:
     if distributed.is_main():
       (folder,) = self._folder.glob(f'{self._writing}.orbax-checkpoint-tmp*')
       # Orbax adds to its own notes when the folder has its final name.
-      checksums.write(folder, but=('_CHECKPOINT_METADATA',))
+      checksums.write(folder, but=(_NOTES,))
 
   def _check(self, step: int, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Compares shapes by path: what was saved with what is wanted."""
@@ -257,6 +286,21 @@ def _newest(checkpoints: Checkpoints, run: pathlib.Path, field: str, read: Calla
       ' trained'
     )
   return found[1]
+
+
+@functools.lru_cache(maxsize=64)
+def _sums_agree(folder: pathlib.Path, changed: int) -> str | None:
+  """`checksums.damage`, once for each checkpoint and time of change that a process meets."""
+  del changed
+  return checksums.damage(folder)
+
+
+def _verified(folder: pathlib.Path) -> tuple[bool, str | None]:
+  """Whether a checkpoint has checksums, and what is wrong with it by them."""
+  sums = folder / checksums.FILE
+  if not sums.exists():
+    return False, None
+  return True, _sums_agree(folder, sums.stat().st_mtime_ns)
 
 
 def _reason(error: Exception) -> str:

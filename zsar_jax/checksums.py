@@ -39,6 +39,8 @@ def damage(folder: pathlib.Path) -> str | None:
   try:
     sums = json.loads((folder / FILE).read_text())
     for name, expected in sums.items():
+      if not (folder / name).resolve().is_relative_to(folder.resolve()):
+        return f'{FILE} lists {name!r}, which lies elsewhere'
       found = _sum(folder / name)
       if found[0] != expected[0]:
         return f'{name} has {found[0]} of {expected[0]} bytes'

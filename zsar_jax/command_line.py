@@ -26,7 +26,8 @@ def begin(argv: list[str]) -> pathlib.Path:
     raise UserError(f'{argv[1]!r} is no flag; settings are written --config.NAME=VALUE')
   if flags.FLAGS['config'].value is None or not flags.FLAGS['workdir'].value:
     raise UserError('both --config=FILE and --workdir=DIR are needed; see --help')
-  workdir = pathlib.Path(flags.FLAGS['workdir'].value)
+  # Absolute: configs name it, and are compared when a run goes on.
+  workdir = pathlib.Path(flags.FLAGS['workdir'].value).absolute()
   if workdir.exists() and not workdir.is_dir():
     raise UserError(f'--workdir: {workdir} is a file; name a folder')
   return workdir

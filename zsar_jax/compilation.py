@@ -24,6 +24,9 @@ def keep_compiled() -> None:
   try:
     # What lies there is executed: it is the user's alone.
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.stat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o022:
+      return
   except OSError:
     return  # A home that cannot be written to; all works, but slower.
   jax.config.update('jax_compilation_cache_dir', str(folder))

@@ -27,7 +27,6 @@ _LAUNCHERS = {
   'Slurm': ('SLURM_PROCID', 'SLURM_NTASKS'),
   'Open MPI': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'),
   'Kubernetes': ('JOB_COMPLETION_INDEX', None),
-  'Cloud TPU': ('TPU_WORKER_ID', None),
 }
 
 # The key under which the first host that is told to stop tells the others.
@@ -88,7 +87,12 @@ def _launched() -> bool:
   for rank, size in _LAUNCHERS.values():
     if rank in os.environ and (size is None or int(os.environ.get(size, '1')) > 1):
       return True
-  return False
+  # A slice's hosts: on Kubernetes by their names, on a virtual machine by what JAX has found there.
+  if ',' in os.environ.get('TPU_WORKER_HOSTNAMES', ''):
+    return True
+  from jax._src import cloud_tpu_init
+
+  return cloud_tpu_init.running_in_cloud_tpu_vm
 
 
 def many() -> bool:

@@ -1,8 +1,12 @@
 """Errors that a user can mend, and how the command-line programs report them."""
 
 import contextlib
+import errno
 import sys
 from collections.abc import Iterator
+
+# What is wrong with a disk, and not with a program.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 class UserError(Exception):
@@ -15,9 +19,22 @@ class UserError(Exception):
 
 @contextlib.contextmanager
 def reported() -> Iterator[None]:
-  """Turns a `UserError` inside the block into one line on stderr and exit status 2."""
+  """Turns a `UserError` inside the block into one line on stderr and exit status 2.
+
+  A disk that is full or cannot be written to, of which the place is not foreseen, is one too.
+  """
   try:
     yield
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)
+    raise SystemExit(2) from None
+  except OSError as error:
+    if error.errno not in _DISK:
+      raise
+    place = error.filename or 'a file'
+    print(
+      f'error: {place}: {error.strerror}; make room, or choose another folder, and the same command'
+      ' goes on',
+      file=sys.stderr,
+    )
     raise SystemExit(2) from None

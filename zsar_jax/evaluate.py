@@ -18,7 +18,7 @@ from zsar_jax import distributed, sharding
 from zsar_jax.bias import saliency, swaps
 from zsar_jax.bias.metrics import accuracy
 from zsar_jax.bias.predictions import PARTS, Predictions
-from zsar_jax.checkpoint import has_checkpoint, load_meta
+from zsar_jax.checkpoint import has_checkpoint
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.pipeline import ClipLoader, View, Views, evaluation_batches
 from zsar_jax.data.regions import REGION_BITS
@@ -32,7 +32,7 @@ from zsar_jax.models.video_clip import VideoModel
 from zsar_jax.ops import recipes
 from zsar_jax.ops.prepare import prepare
 from zsar_jax.text.classes import ClassTexts, encode_classes
-from zsar_jax.weights import SEEN_CLASSES, Start, evaluated, load_weights_of_state, seen_before
+from zsar_jax.weights import Start, classes_of, evaluated, load_weights_of_state, seen_before
 from zsar_jax.writers import Progress, say, write_whole
 
 # {dataset: {recipe: {'top1', 'top5', 'mean_class', 'count'}}}, and for each group of data sets
@@ -204,8 +204,15 @@ def jit_score(model: VideoModel, mesh: Mesh, fsdp_min_bytes: int) -> Callable[..
 def _partners(subset: Subset, pairs: str, field: str) -> np.ndarray:
   """i32[N]: the position of the clip whose background each gets, or -1."""
   ids = [subset.clip_id(n) for n in range(len(subset))]
-  person = subset.index.coverage[:, list(REGION_BITS).index(subset.actor)]
+  index = subset.index
+  person = index.coverage[:, list(REGION_BITS).index(subset.actor)]
   partners = swaps.open_pairs(pairs, ids, subset.labels, subset.classes, person, field)
+  # A list of pairs knows nothing of the masks here: both clips need them, and a figure to move.
+  whole = (index.num_annotated == index.num_frames) & (person > 0)
+  able = (partners >= 0) & whole & whole[partners]
+  if lost := int((partners >= 0).sum() - able.sum()):
+    say(f'{field}: {lost} pairs are left out, of which a clip is not annotated or shows nobody')
+  partners = np.where(able, partners, -1).astype(np.int32)
   if not (partners >= 0).any():
     raise UserError(
       f'{field}: no clip of {subset.dataset.name} has a partner under {pairs!r}; leave swap out of'
@@ -221,11 +228,8 @@ def _predictions(
   subset, partners = entry.subset, entry.partners
   if partners is None:
     partners = np.full(len(subset), -1, np.int32)
-  for recipe, scores in logits.items():
-    if recipe.swaps:
-      scores[partners < 0] = np.nan
   ids = tuple(subset.clip_id(n) for n in range(len(subset)))
-  return Predictions(
+  found = Predictions(
     dataset=entry.name,
     recipes=tuple(map(str, logits)),
     classes=subset.classes,
@@ -240,6 +244,9 @@ def _predictions(
     saliency=shares[0],
     saliency_area=shares[1],
   )
+  for recipe, scores in found.logits.items():
+    scores[~found.counted(recipe)] = np.nan
+  return found
 
 
 def results_of(predictions: Sequence[Predictions], groups: Mapping[str, Sequence[str]]) -> Results:
@@ -345,7 +352,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predi
       # The other end must be what this run began with.
       fields += ('model.init_from',)
     config_lib.check_same_run(config, workdir / 'config.json', fields)
-    seen = load_meta(workdir, '--workdir').get(SEEN_CLASSES)
+    seen = classes_of(workdir, '--workdir')
     evaluator = Evaluator(config, model, texts, mesh, seen)
     state = load_weights_of_state(workdir, config, model, mesh)
     params = evaluated(state, start, config.eval.interpolate)

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from zsar_jax import trees
 from zsar_jax.models.presets import ClipSpec, VideoSpec
 
 
@@ -68,16 +69,33 @@ def text(spec: ClipSpec, tokens: int) -> float:
 
 
 def training_step(
-  spec: ClipSpec, video: VideoSpec, batch: int, texts: Sequence[int], texts_frozen: bool
+  spec: ClipSpec, video: VideoSpec, batch: int, texts: Sequence[int], trained: Any
 ) -> float:
-  """An optimizer step: forward, and twice as much backward. What recomputation adds is not counted.
+  """An optimizer step of the model itself, forward and backward.
+
+  A teacher's and other losses' passes are not counted, nor what recomputation adds.
 
   Args:
     spec: the towers.
     video: what makes a video model of them.
     batch: clips.
-    texts: (P, C, L), of which one template's C texts of L tokens are encoded.
-    texts_frozen: whether none are.
+    texts: (P, C, L), of which one template's C texts of L tokens are encoded, if any of the text
+      tower is trained.
+    trained: a tree of bools like the parameters.
   """
-  classes = 0.0 if texts_frozen else texts[1] * text(spec, texts[2])
-  return 3 * (batch * clip(spec, video) + classes)
+  in_text = backward(trained['text'])
+  classes = (1 + in_text) * texts[1] * text(spec, texts[2]) if in_text else 0.0
+  in_clips = max(backward(part) for name, part in trained.items() if name != 'text')
+  return batch * (1 + in_clips) * clip(spec, video) + classes
+
+
+def backward(trained: Any) -> int:
+  """How many times as much as its forward pass a tower's backward pass takes.
+
+  Twice, for the gradients of what comes in and of the matrices; once where the matrices are
+  frozen and only what comes in is trained, such as prompts; not at all where nothing is.
+  """
+  leaves = jax.tree_util.tree_leaves_with_path(trained)
+  if any(on for path, on in leaves if trees.path_name(path).endswith('kernel')):
+    return 2
+  return int(any(on for _, on in leaves))

@@ -38,6 +38,17 @@ class Interrupted(BaseException):
     self.status = status
 
 
+def end_with(parent: int) -> None:
+  """Has this process get SIGTERM when its parent is gone, which then cannot pass one on."""
+
+  def watch() -> None:
+    while os.getppid() == parent:
+      time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  threading.Thread(target=watch, daemon=True).start()
+
+
 class Interruption:
   """A context manager in which SIGINT and SIGTERM only set `signal`; a second Ctrl-C ends at once.
 
@@ -115,7 +126,9 @@ class Interruption:
       return
     with contextlib.suppress(Exception):  # Others that cannot be told are no reason to stay.
       self._tell(heard[0])
-    while not self._closed.wait(GRACE):
+    if self._closed.wait(GRACE):
+      return
+    while not self._closed.wait(0.2):
       if self._ready is not None and self._ready():
         _end(_status(heard[0]), MESSAGE)
 
@@ -132,6 +145,8 @@ def interruptible(tell: Callable[[int], None] = lambda number: None) -> Iterator
     with interruption, interruption.leaving():
       yield
   except (Interrupted, KeyboardInterrupt) as end:
+    # Launchers like to say it twice, and this process has heard it.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print(end if str(end) else f'\n{MESSAGE}', file=sys.stderr)
     end_within(GRACE, getattr(end, 'status', 130))
     raise SystemExit(getattr(end, 'status', 130)) from None

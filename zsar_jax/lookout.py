@@ -4,6 +4,7 @@ Each host sees the same figures of the whole batch: whether the step has failed,
 decode, and whether some host was told to stop. So all hosts decide alike, at the same step.
 """
 
+import contextlib
 import json
 import pathlib
 
@@ -39,8 +40,7 @@ class Lookout:
     self._loader, self._workdir, self._max_bad_clips = loader, workdir, max_bad_clips
     self._waiting: tuple[int, Metrics] | None = None
     path = workdir / BAD_CLIPS
-    lines = distributed.from_main(lambda: path.read_text().splitlines() if path.exists() else [])
-    self._bad = {json.loads(line)['clip'] for line in lines if line.endswith('}')}
+    self._bad = set(distributed.from_main(lambda: _bad_before(path)))
 
   @property
   def busy(self) -> bool:
@@ -100,3 +100,16 @@ class Lookout:
       f'{self._workdir}: the {wrong.replace("_", " ")} is {figures[wrong]} at step {step}; its'
       f' clips are in {path}; lower config.optim.lr, or look at the data'
     )
+
+
+def _bad_before(path: pathlib.Path) -> list[str]:
+  """The clips that a file lists; a line that a crash has cut is left out, and mended."""
+  if not path.exists():
+    return []
+  lines = []
+  for text in path.read_text(encoding='utf-8', errors='replace').splitlines():
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+      line = json.loads(text)
+      lines.append((str(line['clip']), json.dumps(line)))
+  write_whole(path, ''.join(f'{line}\n' for _, line in lines))
+  return [clip for clip, _ in lines]

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from zsar_jax import flops, traces
+from zsar_jax import distributed, flops, traces
 from zsar_jax.models.video_clip import VideoModel
 from zsar_jax.writers import say, write_whole
 
@@ -29,8 +29,8 @@ class Profile:
     config: ConfigDict,
     workdir: pathlib.Path,
     model: VideoModel,
+    trained: Any,
     texts: Sequence[int],
-    texts_frozen: bool,
   ):
     """Describes the run.
 
@@ -38,8 +38,8 @@ class Profile:
       config: a validated config.
       workdir: the run's folder; traces go to 'profile' in it.
       model: the model.
+      trained: a tree of bools like the parameters.
       texts: (P, C, L), the shape of the tokens of the class texts.
-      texts_frozen: whether they are encoded before the training instead of in each step.
     """
     self._steps = tuple(config.profile.steps)
     self._folder = workdir / 'profile'
@@ -50,7 +50,7 @@ class Profile:
       'device': jax.devices()[0].device_kind,
       'devices': jax.device_count(),
       'clips_per_step': batch,
-      'flops_per_step': flops.training_step(model.spec, model.video, batch, texts, texts_frozen),
+      'flops_per_step': flops.training_step(model.spec, model.video, batch, texts, trained),
     }
 
   def before(self, step: int, state: Any) -> None:
@@ -77,7 +77,8 @@ class Profile:
 
   def _start(self, state: Any) -> None:
     self._folder.mkdir(parents=True, exist_ok=True)
-    write_whole(self._folder / FACTS, json.dumps(self._facts, indent=2) + '\n')
+    if distributed.is_main():
+      write_whole(self._folder / FACTS, json.dumps(self._facts, indent=2) + '\n')
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level = 0  # Every call of a Python function would be in the trace.
     jax.block_until_ready(state)

@@ -1,5 +1,6 @@
 """The training loop, from the config to the trained model's results."""
 
+import contextlib
 import pathlib
 import time
 import zlib
@@ -12,7 +13,7 @@ from ml_collections import ConfigDict
 from zsar_jax import config as config_lib
 from zsar_jax import distributed, optim, sharding, stills
 from zsar_jax.bias.predictions import Predictions
-from zsar_jax.checkpoint import Checkpoints, has_checkpoint, load_meta
+from zsar_jax.checkpoint import Checkpoints, has_checkpoint
 from zsar_jax.compilation import batch_shapes, compile_step, parameter_table
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.pipeline import ClipLoader, View, training_batches
@@ -28,7 +29,7 @@ from zsar_jax.ops import recipes
 from zsar_jax.profiling import Profile, waiting
 from zsar_jax.step import State, jit_train_step, sharded_state, texts_frozen
 from zsar_jax.text.classes import ClassTexts, encode_classes
-from zsar_jax.weights import SEEN_CLASSES, Start, evaluated, seen_before
+from zsar_jax.weights import SEEN_CLASSES, Start, classes_of, evaluated, seen_before
 from zsar_jax.writers import MetricWriter, Progress, say, write_whole
 
 
@@ -118,8 +119,11 @@ def train(
     # The data's workers start while the step is compiled.
     loader = ClipLoader(subset, View.from_config(config))
     interruption = Interruption(distributed.tell_to_stop)
+    # Of many hosts one cannot stop before the others, and waits for its batch.
     guard = Guard(
-      config.data.patience, config.data.on_worker_failure, lambda: interruption.signal is not None
+      config.data.patience,
+      config.data.on_worker_failure,
+      lambda: interruption.signal is not None and jax.process_count() == 1,
     )
     share = sharding.host_share(mesh)
     batches = training_batches(
@@ -138,11 +142,16 @@ def train(
     say(text)
 
     # The loop.
+    opened = contextlib.ExitStack()
+    opened.callback(batches.close)
     writer = MetricWriter(workdir, step, config.log.tensorboard)
+    opened.callback(writer.close)
     goodput.resume(writer.last, writer.dropped)
     lookout = Lookout(loader, workdir, config.data.max_bad_clips)
     progress = Progress(config.steps, step, 'clips', config.data.batch_size)
-    profile = Profile(config, workdir, model, inputs['texts'].shape, texts_frozen(trained))
+    opened.callback(progress.close)
+    profile = Profile(config, workdir, model, trained, inputs['texts'].shape)
+    opened.callback(profile.close)
     first_step, saved = step + 1, step
     rows = config.data.batch_size // share[1]
 
@@ -158,7 +167,7 @@ def train(
       """Whether to stop here, on which all the hosts agree."""
       return lookout.stop if jax.process_count() > 1 else interruption.signal is not None
 
-    try:
+    with opened:
       with interruption, jax.transfer_guard('disallow'):
         if evaluating(config, step) and not evaluation_written(writer.last, step):
           evaluate()
@@ -168,7 +177,7 @@ def train(
             with waiting():
               batch = next(batches)
           except UserError:
-            # A signal to the whole process group ends the workers as well.
+            # A worker that hangs is given up soon where the run is to end anyway.
             if interruption.signal and jax.process_count() == 1:
               break
             raise
@@ -210,12 +219,11 @@ def train(
           f'interrupted after step {step}; the same command goes on from there',
           interruption.status,
         )
-    finally:
-      profile.close()
-      progress.close()
-      writer.close()
       batches.close()
-  return evaluator.run(evaluated(state, start, config.eval.interpolate))
+      predictions = evaluator.run(evaluated(state, start, config.eval.interpolate))
+      goodput.lap('evaluation')
+      writer.write(step, goodput.metrics())
+      return predictions
 
 
 def evaluating(config: ConfigDict, step: int) -> bool:
@@ -257,6 +265,11 @@ def open_training_subset(config: ConfigDict) -> Subset:
   dataset = open_dataset(config.data.dir, reference.dataset, reference.split)
   subset = select(dataset, reference.classes, config.view.unannotated, 'config.data.train.classes')
   subset.check_recipe(recipes.parse(config.recipe), 'config.recipe')
+  if config.optim.confusion and 'person' not in subset.region_names:
+    raise UserError(
+      f'config.optim.confusion: {subset.dataset.name} is not annotated with people, whom this loss'
+      ' paints over; set it to 0, or add the masks'
+    )
   return subset
 
 
@@ -269,7 +282,7 @@ def fingerprint(subset: Subset) -> int:
 def seen_classes(config: ConfigDict, subset: Subset, workdir: pathlib.Path) -> list[str]:
   """The classes of this run's training, and of the run whose weights it started from."""
   if has_checkpoint(workdir):
-    earlier = load_meta(workdir, '--workdir').get(SEEN_CLASSES)
+    earlier = classes_of(workdir, '--workdir')
   elif config.model.init_from:
     earlier = seen_before(config)
   else:

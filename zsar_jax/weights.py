@@ -161,7 +161,24 @@ def seen_before(config: ConfigDict) -> list[str] | None:
   run = pathlib.Path(config.model.init_from)
   if not (run.is_dir() and has_checkpoint(run)):
     return None
-  return load_meta(run, 'config.model.init_from').get(SEEN_CLASSES)
+  return classes_of(run, 'config.model.init_from')
+
+
+def classes_of(run: pathlib.Path, field: str) -> list[str] | None:
+  """The classes that a run of this project was trained on, as far as its checkpoint says.
+
+  Args:
+    run: its workdir, which holds a checkpoint.
+    field: where `run` comes from, for errors.
+  """
+  seen = load_meta(run, field).get(SEEN_CLASSES)
+  if seen is None:
+    return None
+  if not (isinstance(seen, list) and all(isinstance(name, str) for name in seen)):
+    raise UserError(
+      f'{field}: the checkpoint in {run} has no list of class names in {SEEN_CLASSES}'
+    )
+  return seen
 
 
 def _at(tree: Any, path: str) -> Any:

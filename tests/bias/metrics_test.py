@@ -51,7 +51,7 @@ def predictions(labels, logits, partner_labels=None, **changes):
     'labels': np.array(labels, np.int32),
     'logits': {recipe: np.array(scores, np.float32) for recipe, scores in logits.items()},
     'regions': ('person',),
-    'coverage': np.full((count, 1), np.nan, np.float32),
+    'coverage': np.full((count, 1), 0.2, np.float32),
     'attributes': tuple({} for _ in range(count)),
     'partners': tuple('' if label is None else 'p' for label in partner_labels),
     'partner_labels': np.array([-1 if n is None else n for n in partner_labels], np.int32),
@@ -189,6 +189,21 @@ def test_objects_are_no_background():
   assert metrics.bias_metrics(p)['BOR'].value == pytest.approx(2 / 3)
 
 
+def test_human_only_clips_have_no_objects_either():
+  logits = {'none': TABLE['none'], 'background=mean': TABLE['none']}
+  logits |= {'background=mean,object=mean': TABLE['object=mean,person=mean']}
+  assert metrics.bias_metrics(predictions(LABELS, logits))['HOR'].value == pytest.approx(2 / 3)
+
+
+def test_clips_that_nobody_annotated_are_not_painted():
+  coverage = np.array([[np.nan], [0], [0.3], [np.nan], [0.3], [np.nan]], np.float32)
+  p = predictions(LABELS, TABLE, PARTNER_LABELS, coverage=coverage)
+  counts = {name: figure.clips.sum() for name, figure in metrics.bias_metrics(p).items()}
+  assert (counts['HOR'], counts['SCUBA'], counts['SHAcc']) == (3, 3, 2)
+  assert metrics.top_1(p, 'none').clips.sum() == 6
+  assert metrics.top_1(p, 'background=mean').value == pytest.approx(2 / 3)
+
+
 def test_nothing_to_divide_by():
   wrong = [[0, 1]] * 3
   logits = {'none': wrong, 'background=mean': wrong, 'background=swap': [[np.nan] * 2] * 3}
@@ -244,7 +259,10 @@ def mean(values):
 def test_figures_against_loops(seed):
   p = random_predictions(seed)
   found = {name: figure.value for name, figure in metrics.bias_metrics(p).items()}
-  clips = range(len(p.ids))
+  everyone = range(len(p.ids))
+  # Who was not annotated was not painted either.
+  clips = [n for n in everyone if not np.isnan(p.coverage[n, 0])]
+  assert len(clips) < len(everyone)
 
   def named(recipe, n):
     classes = order(p, recipe, n)
@@ -267,6 +285,7 @@ def test_figures_against_loops(seed):
   ]
   assert found == {
     'BOR': pytest.approx(sum(right('object=mean,person=mean')) / sum(right('none'))),
+    # Both sides over the clips that were painted.
     'HOR': pytest.approx(sum(right('background=mean')) / sum(right('none'))),
     'SHAcc': mean([named(swap, n) == p.labels[n] for n in paired]),
     'SBErr': mean([named(swap, n) == p.partner_labels[n] for n in rivals]),
@@ -284,7 +303,8 @@ def test_figures_against_loops(seed):
 @pytest.mark.parametrize('recipe', ['none', 'background=swap'])
 def test_strata_against_loops(seed, recipe):
   p = random_predictions(seed)
-  counted = [n for n in range(len(p.ids)) if recipe == 'none' or p.partners[n]]
+  painted = [n for n in range(len(p.ids)) if p.partners[n] and not np.isnan(p.coverage[n, 0])]
+  counted = range(len(p.ids)) if recipe == 'none' else painted
   right = {n: (order(p, recipe, n) or [None])[0] == p.labels[n] for n in counted}
 
   def top1(chosen):
@@ -331,7 +351,7 @@ def test_strata_against_loops(seed, recipe):
     for edges, inside in bins.items()
   }
   assert values(metrics.by_coverage(p, 'person', recipe)) == top1(bins)
-  assert list(metrics.by_coverage(p, edges=(0.1, 1.0))) == [(0.1, 1.0)]
+  assert list(metrics.by_coverage(p, 'person', edges=(0.1, 1.0))) == [(0.1, 1.0)]
 
   known = [row for row in p.saliency.tolist() if not np.isnan(row).any()]
   assert values(metrics.mean_shares(p.saliency)) == {

@@ -54,6 +54,37 @@ def test_draws_against_a_loop(seeds):
   )
 
 
+@pytest.mark.parametrize('seeds', [1, 2])
+def test_groups_are_drawn_with_the_clips(seeds):
+  """The mean of the groups' ratios is formed in each draw, over the groups that are in it."""
+  rng = np.random.default_rng(seeds)
+  clips, draws = 20, 60
+  groups = rng.integers(0, 8, clips)
+  right = rng.integers(0, 2, (seeds, clips)) * 1.0
+  ratio = Ratio(right, np.ones_like(right), groups=groups)
+  weights = statistics._weights(clips, draws, 7)
+  chosen = np.random.default_rng([7, 1]).integers(seeds, size=(seeds, draws))
+
+  def mean_class(s, times):
+    means = [
+      np.average(right[s][groups == group], weights=times[groups == group])
+      for group in set(groups.tolist())
+      if times[groups == group].sum()
+    ]
+    return np.mean(means)
+
+  drawn = [np.mean([mean_class(s, weights[:, d]) for s in chosen[:, d]]) for d in range(draws)]
+  found = estimate(ratio, draws, seed=7, level=0.9)
+  assert found.per_seed == pytest.approx([mean_class(s, np.ones(clips)) for s in range(seeds)])
+  assert (found.low, found.high) == pytest.approx(tuple(np.percentile(drawn, [5, 95])))
+
+
+def test_the_mean_of_two_sure_classes_is_sure():
+  right = np.repeat([1.0, 0.0], 50)
+  found = estimate(Ratio(right, np.ones(100), groups=np.repeat([0, 1], 50)))
+  assert (found.value, found.low, found.high) == (0.5, 0.5, 0.5)
+
+
 def test_a_part_of_the_clips_in_pieces(monkeypatch):
   ratio = ratio_of(np.random.default_rng(0), 2, 50)
   ratio.numerator[:, ::2] = ratio.denominator[:, ::2] = 0

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from zsar_jax import locks
 from zsar_jax.data import builder as builder_lib
 from zsar_jax.data import dataset, records
 from zsar_jax.errors import UserError
@@ -317,7 +318,7 @@ def test_second_build_waits_for_the_first(built, tmp_path, folder, capsys):
   out = tmp_path / 'both'
   first, second = _Toy(out, folder), _Toy(out, folder)
   _encoded(folder)
-  with builder_lib._alone(first.staging):
+  with locks.alone_in(first.staging):
     thread = threading.Thread(target=builder_lib.build, args=(second, 0))
     thread.start()
     thread.join(timeout=0.2)

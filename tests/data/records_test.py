@@ -1,9 +1,12 @@
 """Tests of zsar_jax.data.records."""
 
+import tracemalloc
 import zlib
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from zsar_jax.data import records
 from zsar_jax.errors import UserError
@@ -91,7 +94,7 @@ def test_damaged_plane_is_refused():
     with pytest.raises(UserError, match='cannot be decoded'):
       records.decode_plane(damaged, 24, 32)
   with pytest.raises(UserError, match='768 pixels .* 30 x 24'):
-    records.decode_plane(code, 24, 30)
+    records.decode_plane(records.encode_plane(_regions(1)[0] & 1), 24, 30)
   # A run too many, and lengths that only together are right, with a value too many.
   huge = np.array([2**32 - 1] * 3, '<u4').tobytes() + b'\0\1\2'
   with pytest.raises(UserError, match='12884901885 pixels'):
@@ -99,3 +102,49 @@ def test_damaged_plane_is_refused():
   more = np.array([768], '<u4').tobytes() + b'\0\1'
   with pytest.raises(UserError, match='region plane'):
     records.decode_plane(zlib.compress(more), 24, 32)
+
+
+@st.composite
+def _damaged(draw, whole: bytes) -> bytes:
+  """Bytes that were overwritten, cut or lengthened here and there."""
+  data = bytearray(whole)
+  for _ in range(draw(st.integers(1, 4))):
+    place = draw(st.integers(0, len(data)))
+    data[place : place + draw(st.integers(0, 9))] = draw(st.binary(max_size=9))
+  return bytes(data)
+
+
+_JPEG = _encode(1, None).record['frames'][0]
+_CODE = records.encode_plane(_regions(1)[0] & 3)
+
+
+@given(st.binary() | st.binary().map(lambda data: data + records.JPEG_END) | _damaged(_JPEG))
+def test_any_bytes_are_a_frame_or_refused(data):
+  try:
+    frame = records.decode_frame(data)
+  except UserError:
+    return
+  assert frame.dtype == np.uint8
+  assert frame.shape[2] == 3
+
+
+@given(st.binary() | st.binary().map(zlib.compress) | _damaged(_CODE))
+def test_any_bytes_are_a_plane_or_refused(data):
+  try:
+    plane = records.decode_plane(data, 24, 32)
+  except UserError:
+    return
+  assert plane.dtype == np.uint8
+  assert plane.shape == (24, 32)
+
+
+def test_a_plane_does_not_inflate_without_end():
+  """256 MiB of zeros are a quarter MB; no more is unpacked than a plane can have."""
+  bomb = zlib.compress(bytes(2**28))
+  tracemalloc.start()
+  try:
+    with pytest.raises(UserError, match='cannot be decoded'):
+      records.decode_plane(bomb, 24, 32)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+  finally:
+    tracemalloc.stop()

@@ -1,9 +1,11 @@
 """The language of mask recipes."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from zsar_jax.errors import UserError
-from zsar_jax.ops.recipes import Effect, Part, Recipe, parse
+from zsar_jax.ops.recipes import COLOURS, EFFECTS, LAYERS, Effect, Part, Recipe, parse
 
 
 @pytest.mark.parametrize(
@@ -101,3 +103,23 @@ def test_errors_show_the_place(text, place, word):
   assert message.startswith('config.recipe: ')
   assert place in message
   assert word in message
+
+
+_PROBABILITIES = st.just('') | st.floats().map(lambda share: f'@{share!r}') | st.just('@x')
+_PIECES = st.tuples(
+  st.sampled_from([f'{name}=' for name in LAYERS] + list(EFFECTS)),
+  st.sampled_from(['', *COLOURS, '#12aBcd', '#12', 'stripes', 'swap']),
+  st.sampled_from(['', '/frame', '/other', '/', ' ']),
+  _PROBABILITIES,
+  st.sampled_from(['', '!', '!!']),
+).map(''.join)
+
+
+@given(st.text() | st.lists(_PIECES, max_size=4).map(','.join))
+def test_any_text_is_read_or_refused(text):
+  """And what is read says what it is, to the last digit."""
+  try:
+    recipe = parse(text)
+  except UserError:
+    return
+  assert parse(str(recipe)) == recipe

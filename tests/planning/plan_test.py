@@ -116,11 +116,14 @@ def test_what_the_compiler_says_of_too_little_memory(message, needed):
 
 def test_a_program_that_does_not_fit_is_an_answer(monkeypatch):
   class Lowered:
+    def lower(self):
+      return self
+
     def compile(self):
       raise jax.errors.JaxRuntimeError('Ran out of memory in memory space hbm. Used 20.00G of 9G')
 
   program = programs.Program('train', None, {})
-  monkeypatch.setattr(programs.Program, 'lower', lambda self: Lowered())
+  monkeypatch.setattr(programs.Program, 'trace', lambda self: Lowered())
   compiled = plan.compile_program(program)
   assert not compiled.fits
   assert compiled.needed == 20 * GIB

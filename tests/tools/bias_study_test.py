@@ -80,8 +80,7 @@ def test_a_study_that_was_killed_goes_on_and_is_not_done_twice(config, tmp_path)
   process = _start(config, tmp_path)
   while process.poll() is None and not list(tmp_path.glob('runs/toy/*/seed1/checkpoints/5')):
     time.sleep(0.02)
-  # The runs notice that nobody waits for them no sooner than a user who kills them too.
-  subprocess.run(['pkill', '-KILL', '-f', f'workdir={tmp_path}'], check=True)
+  process.kill()
   process.communicate()
   assert not (tmp_path / 'study.json').exists()
 

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import platform
+import subprocess
 from typing import Any
 
 _PACKAGES = (
@@ -26,7 +27,18 @@ def machine() -> dict[str, Any]:
       versions[package] = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
       continue
-  return {'cpu': _cpu(), 'cores': os.cpu_count(), 'versions': versions}
+  found = {'cpu': _cpu(), 'cores': os.cpu_count(), 'versions': versions}
+  return found | ({'gpu': gpu} if (gpu := _gpu()) else {})
+
+
+def _gpu() -> str:
+  """The first GPU and its driver, as NVIDIA's tool names them; '' where there is none."""
+  query = ['nvidia-smi', '--query-gpu=name,driver_version', '--format=csv,noheader']
+  try:
+    told = subprocess.run(query, capture_output=True, text=True, timeout=30)
+  except (OSError, subprocess.TimeoutExpired):
+    return ''
+  return told.stdout.splitlines()[0] if told.returncode == 0 and told.stdout else ''
 
 
 def _cpu() -> str:

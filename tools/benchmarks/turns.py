@@ -42,6 +42,9 @@ class Child:
       *arguments: of `make`.
     """
     context = multiprocessing.get_context('spawn')
+    # Both sides are on the same GPU, and on one: JAX leaves the other its share of the memory.
+    os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
+    os.environ.setdefault('CUDA_VISIBLE_DEVICES', '0')
     self._connection, there = context.Pipe()
     self._process = context.Process(target=_serve, args=(make, arguments, there), daemon=True)
     self._process.start()

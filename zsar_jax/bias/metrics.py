@@ -16,7 +16,7 @@ from zsar_jax.bias.predictions import PARTS, Predictions
 from zsar_jax.ops import recipes
 
 # The recipes with a part in the figures of `bias_metrics`; the first of several that is there.
-_HUMAN_ONLY = ('background=mean',)
+_HUMAN_ONLY = ('background=mean,object=mean', 'background=mean')
 _BACKGROUND_ONLY = ('person=mean,object=mean', 'person=mean')
 _SWAP = ('background=swap',)
 _SCUBA = ('background=stripes',)
@@ -72,23 +72,36 @@ def accuracy(logits: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Ratio:
-  """A figure as the ratio of two sums over clips.
+  """A figure as the ratio of two sums over clips, or as a mean of such ratios over groups of clips.
 
   Attributes:
     numerator: f64[N], or f64[S, N] for S seeds, evaluated on the same clips.
     denominator: as `numerator`, nowhere below 0; both are 0 for a clip that has no say.
     counted: bool, as `numerator`: which clips have a say; by default those with a denominator.
+    groups: i64[N], the group of each clip: the figure is the mean of the groups' ratios, over those
+      whose ratio can be formed. None for one group.
   """
 
   numerator: np.ndarray
   denominator: np.ndarray
   counted: np.ndarray | None = None
+  groups: np.ndarray | None = None
+
+  @property
+  def parts(self) -> list[np.ndarray]:
+    """Of each group the positions of its clips, i64[n]."""
+    if self.groups is None:
+      return [np.arange(self.numerator.shape[-1])]
+    order = np.argsort(self.groups, kind='stable')
+    return np.split(order, np.flatnonzero(np.diff(self.groups[order])) + 1)
 
   @property
   def per_seed(self) -> np.ndarray:
-    """f64[S]: the ratio of each seed; NaN where the denominator is 0."""
-    sums = [np.atleast_2d(part).sum(axis=1) for part in (self.numerator, self.denominator)]
-    return divide(*sums)
+    """f64[S]: the figure of each seed; NaN where no denominator is above 0."""
+    numerator, denominator = map(np.atleast_2d, (self.numerator, self.denominator))
+    return mean_known(
+      [divide(numerator[:, part].sum(1), denominator[:, part].sum(1)) for part in self.parts]
+    )
 
   @property
   def value(self) -> float:
@@ -108,12 +121,19 @@ def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return np.where(denominator == 0, np.nan, numerator / denominator)
 
 
+def mean_known(values: Sequence[np.ndarray]) -> np.ndarray:
+  """The mean of arrays of one shape, place by place, over those that are not NaN there."""
+  stacked = np.stack(values)
+  known = ~np.isnan(stacked)
+  return divide(np.where(known, stacked, 0).sum(axis=0), known.sum(axis=0))
+
+
 def stack(ratios: Sequence[Ratio]) -> Ratio:
   """The same figure of several seeds, f64[N] each, as f64[S, N]."""
   counted = [ratio.clips for ratio in ratios]
   numerators = [ratio.numerator for ratio in ratios]
   denominators = [ratio.denominator for ratio in ratios]
-  return Ratio(np.stack(numerators), np.stack(denominators), np.stack(counted))
+  return Ratio(np.stack(numerators), np.stack(denominators), np.stack(counted), ratios[0].groups)
 
 
 def _mean(values: np.ndarray, counted: np.ndarray) -> Ratio:
@@ -141,11 +161,8 @@ def top_1(p: Predictions, recipe: str) -> Ratio:
 
 
 def mean_class(p: Predictions, recipe: str) -> Ratio:
-  """The mean of the classes' own top-1: each clip weighs one over the clips of its class."""
-  counted = p.counted(recipe)
-  clips = np.bincount(p.labels[counted], minlength=len(p.classes))[p.labels]  # [N]
-  weight = counted / np.maximum(clips, 1)
-  return Ratio((_ranks(p, recipe) == 0) * weight, weight)
+  """The mean of the classes' own top-1."""
+  return dataclasses.replace(top_1(p, recipe), groups=p.labels)
 
 
 def accuracy_ratio(p: Predictions, recipe: str, reference: str = 'none') -> Ratio:
@@ -256,7 +273,7 @@ def by_attribute(p: Predictions, name: str, recipe: str = 'none') -> dict[str, R
 
 def by_coverage(
   p: Predictions,
-  region: str = 'person',
+  region: str,
   recipe: str = 'none',
   edges: Sequence[float] = COVERAGE_EDGES,
 ) -> dict[tuple[float, float], Ratio]:
@@ -300,6 +317,16 @@ def mean_shares(shares: np.ndarray) -> dict[str, Ratio]:
   return {part: _mean(shares[:, n], counted) for n, part in enumerate(PARTS)}
 
 
+def swap_recipe(p: Predictions) -> str | None:
+  """The recipe of `p` that HAT's SHAcc and SBErr are measured under, as `p` names it."""
+  return _first_known(p, _SWAP)
+
+
+def _first_known(p: Predictions, texts: Sequence[str]) -> str | None:
+  known = {recipes.parse(text): text for text in p.recipes}
+  return next((known[one] for one in map(recipes.parse, texts) if one in known), None)
+
+
 def bias_metrics(p: Predictions) -> dict[str, Ratio]:
   """All figures of static bias that the recipes of `p` allow, by their names."""
   figures: tuple[tuple[str, Callable[..., Ratio], tuple[tuple[str, ...], ...]], ...] = (
@@ -315,13 +342,9 @@ def bias_metrics(p: Predictions) -> dict[str, Ratio]:
     ('contrasted', contrasted, (_SCUBA, _SCUFO)),
     ('recolour', consistency, (_COLOUR, _OTHER_COLOUR)),
   )
-  known = {recipes.parse(text): text for text in p.recipes}
   metrics = {}
   for name, function, wanted in figures:
-    found = [
-      next((known[one] for one in map(recipes.parse, texts) if one in known), None)
-      for texts in wanted
-    ]
+    found = [_first_known(p, texts) for texts in wanted]
     if None not in found:
       metrics[name] = function(p, *found)
   return metrics

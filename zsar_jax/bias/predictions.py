@@ -156,12 +156,28 @@ class Predictions:
   def counted(self, recipe: str) -> np.ndarray:
     """bool[N]: which clips have a say under one of the recipes.
 
-    Where it swaps backgrounds, clips without a partner have none. Everywhere else all clips have
-    one; those whose logits are not finite count as wrong.
+    Where it paints regions, clips that nobody annotated have none, and where it swaps backgrounds
+    those without a partner. All others have one; if their logits are not finite they count as
+    wrong.
     """
-    if recipes.parse(recipe).swaps:
-      return np.array([bool(partner) for partner in self.partners])
-    return np.ones(len(self.ids), bool)
+    parsed = recipes.parse(recipe)
+    counted = np.ones(len(self.ids), bool)
+    if parsed.regions:
+      counted &= self.annotated
+    if parsed.swaps:
+      counted &= np.array([bool(partner) for partner in self.partners])
+    return counted
+
+  @property
+  def annotated(self) -> np.ndarray:
+    """bool[N]: which clips somebody annotated."""
+    return np.isfinite(self.coverage).any(axis=1)
+
+  @property
+  def actor(self) -> str:
+    """The region that people are annotated with: their silhouette, or else their box."""
+    shown = dict(zip(self.regions, (self.coverage > 0).any(axis=0), strict=True))
+    return 'person_box' if shown.get('person_box') and not shown.get('person') else 'person'
 
   def save(self, path: str | os.PathLike[str]) -> None:
     """Writes a file that is there whole or not at all."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax.bias.metrics import Ratio, divide
+from zsar_jax.bias.metrics import Ratio, divide, mean_known
 
 # Clips of which weights are widened to f64 at a time, which takes 16 MB for 2,000 draws.
 _CHUNK = 1024
@@ -57,8 +57,8 @@ def _finite(value: float) -> float | None:
 def estimate(ratio: Ratio, draws: int = 2000, seed: int = 0, level: float = 0.95) -> Estimate:
   """A figure with its interval.
 
-  Draws in which the ratio cannot be formed, such as those without a clip of a rare class, are
-  left out.
+  Draws in which the figure cannot be formed, such as those without a clip that has a say, are left
+  out.
 
   Args:
     ratio: the figure, of one seed or several.
@@ -110,14 +110,18 @@ def _drawn(ratio: Ratio, draws: int, seed: int) -> np.ndarray:
   numerator, denominator = map(np.atleast_2d, (ratio.numerator, ratio.denominator))
   seeds, clips = numerator.shape
   summands = np.concatenate([numerator, denominator])  # [2S, N]
-  # A class or a stratum is a small part of the clips; the others add nothing.
-  used = np.flatnonzero(summands.any(axis=0))
   weights = _weights(clips, draws, seed)
-  sums = np.zeros((2 * seeds, draws))
-  for start in range(0, len(used), _CHUNK):
-    chunk = used[start : start + _CHUNK]
-    sums += summands[:, chunk] @ weights[chunk].astype(np.float64)
-  by_seed = divide(sums[:seeds], sums[seeds:])  # [S, D]
+  # A class or a stratum is a small part of the clips; the others add nothing.
+  used = summands.any(axis=0)
+  by_part = []
+  for part in ratio.parts:
+    part = part[used[part]]
+    sums = np.zeros((2 * seeds, draws))
+    for start in range(0, len(part), _CHUNK):
+      chunk = part[start : start + _CHUNK]
+      sums += summands[:, chunk] @ weights[chunk].astype(np.float64)
+    by_part.append(divide(sums[:seeds], sums[seeds:]))
+  by_seed = mean_known(by_part)  # [S, D]
   if seeds == 1:
     return by_seed[0]
   chosen = np.random.default_rng([seed, 1]).integers(seeds, size=(seeds, draws))

@@ -15,7 +15,6 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
-import fcntl
 import json
 import multiprocessing
 import os
@@ -32,6 +31,7 @@ import tensorflow_datasets as tfds
 import tqdm
 from tensorflow_datasets.core import dataset_builder
 
+from zsar_jax import locks
 from zsar_jax.data import records, report
 from zsar_jax.data.dataset import ClipIndex, save_part
 from zsar_jax.data.frame_table import table_path
@@ -207,7 +207,11 @@ def build(
   """
   directory = pathlib.Path(builder.data_dir)
   if not _finished(builder, directory, strict):
-    with _alone(builder.staging):
+    with contextlib.ExitStack() as stack:
+      try:
+        stack.enter_context(locks.alone_in(builder.staging))
+      except OSError as error:
+        raise UserError(f'--out: {builder.staging} cannot be written ({error.strerror})') from None
       # It may have been another process's build that this one waited for.
       if not _finished(builder, directory, strict):
         _build(builder, workers, strict, beam)
@@ -248,23 +252,6 @@ def _finished(builder: ClipBuilder, directory: pathlib.Path, strict: bool) -> bo
     )
   print(f'{builder.full_name} is there already: {directory}')
   return True
-
-
-@contextlib.contextmanager
-def _alone(folder: pathlib.Path) -> Iterator[None]:
-  """Waits until no other process builds in `folder`, and then keeps them out."""
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = open(folder / 'lock', 'w')  # noqa: SIM115
-  except OSError as error:
-    raise UserError(f'--out: {folder} cannot be written ({error.strerror})') from None
-  with lock as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      print(f'waiting for the other build in {folder}', file=sys.stderr)
-      fcntl.flock(file, fcntl.LOCK_EX)
-    yield
 
 
 def _build(builder: ClipBuilder, workers: int | None, strict: bool, beam: Beam | None) -> None:

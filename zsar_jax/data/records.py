@@ -183,7 +183,11 @@ def decode_plane(code: bytes, height: int, width: int) -> np.ndarray:
     UserError: if the plane is damaged or has not the frames' size.
   """
   try:
-    runs = zlib.decompress(code)
+    # No plane has more runs than pixels, whatever the bytes would inflate to.
+    unpack = zlib.decompressobj()
+    runs = unpack.decompress(code, 5 * height * width + 1)
+    if not unpack.eof:
+      raise ValueError('cut, or too many runs')
     count = len(runs) // 5
     lengths = np.frombuffer(runs, '<u4', count)
     values = np.frombuffer(runs, np.uint8, offset=4 * count)

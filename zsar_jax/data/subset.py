@@ -65,13 +65,19 @@ class Subset:
     return frozenset(names)
 
   def check_recipe(self, recipe: Recipe, field: str) -> None:
-    """Raises a `UserError` where `recipe` paints a region that this data set does not know."""
+    """Raises a `UserError` where `recipe` paints a region that is not annotated here."""
     unknown = sorted(recipe.regions - self.region_names)
     if unknown:
       known = ', '.join(sorted(self.region_names)) or 'nothing'
       raise UserError(
         f'{field}: the recipe {str(recipe)!r} paints {", ".join(unknown)}, but'
         f' {self.dataset.name} is annotated with {known}; change the recipe or add the masks'
+      )
+    if recipe.regions and np.isnan(self.index.coverage).all():
+      raise UserError(
+        f'{field}: no frame of the {len(self)} clips of {self.dataset.name} is annotated, so that'
+        f' the recipe {str(recipe)!r} changes nothing; build it with masks (python -m'
+        ' tools.build_dataset --help)'
       )
 
 

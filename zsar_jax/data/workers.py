@@ -10,14 +10,15 @@ from typing import Any
 import cv2
 
 
-def start_worker(on_interrupt: Any) -> None:
+def start_worker(on_signal: Any) -> None:
   """To be called first in a worker process.
 
   Args:
-    on_interrupt: what SIGINT does, as for `signal.signal`: Ctrl-C reaches all the processes of
-      a terminal at once.
+    on_signal: what SIGINT and SIGTERM do, as for `signal.signal`: Ctrl-C reaches all the processes
+      of a terminal at once, and a cluster's SIGTERM all those of a job.
   """
-  signal.signal(signal.SIGINT, on_interrupt)
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, on_signal)
   # The processes are the parallelism; a pool of threads in each would only get in the way.
   cv2.setNumThreads(0)
   parent = multiprocessing.parent_process()

@@ -80,7 +80,7 @@ class Effect:
 
 
 def _share(part: Part | Effect) -> str:
-  return f'@{part.probability:g}' if part.probability < 1 else ''
+  return f'@{part.probability!r}' if part.probability < 1 else ''
 
 
 @dataclasses.dataclass(frozen=True)

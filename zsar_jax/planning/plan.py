@@ -98,8 +98,10 @@ def make_plan(
     UserError: for a mesh or a batch that does not fit the devices, or a missing compiler.
   """
   mesh = sharding.make_mesh(config.mesh, topology.devices())
+  config, changes = _fitted(config, sharding.batch_parts(mesh))
   model = build_model(config)
   plan = {
+    'changes': changes,
     'topology': topology.name,
     'devices': topology.count,
     'mesh': dict(mesh.shape),
@@ -116,6 +118,24 @@ def make_plan(
   if config.eval.datasets:
     plan['evaluation'] = planner.evaluation(largest)
   return plan
+
+
+def _fitted(config: ConfigDict, parts: int) -> tuple[ConfigDict, list[str]]:
+  """The config with batches that divide over the devices, and in words what was changed."""
+  config, changes = config.copy_and_resolve_references(), []
+
+  def change(group: str, name: str, value: int) -> None:
+    if config[group][name] != value:
+      changes.append(f'config.{group}.{name} is {value} here instead of {config[group][name]}')
+      config[group][name] = value
+
+  accumulation = config.optim.accumulation
+  if config.data.batch_size % (parts * accumulation):
+    share = -(-config.data.batch_size // parts)  # Clips of each device.
+    change('data', 'batch_size', share * parts)
+    change('optim', 'accumulation', max(n for n in range(1, accumulation + 1) if share % n == 0))
+  change('eval', 'batch_size', -(-config.eval.batch_size // parts) * parts)
+  return config, changes
 
 
 class _Planner:

@@ -18,6 +18,8 @@ def describe(plan: dict[str, Any]) -> str:
     f' {model["dtype"]}, remat {model["remat"]}; {plan["parameters"]:,} parameters,'
     f' {plan["classes"]} classes',
   ]
+  if plan['changes']:
+    lines.append(f'So that batches divide over the devices, {"; ".join(plan["changes"])}.')
   if chip:
     link = 'links' if chip['torus'] else 'NVLink, within one machine'
     lines.append(

@@ -56,7 +56,7 @@ def _jobs(data_dir, tmp_path, dataset='toy', classes='all', **changes):
     ({'dataset': 'nothing'}, 'nothing'),
     ({'classes': ('resting',)}, "there is one class, 'resting'"),
     ({'classes': ('sleeping', 'resting')}, 'sleeping'),
-    ({'dataset': 'unmasked'}, 'no frame of its 6 clips is annotated'),
+    ({'dataset': 'unmasked'}, 'no frame of the 6 clips of unmasked is annotated'),
     ({'dataset': 'unmasked', 'view__unannotated': 'drop'}, 'no clip of unmasked'),
     ({'dataset': 'unknown'}, 'is annotated with nothing'),
     ({'data__train__dataset': ''}, 'config.data.train.dataset names no data set'),

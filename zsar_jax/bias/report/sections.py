@@ -225,8 +225,23 @@ def strata(experiment: dict[str, Any], dataset: dict[str, Any]) -> Markup | None
 
 
 def coverage(experiment: dict[str, Any], dataset: dict[str, Any]) -> Markup | None:
-  """Top-1 by the people's share of the frame: a plot for each run, the baseline behind it."""
-  found = {run: bins for run, bins in dataset['coverage'].items() if bins}
+  """Top-1 by the people's share of the frame, on clips as they are and over swapped backgrounds."""
+  parts = [
+    part
+    for field, what in (
+      ('coverage', 'Top-1, %, unpainted clips'),
+      ('coverage_swapped', "SHAcc, %: top-1 over another clip's background"),
+    )
+    if (part := _coverage_plots(experiment, dataset[field], what))
+  ]
+  return join(*parts) if parts else None
+
+
+def _coverage_plots(
+  experiment: dict[str, Any], by_run: dict[str, list[dict[str, Any]]], what: str
+) -> Markup | None:
+  """A plot for each run, the baseline behind it."""
+  found = {run: bins for run, bins in by_run.items() if bins}
   if not found:
     return None
   ends = [b['top1'][end] for bins in found.values() for b in bins for end in ('value', 'high')]
@@ -244,14 +259,14 @@ def coverage(experiment: dict[str, Any], dataset: dict[str, Any]) -> Markup | No
       across,
       up,
       ("people's share of the frame, %", 'top-1, %'),
-      f"top-1 by the people's share of the frame, {words.isolated(run)}",
+      f"{what}, by the people's share of the frame, {words.isolated(run)}",
       words.whole_percent,
       words.whole_percent,
     )
     cards.append(_card(element('bdi', run), None, plot))
   key = element(
     'p',
-    'Top-1, %, unpainted clips; the baseline in grey, 95\u00a0% intervals as bars.',
+    f'{what}; the baseline in grey, 95\u00a0% intervals as bars.',
     class_='key',
   )
   return join(key, element('div', cards, class_='charts'))

@@ -41,6 +41,7 @@ _ESTIMATE = {
   'p?': _NUMBER,
 }
 _NO_ESTIMATE = {'value': None, 'low': None, 'high': None, 'per_seed': [], 'count': None, 'p': None}
+_COVERAGE = _Each([{'low': float, 'high': float, 'count': int, 'top1': _ESTIMATE}])
 _AREA = {'person': _NUMBER, 'object': _NUMBER, 'background': _NUMBER}
 
 # An object with these fields; a name that ends in '?' may be missing. [kind] is a list,
@@ -56,7 +57,8 @@ _DATASET = {
     [{'class': str, 'count': int, 'baseline': _NUMBER, 'accuracy': _NUMBER, 'gain': _ESTIMATE}]
   ),
   'strata?': _Each(_Each(_Each(_ESTIMATE))),
-  'coverage?': _Each([{'low': float, 'high': float, 'count': int, 'top1': _ESTIMATE}]),
+  'coverage?': _COVERAGE,
+  'coverage_swapped?': _COVERAGE,
   'saliency?': _Each(
     {'person': _ESTIMATE, 'object': _ESTIMATE, 'background': _ESTIMATE, 'area': _AREA}
   ),
@@ -262,6 +264,7 @@ def _check_names(study: dict[str, Any]) -> None:
         'classes_gain',
         'strata',
         'coverage',
+        'coverage_swapped',
         'saliency',
       ):
         _known(dataset[field], runs, f'{place}.{field}', 'run')

@@ -58,7 +58,7 @@ def write_study(
     'title': study.title,
     'about': study.about,
     'created': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
-    'versions': {package: importlib.metadata.version(package) for package in _PACKAGES},
+    'versions': {package: _version(package) for package in _PACKAGES},
     'hardware': _hardware(),
     'seeds': list(study.seeds),
     'command': command,
@@ -146,6 +146,14 @@ def _dataset(by_run: ByRun, baseline: str, draws: int) -> dict[str, Any]:
   def top1(one: Predictions) -> dict[str, Ratio]:
     return {recipe: metrics.top_1(one, recipe) for recipe in one.recipes}
 
+  def coverage(recipe: str, run: str) -> list[dict[str, Any]]:
+    """Top-1 by the share of the frame that people cover."""
+    by_bin = estimates(lambda one: metrics.by_coverage(one, plain.actor, recipe), run)
+    return [
+      {'low': low, 'high': high, 'count': found['count'], 'top1': found}
+      for (low, high), found in by_bin.items()
+    ]
+
   figures = {
     'top1': top1,
     'top5': lambda one: {recipe: metrics.top_k(one, recipe, 5) for recipe in one.recipes},
@@ -181,13 +189,9 @@ def _dataset(by_run: ByRun, baseline: str, draws: int) -> dict[str, Any]:
       }
       for run in by_run
     }
-    told['coverage'] = {
-      run: [
-        {'low': low, 'high': high, 'count': found['count'], 'top1': found}
-        for (low, high), found in estimates(metrics.by_coverage, run).items()
-      ]
-      for run in by_run
-    }
+    told['coverage'] = {run: coverage('none', run) for run in by_run}
+  if swapped := metrics.swap_recipe(plain):
+    told['coverage_swapped'] = {run: coverage(swapped, run) for run in by_run}
   told['saliency'] = {
     run: shares | {'area': {part: one['value'] for part, one in areas.items()}}
     for run in by_run
@@ -230,8 +234,9 @@ def _finding(one: ConfigDict, found: dict[str, dict[str, ByRun]], draws: int) ->
     by_seed = found[experiment][dataset][run]
     sides.append(metrics.stack([metrics.top_1(seed, recipe) for seed in by_seed]))
   gain = statistics.difference(*sides, draws)
-  holds = gain.value >= one.threshold
-  if gain.low >= one.threshold:
+  value = round(gain.value, 12)  # 0.6 - 0.5 is a little less than 0.1 in floating point.
+  holds = value >= one.threshold and value > 0  # A threshold of 0 asks for any gain.
+  if holds and gain.low >= one.threshold:
     explanation = 'All of the interval lies at or above the threshold.'
   elif holds:
     explanation = (
@@ -239,6 +244,8 @@ def _finding(one: ConfigDict, found: dict[str, dict[str, ByRun]], draws: int) ->
     )
   elif gain.low > 0:
     explanation = 'There is a gain, which is smaller than the threshold.'
+  elif gain.high < 0:
+    explanation = 'All of the interval lies below 0: it is a loss.'
   else:
     explanation = 'The interval includes 0: these clips and seeds show no gain.'
   below = [seed for seed in gain.per_seed if seed < one.threshold]
@@ -255,6 +262,13 @@ def _finding(one: ConfigDict, found: dict[str, dict[str, ByRun]], draws: int) ->
     'worse': {'value': sides[1].value, 'place': list(one.worse)},
     'explanation': explanation,
   }
+
+
+def _version(package: str) -> str:
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:  # Run from its folder.
+    return 'not installed'
 
 
 def _hardware() -> str:

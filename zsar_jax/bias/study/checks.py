@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from zsar_jax.bias.study.plan import Job
 from zsar_jax.data import pantomime_builder
 from zsar_jax.data.dataset import open_dataset
@@ -21,10 +19,10 @@ def check_data(jobs: Sequence[Job]) -> None:
   """
   looked_at = set()
   for job in jobs:
-    if job.run in looked_at:
+    if (job.experiment, job.run) in looked_at:
       continue
     config = job.config
-    looked_at.add(job.run)
+    looked_at.add((job.experiment, job.run))
     if config.data.embedded:
       references = [config.data.train, *config.eval.datasets.values()]
       pantomime_builder.build_worlds(config.data.dir, [one.dataset for one in references])
@@ -39,9 +37,4 @@ def check_data(jobs: Sequence[Job]) -> None:
           ' classes to choose between'
         )
       for text in config.eval.recipes:
-        subset.check_recipe(recipes.parse(text), f'config.eval.recipes, {name}')
-      if np.isnan(subset.index.coverage).all():
-        raise UserError(
-          f'{field}: no frame of its {len(subset)} clips is annotated, so that no recipe changes'
-          ' anything; build it with masks (python -m tools.build_dataset --help)'
-        )
+        subset.check_recipe(recipes.parse(text), field)

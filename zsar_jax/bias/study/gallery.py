@@ -98,6 +98,8 @@ def draw(
     For each clip an object for study.json: clip, class, why, pictures by recipe, and of each run
     the likeliest classes with their probability by recipe.
   """
+  if not choices:
+    return []
   reference = config.eval.datasets[dataset]
   opened = open_dataset(config.data.dir, reference.dataset, reference.split)
   field = f'config.eval.datasets.{dataset}.classes'

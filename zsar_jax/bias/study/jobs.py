@@ -94,7 +94,8 @@ def _start(job: Job, command: Sequence[str], slot: int, at_a_time: int) -> subpr
   job.folder.mkdir(parents=True, exist_ok=True)
   with open(job.folder / LOG, 'a') as log, _cores(slot, at_a_time):
     return subprocess.Popen(
-      [*command, f'--only={job.name}'],
+      # Whose parent was killed, it ends by itself.
+      [*command, f'--only={job.name}', f'--parent={os.getpid()}'],
       stdin=subprocess.DEVNULL,
       stdout=log,
       stderr=log,

@@ -160,11 +160,21 @@ def _check(study: ConfigDict) -> None:
       raise UserError(f'{field}.baseline: {one.baseline!r} is none of {", ".join(one.runs)}')
     if not one.base.eval.datasets:
       raise UserError(f'{field}.base.eval.datasets: there is none, so there is nothing to measure')
+    for run_name, changed in one.runs.items():
+      for what, _ in changed.changes:
+        if what.startswith(('eval.recipes', 'eval.datasets')):
+          raise UserError(
+            f'{field}.runs.{run_name}: it changes {what}, but all runs of an experiment are'
+            ' evaluated alike; change it in the base'
+          )
     if list(one.base.eval.recipes) == ['none']:
       raise UserError(
         f"{field}.base.eval.recipes: 'none' alone measures no bias; add a recipe that masks, such"
         " as 'background=normal'"
       )
+  for name, least in (('gallery', 0), ('draws', 1)):
+    if study[name] < least:
+      raise UserError(f'config.{name}: {study[name]} is less than {least}')
   for one in study.findings:
     for side in (one.better, one.worse):
       _check_place(study, side, f'config.findings, {one.name}')

@@ -1,0 +1,83 @@
+"""What a study concludes, on predictions that are made by hand."""
+
+import numpy as np
+import pytest
+
+from tests.bias.metrics_test import predictions
+from zsar_jax.bias.statistics import mcnemar
+from zsar_jax.bias.study import analysis
+from zsar_jax.bias.study.plan import finding
+
+LABELS = np.arange(40) % 2
+
+
+def answers(share, seed, flags=None):
+  """Predictions that are right on a share of the clips under 'none', and on none when painted."""
+  right = np.arange(40) < 40 * share
+  named = np.where(np.random.default_rng(seed).permutation(right), LABELS, 1 - LABELS)
+  attributes = tuple({'mime': flag} for flag in flags) if flags else ({},) * 40
+  logits = {'none': np.eye(2)[named], 'background=normal': np.eye(2)[1 - LABELS]}
+  return predictions(LABELS, logits, attributes=attributes)
+
+
+def conclude(better, worse, threshold):
+  found = {'e': {'d': {'none': better, 'other': worse}}}
+  asked = finding(
+    'name',
+    'It is so.',
+    better=('e', 'none', 'd', 'none'),
+    worse=('e', 'other', 'd', 'none'),
+    threshold=threshold,
+  )
+  return analysis._finding(asked, found, draws=200)
+
+
+@pytest.mark.parametrize(
+  ('shares', 'threshold', 'holds', 'words'),
+  [
+    ((0.9, 0.2), 0.3, True, 'All of the interval lies at or above'),
+    ((0.6, 0.5), 0.1, True, 'reaches below the threshold'),
+    ((0.9, 0.2), 0.9, False, 'smaller than the threshold'),
+    ((0.5, 0.5), 0.1, False, 'includes 0'),
+    ((0.1, 0.9), 0.1, False, 'below 0: it is a loss'),
+    ((0.0, 0.0), 0.0, False, 'includes 0'),
+  ],
+)
+def test_findings(shares, threshold, holds, words):
+  better, worse = ([answers(share, seed) for seed in (0, 1)] for share in shares)
+  found = conclude(better, worse, threshold)
+  assert found['holds'] is holds
+  assert words in found['explanation']
+  assert found['estimate']['value'] == pytest.approx(shares[0] - shares[1])
+  assert found['better']['value'] == pytest.approx(shares[0])
+
+
+def test_a_data_set():
+  flags = ['yes' if n < 10 else 'no' for n in range(40)]
+  by_run = {
+    'plain': [answers(0.25, seed, flags) for seed in (0, 1)],
+    'better': [answers(0.75, seed, flags) for seed in (2, 3)],
+  }
+  told = analysis._dataset(by_run, 'plain', draws=100)
+  assert told['matrix']['better']['none']['top1']['value'] == pytest.approx(0.75)
+  assert told['matrix']['better']['none']['mean_class']['per_seed'] == pytest.approx(
+    [np.mean([_right(p)[label == p.labels].mean() for label in (0, 1)]) for p in by_run['better']]
+  )
+  gain = told['difference']['better']['none']
+  assert gain['value'] == pytest.approx(0.5)
+  assert gain['mcnemar'] == [
+    mcnemar(_right(p), _right(other))
+    for p, other in zip(by_run['better'], by_run['plain'], strict=True)
+  ]
+  classes = {one['class']: one for one in told['classes_gain']['better']}
+  first = [[_right(p)[LABELS == 0].mean() for p in by_run[run]] for run in ('plain', 'better')]
+  assert classes['class 0']['baseline'] == pytest.approx(np.mean(first[0]))
+  assert classes['class 0']['gain']['value'] == pytest.approx(np.mean(first[1]) - np.mean(first[0]))
+  mimed = [_right(p)[:10].mean() for p in by_run['better']]
+  assert told['strata']['better']['mime']['yes']['per_seed'] == pytest.approx(mimed)
+  (bin,) = told['coverage']['plain']
+  assert (bin['low'], bin['high'], bin['count']) == (0.2, 0.3, 40)
+
+
+def _right(p):
+  return p.logits['none'].argmax(1) == p.labels
