@@ -126,6 +126,20 @@ def assert_same_training(first, second):
   assert compared > 1000
 
 
+def test_losses_against_static_bias_join_with_their_signs(data_dir):
+  """Each term is a metric, and has its own test; still clips are to be got wrong."""
+  plain = dict(optim__accumulation=1, recipe='none')
+  weights = {'static': 0.25, 'entropy': 2.0, 'gradient': 3.0}
+  both = {f'optim__still_clip__{name}': weight for name, weight in weights.items()}
+  _, (before,) = take_steps(toy_config(data_dir, **plain), 1, steps=1)
+  config = toy_config(data_dir, **plain, **both, optim__confusion=0.5)
+  _, (after,) = take_steps(config, 1, steps=1)
+  expected = before['loss'] + 0.5 * after['confusion'] - 0.25 * after['still_static']
+  expected += 2.0 * after['still_entropy'] + 3.0 * after['still_gradient']
+  np.testing.assert_allclose(after['loss'], expected, rtol=1e-5)
+  assert after['confusion'] < 0 < after['still_gradient']
+
+
 @pytest.fixture(scope='module')
 def one_device(data_dir):
   return take_steps(toy_config(data_dir, mesh__fsdp_min_bytes=1), 1)

@@ -1,0 +1,31 @@
+"""What programs say, and their exit status."""
+
+import errno
+import os
+
+import pytest
+
+from zsar_jax.errors import UserError, reported
+
+
+@pytest.mark.parametrize(
+  ('error', 'words'),
+  [
+    (UserError('config.seed: no'), 'error: config.seed: no\n'),
+    (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'runs/a'), 'runs/a: No space left'),
+    (OSError(errno.EROFS, os.strerror(errno.EROFS)), 'a file: Read-only file system; make room'),
+  ],
+)
+def test_one_sentence(capsys, error, words):
+  with pytest.raises(SystemExit) as end, reported():
+    raise error
+  assert end.value.code == 2
+  err = capsys.readouterr().err
+  assert words in err
+  assert err.count('\n') == 1
+
+
+@pytest.mark.parametrize('error', [ValueError('x'), OSError(errno.ECONNRESET, 'gone')])
+def test_defects_keep_their_traceback(error):
+  with pytest.raises(type(error)), reported():
+    raise error
