@@ -1,12 +1,11 @@
 """One experiment: from a config to a folder with everything that came of it."""
 
-import contextlib
 import pathlib
 
 from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
-from zsar_jax import distributed, evaluate, locks, train
+from zsar_jax import distributed, evaluate, train
 from zsar_jax.data import pantomime_builder
 
 
@@ -31,8 +30,7 @@ def run(
     names = [one.dataset for one in references]
     distributed.main_first(lambda: pantomime_builder.build_worlds(config.data.dir, names))
   if mode == 'train':
-    with locks.alone_in(workdir) if distributed.is_main() else contextlib.nullcontext():
-      predictions = train.train(config, workdir, started)
+    predictions = train.train(config, workdir, started)
   else:
     predictions = evaluate.evaluate_checkpoint(config, workdir)
   return evaluate.save_results(predictions, config.eval.groups, workdir)

@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
-from zsar_jax import distributed, optim, sharding, stills
+from zsar_jax import distributed, locks, optim, sharding, stills
 from zsar_jax.bias.predictions import Predictions
 from zsar_jax.checkpoint import Checkpoints, has_checkpoint
 from zsar_jax.compilation import batch_shapes, compile_step, parameter_table
@@ -77,7 +77,8 @@ def train(
 
   meta = {'clips': fingerprint(subset), SEEN_CLASSES: seen, 'start': start.identity()}
   saved_config = workdir / 'config.json'
-  with Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
+  alone = locks.alone_in(workdir) if distributed.is_main() else contextlib.nullcontext()
+  with alone, Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
     if checkpoints.latest:
       config_lib.check_same_run(config, saved_config)
 
