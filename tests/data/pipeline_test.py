@@ -182,7 +182,7 @@ def test_unannotated_frames(data_dir):
 
 def test_boxes_stand_in_for_shapes(data_dir):
   clip = loader(data_dir)
-  assert clip.subset.boxes_as_shapes
+  assert clip.subset.boxes_as_shapes == {'person', 'object'}
   regions = clip.evaluation_clip(1)['regions']
   np.testing.assert_array_equal(regions & PERSON > 0, regions & PERSON_BOX > 0)
   np.testing.assert_array_equal(regions & OBJECT > 0, regions & OBJECT_BOX > 0)

@@ -115,9 +115,13 @@ def test_boxes():
   expected[1:, :3] = PERSON_BOX
   expected[:2, 2:] |= OBJECT_BOX
   np.testing.assert_array_equal(plane, expected)
-  shapes = shapes_from_boxes(plane)
+  shapes = shapes_from_boxes(plane, ('person', 'object'))
   np.testing.assert_array_equal(shapes & PERSON > 0, plane & PERSON_BOX > 0)
   np.testing.assert_array_equal(shapes & OBJECT > 0, plane & OBJECT_BOX > 0)
+  # Objects that have shapes of their own keep them.
+  people = shapes_from_boxes(plane, ('person',))
+  np.testing.assert_array_equal(people & PERSON > 0, plane & PERSON_BOX > 0)
+  np.testing.assert_array_equal(people & ~np.uint8(PERSON), plane)
 
 
 @pytest.mark.parametrize(('height', 'width'), [(256, 455), (455, 256), (240, 240), (7, 9)])

@@ -257,7 +257,7 @@ class ClipLoader:
         plane = records.decode_plane(clip.plane(source), height, width)
         resize_plane(plane, box, view.size, out=regions[t])
     if self.subset.boxes_as_shapes:
-      regions = shapes_from_boxes(regions)
+      regions = shapes_from_boxes(regions, self.subset.boxes_as_shapes)
     return frames, regions, known[sources]
 
 

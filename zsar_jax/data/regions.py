@@ -5,6 +5,8 @@ thing can overlap. Background is what neither a person nor an object covers. A p
 nothing about a frame that nobody annotated: that is kept apart, as `annotated = False`.
 """
 
+from collections.abc import Collection
+
 import numpy as np
 
 PERSON = 1
@@ -24,16 +26,18 @@ REGION_BITS = {
 BOX_SHIFT = 2
 
 
-def shapes_from_boxes(plane: np.ndarray) -> np.ndarray:
-  """Lets each box stand in for the shape it encloses, for data annotated with boxes alone.
+def shapes_from_boxes(plane: np.ndarray, shapes: Collection[str]) -> np.ndarray:
+  """Lets boxes stand in for the shapes that they enclose.
 
   Args:
     plane: u8[..., H, W] region planes.
+    shapes: which, of 'person' and 'object'.
 
   Returns:
-    u8[..., H, W], the planes with the shape bit set wherever the box bit is.
+    u8[..., H, W], the planes with the bits of these shapes set wherever those of their boxes are.
   """
-  return plane | (plane >> BOX_SHIFT)
+  bits = np.uint8(sum(REGION_BITS[name] for name in shapes))
+  return plane | (plane >> BOX_SHIFT) & bits
 
 
 def draw_box(plane: np.ndarray, bit: int, x1: float, y1: float, x2: float, y2: float) -> None:

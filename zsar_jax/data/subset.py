@@ -22,8 +22,8 @@ class Subset:
     texts: how each of them is called in prompts, see `ClipDataset.class_texts`.
     positions: i64[N], the clips' places among the data set's records.
     labels: i32[N], places in `classes`.
-    boxes_as_shapes: whether boxes stand in for the shapes that they enclose, because the
-      data set is annotated with boxes alone.
+    boxes_as_shapes: of 'person' and 'object' those whose boxes stand in for them, because the
+      data set has no shapes of them.
   """
 
   dataset: ClipDataset
@@ -31,7 +31,7 @@ class Subset:
   texts: tuple[str, ...]
   positions: np.ndarray
   labels: np.ndarray
-  boxes_as_shapes: bool
+  boxes_as_shapes: frozenset[str]
 
   def __len__(self) -> int:
     return len(self.positions)
@@ -48,7 +48,7 @@ class Subset:
   @property
   def actor(self) -> str:
     """The region that people are annotated with: their silhouette, or else their box."""
-    return 'person_box' if self.boxes_as_shapes else 'person'
+    return 'person_box' if 'person' in self.boxes_as_shapes else 'person'
 
   def frames(self, position: int) -> ClipFrames:
     """The encoded frames of the clip at `position` of this subset."""
@@ -57,9 +57,7 @@ class Subset:
   @property
   def region_names(self) -> frozenset[str]:
     """The regions that a recipe can paint here, 'background' among them if anything is known."""
-    names = set(self.dataset.region_names)
-    if self.boxes_as_shapes:
-      names |= {name.removesuffix('_box') for name in names}
+    names = {*self.dataset.region_names, *self.boxes_as_shapes}
     if names:
       names.add('background')
     return frozenset(names)
@@ -115,8 +113,11 @@ def select(
       f'{field}: no clip of {dataset.name}, split {dataset.split!r}, remains for classes'
       f' {classes!r}; choose other classes or another split'
     )
-  boxes_alone = all(name.endswith('_box') for name in dataset.region_names)
-  return Subset(dataset, vocabulary, texts, positions, labels[positions], boxes_alone)
+  known = dataset.region_names
+  boxed = frozenset(
+    name for name in ('person', 'object') if name not in known and f'{name}_box' in known
+  )
+  return Subset(dataset, vocabulary, texts, positions, labels[positions], boxed)
 
 
 def _chosen(dataset: ClipDataset, classes: str | Sequence[str], field: str) -> set[int]:
