@@ -24,15 +24,17 @@ sys.path.insert(0, {root!r})
 from tests.train_test import toy_config
 def get_config(variant=''):
   return toy_config(
-    {data_dir!r}, steps=40, checkpoint__every=2, recipe='none', model__temporal='mean',
+    {data_dir!r}, steps=16, checkpoint__every=2, recipe='none', model__temporal='mean',
     optim__accumulation=1, optim__lr_rules=(('text/.*', 0.0),), mesh__fsdp_min_bytes=1,
-    eval__every=10)
+    eval__every=8)
 """
 
-KILLS = 50
+# How often a run is killed, and how often one is terminated, in each of two threads. More often
+# where there is time: docs/reliability.md says what was tried.
+TIMES = int(os.environ.get('SURVIVAL_TIMES', '3'))
 
 # Seconds after which a run that does not end is a failure.
-PATIENCE = 240
+PATIENCE = 120
 
 
 @pytest.fixture(scope='module')
@@ -82,15 +84,30 @@ def start_many(folder, workdir, count, *flags):
 
 def finish(*processes):
   """Waits for processes, which have to end well; returns what each wrote to stdout and stderr."""
-  try:
-    written = [process.communicate(timeout=PATIENCE) for process in processes]
-  except subprocess.TimeoutExpired:
-    for process in processes:
-      process.kill()
-    raise
-  for process, (_, err) in zip(processes, written, strict=True):
-    assert process.returncode == 0, err
+  deadline = time.monotonic() + PATIENCE
+  late = False
+  while any(process.poll() is None for process in processes):
+    late = time.monotonic() > deadline
+    if late or any(process.poll() for process in processes):
+      # One that failed is waited for by the others.
+      time.sleep(2)
+      for process in processes:
+        process.kill()
+    time.sleep(0.05)
+  written = [process.communicate() for process in processes]
+  ended = [process.returncode for process in processes]
+  assert not late, f'not ended after {PATIENCE} seconds: {written}'
+  assert ended == [0] * len(processes), written
   return written
+
+
+def reach(step, workdir, *processes):
+  """Waits until a run has written the metrics of so many steps."""
+  deadline = time.monotonic() + PATIENCE
+  while steps_done(workdir) < step and not any(process.poll() for process in processes):
+    if time.monotonic() > deadline:
+      finish(*processes)
+    time.sleep(0.02)
 
 
 def lines(workdir):
@@ -162,7 +179,7 @@ def two_at_a_time(function):
 
 @pytest.mark.slow
 def test_killed_at_random_moments(folder, undisturbed, whole):
-  """50 times, while it starts, trains, saves and evaluates."""
+  """While it starts, trains, saves and evaluates."""
 
   def kill(process):
     process.kill()
@@ -172,14 +189,14 @@ def test_killed_at_random_moments(folder, undisturbed, whole):
     moment = random.Random(number)
     # The first third is imports.
     moments = functools.partial(moment.uniform, 0.3 * whole, 1.2 * whole)
-    disturb(folder, undisturbed, f'killed{number}-', KILLS // 2, moments, kill)
+    disturb(folder, undisturbed, f'killed{number}-', TIMES, moments, kill)
 
   two_at_a_time(one)
 
 
 @pytest.mark.slow
 def test_terminated_at_random_moments(folder, undisturbed, whole):
-  """From the first import to the last evaluation: status 0 within 30 seconds, and it goes on."""
+  """From its start to the last evaluation: status 0 within 30 seconds, and it goes on."""
 
   def terminate(process):
     process.terminate()
@@ -190,23 +207,24 @@ def test_terminated_at_random_moments(folder, undisturbed, whole):
 
   def one(number):
     moment = random.Random(number)
-    moments = functools.partial(moment.uniform, 0.3, whole)
-    disturb(folder, undisturbed, f'terminated{number}-', 6, moments, terminate)
+    # Until the program has been loaded, the system ends it.
+    moments = functools.partial(moment.uniform, 2, whole)
+    disturb(folder, undisturbed, f'terminated{number}-', TIMES, moments, terminate)
 
   two_at_a_time(one)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('fsdp', [1, 2])
-@pytest.mark.parametrize('count', [2, 4])
+@pytest.mark.parametrize(('count', 'fsdp'), [(2, 1), (2, 2), (4, 2)])
 def test_processes_compute_what_one_does(folder, count, fsdp):
   """And write once what is written."""
-  mesh = f'--config.mesh.fsdp={fsdp}'
+  changes = [f'--config.mesh.fsdp={fsdp}', '--config.steps=6', '--config.checkpoint.every=3']
   one, many = folder / f'one{count}{fsdp}', folder / f'many{count}{fsdp}'
-  finish(start(folder, one, mesh, devices=count))
-  written = finish(*start_many(folder, many, count, mesh))
+  finish(start(folder, one, *changes, devices=count))
+  written = finish(*start_many(folder, many, count, *changes))
   assert ['top-1' in out for out, _ in written] == [True] + [False] * (count - 1)
-  assert 'step 40/40' not in written[1][1]
+  assert 'step 6/6' in written[0][1]
+  assert 'step 6/6' not in written[1][1]
   compare(lines(one), lines(many))
   results = [json.loads((run / 'results.json').read_text()) for run in (one, many)]
   assert results[0].keys() == results[1].keys()
@@ -224,19 +242,17 @@ def test_one_process_is_terminated_and_all_go_on_elsewhere(folder, undisturbed):
   """SIGTERM to one of two: both save at the same step; one process and four go on from there."""
   workdir = folder / 'moved'
   processes = start_many(folder, workdir, 2, '--config.eval.every=0')
-  while steps_done(workdir) < 5 and all(process.poll() is None for process in processes):
-    time.sleep(0.02)
+  reach(3, workdir, *processes)
   processes[1].terminate()
   began = time.monotonic()
   written = finish(*processes)
   assert time.monotonic() - began < 30
   stopped = [err.split('interrupted after step ')[1].split(';')[0] for _, err in written]
   assert stopped[0] == stopped[1]
-  assert int(stopped[0]) < 40
+  assert int(stopped[0]) < 10
 
   process = start(folder, workdir)
-  while steps_done(workdir) < int(stopped[0]) + 4 and process.poll() is None:
-    time.sleep(0.02)
+  reach(int(stopped[0]) + 2, workdir, process)
   process.terminate()
   ((_, err),) = finish(process)
   assert f'after step {stopped[0]}' in err

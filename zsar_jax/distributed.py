@@ -6,6 +6,7 @@ of them, process 0, writes what is written once and tells what is told to people
 JAX is imported late: programs that have no use for it import this too.
 """
 
+import atexit
 import json
 import os
 import signal
@@ -32,6 +33,10 @@ _LAUNCHERS = {
 # The key under which the first host that is told to stop tells the others.
 _STOP = 'zsar_jax/stop'
 _told = threading.Event()
+
+# Seconds between two looks for that key.
+_LOOK = 1.0
+_ending = threading.Event()
 
 
 def initialize(
@@ -79,7 +84,9 @@ def initialize(
       f'the processes do not find each other ({reason[:200]}); give --coordinator_address,'
       ' --num_processes and --process_id, or see docs/pods.md'
     ) from None
-  threading.Thread(target=_listen, daemon=True).start()
+  listener = threading.Thread(target=_listen, daemon=True)
+  listener.start()
+  atexit.register(_end, listener)
 
 
 def _launched() -> bool:
@@ -148,16 +155,25 @@ def tell_to_stop(number: int) -> None:
 
 def _listen() -> None:
   """Waits until some process is told to stop, and then signals this one too."""
-  while (client := _client()) is not None and not _told.is_set():
+  while not _ending.wait(_LOOK) and not _told.is_set():
     try:
-      number = int(client.blocking_key_value_get(_STOP, 10_000))
+      number = int(_client().key_value_try_get(_STOP))
     except Exception as error:  # XlaRuntimeError: nobody has said anything, or the end has come.
-      if 'DEADLINE_EXCEEDED' in str(error):
+      if 'NOT_FOUND' in str(error):
         continue
       return
     if not _told.is_set():
       _told.set()
       os.kill(os.getpid(), signal.Signals(number))
+
+
+def _end(listener: threading.Thread) -> None:
+  """Lets the listener end before the interpreter does.
+
+  A thread that comes back from JAX's client into an interpreter that is ending aborts the process.
+  """
+  _ending.set()
+  listener.join(10 * _LOOK)
 
 
 def _client() -> Any:
