@@ -11,3 +11,12 @@ os.environ['XLA_FLAGS'] = (
   os.environ.get('XLA_FLAGS', '')
   + ' --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0'
 )
+
+# The files that take longest, in order: begun last, one would keep one process busy alone.
+_LONG = ('train_test', 'weights_test', 'bias_study_test', 'benchmark_test', 'stills_test')
+
+
+def pytest_collection_modifyitems(items):
+  """Has the files that take longest begun first."""
+  places = {name: place for place, name in enumerate(_LONG)}
+  items.sort(key=lambda item: places.get(item.path.stem, len(_LONG)))

@@ -29,6 +29,10 @@ DAMAGED = 'damaged_checkpoints'
 # What Orbax notes of each checkpoint, times among it.
 _NOTES = '_CHECKPOINT_METADATA'
 
+# Devices that hold the same array each write a slice of it where the slices have so many bytes.
+# Cutting one is a program of its own to compile, for each shape, device and place.
+_SLICE = 2**24
+
 T = TypeVar('T')
 
 
@@ -65,7 +69,12 @@ class Checkpoints:
       enable_async_checkpointing=True,
       async_options=ocp.options.AsyncOptions(post_finalization_callback=self._seal),
     )
-    handlers = {'state': ocp.PyTreeCheckpointHandler(), 'meta': ocp.JsonCheckpointHandler()}
+    arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_SLICE)
+    registry = ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
+    handlers = {
+      'state': ocp.PyTreeCheckpointHandler(type_handler_registry=registry),
+      'meta': ocp.JsonCheckpointHandler(),
+    }
     try:
       self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
