@@ -1,13 +1,17 @@
 """The benchmark's loops read the same frames, and its lines say what was measured."""
 
+import argparse
 import json
 import os
 
+import jax
 import numpy as np
 import pytest
 
 from tools import benchmark
-from tools.benchmarks import models, pipeline, turns
+from tools.benchmarks import models, pipeline, step, turns, workload
+from zsar_jax import chips, flops
+from zsar_jax.models.build import build_model
 
 
 def test_the_pipeline_benchmark(capfd):
@@ -126,6 +130,29 @@ def test_ratios_of_the_wall_clock_and_of_processor_time():
   }
   missing = models.Comparison('b', 'peer/compiled_step', 'ours/step')
   assert 'skipped' in models.compare(missing, found)
+
+
+def test_utilisation_is_the_share_of_the_peak():
+  """A step of B/32 on 8 frames and 400 texts against its operations counted as it is traced."""
+  parser = argparse.ArgumentParser()
+  step.add_flags(parser)
+  work = workload.from_flags(parser.parse_args(['--precision=bfloat16', '--micro-batches=1']))
+  chip = chips.find('NVIDIA H100 80GB HBM3, 570.86')
+  line = step.utilisation(work, chip, seconds=1.0)
+  model = build_model(workload.config(work))
+  params = jax.eval_shape(model.init, jax.random.key(0))
+  clips = jax.ShapeDtypeStruct((work.batch, work.frames, 224, 224, 3), np.float32)
+  texts = jax.ShapeDtypeStruct(workload.tokens(work).shape[1:], np.int32)
+
+  def loss(params, clips, texts):
+    found = model.encode_video(params, clips), model.encode_text(params, texts)
+    return sum(leaf.sum() for leaf in jax.tree.leaves(found))
+
+  traced = flops.traced(jax.make_jaxpr(jax.grad(loss))(params, clips, texts))
+  assert line['flops'] == pytest.approx(traced, rel=0.02)
+  assert line['mfu'] == pytest.approx(traced / 989.5e12, rel=0.02)
+  assert line['met'] is False
+  assert step.utilisation(work, chip, seconds=traced / 600e12)['met'] is True
 
 
 def _make_loops():

@@ -28,10 +28,10 @@ def machine() -> dict[str, Any]:
     except importlib.metadata.PackageNotFoundError:
       continue
   found = {'cpu': _cpu(), 'cores': os.cpu_count(), 'versions': versions}
-  return found | ({'gpu': gpu} if (gpu := _gpu()) else {})
+  return found | ({'gpu': found_gpu} if (found_gpu := gpu()) else {})
 
 
-def _gpu() -> str:
+def gpu() -> str:
   """The first GPU and its driver, as NVIDIA's tool names them; '' where there is none."""
   query = ['nvidia-smi', '--query-gpu=name,driver_version', '--format=csv,noheader']
   try:

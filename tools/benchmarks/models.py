@@ -41,7 +41,7 @@ def run(
   loops: Sequence[str],
   comparisons: Sequence[Comparison],
   same: Sequence[tuple[str, str]] = (),
-) -> None:
+) -> dict[str, dict[str, Any]]:
   """Measures loops in turn and prints their lines, and those of comparisons.
 
   Args:
@@ -51,6 +51,9 @@ def run(
     loops: 'ours/...' and 'peer/...', see `jax_loops.loops` and `torch_loops.loops`.
     comparisons: of loops that were measured.
     same: pairs of loops whose first turn must have found the same number.
+
+  Returns:
+    What `turns.measure` found.
 
   Raises:
     RuntimeError: if two did not, so that they did not do the same work.
@@ -79,6 +82,7 @@ def run(
     lines.show(name=loop, **line, **settings, **machine)
   for comparison in comparisons:
     lines.show(**compare(comparison, found))
+  return found
 
 
 def compare(comparison: Comparison, found: dict[str, dict[str, Any]]) -> dict[str, Any]:

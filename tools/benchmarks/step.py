@@ -1,9 +1,13 @@
 """The optimizer step, and the forward pass alone, beside PyTorch's."""
 
 import argparse
+from typing import Any
 
-from tools.benchmarks import models, workload
+from tools.benchmarks import lines, models, workload
 from tools.benchmarks.models import Comparison
+from tools.benchmarks.workload import Workload
+from zsar_jax import chips, flops
+from zsar_jax.models.presets import VideoSpec
 
 _LOOPS = (
   'ours/forward',  # Before the steps, of which each side's weights are its own.
@@ -13,15 +17,10 @@ _LOOPS = (
   'peer/step',
   'peer/compiled_step',
 )
-_COMPARISONS = (
-  Comparison('clips per second of a step, ours / peer', 'peer/step', 'ours/step', at_least=2.0),
-  Comparison('clips per second of a step, ours / compiled', 'peer/compiled_step', 'ours/step'),
-  Comparison(
-    'clips per second forward, ours / peer', 'peer/forward', 'ours/forward', at_least=1.15
-  ),
-  Comparison('clips per second forward, ours / compiled', 'peer/compiled_forward', 'ours/forward'),
-)
 _SAME = (('ours/forward', 'peer/forward'), ('ours/step', 'peer/step'))
+
+# Of the peak of a GPU, in the operations of the model itself.
+_MFU = 0.5
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +32,33 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-  """Measures and prints the lines."""
+  """Measures and prints the lines; on a GPU whose peak is published also the step's MFU."""
   work = workload.from_flags(arguments)
   loops = [loop for loop in _LOOPS if not (arguments.no_compile and 'compiled' in loop)]
-  models.run(work, arguments.repeats, work.batch, loops, _COMPARISONS, _SAME)
+  gpu = lines.gpu()
+  found = models.run(work, arguments.repeats, work.batch, loops, comparisons(bool(gpu)), _SAME)
+  if (chip := chips.find(gpu)) and 'seconds' in found['ours/step']:
+    lines.show(**utilisation(work, chip, found['ours/step']['seconds']))
+
+
+def comparisons(gpu: bool) -> list[Comparison]:
+  """What is compared, and what is asked for, on a GPU or a CPU."""
+  step, forward, compiled = (1.5, None, 1.0) if gpu else (2.0, 1.15, None)
+  name = 'clips per second {}, ours / {}'
+  return [
+    Comparison(name.format('of a step', 'peer'), 'peer/step', 'ours/step', step),
+    Comparison(name.format('of a step', 'compiled'), 'peer/compiled_step', 'ours/step', compiled),
+    Comparison(name.format('forward', 'peer'), 'peer/forward', 'ours/forward', forward),
+    Comparison(name.format('forward', 'compiled'), 'peer/compiled_forward', 'ours/forward'),
+  ]
+
+
+def utilisation(work: Workload, chip: chips.Chip, seconds: float) -> dict[str, Any]:
+  """The fields of the line on MFU: a step's operations by the model's dimensions, to the peak."""
+  towers = {name: {'kernel': True} for name in ('text', 'visual')}
+  texts = workload.tokens(work).shape
+  done = flops.training_step(work.spec, VideoSpec(work.frames), work.batch, texts, towers)
+  mfu = round(done / seconds / chip.flops, 4)
+  line = {'name': 'MFU of a step of ours, of the bfloat16 peak', 'mfu': mfu, 'flops': done}
+  asked = {'at_least': _MFU, 'met': mfu >= _MFU} if work.precision == 'bfloat16' else {}
+  return {**line, 'chip': chip.name, 'peak': chip.flops, **asked}

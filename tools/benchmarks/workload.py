@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from zsar_jax import config as config_lib
 from zsar_jax.data.regions import OBJECT, PERSON
 from zsar_jax.errors import UserError
+from zsar_jax.models.layers import ATTENTIONS, REMATS
 from zsar_jax.models.presets import PRESETS, ClipSpec
 from zsar_jax.text.classes import ClassTexts
 from zsar_jax.text.tokenizers import make_tokenizer
@@ -46,6 +47,8 @@ class Workload:
     classes: C.
     templates: P.
     precision: 'float32' or 'bfloat16'; PyTorch's is AMP then.
+    attention: ours, one of `layers.ATTENTIONS`; the peer's is what transformers chooses.
+    remat: ours, one of `layers.REMATS`; the peer computes nothing again.
     cores: processor cores for either side.
     weights: the folder of the weights in Hugging Face's format; '' before they are made.
   """
@@ -57,6 +60,8 @@ class Workload:
   classes: int
   templates: int
   precision: str
+  attention: str
+  remat: str
   cores: tuple[int, ...]
   weights: str = ''
 
@@ -89,6 +94,8 @@ def add_flags(parser: argparse.ArgumentParser, **defaults: Any) -> None:
   )
   parser.add_argument('--preset', default='vit_b32', choices=PRESETS)
   parser.add_argument('--precision', default='float32', choices=config_lib.DTYPES)
+  parser.add_argument('--attention', default='xla', choices=ATTENTIONS, help='ours')
+  parser.add_argument('--remat', default='none', choices=REMATS, help='ours')
   for name, default in (usual | defaults).items():
     flag = f'--{name.replace("_", "-")}'
     text = f'{help_of[name]} (default: {default})'
@@ -116,7 +123,14 @@ def from_flags(arguments: argparse.Namespace) -> Workload:
   if sizes['classes'] > len(_DOINGS) * len(_THINGS):
     raise UserError(f'--classes: at most {len(_DOINGS) * len(_THINGS)} have texts')
   cores = tuple(sorted(os.sched_getaffinity(0)))
-  return Workload(arguments.preset, **sizes, precision=arguments.precision, cores=cores)
+  return Workload(
+    arguments.preset,
+    **sizes,
+    precision=arguments.precision,
+    attention=arguments.attention,
+    remat=arguments.remat,
+    cores=cores,
+  )
 
 
 def tokens(work: Workload) -> np.ndarray:
@@ -154,6 +168,8 @@ def config(work: Workload, recipe: str = 'none') -> ConfigDict:
   made.view.size = work.spec.resolution
   made.model.preset = work.preset
   made.model.dtype = work.precision
+  made.model.attention = work.attention
+  made.model.remat = work.remat
   made.data.batch_size = work.batch
   made.optim.accumulation = work.micro_batches
   made.optim.clip_norm = 0.0
