@@ -82,6 +82,8 @@ class Ours:
 
     def loop() -> float:
       self._state, metrics = compiled(self._state, self._batch, inputs)
+      # The loss is there before the new parameters are.
+      jax.block_until_ready(self._state)
       return float(metrics['loss'])
 
     return loop
