@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from zsar_jax import interruption
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 BEGIN = """
@@ -112,3 +114,22 @@ def test_a_loop_ends_by_itself():
   returned, out, err = ended(LOOP, signal.SIGTERM)
   assert returned == 0, err
   assert out == f'saved at True {{{signal.SIGTERM.value}}} 0\n'
+
+
+def test_an_interruption_in_a_finalizer_says_nothing(monkeypatch):
+  """Python swallows it there, and would print its traceback; other errors are still told."""
+  told = []
+  monkeypatch.setattr(sys, 'unraisablehook', lambda found: told.append(found.exc_type))
+
+  class Finalized:
+    def __init__(self, error):
+      self.error = error
+
+    def __del__(self):
+      raise self.error
+
+  Finalized(interruption.Interrupted('before', 0))
+  with interruption.Interruption():
+    Finalized(interruption.Interrupted('within', 0))
+    Finalized(ValueError())
+  assert told == [interruption.Interrupted, ValueError]

@@ -208,7 +208,7 @@ def test_terminated_at_random_moments(folder, undisturbed, whole):
   def one(number):
     moment = random.Random(number)
     # Until the program has been loaded, the system ends it.
-    moments = functools.partial(moment.uniform, 2, whole)
+    moments = functools.partial(moment.uniform, 1, whole)
     disturb(folder, undisturbed, f'terminated{number}-', TIMES, moments, terminate)
 
   two_at_a_time(one)

@@ -74,12 +74,14 @@ class Interruption:
     hearing, heard = os.pipe()
     os.set_blocking(heard, False)
     self._heard = heard
+    self._unraisable_before, sys.unraisablehook = sys.unraisablehook, self._swallowed
     self._wakeup_before = signal.set_wakeup_fd(heard, warn_on_full_buffer=False)
     threading.Thread(target=self._watch, args=(hearing,), daemon=True).start()
     return self
 
   def __exit__(self, *exception: Any) -> None:
     signal.set_wakeup_fd(self._wakeup_before)
+    sys.unraisablehook = self._unraisable_before
     for number, handler in self._before.items():
       signal.signal(number, handler)
     self._closed.set()
@@ -116,6 +118,11 @@ class Interruption:
     self.signal, self._since = signal.Signals(number), time.monotonic()
     if self._ready is not None:
       raise Interrupted(MESSAGE, self.status)
+
+  def _swallowed(self, found: Any) -> None:
+    """Says nothing of an `Interrupted` that a finalizer or callback swallowed; see `_watch`."""
+    if found.exc_type is not Interrupted:
+      self._unraisable_before(found)
 
   def _watch(self, hearing: int) -> None:
     """The thread that hears of signals at once."""

@@ -82,7 +82,7 @@ class Ours:
 
     def loop() -> float:
       self._state, metrics = compiled(self._state, self._batch, inputs)
-      # The loss is there before the new parameters are.
+      # All of the step, not its loss alone.
       jax.block_until_ready(self._state)
       return float(metrics['loss'])
 

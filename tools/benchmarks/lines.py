@@ -28,7 +28,9 @@ def machine() -> dict[str, Any]:
     except importlib.metadata.PackageNotFoundError:
       continue
   found = {'cpu': _cpu(), 'cores': os.cpu_count(), 'versions': versions}
-  return found | ({'gpu': found_gpu} if (found_gpu := gpu()) else {})
+  if name := gpu():
+    found['gpu'] = name
+  return found
 
 
 def gpu() -> str:
