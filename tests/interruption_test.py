@@ -44,6 +44,16 @@ with interruption.interruptible():
       print('swallowed')
 """
 
+# As Orbax does around the reading of an array.
+WRAPPED = """
+with interruption.interruptible():
+  try:
+    print('ready', flush=True)
+    time.sleep(600)
+  except BaseException as error:
+    raise Exception('while reading') from error
+"""
+
 COMPILING = """
 with interruption.interruptible():
   compile()
@@ -81,7 +91,9 @@ def ended(script, number):
 
 
 @pytest.mark.skipif(sys.platform == 'win32', reason='POSIX signals')
-@pytest.mark.parametrize('script', [IN_PYTHON, SWALLOWED, COMPILING, WHILE_SAVING, HUNG_THREAD])
+@pytest.mark.parametrize(
+  'script', [IN_PYTHON, SWALLOWED, WRAPPED, COMPILING, WHILE_SAVING, HUNG_THREAD]
+)
 @pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_wherever_it_is_it_ends(script, number, status):
   returned, out, err = ended(script, number)
@@ -108,6 +120,11 @@ with interruption.Interruption(told.append) as one:
   except interruption.Interrupted as end:
     print('saved at', step < 999, set(told), end.status)
 """
+
+
+def test_an_error_of_its_own_is_no_interruption():
+  with interruption.Interruption() as one, pytest.raises(ValueError, match='own'), one.leaving():
+    raise ValueError('own')
 
 
 def test_a_loop_ends_by_itself():

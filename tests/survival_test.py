@@ -97,7 +97,8 @@ def finish(*processes):
   written = [process.communicate() for process in processes]
   ended = [process.returncode for process in processes]
   assert not late, f'not ended after {PATIENCE} seconds: {written}'
-  assert ended == [0] * len(processes), written
+  # Whole, where pytest would leave out the middle.
+  assert ended == [0] * len(processes), '\n'.join(out + err for out, err in written)
   return written
 
 

@@ -106,6 +106,11 @@ class Interruption:
       if self.signal:
         raise Interrupted(MESSAGE, self.status)
       yield
+    except Exception as error:
+      # Libraries wrap what comes out of their midst: Orbax, of an array that it was reading.
+      if not _behind(error):
+        raise
+      raise Interrupted(MESSAGE, self.status) from None
     finally:
       self._ready = before
 
@@ -167,6 +172,13 @@ def end_within(seconds: float, status: int) -> None:
     _end(status)
 
   threading.Thread(target=end, daemon=True).start()
+
+
+def _behind(error: BaseException | None) -> bool:
+  """Whether an error came of an interruption."""
+  while error is not None and not isinstance(error, Interrupted):
+    error = error.__cause__ or error.__context__
+  return error is not None
 
 
 def _status(number: int | None) -> int:
