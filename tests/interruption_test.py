@@ -103,6 +103,18 @@ def test_wherever_it_is_it_ends(script, number, status):
   assert 'swallowed' not in out
 
 
+def test_when_all_is_done_a_termination_changes_nothing():
+  """Until the interpreter has ended."""
+  script = """
+with interruption.interruptible():
+  pass
+print('ready', flush=True)
+time.sleep(0.5)
+print('to the end')
+"""
+  assert ended(script, signal.SIGTERM) == (0, 'to the end\n', '')
+
+
 LOOP = """
 told = []
 with interruption.Interruption(told.append) as one:

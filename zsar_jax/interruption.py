@@ -65,12 +65,12 @@ class Interruption:
     self._tell = tell
     self._since = 0.0
     self._ready: Callable[[], bool] | None = None
-    self._before: dict[int, Any] = {}
+    self._afterwards: dict[int, Any] = {}
     self._closed = threading.Event()
 
   def __enter__(self) -> 'Interruption':
     for number in _SIGNALS:
-      self._before[number] = signal.signal(number, self._note)
+      self._afterwards[number] = signal.signal(number, self._note)
     hearing, heard = os.pipe()
     os.set_blocking(heard, False)
     self._heard = heard
@@ -82,7 +82,7 @@ class Interruption:
   def __exit__(self, *exception: Any) -> None:
     signal.set_wakeup_fd(self._wakeup_before)
     sys.unraisablehook = self._unraisable_before
-    for number, handler in self._before.items():
+    for number, handler in self._afterwards.items():
       signal.signal(number, handler)
     self._closed.set()
     os.close(self._heard)
@@ -149,16 +149,18 @@ class Interruption:
 def interruptible(tell: Callable[[int], None] = lambda number: None) -> Iterator[None]:
   """Of a program: an interruption inside the block ends it with one line and its exit status.
 
+  After the block SIGTERM is ignored: all is done, and the interpreter takes a while to end.
+
   Args:
     tell: as for `Interruption`.
   """
   interruption = Interruption(tell)
   try:
-    with interruption, interruption.leaving():
-      yield
+    with interruption:
+      interruption._afterwards[signal.SIGTERM] = signal.SIG_IGN
+      with interruption.leaving():
+        yield
   except (Interrupted, KeyboardInterrupt) as end:
-    # Launchers like to say it twice, and this process has heard it.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print(end if str(end) else f'\n{MESSAGE}', file=sys.stderr)
     end_within(GRACE, getattr(end, 'status', 130))
     raise SystemExit(getattr(end, 'status', 130)) from None
