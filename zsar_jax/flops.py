@@ -37,12 +37,21 @@ def traced(jaxpr: Any) -> int:
   return total
 
 
-def transformer(width: int, layers: int, tokens: int) -> float:
+def transformer(width: int, layers: int, tokens: int, wanted: int | None = None) -> float:
   """The forward pass of one sequence: 12 D^2 weights a block, and attention of all to all.
 
   Norms and the like are not counted. Causal attention is counted whole, as it is computed.
+
+  Args:
+    width: D.
+    layers: how many blocks.
+    tokens: how many of them.
+    wanted: how many the last block computes; None for all.
   """
-  return layers * tokens * (24 * width**2 + 4 * tokens * width)
+  attending = 20 * width**2 + 4 * tokens * width
+  unwanted = 0 if wanted is None else tokens - wanted
+  # Keys and values are of all tokens in each block.
+  return layers * tokens * (4 * width**2 + attending) - unwanted * attending
 
 
 def frame(spec: ClipSpec, video: VideoSpec) -> float:
@@ -50,7 +59,8 @@ def frame(spec: ClipSpec, video: VideoSpec) -> float:
   tokens = 1 + spec.num_patches + video.image_prompts
   patches = 2 * spec.num_patches * 3 * spec.patch**2 * spec.image_width
   project = 2 * spec.image_width * spec.embed_dim
-  return patches + transformer(spec.image_width, spec.image_layers, tokens) + project
+  wanted = None if video.temporal == 'xclip' else 1
+  return patches + transformer(spec.image_width, spec.image_layers, tokens, wanted) + project
 
 
 def clip(spec: ClipSpec, video: VideoSpec) -> float:
@@ -63,9 +73,8 @@ def clip(spec: ClipSpec, video: VideoSpec) -> float:
 
 def text(spec: ClipSpec, tokens: int) -> float:
   """The forward pass of one text of so many tokens."""
-  return (
-    transformer(spec.text_width, spec.text_layers, tokens) + 2 * spec.text_width * spec.embed_dim
-  )
+  project = 2 * spec.text_width * spec.embed_dim
+  return transformer(spec.text_width, spec.text_layers, tokens, 1) + project
 
 
 def training_step(

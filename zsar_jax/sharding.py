@@ -1,8 +1,8 @@
 """The mesh, and where parameters, optimizer state and batches lie on it.
 
 The mesh has three axes. Batches are split over `data` and `fsdp`; parameters and optimizer
-state over `fsdp` (each array along its largest free dimension) and over `tensor` (attention
-by heads, the MLP by its hidden units). The XLA partitioner derives the rest.
+state over `fsdp` (each array along its first dimension, or else its largest) and over `tensor`
+(attention by heads, the MLP by its hidden units). The XLA partitioner derives the rest.
 """
 
 import functools
@@ -125,7 +125,8 @@ def sharded_shapes(tree: Any, mesh: Mesh, fsdp_min_bytes: int) -> Any:
     if leaf.size * leaf.dtype.itemsize >= fsdp_min_bytes:
       free = [i for i, axis in enumerate(spec) if not axis and divides('fsdp', leaf.shape[i])]
       if free:
-        spec[max(free, key=lambda i: leaf.shape[i])] = 'fsdp'
+        # Rows where they divide: of those, XLA for TPUs reduces and scatters gradients in one.
+        spec[max(free, key=lambda i: (i == 0, leaf.shape[i]))] = 'fsdp'
     place = NamedSharding(mesh, PartitionSpec(*spec))
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
 

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from tests.models import reference
 from zsar_jax.errors import UserError
-from zsar_jax.models import presets, video_clip
+from zsar_jax.models import layers, presets, video_clip
 from zsar_jax.models.layers import Compute
 from zsar_jax.models.presets import VideoSpec
 
@@ -194,6 +195,25 @@ def test_choices_that_do_not_apply_are_refused():
   ):
     with pytest.raises(UserError, match=words):
       Compute(**options)
+
+
+@pytest.mark.parametrize('remat', ['none', 'full'])
+@pytest.mark.parametrize(('causal', 'place'), [(False, 0), (True, np.array([4, 0, 2]))])
+def test_one_wanted_token_is_what_it_would_be_among_all(causal, place, remat):
+  """In value and in gradient."""
+  compute = Compute(remat=remat)
+  stack = layers.plain_transformer(32, 2, 4, compute=compute, rngs=nnx.Rngs(0), causal=causal)
+  module, weights = nnx.split(stack)
+  x = jax.random.normal(jax.random.key(1), (3, 5, 32))
+
+  def loss(weights, x, alone):
+    stack = nnx.merge(module, weights)
+    y = stack(x, only=place) if alone else layers.at(stack(x), place)
+    assert y.shape == (3, 1, 32)
+    return jnp.sum(jnp.sin(y))
+
+  alone, among = (jax.value_and_grad(loss, (0, 1))(weights, x, which) for which in (True, False))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), alone, among)
 
 
 def test_rematerialisation_repeats_products_and_changes_no_gradient():

@@ -74,11 +74,13 @@ class ImageTower(nnx.Module):
 
     self.transformer = layers.Transformer(depth, block, compute)
     self.ln_post = layers.layer_norm(width, dtype, rngs)
+    # What X-CLIP's class embeddings look at.
+    self.patches_wanted = video.temporal == 'xclip'
     self.proj = nnx.Linear(
       width, spec.embed_dim, use_bias=False, kernel_init=init, dtype=dtype, rngs=rngs
     )
 
-  def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+  def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array | None]:
     """Embeds images.
 
     Args:
@@ -87,7 +89,8 @@ class ImageTower(nnx.Module):
 
     Returns:
       embeddings: f32[N, E], not normalised to unit length.
-      patches: [N, G * G, D], the patches' tokens after the last block.
+      patches: [N, G * G, D], the patches' tokens after the last block; None where class
+        embeddings do not look at them.
     """
     patches = self.conv1(images)  # [N, G * G, D]
     count, grid, width = patches.shape
@@ -98,9 +101,10 @@ class ImageTower(nnx.Module):
     x = x + self.positional_embedding[...].astype(x.dtype)
     if self.prompts:
       x = self.prompts.replace(x, self.prompts.inputs[...])  # [N, 1 + G * G + P, D]
-    x = self.transformer(self.ln_pre(x), self.prompts)
+    only = None if self.patches_wanted else 0
+    x = self.transformer(self.ln_pre(x), self.prompts, only)
     embeddings = self.proj(self.ln_post(x[:, 0])).astype(jnp.float32)  # [N, E]
-    return embeddings, x[:, 1 : 1 + grid]
+    return embeddings, x[:, 1 : 1 + grid] if self.patches_wanted else None
 
 
 class TextTower(nnx.Module):
@@ -140,10 +144,6 @@ class TextTower(nnx.Module):
     x = self.token_embedding(tokens)  # [C, L, D]
     if self.prompts:
       x = self.prompts.replace(x, self.prompts.inputs[...])
-    x = self.transformer(
-      x + self.positional_embedding[: tokens.shape[1]].astype(x.dtype), self.prompts
-    )
-    end = jnp.argmax(tokens, axis=-1)  # [C]
-    # The norm is of each token by itself, so only the one that is used need be normed.
-    pooled = jnp.take_along_axis(x, end[:, None, None], axis=1)[:, 0]  # [C, D]
-    return self.text_projection(self.ln_final(pooled)).astype(jnp.float32)  # [C, E]
+    x = x + self.positional_embedding[: tokens.shape[1]].astype(x.dtype)
+    x = self.transformer(x, self.prompts, only=jnp.argmax(tokens, axis=-1))[:, 0]  # [C, D]
+    return self.text_projection(self.ln_final(x)).astype(jnp.float32)  # [C, E]

@@ -9,6 +9,7 @@ can be sharded by head.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import jax
@@ -106,6 +107,35 @@ def layer_norm(width: int, dtype: DTypeLike, rngs: nnx.Rngs) -> LayerNorm:
   return LayerNorm(width, epsilon=1e-5, dtype=dtype, use_fast_variance=False, rngs=rngs)
 
 
+def at(x: jax.Array, place: int | jax.Array) -> jax.Array:
+  """Of `x: [N, L, D]` one token of each sequence, [N, 1, D].
+
+  Args:
+    x: the tokens.
+    place: where it is, in all sequences or, i32[N], in each.
+  """
+  if isinstance(place, int):
+    return x[:, place : place + 1]
+  return jnp.take_along_axis(x, place[:, None, None], axis=1)
+
+
+class Projection(nnx.LinearGeneral):
+  """A linear layer into heads or out of them, computed as one product of matrices.
+
+  Gradients of matrices are what XLA for TPUs reduces and scatters in one; those of kernels with
+  more dimensions it sums up whole on every device.
+  """
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps `x: [..., D]` to [..., H, d], or the other way."""
+    batch = x.shape[: x.ndim - len(self.in_features)]
+    # Folded before it is cast, or XLA finds the fold between the gradient and its sum.
+    kernel = self.kernel[...].reshape(math.prod(self.in_features), -1).astype(self.dtype)
+    y = x.reshape(*batch, -1).astype(self.dtype) @ kernel
+    y = y.reshape(*batch, *self.out_features)
+    return y if self.bias is None else y + self.bias[...].astype(self.dtype)
+
+
 class Attention(nnx.Module):
   """Multi-head attention.
 
@@ -127,9 +157,9 @@ class Attention(nnx.Module):
   ):
     head_shape = (heads, width // heads)
 
-    def project_in() -> nnx.LinearGeneral:
+    def project_in() -> Projection:
       init = nnx.initializers.normal(width**-0.5)
-      return nnx.LinearGeneral(
+      return Projection(
         width,
         head_shape,
         use_bias=input_bias,
@@ -141,7 +171,7 @@ class Attention(nnx.Module):
     self.query = project_in()
     self.key = project_in()
     self.value = project_in()
-    self.out = nnx.LinearGeneral(
+    self.out = Projection(
       head_shape,
       width,
       axis=(-2, -1),
@@ -152,22 +182,34 @@ class Attention(nnx.Module):
     self.causal = causal
     self.compute = compute
 
-  def __call__(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
+  def __call__(
+    self,
+    x: jax.Array,
+    context: jax.Array | None = None,
+    only: int | jax.Array | None = None,
+  ) -> jax.Array:
     """Attends from each token of `x` to those of `context`.
 
     Args:
       x: [N, L, D].
       context: [N, M, D]; None stands for `x`.
+      only: the place of the one token that attends, see `at`; None for all.
 
     Returns:
-      [N, L, D].
+      [N, L, D], or [N, 1, D].
     """
     context = x if context is None else context
     key, value = self.neighbours(self.key(context)), self.neighbours(self.value(context))
-    query = self.query(x)
+    query = self.query(x if only is None else at(x, only))
+    seen, implementation = {'is_causal': self.causal}, self.compute.attention
+    if only is not None:
+      # Nothing to gain from a kernel for long queries.
+      seen, implementation = {}, 'xla'
+      if self.causal:
+        seen['key_value_seq_lengths'] = jnp.broadcast_to(only + 1, x.shape[:1])
     with jax.named_scope('attention'):
       mixed = jax.nn.dot_product_attention(
-        query, key, value, is_causal=self.causal, implementation=self.compute.attention
+        query, key, value, **seen, implementation=implementation
       )  # [N, L, H, d]
     return self.out(mixed)  # [N, L, D]
 
@@ -224,9 +266,15 @@ class ResidualBlock(nnx.Module):
     self.ln_2 = layer_norm(width, compute.dtype, rngs)
     self.mlp = Mlp(width, residual_std=residual_std, compute=compute, rngs=rngs)
 
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps `x: [N, L, D]` to [N, L, D]."""
-    x = x + self.attn(self.ln_1(x))
+  def __call__(self, x: jax.Array, only: int | jax.Array | None = None) -> jax.Array:
+    """Maps `x: [N, L, D]` to [N, L, D].
+
+    Args:
+      x: the tokens.
+      only: the place of the one token that is wanted, see `at`, of which the result is [N, 1, D].
+    """
+    mixed = self.attn(self.ln_1(x), only=only)
+    x = (x if only is None else at(x, only)) + mixed
     return x + self.mlp(self.ln_2(x))
 
 
@@ -262,21 +310,33 @@ class Transformer(nnx.Module):
     self.compute = compute
 
   def __call__(
-    self, x: jax.Array, before: Callable[[int, jax.Array], jax.Array] | None = None
+    self,
+    x: jax.Array,
+    before: Callable[[int, jax.Array], jax.Array] | None = None,
+    only: int | jax.Array | None = None,
   ) -> jax.Array:
     """Maps `x: [N, L, D]` to [N, L, D].
 
     Args:
       x: the tokens.
       before: changes what the block with a number gets.
+      only: the place of the one token that is wanted, see `at`, of which the result is
+        [N, 1, D]: the last block computes no other.
     """
     for i in range(self.layers):  # The keys themselves are sorted as text: '10' before '2'.
       block = self.resblocks[str(i)]
       x = before(i, x) if before else x
+      call = _call_for(only if i == self.layers - 1 else None)
       if self.compute.remat != 'none':
-        block = nnx.remat(type(block).__call__, policy=REMATS[self.compute.remat]).__get__(block)
-      x = _border(block(x))
+        call = nnx.remat(call, policy=REMATS[self.compute.remat])
+      x = _border(call(block, x))
     return x
+
+
+def _call_for(only: int | jax.Array | None) -> Callable[[nnx.Module, jax.Array], jax.Array]:
+  """How a block is called whose tokens are wanted, or only the one that is there."""
+  # Not by name: `nnx.remat` takes no keywords.
+  return lambda block, x: block(x) if only is None else block(x, only)
 
 
 def plain_transformer(

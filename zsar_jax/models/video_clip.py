@@ -58,7 +58,7 @@ class VideoClip(nnx.Module):
     self.mean_of_cosines = video.temporal == 'window'
     self.logit_scale = nnx.Param(jnp.array(math.log(1 / 0.07), jnp.float32))
 
-  def encode_frames(self, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
+  def encode_frames(self, frames: jax.Array) -> tuple[jax.Array, jax.Array | None]:
     """Embeds each frame of clips.
 
     Args:
@@ -66,11 +66,13 @@ class VideoClip(nnx.Module):
 
     Returns:
       embeddings: f32[B, T, E], not of unit length.
-      patches: [B, T, M, D], the patches' last tokens.
+      patches: [B, T, M, D], the patches' last tokens; None where nothing looks at them.
     """
     batch, count = frames.shape[:2]
     embedded, patches = self.visual(frames.reshape(batch * count, *frames.shape[2:]))
-    return embedded.reshape(batch, count, -1), patches.reshape(batch, count, *patches.shape[1:])
+    if patches is not None:
+      patches = patches.reshape(batch, count, *patches.shape[1:])
+    return embedded.reshape(batch, count, -1), patches
 
   def encode_video(self, frames: jax.Array) -> Encoded:
     """Encodes clips `frames: f32[B, T, H, W, 3]`, normalised; see `Encoded`."""
@@ -168,7 +170,7 @@ class VideoModel:
     """Draws parameters for training from scratch."""
     return nnx.to_pure_dict(nnx.split(self._build(key))[1])
 
-  def encode_frames(self, params: Params, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
+  def encode_frames(self, params: Params, frames: jax.Array) -> tuple[jax.Array, jax.Array | None]:
     """See `VideoClip.encode_frames`."""
     return nnx.merge(self._graphdef, params).encode_frames(frames)
 
