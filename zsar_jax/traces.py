@@ -10,8 +10,8 @@ Where operations are found:
 
     CPU    in the plane '/host:CPU', on the lines of the threads: events with a stat 'hlo_op'
     GPU    in planes '/device:GPU:0', ...: kernels on the lines of streams, with a stat 'hlo_op'
-    TPU    in planes '/device:TPU:0', ...: on the line 'XLA Ops', and what goes on beside it on
-           'Async XLA Ops'
+    TPU    in planes '/device:TPU:0', ...: on the line 'XLA Ops', where what goes on beside them
+           (the line 'Async XLA Ops') counts as long as it is waited for
 
 Of these the layout of CPU was seen; the others are as the profiler's sources describe them.
 """
@@ -38,7 +38,7 @@ CATEGORIES = (
 )
 
 # Operations whose time is that of the operations in them.
-_CONTROL = ('while', 'call', 'conditional', 'async-start', 'async-update', 'async-done')
+_CONTROL = ('while', 'call', 'conditional')
 
 _COLLECTIVES = ('all-reduce', 'all-gather', 'all-to-all', 'reduce-scatter', 'collective', 'ragged')
 _TRANSFERS = ('infeed', 'outfeed', 'send', 'recv', 'memcpyh2d', 'memcpyd2h')
@@ -178,7 +178,7 @@ def read(path: pathlib.Path) -> Trace:
 
 def _has_operations(kind: str, line: str) -> bool:
   """Whether a line of a device's plane is one of operations; the others sum them up."""
-  return line in ('XLA Ops', 'Async XLA Ops') if kind == 'TPU' else line.startswith('Stream')
+  return line == 'XLA Ops' if kind == 'TPU' else line.startswith('Stream')
 
 
 def _operation(event: Any, device: bool) -> tuple[str, str] | None:
@@ -277,7 +277,7 @@ def _instructions_of_module(module: bytes) -> Iterator[tuple[str, Instruction]]:
     for fields in found:
       opcode = _text(fields, 2)
       inside = [fields]
-      if opcode == 'fusion':
+      if opcode == 'fusion' or opcode.startswith('async'):
         inside += [
           part for called in _numbers(fields.get(38, ())) for part in computations.get(called, ())
         ]

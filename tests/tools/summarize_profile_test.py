@@ -39,6 +39,7 @@ def hlo(module):
     (2, [instruction('p', 'parameter'), instruction('d', 'dot', 'jit(f)/mlp/dot_general')]),
     (3, [instruction('q', 'parameter'), instruction('t', 'transpose')]),
     (4, [instruction('e', 'exponential', 'jit(f)/transpose(jvp(attention))/exp')]),
+    (5, [instruction('g', 'all-gather')]),
   ]
   entry = [
     instruction('fusion.1', 'fusion', called=[2]),
@@ -46,6 +47,7 @@ def hlo(module):
     instruction('fusion.3', 'fusion', called=[4]),
     instruction('all-reduce.1', 'all-reduce'),
     instruction('loop.1', 'while'),
+    instruction('async-done.1', 'async-done', called=[5]),
   ]
   content = field(1, module)
   for number, instructions in [*fused, (1, entry)]:
@@ -126,6 +128,18 @@ def test_a_trace_of_each_kind_of_device(tmp_path, name, line, with_stat, device)
     ('fusion.3', 'attention', pytest.approx(14 / 60)),
   ]
   assert 'input pipeline: 33%' in summarize_profile.verdict(summary)
+
+
+def test_what_a_tpu_does_beside_counts_as_long_as_it_is_waited_for(tmp_path):
+  """Copies that overlap each other and the products take no time of their own."""
+  beside = [('copy-start.1', 30, 40), ('copy-start.2', 40, 50)]
+  text = plane('/device:TPU:0', 'XLA Ops', [*OPS, ('async-done.1', 90, 20)], False)
+  text += plane('/device:TPU:0', 'Async XLA Ops', beside, False) + metadata()
+  write(tmp_path, plane('/host:CPU', 'python', HOST, False) + text)
+  (path,) = traces.newest(tmp_path / 'profile')
+  summary = summarize_profile.summarize(traces.read(path), 5)
+  assert summary.categories['collectives'] == pytest.approx(30 / 80)
+  assert summary.categories['copies'] == pytest.approx(6 / 80)
 
 
 def test_utilisation_where_the_peak_is_known(tmp_path, capsys):

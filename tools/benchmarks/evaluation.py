@@ -20,4 +20,4 @@ def run(arguments: argparse.Namespace) -> None:
   """Measures and prints the lines."""
   work = workload.from_flags(arguments)
   loops = ('ours/eval', 'peer/eval')
-  models.run(work, arguments.repeats, work.batch, loops, _COMPARISONS, (loops,))
+  models.run(work, arguments.repeats, work.batch, (loops,), _COMPARISONS, (loops,))

@@ -6,12 +6,8 @@ from tools.benchmarks import models, workload
 from tools.benchmarks.models import Comparison
 
 _LOOPS = (
-  'ours/step',
-  'ours/step_masked',
-  'ours/normalise',
-  'ours/mask',
-  'peer/normalise',
-  'peer/mask',
+  ('ours/step', 'ours/step_masked'),
+  ('ours/normalise', 'ours/mask', 'peer/normalise', 'peer/mask'),
 )
 _COMPARISONS = (
   Comparison(

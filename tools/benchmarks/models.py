@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import itertools
 import math
 import pathlib
 import tempfile
@@ -10,6 +11,7 @@ from typing import Any
 
 from tools.benchmarks import lines, turns
 from tools.benchmarks.workload import Workload
+from zsar_jax.host_memory import keep_freed_memory
 
 # The modules are imported in the sides' own processes: neither library has the other beside it.
 _PEER_NEEDS = ('torch', 'transformers')
@@ -38,7 +40,7 @@ def run(
   work: Workload,
   repeats: int,
   per_turn: int,
-  loops: Sequence[str],
+  groups: Sequence[Sequence[str]],
   comparisons: Sequence[Comparison],
   same: Sequence[tuple[str, str]] = (),
 ) -> dict[str, dict[str, Any]]:
@@ -48,7 +50,9 @@ def run(
     work: what is done.
     repeats: of each loop.
     per_turn: clips, or texts, that one turn is of.
-    loops: 'ours/...' and 'peer/...', see `jax_loops.loops` and `torch_loops.loops`.
+    groups: of loops, 'ours/...' and 'peer/...', see `jax_loops.loops` and `torch_loops.loops`.
+      Each group has processes of its own: what a large loop leaves of memory changes how fast
+      others are.
     comparisons: of loops that were measured.
     same: pairs of loops whose first turn must have found the same number.
 
@@ -67,15 +71,17 @@ def run(
       writer.turn()
       writer.end()
       sides['peer'] = (_peer, work)
-    taking = [loop for loop in loops if loop.partition('/')[0] in sides]
-    found = turns.measure(sides, taking, repeats, work.cores)
+    found = {}
+    for loops in groups:
+      taking = [loop for loop in loops if loop.partition('/')[0] in sides]
+      found |= turns.measure(sides, taking, repeats, work.cores)
   for one, other in same:
     if {'value'} <= found.get(one, {}).keys() & found.get(other, {}).keys():
       values = found[one]['value'], found[other]['value']
       if not math.isclose(*values, rel_tol=_tolerance(work), abs_tol=_tolerance(work)):
         raise RuntimeError(f'{one} and {other} found {values}: not the same work')
   settings, machine = work.settings(repeats), lines.machine()
-  for loop in loops:
+  for loop in itertools.chain(*groups):
     line = found.get(loop) or {'skipped': f'{missing[0]} is not installed'}
     if 'seconds' in line:
       line = {'per_second': round(per_turn / line['seconds'], 3), **line}
@@ -121,6 +127,7 @@ def _writer(work: Workload) -> Any:
 def _ours(work: Workload) -> Any:
   from tools.benchmarks import jax_loops
 
+  keep_freed_memory()  # As every program here does.
   return jax_loops.loops(work)
 
 

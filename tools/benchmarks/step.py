@@ -10,12 +10,8 @@ from zsar_jax import chips, flops
 from zsar_jax.models.presets import VideoSpec
 
 _LOOPS = (
-  'ours/forward',  # Before the steps, of which each side's weights are its own.
-  'peer/forward',
-  'peer/compiled_forward',
-  'ours/step',
-  'peer/step',
-  'peer/compiled_step',
+  ('ours/forward', 'peer/forward', 'peer/compiled_forward'),
+  ('ours/step', 'peer/step', 'peer/compiled_step'),
 )
 _SAME = (('ours/forward', 'peer/forward'), ('ours/step', 'peer/step'))
 
@@ -34,9 +30,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
   """Measures and prints the lines; on a GPU whose peak is published also the step's MFU."""
   work = workload.from_flags(arguments)
-  loops = [loop for loop in _LOOPS if not (arguments.no_compile and 'compiled' in loop)]
+  groups = _LOOPS
+  if arguments.no_compile:
+    groups = [[loop for loop in loops if 'compiled' not in loop] for loops in groups]
   gpu = lines.gpu()
-  found = models.run(work, arguments.repeats, work.batch, loops, comparisons(bool(gpu)), _SAME)
+  found = models.run(work, arguments.repeats, work.batch, groups, comparisons(bool(gpu)), _SAME)
   if (chip := chips.find(gpu)) and 'seconds' in found['ours/step']:
     lines.show(**utilisation(work, chip, found['ours/step']['seconds']))
 

@@ -27,4 +27,4 @@ def run(arguments: argparse.Namespace) -> None:
   work = workload.from_flags(arguments)
   same = (('ours/text', 'peer/text'), ('peer/text', 'peer/text_longest'))
   texts = work.classes * work.templates
-  models.run(work, arguments.repeats, texts, _LOOPS, _COMPARISONS, same)
+  models.run(work, arguments.repeats, texts, (_LOOPS,), _COMPARISONS, same)
