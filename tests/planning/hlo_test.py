@@ -74,9 +74,30 @@ def test_a_loops_body_counts_as_often_as_it_is_run():
   assert not module.unknown_loops
   told = LOOP.replace('body=%body', 'body=%body, backend_config={"known_trip_count":{"n":"5"}}')
   assert hlo.Module(told).runs['body'] == 5
-  unknown = hlo.Module(LOOP.replace('direction=LT', 'direction=NE'))
-  assert unknown.runs['body'] == 1
-  assert unknown.unknown_loops == ['main/while.1']
+  for change in (('direction=LT', 'direction=NE'), ('add(%i, %one)', 'multiply(%i, %one)')):
+    unknown = hlo.Module(LOOP.replace(*change))
+    assert unknown.runs['body'] == 1
+    assert unknown.unknown_loops == ['main/while.1']
+
+
+def test_an_unrolled_loop_is_run_less_often():
+  """The compiler leaves the limit and raises the counter by more, in a fusion perhaps."""
+  unrolled = LOOP.replace('add(%i, %one)', 'add(%half, %one)').replace(
+    '  %next =', '  %half = s32[] add(%i, %one)\n  %next ='
+  )
+  assert hlo.Module(unrolled).runs['body'] == 2
+  fused = LOOP.replace('%next = s32[] add(%i, %one)', '%next = s32[] fusion(%i), calls=%raise')
+  fused = fused.replace(
+    '%body (',
+    """%raise (p.3: s32[]) -> s32[] {
+  %p.3 = s32[] parameter(0)
+  %two = s32[] constant(2)
+  ROOT %raised = s32[] add(%p.3, %two)
+}
+
+%body (""",
+  )
+  assert hlo.Module(fused).runs['body'] == 2
 
 
 def test_collectives_with_their_axes_and_sizes():

@@ -129,6 +129,10 @@ class Collective:
     return self.count * self.bytes * share * (2 if self.kind == 'all-reduce' else 1)
 
 
+# How often a loop's counter is in a number, and what is added to it; None for another number.
+_Sum = tuple[int, int] | None
+
+
 class Module:
   """A compiled program.
 
@@ -186,16 +190,50 @@ class Module:
     """What the compiler says, or a condition that compares a counter from 0 with a constant."""
     if told := _TRIPS.search(loop.attributes):
       return int(told[1])
-    condition = self.computations[_called(loop, 'condition')]
-    compared = [one for one in self._within(condition) if one.opcode == 'compare']
+    condition = list(self._within(self.computations[_called(loop, 'condition')]))
+    compared = [one for one in condition if one.opcode == 'compare']
     limits = {
       int(found[1])
-      for one in self._within(condition)
+      for one in condition
       if one.opcode == 'constant' and (found := re.match(r'(\d+)\)', one.attributes))
     }
-    if len(compared) == 1 and 'direction=LT' in compared[0].attributes and len(limits) == 1:
-      return limits.pop()
+    counters = {_index(one) for one in condition if one.opcode == 'get-tuple-element'}
+    if (
+      len(compared) == 1
+      and 'direction=LT' in compared[0].attributes
+      and len(limits) == len(counters) == 1
+      and (step := self._step(_called(loop, 'body'), counters.pop()))
+    ):
+      return -(-limits.pop() // step)
     return None
+
+  def _step(self, body: str, counter: int) -> int | None:
+    """By how much a pass through a loop's body raises its counter: more than 1 if unrolled."""
+
+    def value(place: str, name: str, arguments: Sequence[_Sum]) -> _Sum:
+      one = self.computations[place][name]
+      parts = [functools.partial(value, place, operand, arguments) for operand in one.operands]
+      match one.opcode:
+        case 'constant':
+          found = re.match(r'(-?\d+)\)', one.attributes)
+          return (0, int(found[1])) if found else None
+        case 'parameter':
+          return arguments[int(one.attributes.partition(')')[0])] if arguments else None
+        case 'get-tuple-element':
+          return (1, 0) if _index(one) == counter and not arguments else None
+        case 'copy' | 'bitcast':
+          return parts[0]()
+        case 'add':
+          first, second = parts[0](), parts[1]()
+          return first and second and (first[0] + second[0], first[1] + second[1])
+        case 'fusion':
+          inner = _called(one, 'calls')
+          return value(inner, _root(self.computations[inner]).name, [part() for part in parts])
+      return None
+
+    after = _root(self.computations[body]).operands
+    found = value(body, after[counter], []) if counter < len(after) else None
+    return found[1] if found and found[0] == 1 and found[1] > 0 else None
 
   def _within(self, computation: Computation) -> Iterator[Instruction]:
     """The instructions of a computation, those of its fusions included."""
@@ -406,6 +444,15 @@ def _closing(text: str, start: int) -> int:
 def _called(instruction: Instruction, role: str) -> str:
   found = re.search(rf'{role}=%?([\w.\-]+)', instruction.attributes)
   return found[1] if found else ''
+
+
+def _root(computation: Computation) -> Instruction:
+  return next(one for one in computation.values() if one.is_root)
+
+
+def _index(element: Instruction) -> int:
+  """Which element of a tuple it is."""
+  return int(re.search(r'index=(\d+)', element.attributes)[1])
 
 
 def _grown(array: Array, gather: Instruction, group: int) -> Array:
