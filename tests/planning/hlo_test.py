@@ -80,6 +80,19 @@ def test_a_loops_body_counts_as_often_as_it_is_run():
     assert unknown.unknown_loops == ['main/while.1']
 
 
+def test_reductions_that_were_put_together_are_told_apart():
+  """They have all the same channel."""
+  second = LOOP[LOOP.index('%all-reduce-scatter.1') : LOOP.index('%begin')].replace(
+    'scatter.1', 'scatter.2'
+  )
+  text = LOOP.replace('%begin', second + '%begin', 1).replace(
+    '  ROOT %fusion.1',
+    '  %fusion.2 = bf16[4,4]{1,0} fusion(%g), calls=%all-reduce-scatter.2\n  ROOT %fusion.1',
+  )
+  kinds = [one.kind for one in hlo.Module(text).collectives(MESH)]
+  assert sorted(kinds) == ['all-gather', 'all-reduce', 'reduce-scatter', 'reduce-scatter']
+
+
 def test_an_unrolled_loop_is_run_less_often():
   """The compiler leaves the limit and raises the counter by more, in a fusion perhaps."""
   unrolled = LOOP.replace('add(%i, %one)', 'add(%half, %one)').replace(

@@ -64,8 +64,8 @@ FULL_SIZE = {
   'B/16 on v5p:2x2x2': [
     '--topology=v5p:2x2x2',
     '--config.data.batch_size=256',
-    '--config.mesh.data=1',
-    '--config.mesh.fsdp=8',
+    '--config.mesh.data=2',
+    '--config.mesh.fsdp=4',
     '--config.model.remat=dots',
   ],
   'L/14 on v5e:16x16': [

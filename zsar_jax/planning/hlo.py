@@ -235,6 +235,17 @@ class Module:
     found = value(body, after[counter], []) if counter < len(after) else None
     return found[1] if found and found[0] == 1 and found[1] > 0 else None
 
+  @functools.cached_property
+  def _fused(self) -> set[str]:
+    """The computations that are the insides of fusions."""
+    return {
+      name
+      for computation in self.computations.values()
+      for instruction in computation.values()
+      if instruction.opcode == 'fusion'
+      for name in _CALLED.findall(instruction.attributes)
+    }
+
   def _within(self, computation: Computation) -> Iterator[Instruction]:
     """The instructions of a computation, those of its fusions included."""
     for instruction in computation.values():
@@ -264,16 +275,9 @@ class Module:
     Every instruction outside fusions reads its operands and writes its results, where these lie
     there; of an operand that a fusion only takes slices of, the slices count.
     """
-    inside = {
-      name
-      for computation in self.computations.values()
-      for instruction in computation.values()
-      if instruction.opcode == 'fusion'
-      for name in _CALLED.findall(instruction.attributes)
-    }
     total = 0.0
     for name, times in self.runs.items():
-      if name not in inside:
+      if name not in self._fused:
         computation = self.computations[name]
         total += times * sum(self._traffic(one, computation) for one in computation.values())
     return total
@@ -310,8 +314,9 @@ class Module:
   def collectives(self, mesh_shape: dict[str, int]) -> list[Collective]:
     """All collectives, for a mesh with such axes, in the order of the text.
 
-    One that runs beside other work has its start, its middle and its end in three places with one
-    and the same channel, and counts once.
+    One that runs beside other work has its start, its middle and its end in fusions of their own
+    with one and the same channel, and counts once. Elsewhere those that were put together have
+    all the same channel.
     """
     found: dict[object, Collective] = {}
     for name, times in self.runs.items():
@@ -324,15 +329,17 @@ class Module:
         if groups.shape[1] == 1:
           continue
         channel = re.search(r'channel_id=(\d+)', instruction.attributes)
+        key = (name, instruction.name)
         # The TPU compiler writes a reduce-scatter as a fusion of that name.
         if kind == 'all-reduce' and name.startswith('all-reduce-scatter'):
           kind = 'reduce-scatter'
+        elif channel and name in self._fused:
+          key = (kind, channel[1])
         operands = [computation[operand] for operand in instruction.operands]
         arrays = tuple(array for operand in operands for array in operand.arrays)
         if kind == 'all-gather':
           arrays = tuple(_grown(array, instruction, groups.shape[1]) for array in arrays)
         operation = re.search(r'op_name="([^"]*)"', instruction.attributes)
-        key = (kind, channel[1]) if channel else (kind, name, instruction.name)
         found[key] = Collective(
           kind,
           arrays,
