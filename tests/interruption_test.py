@@ -141,7 +141,7 @@ def test_an_error_of_its_own_is_no_interruption():
 
 def test_a_loop_ends_by_itself():
   returned, out, err = ended(LOOP, signal.SIGTERM)
-  assert returned == 0, err
+  assert (returned, err) == (0, '')
   assert out == f'saved at True {{{signal.SIGTERM.value}}} 0\n'
 
 

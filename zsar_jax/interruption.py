@@ -131,18 +131,19 @@ class Interruption:
 
   def _watch(self, hearing: int) -> None:
     """The thread that hears of signals at once."""
+    # Open to the end: Python complains of a pipe that nobody reads when a signal comes twice.
     with open(hearing, 'rb', buffering=0) as signals:
       while (heard := signals.read(1)) and heard[0] not in _SIGNALS:
         pass
-    if not heard:
-      return
-    with contextlib.suppress(Exception):  # Others that cannot be told are no reason to stay.
-      self._tell(heard[0])
-    if self._closed.wait(GRACE):
-      return
-    while not self._closed.wait(0.2):
-      if self._ready is not None and self._ready():
-        _end(_status(heard[0]), MESSAGE)
+      if not heard:
+        return
+      with contextlib.suppress(Exception):  # Others that cannot be told are no reason to stay.
+        self._tell(heard[0])
+      if self._closed.wait(GRACE):
+        return
+      while not self._closed.wait(0.2):
+        if self._ready is not None and self._ready():
+          _end(_status(heard[0]), MESSAGE)
 
 
 @contextlib.contextmanager
