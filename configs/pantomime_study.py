@@ -6,7 +6,8 @@
 
     python -m tools.bias_study --config=configs/pantomime_study.py --workdir=studies/pantomime
 
-The settings were chosen on seed 0; the seeds of the study are others.
+The settings were chosen on the split `validation`, with other seeds. The study reports the split
+`test`, on which nothing was chosen.
 """
 
 from ml_collections import ConfigDict
@@ -14,6 +15,7 @@ from ml_collections import ConfigDict
 from configs import pantomime
 from configs.debiasing import METHODS
 from zsar_jax.bias.study.plan import BASELINE, default_study, experiment, finding, run
+from zsar_jax.config import clips
 from zsar_jax.errors import UserError
 
 VARIANTS = ('', 'baselines', 'smoke')
@@ -36,6 +38,8 @@ def get_config(variant: str = '') -> ConfigDict:
       f'configs/pantomime_study.py: no variant {variant!r}; there are {", ".join(VARIANTS[1:])}'
     )
   study = default_study()
+  # With seeds 1, 2 and 3 and on `validation`, the recipe of `tabletop` was still changed.
+  study.seeds = (4, 5, 6)
   study.title = 'Does the model see the action? Pantomime'
   study.about = (
     'Figures that act in scenes which give the action away (scenes) or say nothing about it'
@@ -76,7 +80,7 @@ def get_config(variant: str = '') -> ConfigDict:
     )
     study.findings = findings()
   if variant == 'smoke':
-    study.seeds = (1,)
+    study.seeds = study.seeds[:1]
     study.gallery = 2
     for one in study.experiments.values():
       one.base.steps = 4
@@ -126,10 +130,11 @@ def findings() -> tuple[ConfigDict, ...]:
 
 
 def _base(variant: str, worlds: tuple[str, ...], steps: int) -> ConfigDict:
-  """A config of configs/pantomime.py, evaluated on the novel classes of some worlds."""
+  """A config of configs/pantomime.py, tested on the novel classes of some worlds."""
   config = pantomime.get_config(variant)
-  names = [f'{world}_novel' for world in worlds]
-  config.eval.datasets = ConfigDict({name: config.eval.datasets[name] for name in names})
+  config.eval.datasets = ConfigDict(
+    {f'{world}_novel': clips(f'pantomime/{world}', 'test', 'novel') for world in worlds}
+  )
   config.eval.allow_seen_classes = False
   config.eval.recipes += PROBES
   config.eval.saliency = 100

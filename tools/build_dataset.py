@@ -29,7 +29,7 @@ from zsar_jax.data import pantomime, records
 from zsar_jax.data.builder import Beam, ClipBuilder, build
 from zsar_jax.data.masks.something_else import SomethingElseBoxes
 from zsar_jax.data.masks.spec import FORMATS, open_masks
-from zsar_jax.data.pantomime_builder import TRAIN_CLIPS, VALIDATION_CLIPS, Pantomime
+from zsar_jax.data.pantomime_builder import TEST_CLIPS, TRAIN_CLIPS, VALIDATION_CLIPS, Pantomime
 from zsar_jax.data.sources.folder import list_files, list_folder
 from zsar_jax.data.sources.kinetics import list_kinetics, list_mimetics
 from zsar_jax.data.sources.listing import Listing
@@ -117,7 +117,8 @@ def _one(given: Values) -> str:
 
 SOURCES = {
   'pantomime': Source(
-    _pantomime, optional=('seed', 'train-clips', 'validation-clips', 'jpeg-quality')
+    _pantomime,
+    optional=('seed', 'train-clips', 'validation-clips', 'test-clips', 'jpeg-quality'),
   ),
   'kinetics400': _videos(_kinetics, optional=('labels',)),
   'kinetics600': _videos(_kinetics, optional=('labels',)),
@@ -197,6 +198,11 @@ FLAGS: dict[str, dict[str, Any]] = {
     'type': int,
     'help': f'rendered for validation, in each world (default: {VALIDATION_CLIPS})',
   },
+  'test-clips': {
+    'metavar': 'N',
+    'type': int,
+    'help': f'rendered for testing, in each world (default: {TEST_CLIPS})',
+  },
 }
 
 # The least and the most that a number may be.
@@ -208,6 +214,7 @@ _RANGES = {
   'seed': (0, None),
   'train-clips': (1, None),
   'validation-clips': (1, None),
+  'test-clips': (1, None),
 }
 
 

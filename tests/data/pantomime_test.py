@@ -77,12 +77,13 @@ def test_figures_share_one_vocabulary():
 
 
 @pytest.mark.parametrize('world', pantomime.WORLDS)
-def test_training_is_balanced_over_base_and_validation_over_all_classes(world):
+def test_training_is_balanced_over_base_and_the_rest_over_all_classes(world):
   names, split = pantomime.class_names(world), pantomime.class_split(world)
   trained = collections.Counter(names[s.label] for s in _scripts(world, 'train', 120))
   assert trained == dict.fromkeys(split['base'], 10)
-  validated = collections.Counter(names[s.label] for s in _scripts(world, 'validation', 160))
-  assert validated == dict.fromkeys(names, 10)
+  for split in ('validation', 'test'):
+    shown = collections.Counter(names[s.label] for s in _scripts(world, split, 160))
+    assert shown == dict.fromkeys(names, 10)
 
 
 @pytest.mark.parametrize(
@@ -90,10 +91,12 @@ def test_training_is_balanced_over_base_and_validation_over_all_classes(world):
   [
     ('scenes', 'train', 1, pantomime.SCENE_AGREEMENT),
     ('scenes', 'validation', 1, pantomime.SCENE_AGREEMENT),
+    ('scenes', 'test', 1, pantomime.SCENE_AGREEMENT),
     ('mimes', 'train', 1, 0.25),
     ('mimes', 'validation', 1, 0.25),
     ('tabletop', 'train', 0, pantomime.OBJECT_AGREEMENT),
     ('tabletop', 'validation', 0, 0.25),
+    ('tabletop', 'test', 0, 0.25),
   ],
 )
 def test_the_setting_agrees_with_the_action_as_often_as_it_says(world, split, word, rate):
@@ -139,6 +142,7 @@ def test_clips_differ_by_every_argument():
     ('scenes', 'train', 0, 0),
     ('mimes', 'train', 0, 0),
     ('scenes', 'validation', 0, 0),
+    ('scenes', 'test', 0, 0),
     ('scenes', 'train', 12, 0),
     ('scenes', 'train', 0, 1),
   ]
@@ -306,7 +310,7 @@ def test_laying_over_is_alpha_blending():
   np.testing.assert_allclose(brush.lay_over(pictures, film), expected, atol=1.5)
 
 
-@pytest.mark.parametrize(('world', 'split'), [('stage', 'train'), ('scenes', 'test')])
+@pytest.mark.parametrize(('world', 'split'), [('stage', 'train'), ('scenes', 'dev')])
 def test_unknown_worlds_and_splits_are_refused(world, split):
   with pytest.raises(UserError, match='choose one of'):
     pantomime.render_clip(world, split, 0, SEED)

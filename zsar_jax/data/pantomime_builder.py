@@ -13,6 +13,7 @@ from zsar_jax.data.regions import REGION_BITS
 
 TRAIN_CLIPS = 2000
 VALIDATION_CLIPS = 640
+TEST_CLIPS = 640
 SIZE = 64
 NUM_FRAMES = 12
 
@@ -46,7 +47,8 @@ class Pantomime(ClipBuilder, skip_registration=True):
   """Builds one world of Pantomime."""
 
   name = 'pantomime'
-  VERSION = tfds.core.Version('1.0.0')
+  VERSION = tfds.core.Version('1.1.0')
+  RELEASE_NOTES = {'1.1.0': 'The split test; train and validation are those of 1.0.0.'}
   BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=world) for world in pantomime.WORLDS]
   encode = staticmethod(encode_task)
 
@@ -57,6 +59,7 @@ class Pantomime(ClipBuilder, skip_registration=True):
     seed: int = 0,
     train_clips: int = TRAIN_CLIPS,
     validation_clips: int = VALIDATION_CLIPS,
+    test_clips: int = TEST_CLIPS,
     jpeg_quality: int = records.JPEG_QUALITY,
   ):
     """Sets what to render.
@@ -66,7 +69,8 @@ class Pantomime(ClipBuilder, skip_registration=True):
       world: one of `pantomime.WORLDS`.
       seed: of all that is drawn at random.
       train_clips: in the split 'train'.
-      validation_clips: in the split 'validation'.
+      validation_clips: in the split 'validation', on which settings are chosen.
+      test_clips: in the split 'test'.
       jpeg_quality: 1 to 100.
     """
     self.classes = pantomime.class_names(world)
@@ -74,7 +78,7 @@ class Pantomime(ClipBuilder, skip_registration=True):
     self.region_names = tuple(REGION_BITS)
     self.parameters = {
       'seed': seed,
-      'clips': {'train': train_clips, 'validation': validation_clips},
+      'clips': {'train': train_clips, 'validation': validation_clips, 'test': test_clips},
       'size': SIZE,
       'num_frames': NUM_FRAMES,
       'jpeg_quality': jpeg_quality,
@@ -96,7 +100,7 @@ class Pantomime(ClipBuilder, skip_registration=True):
 
 
 def build_worlds(data_dir: str | os.PathLike[str], names: Collection[str]) -> None:
-  """Builds those of the named data sets that are worlds of Pantomime and not there yet.
+  """Builds those of the named data sets that are worlds of Pantomime and not there as of today.
 
   Args:
     data_dir: the folder of data sets.
@@ -104,5 +108,7 @@ def build_worlds(data_dir: str | os.PathLike[str], names: Collection[str]) -> No
   """
   for world in pantomime.WORLDS:
     name = f'{Pantomime.name}/{world}'
-    if name in names and find_dataset(data_dir, name) is None:
-      build(Pantomime(data_dir, world))
+    if name in names:
+      found = find_dataset(data_dir, name)
+      if found is None or found.name != str(Pantomime.VERSION):
+        build(Pantomime(data_dir, world))

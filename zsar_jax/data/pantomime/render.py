@@ -14,7 +14,7 @@ import numpy as np
 from zsar_jax.data import regions
 from zsar_jax.data.pantomime import brush, figure, lexicon, scenery, tabletop
 
-# In how many of the clips the scene goes with the leg action (`scenes`, both splits), or the
+# In how many of the clips the scene goes with the leg action (`scenes`, every split), or the
 # object with the manner (`tabletop`, training only). In all others it is one of the other three.
 SCENE_AGREEMENT = 0.95
 OBJECT_AGREEMENT = 0.99
@@ -119,7 +119,7 @@ def _agreeing(rng: np.random.Generator, partner: int, count: int, agreement: flo
 def write_script(world: str, split: str, index: int, seed: int) -> Script:
   """Draws a clip's class and setting.
 
-  Labels go round in turn: in training over the base classes, in validation over all.
+  Labels go round in turn: in training over the base classes, elsewhere over all.
 
   Args:
     world: one of `lexicon.WORLDS`.
