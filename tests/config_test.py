@@ -1,6 +1,7 @@
 """What a config refuses, and what may change between the sessions of a run."""
 
 import importlib
+import json
 
 import pytest
 from ml_collections import ConfigDict
@@ -101,6 +102,13 @@ def test_only_what_has_no_part_in_the_result_may_change(tmp_path):
     config_lib.check_same_run(config_with(optim__lr=0.1), saved)
   with pytest.raises(UserError, match='config.view.crop_scale'):
     config_lib.check_same_run(config_with(view__crop_scale=(0.5, 0.6)), saved)
+  # A run from before a field was thought of.
+  older = json.loads(config_lib.to_json(config_with()))
+  del older['model']['normalization']
+  saved.write_text(json.dumps(older))
+  config_lib.check_same_run(config_with(), saved)
+  with pytest.raises(UserError, match='config.model.normalization'):
+    config_lib.check_same_run(config_with(model__normalization='imagenet'), saved)
   saved.write_text('{')
   with pytest.raises(UserError, match='not readable as JSON'):
     config_lib.check_same_run(config_with(), saved)

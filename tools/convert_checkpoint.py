@@ -58,7 +58,7 @@ def main() -> None:
     model = VideoModel(*infer.infer_spec(weights))
     params, report = load.fit(weights, model, allow_left_over=args.allow_left_over)
     print(report.describe())
-    note = save.save_weights(params, model, args.to, args.out, weights.folder)
+    note = save.save_weights(params, model, args.to, args.out, weights.folder, weights.usage)
   print(f'{args.out}: written as {args.to}' + (f'; {note}' if note else ''))
 
 

@@ -7,7 +7,6 @@ import collections
 import dataclasses
 import functools
 import os
-import pathlib
 from collections.abc import Sequence
 
 import jax
@@ -15,14 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from zsar_jax.checkpoint import has_checkpoint
 from zsar_jax.data import records
 from zsar_jax.data.geometry import centre_crop, resize_frame
 from zsar_jax.data.pipeline import View
 from zsar_jax.data.sampling import segment_indices
 from zsar_jax.data.video import Storage, read_video
 from zsar_jax.errors import UserError
-from zsar_jax.interop import runs
 from zsar_jax.interop.infer import infer_spec
 from zsar_jax.interop.load import LoadReport, fit
 from zsar_jax.interop.weights import read_weights
@@ -35,9 +32,6 @@ from zsar_jax.text.tokenizers import TOKENIZER_FILES, make_tokenizer
 
 # A file, a folder of frames, or u8[T, H, W, 3] RGB frames.
 Video = str | os.PathLike[str] | np.ndarray
-
-# What is said of an action where nobody says otherwise; ViFi-CLIP's.
-TEMPLATES = ('a photo of a {}.',)
 
 # Texts that are encoded at a time.
 _MOST_TEXTS = 64
@@ -213,10 +207,10 @@ def load(
   Args:
     source: the workdir of a run, a file or folder of weights of any format that
       `tools.convert_checkpoint` reads, or 'hf://OWNER/NAME'.
-    templates: sentences for class names, each with one '{}', or one such; by default the run's,
-      or `TEMPLATES`.
-    tokenizer: see `config.text.tokenizer`; by default the run's, or the files beside the weights,
-      or CLIP's.
+    templates: sentences for class names, each with one '{}', or one such; by default those of its
+      training, or 'a photo of a {}.'.
+    tokenizer: see `config.text.tokenizer`; by default that of its training, or the files beside
+      the weights, or CLIP's.
     num_frames: T, by default the run's, or as the weights say.
     tokens_from: for weights of ViFi-CLIP, CLIP weights to take the token embedding from.
     dtype: what is computed in.
@@ -233,23 +227,22 @@ def load(
     video = dataclasses.replace(video, num_frames=num_frames)
   model = VideoModel(spec, video, Compute(dtype))
   params, report = fit(weights, model)
-  view = View(num_frames=video.num_frames, size=spec.resolution, interpolation='bicubic')
-  split_words, placeholders = True, 'keep'
-  run = pathlib.Path(source)
-  if run.is_dir() and has_checkpoint(run):
-    config = runs.saved_config(run)
-    view = dataclasses.replace(View.from_config(config), num_frames=video.num_frames)
-    templates = templates or config.text.templates
-    tokenizer = tokenizer or config.text.tokenizer
-    split_words, placeholders = config.text.split_words, config.text.placeholders
-  if tokenizer is None:
+  usage = weights.usage
+  view = View(
+    num_frames=video.num_frames,
+    size=spec.resolution,
+    interpolation=usage.interpolation,
+    centre_crop=usage.centre_crop,
+  )
+  tokenizer = tokenizer or usage.tokenizer
+  if not tokenizer:
     beside = any((weights.folder / name).is_file() for name in TOKENIZER_FILES)
     tokenizer = str(weights.folder) if beside else 'clip'
   texts = ClassTexts(
     make_tokenizer(os.fspath(tokenizer), spec.vocab_size, spec.context_length - video.text_prompts),
-    (templates,) if isinstance(templates, str) else tuple(templates or TEMPLATES),
-    split_words=split_words,
-    placeholders=placeholders,
+    (templates,) if isinstance(templates, str) else tuple(templates or usage.templates),
+    split_words=usage.split_words,
+    placeholders=usage.placeholders,
     learnt=video.text_prompts,
   )
   return Model(model, jax.device_put(params), texts, view, report)

@@ -18,6 +18,7 @@ from zsar_jax.data.geometry import INTERPOLATIONS
 from zsar_jax.data.pipeline import CROPS, View
 from zsar_jax.data.watchdog import CHOICES
 from zsar_jax.errors import UserError
+from zsar_jax.models.presets import NORMALIZATIONS
 from zsar_jax.ops import recipes
 from zsar_jax.ops.prepare import Augmentation
 from zsar_jax.text.names import PLACEHOLDERS
@@ -35,6 +36,7 @@ FREE_TO_CHANGE = (
 # What makes a checkpoint mean something else when it is only evaluated.
 MODEL_FIELDS = (
   'model.preset',
+  'model.normalization',
   'model.temporal',
   'model.temporal_layers',
   'model.prompts.image',
@@ -138,6 +140,8 @@ def default_config() -> ConfigDict:
 
   config.model = ConfigDict()
   config.model.preset = 'vit_b16'
+  # Of the frames that it sees: one of models.presets.NORMALIZATIONS. Colours are painted in CLIP's.
+  config.model.normalization = 'clip'
   # From frames to a video: one of models.presets.TEMPORAL, see VideoSpec there;
   # 'transformer' (6 layers as published) and 'xclip' (1) have so many layers over the frames.
   config.model.temporal = 'mean'
@@ -268,6 +272,7 @@ def validate(config: ConfigDict) -> None:
   _check_groups(config.eval)
   check_choice('config.view.interpolation', config.view.interpolation, INTERPOLATIONS)
   check_choice('config.view.unannotated', config.view.unannotated, UNANNOTATED)
+  check_choice('config.model.normalization', config.model.normalization, NORMALIZATIONS)
   check_choice('config.model.dtype', config.model.dtype, DTYPES)
   check_choice('config.text.placeholders', config.text.placeholders, PLACEHOLDERS)
   check_choice('config.data.on_worker_failure', config.data.on_worker_failure, CHOICES)
@@ -346,7 +351,8 @@ def check_same_run(
     fields: those that must be equal; None for all but `FREE_TO_CHANGE`.
   """
   try:
-    before = json.loads(saved.read_text())
+    # A field that the run did not have yet is what it is by default.
+    before = _over(json.loads(to_json(default_config())), json.loads(saved.read_text()))
   except (OSError, ValueError) as error:
     raise UserError(
       f'{saved}: not readable as JSON ({error}); take another --workdir or restore the file'
@@ -359,6 +365,13 @@ def check_same_run(
         f'{saved}: config.{field} was {was!r} when this run began and is {value!r} now, which'
         ' would make it another run; take another --workdir or set it back'
       )
+
+
+def _over(default: Any, saved: Any) -> Any:
+  """Nested dictionaries, with the values of `saved` wherever it has some."""
+  if isinstance(default, dict) and isinstance(saved, dict):
+    return default | {key: _over(default.get(key), value) for key, value in saved.items()}
+  return saved
 
 
 def _differences(before: Any, now: Any, path: str = '') -> list[tuple[str, Any, Any]]:

@@ -1,6 +1,7 @@
 """The layouts of other codebases, written from the same weights: the same parameters."""
 
 import argparse
+import dataclasses
 import subprocess
 import sys
 import types
@@ -11,10 +12,12 @@ import pytest
 from flax import serialization
 
 from tests.interop import states
+from tests.models import reference
 from zsar_jax import trees
 from zsar_jax.errors import UserError
 from zsar_jax.interop import infer, load
 from zsar_jax.interop.weights import FORMATS, read_weights
+from zsar_jax.models.presets import VideoSpec
 from zsar_jax.models.video_clip import VideoModel
 
 torch = states.torch
@@ -239,7 +242,85 @@ def test_xclip(xclip, tmp_path):
   torch.save({'model': state, 'epoch': 1}, tmp_path / 'a.pth')
   found, params, report = read(tmp_path / 'a.pth')
   assert report.format == 'xclip'
-  assert (found.spec, found.video) == (model.spec, model.video)
+  # The authors' own code normalises with ImageNet's constants.
+  assert found.spec == dataclasses.replace(model.spec, normalization='imagenet')
+  assert found.video == model.video
+  assert 'normalization: imagenet' in report.describe()
+  equal(params, expected)
+  _, report = load.load_weights(str(tmp_path / 'a.pth'), model, field='SRC')
+  assert "trained on frames normalised as for 'imagenet', and used here as for 'clip'" in (
+    report.describe()
+  )
+
+
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+def test_actionclip(prefix, clip, tmp_path):
+  state, expected, model = clip
+  width, layers = 128, 3
+  block = torch.nn.ModuleDict(
+    {
+      'attn': torch.nn.MultiheadAttention(width, width // 64),
+      'ln_1': torch.nn.LayerNorm(width),
+      'mlp': torch.nn.ModuleDict(
+        {'c_fc': torch.nn.Linear(width, 4 * width), 'c_proj': torch.nn.Linear(4 * width, width)}
+      ),
+      'ln_2': torch.nn.LayerNorm(width),
+    }
+  )
+  head = {
+    f'transformer.resblocks.{n}.{key}': torch.randn(value.shape)
+    for n in range(layers)
+    for key, value in block.state_dict().items()
+  }
+  head['frame_position_embeddings.weight'] = torch.randn(77, width)
+  saved = {
+    'epoch': 1,
+    'model_state_dict': state,
+    'fusion_model_state_dict': {f'{prefix}{key}': value for key, value in head.items()},
+    'optimizer_state_dict': {'state': {0: {'step': torch.ones(1)}}, 'param_groups': []},
+  }
+  torch.save(saved, tmp_path / 'a.pt')
+  found, params, report = read(tmp_path / 'a.pt')
+  assert report.format == 'actionclip'
+  assert found.video == VideoSpec(8, 'transformer', layers)
+  temporal = params.pop('temporal')
+  equal(params, expected)
+  np.testing.assert_array_equal(
+    temporal['positional_embedding'], head['frame_position_embeddings.weight'][:8]
+  )
+
+  frames = torch.randn(8, width)
+  with torch.no_grad():
+    x = frames + head['frame_position_embeddings.weight'][:8]
+    for n in range(layers):
+      start = f'transformer.resblocks.{n}.'
+      block.load_state_dict(
+        {key.removeprefix(start): one for key, one in head.items() if key.startswith(start)}
+      )
+      y = block['ln_1'](x)
+      x = x + block['attn'](y, y, y)[0]
+      y = block['mlp']['c_fc'](block['ln_2'](x))
+      x = x + block['mlp']['c_proj'](y * torch.sigmoid(1.702 * y))
+    clip_embedding = (frames + x).mean(0).numpy()
+  found = reference.integrate(frames.numpy(), temporal)
+  np.testing.assert_allclose(found, clip_embedding, rtol=1e-4, atol=1e-3)
+
+
+def test_weights_beside_the_model_are_not_lost(clip, tmp_path):
+  torch.save({'model': clip[0], 'head': {'fc.weight': torch.ones(2, 2)}}, tmp_path / 'a.pt')
+  with pytest.raises(UserError, match='head.fc.weight'):
+    read(tmp_path / 'a.pt')
+
+
+def test_clip_under_another_name_is_not_openvclip_where_the_user_says_so(clip, tmp_path):
+  state, expected, _ = clip
+  saved = {f'model.{key}': value for key, value in state.items()}
+  torch.save({'state_dict': saved, 'pytorch-lightning_version': '2.0.0'}, tmp_path / 'a.ckpt')
+  model, _, report = read(tmp_path / 'a.ckpt')
+  assert model.video.temporal == 'window'
+  assert 'taken for Open-VCLIP' in report.describe()
+  model, params, report = read(tmp_path / 'a.ckpt', format_name='openai')
+  assert (model.video.temporal, report.format) == ('mean', 'openai')
   equal(params, expected)
 
 

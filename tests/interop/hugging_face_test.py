@@ -1,5 +1,6 @@
 """Models of transformers read here, and ours opened there: the same numbers."""
 
+import dataclasses
 import json
 
 import jax
@@ -7,11 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import zsar_jax
 from tests.interop import states
 from zsar_jax.errors import UserError
 from zsar_jax.interop import infer, load, save
+from zsar_jax.interop.usage import Usage
 from zsar_jax.interop.weights import read_weights
+from zsar_jax.models.presets import NORMALIZATIONS, VideoSpec
 from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.ops.photometric import normalise
 
 torch = states.torch
 
@@ -166,6 +171,50 @@ def test_heads_are_those_of_the_config(tmp_path):
   check_clip(model, params, theirs)
 
 
+@pytest.mark.parametrize('name', NORMALIZATIONS)
+def test_frames_are_prepared_as_the_folder_says(name, tmp_path):
+  mean, std = NORMALIZATIONS[name]
+  states.clip().save_pretrained(tmp_path)
+  size = {'size': {'shortest_edge': 40}, 'crop_size': {'height': 32, 'width': 32}, 'resample': 2}
+  processor = states.transformers.CLIPImageProcessor(image_mean=mean, image_std=std, **size)
+  processor.save_pretrained(tmp_path)
+  model = zsar_jax.load(tmp_path, tokenizer='words', num_frames=1)
+  assert model.model.spec.normalization == name
+  assert (model.view.interpolation, model.view.centre_crop) == ('bilinear', 0.8)
+
+  frames = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.uint8)
+  pixels = (frames / 255 - np.array(mean)) / np.array(std)
+  theirs = states.transformers.CLIPModel.from_pretrained(tmp_path).eval()
+  with torch.no_grad():
+    tensor = torch.tensor(pixels.transpose(0, 3, 1, 2), dtype=torch.float32)
+    expected = theirs.visual_projection(theirs.vision_model(tensor).pooler_output)[0].numpy()
+  spec = dataclasses.replace(model.model.spec)
+  video = VideoModel(spec, VideoSpec(1)).encode_video(model.params, normalise(frames[None] / 255.0))
+  np.testing.assert_allclose(video['embedding'][0], expected / np.linalg.norm(expected), atol=1e-5)
+
+  save.save_weights(model.params, model.model, 'hf', tmp_path / 'out', usage=Usage(centre_crop=0.8))
+  back = states.transformers.CLIPImageProcessor.from_pretrained(tmp_path / 'out')
+  assert (tuple(back.image_mean), tuple(back.image_std)) == (mean, std)
+  assert (back.size['shortest_edge'], back.crop_size['height'], back.resample) == (40, 32, 3)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'words'),
+  [
+    ({'image_mean': [0.5, 0.5, 0.5]}, 'image_mean .* are neither those of CLIP nor'),
+    ({'image_mean': 3}, 'preprocessor_config.json: describes no model'),
+    ({'size': {'height': 3}}, 'preprocessor_config.json: describes no model'),
+  ],
+)
+def test_other_preparations_are_refused(changes, words, tmp_path):
+  states.clip().save_pretrained(tmp_path)
+  states.transformers.CLIPImageProcessor().save_pretrained(tmp_path)
+  path = tmp_path / 'preprocessor_config.json'
+  path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+  with pytest.raises(UserError, match=words):
+    read_weights(str(tmp_path), 'SRC')
+
+
 def test_a_saved_folder_appears_whole_and_takes_the_tokenizer(tmp_path, monkeypatch):
   states.clip().save_pretrained(tmp_path / 'in')
   (tmp_path / 'in' / 'merges.txt').write_text('m')
@@ -173,7 +222,12 @@ def test_a_saved_folder_appears_whole_and_takes_the_tokenizer(tmp_path, monkeypa
   model, params = read(tmp_path / 'in')
   save.save_weights(params, model, 'hf', tmp_path / 'out', tmp_path / 'in')
   names = {path.name for path in (tmp_path / 'out').iterdir()}
-  assert names == {'config.json', 'model.safetensors', 'merges.txt'}
+  assert names == {
+    'config.json',
+    'preprocessor_config.json',
+    'model.safetensors',
+    'merges.txt',
+  }
   with pytest.raises(UserError, match='out is there already'):
     save.save_weights(params, model, 'hf', tmp_path / 'out')
 

@@ -12,7 +12,7 @@ from tests.models import reference
 from zsar_jax.errors import UserError
 from zsar_jax.models import layers, presets, video_clip
 from zsar_jax.models.layers import Compute
-from zsar_jax.models.presets import VideoSpec
+from zsar_jax.models.presets import NORMALIZATIONS, VideoSpec
 
 TINY = presets.preset('tiny')
 START, END = TINY.vocab_size - 2, TINY.vocab_size - 1
@@ -334,3 +334,18 @@ def test_towers_agree_with_transformers(width, heads):
   np.testing.assert_allclose(text, expected.text_embeds, atol=1e-5)
   logits = jnp.exp(params['logit_scale']) * model.similarity(params, encoded, text)
   np.testing.assert_allclose(logits, expected.logits_per_image, atol=1e-4)
+
+
+def test_frames_reach_a_model_as_it_was_trained_to_see_them():
+  spec = dataclasses.replace(TINY, image_layers=1, resolution=16)
+  plain = video_clip.VideoModel(spec, VideoSpec(2))
+  other = video_clip.VideoModel(dataclasses.replace(spec, normalization='imagenet'), VideoSpec(2))
+  params = random_params(plain)
+  rgb = np.random.default_rng(0).uniform(size=(1, 2, 16, 16, 3))
+  clips, imagenet = (
+    ((rgb - np.array(mean)) / np.array(std)).astype(np.float32)
+    for mean, std in NORMALIZATIONS.values()
+  )
+  seen = other.encode_video(params, clips)['embedding']
+  np.testing.assert_allclose(seen, plain.encode_video(params, imagenet)['embedding'], atol=1e-5)
+  assert np.abs(seen - plain.encode_video(params, clips)['embedding']).max() > 1e-3

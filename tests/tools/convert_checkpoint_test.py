@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+import zsar_jax
 from tests.interop.written import random_params
 from tools import convert_checkpoint
 from zsar_jax import optim
@@ -34,6 +35,9 @@ def _workdir(tmp_path):
   config.model.preset = 'tiny'
   config.view.size, config.view.num_frames = 32, 3
   config.text.tokenizer = str(tmp_path / 'vocabulary')
+  config.text.templates = ('one doing {}', '{}')
+  config.text.split_words = False
+  config.view.centre_crop = 0.5
   config.data.train.classes = ('a', 'b')
   model = build_model(config)
   params = random_params(model)
@@ -59,6 +63,12 @@ def test_a_run_goes_out_and_comes_back(workdir, tmp_path, monkeypatch, capsys):
   spec = json.loads((tmp_path / 'own' / 'spec.json').read_text())
   assert spec['clip'] == dataclasses.asdict(model.spec)
   assert spec['video'] == dataclasses.asdict(model.video)
+  # What the run was trained with goes with it.
+  one, other = (zsar_jax.load(place, tokenizer='words') for place in (run_dir, tmp_path / 'own'))
+  assert other.view == one.view
+  assert other.view.centre_crop == 0.5
+  assert other.texts.templates == one.texts.templates == ('one doing {}', '{}')
+  assert not other.texts.split_words
   for name in ('scenic', 'own', 'run'):
     loaded, _ = load.load_weights(str(tmp_path / name), model, field='SRC')
     jax.tree.map(np.testing.assert_array_equal, loaded, params)

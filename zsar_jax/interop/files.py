@@ -17,11 +17,12 @@ from safetensors import SafetensorError, safe_open
 from zsar_jax import checkpoint
 from zsar_jax.errors import UserError
 from zsar_jax.interop import hub, pickles, runs, torch_files
+from zsar_jax.interop.hugging_face import PREPROCESSOR
 from zsar_jax.interop.pickles import PickledArray, PickledDtype
 from zsar_jax.interop.tensors import State, Tensor
 
 # What describes the model beside its weights: of Hugging Face, of open_clip, of this project.
-CONFIGS = ('config.json', 'open_clip_config.json', 'spec.json')
+CONFIGS = ('config.json', PREPROCESSOR, 'open_clip_config.json', 'spec.json')
 
 # What a folder's weights may be called, the first that is there counts.
 _WEIGHTS = (

@@ -2,15 +2,17 @@
 
 import math
 import re
+from typing import Any
 
 import numpy as np
 
 from zsar_jax.errors import UserError
 from zsar_jax.interop import zsar
+from zsar_jax.interop.actionclip import ACTIONCLIP
 from zsar_jax.interop.weights import TOKENS, Weights
 from zsar_jax.models.presets import ClipSpec, VideoSpec
 
-# Frames of a clip where no parameter depends on their number.
+# Frames of a clip where no parameter tells their number.
 _NUM_FRAMES = 8
 
 
@@ -26,7 +28,8 @@ def infer_spec(weights: Weights) -> tuple[ClipSpec, VideoSpec]:
         f'{weights.path}: nothing describes the model, for {zsar.ZSAR.config} is missing beside it;'
         ' restore that file'
       )
-    return zsar.from_json(weights.path, weights.config)
+    spec, video, _ = zsar.from_json(weights.path, weights.config)
+    return spec, video
   fields = clip_fields(weights)
   if 'vocab_size' not in fields:
     raise UserError(
@@ -42,7 +45,7 @@ def infer_spec(weights: Weights) -> tuple[ClipSpec, VideoSpec]:
   return ClipSpec(**fields), _video(weights)
 
 
-def clip_fields(weights: Weights) -> dict[str, int]:
+def clip_fields(weights: Weights) -> dict[str, Any]:
   """The fields of `ClipSpec` that weights and what describes them tell."""
   fields = {
     'embed_dim': _size(weights, 'visual/proj/kernel', 2, 1),
@@ -78,8 +81,9 @@ def _video(weights: Weights) -> VideoSpec:
       ' zsar_jax has them in as many of both'
     )
   positions = weights.arrays.get('temporal/positional_embedding')
+  told = positions and weights.format is not ACTIONCLIP
   return VideoSpec(
-    num_frames=positions.tensor.shape[-2] if positions else _NUM_FRAMES,
+    num_frames=positions.tensor.shape[-2] if told else _NUM_FRAMES,
     temporal=temporal,
     temporal_layers=_count(weights, r'temporal/transformer/resblocks/\d+/ln_1/scale')
     or VideoSpec.temporal_layers,

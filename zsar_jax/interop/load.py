@@ -17,9 +17,9 @@ from zsar_jax.interop.tensors import FLOATS
 from zsar_jax.interop.weights import TOKENS, Array, Weights, read_weights
 from zsar_jax.models.video_clip import Params, VideoModel
 
-# Of these the file may have others than the model: positions are interpolated, and of layers
-# that are missing or left over the rules decide.
-_FREE = ('resolution', 'image_layers', 'text_layers')
+# Of these the file may have others than the model: positions are interpolated, of layers that are
+# missing or left over the rules decide, and the normalization is the config's to choose.
+_FREE = ('resolution', 'image_layers', 'text_layers', 'normalization')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,9 +125,20 @@ def fit(
     left_over=tuple(left_over),
     dropped=tuple(dropped),
     interpolated=tuple(interpolated),
-    notes=weights.notes,
+    notes=(*weights.notes, *_normalized(weights, model)),
   )
   return trees.map_with_path(lambda path, _: arrays.get(path), model.abstract_params), report
+
+
+def _normalized(weights: Weights, model: VideoModel) -> list[str]:
+  """What a user should know of the frames' normalization."""
+  theirs, ours = weights.described['normalization'], model.spec.normalization
+  if theirs != ours:
+    return [
+      f'normalization: trained on frames normalised as for {theirs!r}, and used here as for'
+      f' {ours!r}; see config.model.normalization'
+    ]
+  return [f'normalization: {ours}'] if ours != 'clip' else []
 
 
 def _check_fields(weights: Weights, model: VideoModel) -> None:

@@ -13,6 +13,7 @@ from zsar_jax import checkpoint, optim, trees
 from zsar_jax.config import default_config
 from zsar_jax.errors import UserError
 from zsar_jax.interop import zsar
+from zsar_jax.interop.usage import Usage
 from zsar_jax.models.build import model_spec
 from zsar_jax.models.video_clip import Params, VideoModel
 from zsar_jax.step import WEIGHTS, State, init_state
@@ -68,7 +69,8 @@ def read_run(workdir: pathlib.Path) -> Run:
   tokenizer = config.text.tokenizer
   # What the names 'clip' and 'words' stand for has no files.
   folder = workdir if tokenizer in ('clip', 'words') else pathlib.Path(tokenizer)
-  return Run(arrays, zsar.to_json(model.spec, model.video), folder, tuple(notes))
+  spec = zsar.to_json(model.spec, model.video, Usage.from_config(config))
+  return Run(arrays, spec, folder, tuple(notes))
 
 
 def weight_shapes(config: ConfigDict, model: VideoModel) -> State:

@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,6 +18,7 @@ from zsar_jax.errors import UserError
 from zsar_jax.interop import hugging_face, zsar
 from zsar_jax.interop.scenic import SCENIC
 from zsar_jax.interop.tables import Format
+from zsar_jax.interop.usage import CLIP, Usage
 from zsar_jax.models.video_clip import Params, VideoModel
 
 TARGETS = ('hf', 'scenic', 'zsar')
@@ -41,6 +43,7 @@ def save_weights(
   target: str,
   out: pathlib.Path,
   tokenizer: pathlib.Path | None = None,
+  usage: Usage = CLIP,
 ) -> str:
   """Writes parameters, whole or not at all.
 
@@ -52,6 +55,7 @@ def save_weights(
       'zsar' a folder that this project opens.
     out: the folder or file, which is not there yet.
     tokenizer: a folder whose tokenizer is copied into that of 'hf' or 'zsar', if it has one.
+    usage: how it is used, which is written beside the weights of 'hf' and 'zsar'.
 
   Returns:
     What a user of the result has to know, '' if nothing.
@@ -74,11 +78,14 @@ def save_weights(
     with _whole(out) as partial:
       partial.write_bytes(serialization.msgpack_serialize({'params': tree}))
   else:
-    describe = hugging_face.describe if target == 'hf' else zsar.to_json
     with _whole(out) as partial:
       partial.mkdir()
-      config = json.dumps(describe(model.spec, model.video), indent=2)
-      (partial / form.config).write_text(f'{config}\n')
+      if target == 'hf':
+        _write(partial / form.config, hugging_face.describe(model.spec, model.video))
+        preprocessing = hugging_face.describe_preprocessing(model.spec, usage)
+        _write(partial / hugging_face.PREPROCESSOR, preprocessing)
+      else:
+        _write(partial / form.config, zsar.to_json(model.spec, model.video, usage))
       # Without this, transformers does not open it.
       save_file(arrays, partial / 'model.safetensors', metadata={'format': 'pt'})
       for name in _TOKENIZER if tokenizer else ():
@@ -87,6 +94,10 @@ def save_weights(
   if form in (hugging_face.HF_CLIP, SCENIC):
     return _difference(model.video.temporal)
   return ''
+
+
+def _write(path: pathlib.Path, value: dict[str, Any]) -> None:
+  path.write_text(f'{json.dumps(value, indent=2)}\n')
 
 
 def _difference(temporal: str) -> str:

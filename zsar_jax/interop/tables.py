@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from zsar_jax.interop.tensors import State
+from zsar_jax.interop.usage import CLIP, Usage
 
 Shape = tuple[int, ...]
 
@@ -150,6 +151,8 @@ class Format:
     droppable: regexes of whole keys that are ignored where the model has no place for them.
     prepare: what is done to a file's arrays before the table is used.
     temporal: the video model that such a file is of, where the arrays do not tell.
+    normalization: that of the frames which it was trained on, see `ClipSpec`.
+    usage: how else it was trained.
     config: the name of the JSON file that describes the model.
     described: from that file's path and object to the fields of `ClipSpec` that it tells. A
       `UserError` is of a model that is computed otherwise than ours.
@@ -161,5 +164,7 @@ class Format:
   droppable: tuple[str, ...] = ()
   prepare: Callable[[State], State] = lambda state: state
   temporal: str = 'mean'
+  normalization: str = 'clip'
+  usage: Usage = CLIP
   config: str = ''
-  described: Callable[[pathlib.Path, dict[str, Any]], dict[str, int]] = lambda path, config: {}
+  described: Callable[[pathlib.Path, dict[str, Any]], dict[str, Any]] = lambda path, config: {}

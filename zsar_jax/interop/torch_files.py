@@ -132,8 +132,17 @@ def _state(
 
 def _named(path: pathlib.Path, found: Any) -> dict[str, StridedTensor]:
   """The tensors of the model in what was saved, by their keys."""
+  beside = {}
   for wrapper in _WRAPPERS:
     if isinstance(found, dict) and isinstance(found.get(wrapper), dict | ScriptObject):
+      # Other weights, such as ActionCLIP's head. An optimizer's are deeper.
+      for name, other in found.items():
+        if name != wrapper and isinstance(other, dict):
+          beside |= {
+            f'{name}.{key}': value
+            for key, value in other.items()
+            if isinstance(value, StridedTensor)
+          }
       found = found[wrapper]
   if isinstance(found, ScriptObject):
     found = _attributes(path, found)
@@ -142,7 +151,7 @@ def _named(path: pathlib.Path, found: Any) -> dict[str, StridedTensor]:
   named = {key: value for key, value in found.items() if isinstance(value, StridedTensor)}
   if not named or not all(isinstance(key, str) for key in named):
     raise UserError(f'{path}: holds no state dict; save model.state_dict()')
-  return named
+  return named | beside
 
 
 def _attributes(path: pathlib.Path, module: ScriptObject) -> dict[str, StridedTensor]:

@@ -5,6 +5,7 @@ Its files hold no token embedding: it is that of the CLIP model that training be
 
 from zsar_jax.interop import openai
 from zsar_jax.interop.tables import SAME, Format, Table
+from zsar_jax.interop.usage import Usage
 
 _PROMPTS = [
   ('visual/prompts/inputs', 'image_encoder.VPT', SAME),
@@ -23,4 +24,7 @@ VIFI_CLIP = Format(
     r'prompt_learner\.(complete_text_embeddings|token_prefix|token_suffix)',
   ),
   prepare=openai.split_projections,
+  normalization='imagenet',
+  # The short side becomes 256 pixels, of which the central 224 are seen.
+  usage=Usage(interpolation='bilinear', centre_crop=224 / 256),
 )

@@ -6,13 +6,15 @@ import re
 from typing import Any
 
 from zsar_jax.errors import UserError
-from zsar_jax.interop import files
+from zsar_jax.interop import files, hugging_face, zsar
+from zsar_jax.interop.actionclip import ACTIONCLIP
 from zsar_jax.interop.hugging_face import HF_CLIP, HF_XCLIP
 from zsar_jax.interop.open_clip import OPEN_CLIP
 from zsar_jax.interop.openai import FROSTER, OPEN_VCLIP, OPENAI
 from zsar_jax.interop.scenic import SCENIC
 from zsar_jax.interop.tables import Format, Layout
 from zsar_jax.interop.tensors import State, Tensor
+from zsar_jax.interop.usage import Usage
 from zsar_jax.interop.vifi_clip import VIFI_CLIP
 from zsar_jax.interop.xclip import XCLIP
 from zsar_jax.interop.zsar import ZSAR
@@ -23,6 +25,7 @@ FORMATS = (
   OPEN_VCLIP,
   VIFI_CLIP,
   XCLIP,
+  ACTIONCLIP,
   OPEN_CLIP,
   OPENAI,
   HF_XCLIP,
@@ -69,7 +72,8 @@ class Weights:
     format: what it was taken for.
     arrays: by our paths.
     others: the keys that the format has no path for.
-    described: the fields of `ClipSpec` that a file beside the weights tells.
+    described: the fields of `ClipSpec` that the format and files beside the weights tell.
+    usage: how it is used.
     config: what that file holds; empty where there is none.
     folder: where a tokenizer's files may lie.
     notes: what a user should know.
@@ -79,7 +83,8 @@ class Weights:
   format: Format
   arrays: dict[str, Array]
   others: tuple[str, ...]
-  described: dict[str, int]
+  described: dict[str, Any]
+  usage: Usage
   config: dict[str, Any]
   folder: pathlib.Path
   notes: tuple[str, ...]
@@ -101,6 +106,9 @@ def read_weights(
   """
   source = files.open_source(name, field)
   state = _without_prefix(source.state)
+  if format_name == OPENAI.name:
+    # As PyTorch Lightning names a module's parts, and as Open-VCLIP does.
+    state = {key.removeprefix('model.'): tensor for key, tensor in state.items()}
   form = recognise(source.path, state, source.configs, format_name)
   arrays, others = {}, []
   for key, tensor in form.prepare(state).items():
@@ -115,7 +123,13 @@ def read_weights(
     notes.append(f'token embedding: from {tokens_from}')
   elif tokens_from:
     notes.append(f'token embedding: its own, and not that of {tokens_from}')
+  if form is OPEN_VCLIP:
+    notes.append(
+      'taken for Open-VCLIP, whose frames see each other; what is plain CLIP under these keys,'
+      ' tools.convert_checkpoint --from=openai converts'
+    )
   config = source.configs.get(form.config, {})
+  described, usage = _described(source, form, config)
   silent = form.config and not config and form is not ZSAR
   if silent or form is OPENAI and not others:
     notes.append("nothing tells the activation: quick GELU is assumed, as in OpenAI's weights")
@@ -124,17 +138,32 @@ def read_weights(
     format=form,
     arrays=arrays,
     others=tuple(others),
-    described=_described(source.path, form, config) if config else {},
+    described=described,
+    usage=usage,
     config=config,
     folder=source.folder,
     notes=tuple(notes),
   )
 
 
-def _described(path: pathlib.Path, form: Format, config: dict[str, Any]) -> dict[str, int]:
-  path = (path if path.is_dir() else path.parent) / form.config
+def _described(
+  source: files.Source, form: Format, config: dict[str, Any]
+) -> tuple[dict[str, Any], Usage]:
+  """The fields of `ClipSpec` that are told, and the usage."""
+  folder = source.path if source.path.is_dir() else source.path.parent
+  path = folder / form.config
+  told, usage = {'normalization': form.normalization}, form.usage
   try:
-    return form.described(path, config)
+    if config:
+      told |= form.described(path, config)
+    if form is ZSAR:
+      usage = zsar.from_json(path, config)[2] if config else usage
+    elif hugging_face.PREPROCESSOR in source.configs and form in (HF_CLIP, HF_XCLIP):
+      path = folder / hugging_face.PREPROCESSOR
+      normalization, changes = hugging_face.preprocessing(path, source.configs[path.name])
+      told['normalization'] = normalization
+      usage = dataclasses.replace(usage, **changes)
+    return told, usage
   except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
     raise UserError(
       f'{path}: describes no model of {form.name} ({error!r}); fetch it again'
@@ -177,10 +206,7 @@ def recognise(
 
 def _without_prefix(state: State) -> State:
   """The arrays as they are called before training on several devices renames them."""
-  prefix = 'module.'
-  if state and all(key.startswith(prefix) for key in state):
-    return {key.removeprefix(prefix): tensor for key, tensor in state.items()}
-  return state
+  return {re.sub(r'^(\w+_state_dict\.)?module\.', r'\1', key): state[key] for key in state}
 
 
 def _tokens(name: str) -> Array:

@@ -11,6 +11,7 @@ from zsar_jax.interop.tables import (
   norm,
   projections,
 )
+from zsar_jax.interop.usage import Usage
 
 
 def generator(norm_key: str) -> list[Row]:
@@ -49,4 +50,7 @@ XCLIP = Format(
   droppable=openai.DROPPABLE,
   prepare=openai.split_projections,
   temporal='xclip',
+  normalization='imagenet',
+  # The short side becomes 256 pixels, of which the central 224 are seen; classes are bare names.
+  usage=Usage(interpolation='bilinear', centre_crop=224 / 256, templates=('{}',)),
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 from zsar_jax.errors import UserError
 from zsar_jax.interop.tables import SAME, Format, Layout, Table
+from zsar_jax.interop.usage import Usage
 from zsar_jax.models.presets import ClipSpec, VideoSpec
 
 
@@ -25,12 +26,13 @@ class _Identity(Table):
     return key, SAME
 
 
-def to_json(spec: ClipSpec, video: VideoSpec) -> dict[str, Any]:
+def to_json(spec: ClipSpec, video: VideoSpec, usage: Usage) -> dict[str, Any]:
   """A model's description: what is in spec.json."""
-  return {'clip': dataclasses.asdict(spec), 'video': dataclasses.asdict(video)}
+  parts = {'clip': spec, 'video': video, 'usage': usage}
+  return {name: dataclasses.asdict(part) for name, part in parts.items()}
 
 
-def from_json(path: pathlib.Path, saved: dict[str, Any]) -> tuple[ClipSpec, VideoSpec]:
+def from_json(path: pathlib.Path, saved: dict[str, Any]) -> tuple[ClipSpec, VideoSpec, Usage]:
   """The inverse of `to_json`.
 
   Args:
@@ -41,8 +43,10 @@ def from_json(path: pathlib.Path, saved: dict[str, Any]) -> tuple[ClipSpec, Vide
     UserError: it was something else.
   """
   try:
-    return ClipSpec(**saved['clip']), VideoSpec(**saved['video'])
-  except (KeyError, TypeError) as error:
+    # Of the first such files, the usage is not told.
+    usage = Usage(**saved.get('usage', {}))
+    return ClipSpec(**saved['clip']), VideoSpec(**saved['video']), usage
+  except (KeyError, TypeError, ValueError, AttributeError) as error:
     raise UserError(f'{path}: describes no model ({error}); write it again') from None
 
 

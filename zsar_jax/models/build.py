@@ -20,7 +20,7 @@ def model_spec(config: ConfigDict) -> tuple[ClipSpec, VideoSpec]:
       prompts that a tower has no room for.
   """
   model = config.model
-  spec = preset(model.preset, resolution=config.view.size)
+  spec = preset(model.preset, resolution=config.view.size, normalization=model.normalization)
   prompts = model.prompts
   most = spec.context_length - _FEWEST_TOKENS
   if prompts.text > most:

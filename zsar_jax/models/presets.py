@@ -6,6 +6,15 @@ from typing import Any
 
 from zsar_jax.errors import UserError
 
+# The means and deviations that frames in [0, 1], RGB, are normalised with: those of OpenAI's CLIP,
+# and those of ImageNet, with which ViFi-CLIP and X-CLIP were trained.
+NORMALIZATIONS = types.MappingProxyType(
+  {
+    'clip': ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    'imagenet': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+  }
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class ClipSpec:
@@ -23,9 +32,11 @@ class ClipSpec:
     text_heads: number of its attention heads.
     context_length: number of tokens in a text, start and end tokens and padding included.
     vocab_size: number of token ids.
+    normalization: one of `NORMALIZATIONS`: that of the frames that it was trained on.
 
   Raises:
-    UserError: a width does not divide into its heads, or the image into patches.
+    UserError: a width does not divide into its heads, or the image into patches, or there is no
+      such normalization.
   """
 
   embed_dim: int
@@ -39,8 +50,13 @@ class ClipSpec:
   text_heads: int
   context_length: int = 77
   vocab_size: int = 49408
+  normalization: str = 'clip'
 
   def __post_init__(self):
+    if self.normalization not in NORMALIZATIONS:
+      raise UserError(
+        f'config.model.normalization: {self.normalization!r} is none of {", ".join(NORMALIZATIONS)}'
+      )
     for whole, part in (
       ('resolution', 'patch'),
       ('image_width', 'image_heads'),

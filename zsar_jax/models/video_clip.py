@@ -16,7 +16,7 @@ from flax import nnx
 from zsar_jax.models import clip, layers, temporal
 from zsar_jax.models.distillation import ResidualNetwork, distance
 from zsar_jax.models.layers import Compute
-from zsar_jax.models.presets import ClipSpec, VideoSpec
+from zsar_jax.models.presets import NORMALIZATIONS, ClipSpec, VideoSpec
 from zsar_jax.models.video_prompts import VideoPrompts
 
 # A nested dict of f32 arrays; a path reads like 'visual/transformer/resblocks/0/ln_1/scale'.
@@ -56,19 +56,22 @@ class VideoClip(nnx.Module):
     )
     # Open-VCLIP scores each frame by itself and takes the mean of the scores.
     self.mean_of_cosines = video.temporal == 'window'
+    self.normalization = spec.normalization
     self.logit_scale = nnx.Param(jnp.array(math.log(1 / 0.07), jnp.float32))
 
   def encode_frames(self, frames: jax.Array) -> tuple[jax.Array, jax.Array | None]:
     """Embeds each frame of clips.
 
     Args:
-      frames: f32[B, T, H, W, 3], normalised; H = W = the spec's resolution.
+      frames: f32[B, T, H, W, 3], normalised with CLIP's mean and deviation, whatever the spec's
+        normalization; H = W = the spec's resolution.
 
     Returns:
       embeddings: f32[B, T, E], not of unit length.
       patches: [B, T, M, D], the patches' last tokens; None where nothing looks at them.
     """
     batch, count = frames.shape[:2]
+    frames = _renormalise(frames, self.normalization)
     embedded, patches = self.visual(frames.reshape(batch * count, *frames.shape[2:]))
     if patches is not None:
       patches = patches.reshape(batch, count, *patches.shape[1:])
@@ -133,6 +136,16 @@ class VideoClip(nnx.Module):
     frames = self.distillation['visual'](encoded['frames'])
     named = self.distillation['text'](layers.l2_normalize(texts))
     return distance(frames, frame_teacher) + distance(named, text_teacher)
+
+
+def _renormalise(frames: jax.Array, normalization: str) -> jax.Array:
+  """f32[..., 3] from the space of CLIP's mean and deviation to that of others."""
+  if normalization == 'clip':
+    return frames
+  (mean, std), (own_mean, own_std) = (
+    [jnp.array(one) for one in NORMALIZATIONS[name]] for name in ('clip', normalization)
+  )
+  return (frames * std + mean - own_mean) / own_std
 
 
 class VideoModel:

@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-# OpenAI CLIP's preprocessing constants, RGB in [0, 1].
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+from zsar_jax.models.presets import NORMALIZATIONS
+
+# Clips are painted in the space of OpenAI's CLIP, whatever the model was trained on.
+CLIP_MEAN, CLIP_STD = NORMALIZATIONS['clip']
 
 # ITU-R BT.601 luma, as in PIL and OpenCV.
 LUMA = (0.299, 0.587, 0.114)
