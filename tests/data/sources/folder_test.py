@@ -62,6 +62,15 @@ def test_folders_of_splits_beside_others(tmp_path):
   assert list_folder(tmp_path / 'classes').classes == ('juggling', 'test')
 
 
+def test_covers_beside_folders_of_frames_do_not_count(tmp_path):
+  touch(
+    tmp_path, 'a/1/0001.jpg', 'a/2/0001.jpg', 'a/1.jpg', 'a/2.jpg', 'b/x/3/0001.jpg', 'b/x/3.jpg'
+  )
+  assert _summary(list_folder(tmp_path)) == {
+    'train': [('a/1', 'a'), ('a/2', 'a'), ('b/x/3', 'b')],
+  }
+
+
 def test_folders_that_are_no_data_set(tmp_path):
   (tmp_path / 'empty').mkdir()
   touch(tmp_path / 'flat', '1.mp4')
