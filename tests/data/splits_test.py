@@ -104,6 +104,15 @@ def test_random_splits_depend_on_the_seed_and_not_on_the_order():
     ('Moving it, then stopping\n2, 3\n', ('Moving it, then stopping', '2, 3')),
     ('0,"say ""hi"""\n', ('say "hi"',)),
     ("id,name\n0,massaging person's head\n", ("massaging person's head",)),
+    (
+      '1 ApplyEyeMakeup\n2 Moving it, then stopping\n',
+      ('ApplyEyeMakeup', 'Moving it, then stopping'),
+    ),
+    ('0\tarchery\r\n1\tbrushing hair\r\n', ('archery', 'brushing hair')),
+    ('3 point shot\n100 m run\n', ('3 point shot', '100 m run')),
+    ('1 archery\n3 bowling\n', ('1 archery', '3 bowling')),
+    ('1 archery\nbowling\n', ('1 archery', 'bowling')),
+    ('1\n2 archery\n', ('1', '2 archery')),
   ],
 )
 def test_files_of_classes(tmp_path, text, names):
@@ -120,8 +129,12 @@ def test_ids_are_labels_where_they_are_to_be(tmp_path):
     assert splits.read_classes(str(path), 'field', ordered=True) == ('a, b', 'b', 'c')
   path.write_text('3,archery\n1,bowling\n')
   assert splits.read_classes(str(path), 'field') == ('archery', 'bowling')
-  with pytest.raises(UserError, match='names.csv: the ids of 2 classes must be 0 to 1'):
-    splits.read_classes(str(path), 'field', ordered=True)
+  path.write_text('0 archery\n1 bowling\n')
+  assert splits.read_classes(str(path), 'field', ordered=True) == ('archery', 'bowling')
+  for text in ('3,archery\n1,bowling\n', '1 archery\n2 bowling\n', '1\tarchery\n2\tbowling\n'):
+    path.write_text(text)
+    with pytest.raises(UserError, match='names.csv: the ids of 2 classes must be 0 to 1'):
+      splits.read_classes(str(path), 'field', ordered=True)
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,47 @@ def test_a_video_that_ends_before_its_header_says_is_cut(tmp_path, keep):
     read_video(path, Storage(keep=keep))
 
 
+@pytest.mark.parametrize('name', ['a.mkv', 'a.webm'])
+def test_a_cut_video_with_sound_is_refused(tmp_path, name):
+  path = tmp_path / name
+  with av.open(str(path), 'w') as container:
+    video = container.add_stream('libvpx', rate=12)
+    video.width, video.height, video.pix_fmt = 64, 48, 'yuv420p'
+    sound = container.add_stream('libopus', rate=48000, layout='mono')
+    for number in range(48):
+      image = np.random.default_rng(number).integers(0, 256, (48, 64, 3), np.uint8)
+      container.mux(video.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
+      frame = av.AudioFrame.from_ndarray(np.zeros((1, 4000), np.int16), 's16', 'mono')
+      frame.sample_rate, frame.pts = 48000, 4000 * number
+      container.mux(sound.encode(frame))
+    container.mux(video.encode(None))
+    container.mux(sound.encode(None))
+  assert read_video(path, Storage()).facts.num_frames == 48
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+  with pytest.raises(ClipError, match='ends after .* of 4.0 seconds'):
+    read_video(path, Storage())
+
+
+def test_opens_no_images_and_no_other_files(tmp_path):
+  image = np.full((48, 64, 3), 80, np.uint8)
+  for kind in ('jpg', 'png', 'ppm', 'bmp', 'webp'):
+    cv2.imwrite(str(tmp_path / f'a.{kind}'), image)
+    (tmp_path / f'a.{kind}').rename(tmp_path / f'{kind}.mp4')
+  write_video(tmp_path / 'secret.ts', LEVELS, codec='mpeg2video')
+  (tmp_path / 'list.mp4').write_text('ffconcat version 1.0\nfile secret.ts\n')
+  playlist = '#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.ts\n#EXT-X-ENDLIST\n'
+  (tmp_path / 'list.m3u8').write_text(playlist)
+  for path in tmp_path.glob('*.m*'):
+    with pytest.raises(ClipError, match='cannot be decoded .*not of a format of videos'):
+      read_video(path, Storage())
+
+
+def test_a_relative_path_may_have_a_colon(tmp_path, monkeypatch):
+  write_video(tmp_path / 'a.mp4', LEVELS).rename(tmp_path / 'cl:ip.mp4')
+  monkeypatch.chdir(tmp_path)
+  assert read_video('cl:ip.mp4', Storage(keep='segments:2')).facts.num_frames == 6
+
+
 def test_a_video_that_changes_its_size_is_refused(tmp_path):
   parts = []
   for size in ((48, 64), (64, 48)):

@@ -204,9 +204,9 @@ def read_classes(reference: str, field: str, ordered: bool = False) -> tuple[str
   """Reads class names from a file.
 
   Args:
-    reference: a text file with one name a line; a csv of `id,name` as ViFi-CLIP and mmaction2
-      write it, with or without a head; or a part of a file of `tools.make_split`, as
-      'splits/k600.json:1'.
+    reference: a text file with one name a line, or `id name` as UCF101's classInd.txt has it, with
+      ids that count from 0 or 1; a csv of `id,name` as ViFi-CLIP and mmaction2 write it, with or
+      without a head; or a part of a file of `tools.make_split`, as 'splits/k600.json:1'.
     field: where `reference` comes from, for errors.
     ordered: whether ids are labels: they must be 0, 1, 2 and so on, in any order.
 
@@ -260,7 +260,7 @@ def _part(text: str, part: str, where: str) -> tuple[str, ...]:
 
 
 def _lines(text: str, where: str, ordered: bool) -> tuple[str, ...]:
-  """The names of a text file: one a line, or behind an id and a comma on each line."""
+  """The names of a text file: one a line, or behind an id on each line."""
   lines = [line.strip() for line in text.splitlines() if line.strip()]
   head = bool(lines) and bool(re.fullmatch(r'id,\s*name', lines[0], re.IGNORECASE))
   if head:
@@ -271,7 +271,11 @@ def _lines(text: str, where: str, ordered: bool) -> tuple[str, ...]:
     if ordered and head:
       wrong = lines[has_id.index(False)]
       raise UserError(f'{where}: {wrong!r} is no id and name, such as "0,archery"; correct it')
-    return tuple(lines)
+    rows = [line.split(maxsplit=1) for line in lines]
+    ids = [int(row[0]) if len(row) == 2 and row[0].isdecimal() else -1 for row in rows]
+    # Names may begin with numbers, but hardly with those of their lines.
+    if ids not in (list(range(len(ids))), list(range(1, len(ids) + 1))):
+      return tuple(lines)
   # A name with commas that nobody quoted is several fields.
   names = [','.join(row[1:]).strip() for row in rows]
   if ordered:

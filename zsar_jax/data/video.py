@@ -20,6 +20,16 @@ from zsar_jax.errors import UserError
 # header states tells; it is not exact, so only a good part less counts.
 _LEAST_SHARE = 0.9
 
+# The formats of video files, by FFmpeg's names. Left out are those of images, and those that name
+# other files, such as playlists, which could have any file read.
+_FORMATS = (
+  'mov,matroska,avi,mpeg,mpegvideo,mpegts,flv,live_flv,asf,asf_o,ogg,m4v,h264,hevc,h263,vc1,obu,ivf,'
+  'gif,rm,nut,mxf,dv,wtv,swf,yuv4mpegpipe'
+)
+
+# How Matroska states the duration of a track.
+_CLOCK = re.compile(r'(\d+):(\d\d):(\d\d(?:\.\d+)?)')
+
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 
 # A frame's file name: anything, and its number.
@@ -154,7 +164,7 @@ def _read_file(path: str | os.PathLike[str], storage: Storage) -> StoredVideo:
 
 
 def _count_packets(path: str | os.PathLike[str]) -> int:
-  with av.open(os.fspath(path)) as container:
+  with _open(path) as container:
     stream = _video_stream(container, path)
     return sum(packet.size > 0 for packet in container.demux(stream))
 
@@ -167,7 +177,7 @@ def _decode(path: str | os.PathLike[str], storage: Storage, wanted: Container[in
   corrupt = 0
   number = -1
   end = 0.0
-  with av.open(os.fspath(path)) as container:
+  with _open(path) as container:
     stream = _video_stream(container, path)
     for number, frame in enumerate(container.decode(stream)):
       end = max(end, frame.time or 0.0)
@@ -201,6 +211,18 @@ def _decode(path: str | os.PathLike[str], storage: Storage, wanted: Container[in
   return StoredVideo(jpegs, facts, fps * len(kept) / num_frames, remarks)
 
 
+def _open(path: str | os.PathLike[str]) -> av.container.InputContainer:
+  """Opens a file of one of `_FORMATS`, and no other file or address."""
+  allowed = {'format_whitelist': _FORMATS, 'protocol_whitelist': 'file'}
+  try:
+    # Without 'file:', what stands before a colon in the path is taken for a protocol.
+    return av.open(f'file:{os.fspath(path)}', container_options=allowed)
+  except av.ArgumentError:
+    raise ClipError(
+      f'{path} cannot be decoded (it is damaged, or not of a format of videos)'
+    ) from None
+
+
 def _video_stream(
   container: av.container.InputContainer, path: str | os.PathLike[str]
 ) -> av.VideoStream:
@@ -223,6 +245,8 @@ def _duration(container: av.container.InputContainer, stream: av.VideoStream) ->
   """The stated end of the video stream in seconds, or 0 where the file does not state one."""
   if stream.duration:
     return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+  if clock := _CLOCK.fullmatch(stream.metadata.get('DURATION', '')):
+    return 3600 * int(clock[1]) + 60 * int(clock[2]) + float(clock[3])
   # The container's duration may be that of a longer sound track.
   if container.duration and len(container.streams) == 1:
     return container.duration / av.time_base

@@ -130,10 +130,8 @@ def test_results(tmp_path):
   _write(tmp_path / 'each' / 'a' / 'c.json', results)
   _assert_results(open_coco(str(tmp_path / 'each')))
   _write(tmp_path / 'each' / 'a' / 'c.json', _results(lambda frame: f'c/{frame + 1:06d}'))
-  source = open_coco(str(tmp_path / 'each'))
-  assert source.parameters['first'] == 1
-  _assert_results(source)
-  found, _ = planes(open_coco(str(tmp_path / 'each'), score=0.4), video(3), _CLIP)
+  _assert_results(open_coco(str(tmp_path / 'each'), first=1))
+  found, _ = planes(open_coco(str(tmp_path / 'each'), first=1, score=0.4), video(3), _CLIP)
   np.testing.assert_array_equal(found[2], np.where(blob(2) | blob(3), PERSON, 0))
 
   named = _write(tmp_path / 'named.json', _results(lambda frame: f'a/c/{frame:06d}'))
@@ -199,7 +197,7 @@ def test_results_of_no_frame(tmp_path):
 def test_frames_of_a_folder_are_known_by_their_numbers(tmp_path):
   own = [n for n in range(1, 21) if n != 6]
   _write(tmp_path / 'a' / 'c.json', [_entry(n, blob(n)) for n in own if n != 9])
-  found, remarks = planes(open_coco(str(tmp_path)), video(numbers=own), _CLIP)
+  found, remarks = planes(open_coco(str(tmp_path), first=1), video(numbers=own), _CLIP)
   expected = [np.where(blob(n) & (n != 9), PERSON, 0) for n in own]
   np.testing.assert_array_equal(found, expected)
   assert remarks == {'frames without a result': '1 of 19'}
@@ -222,7 +220,8 @@ def test_counting(tmp_path):
   _write(tmp_path / 'a' / 'c.json', _results(lambda frame: frame + 1))
   with pytest.raises(ClipError, match='they count from 1; add first=1'):
     planes(open_coco(str(tmp_path), first=0), video(3), _CLIP)
-  _write(tmp_path / 'a' / 'c.json', _results(lambda frame: frame + 5))
+  images = [{'id': 0, 'file_name': '5.jpg'}]
+  _write(tmp_path / 'a' / 'c.json', {'images': images, 'annotations': []})
   with pytest.raises(UserError, match='no mask numbered 0 or 1'):
     open_coco(str(tmp_path))
   # A clip whose file is wrong does not keep the others from being built.
@@ -232,6 +231,18 @@ def test_counting(tmp_path):
   assert source.parameters['first'] == 0
   with pytest.raises(ClipError, match='b.json cannot be read as JSON'):
     planes(source, of=clip('a/b'))
+
+
+@pytest.mark.parametrize('one_file', [False, True])
+def test_results_without_one_for_frame_0_do_not_tell_the_first(tmp_path, one_file):
+  results = [_entry(f'a/c/{n}', blob(n)) for n in (1, 2)]
+  with pytest.raises(UserError, match='no result numbered 0 .*; add first=0 or first=1'):
+    _opened(tmp_path, results, one_file)
+  _opened(tmp_path, [*results, _entry('a/c/0', blob(0))], one_file)
+  # Images that are listed were looked at.
+  images = [{'id': f'a/c/{n}', 'file_name': f'a/c/{n}.jpg'} for n in (1, 2)]
+  source = _opened(tmp_path, {'images': images, 'annotations': results}, one_file)
+  assert source.parameters['first'] == 1
 
 
 def test_polygons_and_boxes(tmp_path):

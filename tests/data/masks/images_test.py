@@ -120,6 +120,17 @@ def test_counting_from_another_number_is_noticed(tmp_path, folder):
   assert planes(source, of=clip('b'))[1] == {'masks beyond the end': '1 of 4, up to 3'}
 
 
+def test_masks_that_begin_with_1_may_count_from_0(tmp_path, folder):
+  _grey_clip(folder, range(1, 4))
+  # Counted from 0 they are of frames 1 to 3.
+  _, remarks = planes(open_grey(str(tmp_path)), video(4))
+  about = 'masks are numbered 1 to 3 and the video has 4 frames'
+  assert remarks == {'may count from 0': about, 'frames without masks': '1 of 4'}
+  for first, frames in ((None, 3), (None, 2), (1, 4)):
+    _, remarks = planes(open_grey(str(tmp_path), first=first), video(frames))
+    assert 'may count from 0' not in remarks
+
+
 def test_counting_that_cannot_be_told_is_asked_for(tmp_path, folder):
   masks = _grey_clip(folder, [4, 8])
   with pytest.raises(UserError, match='--masks: no mask numbered 0 or 1 .* first=0 or first=1'):

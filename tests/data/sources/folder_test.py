@@ -38,6 +38,39 @@ def test_folders_are_splits_and_classes(tmp_path):
   }
 
 
+@pytest.mark.parametrize(
+  ('folder', 'split'),
+  [
+    ('Train', 'train'),
+    ('TRAINING', 'train'),
+    ('valid', 'validation'),
+    ('Val', 'validation'),
+    ('Testing', 'test'),
+  ],
+)
+def test_folders_of_splits_by_any_name(tmp_path, folder, split):
+  touch(tmp_path, f'{folder}/a/1.mp4')
+  assert _summary(list_folder(tmp_path)) == {split: [(f'{folder}/a/1', 'a')]}
+
+
+def test_folders_of_splits_beside_others(tmp_path):
+  touch(tmp_path, 'Train/a/1.mp4', 'val/a/2.mp4', 'extra/3.mp4')
+  with pytest.raises(UserError, match='Train/a/1.mp4 lies in .* a split, and extra/3.mp4 does not'):
+    list_folder(tmp_path)
+  # A class that is called as a split.
+  touch(tmp_path / 'classes', 'test/1.mp4', 'juggling/2.mp4')
+  assert list_folder(tmp_path / 'classes').classes == ('juggling', 'test')
+
+
+def test_covers_beside_folders_of_frames_do_not_count(tmp_path):
+  touch(
+    tmp_path, 'a/1/0001.jpg', 'a/2/0001.jpg', 'a/1.jpg', 'a/2.jpg', 'b/x/3/0001.jpg', 'b/x/3.jpg'
+  )
+  assert _summary(list_folder(tmp_path)) == {
+    'train': [('a/1', 'a'), ('a/2', 'a'), ('b/x/3', 'b')],
+  }
+
+
 def test_folders_that_are_no_data_set(tmp_path):
   (tmp_path / 'empty').mkdir()
   touch(tmp_path / 'flat', '1.mp4')
@@ -95,6 +128,23 @@ def test_names_as_labels(tmp_path, videos):
   assert _summary(listing) == {
     'train': [('zumba/a', 'zumba'), ('arm wrestling/b c', 'arm wrestling')]
   }
+
+
+@pytest.mark.parametrize(
+  'head', ['path,label', 'Path Label', 'video_path,class_name', 'filename, frames, label']
+)
+def test_heads_of_lists_are_passed_over(tmp_path, videos, head):
+  (tmp_path / 'a.csv').write_text(f'{head}\nzumba/a.mp4,zumba\n')
+  assert _summary(list_files(videos, {'train': tmp_path / 'a.csv'})) == {
+    'train': [('zumba/a', 'zumba')]
+  }
+
+
+@pytest.mark.parametrize('line', ['clip,action', 'clip 7/b.mp4,action', 'zumba/a.mp4,label'])
+def test_first_lines_that_are_no_heads(tmp_path, videos, line):
+  touch(videos, 'clip.mp4')
+  (tmp_path / 'a.csv').write_text(f'{line}\n')
+  assert len(list_files(videos, {'train': tmp_path / 'a.csv'}).splits['train']) == 1
 
 
 @pytest.mark.parametrize(

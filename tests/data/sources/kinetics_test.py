@@ -153,7 +153,8 @@ def test_refuses_other_files(tmp_path, videos):
 
 
 def test_images_are_frames_where_there_is_no_video(tmp_path):
-  touch(tmp_path, 'a/clip.v2/00001.jpg', 'a/clip.v2/flow/1.jpg', 'a/.hidden.mp4', 'x.txt')
+  touch(tmp_path, 'a/clip.v2/1.jpg', 'a/clip.v2/2.jpg', 'a/clip.v2/flow/1.jpg')
+  touch(tmp_path, 'a/.hidden.mp4', 'x.txt')
   touch(tmp_path, 'a/c.mp4', 'a/c.jpg', 'thumbnails/1.png', 'thumbnails/below/deep/d.TS')
   assert sorted(Videos(tmp_path)) == ['a/c.mp4', 'a/clip.v2', 'thumbnails/below/deep/d.TS']
 

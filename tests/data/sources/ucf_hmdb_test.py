@@ -73,6 +73,25 @@ def test_ucf101_refuses(ucf, file, text, words):
     list_ucf101(*ucf)
 
 
+def test_ucf101_takes_a_slash_too_many(ucf):
+  (ucf[1] / 'trainlist01.txt').write_text('Archery//v_Archery_g09_c01.avi 1\n')
+  clip = next(clip for clip in list_ucf101(*ucf).splits['clips'] if clip.id.endswith('g09_c01'))
+  assert clip.name == 'Archery/v_Archery_g09_c01'
+  assert clip.path == str(ucf[0] / f'{clip.name}.avi')
+
+
+def test_lists_of_no_clip(ucf, tmp_path):
+  for path in ucf[1].glob('*list*.txt'):
+    path.write_text('\n')
+  with pytest.raises(UserError, match='lists list no clip; copy them again'):
+    list_ucf101(*ucf)
+  (tmp_path / 'hmdb').mkdir()
+  for number in (1, 2, 3):
+    (tmp_path / 'hmdb' / f'wave_test_split{number}.txt').write_text('a.avi 0\n')
+  with pytest.raises(UserError, match='hmdb list no clip; copy them again'):
+    list_hmdb51(ucf[0], tmp_path / 'hmdb')
+
+
 def test_hmdb51(tmp_path):
   videos = touch(
     tmp_path / 'hmdb',

@@ -176,17 +176,19 @@ def _parse_file(file: str) -> coco_files.ClipContent:
 def _find_first(clips: Iterable[Callable[[], coco_files.ClipContent]], where: str) -> int:
   """From which number clips count their frames.
 
+  That no result is numbered 0 says nothing: in a frame without one, nothing may have been found.
+
   Args:
     clips: what reads each of them. A wrong one is an error for its own clip.
     where: the folder or file of all of them, for the error.
 
   Returns:
-    0 if a frame of any clip is numbered 0, or else 1 if one is numbered 1.
+    0 if a frame of any clip is numbered 0, or else 1 if a listed image is numbered 1.
 
   Raises:
     UserError: if neither is there; with the first clip's reason, if none can be read.
   """
-  first, read, reasons = None, False, []
+  first, read, results, reasons = None, False, False, []
   for read_clip in clips:
     try:
       clip = read_clip()
@@ -194,14 +196,20 @@ def _find_first(clips: Iterable[Callable[[], coco_files.ClipContent]], where: st
       reasons.append(error.reason)
       continue
     read = True
-    numbers = {*clip.entries, *(clip.sizes or ())}
-    if 0 in numbers:
+    if 0 in clip.entries or 0 in (clip.sizes or ()):
       return 0
-    if 1 in numbers:
+    if clip.sizes is None:
+      results = True
+    elif 1 in clip.sizes:
       first = 1
   if not read:
     reason = reasons[0] if reasons else f'{where} lists no image and has no annotation'
     raise UserError(f'--masks: {reason}')
+  if first is None and results:
+    raise UserError(
+      f'--masks: no result numbered 0 was found in {where}, but frames with nothing in them have no'
+      ' result; add first=0 or first=1, the number of the first frame'
+    )
   return decided_first(first, where)
 
 

@@ -49,7 +49,8 @@ class Counting:
       numbers: of the clip's masks, each once.
       video: the decoded video.
       where: the clip's folder or file, for errors.
-      remarks: gets 'masks beyond the end', 'masks without a frame' and 'may count from 1'.
+      remarks: gets 'masks beyond the end', 'masks without a frame', 'may count from 0' or 'may
+        count from 1'.
 
     Returns:
       {frame, from 0: number}, for frames of the video alone.
@@ -70,8 +71,10 @@ class Counting:
         f'{where}: a mask is numbered {numbers[0]}, but frames are counted from {self.first}; '
         'add first=0 to --masks'
       )
-    end = self.first + video.num_frames
+    frames = video.num_frames
+    end = self.first + frames
     beyond = [number for number in numbers if number >= end]
+    about = f'masks are numbered {numbers[0]} to {numbers[-1]} and the video has {frames} frames'
     # Masks that count from 1, taken to count from 0, leave frame 0 without one and end one late.
     if self.first == 0 and numbers[0] and beyond == [end]:
       raise ClipError(
@@ -79,12 +82,14 @@ class Counting:
         'that they count from 1; add first=1 to --masks'
       )
     if self.first == 0 and numbers[0] and not self.first_given:
-      about = f'masks are numbered {numbers[0]} to {numbers[-1]} and the video has {end} frames'
       if beyond:
         raise ClipError(
           f'{where}: {about}, so that they may count from 1; add first=0 or first=1 to --masks'
         )
       remarks['may count from 1'] = about
+    # Masks that count from 0, of which no clip has one for frame 0, end before the last number.
+    if self.first == 1 and numbers[-1] < frames and not self.first_given:
+      remarks['may count from 0'] = about
     if beyond:
       remarks['masks beyond the end'] = f'{len(beyond)} of {len(numbers)}, up to {beyond[-1]}'
     return {number - self.first: number for number in numbers if number < end}

@@ -193,7 +193,8 @@ def _walk(
 ) -> tuple[list[str], bool]:
   """The videos in a folder.
 
-  Images are the frames of a clip where there is no video file beside or below them. Data sets
+  Images are the frames of a clip where no video file is beside or below them, and fewer folders of
+  images than of them: a clip's optical flow may lie below it, and covers above clips. Data sets
   have tens of millions of frames: of a folder that has nothing else only the first are looked at.
 
   Args:
@@ -237,7 +238,7 @@ def _walk(
     deeper, has_file = _walk(os.path.join(folder, name), f'{below}{name}/', flag, (*above, here))
     videos += deeper
     any_file |= has_file
-  if images and below and not any_file:
+  if images > len(videos) and below and not any_file:
     return [below.rstrip('/')], False
   return videos, any_file
 

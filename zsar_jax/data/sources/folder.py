@@ -17,12 +17,16 @@ from zsar_jax.data.sources.listing import (
 from zsar_jax.data.splits import read_classes
 from zsar_jax.errors import UserError
 
+# What a head calls the columns of a list's paths and labels.
+_PATH_COLUMN = re.compile(r'(path|(video|file|clip|frame)s?[ _]?(path|name|dir|id)?)', re.I)
+_LABEL_COLUMN = re.compile(r'(.*[ _])?(label|class|category|action|target)s?[ _]?(name|id)?', re.I)
+
 
 def list_folder(videos: str | os.PathLike[str], labels: str | None = None) -> Listing:
   """The clips of a folder with a folder of videos for each class.
 
-  The clips are the split 'train', unless the first folders are called train, val, validation
-  and test and hold those of the classes.
+  The clips are the split 'train', unless the first folders are called as splits are (`SPLITS`, in
+  any case) and hold those of the classes.
 
   Args:
     videos: the folder.
@@ -30,19 +34,27 @@ def list_folder(videos: str | os.PathLike[str], labels: str | None = None) -> Li
       names, sorted.
 
   Raises:
-    UserError: if there is no video, or one is in no class's folder.
+    UserError: if there is no video, one is in no class's folder, or only some of the first folders
+      are splits.
   """
   files = Videos(videos)
   paths = sorted(files)
   if not paths:
     raise UserError(f'--videos: {videos} holds no video; give a folder of folders of videos')
   # Folders that are splits and not classes, where there is nothing else.
-  split_folders = all(path.split('/')[0] in SPLITS for path in paths)
+  others = [path for path in paths if path.split('/')[0].lower() not in SPLITS]
+  of_splits = [path for path in paths if path.split('/')[0].lower() in SPLITS]
+  deep = [path for path in of_splits if path.count('/') > 1]
+  if others and deep:
+    raise UserError(
+      f'--videos: in {files.root}, {deep[0]} lies in the folder of a split, and {others[0]} does'
+      ' not; move one of the folders away, rename it, or give --lists'
+    )
   found = []
   for path in paths:
     split, name, rest = 'train', *path.partition('/')[::2]
-    if split_folders:
-      split, (name, _, rest) = SPLITS[name], rest.partition('/')
+    if not others:
+      split, (name, _, rest) = SPLITS[name.lower()], rest.partition('/')
     if not rest:
       raise UserError(
         f'--videos: {files.root}/{path} does not lie in the folder of a class; move it into one, or'
@@ -74,7 +86,8 @@ def list_files(
 
   A line is 'path label' or 'path,label', or for a folder of frames 'path frames label'. It is
   split from the right, because folders' names hold spaces. The label is a number; after a comma
-  it may be the name of a class. An absolute path must lie below the folder of videos.
+  it may be the name of a class. An absolute path must lie below the folder of videos. A first line
+  'path,label', or the like, is passed over.
 
   Args:
     videos: the folder that the paths are relative to.
@@ -92,7 +105,7 @@ def list_files(
     (split, f'{path}, line {number}', _below(line.strip(), files.root))
     for split, path in lists.items()
     for number, line in enumerate(read_text(pathlib.Path(path), '--lists').splitlines(), start=1)
-    if line.strip()
+    if line.strip() and not (number == 1 and _is_head(line, files))
   ]
   parsed = [(split, where, *_parse(line, where, files)) for split, where, line in lines]
   if labels:
@@ -123,6 +136,17 @@ def list_files(
     if split not in gathered.splits:
       raise UserError(f'--lists: {path} lists no clip; give another file')
   return Listing(classes, gathered.splits, remarks=gathered.remarks)
+
+
+def _is_head(line: str, files: Videos) -> bool:
+  """Whether a first line names the columns, such as 'video_path,label', and no video."""
+  columns = re.split(r'\s*,\s*' if ',' in line else r'\s+', line.strip())
+  return bool(
+    len(columns) > 1
+    and _PATH_COLUMN.fullmatch(columns[0])
+    and _LABEL_COLUMN.fullmatch(columns[-1])
+    and files.find(columns[0]) is None
+  )
 
 
 def _parse(line: str, where: str, files: Videos) -> tuple[str, str, str]:

@@ -5,13 +5,16 @@ import pathlib
 
 from zsar_jax.errors import UserError
 
-# What copies of data sets and of their lists call a split, and what it is called here.
+# What copies of data sets and of their lists call a split, in lower case, and what it is here.
 SPLITS = {
   'train': 'train',
+  'training': 'train',
   'val': 'validation',
+  'valid': 'validation',
   'validate': 'validation',
   'validation': 'validation',
   'test': 'test',
+  'testing': 'test',
 }
 
 

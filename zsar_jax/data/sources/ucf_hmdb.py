@@ -53,7 +53,7 @@ def list_ucf101(videos: str | os.PathLike[str], annotations: str | os.PathLike[s
             ' copy the file again'
           )
         listed[match[1]] = where
-  return _listing(Videos(videos), tuple(classes), parts)
+  return _listing(Videos(videos), folder, tuple(classes), parts)
 
 
 def list_hmdb51(videos: str | os.PathLike[str], annotations: str | os.PathLike[str]) -> Listing:
@@ -87,11 +87,13 @@ def list_hmdb51(videos: str | os.PathLike[str], annotations: str | os.PathLike[s
           raise UserError(f'{where}: {line!r} is not a clip and 0, 1 or 2; copy the file again')
         if _HMDB_PARTS[kind]:
           parts.setdefault(f'{_HMDB_PARTS[kind]}{number}', {})[f'{name}/{clip.strip()}'] = where
-  return _listing(Videos(videos), tuple(names), parts)
+  return _listing(Videos(videos), folder, tuple(names), parts)
 
 
-def _listing(videos: Videos, classes: tuple[str, ...], parts: _Parts) -> Listing:
-  """The listing of all clips that any part lists as 'class/file'."""
+def _listing(
+  videos: Videos, folder: pathlib.Path, classes: tuple[str, ...], parts: _Parts
+) -> Listing:
+  """The listing of all clips that any part of the lists in a folder lists as 'class/file'."""
   place = {name: label for label, name in enumerate(classes)}
   folders = folder_keys(classes)
   lists = ClipLists()
@@ -100,12 +102,15 @@ def _listing(videos: Videos, classes: tuple[str, ...], parts: _Parts) -> Listing
     for path, where in listed.items():
       if path in ids:
         continue
-      name, _, file = str(inside(path, where)).rpartition('/')
+      expected = str(inside(path, where))
+      name, _, file = expected.rpartition('/')
       if name not in place:
         raise UserError(f'{where}: {name!r} is not a class of the lists; copy the file again')
       ids[path] = f'{name}/{os.path.splitext(file)[0]}'
-      found = videos.find_clip(path, name, folders)
-      lists.add('clips', videos.clip(ids[path], place[name], found, path), where)
+      found = videos.find_clip(expected, name, folders)
+      lists.add('clips', videos.clip(ids[path], place[name], found, expected), where)
+  if not ids:
+    raise UserError(f'--annotations: the files of {folder} list no clip; copy them again')
   for number in _SPLITS:
     trained = {ids[path] for path in parts.get(f'train{number}', ())}
     for path, where in parts.get(f'test{number}', {}).items():
