@@ -209,6 +209,11 @@ def test_predict_prints_and_draws(tmp_path, capsys):
     (['--classes=archery'], 'two classes or more'),
     (['--classes=a,b', '--top=0'], '--top'),
     (['--classes=a,b', '--picture=p.jpg'], '--picture'),
+    # Before anything is loaded.
+    (
+      ['--classes=a,b', '--checkpoint=none', f'--picture={path}/p.png'],
+      f'--picture: {path} cannot',
+    ),
     (['--classes=a,b', '--template=no place'], "'{}'"),
     (['--classes=/nowhere.txt'], '/nowhere.txt'),
   ):

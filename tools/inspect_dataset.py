@@ -17,6 +17,7 @@ from zsar_jax.data.report import describe
 from zsar_jax.data.subset import Subset, select
 from zsar_jax.errors import UserError, reported
 from zsar_jax.ops import recipes
+from zsar_jax.writers import make_folder
 
 _COLOURS = {'person': '#e41a1c', 'object': '#377eb8'}
 
@@ -47,6 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     for flag in ('clips', 'frames', 'size'):
       if getattr(args, flag) < 1:
         raise UserError(f'--{flag}: {getattr(args, flag)} is too small; at least 1')
+    make_folder(args.out, '--out')
     folder = args.folder
     if (folder / 'dataset_info.json').is_file():  # A version of a data set.
       folder = folder.absolute().parent

@@ -93,6 +93,14 @@ def test_what_has_no_place_there(target, temporal, path, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_places_below_a_file_are_refused(tmp_path):
+  model = VideoModel(random_spec(np.random.default_rng(0)), VideoSpec(2))
+  (tmp_path / 'file').touch()
+  for out in ('file/w', 'file/folder/w'):
+    with pytest.raises(UserError, match=f'{out}: .*file.* cannot be a folder .*; name another'):
+      save.save_weights(random_params(model), model, 'zsar', tmp_path / out)
+
+
 def test_what_only_training_uses_stays_behind(tmp_path):
   rng = np.random.default_rng(0)
   model = VideoModel(random_spec(rng), random_video(rng, 'distillation'))

@@ -51,6 +51,10 @@ def test_a_sheet_shows_the_painted_colours(tmp_path, monkeypatch, data_dir):
     (['--clips=0'], '--clips'),
     (['--split=test'], "no split 'test'"),
     (['--dataset-dir=/nowhere'], '/nowhere'),
+    (
+      ['--dataset-dir=/nowhere', f'--out={__file__}/a.png'],
+      f'--out: {__file__} cannot be a folder',
+    ),
   ],
 )
 def test_refusals(tmp_path, monkeypatch, capsys, data_dir, flags, words):
