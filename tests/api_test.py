@@ -202,6 +202,7 @@ def test_predict_prints_and_draws(tmp_path, capsys):
   assert 0 < shares[1] <= shares[0] <= 100
   picture = cv2.imread(str(tmp_path / 'p.png'))
   assert (np.abs(picture.astype(int) - [0xB8, 0x7E, 0x37]).max(-1) < 8).sum() > 500  # A bar.
+  predict.main([*flags, '--classes=a$_$,b$_', f'--picture={tmp_path / "dollars.png"}'])
   predict.main([*flags, '--classes=a,b', '--num-frames=2', f'--tokens-from={tmp_path / "weights"}'])
   assert 'token embedding: its own' in capsys.readouterr().err
   for more, words in (

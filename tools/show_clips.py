@@ -135,7 +135,13 @@ def draw(
         axis.set_title(str(recipe), fontsize=9, fontweight='bold')
       if column == 0:
         axis.text(
-          0, -0.03, textwrap.shorten(name, 70), fontsize=7, va='top', transform=axis.transAxes
+          0,
+          -0.03,
+          textwrap.shorten(name, 70),
+          fontsize=7,
+          va='top',
+          transform=axis.transAxes,
+          parse_math=False,
         )
   figure.savefig(out, dpi=110)
   plt.close(figure)
