@@ -1,6 +1,7 @@
 """What is written is read back, for random models of every kind that a format has a place for."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -120,12 +121,37 @@ def test_own_folders_serve_models_with_and_without_distillation(tmp_path):
   _, report = load.load_weights(str(tmp_path / 'w'), plain, field='SRC')
   assert len(report.dropped) == 4
   spec = tmp_path / 'w' / 'spec.json'
-  spec.write_text('{"clip": {}}')
-  with pytest.raises(UserError, match='spec.json: describes no model'):
-    read_weights(str(tmp_path / 'w'), 'SRC')
+  for text in ('{"clip": {}}', '{"clip": [1]}'):
+    spec.write_text(text)
+    with pytest.raises(UserError, match='spec.json: describes no model'):
+      read_weights(str(tmp_path / 'w'), 'SRC')
   spec.unlink()
   with pytest.raises(UserError, match='w: nothing describes the model, for spec.json is missing'):
     infer.infer_spec(read_weights(str(tmp_path / 'w'), 'SRC'))
+
+
+@pytest.mark.parametrize(
+  ('section', 'field', 'value'),
+  [
+    ('video', 'num_frames', '8'),
+    ('video', 'num_frames', 0),
+    ('video', 'text_prompts', -1),
+    ('video', 'prompt_depth', True),
+    ('clip', 'patch', 8.0),
+    ('clip', 'resolution', -48),
+    ('clip', 'image_heads', 0),
+  ],
+)
+def test_own_folders_with_odd_numbers_are_refused(section, field, value, tmp_path):
+  rng = np.random.default_rng(0)
+  model = VideoModel(random_spec(rng), VideoSpec(2))
+  save.save_weights(random_params(model), model, 'zsar', tmp_path / 'w')
+  path = tmp_path / 'w' / 'spec.json'
+  saved = json.loads(path.read_text())
+  saved[section][field] = value
+  path.write_text(json.dumps(saved))
+  with pytest.raises(UserError, match=f'spec.json: {section}.{field} is {value!r} and must be'):
+    read_weights(str(tmp_path / 'w'), 'SRC')
 
 
 @pytest.mark.parametrize('form', FORMATS, ids=lambda form: form.name)
