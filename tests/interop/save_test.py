@@ -102,6 +102,17 @@ def test_places_below_a_file_are_refused(tmp_path):
       save.save_weights(random_params(model), model, 'zsar', tmp_path / out)
 
 
+def test_what_describes_something_else_beside_a_file_is_not_read(tmp_path):
+  rng = np.random.default_rng(0)
+  model = VideoModel(random_spec(rng), VideoSpec(8))
+  save.save_weights(random_params(model), model, 'scenic', tmp_path / 'w')
+  (tmp_path / 'config.json').write_text('{"model_type": "bert"}')
+  for text in ('[]', 'no JSON'):
+    (tmp_path / 'spec.json').write_text(text)
+    weights = read_weights(str(tmp_path / 'w'), 'SRC')
+    assert infer.infer_spec(weights) == (model.spec, model.video)
+
+
 def test_what_only_training_uses_stays_behind(tmp_path):
   rng = np.random.default_rng(0)
   model = VideoModel(random_spec(rng), random_video(rng, 'distillation'))
@@ -121,9 +132,13 @@ def test_own_folders_serve_models_with_and_without_distillation(tmp_path):
   _, report = load.load_weights(str(tmp_path / 'w'), plain, field='SRC')
   assert len(report.dropped) == 4
   spec = tmp_path / 'w' / 'spec.json'
-  for text in ('{"clip": {}}', '{"clip": [1]}'):
+  for text, words in (
+    ('{"clip": {}}', 'describes no model'),
+    ('{"clip": [1]}', 'describes no model'),
+    ('[]', 'holds no JSON object'),
+  ):
     spec.write_text(text)
-    with pytest.raises(UserError, match='spec.json: describes no model'):
+    with pytest.raises(UserError, match=f'spec.json: {words}'):
       read_weights(str(tmp_path / 'w'), 'SRC')
   spec.unlink()
   with pytest.raises(UserError, match='w: nothing describes the model, for spec.json is missing'):

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import re
+from collections.abc import Container
 from typing import Any
 
 from zsar_jax.errors import UserError
@@ -115,7 +116,7 @@ def read_weights(
     notes.append(f'token embedding: from {tokens_from}')
   elif tokens_from:
     notes.append(f'token embedding: its own, and not that of {tokens_from}')
-  config = source.configs.get(form.config, {})
+  config = source.configs.get(form.config, dict)()
   silent = form.config and not config and form is not ZSAR
   if silent or form is OPENAI and not others:
     notes.append("nothing tells the activation: quick GELU is assumed, as in OpenAI's weights")
@@ -142,14 +143,14 @@ def _described(path: pathlib.Path, form: Format, config: dict[str, Any]) -> dict
 
 
 def recognise(
-  path: pathlib.Path, state: State, configs: dict[str, dict[str, Any]], name: str = 'auto'
+  path: pathlib.Path, state: State, configs: Container[str], name: str = 'auto'
 ) -> Format:
   """The format of weights.
 
   Args:
     path: for errors.
     state: the arrays.
-    configs: see `files.Source`.
+    configs: which of `files.CONFIGS` lie beside them.
     name: a format that the user names, or 'auto'.
 
   Raises:
