@@ -130,6 +130,8 @@ def test_files_folders_and_arrays_are_one_video(tmp_path):
   for video in (path, tmp_path / 'frames'):
     assert np.abs(model.frames(video).astype(int) - expected).mean() < 2
     np.testing.assert_allclose(model.encode_video(video), model.encode_video(array), atol=0.02)
+  for video in (list(array), jnp.asarray(array)):
+    np.testing.assert_array_equal(model.frames(video), expected)
   # Of a video with fewer frames than the model sees, some are seen twice.
   assert model.frames(array[:2]).shape == (4, 48, 48, 3)
 
@@ -142,6 +144,9 @@ def test_refusals(tmp_path):
     (np.zeros((8, 8, 3), np.uint8), 'must be u8'),
     (np.zeros((0, 8, 8, 3), np.uint8), 'must be u8'),
     (tmp_path / 'none.mp4', 'does not exist'),
+    (None, r'must be u8.* or the path of one, not object\[\]'),
+    ([np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9, 3), np.uint8)], 'must be u8.* not list '),
+    (jnp.zeros((2, 8, 8, 3)), r'not float32\[2, 8, 8, 3\]$'),
   ):
     with pytest.raises(UserError, match=words):
       model.zero_shot(video, ['a', 'b'])
@@ -149,7 +154,7 @@ def test_refusals(tmp_path):
     model.zero_shot(np.zeros((2, 8, 8, 3), np.uint8), ['a'])
   with pytest.raises(UserError, match='nowhere'):
     zsar_jax.load(str(tmp_path / 'nowhere'))
-  for number in (0, -1):
+  for number in (0, -1, 2.5, '8'):
     with pytest.raises(UserError, match='num_frames: .* at least 1'):
       zsar_jax.load(tmp_path / 'weights', tokenizer='words', num_frames=number)
   for classes, words in (
@@ -161,6 +166,17 @@ def test_refusals(tmp_path):
     for use in (model.zero_shot, model.similarity, lambda _, classes: model.encode_text(classes)):
       with pytest.raises(UserError, match=words):
         use(np.zeros((2, 8, 8, 3), np.uint8), classes)
+
+
+def test_files_beside_the_weights_that_make_no_tokenizer(tmp_path):
+  _weights(tmp_path / 'weights')
+  (tmp_path / 'weights' / 'vocab.json').write_text('{}')
+  # CLIP's has more ids than this model, or is not installed.
+  with pytest.raises(UserError, match="the tokenizer 'clip' of|tokenizer is 'clip'"):
+    zsar_jax.load(tmp_path / 'weights')
+  (tmp_path / 'weights' / 'merges.txt').touch()
+  with pytest.raises(UserError, match="weights' is not a CLIP vocabulary"):
+    zsar_jax.load(tmp_path / 'weights')
 
 
 @pytest.mark.parametrize(
@@ -200,6 +216,7 @@ def test_predict_prints_and_draws(tmp_path, capsys):
   assert 0 < shares[1] <= shares[0] <= 100
   picture = cv2.imread(str(tmp_path / 'p.png'))
   assert (np.abs(picture.astype(int) - [0xB8, 0x7E, 0x37]).max(-1) < 8).sum() > 500  # A bar.
+  predict.main([*flags, '--classes=a$_$,b$_', f'--picture={tmp_path / "dollars.png"}'])
   predict.main([*flags, '--classes=a,b', '--num-frames=2', f'--tokens-from={tmp_path / "weights"}'])
   assert 'token embedding: its own' in capsys.readouterr().err
   for more, words in (
@@ -207,6 +224,11 @@ def test_predict_prints_and_draws(tmp_path, capsys):
     (['--classes=archery'], 'two classes or more'),
     (['--classes=a,b', '--top=0'], '--top'),
     (['--classes=a,b', '--picture=p.jpg'], '--picture'),
+    # Before anything is loaded.
+    (
+      ['--classes=a,b', '--checkpoint=none', f'--picture={path}/p.png'],
+      f'--picture: {path} cannot',
+    ),
     (['--classes=a,b', '--template=no place'], "'{}'"),
     (['--classes=/nowhere.txt'], '/nowhere.txt'),
   ):

@@ -14,6 +14,8 @@ from zsar_jax.errors import UserError, reported
     (UserError('config.seed: no'), 'error: config.seed: no\n'),
     (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'runs/a'), 'runs/a: No space left'),
     (OSError(errno.EROFS, os.strerror(errno.EROFS)), 'a file: Read-only file system; make room'),
+    (NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), 'a/b'), 'a/b: Not a directory'),
+    (FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), 'a'), 'a: File exists'),
   ],
 )
 def test_one_sentence(capsys, error, words):

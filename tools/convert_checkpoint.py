@@ -15,6 +15,7 @@ from zsar_jax.errors import UserError, reported
 from zsar_jax.interop import infer, load, save
 from zsar_jax.interop.weights import FORMATS, read_weights
 from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.writers import make_folder
 
 
 def main() -> None:
@@ -54,6 +55,7 @@ def main() -> None:
   with reported():
     if args.out.exists():
       raise UserError(f'{args.out} is there already; name another or remove it')
+    make_folder(args.out.parent, 'OUT')
     weights = read_weights(args.source, 'SRC', args.format_name, args.tokens_from)
     model = VideoModel(*infer.infer_spec(weights))
     params, report = load.fit(weights, model, allow_left_over=args.allow_left_over)

@@ -17,6 +17,7 @@ from zsar_jax.data.report import describe
 from zsar_jax.data.subset import Subset, select
 from zsar_jax.errors import UserError, reported
 from zsar_jax.ops import recipes
+from zsar_jax.writers import make_folder
 
 _COLOURS = {'person': '#e41a1c', 'object': '#377eb8'}
 
@@ -47,6 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     for flag in ('clips', 'frames', 'size'):
       if getattr(args, flag) < 1:
         raise UserError(f'--{flag}: {getattr(args, flag)} is too small; at least 1')
+    make_folder(args.out, '--out')
     folder = args.folder
     if (folder / 'dataset_info.json').is_file():  # A version of a data set.
       folder = folder.absolute().parent
@@ -55,10 +57,10 @@ def main(argv: list[str] | None = None) -> None:
       raise UserError(f'{folder} holds no data set; build one with python -m tools.build_dataset')
     view = View(num_frames=args.frames, size=args.size, centre_crop=1.0)
     for name in names:
-      report = _read_report(find_dataset(folder, name) / 'build_report.json')
-      print(describe(name, report))
+      splits, words = _read_report(name, find_dataset(folder, name) / 'build_report.json')
+      print(words)
       subsets = [
-        select(open_dataset(folder, name, split), 'all', 'nearest', name) for split in report
+        select(open_dataset(folder, name, split), 'all', 'nearest', name) for split in splits
       ]
       out = args.out / f'{name.replace("/", "-")}.png'
       draw(choose_clips(subsets, args.clips), _columns(subsets[0]), view, out)
@@ -74,11 +76,19 @@ def _columns(subset: Subset) -> list[recipes.Recipe]:
   return [recipes.parse(column) for column in columns]
 
 
-def _read_report(path: pathlib.Path) -> dict:
+def _read_report(name: str, path: pathlib.Path) -> tuple[list[str], str]:
+  """The splits of a build's report, and the report in words."""
   try:
-    return json.loads(path.read_text())
-  except (OSError, ValueError) as error:
-    raise UserError(f'{path} is damaged ({error}); build the data set again') from None
+    report = json.loads(path.read_text())
+    words = describe(name, report)
+    if not report:
+      raise ValueError('it has no split')
+  except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+    raise UserError(
+      f'{path} is damaged, or from an earlier version ({error}); delete its folder and build the'
+      ' data set again'
+    ) from None
+  return list(report), words
 
 
 if __name__ == '__main__':

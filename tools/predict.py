@@ -17,6 +17,7 @@ import numpy as np
 from zsar_jax import api
 from zsar_jax.data.splits import is_class_file, read_classes
 from zsar_jax.errors import UserError, reported
+from zsar_jax.writers import make_folder
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -72,8 +73,10 @@ def main(argv: list[str] | None = None) -> None:
   with reported():
     if args.top < 1:
       raise UserError(f'--top: {args.top} is too small; at least 1')
-    if args.picture and args.picture.suffix != '.png':
-      raise UserError(f'--picture: {args.picture} does not end in .png')
+    if args.picture:
+      if args.picture.suffix != '.png':
+        raise UserError(f'--picture: {args.picture} does not end in .png')
+      make_folder(args.picture.parent, '--picture')
     if is_class_file(args.classes):
       classes = read_classes(args.classes, '--classes')
     else:
@@ -118,12 +121,12 @@ def draw(frames: np.ndarray, ranked: list[tuple[str, float]], out: pathlib.Path)
   above.imshow(sheet)
   above.set_axis_off()
   names, shares = zip(*ranked[::-1], strict=True)
-  bars = below.barh(names, [100 * share for share in shares], color='#377eb8')
+  bars = below.barh(range(len(names)), [100 * share for share in shares], color='#377eb8')
+  below.set_yticks(range(len(names)), names, parse_math=False)
   below.bar_label(bars, fmt='%.1f %%', padding=3)
   below.set_xlim(0, 110)
   below.spines[['top', 'right', 'bottom']].set_visible(False)
   below.set_xticks([])
-  out.parent.mkdir(parents=True, exist_ok=True)
   figure.savefig(out, dpi=110)
   plt.close(figure)
 

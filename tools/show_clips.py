@@ -24,6 +24,7 @@ from zsar_jax.evaluate import COLOUR_SEED
 from zsar_jax.ops import recipes
 from zsar_jax.ops.photometric import denormalise
 from zsar_jax.ops.prepare import prepare
+from zsar_jax.writers import make_folder
 
 
 def main() -> None:
@@ -54,6 +55,7 @@ def main() -> None:
         raise UserError(f'--{flag}: {getattr(args, flag)} is too small; at least 1')
     if args.out.suffix != '.png':
       raise UserError(f'--out: {args.out} does not end in .png')
+    make_folder(args.out.parent, '--out')
     asked = [recipes.parse(text, '--recipes') for text in args.recipes.split(';')]
     if any(recipe.effect('stillmix_bank') for recipe in asked):
       raise UserError("--recipes: stillmix_bank needs a run's bank; 'stillmix' shows the same")
@@ -133,9 +135,14 @@ def draw(
         axis.set_title(str(recipe), fontsize=9, fontweight='bold')
       if column == 0:
         axis.text(
-          0, -0.03, textwrap.shorten(name, 70), fontsize=7, va='top', transform=axis.transAxes
+          0,
+          -0.03,
+          textwrap.shorten(name, 70),
+          fontsize=7,
+          va='top',
+          transform=axis.transAxes,
+          parse_math=False,
         )
-  out.parent.mkdir(parents=True, exist_ok=True)
   figure.savefig(out, dpi=110)
   plt.close(figure)
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
+from numpy.typing import ArrayLike
 
 from zsar_jax.data import records
 from zsar_jax.data.geometry import centre_crop, resize_frame
@@ -28,10 +29,11 @@ from zsar_jax.models.video_clip import Encoded, Params, VideoModel
 from zsar_jax.ops.photometric import normalise
 from zsar_jax.ops.prepare import to_float
 from zsar_jax.text.classes import ClassTexts
-from zsar_jax.text.tokenizers import TOKENIZER_FILES, make_tokenizer
+from zsar_jax.text.tokenizers import has_vocabulary, make_tokenizer
 
-# A file, a folder of frames, or u8[T, H, W, 3] RGB frames.
-Video = str | os.PathLike[str] | np.ndarray
+# A file, a folder of frames, or u8[T, H, W, 3] RGB frames: an array of any library, or a list of
+# the frames.
+Video = str | os.PathLike[str] | ArrayLike
 
 # Texts that are encoded at a time.
 _MOST_TEXTS = 64
@@ -117,11 +119,8 @@ class Model:
   def frames(self, video: Video) -> np.ndarray:
     """The frames that the model sees of a video: u8[T, S, S, 3], RGB."""
     view = self.view
-    if isinstance(video, np.ndarray):
-      if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or not len(video):
-        raise UserError(
-          f'a video must be u8[T, H, W, 3], RGB, not {video.dtype}{list(video.shape)}'
-        )
+    if not isinstance(video, str | os.PathLike):
+      video = _array(video)
       frames = [video[n] for n in segment_indices(len(video), view.num_frames)]
     else:
       try:
@@ -149,6 +148,23 @@ class Model:
       self._last.clear()
       self._last[classes] = texts
     return self._last[classes]
+
+
+def _array(video: ArrayLike) -> np.ndarray:
+  """A video that is given as its frames, as u8[T, H, W, 3].
+
+  Raises:
+    UserError: it is something else.
+  """
+  try:
+    array = np.asarray(video)
+    what = f'{array.dtype}{list(array.shape)}'
+    fits = array.dtype == np.uint8 and array.ndim == 4 and array.shape[-1] == 3 and len(array)
+  except (RuntimeError, TypeError, ValueError) as error:  # Of other libraries' arrays, and lists.
+    what, fits = f'{type(video).__name__} ({error})', False
+  if not fits:
+    raise UserError(f'a video must be u8[T, H, W, 3], RGB, or the path of one, not {what}')
+  return array
 
 
 def _checked(classes: Sequence[str]) -> tuple[str, ...]:
@@ -218,13 +234,13 @@ def load(
   Raises:
     UserError: if the weights cannot be had, read or made a model of.
   """
-  if num_frames is not None and num_frames < 1:
-    raise UserError(f'num_frames: {num_frames} is too small; at least 1')
+  if num_frames is not None and (not isinstance(num_frames, int | np.integer) or num_frames < 1):
+    raise UserError(f'num_frames: {num_frames!r} must be a whole number, at least 1')
   source = os.fspath(source)
   weights = read_weights(source, 'source', tokens_from=os.fspath(tokens_from))
   spec, video = infer_spec(weights)
   if num_frames is not None:
-    video = dataclasses.replace(video, num_frames=num_frames)
+    video = dataclasses.replace(video, num_frames=int(num_frames))
   model = VideoModel(spec, video, Compute(dtype))
   params, report = fit(weights, model)
   usage = weights.usage
@@ -236,8 +252,7 @@ def load(
   )
   tokenizer = tokenizer or usage.tokenizer
   if not tokenizer:
-    beside = any((weights.folder / name).is_file() for name in TOKENIZER_FILES)
-    tokenizer = str(weights.folder) if beside else 'clip'
+    tokenizer = str(weights.folder) if has_vocabulary(weights.folder) else 'clip'
   texts = ClassTexts(
     make_tokenizer(os.fspath(tokenizer), spec.vocab_size, spec.context_length - video.text_prompts),
     (templates,) if isinstance(templates, str) else tuple(templates or usage.templates),

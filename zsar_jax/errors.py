@@ -5,8 +5,11 @@ import errno
 import sys
 from collections.abc import Iterator
 
-# What is wrong with a disk, and not with a program.
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+# What is wrong with a disk or a path, and not with a program.
+_DISK = (
+  *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+  *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
+)
 
 
 class UserError(Exception):
@@ -21,7 +24,8 @@ class UserError(Exception):
 def reported() -> Iterator[None]:
   """Turns a `UserError` inside the block into one line on stderr and exit status 2.
 
-  A disk that is full or cannot be written to, of which the place is not foreseen, is one too.
+  A disk that is full or cannot be written to, or a file where a folder should be, of which the
+  place is not foreseen, is one too.
   """
   try:
     yield

@@ -18,6 +18,24 @@ def write_whole(path: pathlib.Path, text: str) -> None:
   partial.replace(path)
 
 
+def make_folder(folder: pathlib.Path, field: str) -> None:
+  """Makes the folder that a program will write to, before it works for what it writes.
+
+  Args:
+    folder: may be there already.
+    field: where it comes from, for errors.
+
+  Raises:
+    UserError: there can be none.
+  """
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise UserError(
+      f'{field}: {folder} cannot be a folder ({error.strerror}); name another'
+    ) from None
+
+
 class MetricWriter:
   """Writes one JSON object a step to `workdir`/metrics.jsonl, and TensorBoard events if asked.
 

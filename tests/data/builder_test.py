@@ -160,7 +160,8 @@ def test_interrupted_build_continues(built, tmp_path, folder):
   assert _files(out) == _files(built)
 
 
-def test_damaged_or_foreign_staging_is_done_again(built, tmp_path, folder):
+@pytest.mark.parametrize('text', ['', '[]', '{}', 'null', '5', 'ENTRIES'])
+def test_damaged_or_foreign_staging_is_done_again(built, tmp_path, folder, text):
   out = tmp_path / 'cut'
   (folder / 'broken-train-9').touch()
   with pytest.raises(UserError):
@@ -169,7 +170,9 @@ def test_damaged_or_foreign_staging_is_done_again(built, tmp_path, folder):
   staging = out / '.staging' / 'toy'
   with open(staging / 'train-00000.array_record', 'ab') as file:
     file.write(b'x')
-  (staging / 'train-00001.json').write_text('')
+  report = json.loads((staging / 'train-00001.json').read_text())
+  text = text.replace('ENTRIES', json.dumps(report | {'entries': [{'id': 'train-4'}]}))
+  (staging / 'train-00001.json').write_text(text)
   report = json.loads((staging / 'validation-00000.json').read_text())
   (staging / 'validation-00000.json').write_text(json.dumps(report | {'fingerprint': 'other'}))
   builder_lib.build(_Toy(out, folder), workers=0)
@@ -305,6 +308,22 @@ def test_finished_data_set_is_kept(built, folder, capsys):
     builder_lib.build(_Toy(built, folder, quality=50), workers=0)
   assert not _encoded(folder)
   assert {path: path.stat().st_mtime_ns for path in built.rglob('*')} == before
+
+
+@pytest.mark.parametrize(
+  ('file', 'text'),
+  [
+    ('build_report.json', '[]'),
+    ('build_report.json', '{"train": {}}'),
+    ('build_report.json', '{"train": {"missing": [], "unreadable": {}}}'),
+    ('metadata.json', '[]'),
+    ('metadata.json', '{"parameters": 1}'),
+  ],
+)
+def test_a_finished_data_set_of_another_shape_is_refused(built, folder, file, text):
+  (built / 'toy' / '1.0.0' / file).write_text(text)
+  with pytest.raises(UserError, match='1.0.0 is damaged, or from an earlier version'):
+    builder_lib.build(_Toy(built, folder), workers=0)
 
 
 def test_other_vocabulary_is_refused(built, folder):

@@ -148,6 +148,8 @@ def test_ids_are_labels_where_they_are_to_be(tmp_path):
     ('a.json:x', '{"parts": {"y": ["a"]}}', "no part 'x'; write one of y"),
     ('a.json', '{"parts": {"y": ["a"]}}', 'named parts; write one of y'),
     ('a.json:x', '["a"]', 'has no "parts"'),
+    ('a.json:x', '{"parts": ["x"]}', 'has no "parts"'),
+    ('a.json:x', '{"parts": "x"}', 'has no "parts"'),
     ('a.json:x', '{"parts": {"x": "a"}}', 'no list of names'),
     ('a.json:x', '{', 'has no "parts"'),
     ('missing.txt', None, 'cannot be read .No such file'),

@@ -1,6 +1,7 @@
 """What is written is read back, for random models of every kind that a format has a place for."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -93,6 +94,25 @@ def test_what_has_no_place_there(target, temporal, path, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_places_below_a_file_are_refused(tmp_path):
+  model = VideoModel(random_spec(np.random.default_rng(0)), VideoSpec(2))
+  (tmp_path / 'file').touch()
+  for out in ('file/w', 'file/folder/w'):
+    with pytest.raises(UserError, match=f'{out}: .*file.* cannot be a folder .*; name another'):
+      save.save_weights(random_params(model), model, 'zsar', tmp_path / out)
+
+
+def test_what_describes_something_else_beside_a_file_is_not_read(tmp_path):
+  rng = np.random.default_rng(0)
+  model = VideoModel(random_spec(rng), VideoSpec(8))
+  save.save_weights(random_params(model), model, 'scenic', tmp_path / 'w')
+  (tmp_path / 'config.json').write_text('{"model_type": "bert"}')
+  for text in ('[]', 'no JSON'):
+    (tmp_path / 'spec.json').write_text(text)
+    weights = read_weights(str(tmp_path / 'w'), 'SRC')
+    assert infer.infer_spec(weights) == (model.spec, model.video)
+
+
 def test_what_only_training_uses_stays_behind(tmp_path):
   rng = np.random.default_rng(0)
   model = VideoModel(random_spec(rng), random_video(rng, 'distillation'))
@@ -112,12 +132,41 @@ def test_own_folders_serve_models_with_and_without_distillation(tmp_path):
   _, report = load.load_weights(str(tmp_path / 'w'), plain, field='SRC')
   assert len(report.dropped) == 4
   spec = tmp_path / 'w' / 'spec.json'
-  spec.write_text('{"clip": {}}')
-  with pytest.raises(UserError, match='spec.json: describes no model'):
-    read_weights(str(tmp_path / 'w'), 'SRC')
+  for text, words in (
+    ('{"clip": {}}', 'describes no model'),
+    ('{"clip": [1]}', 'describes no model'),
+    ('[]', 'holds no JSON object'),
+  ):
+    spec.write_text(text)
+    with pytest.raises(UserError, match=f'spec.json: {words}'):
+      read_weights(str(tmp_path / 'w'), 'SRC')
   spec.unlink()
   with pytest.raises(UserError, match='w: nothing describes the model, for spec.json is missing'):
     infer.infer_spec(read_weights(str(tmp_path / 'w'), 'SRC'))
+
+
+@pytest.mark.parametrize(
+  ('section', 'field', 'value'),
+  [
+    ('video', 'num_frames', '8'),
+    ('video', 'num_frames', 0),
+    ('video', 'text_prompts', -1),
+    ('video', 'prompt_depth', True),
+    ('clip', 'patch', 8.0),
+    ('clip', 'resolution', -48),
+    ('clip', 'image_heads', 0),
+  ],
+)
+def test_own_folders_with_odd_numbers_are_refused(section, field, value, tmp_path):
+  rng = np.random.default_rng(0)
+  model = VideoModel(random_spec(rng), VideoSpec(2))
+  save.save_weights(random_params(model), model, 'zsar', tmp_path / 'w')
+  path = tmp_path / 'w' / 'spec.json'
+  saved = json.loads(path.read_text())
+  saved[section][field] = value
+  path.write_text(json.dumps(saved))
+  with pytest.raises(UserError, match=f'spec.json: {section}.{field} is {value!r} and must be'):
+    read_weights(str(tmp_path / 'w'), 'SRC')
 
 
 @pytest.mark.parametrize('form', FORMATS, ids=lambda form: form.name)

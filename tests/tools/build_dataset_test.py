@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 
 from tests.data.sources.ssv2_test import write_json
 from tests.data.video_test import write_video
+from tests.toy import build_toy
 from tools import build_dataset, inspect_dataset
 from zsar_jax.data import dataset, records
 from zsar_jax.data.regions import OBJECT_BOX, PERSON, PERSON_BOX
@@ -338,10 +339,21 @@ def test_inspect_prints_the_report_and_draws_the_regions(clips, tmp_path, capsys
   assert red.max() < sheet.shape[1] * 2 / 3
 
 
+@pytest.mark.parametrize('text', ['[]', '{}', '{"train": {}}', '{"train": 5}', '{'])
+def test_inspect_refuses_a_report_of_another_shape(text, tmp_path, capsys):
+  folder = pathlib.Path(build_toy(tmp_path)) / 'toy' / '1.0.0'
+  (folder / 'build_report.json').write_text(text)
+  with pytest.raises(SystemExit) as error:
+    inspect_dataset.main([str(folder), f'--out={tmp_path}'])
+  assert error.value.code == 2
+  assert 'build_report.json is damaged, or from an earlier version' in capsys.readouterr().err
+
+
 def test_inspect_refuses(tmp_path, capsys):
   for flags, words in (
     ([str(tmp_path)], 'holds no data set'),
     ([str(tmp_path), '--clips=0'], '--clips'),
+    ([str(tmp_path), f'--out={__file__}'], f'--out: {__file__} cannot be a folder'),
   ):
     with pytest.raises(SystemExit) as error:
       inspect_dataset.main(flags)

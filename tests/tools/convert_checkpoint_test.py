@@ -133,6 +133,8 @@ def test_a_run_that_is_not_whole(workdir):
   [
     (['--to=hf', 'nowhere', 'out'], 'SRC: nowhere does not exist'),
     (['--to=hf', 'nowhere', '.'], '. is there already'),
+    # Of two mistakes, that which takes no time to find.
+    (['--to=hf', 'nowhere', f'{__file__}/x'], f'OUT: {__file__} cannot be a folder'),
     (['--to=hf', '--from=xclip', 'SRC', 'out'], 'not those of xclip; the format is zsar'),
     (['--to=torch', 'SRC', 'out'], 'invalid choice'),
     (['SRC', 'out'], '--to'),

@@ -1,5 +1,7 @@
 """The contact sheet: what it shows, and what it refuses."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from tests.toy import CLASSES, build_toy
 from tools import show_clips
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.subset import select
+from zsar_jax.ops import recipes
 
 
 @pytest.fixture(scope='module')
@@ -28,11 +31,11 @@ def test_rows_are_spread_over_the_classes(data_dir):
 
 def test_a_sheet_shows_the_painted_colours(tmp_path, monkeypatch, data_dir):
   out = tmp_path / 'folder' / 'sheet.png'
-  recipes = 'background=#ff0000,object=#00ff00,person=#0000ff'
+  painted = 'background=#ff0000,object=#00ff00,person=#0000ff'
   run(
     monkeypatch,
     f'--dataset-dir={data_dir}',
-    f'--recipes=none;{recipes}',
+    f'--recipes=none;{painted}',
     f'--out={out}',
     '--clips=2',
     '--frames=2',
@@ -44,6 +47,14 @@ def test_a_sheet_shows_the_painted_colours(tmp_path, monkeypatch, data_dir):
     assert found.min() > sheet.shape[1] / 2  # Only in the second column.
 
 
+def test_names_are_no_formulas(tmp_path, data_dir):
+  clips = select(open_dataset(data_dir, 'toy', 'validation'), 'all', 'nearest', '')
+  clips = dataclasses.replace(clips, classes=('a$_$b',) * len(CLASSES))
+  view = show_clips.View(num_frames=1, size=16, centre_crop=1.0)
+  show_clips.draw([(clips, 0)], [recipes.parse('none')], view, tmp_path / 'a.png')
+  assert (tmp_path / 'a.png').is_file()
+
+
 @pytest.mark.parametrize(
   ('flags', 'words'),
   [
@@ -51,6 +62,10 @@ def test_a_sheet_shows_the_painted_colours(tmp_path, monkeypatch, data_dir):
     (['--clips=0'], '--clips'),
     (['--split=test'], "no split 'test'"),
     (['--dataset-dir=/nowhere'], '/nowhere'),
+    (
+      ['--dataset-dir=/nowhere', f'--out={__file__}/a.png'],
+      f'--out: {__file__} cannot be a folder',
+    ),
   ],
 )
 def test_refusals(tmp_path, monkeypatch, capsys, data_dir, flags, words):

@@ -222,17 +222,18 @@ def _finished(builder: ClipBuilder, directory: pathlib.Path, strict: bool) -> bo
   """Whether the data set is there; a `UserError` if it is not what the builder would build."""
   if not (directory / 'dataset_info.json').exists():
     return False
+  wanted = json.loads(json.dumps(builder.parameters))
   try:
     present = json.loads((directory / 'metadata.json').read_text())['parameters']
     found = json.loads((directory / 'build_report.json').read_text())
     classes = tfds.builder_from_directory(directory).info.features['label'].names
-  except (OSError, ValueError, KeyError) as error:
+    differing = sorted(key for key in present | wanted if present.get(key) != wanted.get(key))
+    left_out = [clip for split in found.values() for clip in split['missing'] | split['unreadable']]
+  except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
     raise UserError(
-      f'{directory} is damaged, or from an earlier version ({error}); delete that folder and build'
-      ' it again'
+      f'{directory} is damaged, or from an earlier version ({error}); delete that folder and'
+      ' build it again'
     ) from None
-  wanted = json.loads(json.dumps(builder.parameters))
-  differing = sorted(key for key in present | wanted if present.get(key) != wanted.get(key))
   if differing:
     key = differing[0]
     raise UserError(
@@ -244,7 +245,6 @@ def _finished(builder: ClipBuilder, directory: pathlib.Path, strict: bool) -> bo
       f'{directory} was built with another vocabulary, of {len(classes)} classes where now'
       f' there are {len(builder.classes)}; choose another --out, or delete that folder'
     )
-  left_out = [clip for split in found.values() for clip in split['missing'] | split['unreadable']]
   if strict and left_out:
     raise UserError(
       f'{directory} was built without {len(left_out)} clips, {left_out[0]} first; mend them, delete'

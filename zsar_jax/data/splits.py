@@ -247,8 +247,8 @@ def _part(text: str, part: str, where: str) -> tuple[str, ...]:
   """A part of a file of `tools.make_split`."""
   try:
     parts: dict[str, Any] = json.loads(text)['parts']
-    known = ', '.join(parts)
-  except (ValueError, KeyError, TypeError):
+    known = ', '.join(parts.keys())
+  except (ValueError, KeyError, TypeError, AttributeError):
     raise UserError(f'{where} has no "parts"; make it with python -m tools.make_split') from None
   if part not in parts:
     asked = f'no part {part!r}' if part else 'named parts'

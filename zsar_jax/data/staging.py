@@ -237,15 +237,15 @@ def _load(path: str, chunk: Chunk) -> Staged | None:
     content = json.loads(report.read_text())
     size = output.stat().st_size
     frame_table.table_path(output).stat()
-  except (FileNotFoundError, ValueError):
+    if content['fingerprint'] != chunk.fingerprint() or content['bytes'] != size:
+      return None
+    return Staged(
+      output,
+      tuple(_entry(entry) for entry in content['entries']),
+      tuple(Failure(**failure) for failure in content['failures']),
+    )
+  except (FileNotFoundError, KeyError, TypeError, ValueError):  # Not there, cut, or another's.
     return None
-  if content['fingerprint'] != chunk.fingerprint() or content['bytes'] != size:
-    return None
-  return Staged(
-    output,
-    tuple(_entry(entry) for entry in content['entries']),
-    tuple(Failure(**failure) for failure in content['failures']),
-  )
 
 
 def _entry(values: dict[str, Any]) -> IndexEntry:

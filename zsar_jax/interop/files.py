@@ -4,6 +4,7 @@ What a file is, its content says, not its name. Nothing in it is executed.
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 import types
@@ -58,14 +59,15 @@ class Source:
   Attributes:
     path: the file or folder, for errors.
     state: the arrays, as they are named there.
-    configs: the JSON objects beside them, by the names of `CONFIGS`.
+    configs: what reads the JSON objects beside them, by the names of `CONFIGS`; raises a
+      `UserError` where it is none, which it may be where it describes something else.
     folder: where a tokenizer's files may lie.
     notes: what a user should know.
   """
 
   path: pathlib.Path
   state: State
-  configs: dict[str, dict[str, Any]]
+  configs: dict[str, Callable[[], dict[str, Any]]]
   folder: pathlib.Path
   notes: tuple[str, ...] = ()
 
@@ -86,7 +88,7 @@ def open_source(name: str, field: str) -> Source:
   if (path / checkpoint.FOLDER).is_dir():
     run = runs.read_run(path)
     state = {name: Tensor.of(array) for name, array in run.arrays.items()}
-    return Source(path, state, {'spec.json': run.spec}, run.folder, run.notes)
+    return Source(path, state, {'spec.json': lambda: run.spec}, run.folder, run.notes)
   if path.is_file():
     return Source(path, read_state(path), _configs(path.parent), path.parent)
   weights = [path / name for name in _WEIGHTS if (path / name).is_file()]
@@ -130,8 +132,12 @@ def _reader(path: pathlib.Path, start: bytes) -> Callable[[pathlib.Path], State]
   )
 
 
-def _configs(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
-  return {name: read_json(folder / name) for name in CONFIGS if (folder / name).is_file()}
+def _configs(folder: pathlib.Path) -> dict[str, Callable[[], dict[str, Any]]]:
+  return {
+    name: functools.partial(read_json, folder / name)
+    for name in CONFIGS
+    if (folder / name).is_file()
+  }
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from zsar_jax.interop.scenic import SCENIC
 from zsar_jax.interop.tables import Format
 from zsar_jax.interop.usage import CLIP, Usage
 from zsar_jax.models.video_clip import Params, VideoModel
+from zsar_jax.writers import make_folder
 
 TARGETS = ('hf', 'scenic', 'zsar')
 
@@ -61,7 +62,7 @@ def save_weights(
     What a user of the result has to know, '' if nothing.
 
   Raises:
-    UserError: `out` is there, or the other side has no place for a parameter.
+    UserError: `out` is there or cannot be written, or the other side has no place for a parameter.
   """
   if out.exists():
     raise UserError(f'{out} is there already; name another or remove it')
@@ -138,9 +139,9 @@ def _theirs(params: Params, form: Format) -> dict[str, np.ndarray]:
 @contextlib.contextmanager
 def _whole(out: pathlib.Path) -> Iterator[pathlib.Path]:
   """A path to write to, which becomes `out` if all goes well and vanishes if not."""
+  make_folder(out.absolute().parent, str(out))
   partial = out.with_name(f'.{out.name}.{os.getpid()}')
   try:
-    out.absolute().parent.mkdir(parents=True, exist_ok=True)
     yield partial
     partial.rename(out)
   except OSError as error:

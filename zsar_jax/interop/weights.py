@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import re
+from collections.abc import Container
 from typing import Any
 
 from zsar_jax.errors import UserError
@@ -128,7 +129,7 @@ def read_weights(
       'taken for Open-VCLIP, whose frames see each other; what is plain CLIP under these keys,'
       ' tools.convert_checkpoint --from=openai converts'
     )
-  config = source.configs.get(form.config, {})
+  config = source.configs.get(form.config, dict)()
   described, usage = _described(source, form, config)
   silent = form.config and not config and form is not ZSAR
   if silent or form is OPENAI and not others:
@@ -160,7 +161,7 @@ def _described(
       usage = zsar.from_json(path, config)[2] if config else usage
     elif hugging_face.PREPROCESSOR in source.configs and form in (HF_CLIP, HF_XCLIP):
       path = folder / hugging_face.PREPROCESSOR
-      normalization, changes = hugging_face.preprocessing(path, source.configs[path.name])
+      normalization, changes = hugging_face.preprocessing(path, source.configs[path.name]())
       told['normalization'] = normalization
       usage = dataclasses.replace(usage, **changes)
     return told, usage
@@ -171,14 +172,14 @@ def _described(
 
 
 def recognise(
-  path: pathlib.Path, state: State, configs: dict[str, dict[str, Any]], name: str = 'auto'
+  path: pathlib.Path, state: State, configs: Container[str], name: str = 'auto'
 ) -> Format:
   """The format of weights.
 
   Args:
     path: for errors.
     state: the arrays.
-    configs: see `files.Source`.
+    configs: which of `files.CONFIGS` lie beside them.
     name: a format that the user names, or 'auto'.
 
   Raises:

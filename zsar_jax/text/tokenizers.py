@@ -25,9 +25,6 @@ from zsar_jax.errors import UserError
 # `SimpleTokenizer.pat`): contractions, runs of letters, single digits, runs of other signs.
 _CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
-# Files of a vocabulary, as they come beside weights.
-TOKENIZER_FILES = ('tokenizer.json', 'vocab.json')
-
 _STRAIGHT_QUOTES = str.maketrans('‘’‚‛“”„‟', '\'\'\'\'""""')
 
 
@@ -109,6 +106,13 @@ def make_tokenizer(name_or_path: str, vocab_size: int, context_length: int) -> T
       f"model's vocab_size is {vocab_size}; choose a model with as many, or the tokenizer 'words'."
     )
   return Tokenizer(encode, start, end, context_length)
+
+
+def has_vocabulary(folder: pathlib.Path) -> bool:
+  """Whether a folder has `tokenizer.json`, or `vocab.json` and `merges.txt`."""
+  return (folder / 'tokenizer.json').is_file() or all(
+    (folder / name).is_file() for name in ('vocab.json', 'merges.txt')
+  )
 
 
 # What the three kinds differ in: the encoder, the start id and the end id.
