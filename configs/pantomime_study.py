@@ -69,7 +69,7 @@ def get_config(variant: str = '') -> ConfigDict:
       'none',
       {
         'none': run('as they are'),
-        # With the background painted in every clip, models are 7 points worse where they meet it
+        # With the background painted in every clip, models are 8 points worse where they meet it
         # again than where it stays painted.
         'both': run(
           'object and background in two colours, the background in every second clip',
