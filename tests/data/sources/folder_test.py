@@ -181,7 +181,7 @@ _NAMES = st.text(string.ascii_letters + string.digits + ' ,._-', min_size=1).map
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(folder=_NAMES, stem=_NAMES, label=st.integers(0, 999), comma=st.booleans())
 def test_any_path_is_split_from_the_right(tmp_path_factory, folder, stem, label, comma):
   path = f'{folder}/{stem}.mp4'
@@ -190,7 +190,7 @@ def test_any_path_is_split_from_the_right(tmp_path_factory, folder, stem, label,
   assert folder_lib._parse(line, 'list', files) == (path, str(label), '')
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(line=st.text(min_size=1))
 def test_any_line_is_parsed_or_refused(tmp_path_factory, line):
   files = Videos(tmp_path_factory.getbasetemp())
