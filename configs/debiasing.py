@@ -9,8 +9,8 @@ configs/pantomime_study.py:baselines compares them all.
 
 from ml_collections import ConfigDict
 
-from configs import k400_bgmask
 from zsar_jax.config import set_value
+from zsar_jax.configs import k400_bgmask
 from zsar_jax.errors import UserError
 
 # {method: (what it does, {field of the config: value})}

@@ -12,8 +12,8 @@ follows ViFi-CLIP (arXiv 2212.03640).
 
 from ml_collections import ConfigDict
 
-from configs.full_size import full_size, shrink_kinetics
 from zsar_jax.config import clips
+from zsar_jax.configs.full_size import full_size, shrink_kinetics
 
 VARIANTS = ('', 'smoke')
 

@@ -13,7 +13,7 @@ they take 8 at a stride of 16 from a random start.
 
 from ml_collections import ConfigDict
 
-from configs.full_size import (
+from zsar_jax.configs.full_size import (
   KINETICS_CLIPS,
   full_size,
   kinetics_epochs,

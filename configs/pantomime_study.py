@@ -12,10 +12,10 @@ The settings were chosen on the split `validation`, with other seeds. The study 
 
 from ml_collections import ConfigDict
 
-from configs import pantomime
-from configs.debiasing import METHODS
 from zsar_jax.bias.study.plan import BASELINE, default_study, experiment, finding, run
 from zsar_jax.config import clips
+from zsar_jax.configs import pantomime
+from zsar_jax.configs.debiasing import METHODS
 from zsar_jax.errors import UserError
 
 VARIANTS = ('', 'baselines', 'smoke')

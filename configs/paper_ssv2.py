@@ -12,9 +12,9 @@ see configs/ssv2_objmask.py.
 
 from ml_collections import ConfigDict
 
-from configs import ssv2_objmask
-from configs.pantomime_study import PROBES
 from zsar_jax.bias.study.plan import default_study, experiment, finding, run
+from zsar_jax.configs import ssv2_objmask
+from zsar_jax.configs.pantomime_study import PROBES
 
 VARIANTS = ('', 'smoke')
 

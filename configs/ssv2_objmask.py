@@ -10,8 +10,8 @@ What the paper does not say (frames, schedule, class split) follows ViFi-CLIP (a
 
 from ml_collections import ConfigDict
 
-from configs.full_size import full_size, shrink
 from zsar_jax.config import clips
+from zsar_jax.configs.full_size import full_size, shrink
 
 VARIANTS = ('', 'smoke')
 

@@ -12,7 +12,7 @@ dropped at evaluation.
 
 from ml_collections import ConfigDict
 
-from configs.full_size import full_size, shrink_kinetics, vifi_and_xclip_training
+from zsar_jax.configs.full_size import full_size, shrink_kinetics, vifi_and_xclip_training
 
 VARIANTS = ('', 'prompts', 'smoke')
 

@@ -10,7 +10,7 @@ zero-shot config. Differences on purpose: see configs/vifi_clip_k400.py.
 
 from ml_collections import ConfigDict
 
-from configs.full_size import full_size, shrink_kinetics, vifi_and_xclip_training
+from zsar_jax.configs.full_size import full_size, shrink_kinetics, vifi_and_xclip_training
 
 VARIANTS = ('', 'smoke')
 

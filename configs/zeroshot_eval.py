@@ -13,7 +13,7 @@ in splits/ are in docs/evaluation.md.
 
 from ml_collections import ConfigDict
 
-from configs.full_size import full_size, kinetics_evaluation, shrink
+from zsar_jax.configs.full_size import full_size, kinetics_evaluation, shrink
 
 VARIANTS = ('', 'unseen', 'smoke')
 

@@ -1,6 +1,6 @@
 """Measures how fast the parts of zsar_jax are, each beside the same work done otherwise.
 
-    python -m tools.benchmark pipeline|step|eval|masking|text
+    zsar benchmark pipeline|step|eval|masking|text
 
 Every measurement is one line of JSON on stdout, every comparison another one at the end.
 """
@@ -8,8 +8,10 @@ Every measurement is one line of JSON on stdout, every comparison another one at
 import argparse
 from collections.abc import Sequence
 
-from tools.benchmarks import evaluation, masking, pipeline, step, text
+from zsar_jax.command_line import parse_arguments
 from zsar_jax.errors import reported
+
+from .benchmarks import evaluation, masking, pipeline, step, text
 
 # Each has `add_flags(parser)`, and `run(arguments)` that prints the lines.
 BENCHMARKS = {
@@ -24,7 +26,7 @@ BENCHMARKS = {
 def main(argv: Sequence[str] | None = None) -> None:
   """Runs the benchmark that the command line names."""
   parser = argparse.ArgumentParser(
-    'python -m tools.benchmark',
+    'zsar benchmark',
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
@@ -32,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   for name, module in BENCHMARKS.items():
     described = (module.__doc__ or '').splitlines()[0]
     module.add_flags(commands.add_parser(name, help=described, description=described))
-  arguments = parser.parse_args(argv)
+  arguments = parse_arguments(parser, argv)
   with reported():
     BENCHMARKS[arguments.benchmark].run(arguments)
 

@@ -11,15 +11,18 @@ import os
 import pathlib
 import shlex
 import sys
+from typing import TYPE_CHECKING
 
 from absl import app, flags
 from ml_collections import config_flags
 
-from zsar_jax.bias.study import jobs, plan
 from zsar_jax.command_line import begin, parse_flags
 from zsar_jax.errors import UserError, reported
 from zsar_jax.host_memory import cpu_alone
 from zsar_jax.interruption import end_with, interruptible
+
+if TYPE_CHECKING:
+  from zsar_jax.bias.study.plan import Job
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'The study: a config file whose get_config returns one, see bias.study.plan.'
@@ -47,6 +50,9 @@ def main(argv: list[str]) -> None:
   """Runs the program; see the head of this file."""
   with reported():
     workdir = begin(argv)
+    # Imported late, so that --help and a misspelt flag answer at once.
+    from zsar_jax.bias.study import plan
+
     planned = plan.plan(_CONFIG.value, workdir)
     if _ONLY.value:
       if _PARENT.value:
@@ -56,7 +62,7 @@ def main(argv: list[str]) -> None:
       _study(planned, workdir)
 
 
-def _train(planned: list[plan.Job], name: str) -> None:
+def _train(planned: list['Job'], name: str) -> None:
   chosen = [job for job in planned if job.name == name]
   if not chosen:
     raise UserError(
@@ -69,16 +75,19 @@ def _train(planned: list[plan.Job], name: str) -> None:
   print(evaluate.table(experiment.run(chosen[0].config, chosen[0].folder)))
 
 
-def _study(planned: list[plan.Job], workdir: pathlib.Path) -> None:
+def _study(planned: list['Job'], workdir: pathlib.Path) -> None:
+  from zsar_jax.bias.study import jobs
   from zsar_jax.bias.study.checks import check_data
 
   check_data(planned)
-  command = [sys.executable, '-m', 'tools.bias_study', *sys.argv[1:]]
+  # As `zsar` does and `python -m` does not, -P keeps files of this folder from hiding modules.
+  safe = [] if os.getcwd() in sys.path else ['-P']
+  command = [sys.executable, *safe, '-m', 'zsar_jax.tools.bias_study', *sys.argv[1:]]
   jobs.train_all(planned, command, _PROCESSES.value or _room())
   from zsar_jax.bias.report import write_report
   from zsar_jax.bias.study.analysis import write_study
 
-  text = shlex.join(['python', '-m', 'tools.bias_study', *sys.argv[1:]])
+  text = shlex.join(['zsar', 'study', *sys.argv[1:]])
   write_study(_CONFIG.value, planned, workdir, text)
   write_report(workdir)
   print(workdir / 'report.html')

@@ -15,7 +15,7 @@ Examples:
 
 A build that was interrupted continues when the same command is given again. Clips that are
 missing or cannot be read are left out and listed, also in the data set's build_report.json, which
-python -m tools.inspect_dataset shows again.
+zsar inspect shows again.
 """
 
 import argparse
@@ -25,6 +25,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from zsar_jax.command_line import parse_arguments
 from zsar_jax.data import pantomime, records
 from zsar_jax.data.builder import Beam, ClipBuilder, build
 from zsar_jax.data.masks.something_else import SomethingElseBoxes
@@ -38,6 +39,7 @@ from zsar_jax.data.sources.ucf_hmdb import list_hmdb51, list_ucf101
 from zsar_jax.data.video import DEFAULT_FPS, Storage
 from zsar_jax.data.video_builder import VideoBuilder
 from zsar_jax.errors import UserError, reported
+from zsar_jax.paths import local_path
 
 Values = dict[str, Any]
 
@@ -104,7 +106,7 @@ def _folder(given: Values) -> Listing:
     split, equals, path = text.partition('=')
     if not equals or not re.fullmatch(r'[a-z][a-z0-9_]*', split) or split in lists:
       raise UserError(f'--lists: {text!r} must be SPLIT=FILE, such as train=train.txt, each once')
-    lists[split] = path
+    lists[split] = local_path(path, '--lists')
   return list_files(given['videos'], lists, given.get('labels'))
 
 
@@ -221,7 +223,7 @@ _RANGES = {
 def _parser() -> argparse.ArgumentParser:
   masks = '\n'.join(f'  {name:8} {one.description}' for name, one in FORMATS.items())
   parser = argparse.ArgumentParser(
-    'python -m tools.build_dataset',
+    'zsar build-dataset',
     description=__doc__,
     epilog=f'Formats of --masks; docs/data.md has their options:\n\n{masks}',
     formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -288,7 +290,7 @@ def _beam(values: Values) -> Beam | None:
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Builds what the command line says."""
-  arguments = vars(_parser().parse_args(argv))
+  arguments = vars(parse_arguments(_parser(), argv))
   values = {
     name if name.startswith('beam_') else name.replace('_', '-'): value
     for name, value in arguments.items()

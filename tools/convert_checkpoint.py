@@ -11,20 +11,24 @@ on the way out, or to keep the result.
 import argparse
 import pathlib
 
+from zsar_jax.command_line import parse_arguments
 from zsar_jax.errors import UserError, reported
 from zsar_jax.interop import infer, load, save
 from zsar_jax.interop.weights import FORMATS, read_weights
 from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.paths import local_path
 from zsar_jax.writers import make_folder
 
 
 def main() -> None:
   """Runs the program; see the head of this file."""
   parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    'zsar convert',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument('source', metavar='SRC')
-  parser.add_argument('out', metavar='OUT', type=pathlib.Path, help='is not there yet')
+  parser.add_argument('out', metavar='OUT', help='is not there yet')
   parser.add_argument(
     '--from',
     dest='format_name',
@@ -51,16 +55,17 @@ def main() -> None:
     metavar='REGEX',
     help='whole keys in SRC that may be ignored; may be given again',
   )
-  args = parser.parse_args()
+  args = parse_arguments(parser)
   with reported():
-    if args.out.exists():
+    out = pathlib.Path(local_path(args.out, 'OUT'))
+    if out.exists():
       raise UserError(f'{args.out} is there already; name another or remove it')
-    make_folder(args.out.parent, 'OUT')
+    make_folder(out.parent, 'OUT')
     weights = read_weights(args.source, 'SRC', args.format_name, args.tokens_from)
     model = VideoModel(*infer.infer_spec(weights))
     params, report = load.fit(weights, model, allow_left_over=args.allow_left_over)
     print(report.describe())
-    note = save.save_weights(params, model, args.to, args.out, weights.folder, weights.usage)
+    note = save.save_weights(params, model, args.to, out, weights.folder, weights.usage)
   print(f'{args.out}: written as {args.to}' + (f'; {note}' if note else ''))
 
 

@@ -1,31 +1,30 @@
 """Shows what went into a data set: the build's report again, and clips with their regions.
 
-    python -m tools.inspect_dataset data/kinetics400
+    zsar inspect data/kinetics400
 
 prints the report and draws the contact sheet kinetics400.png: clips of every split, as they are,
-with people in red and objects in blue, and with the background painted over.
+with people in red and objects in blue, and with the background painted over. Frames that are not
+annotated have a dashed edge. With --outline the regions are outlined and not painted.
 """
 
 import argparse
 import json
 import pathlib
+from typing import TYPE_CHECKING
 
-from tools.show_clips import choose_clips, draw
-from zsar_jax.data.dataset import find_dataset, list_datasets, open_dataset
-from zsar_jax.data.pipeline import View
-from zsar_jax.data.report import describe
-from zsar_jax.data.subset import Subset, select
+from zsar_jax.command_line import parse_arguments
 from zsar_jax.errors import UserError, reported
-from zsar_jax.ops import recipes
-from zsar_jax.writers import make_folder
 
-_COLOURS = {'person': '#e41a1c', 'object': '#377eb8'}
+if TYPE_CHECKING:
+  from zsar_jax.data.subset import Subset
+
+  from .drawing import Column
 
 
 def main(argv: list[str] | None = None) -> None:
   """Runs the program; see the head of this file."""
   parser = argparse.ArgumentParser(
-    'python -m tools.inspect_dataset',
+    'zsar inspect',
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
@@ -33,17 +32,28 @@ def main(argv: list[str] | None = None) -> None:
     'folder',
     metavar='DIR',
     type=pathlib.Path,
-    help='the --out of tools.build_dataset, or one data set below it',
+    help='the --out of zsar build-dataset, or one data set below it',
   )
   parser.add_argument(
     '--out', metavar='DIR', type=pathlib.Path, default='.', help='of the sheets; default: here'
+  )
+  parser.add_argument(
+    '--outline', action='store_true', help='outline people and objects instead of painting them'
   )
   parser.add_argument('--clips', type=int, default=12, help='in a sheet; default: %(default)s')
   parser.add_argument('--frames', type=int, default=4, help='of a clip; default: %(default)s')
   parser.add_argument(
     '--size', type=int, default=112, help="a frame's side in pixels; default: %(default)s"
   )
-  args = parser.parse_args(argv)
+  args = parse_arguments(parser, argv)
+  # Imported late: they are slow, and --help needs none of them.
+  from zsar_jax.data.dataset import find_dataset, list_datasets, open_dataset
+  from zsar_jax.data.pipeline import View
+  from zsar_jax.data.subset import select
+  from zsar_jax.writers import make_folder
+
+  from .drawing import choose_clips, contact_sheet
+
   with reported():
     for flag in ('clips', 'frames', 'size'):
       if getattr(args, flag) < 1:
@@ -54,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
       folder = folder.absolute().parent
     names = list_datasets(folder)
     if not names:
-      raise UserError(f'{folder} holds no data set; build one with python -m tools.build_dataset')
+      raise UserError(f'{folder} holds no data set; build one with zsar build-dataset')
     view = View(num_frames=args.frames, size=args.size, centre_crop=1.0)
     for name in names:
       splits, words = _read_report(name, find_dataset(folder, name) / 'build_report.json')
@@ -63,21 +73,34 @@ def main(argv: list[str] | None = None) -> None:
         select(open_dataset(folder, name, split), 'all', 'nearest', name) for split in splits
       ]
       out = args.out / f'{name.replace("/", "-")}.png'
-      draw(choose_clips(subsets, args.clips), _columns(subsets[0]), view, out)
+      rows = choose_clips(subsets, args.clips)
+      contact_sheet(rows, _columns(subsets[0], args.outline), view, out)
       print(out)
 
 
-def _columns(subset: Subset) -> list[recipes.Recipe]:
-  """The recipes of a sheet, of those regions that the data set knows."""
-  columns = ['none']
-  known = [region for region in _COLOURS if region in subset.region_names]
+def _columns(subset: 'Subset', outline: bool) -> list['Column']:
+  """The columns of a sheet, of those regions that the data set knows."""
+  from zsar_jax.ops import recipes
+
+  from .drawing import COLOURS, Column
+
+  nothing = recipes.parse('none')
+  columns = [Column('none', nothing)]
+  known = [region for region in ('person', 'object') if region in subset.region_names]
   if known:
-    columns += [','.join(f'{region}={_COLOURS[region]}' for region in known), 'background=white']
-  return [recipes.parse(column) for column in columns]
+    painted = recipes.parse(','.join(f'{region}={COLOURS[region]}' for region in known))
+    white = recipes.parse('background=white')
+    columns += [
+      Column('regions', nothing, outline=True) if outline else Column(str(painted), painted),
+      Column(str(white), white),
+    ]
+  return columns
 
 
 def _read_report(name: str, path: pathlib.Path) -> tuple[list[str], str]:
   """The splits of a build's report, and the report in words."""
+  from zsar_jax.data.report import describe
+
   try:
     report = json.loads(path.read_text())
     words = describe(name, report)

@@ -22,6 +22,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from zsar_jax.command_line import parse_arguments
 from zsar_jax.data import splits
 from zsar_jax.data.dataset import find_dataset, list_datasets, open_dataset
 from zsar_jax.errors import UserError, reported
@@ -98,7 +99,7 @@ def _vocabulary(source: str, flag: str) -> tuple[str, ...]:
 
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
-    'python -m tools.make_split',
+    'zsar split',
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
@@ -148,7 +149,7 @@ def write_parts(path: pathlib.Path, parts: Parts, made_by: dict[str, Any]) -> No
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Splits what the command line says."""
-  given = vars(_parser().parse_args(argv))
+  given = vars(parse_arguments(_parser(), argv))
   arguments = {name.replace('_', '-'): value for name, value in given.items()}
   kind, out = arguments['kind'], pathlib.Path(arguments['out'])
   with reported():

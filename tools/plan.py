@@ -1,7 +1,7 @@
 """Says what a run needs and how fast it can be, before any device is rented.
 
-    python -m tools.plan --config=configs/ssv2_objmask.py --topology=v5e:16x16
-    python -m tools.plan --config=configs/ssv2_objmask.py --topology=gpu:8xH100
+    zsar plan --config=configs/ssv2_objmask.py --topology=v5e:16x16
+    zsar plan --config=configs/ssv2_objmask.py --topology=gpu:8xH100
 
 For TPUs the very training and evaluation step are compiled by the TPU's own compiler (extra
 `tpu`), which takes minutes and no TPU; for GPUs what can be known without a compiler is worked
@@ -20,6 +20,7 @@ from ml_collections import config_flags
 from zsar_jax.command_line import parse_flags
 from zsar_jax.errors import UserError, reported
 from zsar_jax.planning import topologies
+from zsar_jax.writers import make_folder
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment: configs/NAME.py.')
 _TOPOLOGY = flags.DEFINE_string(
@@ -49,6 +50,8 @@ def main(argv: list[str]) -> None:
     from zsar_jax.planning import plan, report
 
     plan.check_config(_CONFIG.value)
+    if _JSON.value:
+      make_folder(pathlib.Path(_JSON.value).parent, '--json')
     topology = topologies.parse(_TOPOLOGY.value)
     found = plan.make_plan(_CONFIG.value, topology, _CLASSES.value, _LARGEST.value)
     if _JSON.value:

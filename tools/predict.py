@@ -1,6 +1,6 @@
 """Names the action in a video.
 
-    python -m tools.predict clip.mp4 --classes='archery,arm wrestling' --checkpoint=runs/mine
+    zsar predict clip.mp4 --classes='archery,arm wrestling' --checkpoint=runs/mine
 
 prints the classes with their probabilities, the likeliest first; and on stderr, what was read of
 the weights.
@@ -10,20 +10,14 @@ import argparse
 import pathlib
 import sys
 
-import matplotlib
-import matplotlib.pyplot as plt
-import numpy as np
-
-from zsar_jax import api
-from zsar_jax.data.splits import is_class_file, read_classes
+from zsar_jax.command_line import parse_arguments
 from zsar_jax.errors import UserError, reported
-from zsar_jax.writers import make_folder
 
 
 def main(argv: list[str] | None = None) -> None:
   """Runs the program; see the head of this file."""
   parser = argparse.ArgumentParser(
-    'python -m tools.predict',
+    'zsar predict',
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
@@ -38,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     '--checkpoint',
     required=True,
     metavar='SRC',
-    help='a run, weights of any format that tools.convert_checkpoint reads, or hf://OWNER/NAME',
+    help='a run, weights of any format that zsar convert reads, or hf://OWNER/NAME',
   )
   parser.add_argument(
     '--template',
@@ -69,7 +63,14 @@ def main(argv: list[str] | None = None) -> None:
   parser.add_argument(
     '--picture', type=pathlib.Path, metavar='PNG', help='draws the frames and the scores'
   )
-  args = parser.parse_args(argv)
+  args = parse_arguments(parser, argv)
+  # Imported late: they are slow, and --help needs none of them.
+  from zsar_jax import api
+  from zsar_jax.data.splits import is_class_file, read_classes
+  from zsar_jax.writers import make_folder
+
+  from . import drawing
+
   with reported():
     if args.top < 1:
       raise UserError(f'--top: {args.top} is too small; at least 1')
@@ -94,41 +95,8 @@ def main(argv: list[str] | None = None) -> None:
     for name, share in ranked:
       print(f'{name:<{width}}  {100 * share:5.1f} %')
     if args.picture:
-      draw(model.frames(args.video), ranked, args.picture)
+      drawing.scores(model.frames(args.video), ranked, args.picture)
       print(args.picture)
-
-
-def draw(frames: np.ndarray, ranked: list[tuple[str, float]], out: pathlib.Path) -> None:
-  """Writes a picture of u8[T, S, S, 3] frames over the bars of the ranked classes."""
-  matplotlib.use('Agg')
-  strips = [
-    np.concatenate(list(frames[start : start + 8]), axis=1) for start in range(0, len(frames), 8)
-  ]
-  strips[-1] = np.pad(
-    strips[-1],
-    ((0, 0), (0, strips[0].shape[1] - strips[-1].shape[1]), (0, 0)),
-    constant_values=255,
-  )
-  sheet = np.concatenate(strips)
-  height = 10 * sheet.shape[0] / sheet.shape[1]
-  figure, (above, below) = plt.subplots(
-    2,
-    1,
-    figsize=(10, height + 0.35 * len(ranked) + 0.5),
-    height_ratios=(height, 0.35 * len(ranked) + 0.2),
-    layout='constrained',
-  )
-  above.imshow(sheet)
-  above.set_axis_off()
-  names, shares = zip(*ranked[::-1], strict=True)
-  bars = below.barh(range(len(names)), [100 * share for share in shares], color='#377eb8')
-  below.set_yticks(range(len(names)), names, parse_math=False)
-  below.bar_label(bars, fmt='%.1f %%', padding=3)
-  below.set_xlim(0, 110)
-  below.spines[['top', 'right', 'bottom']].set_visible(False)
-  below.set_xticks([])
-  figure.savefig(out, dpi=110)
-  plt.close(figure)
 
 
 if __name__ == '__main__':

@@ -14,6 +14,7 @@ import pathlib
 from collections.abc import Sequence
 
 from zsar_jax import chips, traces
+from zsar_jax.command_line import parse_arguments
 from zsar_jax.errors import UserError, reported
 from zsar_jax.profiling import FACTS
 from zsar_jax.traces import CATEGORIES, Span, Trace
@@ -49,13 +50,13 @@ class Summary:
 def main(argv: Sequence[str] | None = None) -> None:
   """Prints the summary of the newest trace of a workdir."""
   parser = argparse.ArgumentParser(
-    'python -m tools.summarize_profile',
+    'zsar profile',
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument('workdir', type=pathlib.Path, help='of the training')
   parser.add_argument('--top', type=int, default=10, help='operations listed (default: 10)')
-  arguments = parser.parse_args(argv)
+  arguments = parse_arguments(parser, argv)
   with reported():
     folder = arguments.workdir / 'profile'
     facts = read_facts(folder / FACTS)

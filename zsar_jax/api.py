@@ -28,6 +28,7 @@ from zsar_jax.models.layers import Compute
 from zsar_jax.models.video_clip import Encoded, Params, VideoModel
 from zsar_jax.ops.photometric import normalise
 from zsar_jax.ops.prepare import to_float
+from zsar_jax.paths import local_path
 from zsar_jax.text.classes import ClassTexts
 from zsar_jax.text.tokenizers import has_vocabulary, make_tokenizer
 
@@ -124,7 +125,7 @@ class Model:
       frames = [video[n] for n in segment_indices(len(video), view.num_frames)]
     else:
       try:
-        stored = read_video(video, Storage(keep=f'segments:{view.num_frames}'))
+        stored = read_video(local_path(video, 'video'), Storage(keep=f'segments:{view.num_frames}'))
       except records.ClipError as error:
         raise UserError(error.reason) from None
       places = segment_indices(len(stored.jpegs), view.num_frames)

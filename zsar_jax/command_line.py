@@ -1,13 +1,80 @@
-"""The command line of programs that take a config file: --config=FILE, --config.NAME=VALUE."""
+"""How programs read their command lines.
 
+Those that take a config file have absl's flags, --config=NAME and --config.FIELD=VALUE, and parse
+them with `parse_flags`; the others have an argparse parser and use `parse_arguments`.
+"""
+
+import argparse
+import difflib
+import os
 import pathlib
 import re
+import sys
+from collections.abc import Sequence
 
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from zsar_jax import terminal
 from zsar_jax.errors import UserError, reported
 from zsar_jax.host_memory import keep_freed_memory
+from zsar_jax.paths import local_argument, local_path
+
+# The experiments that come with the project; a wheel has them inside the package, too.
+_CONFIGS = pathlib.Path(__file__).parent / 'configs'
+
+_HELP = ('-?', '-h', '-help', '--help', '--helpshort')
+
+
+def parse_arguments(
+  parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
+) -> argparse.Namespace:
+  """Parses the command line of a program without a config file.
+
+  Args:
+    parser: knows the flags.
+    argv: without the program's name; None for the process's own.
+  """
+  terminal.protect()
+  with reported():
+    arguments = [local_argument(text) for text in (sys.argv[1:] if argv is None else argv)]
+  return parser.parse_args(arguments)
+
+
+def config_names(studies: bool) -> list[str]:
+  """The names that --config takes: of the packaged studies, or of the packaged trainings."""
+  names = []
+  for path in sorted(_CONFIGS.glob('*.py')):
+    text = path.read_text(encoding='utf-8')
+    if 'def get_config(' in text and ('default_study(' in text) == studies:
+      names.append(path.stem)
+  return names
+
+
+def config_file(text: str) -> str:
+  """The file of an experiment.
+
+  Args:
+    text: the file, or the name of a packaged experiment, either with ':VARIANT' behind it or not.
+
+  Raises:
+    UserError: there is no such file or name.
+  """
+  name, colon, variant = text.partition(':')
+  if not name.endswith('.py') and '/' not in name:
+    path = _CONFIGS / f'{name}.py'
+    if not path.is_file():
+      names = config_names(studies=False) + config_names(studies=True)
+      guess = difflib.get_close_matches(name, names, n=1)
+      hint = f'did you mean {guess[0]}?' if guess else f'there are {", ".join(names)}'
+      raise UserError(f'--config: no packaged config is named {name!r}; {hint}')
+    return f'{path}{colon}{variant}'
+  if not os.path.isfile(name):
+    stem = pathlib.PurePath(name).stem
+    packaged = (_CONFIGS / f'{stem}.py').is_file()
+    hint = f'the packaged config is --config={stem}' if packaged else 'name a Python file'
+    raise UserError(f'--config: {name} is not there; {hint}')
+  return text
 
 
 def begin(argv: list[str]) -> pathlib.Path:
@@ -27,7 +94,7 @@ def begin(argv: list[str]) -> pathlib.Path:
   if flags.FLAGS['config'].value is None or not flags.FLAGS['workdir'].value:
     raise UserError('both --config=FILE and --workdir=DIR are needed; see --help')
   # Absolute: configs name it, and are compared when a run goes on.
-  workdir = pathlib.Path(flags.FLAGS['workdir'].value).absolute()
+  workdir = pathlib.Path(local_path(flags.FLAGS['workdir'].value, '--workdir')).absolute()
   if workdir.exists() and not workdir.is_dir():
     raise UserError(f'--workdir: {workdir} is a file; name a folder')
   return workdir
@@ -35,16 +102,40 @@ def begin(argv: list[str]) -> pathlib.Path:
 
 def parse_flags(argv: list[str]) -> list[str]:
   """Parses the command line; a mistake in it, or in the config file, is one sentence."""
+  terminal.protect()
+  if any(argument in _HELP for argument in argv[1:]):
+    print(f'{sys.modules["__main__"].__doc__}\nflags:{_flags_help(argv[0])}')
+    raise SystemExit(0)
   with reported():
+    arguments = _with_config_file([local_argument(argument) for argument in argv])
     try:
-      rest = flags.FLAGS(argv)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+      rest = flags.FLAGS(arguments)
+    except (flags.Error, AttributeError, ImportError, KeyError, TypeError, ValueError) as error:
       raise UserError(_sentence(error, argv)) from None
+    except (OSError, SyntaxError) as error:
+      raise UserError(f'--config: {error}') from None
     config = flags.FLAGS['config'].value
     if config is not None and not isinstance(config, ConfigDict):
       file = config_flags.get_config_filename(flags.FLAGS['config'])
-      raise UserError(f'--config: {file} is not there, or its get_config returns no ConfigDict')
+      raise UserError(f'--config: get_config of {file} returns no ConfigDict')
     return rest
+
+
+def _with_config_file(arguments: list[str]) -> list[str]:
+  """Puts a file in place of a packaged config's name, in --config=NAME or --config NAME."""
+  changed = list(arguments)
+  for i, argument in enumerate(arguments):
+    flag = re.match('--?config(=|$)', argument)
+    if flag and flag[1]:
+      changed[i] = f'{flag[0]}{config_file(argument[flag.end() :])}'
+    elif flag and i + 1 < len(arguments):
+      changed[i + 1] = config_file(arguments[i + 1])
+  return changed
+
+
+def _flags_help(program: str) -> str:
+  """The flags of a program, without the heading of its file's name."""
+  return flags.FLAGS.module_help(program).partition(':')[2]
 
 
 def _sentence(error: Exception, argv: list[str]) -> str:

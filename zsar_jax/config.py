@@ -21,6 +21,7 @@ from zsar_jax.errors import UserError
 from zsar_jax.models.presets import NORMALIZATIONS
 from zsar_jax.ops import recipes
 from zsar_jax.ops.prepare import Augmentation
+from zsar_jax.paths import HUB, local_path
 from zsar_jax.text.names import PLACEHOLDERS
 
 UNANNOTATED = ('nearest', 'leave', 'drop')
@@ -46,6 +47,10 @@ MODEL_FIELDS = (
   'view.num_frames',
   'view.size',
 )
+
+# What may hold a path; those of weights also take a name on the hub.
+_PATHS = ('data.dir', 'text.tokenizer', 'stills.source', 'model.init_from', 'model.tokens_from')
+_WEIGHTS = _PATHS[2:]
 
 # Dictionaries whose keys the config file chooses.
 _FREE_KEYS = ('config.eval.datasets', 'config.eval.groups')
@@ -263,6 +268,8 @@ def clips(
 def validate(config: ConfigDict) -> None:
   """Checks everything that can be checked without data or devices.
 
+  A leading ~ of a path becomes the home folder, in the config itself.
+
   Raises:
     UserError: naming the field and the remedy.
   """
@@ -270,6 +277,10 @@ def validate(config: ConfigDict) -> None:
   for name, reference in config.eval.datasets.items():
     _check_keys(reference, clips('', ''), f'config.eval.datasets.{name}')
   _check_groups(config.eval)
+  for field in _PATHS:
+    value = config_value(config, field)
+    if not (field in _WEIGHTS and value.startswith(HUB)):
+      set_value(config, field, local_path(value, f'config.{field}'))
   check_choice('config.view.interpolation', config.view.interpolation, INTERPOLATIONS)
   check_choice('config.view.unannotated', config.view.unannotated, UNANNOTATED)
   check_choice('config.model.normalization', config.model.normalization, NORMALIZATIONS)

@@ -33,7 +33,7 @@ from zsar_jax.ops import recipes
 from zsar_jax.ops.prepare import prepare
 from zsar_jax.text.classes import ClassTexts, encode_classes
 from zsar_jax.weights import Start, classes_of, evaluated, load_weights_of_state, seen_before
-from zsar_jax.writers import Progress, say, write_whole
+from zsar_jax.writers import Progress, make_folder, say, write_whole
 
 # {dataset: {recipe: {'top1', 'top5', 'mean_class', 'count'}}}, and for each group of data sets
 # {group: {recipe: {'top1', 'top1_std', ..., 'count', 'over'}}}: see `summarise`.
@@ -341,6 +341,9 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predi
     UserError: where there are none, or they are another model's, or were trained on the classes
       of the evaluation.
   """
+  if has_checkpoint(workdir) or config.model.init_from:
+    make_folder(workdir, '--workdir')
+    make_folder(workdir / 'predictions', '--workdir')
   mesh = sharding.make_mesh(config.mesh)
   model = build_model(config)
   texts = ClassTexts.from_config(config, model)
@@ -372,7 +375,6 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predi
       f'--workdir: {workdir} holds no checkpoint of this project; name the --workdir of a run that'
       ' was trained, or weights in config.model.init_from'
     )
-  workdir.mkdir(parents=True, exist_ok=True)
   return evaluator.run(params)
 
 

@@ -4,10 +4,11 @@ import json
 import os
 import pathlib
 import sys
+import tempfile
 import time
 from typing import Any
 
-from zsar_jax import distributed
+from zsar_jax import distributed, terminal
 from zsar_jax.errors import UserError
 
 
@@ -26,13 +27,20 @@ def make_folder(folder: pathlib.Path, field: str) -> None:
     field: where it comes from, for errors.
 
   Raises:
-    UserError: there can be none.
+    UserError: it cannot be made, or no file can be written in it.
   """
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise UserError(
       f'{field}: {folder} cannot be a folder ({error.strerror}); name another'
+    ) from None
+  try:
+    with tempfile.TemporaryFile(dir=folder):
+      pass
+  except OSError as error:
+    raise UserError(
+      f'{field}: {folder} cannot be written to ({error.strerror}); name another folder'
     ) from None
 
 
@@ -138,6 +146,7 @@ class Progress:
     self._unit, self._per_step = unit, per_step
     self._start = time.monotonic()
     self._pause, self._next = pause, self._start + pause
+    self._terminal = sys.stderr.isatty()
     self._open_line = False
 
   def rate(self, step: int) -> float:
@@ -151,10 +160,9 @@ class Progress:
 
   def show(self, step: int, text: str) -> None:
     """Shows the step, `text`, the rate and the time left."""
-    terminal = sys.stderr.isatty()
     if not distributed.is_main():
       return
-    if not terminal and time.monotonic() < self._next and step < self._total:
+    if not self._terminal and time.monotonic() < self._next and step < self._total:
       return
     self._next = time.monotonic() + self._pause
     line = f'step {step}/{self._total}  {text}'
@@ -162,8 +170,11 @@ class Progress:
     if rate > 0:
       left = (self._total - step) * self._per_step / rate
       line += f'  {rate:.1f} {self._unit}/s  {clock(left)} left'
-    print(f'\r\x1b[K{line}' if terminal else f'{line}\n', end='', file=sys.stderr, flush=True)
-    self._open_line = terminal
+    if self._terminal:
+      terminal.rewrite(line)
+    else:
+      print(line, file=sys.stderr, flush=True)
+    self._open_line = self._terminal
 
   def close(self) -> None:
     """Leaves the line standing."""

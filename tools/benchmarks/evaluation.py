@@ -5,8 +5,8 @@ Both sides have the embeddings of the class texts; the peer's are encoded once a
 
 import argparse
 
-from tools.benchmarks import models, workload
-from tools.benchmarks.models import Comparison
+from . import models, workload
+from .models import Comparison
 
 _COMPARISONS = (Comparison('clips per second evaluated, ours / peer', 'peer/eval', 'ours/eval'),)
 

@@ -8,9 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tools.benchmarks import workload
-from tools.benchmarks.turns import Lazy, Loop
-from tools.benchmarks.workload import Workload
 from zsar_jax import optim, sharding
 from zsar_jax.interop.save import save_weights
 from zsar_jax.models.build import build_model, build_teacher
@@ -19,6 +16,10 @@ from zsar_jax.ops import recipes
 from zsar_jax.ops.prepare import prepare
 from zsar_jax.step import init_state, make_train_step
 from zsar_jax.text.classes import encode_classes
+
+from . import workload
+from .turns import Lazy, Loop
+from .workload import Workload
 
 
 def write_weights(work: Workload) -> Callable[[], None]:

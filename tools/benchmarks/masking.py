@@ -2,8 +2,8 @@
 
 import argparse
 
-from tools.benchmarks import models, workload
-from tools.benchmarks.models import Comparison
+from . import models, workload
+from .models import Comparison
 
 _LOOPS = (
   ('ours/step', 'ours/step_masked'),

@@ -9,9 +9,10 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from tools.benchmarks import lines, turns
-from tools.benchmarks.workload import Workload
 from zsar_jax.host_memory import keep_freed_memory
+
+from . import lines, turns
+from .workload import Workload
 
 # The modules are imported in the sides' own processes: neither library has the other beside it.
 _PEER_NEEDS = ('torch', 'transformers')
@@ -119,19 +120,19 @@ def _tolerance(work: Workload) -> float:
 
 
 def _writer(work: Workload) -> Any:
-  from tools.benchmarks import jax_loops
+  from . import jax_loops
 
   return jax_loops.write_weights(work)
 
 
 def _ours(work: Workload) -> Any:
-  from tools.benchmarks import jax_loops
+  from . import jax_loops
 
   keep_freed_memory()  # As every program here does.
   return jax_loops.loops(work)
 
 
 def _peer(work: Workload) -> Any:
-  from tools.benchmarks import torch_loops
+  from . import torch_loops
 
   return torch_loops.loops(work)

@@ -29,7 +29,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from tools.benchmarks import clips, lines, turns
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.geometry import Box, random_crop, resize_frame
 from zsar_jax.data.pipeline import ClipLoader, View, training_batches
@@ -37,6 +36,8 @@ from zsar_jax.data.sampling import segment_indices
 from zsar_jax.data.subset import Subset, select
 from zsar_jax.errors import UserError
 from zsar_jax.host_memory import keep_freed_memory
+
+from . import clips, lines, turns
 
 # Small, so that what is at work when the clock starts and stops matters little.
 _BATCH = 4
@@ -212,7 +213,7 @@ def _bare(work: Work) -> Loop:
 
 
 def _peer(work: Work, reader: str) -> Loop:
-  from tools.benchmarks import torch_loader
+  from . import torch_loader
 
   batches = torch_loader.batches(work.folder / 'clips', work.shots, work.view, reader, _BATCH)
 

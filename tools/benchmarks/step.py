@@ -3,11 +3,12 @@
 import argparse
 from typing import Any
 
-from tools.benchmarks import lines, models, workload
-from tools.benchmarks.models import Comparison
-from tools.benchmarks.workload import Workload
 from zsar_jax import chips, flops
 from zsar_jax.models.presets import VideoSpec
+
+from . import lines, models, workload
+from .models import Comparison
+from .workload import Workload
 
 _LOOPS = (
   ('ours/forward', 'peer/forward', 'peer/compiled_forward'),

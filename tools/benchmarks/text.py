@@ -6,8 +6,8 @@ longest of them, as this project does.
 
 import argparse
 
-from tools.benchmarks import models, workload
-from tools.benchmarks.models import Comparison
+from . import models, workload
+from .models import Comparison
 
 _LOOPS = ('ours/text', 'peer/text', 'peer/text_longest', 'peer/compiled_text')
 _COMPARISONS = (

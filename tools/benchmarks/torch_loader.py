@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 import torch
 
-from tools.benchmarks import clips
 from zsar_jax.data.geometry import resize_frame, resize_plane
 from zsar_jax.data.pipeline import View
 from zsar_jax.data.regions import REGION_BITS
+
+from . import clips
 
 
 def batches(

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 import transformers
 
-from tools.benchmarks import workload
-from tools.benchmarks.turns import Lazy, Loop
-from tools.benchmarks.workload import Workload
 from zsar_jax.data.regions import OBJECT, PERSON
 from zsar_jax.ops.photometric import CLIP_MEAN, CLIP_STD
+
+from . import workload
+from .turns import Lazy, Loop
+from .workload import Workload
 
 
 def loops(work: Workload) -> Lazy:

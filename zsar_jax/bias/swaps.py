@@ -24,6 +24,7 @@ import numpy as np
 
 from zsar_jax.data.splits import class_key
 from zsar_jax.errors import UserError
+from zsar_jax.paths import local_path
 from zsar_jax.writers import say
 
 # HAT takes clips of which people cover as much: less shows nobody, and more no background.
@@ -230,6 +231,7 @@ def open_pairs(
   """
   if match := re.fullmatch('(rand|same):([0-9]{1,18})', text):
     return in_dataset(ids, labels, coverage_person, match[1], int(match[2]))
+  text = local_path(text, field)
   if '\0' in text or not pathlib.Path(text).is_file():
     raise UserError(
       f"{field}: {text!r} is neither 'rand:SEED' nor 'same:SEED', with a number for SEED, nor a"

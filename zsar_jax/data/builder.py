@@ -31,13 +31,14 @@ import tensorflow_datasets as tfds
 import tqdm
 from tensorflow_datasets.core import dataset_builder
 
-from zsar_jax import locks
+from zsar_jax import locks, terminal
 from zsar_jax.data import records, report
 from zsar_jax.data.dataset import ClipIndex, save_part
 from zsar_jax.data.frame_table import table_path
 from zsar_jax.data.staging import Chunk, ClipTask, Encode, Staged, serialised_size, stage_chunk
 from zsar_jax.data.workers import start_worker
 from zsar_jax.errors import UserError
+from zsar_jax.paths import local_path
 
 # The fewest clips of a chunk, and the most chunks of a split. Each is a shard in the end, and a
 # reader keeps all of them open: the limit of open files is often 1024.
@@ -101,7 +102,7 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
       config: the name of one of `BUILDER_CONFIGS`.
     """
     self._staged: dict[str, list[Staged]] = {}
-    data_dir = pathlib.Path(data_dir).expanduser().absolute()
+    data_dir = pathlib.Path(local_path(data_dir, '--out')).absolute()
     super().__init__(data_dir=data_dir, config=config, file_format='array_record')
 
   @abc.abstractmethod
@@ -413,7 +414,8 @@ def _watched(work: list[tuple[Chunk, str]], name: str) -> Iterator[None]:
 def _progress(clips: int, name: str) -> tqdm.tqdm:
   # A log file is not to be filled with the states of a bar.
   interval = 0.2 if sys.stderr.isatty() else 60
-  return tqdm.tqdm(total=clips, desc=name, unit=' clips', mininterval=interval)
+  bars = terminal.unfiltered()
+  return tqdm.tqdm(total=clips, desc=name, unit=' clips', mininterval=interval, file=bars)
 
 
 def _check_failures(name: str, found: dict[str, Any], strict: bool) -> None:

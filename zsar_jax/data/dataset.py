@@ -24,6 +24,7 @@ import tensorflow_datasets as tfds
 
 from zsar_jax.data.frame_table import ClipFrames, FrameFile, table_path
 from zsar_jax.errors import UserError
+from zsar_jax.paths import local_path
 
 # What NumPy raises for a damaged .npz file.
 _DAMAGE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
@@ -134,7 +135,7 @@ class ClipDataset:
     except Exception as error:  # TFDS and protobuf raise classes of their own.
       reason = (str(error).strip() or type(error).__name__).splitlines()[0]
       raise UserError(f'{directory} is damaged ({reason}); build the data set again') from None
-    parts = {path.stem.removeprefix('part-'): path for path in directory.glob('part-*.npz')}
+    parts = _part_files(directory)
     if split not in info.splits and split not in parts:
       present = ', '.join(sorted({*info.splits, *parts}))
       raise UserError(f'{directory} has no split {split!r}; it has {present}')
@@ -258,9 +259,21 @@ def open_dataset(data_dir: str | os.PathLike[str], name: str, split: str) -> Cli
   return ClipDataset(directory, name, split)
 
 
+def split_names(data_dir: str | os.PathLike[str], name: str) -> list[str]:
+  """The splits of a data set that is there, see `list_datasets`."""
+  directory = find_dataset(data_dir, name)
+  info = json.loads((directory / 'dataset_info.json').read_text())
+  return sorted({*(split['name'] for split in info.get('splits', ())), *_part_files(directory)})
+
+
+def _part_files(directory: pathlib.Path) -> dict[str, pathlib.Path]:
+  """Of splits that are parts of others, their files by the splits' names."""
+  return {path.stem.removeprefix('part-'): path for path in directory.glob('part-*.npz')}
+
+
 def find_dataset(data_dir: str | os.PathLike[str], name: str) -> pathlib.Path | None:
   """The folder of a data set's newest version, or None if there is none."""
-  root, parts = pathlib.Path(data_dir).expanduser().absolute(), tuple(name.split('/'))
+  root, parts = _root(data_dir), tuple(name.split('/'))
   # `data_dir` itself may end with the name, or with its beginning.
   for shared in range(len(parts) + 1):
     if shared and root.parts[-shared:] != parts[:shared]:
@@ -280,7 +293,7 @@ def list_datasets(data_dir: str | os.PathLike[str]) -> list[str]:
   Raises:
     UserError: if there is no such folder.
   """
-  root = pathlib.Path(data_dir).expanduser().absolute()
+  root = _root(data_dir)
   if not root.is_dir():
     raise UserError(f'{data_dir} is not a folder; give the --out of python -m tools.build_dataset')
   names = set()
@@ -294,6 +307,10 @@ def list_datasets(data_dir: str | os.PathLike[str]) -> list[str]:
         except (ValueError, KeyError, TypeError):
           raise UserError(f'{path} is damaged; build the data set again') from None
   return sorted(names)
+
+
+def _root(data_dir: str | os.PathLike[str]) -> pathlib.Path:
+  return pathlib.Path(local_path(data_dir, 'the folder of data sets')).absolute()
 
 
 def _versions(folder: pathlib.Path) -> list[pathlib.Path]:

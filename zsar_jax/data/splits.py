@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from zsar_jax.errors import UserError
+from zsar_jax.paths import local_path
 
 # The 50 classes of Mimetics v1.0 (Weinzaepfel and Rogez, arXiv 1912.07249), all of Kinetics-400.
 MIMETICS_CLASSES = (
@@ -218,7 +219,7 @@ def read_classes(reference: str, field: str, ordered: bool = False) -> tuple[str
       stands there twice, and for ids that are not labels where they must be.
   """
   file, part = _parse(reference)
-  path = pathlib.Path(file).expanduser()
+  path = pathlib.Path(local_path(file, field))
   try:
     text = path.read_text(encoding='utf-8-sig')
   except (OSError, UnicodeDecodeError) as error:

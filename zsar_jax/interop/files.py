@@ -21,6 +21,7 @@ from zsar_jax.interop import hub, pickles, runs, torch_files
 from zsar_jax.interop.hugging_face import PREPROCESSOR
 from zsar_jax.interop.pickles import PickledArray, PickledDtype
 from zsar_jax.interop.tensors import State, Tensor
+from zsar_jax.paths import local_path
 
 # What describes the model beside its weights: of Hugging Face, of open_clip, of this project.
 CONFIGS = ('config.json', PREPROCESSOR, 'open_clip_config.json', 'spec.json')
@@ -82,7 +83,7 @@ def open_source(name: str, field: str) -> Source:
   Raises:
     UserError: where there are no weights, or they are damaged or refused.
   """
-  path = hub.fetch(name) if name.startswith(hub.PREFIX) else pathlib.Path(name)
+  path = hub.fetch(name) if name.startswith(hub.PREFIX) else pathlib.Path(local_path(name, field))
   if not path.exists():
     raise UserError(f'{field}: {path} does not exist; name a file, a folder or {hub.PREFIX}NAME')
   if (path / checkpoint.FOLDER).is_dir():

@@ -1,10 +1,11 @@
 """Weights by their name on the Hugging Face hub; needs the extra `hub`."""
 
+import contextlib
 import pathlib
 
+from zsar_jax import terminal
 from zsar_jax.errors import UserError
-
-PREFIX = 'hf://'
+from zsar_jax.paths import HUB as PREFIX
 
 # Descriptions and tokenizers, and weights in the order of preference.
 _DESCRIPTIONS = ('*.json', 'merges.txt')
@@ -26,9 +27,10 @@ def fetch(name: str) -> pathlib.Path:
     ) from None
   for weights in _WEIGHTS:
     try:
-      folder = huggingface_hub.snapshot_download(
-        repository, revision=revision or None, allow_patterns=[*_DESCRIPTIONS, weights]
-      )
+      with contextlib.redirect_stderr(terminal.unfiltered()):  # It draws progress bars.
+        folder = huggingface_hub.snapshot_download(
+          repository, revision=revision or None, allow_patterns=[*_DESCRIPTIONS, weights]
+        )
     except Exception as error:  # What it raises depends on its version and its HTTP library.
       reason = (str(error).strip() or type(error).__name__).splitlines()[0]
       raise UserError(

@@ -20,6 +20,7 @@ import numpy as np
 import tokenizers
 
 from zsar_jax.errors import UserError
+from zsar_jax.paths import local_path
 
 # How CLIP splits a text into the words that it encodes separately (OpenAI's
 # `SimpleTokenizer.pat`): contractions, runs of letters, single digits, runs of other signs.
@@ -99,7 +100,9 @@ def make_tokenizer(name_or_path: str, vocab_size: int, context_length: int) -> T
   elif name_or_path == 'words':
     encode, start, end = _words(vocab_size)
   else:
-    encode, start, end = _from_files(pathlib.Path(name_or_path))
+    encode, start, end = _from_files(
+      pathlib.Path(local_path(name_or_path, 'config.text.tokenizer'))
+    )
   if end >= vocab_size:
     raise UserError(
       f'the tokenizer {name_or_path!r} of config.text.tokenizer has {end + 1} ids and the '

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from zsar_jax import config as config_lib
+from zsar_jax import terminal
 from zsar_jax.bias.study.plan import Job
 from zsar_jax.errors import UserError
 from zsar_jax.interruption import Interrupted, Interruption
@@ -162,8 +163,10 @@ class _Status:
     if done > self._begun:
       left = (now - self._start) * (total - done) / (done - self._begun)
       text += f', about {clock(left)} left'
-    line = f'\r\x1b[K{text}' if self._terminal else f'{text}\n'
-    print(line, end='', file=sys.stderr, flush=True)
+    if self._terminal:
+      terminal.rewrite(text)
+    else:
+      print(text, file=sys.stderr, flush=True)
 
   def close(self) -> None:
     """Leaves the line standing."""

@@ -13,6 +13,7 @@ from zsar_jax.data.masks.source import MaskSource
 from zsar_jax.data.masks.yolo import YoloSource
 from zsar_jax.data.regions import REGION_BITS
 from zsar_jax.errors import UserError
+from zsar_jax.paths import local_path
 
 # An option at the end of a path, which may itself hold commas.
 _OPTION = re.compile(r',([a-z_]+)=([^,]*)$')
@@ -100,7 +101,7 @@ def open_masks(text: str) -> MaskSource:
     raise UserError(f'--masks: {text!r} has region= and values=; give one of the two')
   if options.get('spread') and 'first' in options:
     raise UserError(f'--masks: {text!r} has first=, but with spread=yes numbers only order masks')
-  return chosen.open(rest, **options)
+  return chosen.open(local_path(rest, '--masks'), **options)
 
 
 def _choice(option: str, choices: dict[str, Any]) -> Callable[[str, str], Any]:
@@ -145,7 +146,7 @@ def _parse_score(value: str, name: str) -> float:
 def _parse_images(value: str, name: str) -> str:
   if not value:
     raise UserError('--masks: images= must be the path of a COCO file')
-  return value
+  return local_path(value, '--masks')
 
 
 # Each turns a value into what the format's `open` takes; the format's name is for what differs.

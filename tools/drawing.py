@@ -1,0 +1,194 @@
+"""The pictures that the tools draw: contact sheets of clips, and a clip's scores."""
+
+import dataclasses
+import pathlib
+import textwrap
+from collections.abc import Sequence
+
+import cv2
+import jax
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+
+from zsar_jax.data.pipeline import PARTNER, ClipLoader, View
+from zsar_jax.data.regions import REGION_BITS
+from zsar_jax.data.sampling import segment_indices
+from zsar_jax.data.subset import Subset
+from zsar_jax.evaluate import COLOUR_SEED
+from zsar_jax.ops.photometric import denormalise
+from zsar_jax.ops.prepare import prepare
+from zsar_jax.ops.recipes import Recipe
+from zsar_jax.terminal import visible
+
+from .fonts import fonts_for
+
+# Of a region's shape, and lighter of its box; boxes are drawn first.
+COLOURS = {
+  'person_box': '#fb9a99',
+  'object_box': '#a6cee3',
+  'person': '#e41a1c',
+  'object': '#377eb8',
+}
+_NOT_ANNOTATED = '#ff9900'
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+  """A column of a contact sheet.
+
+  Attributes:
+    title: stands above it.
+    recipe: what is painted.
+    outline: whether the regions are outlined.
+  """
+
+  title: str
+  recipe: Recipe
+  outline: bool = False
+
+
+def choose_clips(subsets: list[Subset], count: int) -> list[tuple[Subset, int]]:
+  """`count` clips or fewer, spread over the subsets and over their classes.
+
+  Returns:
+    (subset, position in it) for each.
+  """
+  rows = []
+  for i, subset in enumerate(subsets):
+    share = min(len(subset), count // len(subsets) + (i < count % len(subsets)))
+    by_class = np.argsort(subset.labels, kind='stable')
+    # Each data set begins at other classes, for several may share a vocabulary.
+    places = (np.arange(share) + (i + 0.5) / len(subsets)) * len(subset) / max(share, 1)
+    rows += [(subset, int(position)) for position in by_class[places.astype(int)]]
+  return rows
+
+
+def contact_sheet(
+  rows: list[tuple[Subset, int]], columns: Sequence[Column], view: View, out: pathlib.Path
+) -> None:
+  """Writes a contact sheet: a row for each clip, with its frames under each recipe.
+
+  Frames that are not annotated have a dashed edge; what is painted there is that of the nearest
+  frame which is.
+  """
+  matplotlib.use('Agg')
+  clips = [ClipLoader(subset, view).evaluation_clip(position) for subset, position in rows]
+  batch = jax.tree.map(lambda *leaves: np.stack(leaves), *clips)
+  known = [subset.frames(position).annotated for subset, position in rows]
+  names = [_caption(*row, frames) for row, frames in zip(rows, known, strict=True)]
+  # Of the frames that are shown, bool[T] each; the batch counts those with borrowed planes.
+  annotated = [x[segment_indices(len(x), view.num_frames)] for x in known]
+  legend = '' if all(map(all, annotated)) else 'dashed edge: a frame that is not annotated'
+  key = jax.random.key(COLOUR_SEED)
+  batch |= {
+    f'{PARTNER}{name}': np.roll(batch[name], 1, axis=0)
+    for name in ('frames', 'regions', 'annotated')
+  }
+  pictures = []  # Of each column u8[N, T, S, S, 3].
+  for column in columns:
+    video = np.asarray(denormalise(prepare(key, batch, column.recipe)))
+    video = (np.clip(video, 0, 1) * 255 + 0.5).astype(np.uint8)
+    if column.outline:
+      outline_regions(video, batch['regions'])
+    pictures.append(video)
+
+  # In inches; a row has its strip of frames and a line of text below it.
+  strip = 0.9 * view.num_frames
+  with fonts_for([*names, *(column.title for column in columns), legend], str(out)):
+    figure, axes = plt.subplots(
+      len(rows),
+      len(columns),
+      squeeze=False,
+      figsize=((strip + 0.1) * len(columns), (strip / view.num_frames + 0.25) * len(rows) + 0.5),
+      layout='constrained',
+    )
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.02, wspace=0, hspace=0)
+    for row, name in enumerate(names):
+      for n, column in enumerate(columns):
+        axis = axes[row, n]
+        _draw_strip(axis, pictures[n][row], annotated[row])
+        if row == 0:
+          axis.set_title(column.title, fontsize=9, fontweight='bold')
+        if n == 0:
+          text = textwrap.shorten(name, 70)
+          axis.text(
+            0, -0.03, text, fontsize=7, va='top', transform=axis.transAxes, parse_math=False
+          )
+    if legend:
+      figure.supxlabel(legend, fontsize=7, color=_NOT_ANNOTATED)
+    figure.savefig(out, dpi=110)
+  plt.close(figure)
+
+
+def _caption(subset: Subset, position: int, annotated: np.ndarray) -> str:
+  text = f'{subset.classes[subset.labels[position]]}  ({subset.clip_id(position)})'
+  return visible(text if annotated.any() else f'{text}, not annotated')
+
+
+def outline_regions(video: np.ndarray, regions: np.ndarray) -> None:
+  """Draws the edges of regions into frames.
+
+  Args:
+    video: u8[..., H, W, 3], changed in place.
+    regions: u8[..., H, W], region planes.
+  """
+  for frame, plane in zip(
+    video.reshape(-1, *video.shape[-3:]), regions.reshape(-1, *regions.shape[-2:]), strict=True
+  ):
+    for region, colour in COLOURS.items():
+      area = (plane & REGION_BITS[region] > 0).astype(np.uint8)
+      edges, _ = cv2.findContours(area, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+      red_green_blue = tuple(bytes.fromhex(colour[1:]))
+      cv2.drawContours(frame, edges, -1, red_green_blue, thickness=1)
+
+
+def _draw_strip(axis: plt.Axes, frames: np.ndarray, annotated: np.ndarray) -> None:
+  """Draws frames u8[T, S, S, 3] side by side, those that are not annotated with a dashed edge."""
+  size = frames.shape[1]
+  # White lines between the frames: a painted background would melt them into one.
+  frames = np.pad(frames, ((0, 0), (0, 0), (0, 2), (0, 0)), constant_values=255)
+  axis.imshow(np.concatenate(list(frames), axis=1))  # [S, T * (S + 2), 3]
+  axis.set_axis_off()
+  for number in np.flatnonzero(~annotated):
+    corner = number * (size + 2) + 1, 1
+    axis.add_patch(
+      plt.Rectangle(
+        corner, size - 3, size - 3, fill=False, edgecolor=_NOT_ANNOTATED, linestyle='--'
+      )
+    )
+
+
+def scores(frames: np.ndarray, ranked: Sequence[tuple[str, float]], out: pathlib.Path) -> None:
+  """Writes a picture of u8[T, S, S, 3] frames over the bars of the ranked classes."""
+  matplotlib.use('Agg')
+  strips = [
+    np.concatenate(list(frames[start : start + 8]), axis=1) for start in range(0, len(frames), 8)
+  ]
+  strips[-1] = np.pad(
+    strips[-1],
+    ((0, 0), (0, strips[0].shape[1] - strips[-1].shape[1]), (0, 0)),
+    constant_values=255,
+  )
+  sheet = np.concatenate(strips)
+  height = 10 * sheet.shape[0] / sheet.shape[1]
+  names, shares = zip(*ranked[::-1], strict=True)
+  names = [visible(name) for name in names]
+  with fonts_for(names, str(out)):
+    figure, (above, below) = plt.subplots(
+      2,
+      1,
+      figsize=(10, height + 0.35 * len(ranked) + 0.5),
+      height_ratios=(height, 0.35 * len(ranked) + 0.2),
+      layout='constrained',
+    )
+    above.imshow(sheet)
+    above.set_axis_off()
+    bars = below.barh(range(len(names)), [100 * share for share in shares], color='#377eb8')
+    below.set_yticks(range(len(names)), names, parse_math=False)
+    below.bar_label(bars, fmt='%.1f %%', padding=3)
+    below.set_xlim(0, 110)
+    below.spines[['top', 'right', 'bottom']].set_visible(False)
+    below.set_xticks([])
+    figure.savefig(out, dpi=110)
+  plt.close(figure)
