@@ -5,6 +5,8 @@ import errno
 import sys
 from collections.abc import Iterator
 
+from zsar_jax.streams import keep_streams
+
 # What is wrong with a disk or a path, and not with a program.
 _DISK = (
   *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
@@ -27,6 +29,7 @@ def reported() -> Iterator[None]:
   A disk that is full or cannot be written to, or a file where a folder should be, of which the
   place is not foreseen, is one too.
   """
+  keep_streams()
   try:
     yield
   except UserError as error:

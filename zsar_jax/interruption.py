@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from zsar_jax.streams import keep_streams
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 # Seconds for an orderly end, of the 30 that a preemption leaves.
@@ -155,6 +157,7 @@ def interruptible(tell: Callable[[int], None] = lambda number: None) -> Iterator
   Args:
     tell: as for `Interruption`.
   """
+  keep_streams()
   interruption = Interruption(tell)
   try:
     with interruption:

@@ -6,6 +6,7 @@ import json
 import pathlib
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -97,7 +98,12 @@ def _built(tmp_path, folder):
 
 
 def _files(out: pathlib.Path) -> dict[str, bytes]:
-  return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob('*.array_record-*')}
+  """The files of the data set."""
+  return {
+    str(path.relative_to(out)): path.read_bytes()
+    for path in out.glob('toy/1.0.0/*')
+    if path.name != 'build_report.json'
+  }
 
 
 def _encoded(folder: pathlib.Path) -> set[str]:
@@ -214,6 +220,7 @@ def test_a_split_that_is_a_part_of_another(built):
   assert copy[1]['frames'] == whole[3]['frames']
   with pytest.raises(UserError, match="no split 'none'; it has odd, train, validation"):
     dataset.open_dataset(built, 'toy', 'none')
+  _make_early(built)
   path = built / 'toy' / '1.0.0' / 'part-odd.npz'
   dataset.save_part(path, 'train', np.array([10]))
   with pytest.raises(UserError, match="split 'odd' has places outside the split 'train'"):
@@ -392,7 +399,18 @@ def _change_index(built, **columns):
   dataclasses.replace(dataset.ClipIndex.load(path), **columns).save(path)
 
 
+def _make_early(built):
+  """Makes a data set such as it was built before there were checksums and marks."""
+  folder = built / 'toy' / '1.0.0'
+  (folder / 'checksums.json').unlink()
+  metadata = json.loads((folder / 'metadata.json').read_text())
+  del metadata[dataset.CHECKED]
+  (folder / 'metadata.json').write_text(json.dumps(metadata))
+  _change_index(built, starts=None, marks=None)
+
+
 def test_index_that_contradicts_the_records_is_refused(built):
+  _make_early(built)
   empty = np.zeros(0, np.int32)
   _change_index(built, labels=np.array([0] * 9 + [3], np.int32))
   with pytest.raises(UserError, match='index-train.npz: clip train-9 has label 3'):
@@ -423,6 +441,99 @@ def test_damaged_shard_is_named(built):
     clips[0]
   shard.unlink()
   with pytest.raises(UserError, match='00000-of-00003 is missing'):
+    dataset.open_dataset(built, 'toy', 'train')
+
+
+def test_a_data_set_of_an_earlier_version_is_read(built, capsys):
+  expected = dataset.open_dataset(built, 'toy', 'train')
+  assert not capsys.readouterr().err
+  _make_early(built)
+  clips = dataset.open_dataset(built, 'toy', 'train')
+  assert 'was built by an earlier version: whether its files are of one' in capsys.readouterr().err
+  assert [clips.frames(n).frame(0) for n in range(10)] == [
+    expected.frames(n).frame(0) for n in range(10)
+  ]
+
+
+def _build_other(out, monkeypatch, numbers, train=10):
+  """Builds the clips of `numbers` as other videos: {id: number}."""
+  toy = _Toy(out, out.parent / 'other_clips', train, quality=80)
+  toy.clip_splits = toy.clip_splits | {'odd': toy.clip_splits['odd'][::-1]}
+  tasks = {
+    split: [dataclasses.replace(task, number=numbers.get(task.id, task.number)) for task in tasks]
+    for split, tasks in toy.tasks().items()
+  }
+  monkeypatch.setattr(builder_lib, '_CHUNK_CLIPS', 4)
+  monkeypatch.setattr(_Toy, 'tasks', lambda self: tasks)
+  return builder_lib.build(toy, workers=0)
+
+
+@pytest.fixture(name='other', scope='module')
+def _other(tmp_path_factory):
+  """A data set of the same files as `built`, of other videos and one more."""
+  with pytest.MonkeyPatch.context() as patch:
+    numbers = {f'{split}-{n}': n + 6 for split in ('train', 'validation') for n in range(11)}
+    return _build_other(tmp_path_factory.mktemp('other'), patch, numbers, train=11)
+
+
+@pytest.mark.parametrize(
+  'pattern',
+  [
+    'dataset_info.json',
+    'metadata.json',
+    'build_report.json',
+    'checksums.json',
+    'index-train.npz',
+    'part-odd.npz',
+    '*-train.array_record-00001-of-00003',
+    '*-train.array_record-00001-of-00003.frames.npy',
+    '*-train.array_record-00002-*',  # Records and table.
+    '*train*',  # Records, tables and index.
+    '*.array_record*',
+    '*.json',
+    '*.npz',
+  ],
+)
+def test_files_of_another_build_are_refused(built, other, pattern):
+  folder = built / 'toy' / '1.0.0'
+  assert sorted(path.name for path in other.iterdir()) == sorted(
+    path.name for path in folder.iterdir()
+  )
+  for path in other.glob(pattern):
+    shutil.copyfile(path, folder / path.name)
+  with pytest.raises(UserError, match='not all of one build; copy the whole folder') as error:
+    dataset.open_dataset(built, 'toy', 'odd')
+  assert len(str(error.value).splitlines()) == 1
+  assert not dataset.checksums.damage(other)
+
+
+def test_a_clip_of_another_build_is_refused(built, tmp_path, monkeypatch):
+  def encode(task):
+    clip = _encode(task)
+    clip.record['label'] = 2 if task.id == 'train-1' else clip.record['label']
+    return clip
+
+  # Of the first file only a clip in the middle differs, and the file is as long.
+  monkeypatch.setattr(_Toy, 'encode', staticmethod(encode))
+  other = _build_other(tmp_path / 'other', monkeypatch, {})
+  folder = built / 'toy' / '1.0.0'
+  for path in other.glob('*-train.array_record-00000-*'):
+    assert path.stat().st_size == (folder / path.name).stat().st_size
+    shutil.copyfile(path, folder / path.name)
+  clips = dataset.open_dataset(built, 'toy', 'train')
+  clips.frames(0)
+  with pytest.raises(UserError, match='00000-of-00003: the records, .* not all of one build'):
+    clips.frames(1)
+
+
+@pytest.mark.parametrize('marked', ['index', 'metadata'])
+def test_checksums_that_are_lost_are_missed(built, marked):
+  folder = built / 'toy' / '1.0.0'
+  content = {path: path.read_bytes() for path in folder.glob('*.*')}
+  _make_early(built)
+  kept = folder / ('index-train.npz' if marked == 'index' else 'metadata.json')
+  kept.write_bytes(content[kept])
+  with pytest.raises(UserError, match='checksums.json is missing; copy the whole folder'):
     dataset.open_dataset(built, 'toy', 'train')
 
 

@@ -52,9 +52,9 @@ def test_frames_of_any_length_are_found(tmp_path, monkeypatch):
   monkeypatch.setattr(Chunk, 'fingerprint', lambda self: '')  # The tasks are no dataclasses.
   tasks = tuple(_Task(seed) for seed in range(12))
   staged = stage_chunk(Chunk(tasks, _encode, ('a',)), str(tmp_path / 'chunk'))
-  file = frame_table.FrameFile(staged.records)
-  for number, task in enumerate(tasks):
-    record, clip = _encode(task).record, file.clip(3 * number, 3)
+  file = frame_table.FrameFile(staged.records, 3 * len(tasks))
+  for number, (task, entry) in enumerate(zip(tasks, staged.entries, strict=True)):
+    record, clip = _encode(task).record, file.clip(3 * number, 3, entry.start, entry.mark)
     assert [clip.frame(n) for n in range(3)] == record['frames']
     assert [clip.plane(n) for n in range(3)] == record['regions']
 

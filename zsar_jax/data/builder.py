@@ -31,9 +31,9 @@ import tensorflow_datasets as tfds
 import tqdm
 from tensorflow_datasets.core import dataset_builder
 
-from zsar_jax import locks, terminal
+from zsar_jax import checksums, locks, terminal
 from zsar_jax.data import records, report
-from zsar_jax.data.dataset import ClipIndex, save_part
+from zsar_jax.data.dataset import CHECKED, ClipIndex, save_part
 from zsar_jax.data.frame_table import table_path
 from zsar_jax.data.staging import Chunk, ClipTask, Encode, Staged, serialised_size, stage_chunk
 from zsar_jax.data.workers import start_worker
@@ -131,7 +131,7 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
       self.download_and_prepare(download_dir=self.staging / 'downloads')
 
   def _info(self) -> tfds.core.DatasetInfo:
-    return tfds.core.DatasetInfo(
+    return _CheckedInfo(
       builder=self,
       features=records.features(self.classes),
       metadata=tfds.core.MetadataDict(
@@ -139,6 +139,7 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         class_texts=self.class_texts,
         region_names=self.region_names,
         parameters=self.parameters,
+        **{CHECKED: True},
       ),
     )
 
@@ -161,6 +162,8 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         num_annotated=np.array([entry.num_annotated for entry in entries], np.int32),
         coverage=np.array([entry.coverage for entry in entries], np.float32),
         attributes=[entry.attributes for entry in entries],
+        starts=np.array([entry.start for entry in entries], np.uint64),
+        marks=np.array([entry.mark for entry in entries], np.uint32),
       )
       index.save(pathlib.Path(self.data_path, f'index-{split}.npz'))
       self._save_parts(split, index)
@@ -183,6 +186,16 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
       places = [place[clip_id] for clip_id in ids if clip_id in place]
       if places:
         save_part(pathlib.Path(self.data_path, f'part-{name}.npz'), split, np.array(places))
+
+
+class _CheckedInfo(tfds.core.DatasetInfo):
+  """TFDS writes it last, into the folder that then gets its final name."""
+
+  def write_to_directory(self, dataset_info_dir: Any, all_metadata: bool = True) -> None:
+    """Writes the files of TFDS and then the checksums of all files."""
+    super().write_to_directory(dataset_info_dir, all_metadata)
+    # The index has a mark of each clip, for what is too large to be read whole.
+    checksums.write(pathlib.Path(dataset_info_dir), by_size=lambda name: '.array_record-' in name)
 
 
 def build(
@@ -230,6 +243,8 @@ def _finished(builder: ClipBuilder, directory: pathlib.Path, strict: bool) -> bo
     classes = tfds.builder_from_directory(directory).info.features['label'].names
     differing = sorted(key for key in present | wanted if present.get(key) != wanted.get(key))
     left_out = [clip for split in found.values() for clip in split['missing'] | split['unreadable']]
+    if damage := checksums.damage(directory):
+      raise ValueError(damage)
   except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
     raise UserError(
       f'{directory} is damaged, or from an earlier version ({error}); delete that folder and'

@@ -8,26 +8,50 @@ The folder of a data set, as `zsar_jax.data.builder` writes it:
       index-{split}.npz               what is known of the split's clips, in record order
       *.array_record-*.frames.npy     where the frames of the records are, see `frame_table`
       part-{name}.npz                 a split that is a part of another: which, and its places in it
+      checksums.json                  the size and checksum of each file; of records and tables the
+                                      size alone, as the index has a mark of each clip
+
+Opening a split compares the checksums of all that it reads, and the marks of the first and the last
+clip of each file of records; reading a clip compares its mark.
 """
 
 import dataclasses
+import functools
+import itertools
 import json
 import os
 import pathlib
 import re
 import zipfile
 import zlib
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from array_record.python import array_record_module
 
-from zsar_jax.data.frame_table import ClipFrames, FrameFile, table_path
+from zsar_jax import checksums
+from zsar_jax.data import frame_table, records
+from zsar_jax.data.frame_table import ClipFrames, table_path
 from zsar_jax.errors import UserError
 from zsar_jax.paths import local_path
+from zsar_jax.writers import say
 
 # What NumPy raises for a damaged .npz file.
 _DAMAGE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+
+# The files of every data set; those of the records and of each split come on top.
+_COMMON = (
+  'dataset_info.json',
+  'features.json',
+  'label.labels.txt',
+  'metadata.json',
+  'build_report.json',
+)
+
+# In metadata.json: that the data set has checksums.
+CHECKED = 'has_checksums'
 
 _VERSION = re.compile(r'(\d+)\.(\d+)\.(\d+)')
 
@@ -44,6 +68,8 @@ class ClipIndex:
     coverage: f32[N, R], the share of the pixels that each of `regions.REGION_BITS` covers, as a
       mean over a clip's annotated frames; NaN where none is annotated.
     attributes: N JSON objects, the records' own.
+    starts: u64[N], where each record begins in its file, see `frame_table.FrameFile.clip`.
+    marks: u32[N], of each clip, see `frame_table`. An index of an earlier version has neither.
   """
 
   ids: list[str]
@@ -52,6 +78,8 @@ class ClipIndex:
   num_annotated: np.ndarray
   coverage: np.ndarray
   attributes: list[str]
+  starts: np.ndarray | None = None
+  marks: np.ndarray | None = None
 
   def __len__(self) -> int:
     return len(self.ids)
@@ -61,15 +89,18 @@ class ClipIndex:
     return ClipIndex(
       **{
         name: column[places] if isinstance(column, np.ndarray) else [column[n] for n in places]
-        for name, column in vars(self).items()
+        for name, column in self._columns().items()
       }
     )
+
+  def _columns(self) -> dict[str, Any]:
+    return {name: column for name, column in vars(self).items() if column is not None}
 
   def save(self, path: str | os.PathLike[str]) -> None:
     """Writes the index as an .npz file."""
     # As lines: an array of strings would give each the room of the longest.
     lines = np.frombuffer('\n'.join(self.attributes).encode(), np.uint8)
-    np.savez_compressed(path, **vars(self) | {'attributes': lines})
+    np.savez_compressed(path, **self._columns() | {'attributes': lines})
 
   @classmethod
   def load(cls, path: str | os.PathLike[str]) -> 'ClipIndex':
@@ -83,16 +114,18 @@ class ClipIndex:
           num_annotated=arrays['num_annotated'].astype(np.int32),
           coverage=arrays['coverage'].astype(np.float32),
           attributes=arrays['attributes'].tobytes().decode().splitlines(),
+          starts=arrays['starts'].astype(np.uint64) if 'starts' in arrays else None,
+          marks=arrays['marks'].astype(np.uint32) if 'marks' in arrays else None,
         )
     except _DAMAGE as error:
       raise UserError(f'{path} is damaged ({error}); build the data set again') from None
-    if len({len(column) for column in vars(index).values()}) > 1:
+    if len({len(column) for column in index._columns().values()}) > 1:
       raise UserError(f'{path} has columns of different lengths; build the data set again')
     return index
 
 
 class ClipDataset:
-  """A split of a data set: records by position. Pickles as its path; opens files when read.
+  """A split of a data set: records by position. Pickles without open files.
 
   Attributes:
     name: of the data set, like 'pantomime/scenes'.
@@ -117,12 +150,11 @@ class ClipDataset:
       UserError: if there is no such split, or it is empty or not consistent.
     """
     self._directory = directory
-    self._opened: tuple[int, Any] | None = None
-    self._frame_files: dict[int, FrameFile] = {}
     # Of a split that is a part of another: the places of its clips among the other's records.
     self._places: np.ndarray | None = None
     self.name = name
     self.split = split
+    self._compare(_COMMON)
     try:
       info = tfds.builder_from_directory(directory).info
       metadata = json.loads((directory / 'metadata.json').read_text())
@@ -141,24 +173,53 @@ class ClipDataset:
       raise UserError(f'{directory} has no split {split!r}; it has {present}')
     self._stored = split
     if split in parts:
+      self._compare([parts[split].name])
       self._stored, self._places = _read_part(parts[split])
     path = directory / f'index-{self._stored}.npz'
-    self.index = ClipIndex.load(path)
-    self._check(path, info.splits[self._stored])
     # Of each shard its file and its first clip; of each clip its first frame, over all shards.
     self._shards = [pathlib.Path(shard) for shard in info.splits[self._stored].filepaths]
     self._shard_clips = np.cumsum([0, *info.splits[self._stored].shard_lengths])
+    tables = [table_path(shard) for shard in self._shards]
+    self._compare([path.name, *(file.name for file in (*self._shards, *tables))])
+    self.index = ClipIndex.load(path)
+    self._check(path)
+    self._check_build(path, metadata.get(CHECKED, False))
     self._clip_frames = np.concatenate([[0], np.cumsum(self.index.num_frames, dtype=np.int64)])
+    # Files of the same names may take the place of these, of which some are open.
+    self._build = path.stat().st_mtime_ns
+    for first, end in itertools.pairwise(self._shard_clips.tolist()):
+      for stored in {first, end - 1}:
+        self._clip(stored, stored)
     if self._places is not None:
       self.index = self.index.take(self._places)
 
-  def _check(self, path: pathlib.Path, split_info: tfds.core.SplitInfo) -> None:
+  def _compare(self, names: Collection[str]) -> None:
+    """Raises a `UserError` where files are not as the build has left them."""
+    damage = checksums.damage(self._directory, names)
+    if damage:
+      raise UserError(
+        f'{self._directory}: {damage}: its files are not all there, or not all of one build; copy'
+        ' the whole folder again or build the data set again'
+      )
+
+  def _check_build(self, index: pathlib.Path, checked: bool) -> None:
+    """Tells a data set of an earlier version from one that has lost its checksums."""
+    if (self._directory / checksums.FILE).exists():
+      return
+    if checked or self.index.marks is not None:
+      raise UserError(
+        f'{self._directory / checksums.FILE} is missing; copy the whole folder again or build the'
+        ' data set again'
+      )
+    _warn_unchecked(self._directory)
+
+  def _check(self, path: pathlib.Path) -> None:
     """Compares the index with the vocabulary and with the records."""
     if not len(self.index):
       raise UserError(f'{path}: split {self._stored!r} is empty; build the data set again')
-    if len(self.index) != split_info.num_examples:
+    if len(self.index) != self._shard_clips[-1]:
       raise UserError(
-        f'{path} lists {len(self.index)} clips and the records are {split_info.num_examples};'
+        f'{path} lists {len(self.index)} clips and the records are {self._shard_clips[-1]};'
         ' build the data set again'
       )
     if self._places is not None and not (
@@ -176,53 +237,64 @@ class ClipDataset:
         f'{path}: clip {self.index.ids[position]} has label {labels[position]}, outside the'
         f' vocabulary of {len(self.classes)} classes; build the data set again'
       )
-    for shard in split_info.filepaths:
-      for file in (pathlib.Path(shard), table_path(shard)):
-        if not file.exists():
-          raise UserError(f'{file} is missing; copy it again or build the data set again')
 
   def __len__(self) -> int:
     return len(self.index)
 
   def __getitem__(self, position: int) -> dict[str, Any]:
     """The record at `position`, with the fields of `zsar_jax.data.records`, still encoded."""
+    stored = position if self._places is None else int(self._places[position])
+    shard = self._shard(stored)
     try:
-      record = self._source()[position if self._places is None else int(self._places[position])]
+      reader = array_record_module.ArrayRecordReader(os.fspath(self._shards[shard]))
+      serialised = reader.read([stored - int(self._shard_clips[shard])])[0]
+      reader.close()
+      record = records.features(self.classes).deserialize_example_np(serialised)
+      record['id'] = record['id'].decode()
+      record['attributes'] = json.loads(record['attributes'])
+      record['annotated'] = np.asarray(record['annotated'], bool)
+      if record['id'] != self.index.ids[position]:
+        raise ValueError(f'it is that of {record["id"]}')
     except Exception as error:  # ArrayRecord and protobuf raise classes of their own.
       raise UserError(
         f'{self.name}, clip {self.index.ids[position]}: the record in {self._directory} cannot'
         f' be read ({error}); copy the file again or build the data set again'
       ) from None
-    record['id'] = record['id'].decode()
-    record['attributes'] = json.loads(record['attributes'])
-    record['annotated'] = np.asarray(record['annotated'], bool)
     return record
 
   def frames(self, position: int) -> ClipFrames:
     """The frames of the clip at `position`; what is not asked for is not read."""
     stored = position if self._places is None else int(self._places[position])
-    shard = int(np.searchsorted(self._shard_clips, stored, side='right')) - 1
-    if shard not in self._frame_files:
-      path = self._shards[shard]
-      try:
-        self._frame_files[shard] = FrameFile(path)
-      except (OSError, ValueError) as error:
-        raise UserError(
-          f'{path} cannot be read ({error}); copy it again or build the data set again'
-        ) from None
+    return self._clip(stored, position)
+
+  def _clip(self, stored: int, position: int) -> ClipFrames:
+    """The frames of the clip that is number `stored` of the records and `position` of the index."""
+    shard = self._shard(stored)
     first, end = self._clip_frames[stored : stored + 2]
-    before = self._clip_frames[self._shard_clips[shard]]
-    return self._frame_files[shard].clip(int(first - before), int(end - first))
+    before, after = self._clip_frames[self._shard_clips[shard : shard + 2]]
+    start, mark = 0, None
+    if self.index.marks is not None:
+      start, mark = int(self.index.starts[position]), int(self.index.marks[position])
+    path = self._shards[shard]
+    try:
+      file = frame_table.opened(path, int(after - before), self._build)
+      return file.clip(int(first - before), int(end - first), start, mark)
+    except OSError as error:
+      raise UserError(
+        f'{path} cannot be read ({error}); copy it again or build the data set again'
+      ) from None
 
-  def _source(self) -> Any:
-    # Open files belong to one process, whether this one was forked or unpickled.
-    if self._opened is None or self._opened[0] != os.getpid():
-      builder = tfds.builder_from_directory(self._directory)
-      self._opened = os.getpid(), builder.as_data_source(self._stored)
-    return self._opened[1]
+  def _shard(self, stored: int) -> int:
+    return int(np.searchsorted(self._shard_clips, stored, side='right')) - 1
 
-  def __getstate__(self) -> dict[str, Any]:
-    return self.__dict__ | {'_opened': None, '_frame_files': {}}
+
+@functools.lru_cache
+def _warn_unchecked(directory: pathlib.Path) -> None:
+  """Says once that the files of a data set have no checksums."""
+  say(
+    f'{directory} was built by an earlier version: whether its files are of one build is not'
+    ' checked; build it again to have that'
+  )
 
 
 def save_part(path: str | os.PathLike[str], of: str, places: np.ndarray) -> None:

@@ -9,13 +9,19 @@ beside each file of records there is a table of where its frames are:
 An ArrayRecord file is a Riegeli file: chunks, here of one uncompressed record each, as a stream
 that a block header interrupts every 64 KiB. Places in the table are places in that stream. The
 format: https://github.com/google/riegeli/blob/master/doc/riegeli_records_file_format.md
+
+A chunk begins with a header that holds a 64-bit hash of the chunk. The checksum of a clip's header
+and rows is its *mark*. The index of the data set has the marks, so that records, tables and index
+of different builds are not taken for one data set.
 """
 
+import collections
 import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
-from typing import BinaryIO
+import threading
+import zlib
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -38,6 +44,14 @@ _BLOCK = 1 << 16
 _BLOCK_HEADER = 24
 _CHUNK_HEADER = 40
 
+_MIXED = 'not all of one build; copy the whole folder again or build the data set again'
+
+# The beginning of a .npy file: its magic string, its version, and the length of its header.
+_NPY_HEADER = 10
+
+# A process keeps so many files of records open, of all data sets together, each with its table.
+OPEN_FILES = 32
+
 
 def locate(serialised: bytes) -> np.ndarray:
   """`ROW`[N] of a serialised record of N frames; the places are counted from its first byte."""
@@ -59,7 +73,7 @@ def locate(serialised: bytes) -> np.ndarray:
 
 def write_table(
   path: pathlib.Path, records: pathlib.Path, located: Sequence[np.ndarray], sizes: Sequence[int]
-) -> None:
+) -> list[tuple[int, int]]:
   """Writes the table of a finished file of records.
 
   Args:
@@ -68,28 +82,38 @@ def write_table(
     located: what `locate` says of each record.
     sizes: of each record, in bytes.
 
+  Returns:
+    Of each record where its chunk begins in the stream, and its mark.
+
   Raises:
     ValueError: if the file is not laid out as is said above.
   """
-  tables = [np.zeros(0, ROW)]
-  with open(records, 'rb', buffering=0) as file:
-    position = 0
-    for rows, size in zip(located, sizes, strict=True):
-      header = b''
-      while header[24:25] != b'r':  # Another kind of chunk has no records.
-        header = _read(file, position, _CHUNK_HEADER)
-        stored = int.from_bytes(header[8:16], 'little')
-        start, position = position + _CHUNK_HEADER, position + _CHUNK_HEADER + stored
-      decoded = int.from_bytes(header[32:40], 'little')
-      if decoded != size or _read(file, start, 1) != b'\0':
-        raise ValueError(f'the chunk at {start} is not one uncompressed record of {size} bytes')
-      placed = rows.copy()
-      # Before the record, at the end of its chunk, only the chunk's own lengths are stored.
-      placed['frame_start'] += position - size
-      placed['plane_start'] += position - size
-      tables.append(placed)
-  with open(path, 'wb') as file:
-    np.save(file, np.concatenate(tables))
+  tables, marks = [np.zeros(0, ROW)], []
+  file = _File(records)
+  position = 0
+  for rows, size in zip(located, sizes, strict=True):
+    header = b''
+    while header[24:25] != b'r':  # Another kind of chunk has no records.
+      header = _read(file, position, _CHUNK_HEADER)
+      stored = int.from_bytes(header[8:16], 'little')
+      start, position = position, position + _CHUNK_HEADER + stored
+    decoded = int.from_bytes(header[32:40], 'little')
+    if decoded != size or _read(file, start + _CHUNK_HEADER, 1) != b'\0':
+      raise ValueError(f'the chunk at {start} is not one uncompressed record of {size} bytes')
+    placed = rows.copy()
+    # Before the record, at the end of its chunk, only the chunk's own lengths are stored.
+    placed['frame_start'] += position - size
+    placed['plane_start'] += position - size
+    tables.append(placed)
+    marks.append((start, _mark(header, placed.tobytes())))
+  with open(path, 'wb') as output:
+    np.save(output, np.concatenate(tables))
+  return marks
+
+
+def _mark(header: bytes, rows: bytes) -> int:
+  """Of a clip, from the header of its record's chunk and its rows of the table."""
+  return zlib.crc32(rows, zlib.crc32(header))
 
 
 def table_path(records: str | os.PathLike[str]) -> pathlib.Path:
@@ -97,11 +121,34 @@ def table_path(records: str | os.PathLike[str]) -> pathlib.Path:
   return pathlib.Path(f'{os.fspath(records)}.frames.npy')
 
 
+class _File:
+  """A file that is open for reading as long as somebody holds it."""
+
+  def __init__(self, path: str | os.PathLike[str]):
+    self.name = os.fspath(path)
+    self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+  def __del__(self) -> None:
+    if hasattr(self, '_descriptor'):
+      os.close(self._descriptor)
+
+  def read(self, start: int, size: int) -> bytes:
+    """`size` bytes from `start` on; a `UserError` where the file has fewer."""
+    content = os.pread(self._descriptor, size, start)
+    if len(content) != size:
+      raise UserError(f'{self.name} is cut short; copy it again or build the data set again')
+    return content
+
+  def size(self) -> int:
+    """In bytes."""
+    return os.fstat(self._descriptor).st_size
+
+
 @dataclasses.dataclass(frozen=True)
 class ClipFrames:
   """The N frames of one clip, still encoded; each is read when it is asked for."""
 
-  _file: BinaryIO
+  _file: _File
   _rows: np.ndarray  # ROW[N]
 
   def __len__(self) -> int:
@@ -130,25 +177,75 @@ class ClipFrames:
 
 
 class FrameFile:
-  """A file of records, opened for reading single frames."""
+  """A file of records and its table, opened for reading single frames."""
 
-  def __init__(self, records: str | os.PathLike[str]):
-    """Opens a file and its table; raises `OSError` or `ValueError` where it cannot."""
-    self._file = open(records, 'rb', buffering=0)  # noqa: SIM115
-    # Not a `np.memmap` itself, whose every index costs microseconds.
-    self._table = np.asarray(np.load(table_path(records), mmap_mode='r', allow_pickle=False))
+  def __init__(self, records: str | os.PathLike[str], frames: int):
+    """Opens both.
 
-  def clip(self, first: int, count: int) -> ClipFrames:
-    """The clip of `count` frames that begins at row `first` of the table."""
-    return ClipFrames(self._file, self._table[first : first + count])
+    Args:
+      records: the file of records.
+      frames: how many the file has, as the index says.
+
+    Raises:
+      OSError: where one cannot be opened.
+      UserError: where the table is of another number of frames.
+    """
+    self._records, self._table = _File(records), _File(table_path(records))
+    header = self._table.read(0, _NPY_HEADER)
+    self._first_row = _NPY_HEADER + int.from_bytes(header[8:], 'little')
+    if self._table.size() != self._first_row + frames * ROW.itemsize:
+      raise UserError(
+        f'{self._table.name} has not the {frames} frames of the index, so the two are {_MIXED}'
+      )
+
+  def clip(self, first: int, count: int, start: int = 0, mark: int | None = None) -> ClipFrames:
+    """The frames of one clip.
+
+    Args:
+      first: the clip's first row of the table.
+      count: of its frames.
+      start: where the chunk of its record begins.
+      mark: of the clip; None, where the index has none, is not compared.
+
+    Raises:
+      UserError: where the record or the rows are not those of the index.
+    """
+    rows = self._table.read(self._first_row + first * ROW.itemsize, count * ROW.itemsize)
+    if mark is not None and mark != _mark(_read(self._records, start, _CHUNK_HEADER), rows):
+      raise UserError(f'{self._records.name}: the records, their table and the index are {_MIXED}')
+    return ClipFrames(self._records, np.frombuffer(rows, ROW))
 
 
-def _read(file: BinaryIO, start: int, size: int) -> bytes:
+_opened: collections.OrderedDict[tuple[str, Hashable], FrameFile] = collections.OrderedDict()
+_opening = threading.Lock()
+
+
+def opened(records: str | os.PathLike[str], frames: int, build: Hashable) -> FrameFile:
+  """A `FrameFile` of the `OPEN_FILES` that the process keeps open.
+
+  One that makes room for another is closed when no clip of it is in use.
+
+  Args:
+    records: the file of records.
+    frames: how many the file has, as the index says.
+    build: differs where the file may have been replaced by another of its name.
+
+  Raises:
+    OSError, UserError: as `FrameFile` does.
+  """
+  key = os.fspath(records), build
+  with _opening:
+    file = _opened.pop(key, None) or FrameFile(records, frames)
+    _opened[key] = file
+    while len(_opened) > OPEN_FILES:
+      _opened.popitem(last=False)
+  return file
+
+
+def _read(file: _File, start: int, size: int) -> bytes:
   """`size` bytes from the place `start` of the stream on."""
   begin, end = _in_file(start), _in_file(start + size - 1) + 1
-  content = os.pread(file.fileno(), end - begin, begin)
-  if len(content) != end - begin:
-    raise UserError(f'{file.name} is cut short; copy it again or build the data set again')
+  content = file.read(begin, end - begin)
   header = -begin % _BLOCK
   if header >= len(content):
     return content

@@ -25,7 +25,6 @@ import dataclasses
 import functools
 import pathlib
 import signal
-import threading
 import zlib
 
 import grain
@@ -54,10 +53,6 @@ Batch = dict[str, np.ndarray]
 
 # Iterates over batches, and has a `close`.
 BatchIterator = WatchedBatches
-
-# Files are opened by one thread at a time: NumPy reads their headers by `ast.literal_eval`, which
-# in Python 3.11 fails now and then in two threads at once (python/cpython, issue 106905).
-_OPENING = threading.Lock()
 
 # So many clips in a row are tried where one does not decode.
 _REPLACEMENTS = 16
@@ -158,8 +153,7 @@ class ClipLoader:
   def damage(self, position: int) -> str:
     """What is wrong with a clip, in words; all its frames are decoded."""
     try:
-      with _OPENING:
-        clip = self.subset.frames(position)
+      clip = self.subset.frames(position)
       for number in range(len(clip)):
         records.decode_frame(clip.frame(number))
         if clip.annotated[number]:
@@ -202,8 +196,7 @@ class ClipLoader:
     place: float = 0.5,
   ) -> Batch:
     try:
-      with _OPENING:
-        clip = self.subset.frames(position)
+      clip = self.subset.frames(position)
       frames, regions, annotated = self._decode(clip, rng, moment, place)
     except (UserError, OSError) as error:
       raise UserError(

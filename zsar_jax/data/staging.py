@@ -72,7 +72,10 @@ class Chunk:
 
 @dataclasses.dataclass(frozen=True)
 class IndexEntry:
-  """What the index and the report say of one clip; see `dataset.ClipIndex` and `EncodedClip`."""
+  """What the index and the report say of one clip; see `dataset.ClipIndex` and `EncodedClip`.
+
+  `start` and `mark` are known when the record is written.
+  """
 
   id: str
   label: int
@@ -82,6 +85,8 @@ class IndexEntry:
   empty: tuple[int, ...]
   remarks: dict[str, str]
   attributes: str
+  start: int = 0
+  mark: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,7 +217,11 @@ def _write(outcomes: Iterable[_Outcome], path: str, chunk: Chunk) -> Staged:
     # A report never describes another file than the one beside it.
     report.unlink(missing_ok=True)
     temporary.replace(output)
-    frame_table.write_table(frame_table.table_path(output), output, located, sizes)
+    marks = frame_table.write_table(frame_table.table_path(output), output, located, sizes)
+    entries = [
+      dataclasses.replace(entry, start=start, mark=mark)
+      for entry, (start, mark) in zip(entries, marks, strict=True)
+    ]
     staged = Staged(output, tuple(entries), tuple(failures))
     content = {
       'fingerprint': chunk.fingerprint(),
@@ -239,6 +248,8 @@ def _load(path: str, chunk: Chunk) -> Staged | None:
     frame_table.table_path(output).stat()
     if content['fingerprint'] != chunk.fingerprint() or content['bytes'] != size:
       return None
+    if not all('mark' in entry for entry in content['entries']):
+      return None  # An earlier version staged it.
     return Staged(
       output,
       tuple(_entry(entry) for entry in content['entries']),

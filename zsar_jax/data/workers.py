@@ -9,6 +9,8 @@ from typing import Any
 
 import cv2
 
+from zsar_jax.streams import keep_streams
+
 
 def start_worker(on_signal: Any) -> None:
   """To be called first in a worker process.
@@ -17,6 +19,7 @@ def start_worker(on_signal: Any) -> None:
     on_signal: what SIGINT and SIGTERM do, as for `signal.signal`: Ctrl-C reaches all the processes
       of a terminal at once, and a cluster's SIGTERM all those of a job.
   """
+  keep_streams()
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, on_signal)
   # The processes are the parallelism; a pool of threads in each would only get in the way.
