@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax.data.splits import class_key
+from zsar_jax.data.class_names import counterparts, normal
 from zsar_jax.errors import UserError
 from zsar_jax.paths import local_path
 from zsar_jax.writers import say
@@ -162,14 +162,15 @@ def read_hat(
   """
   table = _read_table(pathlib.Path(path))
   places = _places(ids)
-  known_classes = set(map(class_key, classes))
+  clips = [name for clip, entry in table.items() for name in (clip, entry[0])]
+  meant = counterparts((name.split('/')[-2] for name in clips if '/' in name), classes)
 
   def find(name: str) -> int:
     folder, _, clip = name.rpartition('/')
-    if folder and class_key(folder.rpartition('/')[2]) not in known_classes:
+    if folder and not meant[folder.rpartition('/')[2]]:
       return -1
     candidates = (name, os.path.splitext(name)[0], clip, os.path.splitext(clip)[0])
-    return next((places[one] for one in candidates if one in places), -1)
+    return next((places[normal(one)] for one in candidates if normal(one) in places), -1)
 
   partners = np.full(len(ids), -1, np.int32)
   met: set[int] = set()
@@ -199,10 +200,11 @@ def read_hat(
 def _places(ids: Sequence[str]) -> dict[str, int]:
   """The position of each id, and of what follows its last '/' where that is no other's."""
   short: dict[str, int] = {}
-  for n, name in enumerate(ids):
+  for n, name in enumerate(map(normal, ids)):
     last = name.rpartition('/')[2]
     short[last] = -1 if last in short else n
-  return {name: n for name, n in short.items() if n >= 0} | {name: n for n, name in enumerate(ids)}
+  known = {name: n for name, n in short.items() if n >= 0}
+  return known | {normal(name): n for n, name in enumerate(ids)}
 
 
 def open_pairs(

@@ -1,7 +1,7 @@
 """Class vocabularies: which classes are for training and which are kept for zero-shot evaluation.
 
-Vocabularies are compared by `class_key`, so that 'ApplyEyeMakeup', 'apply_eye_makeup' and
-'Apply eye make-up' are one name. Names themselves stay as their data set writes them.
+Vocabularies are compared as `zsar_jax.data.class_names` says. Names themselves stay as their data
+set writes them, in NFC.
 """
 
 import collections
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from zsar_jax.data.class_names import class_key, counterparts, normal
 from zsar_jax.errors import UserError
 from zsar_jax.paths import local_path
 
@@ -94,24 +95,25 @@ _KINETICS_RENAMED = {
 _SUFFIXES = ('.json', '.csv', '.txt')
 
 
-def class_key(name: str) -> str:
-  """A class name without case, spaces, underscores and punctuation."""
-  return ''.join(sign for sign in name.casefold() if sign.isalnum()) or name
+_FIRST_NAMES = {class_key(new): old for new, old in _KINETICS_RENAMED.items()}
 
 
-_SAME_CLASS = {class_key(new): class_key(old) for new, old in _KINETICS_RENAMED.items()}
-
-
-def _identity(name: str) -> str:
-  """The same for all names of a class."""
-  key = class_key(name)
-  return _SAME_CLASS.get(key, key)
+def _first_name(name: str) -> str:
+  """What a class was called in Kinetics-400, if it was renamed since."""
+  return _FIRST_NAMES.get(class_key(name), name)
 
 
 def intersection(classes: Sequence[str], others: Collection[str]) -> tuple[str, ...]:
-  """Those of `classes` that `others` has too, whichever way it writes them."""
-  known = set(map(_identity, others))
-  return tuple(name for name in classes if _identity(name) in known)
+  """Those of `classes` that `others` has too, whichever way it writes them.
+
+  Two names are the same class if each means the other, see `class_names.counterparts`.
+  """
+  ours = {name: _first_name(name) for name in classes}
+  theirs = tuple(map(_first_name, others))
+  meant, meaning = counterparts(ours.values(), theirs), counterparts(theirs, (*ours.values(),))
+  return tuple(
+    name for name, first in ours.items() if any(first in meaning[other] for other in meant[first])
+  )
 
 
 def difference(classes: Sequence[str], others: Collection[str]) -> tuple[str, ...]:
@@ -188,12 +190,14 @@ def mimetics_split(classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
     {'mimetics': names, 'without_mimetics': names}, each in label order; {} where the
     vocabulary does not have all 50.
   """
-  wanted = set(map(class_key, MIMETICS_CLASSES))
-  chosen = tuple(name for name in classes if class_key(name) in wanted)
-  if len(chosen) != len(MIMETICS_CLASSES):
+  meant = counterparts(MIMETICS_CLASSES, classes)
+  if any(len(names) != 1 for names in meant.values()):
     return {}
-  rest = tuple(name for name in classes if class_key(name) not in wanted)
-  return {'mimetics': chosen, 'without_mimetics': rest}
+  wanted = {name for names in meant.values() for name in names}
+  return {
+    'mimetics': tuple(name for name in classes if name in wanted),
+    'without_mimetics': tuple(name for name in classes if name not in wanted),
+  }
 
 
 def is_class_file(reference: str) -> bool:
@@ -212,7 +216,7 @@ def read_classes(reference: str, field: str, ordered: bool = False) -> tuple[str
     ordered: whether ids are labels: they must be 0, 1, 2 and so on, in any order.
 
   Returns:
-    The names, in the file's order, or where they are `ordered` in that of the ids.
+    The names in NFC, in the file's order, or where they are `ordered` in that of the ids.
 
   Raises:
     UserError: for a file or a part that is not there or not readable, for a name that is empty or
@@ -226,7 +230,8 @@ def read_classes(reference: str, field: str, ordered: bool = False) -> tuple[str
     reason = error.strerror if isinstance(error, OSError) else 'it is not UTF-8'
     raise UserError(f'{field}: {path} cannot be read ({reason}); name a file of classes') from None
   where = f'{field}: {path}'
-  names = _part(text, part, where) if path.suffix == '.json' else _lines(text, where, ordered)
+  listed = _part(text, part, where) if path.suffix == '.json' else _lines(text, where, ordered)
+  names = tuple(map(normal, listed))
   if not names:
     raise UserError(f'{field}: {path} names no class; write one on each line')
   for name in names:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from zsar_jax.data import splits
+from zsar_jax.data.class_names import counterparts
 from zsar_jax.data.dataset import ClipDataset, ClipIndex
 from zsar_jax.data.frame_table import ClipFrames
 from zsar_jax.errors import UserError
@@ -88,7 +89,7 @@ def select(
     dataset: all the clips.
     classes: 'all', the name of one of the data set's class splits, a file of class names as
       `splits.read_classes` takes it, or class names. Names that the vocabulary writes in
-      another way are found by `splits.class_key`.
+      another way are found, see `class_names.counterparts`.
     unannotated: with 'drop', clips with a frame that nobody annotated are left out.
     field: the config field that `classes` comes from, for errors.
 
@@ -136,21 +137,14 @@ def _chosen(dataset: ClipDataset, classes: str | Sequence[str], field: str) -> s
         f' {", ".join(["all", *sorted(dataset.class_splits)])}, and a file of class names ends in'
         ' .txt, .csv or .json:PART'
       )
-  label_of = {name: label for label, name in enumerate(dataset.classes)}
-  by_key: dict[str, list[int]] = {}
-  for name, label in label_of.items():
-    by_key.setdefault(splits.class_key(name), []).append(label)
-  chosen, unknown = set(), []
-  for name in names:
-    found = [label_of[name]] if name in label_of else by_key.get(splits.class_key(name), [])
-    if len(found) == 1:
-      chosen.add(found[0])
-    else:
-      unknown.append(name)
+  meant = counterparts(names, dataset.classes)
+  unknown = [name for name in names if len(meant[name]) != 1]
   if unknown:
     others = f' ({len(unknown)} such names)' if len(unknown) > 1 else ''
+    several = ' and '.join(map(repr, meant[unknown[0]]))
+    problem = f'may mean {several} of' if several else 'is not in the vocabulary of'
     raise UserError(
-      f'{source}: {unknown[0]!r} is not in the vocabulary of {dataset.name}{others}; take class'
-      ' names from its labels file'
+      f'{source}: {unknown[0]!r} {problem} {dataset.name}{others}; take class names from its labels'
+      ' file'
     )
-  return chosen
+  return {dataset.classes.index(meant[name][0]) for name in names}

@@ -11,7 +11,6 @@ Three kinds, chosen by `config.text.tokenizer`:
 import dataclasses
 import html
 import pathlib
-import re
 import unicodedata
 import zlib
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tokenizers
 
+from zsar_jax.data.class_names import words
 from zsar_jax.errors import UserError
 from zsar_jax.paths import local_path
 
@@ -139,17 +139,16 @@ def _clip() -> _Parts:
 def _words(vocab_size: int) -> _Parts:
   """Words hashed to ids: no vocabulary file, and any text can be encoded.
 
-  Letters and digits make words; all else parts them. The price is that two words may share
-  an id and be one word to the model: among n words, about n^2 / (2 * vocab_size) pairs do
-  (0.4 for 60 words and 4096 ids).
+  Letters, digits and combining marks make words, and each symbol is a word of its own; all else
+  parts them. The price is that two words may share an id and be one word to the model: among n
+  words, about n^2 / (2 * vocab_size) pairs do (0.4 for 60 words and 4096 ids).
   """
   start, end = vocab_size - 2, vocab_size - 1
 
   def encode(text: str) -> list[int]:
-    words = re.findall(r'[^\W_]+', text)
     # Id 0 is the padding's, the last two are start and end. Python's own hash differs from
     # one process to the next.
-    return [1 + zlib.crc32(word.encode()) % (vocab_size - 3) for word in words]
+    return [1 + zlib.crc32(word.encode()) % (vocab_size - 3) for word in words(text)]
 
   return encode, start, end
 
