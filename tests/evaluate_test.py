@@ -220,14 +220,17 @@ def test_seen_classes_are_refused_or_named(data_dir, tmp_path, capsys, monkeypat
 
   # The same classes, of a trained run alone and of one that starts from its weights.
   with pytest.raises(UserError, match=sentence):
-    evaluate_checkpoint(toy(**seen), first)
+    evaluate_checkpoint(toy(**seen, view__centre_crop=0.5), first)
+  assert 'config.view.centre_crop: 0.5 here, and 0.875 in its training' in capsys.readouterr().err
   with pytest.raises(UserError, match=sentence):
     evaluate_checkpoint(toy(**seen, model__init_from=str(first)), second)
   further = {'data__train__classes': 'novel', 'model__init_from': str(first)}
   with pytest.raises(UserError, match=r'3 of 3 .*seen'):
     train.train(toy(**seen, **further), second)
   evaluate_checkpoint(toy(), first)
-  assert 'seen in training' not in capsys.readouterr().err
+  said = capsys.readouterr().err
+  assert 'seen in training' not in said
+  assert 'in its training' not in said
 
   # A checkpoint that does not say what it was trained on.
   with Checkpoints(first, keep=2) as checkpoints:

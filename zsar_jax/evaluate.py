@@ -26,6 +26,8 @@ from zsar_jax.data.splits import intersection
 from zsar_jax.data.subset import Subset, select
 from zsar_jax.data.watchdog import Guard
 from zsar_jax.errors import UserError
+from zsar_jax.interop import runs
+from zsar_jax.interop.usage import Usage, differences
 from zsar_jax.models.build import build_model
 from zsar_jax.models.layers import compiler_options
 from zsar_jax.models.video_clip import VideoModel
@@ -352,6 +354,9 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predi
       # The other end must be what this run began with.
       fields += ('model.init_from',)
     config_lib.check_same_run(config, workdir / 'config.json', fields)
+    trained = Usage.from_config(runs.saved_config(workdir))
+    for difference in differences(trained, Usage.from_config(config)):
+      say(difference)
     seen = classes_of(workdir, '--workdir')
     evaluator = Evaluator(config, model, texts, mesh, seen)
     state = load_weights_of_state(workdir, config, model, mesh)
