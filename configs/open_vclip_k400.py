@@ -37,6 +37,7 @@ def get_config(variant: str = '') -> ConfigDict:
   config.augment.greyscale = 0.0
   config.model.temporal = 'window'
   config.optim.lr = 3.33e-6
+  config.optim.cosine_from = 'warmup'
   config.optim.weight_decay = 0.01
   config.optim.decay_rules = (('.*(bias|scale|class_embedding)', 0.0),)
   config.optim.accumulation = 1

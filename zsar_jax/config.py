@@ -25,6 +25,7 @@ from zsar_jax.text.names import PLACEHOLDERS
 
 UNANNOTATED = ('nearest', 'leave', 'drop')
 DTYPES = ('float32', 'bfloat16')
+COSINES = ('warmup', 'start')
 
 # What may change between the sessions of one run: it has no part in what the run computes.
 FREE_TO_CHANGE = (
@@ -175,7 +176,10 @@ def default_config() -> ConfigDict:
   config.optim = ConfigDict()
   config.optim.lr = 8e-6
   config.optim.warmup_steps = 100
-  # The learning rate at the last step, as a share of `lr`.
+  # Where the cosine after the warm-up begins: at the end of the warm-up ('warmup'), or at step 0
+  # ('start', as in timm), so that the rate falls when the warm-up is over.
+  config.optim.cosine_from = 'warmup'
+  # The learning rate at the last step, as a share of `lr`, whatever the factors of `lr_rules`.
   config.optim.final_lr = 0.01
   config.optim.weight_decay = 0.001
   config.optim.b1 = 0.9
@@ -274,6 +278,7 @@ def validate(config: ConfigDict) -> None:
   check_choice('config.view.unannotated', config.view.unannotated, UNANNOTATED)
   check_choice('config.model.normalization', config.model.normalization, NORMALIZATIONS)
   check_choice('config.model.dtype', config.model.dtype, DTYPES)
+  check_choice('config.optim.cosine_from', config.optim.cosine_from, COSINES)
   check_choice('config.text.placeholders', config.text.placeholders, PLACEHOLDERS)
   check_choice('config.data.on_worker_failure', config.data.on_worker_failure, CHOICES)
   check_choice('config.eval.crops', config.eval.crops, CROPS)
