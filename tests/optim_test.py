@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from configs import k400_bgmask, open_vclip_k400, ssv2_objmask, vifi_clip_k400, xclip_k400
-from zsar_jax import optim
+from zsar_jax import optim, trees
 from zsar_jax.config import default_config
+from zsar_jax.models.build import model_spec
+from zsar_jax.models.video_clip import VideoModel
 
 # timm 1.0.31: CosineLRScheduler(optimizer, t_initial=1000, lr_min=8e-8, warmup_lr_init=0,
 # warmup_t=500, cycle_limit=1, t_in_epochs=False), of groups with lr 8e-6 and 8e-5.
@@ -74,3 +76,25 @@ def test_each_parameter_has_its_own_rate():
       np.testing.assert_allclose(-updates['fast'], TIMM[step][1], rtol=1e-4)
   # A rate below the last one of the others does not rise.
   np.testing.assert_allclose(-updates['slow'], 8e-9, rtol=1e-4)
+
+
+@pytest.mark.parametrize('variant', ['', 'froster'])
+def test_open_vclip_trains_as_published(variant):
+  """Of slowfast/config/defaults.py, models/optimizer.py and the training scripts."""
+  config = open_vclip_k400.get_config(variant)
+  assert (config.optim.b1, config.optim.b2, config.optim.clip_norm) == (0.9, 0.999, 1.0)
+  assert config.view.interpolation == 'bilinear'
+  assert config.eval.view_mean == 'logits'
+  # The paths are those of a small model.
+  config.model.preset, config.view.size = 'tiny', 48
+  params = VideoModel(*model_spec(config)).abstract_params
+  _, trained = optim.make_optimizer(config.optim, params, config.steps)
+  assert trained['logit_scale']
+  assert all(jax.tree.leaves(trained['visual']))
+  assert set(jax.tree.leaves(trained['text'])) == {variant == 'froster'}
+  # What has one dimension there, and biases, does not decay; the logit scale has none.
+  decay = trees.match_rules(config.optim.decay_rules, params, 1.0, '')
+  assert decay['logit_scale'] == decay['text']['token_embedding']['embedding'] == 1
+  assert decay['visual']['class_embedding'] == decay['visual']['ln_pre']['scale'] == 0
+  block = decay['visual']['transformer']['resblocks']['2']
+  assert block['attn']['query'] == {'bias': 0.0, 'kernel': 1.0}

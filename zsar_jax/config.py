@@ -26,6 +26,7 @@ from zsar_jax.text.names import PLACEHOLDERS
 UNANNOTATED = ('nearest', 'leave', 'drop')
 DTYPES = ('float32', 'bfloat16')
 COSINES = ('warmup', 'start')
+VIEW_MEANS = ('probabilities', 'logits')
 
 # What may change between the sessions of one run: it has no part in what the run computes.
 FREE_TO_CHANGE = (
@@ -235,9 +236,12 @@ def default_config() -> ConfigDict:
   config.eval.groups = ConfigDict()
   # Whether classes that were seen in training may be evaluated; otherwise that is an error.
   config.eval.allow_seen_classes = False
-  # Views of a clip, whose class probabilities are averaged: so many in time, each of `crops` (1
-  # or 3) squares along the frame's long side; see data.pipeline.Views.
+  # Views of a clip: so many in time, each of `crops` (1 or 3) squares along the frame's long side;
+  # see data.pipeline.Views.
   config.eval.clips = 1
+  # What is averaged over the views: 'probabilities' of the classes (X-CLIP, ViFi-CLIP) or 'logits'
+  # (Open-VCLIP, FROSTER).
+  config.eval.view_mean = 'probabilities'
   # Of so many clips of each data set, which regions the model looks at: see bias.saliency.
   config.eval.saliency = 0
   config.eval.crops = 1
@@ -281,6 +285,7 @@ def validate(config: ConfigDict) -> None:
   check_choice('config.optim.cosine_from', config.optim.cosine_from, COSINES)
   check_choice('config.text.placeholders', config.text.placeholders, PLACEHOLDERS)
   check_choice('config.data.on_worker_failure', config.data.on_worker_failure, CHOICES)
+  check_choice('config.eval.view_mean', config.eval.view_mean, VIEW_MEANS)
   check_choice('config.eval.crops', config.eval.crops, CROPS)
   for field, (low, high) in RANGES.items():
     for value in np.atleast_1d(config_value(config, field)):
