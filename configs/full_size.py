@@ -22,6 +22,7 @@ def full_size() -> ConfigDict:
   config.model.dtype = 'bfloat16'
   config.model.init_from = 'weights/clip_vit_b16'
   config.optim.lr = 8e-6
+  config.optim.cosine_from = 'start'
   config.optim.accumulation = 8
   config.eval.batch_size = 128
   return config

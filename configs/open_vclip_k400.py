@@ -30,24 +30,31 @@ def get_config(variant: str = '') -> ConfigDict:
   config.data.batch_size = 64
   kinetics_epochs(config, epochs=22, warmup=2)
   kinetics_evaluation(config)
-  # 224 pixels of a short side of 224 to 256.
+  config.view.interpolation = 'bilinear'
+  # 224 pixels of a short side of 224 to 256, and in evaluation of 224.
   config.view.crop_side = (0.875, 1.0)
+  config.view.centre_crop = 1.0
   config.augment.flip = 0.5
   config.augment.jitter = 0.0
   config.augment.greyscale = 0.0
   config.model.temporal = 'window'
   config.optim.lr = 3.33e-6
+  config.optim.cosine_from = 'warmup'
+  config.optim.b2 = 0.999
+  config.optim.max_logit_scale = 1e6
   config.optim.weight_decay = 0.01
-  config.optim.decay_rules = (('.*(bias|scale|class_embedding)', 0.0),)
+  # Vectors do not decay. The logit scale does: it has no dimension.
+  config.optim.decay_rules = (('.*/(bias|scale|class_embedding)', 0.0),)
   config.optim.accumulation = 1
   epoch = KINETICS_CLIPS // config.data.batch_size
   config.optim.average_every, config.optim.average_from = epoch, 2 * epoch
   config.eval.clips = 3
+  config.eval.view_mean = 'logits'
   if variant == 'froster':
     config.optim.distillation = 2.0
     config.model.allow_missing = ('distillation/.*',)
     return config
-  config.optim.lr_rules = (('text/.*|logit_scale', 0.0),)
+  config.optim.lr_rules = (('text/.*', 0.0),)
   config.eval.interpolate = 0.5
   if variant:
     shrink_kinetics(config, variant)

@@ -98,7 +98,7 @@ def random_model(config, monkeypatch, devices):
 
 
 def test_views_against_an_average_by_hand(data_dir, monkeypatch):
-  """Single views are evaluated by moving the one view there; their softmax is averaged.
+  """Single views are evaluated by moving the one view there; softmax or logits are averaged.
 
   The views are evaluated together on another number of devices, in batches of another size.
   """
@@ -106,7 +106,7 @@ def test_views_against_an_average_by_hand(data_dir, monkeypatch):
   config.eval.datasets = ConfigDict({'all': clips('toy', 'validation')})
   config.eval.recipes = ('background=uniform',)
   load = ClipLoader.evaluation_clip
-  probabilities = []
+  logits, probabilities = [], []
   evaluate = random_model(config, monkeypatch, 1)
   for moment in (0.25, 0.75):
     for place in (0.0, 0.5, 1.0):
@@ -117,15 +117,21 @@ def test_views_against_an_average_by_hand(data_dir, monkeypatch):
       with monkeypatch.context() as patch:
         patch.setattr(ClipLoader, 'evaluation_clip', moved)
         (alone,) = evaluate()
-      exponentials = np.exp(alone.logits['background=uniform'].astype(np.float64))
+      logits.append(alone.logits['background=uniform'].astype(np.float64))
+      exponentials = np.exp(logits[-1])
       probabilities.append(exponentials / exponentials.sum(axis=1, keepdims=True))
   assert max(np.abs(one - probabilities[0]).max() for one in probabilities[1:]) > 1e-3
 
   config.eval.clips, config.eval.crops, config.eval.batch_size = 2, 3, 10
-  (together,) = random_model(config, monkeypatch, 2)()
+  evaluate = random_model(config, monkeypatch, 2)
+  (together,) = evaluate()
   found = np.exp(together.logits['background=uniform'])
   np.testing.assert_allclose(found, np.mean(probabilities, axis=0), rtol=2e-5)
   assert len(together.ids) == 11
+  config.eval.view_mean = 'logits'
+  (together,) = evaluate()
+  found = together.logits['background=uniform']
+  np.testing.assert_allclose(found, np.mean(logits, axis=0), atol=2e-5)
 
 
 def test_views_that_rule_a_class_out_are_no_failure():
@@ -220,14 +226,17 @@ def test_seen_classes_are_refused_or_named(data_dir, tmp_path, capsys, monkeypat
 
   # The same classes, of a trained run alone and of one that starts from its weights.
   with pytest.raises(UserError, match=sentence):
-    evaluate_checkpoint(toy(**seen), first)
+    evaluate_checkpoint(toy(**seen, view__centre_crop=0.5), first)
+  assert 'config.view.centre_crop: 0.5 here, and 0.875 in its training' in capsys.readouterr().err
   with pytest.raises(UserError, match=sentence):
     evaluate_checkpoint(toy(**seen, model__init_from=str(first)), second)
   further = {'data__train__classes': 'novel', 'model__init_from': str(first)}
   with pytest.raises(UserError, match=r'3 of 3 .*seen'):
     train.train(toy(**seen, **further), second)
   evaluate_checkpoint(toy(), first)
-  assert 'seen in training' not in capsys.readouterr().err
+  said = capsys.readouterr().err
+  assert 'seen in training' not in said
+  assert 'in its training' not in said
 
   # A checkpoint that does not say what it was trained on.
   with Checkpoints(first, keep=2) as checkpoints:

@@ -26,6 +26,8 @@ from zsar_jax.text.names import PLACEHOLDERS
 
 UNANNOTATED = ('nearest', 'leave', 'drop')
 DTYPES = ('float32', 'bfloat16')
+COSINES = ('warmup', 'start')
+VIEW_MEANS = ('probabilities', 'logits')
 
 # What may change between the sessions of one run: it has no part in what the run computes.
 FREE_TO_CHANGE = (
@@ -180,7 +182,10 @@ def default_config() -> ConfigDict:
   config.optim = ConfigDict()
   config.optim.lr = 8e-6
   config.optim.warmup_steps = 100
-  # The learning rate at the last step, as a share of `lr`.
+  # Where the cosine after the warm-up begins: at the end of the warm-up ('warmup'), or at step 0
+  # ('start', as in timm), so that the rate falls when the warm-up is over.
+  config.optim.cosine_from = 'warmup'
+  # The learning rate at the last step, as a share of `lr`, whatever the factors of `lr_rules`.
   config.optim.final_lr = 0.01
   config.optim.weight_decay = 0.001
   config.optim.b1 = 0.9
@@ -236,9 +241,12 @@ def default_config() -> ConfigDict:
   config.eval.groups = ConfigDict()
   # Whether classes that were seen in training may be evaluated; otherwise that is an error.
   config.eval.allow_seen_classes = False
-  # Views of a clip, whose class probabilities are averaged: so many in time, each of `crops` (1
-  # or 3) squares along the frame's long side; see data.pipeline.Views.
+  # Views of a clip: so many in time, each of `crops` (1 or 3) squares along the frame's long side;
+  # see data.pipeline.Views.
   config.eval.clips = 1
+  # What is averaged over the views: 'probabilities' of the classes (X-CLIP, ViFi-CLIP) or 'logits'
+  # (Open-VCLIP, FROSTER).
+  config.eval.view_mean = 'probabilities'
   # Of so many clips of each data set, which regions the model looks at: see bias.saliency.
   config.eval.saliency = 0
   config.eval.crops = 1
@@ -285,8 +293,10 @@ def validate(config: ConfigDict) -> None:
   check_choice('config.view.unannotated', config.view.unannotated, UNANNOTATED)
   check_choice('config.model.normalization', config.model.normalization, NORMALIZATIONS)
   check_choice('config.model.dtype', config.model.dtype, DTYPES)
+  check_choice('config.optim.cosine_from', config.optim.cosine_from, COSINES)
   check_choice('config.text.placeholders', config.text.placeholders, PLACEHOLDERS)
   check_choice('config.data.on_worker_failure', config.data.on_worker_failure, CHOICES)
+  check_choice('config.eval.view_mean', config.eval.view_mean, VIEW_MEANS)
   check_choice('config.eval.crops', config.eval.crops, CROPS)
   for field, (low, high) in RANGES.items():
     for value in np.atleast_1d(config_value(config, field)):

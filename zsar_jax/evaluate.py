@@ -26,6 +26,8 @@ from zsar_jax.data.splits import intersection
 from zsar_jax.data.subset import Subset, select
 from zsar_jax.data.watchdog import Guard
 from zsar_jax.errors import UserError
+from zsar_jax.interop import runs
+from zsar_jax.interop.usage import Usage, differences
 from zsar_jax.models.build import build_model
 from zsar_jax.models.layers import compiler_options
 from zsar_jax.models.video_clip import VideoModel
@@ -123,10 +125,16 @@ class Evaluator:
   def _predict(self, entry: _Entry, params: dict) -> Predictions:
     """Every clip counts once, whatever the number of its views.
 
-    Of several views the logits are the logarithm of the mean of their softmax over the classes.
+    Of several views the logits are their mean, or the logarithm of the mean of their softmax over
+    the classes: see `config.eval.view_mean`.
     """
     config, subset, views = self._config, entry.subset, self._views
-    nothing = np.nan if len(views) == 1 else -np.inf
+    if len(views) == 1:
+      nothing, add = np.nan, _set_view
+    elif config.eval.view_mean == 'logits':
+      nothing, add = 0.0, add_logits
+    else:
+      nothing, add = -np.inf, add_views
     logits = {
       recipe: np.full((len(subset), len(subset.classes)), nothing, np.float32)
       for recipe in self._recipes
@@ -164,10 +172,7 @@ class Evaluator:
         (clip, weight), found, looked = jax.device_get((places, found, looked))
         real = weight > 0
         for recipe, scores in zip(self._recipes, found, strict=True):
-          if len(views) == 1:
-            logits[recipe][clip[real]] = scores[real]
-          else:
-            add_views(logits[recipe], clip[real], scores[real], len(views))
+          add(logits[recipe], clip[real], scores[real], len(views))
         for column, values in zip(shares, looked, strict=False):
           column[clip[real]] = values[real]
         if step == 1:
@@ -287,6 +292,21 @@ def add_views(total: np.ndarray, clips: np.ndarray, logits: np.ndarray, count: i
       total[clip] = np.logaddexp(total[clip], view)
 
 
+def add_logits(total: np.ndarray, clips: np.ndarray, logits: np.ndarray, count: int) -> None:
+  """Adds views' logits, divided by their number, to those of their clips.
+
+  The sum of the logits over the views is Open-VCLIP's and FROSTER's (SlowFast's `TestMeter`). The
+  arguments are those of `add_views`, but `total` begins at 0.
+  """
+  np.add.at(total, clips, logits / np.float32(count))
+
+
+def _set_view(total: np.ndarray, clips: np.ndarray, logits: np.ndarray, count: int) -> None:
+  """`add_logits` of clips with one view, whose logits stay as they are to the last bit."""
+  del count
+  total[clips] = logits
+
+
 def check_unseen(classes: Sequence[str], seen: Collection[str], allowed: bool, field: str) -> None:
   """Refuses classes that were seen in training, or says so where they are allowed.
 
@@ -355,6 +375,9 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predi
       # The other end must be what this run began with.
       fields += ('model.init_from',)
     config_lib.check_same_run(config, workdir / 'config.json', fields)
+    trained = Usage.from_config(runs.saved_config(workdir))
+    for difference in differences(trained, Usage.from_config(config)):
+      say(difference)
     seen = classes_of(workdir, '--workdir')
     evaluator = Evaluator(config, model, texts, mesh, seen)
     state = load_weights_of_state(workdir, config, model, mesh)

@@ -14,6 +14,7 @@ from zsar_jax.checkpoint import has_checkpoint, latest_step, load_meta, load_sta
 from zsar_jax.errors import UserError
 from zsar_jax.interop import runs
 from zsar_jax.interop.load import load_weights
+from zsar_jax.interop.usage import Usage
 from zsar_jax.models.video_clip import Params, VideoModel
 from zsar_jax.step import WEIGHTS, State, init_state
 from zsar_jax.writers import say
@@ -38,6 +39,7 @@ class Start:
     """
     self._model = model
     self._config = config.model
+    self._usage = Usage.from_config(config)
     self._template = template
     for field in ('eval.interpolate', 'optim.distillation'):
       section, name = field.split('.')
@@ -103,6 +105,7 @@ class Start:
       tokens_from=config.tokens_from,
       allow_missing=missing,
       allow_left_over=config.allow_left_over if left_over is None else left_over,
+      usage=self._usage,
     )
     if say_what:
       say(report.describe())

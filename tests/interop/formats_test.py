@@ -15,7 +15,8 @@ from tests.interop import states
 from tests.models import reference
 from zsar_jax import trees
 from zsar_jax.errors import UserError
-from zsar_jax.interop import infer, load
+from zsar_jax.interop import infer, load, save
+from zsar_jax.interop.usage import Usage
 from zsar_jax.interop.weights import FORMATS, read_weights
 from zsar_jax.models.presets import VideoSpec
 from zsar_jax.models.video_clip import VideoModel
@@ -203,6 +204,33 @@ def test_open_vclip_and_froster(froster, clip, tmp_path):
     _, plain = load.load_weights(str(tmp_path / 'a.pyth'), model, field='SRC')
     assert sum(key.startswith('projector') for key in plain.dropped) == 4
   equal(params, expected)
+
+
+@pytest.mark.parametrize(
+  ('prompts', 'template'),
+  [
+    (0, 'a photo of a {}.'),
+    # Learnt tokens take the place of as many of the words.
+    (1, 'photo of a {}.'),
+    (3, 'a {}.'),
+    (4, '{}.'),
+    (10, '{}.'),
+  ],
+)
+def test_class_texts_of_vifi_clip(prompts, template, clip, tmp_path):
+  torch.save({'model': states.vifi(clip[0], prompts)}, tmp_path / 'vifi.pth')
+  torch.save(clip[0], tmp_path / 'clip.pt')
+  weights = read_weights(str(tmp_path / 'vifi.pth'), 'SRC', tokens_from=str(tmp_path / 'clip.pt'))
+  assert weights.usage.templates == (template,)
+  if prompts == 10:
+    # The folder that --to=zsar writes keeps it, and a config with another template is told.
+    model = VideoModel(*infer.infer_spec(weights))
+    params, report = load.fit(weights, model, usage=Usage(templates=('a video of {}.', '{}')))
+    assert "config.text.templates: 'a video of {}.' and 1 more here, and '{}.' in its" in (
+      report.describe()
+    )
+    save.save_weights(params, model, 'zsar', tmp_path / 'out', usage=weights.usage)
+    assert read_weights(str(tmp_path / 'out'), 'SRC').usage == weights.usage
 
 
 @pytest.mark.parametrize('prompts', [0, 3])

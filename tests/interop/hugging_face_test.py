@@ -95,6 +95,8 @@ def test_xclip_in_and_out(tmp_path):
   model, params = read(tmp_path / 'in')
   assert (model.video.temporal, model.video.num_frames) == ('xclip', 4)
   assert save.save_weights(params, model, 'hf', tmp_path / 'out') == ''
+  # As in the authors' code.
+  assert read_weights(str(tmp_path / 'in'), 'SRC').usage.templates == ('{}',)
   again = states.transformers.XCLIPModel.from_pretrained(tmp_path / 'out').eval()
 
   encoded, texts, logits, expected = ours_and_theirs(model, params, [theirs, again])

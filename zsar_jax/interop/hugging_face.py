@@ -136,6 +136,8 @@ HF_XCLIP = Format(
   config='config.json',
   described=_described,
   temporal='xclip',
+  # No file beside the weights tells it; the authors' code has bare class names.
+  usage=Usage(templates=('{}',)),
 )
 
 

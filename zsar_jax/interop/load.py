@@ -14,12 +14,16 @@ from zsar_jax import trees
 from zsar_jax.errors import UserError
 from zsar_jax.interop import infer, positions
 from zsar_jax.interop.tensors import FLOATS
+from zsar_jax.interop.usage import Usage, differences
 from zsar_jax.interop.weights import TOKENS, Array, Weights, read_weights
 from zsar_jax.models.video_clip import Params, VideoModel
 
 # Of these the file may have others than the model: positions are interpolated, of layers that are
 # missing or left over the rules decide, and the normalization is the config's to choose.
 _FREE = ('resolution', 'image_layers', 'text_layers', 'normalization')
+
+# CLIP before any training on actions: there are no templates or crops that it would have to keep.
+_PLAIN = ('openai', 'open_clip', 'hf_clip', 'scenic')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +70,7 @@ def load_weights(
   tokens_from: str = '',
   allow_missing: Sequence[str] = (),
   allow_left_over: Sequence[str] = (),
+  usage: Usage | None = None,
 ) -> tuple[Params, LoadReport]:
   """Reads weights as the parameters of a model.
 
@@ -77,6 +82,8 @@ def load_weights(
     tokens_from: as `name`: weights whose token embedding is taken where these have none.
     allow_missing: regexes of the whole paths of parameters that may keep their initial values.
     allow_left_over: regexes of the whole keys in the file that may be ignored.
+    usage: how they are used here, so that the report names what was otherwise in their training;
+      None where they are used as they were trained.
 
   Returns:
     The parameters as f32 NumPy arrays, with None where one is missing, which
@@ -86,7 +93,11 @@ def load_weights(
     UserError: for weights that are damaged, refused or do not fit.
   """
   return fit(
-    read_weights(name, field, format_name, tokens_from), model, allow_missing, allow_left_over
+    read_weights(name, field, format_name, tokens_from),
+    model,
+    allow_missing,
+    allow_left_over,
+    usage,
   )
 
 
@@ -95,6 +106,7 @@ def fit(
   model: VideoModel,
   allow_missing: Sequence[str] = (),
   allow_left_over: Sequence[str] = (),
+  usage: Usage | None = None,
 ) -> tuple[Params, LoadReport]:
   """Weights as the parameters of a model; see `load_weights`."""
   _check_fields(weights, model)
@@ -125,7 +137,7 @@ def fit(
     left_over=tuple(left_over),
     dropped=tuple(dropped),
     interpolated=tuple(interpolated),
-    notes=(*weights.notes, *_normalized(weights, model)),
+    notes=(*weights.notes, *_normalized(weights, model), *_used(weights, usage)),
   )
   return trees.map_with_path(lambda path, _: arrays.get(path), model.abstract_params), report
 
@@ -139,6 +151,13 @@ def _normalized(weights: Weights, model: VideoModel) -> list[str]:
       f' {ours!r}; see config.model.normalization'
     ]
   return [f'normalization: {ours}'] if ours != 'clip' else []
+
+
+def _used(weights: Weights, usage: Usage | None) -> list[str]:
+  """What a user should know of the frames' crop and the class texts."""
+  if usage is None or weights.format.name in _PLAIN:
+    return []
+  return differences(weights.usage, usage)
 
 
 def _check_fields(weights: Weights, model: VideoModel) -> None:

@@ -16,6 +16,7 @@ from zsar_jax.interop.tables import (
   norm,
 )
 from zsar_jax.interop.tensors import State
+from zsar_jax.interop.usage import Usage
 
 # Sizes that the archives hold beside the weights, and the causal mask.
 DROPPABLE = (
@@ -97,6 +98,9 @@ OPENAI = Format(
 
 _CLIP = clip_rows('model.visual.', 'model.', 'model.')
 
+# The short side becomes 224 pixels, of which the central square is seen.
+_WINDOW_USAGE = Usage(interpolation='bilinear')
+
 OPEN_VCLIP = Format(
   name='open_vclip',
   table=Table(_CLIP),
@@ -104,6 +108,7 @@ OPEN_VCLIP = Format(
   droppable=DROPPABLE,
   prepare=split_projections,
   temporal='window',
+  usage=_WINDOW_USAGE,
 )
 
 FROSTER = Format(
@@ -122,4 +127,5 @@ FROSTER = Format(
   droppable=(*DROPPABLE, r'raw_model\..*', r'projector_[vt]\..*'),
   prepare=split_projections,
   temporal='window',
+  usage=_WINDOW_USAGE,
 )

@@ -8,7 +8,7 @@ import dataclasses
 import math
 import pathlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -153,6 +153,8 @@ class Format:
     temporal: the video model that such a file is of, where the arrays do not tell.
     normalization: that of the frames which it was trained on, see `ClipSpec`.
     usage: how else it was trained.
+    usage_of_arrays: from the shapes of a file's arrays, by our paths, to the fields of `usage` that
+      depend on them.
     config: the name of the JSON file that describes the model.
     described: from that file's path and object to the fields of `ClipSpec` that it tells. A
       `UserError` is of a model that is computed otherwise than ours.
@@ -166,5 +168,6 @@ class Format:
   temporal: str = 'mean'
   normalization: str = 'clip'
   usage: Usage = CLIP
+  usage_of_arrays: Callable[[Mapping[str, Shape]], dict[str, Any]] = lambda shapes: {}
   config: str = ''
   described: Callable[[pathlib.Path, dict[str, Any]], dict[str, Any]] = lambda path, config: {}

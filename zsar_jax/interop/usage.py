@@ -1,6 +1,7 @@
 """How clips and class names reached a model in its training, so that they do so again."""
 
 import dataclasses
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -61,3 +62,30 @@ class Usage:
 
 
 CLIP = Usage()
+
+# Where the config sets what a field is.
+_FIELDS = {
+  'interpolation': 'config.view.interpolation',
+  'centre_crop': 'config.view.centre_crop',
+  'templates': 'config.text.templates',
+  'split_words': 'config.text.split_words',
+  'placeholders': 'config.text.placeholders',
+}
+
+
+def differences(trained: Usage, here: Usage) -> list[str]:
+  """A sentence for each field in which `here` differs from the training."""
+  sentences = []
+  for field, name in _FIELDS.items():
+    theirs, ours = getattr(trained, field), getattr(here, field)
+    if theirs != ours:
+      sentences.append(f'{name}: {_short(ours)} here, and {_short(theirs)} in its training')
+  return sentences
+
+
+def _short(value: Any) -> str:
+  """A value, of many templates the first."""
+  if isinstance(value, tuple):
+    more = f' and {len(value) - 1} more' if len(value) > 1 else ''
+    return f'{value[0]!r}{more}' if value else 'none'
+  return f'{value:.4g}' if isinstance(value, float) else repr(value)

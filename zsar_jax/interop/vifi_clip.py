@@ -3,8 +3,11 @@
 Its files hold no token embedding: it is that of the CLIP model that training began from.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from zsar_jax.interop import openai
-from zsar_jax.interop.tables import SAME, Format, Table
+from zsar_jax.interop.tables import SAME, Format, Shape, Table
 from zsar_jax.interop.usage import Usage
 
 _PROMPTS = [
@@ -13,6 +16,19 @@ _PROMPTS = [
   ('text/prompts/inputs', 'prompt_learner.ctx', SAME),
   ('text/prompts/blocks/{i}', 'text_encoder.transformer.resblocks.{i}.VPT_shallow', SAME),
 ]
+
+# The words of its template (CTX_INIT), which learnt tokens replace from the left.
+_WORDS = ('a', 'photo', 'of', 'a')
+
+
+def _usage_of_arrays(shapes: Mapping[str, Shape]) -> dict[str, Any]:
+  """The template behind learnt tokens: the bare name and a full stop (`VLPromptLearner`).
+
+  Of fewer learnt tokens than `_WORDS`, the rest of the words stays in front of the name.
+  """
+  learnt = shapes.get('text/prompts/inputs', (0,))[0]
+  return {'templates': (' '.join([*_WORDS[learnt:], '{}.']),)}
+
 
 VIFI_CLIP = Format(
   name='vifi_clip',
@@ -27,4 +43,5 @@ VIFI_CLIP = Format(
   normalization='imagenet',
   # The short side becomes 256 pixels, of which the central 224 are seen.
   usage=Usage(interpolation='bilinear', centre_crop=224 / 256),
+  usage_of_arrays=_usage_of_arrays,
 )

@@ -131,6 +131,8 @@ def read_weights(
     )
   config = source.configs.get(form.config, dict)()
   described, usage = _described(source, form, config)
+  shapes = {path: array.tensor.shape for path, array in arrays.items()}
+  usage = dataclasses.replace(usage, **form.usage_of_arrays(shapes))
   silent = form.config and not config and form is not ZSAR
   if silent or form is OPENAI and not others:
     notes.append("nothing tells the activation: quick GELU is assumed, as in OpenAI's weights")
