@@ -3,60 +3,82 @@
 Every process runs the same program on its own devices; the mesh has the devices of all. The first
 of them, process 0, writes what is written once and tells what is told to people.
 
+Where processes wait for each other they do so in Python, over `zsar_jax.links`: there a signal
+ends the wait at once, and a process that fails or is gone ends all the others with one sentence.
+
 JAX is imported late: programs that have no use for it import this too.
 """
 
-import atexit
-import json
+import contextlib
 import os
 import signal
 import sys
 import threading
+import time
+import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-import numpy as np
-
-from zsar_jax.errors import UserError
+from zsar_jax.errors import UserError, sentence_of
+from zsar_jax.interruption import GRACE, MESSAGE, Interrupted, end_now, exit_status
+from zsar_jax.links import SILENCE, Links
+from zsar_jax.relay import relay
 
 T = TypeVar('T')
 
-# What a launcher sets in the environment of its processes, and how many there are where it says.
-# JAX then finds the coordinator by itself.
+# What a launcher sets in the environment of its processes, and how many there are where it says:
+# the first of these variables that is set. Of Slurm's, the first is of the step: the shell of an
+# interactive allocation is a step of one task. JAX then finds the coordinator by itself.
 _LAUNCHERS = {
-  'Slurm': ('SLURM_PROCID', 'SLURM_NTASKS'),
-  'Open MPI': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'),
-  'Kubernetes': ('JOB_COMPLETION_INDEX', None),
+  'Slurm': ('SLURM_PROCID', ('SLURM_STEP_NUM_TASKS', 'SLURM_NTASKS')),
+  'Open MPI': ('OMPI_COMM_WORLD_RANK', ('OMPI_COMM_WORLD_SIZE',)),
+  'Kubernetes': ('JOB_COMPLETION_INDEX', ()),
 }
 
-# The key under which the first host that is told to stop tells the others.
-_STOP = 'zsar_jax/stop'
-_told = threading.Event()
+# Seconds until JAX's own service counts a process as gone and aborts the others: `links` is sooner.
+_NEVER = 24 * 3600
 
-# Seconds between two looks for that key.
-_LOOK = 1.0
-_ending = threading.Event()
+# Seconds that a process has to end by its own sentence, where another one fails: often all of them
+# find the same.
+_OWN_WORDS = 3.0
+
+# Seconds in which the reason of an error shows, where it is that another process is gone.
+_REASON = 15.0
+
+# Seconds that a process waits for the others at most after a signal.
+PATIENCE_AFTER_SIGNAL = 300.0
+
+_links: Links | None = None
+_told: list[int] = []
+_gone = threading.Event()
+_ending = threading.Lock()
 
 
-def initialize(
+@contextlib.contextmanager
+def joined(
   coordinator_address: str | None = None,
   num_processes: int | None = None,
   process_id: int | None = None,
-) -> None:
-  """Joins the other processes, where there are any. To be called before JAX looks for devices.
+  patience: float = 100.0,
+) -> Iterator[None]:
+  """A block that this process does together with the others, where there are any.
 
-  Without arguments a launcher is looked for in the environment: Slurm, Open MPI, Kubernetes, Cloud
-  TPU. A single process does nothing.
+  To be entered before JAX looks for devices. Without arguments a launcher is looked for in the
+  environment: Slurm, Open MPI, Kubernetes, Cloud TPU. A single process does nothing here. Of many,
+  one that does not come to the end of the block ends within it, and so do all the others.
 
   Args:
     coordinator_address: HOST:PORT of process 0, the same in each process.
     num_processes: of them all.
     process_id: of this one, from 0.
+    patience: seconds to wait for the others at the start.
 
   Raises:
-    UserError: where only a part of the arguments is given, or the others do not answer.
+    UserError: where only a part of the arguments is given, or the others do not come.
+    Interrupted: after a signal, while it waits for them.
   """
+  global _links
   given = (coordinator_address, num_processes, process_id)
   if any(value is not None for value in given) and None in given:
     raise UserError(
@@ -64,35 +86,85 @@ def initialize(
       ' Slurm, Open MPI, Kubernetes or Cloud TPU starts the processes'
     )
   if coordinator_address is None and not _launched():
+    yield
     return
+  address, count, process, devices = _detected(*given)
+  if count == 1:
+    yield
+    return
+  _links = Links(_host_and_port(address), count, process, _stop, _end_after_another)
+  try:
+    _links.gather(patience)
+    _initialize_jax(address, devices)
+    yield
+    wait_for_all('the end')
+    _links.leave(SILENCE)
+  except BaseException as error:
+    _end_with_others(error)
+
+
+def _detected(
+  address: str | None, count: int | None, process: int | None
+) -> tuple[str, int, int, Any]:
+  """The coordinator's address, the number of processes, which this is, and its devices."""
+  from jax._src import clusters
+
+  try:
+    address, count, process, devices = clusters.ClusterEnv.auto_detect_unset_distributed_params(
+      address or os.environ.get('JAX_COORDINATOR_ADDRESS'),
+      count or _count('Slurm'),
+      process,
+      None,
+      None,
+      300,
+    )
+    if None in (address, count, process):
+      raise ValueError('the launcher does not say where process 0 is')
+  except Exception as error:  # Kubernetes' client has errors of its own.
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    raise UserError(
+      f'the processes do not find each other ({reason[:200]}); start them with srun, mpirun or the'
+      ' like, or give --coordinator_address, --num_processes and --process_id, see docs/pods.md'
+    ) from None
+  if not 0 <= process < count:
+    raise UserError(f'--process_id: {process} is none of the {count} processes, which count from 0')
+  return address, count, process, None if 'JAX_LOCAL_DEVICE_IDS' in os.environ else devices
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+  host, _, port = address.rpartition(':')
+  if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+    raise UserError(f'--coordinator_address: {address!r} is not HOST:PORT')
+  return host.strip('[]'), int(port)
+
+
+def _initialize_jax(address: str, devices: Any) -> None:
+  """Connects JAX, when all processes are there."""
   import jax
 
   # JAX's own service would take SIGTERM away from `zsar_jax.interruption`.
   jax.config.update('jax_enable_preemption_service', False)
-  try:
-    with warnings.catch_warnings():
-      warnings.simplefilter('ignore')
-      jax.distributed.initialize(
-        coordinator_address,
-        num_processes,
-        process_id,
-        shutdown_timeout_seconds=10,  # Whoever ends has saved what there is.
-      )
-  except (RuntimeError, ValueError) as error:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    raise UserError(
-      f'the processes do not find each other ({reason[:200]}); give --coordinator_address,'
-      ' --num_processes and --process_id, or see docs/pods.md'
-    ) from None
-  listener = threading.Thread(target=_listen, daemon=True)
-  listener.start()
-  atexit.register(_end, listener)
+  if _links.process:
+    os.environ.update(no_grpc_proxy='127.0.0.1')
+    address = f'127.0.0.1:{relay(_host_and_port(address))}'
+  jax.config.update('jax_check_proxy_envs', False)
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')
+    jax.distributed.initialize(
+      address,
+      _links.count,
+      _links.process,
+      devices,
+      initialization_timeout=_NEVER,
+      heartbeat_timeout_seconds=_NEVER,
+      shutdown_timeout_seconds=10,  # Whoever ends has saved what there is.
+    )
 
 
 def _launched() -> bool:
   """Whether a launcher has started several processes, of which this is one."""
-  for rank, size in _LAUNCHERS.values():
-    if rank in os.environ and (size is None or int(os.environ.get(size, '1')) > 1):
+  for launcher, (rank, _) in _LAUNCHERS.items():
+    if rank in os.environ and _count(launcher) != 1:
       return True
   # A slice's hosts: on Kubernetes by their names, on a virtual machine by what JAX has found there.
   if ',' in os.environ.get('TPU_WORKER_HOSTNAMES', ''):
@@ -102,84 +174,123 @@ def _launched() -> bool:
   return cloud_tpu_init.running_in_cloud_tpu_vm
 
 
+def _count(launcher: str) -> int | None:
+  """How many processes a launcher says that it has started; None where it does not say."""
+  rank, sizes = _LAUNCHERS[launcher]
+  given = [os.environ[size] for size in sizes if rank in os.environ and size in os.environ]
+  return int(given[0]) if given and given[0].isdecimal() else None
+
+
 def many() -> bool:
   """Whether this is one of several processes."""
-  jax = sys.modules.get('jax')
-  return jax is not None and jax.distributed.is_initialized()
+  return _links is not None
 
 
 def is_main() -> bool:
   """Whether this process writes what is written once."""
+  # JAX's number, by which Orbax goes: on TPUs it need not be the number at the start.
   return not many() or sys.modules['jax'].process_index() == 0
+
+
+def process_name(process: int) -> str:
+  """A process, by its number at the start, with its host, for people."""
+  return _links.name(process)
+
+
+def exchange(name: str, value: Any = None) -> list[Any]:
+  """What each process brings to the exchange `name`, in their order; JSON can write it."""
+  return _links.exchange(name, value) if _links else [value]
 
 
 def wait_for_all(name: str) -> None:
   """Returns when every process has come here."""
-  if many():
-    import jax
-    from jax.experimental import multihost_utils
-
-    with jax.transfer_guard('allow'):
-      multihost_utils.sync_global_devices(name)
+  exchange(name)
 
 
-def from_main(make: Callable[[], T]) -> T:
+def from_main(make: Callable[[], T], name: str = 'what process 0 knows') -> T:
   """What process 0 makes, in each process; JSON can write it."""
-  if not many():
-    return make()
-  import jax
-  from jax.experimental import multihost_utils
-
-  made = np.frombuffer(json.dumps(make()).encode() if is_main() else b'', np.uint8)
-  with jax.transfer_guard('allow'):
-    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(made))))
-    filled = made if is_main() else np.zeros(size, np.uint8)
-    return json.loads(np.asarray(multihost_utils.broadcast_one_to_all(filled)).tobytes())
+  return next(made[0] for made in exchange(name, [make()] if is_main() else None) if made)
 
 
 def main_first(make: Callable[[], T]) -> T:
   """What `make` returns in each process, where process 0 writes files that the others find."""
   if is_main():
     made = make()
-  wait_for_all('made')
+  wait_for_all('what process 0 makes')
   return made if is_main() else make()
 
 
 def tell_to_stop(number: int) -> None:
-  """Sends a signal that this process got to all the others, once; see `_listen`."""
-  client = _client()
-  if client is not None and not _told.is_set():
-    _told.set()
-    client.key_value_set(_STOP, str(number), allow_overwrite=True)
+  """Sends a signal that this process got to all the others, once."""
+  if _links is not None and not _told:
+    _told.append(number)
+    _links.stop_all(number)
+    _bound(number)
 
 
-def _listen() -> None:
-  """Waits until some process is told to stop, and then signals this one too."""
-  while not _ending.wait(_LOOK) and not _told.is_set():
-    try:
-      number = int(_client().key_value_try_get(_STOP))
-    except Exception as error:  # XlaRuntimeError: nobody has said anything, or the end has come.
-      if 'NOT_FOUND' in str(error):
-        continue
-      return
-    if not _told.is_set():
-      _told.set()
-      os.kill(os.getpid(), signal.Signals(number))
+def _stop(number: int) -> None:
+  """Signals this process, as another one was."""
+  if not _told:
+    _told.append(number)
+    os.kill(os.getpid(), signal.Signals(number))
+    _bound(number)
 
 
-def _end(listener: threading.Thread) -> None:
-  """Lets the listener end before the interpreter does.
+def _bound(number: int) -> None:
+  """Ends this process when it still waits for the others long after a signal."""
 
-  A thread that comes back from JAX's client into an interpreter that is ending aborts the process.
-  """
-  _ending.set()
-  listener.join(10 * _LOOK)
+  def end() -> None:
+    time.sleep(PATIENCE_AFTER_SIGNAL)
+    _end(
+      exit_status(number),
+      f'interrupted; the processes were not done with their step and its checkpoint within'
+      f' {PATIENCE_AFTER_SIGNAL:.0f} seconds; the same command goes on from the newest checkpoint',
+    )
+
+  threading.Thread(target=end, daemon=True).start()
 
 
-def _client() -> Any:
-  """The client of JAX's key-value store, None in a single process."""
-  if not many():
-    return None
-  from jax._src import distributed
+def _end_after_another(sentence: str, failed: bool) -> None:
+  """Ends this process because another one failed or is gone."""
 
-  return distributed.global_state.client
+  def end() -> None:
+    time.sleep(_OWN_WORDS if failed or _told else 0.5)
+    if _told and not failed:
+      _end(exit_status(_told[0]), f'interrupted; {sentence}')
+    _end(2, f'error: {sentence}')
+
+  if not failed:
+    _gone.set()
+  threading.Thread(target=end, daemon=True).start()
+
+
+def _end_with_others(error: BaseException) -> None:
+  """Ends this process, and all the others, because of what came out of the block."""
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda *_: end_now(2))
+  if isinstance(error, (Interrupted, KeyboardInterrupt)):
+    status = getattr(error, 'status', 130)
+    tell_to_stop(signal.SIGINT if status else signal.SIGTERM)
+    _links.leave(GRACE if isinstance(error, Interrupted) else 0.0)
+    _end(status, str(error) or f'\n{MESSAGE}')
+  sentence = sentence_of(error)
+  # Where another process is gone, what is computed with it fails before that shows.
+  if _gone.wait(_REASON if sentence is None else 0.0):
+    time.sleep(_REASON)
+  _ending.acquire()
+  if sentence is None:
+    traceback.print_exception(error)
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    status, sentence = 1, f'{type(error).__name__}: {reason[:200]}'
+  else:
+    status = 2
+    print(f'error: {sentence}', file=sys.stderr, flush=True)
+  name = f'{_links.name(_links.process)} failed: ' if _links.together else ''
+  _links.fail(f'{name}{sentence}')
+  end_now(status)
+
+
+def _end(status: int, message: str | None = None) -> None:
+  """Ends the process, with the message of whoever comes first."""
+  _ending.acquire()
+  end_now(status, message)

@@ -32,16 +32,21 @@ def reported() -> Iterator[None]:
   keep_streams()
   try:
     yield
-  except UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    raise SystemExit(2) from None
-  except OSError as error:
-    if error.errno not in _DISK:
+  except (UserError, OSError) as error:
+    sentence = sentence_of(error)
+    if sentence is None:
       raise
-    place = error.filename or 'a file'
-    print(
-      f'error: {place}: {error.strerror}; make room, or choose another folder, and the same command'
-      ' goes on',
-      file=sys.stderr,
-    )
+    print(f'error: {sentence}', file=sys.stderr)
     raise SystemExit(2) from None
+
+
+def sentence_of(error: BaseException) -> str | None:
+  """What a user can mend about an error, see `reported`; None for a defect of this project."""
+  if isinstance(error, UserError):
+    return str(error)
+  if isinstance(error, OSError) and error.errno in _DISK:
+    return (
+      f'{error.filename or "a file"}: {error.strerror}; make room, or choose another folder, and'
+      ' the same command goes on'
+    )
+  return None

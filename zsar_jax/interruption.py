@@ -92,7 +92,7 @@ class Interruption:
   @property
   def status(self) -> int:
     """The exit status that goes with the signal."""
-    return _status(self.signal)
+    return exit_status(self.signal)
 
   @contextlib.contextmanager
   def leaving(self, ready: Callable[[], bool] = lambda: True) -> Iterator[None]:
@@ -145,7 +145,7 @@ class Interruption:
         return
       while not self._closed.wait(0.2):
         if self._ready is not None and self._ready():
-          _end(_status(heard[0]), MESSAGE)
+          end_now(exit_status(heard[0]), MESSAGE)
 
 
 @contextlib.contextmanager
@@ -175,7 +175,7 @@ def end_within(seconds: float, status: int) -> None:
 
   def end() -> None:
     time.sleep(seconds)
-    _end(status)
+    end_now(status)
 
   threading.Thread(target=end, daemon=True).start()
 
@@ -187,12 +187,13 @@ def _behind(error: BaseException | None) -> bool:
   return error is not None
 
 
-def _status(number: int | None) -> int:
+def exit_status(number: int | None) -> int:
+  """The exit status that goes with a signal."""
   return 130 if number == signal.SIGINT else 0
 
 
-def _end(status: int, message: str | None = None) -> None:
-  """Ends the process now."""
+def end_now(status: int, message: str | None = None) -> None:
+  """Ends the process, without anything that runs at the end of a program."""
   with contextlib.suppress(OSError, ValueError):
     if message:
       print(message, file=sys.stderr)

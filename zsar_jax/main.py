@@ -36,6 +36,10 @@ _COORDINATOR = flags.DEFINE_string(
 _PROCESSES = flags.DEFINE_integer('num_processes', None, 'On many hosts: processes in all.')
 _PROCESS = flags.DEFINE_integer('process_id', None, 'On many hosts: which this one is, from 0.')
 
+_WAIT = flags.DEFINE_float(
+  'wait_for_processes', 100.0, 'On many hosts: seconds to wait for the others at the start.'
+)
+
 _STARTED = time.monotonic()
 
 
@@ -50,11 +54,12 @@ def _run(workdir: pathlib.Path) -> None:
   from zsar_jax import compilation, evaluate, experiment
 
   compilation.keep_compiled()
-  distributed.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-  results = experiment.run(_CONFIG.value, workdir, _MODE.value, _STARTED)
-  if distributed.is_main():
-    print(evaluate.table(results))
-    print(f'results: {workdir / "results.json"}')
+  numbers = _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
+  with distributed.joined(*numbers, patience=_WAIT.value):
+    results = experiment.run(_CONFIG.value, workdir, _MODE.value, _STARTED)
+    if distributed.is_main():
+      print(evaluate.table(results))
+      print(f'results: {workdir / "results.json"}')
 
 
 if __name__ == '__main__':
