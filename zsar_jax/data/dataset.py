@@ -41,7 +41,7 @@ class ClipIndex:
     num_frames: i32[N].
     num_annotated: i32[N], how many of a clip's frames are annotated.
     coverage: f32[N, R], the share of the pixels that each of `regions.REGION_BITS` covers, as a
-      mean over a clip's annotated frames; NaN where none is annotated.
+      mean over a clip's annotated frames; NaN where none is annotated or the region is unknown.
     attributes: N JSON objects, the records' own.
   """
 
