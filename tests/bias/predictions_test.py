@@ -127,9 +127,14 @@ def test_any_round_trip(tmp_path_factory, one):
 def test_counted():
   one = example()
   assert one.counted('none').tolist() == [True, True, True]
+  # The background is known where all regions are that are known of any clip.
+  assert one.counted('background=stripes').tolist() == [True, False, False]
+  one = example(coverage=np.array([[0.1, 0], [0.2, 0], [0, 1]], np.float32))
   assert one.counted('background=swap').tolist() == [True, False, True]
   assert one.counted('background=swap@0.5').tolist() == [True, False, True]
   assert one.counted('background=stripes').tolist() == [True, True, True]
+  none = example(coverage=np.full((3, 2), np.nan, np.float32))
+  assert none.counted('background=stripes').tolist() == [False, False, False]
 
 
 @pytest.mark.parametrize(

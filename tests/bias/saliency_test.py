@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zsar_jax.bias.saliency import region_shares
-from zsar_jax.data.regions import OBJECT, PERSON
+from zsar_jax.data.regions import OBJECT, PERSON, UNKNOWN_SHIFT
 
 B, T, H, W = 3, 2, 6, 8
 
@@ -32,3 +32,11 @@ def test_shares_of_a_linear_model_are_those_of_its_weights():
     np.testing.assert_allclose(shares[b], sums / sums.sum(), rtol=1e-5)
     np.testing.assert_allclose(areas[b], counts / counts.sum(), rtol=1e-6)
   assert np.isnan(shares[2]).all()
+  # Of a frame whose objects are unknown, nobody knows what falls on the background.
+  unknown = regions.copy()
+  unknown[0, 1] |= OBJECT << UNKNOWN_SHIFT
+  expected, _ = region_shares(
+    score, video, regions, annotated & [[True, False], [True] * 2, [True] * 2]
+  )
+  shares, _ = region_shares(score, video, unknown, annotated)
+  np.testing.assert_array_equal(shares[:2], expected[:2])

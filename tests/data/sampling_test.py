@@ -122,6 +122,9 @@ def test_boxes():
   people = shapes_from_boxes(plane, ('person',))
   np.testing.assert_array_equal(people & PERSON > 0, plane & PERSON_BOX > 0)
   np.testing.assert_array_equal(people & ~np.uint8(PERSON), plane)
+  # A shape is unknown where the box that stands in for it is.
+  assert shapes_from_boxes(np.uint8([PERSON_BOX << 4]), ('person',)) == (PERSON_BOX | PERSON) << 4
+  assert shapes_from_boxes(np.uint8([OBJECT_BOX << 4]), ('person',)) == OBJECT_BOX << 4
 
 
 @pytest.mark.parametrize(('height', 'width'), [(256, 455), (455, 256), (240, 240), (7, 9)])

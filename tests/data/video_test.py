@@ -7,6 +7,8 @@ import av
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from zsar_jax.data import records
 from zsar_jax.data.records import ClipError
@@ -95,6 +97,50 @@ def test_keeps_the_frames_asked_for(tmp_path, keep, kept):
     assert video.fps == pytest.approx(12 * len(kept) / 6)
     assert video.facts.num_frames == 6
     assert ('fewer frames than asked' in video.remarks) == (keep == 'segments:9')
+
+
+@pytest.mark.parametrize(
+  ('keep', 'annotated', 'kept'),
+  [
+    # In place of 1 and 4, and of 0 and 4.
+    ('segments:2', [], [1, 4]),
+    ('segments:2', [0], [0, 4]),
+    ('segments:2', [5], [1, 5]),
+    ('segments:2', [0, 2, 4, 5], [0, 4]),
+    ('every:4', [1], [1, 4]),
+    ('every:4', [2], [0, 2]),
+    ('every:4', range(6), [0, 4]),
+    ('segments:9', [0], [0, 1, 2, 3, 4, 5]),
+    ('all', [0], [0, 1, 2, 3, 4, 5]),
+  ],
+)
+def test_annotated_frames_are_preferred(tmp_path, keep, annotated, kept):
+  path = write_video(tmp_path / 'a.mp4', LEVELS)
+  asked = []
+
+  def known(num_frames, own):
+    asked.append((num_frames, own))
+    return annotated
+
+  video = read_video(path, Storage(keep=keep), annotated=known)
+  assert list(video.facts.kept) == kept
+  np.testing.assert_allclose(_levels(video), [LEVELS[n] for n in kept], atol=6)
+  assert asked == ([] if keep == 'all' else [(6, None)])
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 60), st.integers(1, 20), st.sets(st.integers(0, 59)), st.booleans())
+def test_no_frame_is_kept_twice(num_frames, number, annotated, every):
+  storage = Storage(keep=f'{"every" if every else "segments"}:{number}')
+  annotated = {n for n in annotated if n < num_frames}
+  before, kept = storage.kept(num_frames), storage.kept(num_frames, annotated)
+  assert (np.diff(kept) > 0).all()
+  assert len(kept) == len(before)
+  # Each annotated frame is kept, or one that is no further from the frame to be kept.
+  for frame in annotated:
+    distance = np.abs(before - frame)
+    chosen = kept[np.flatnonzero(distance == distance.min())]
+    assert any(n in annotated for n in chosen)
 
 
 @pytest.mark.parametrize('keep', ['none', 'every', 'every:0', 'segments:-1', 'segments:2.5', ''])

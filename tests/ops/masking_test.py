@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from zsar_jax.data.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX
+from zsar_jax.data.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX, UNKNOWN_SHIFT
 from zsar_jax.ops.masking import paint
 from zsar_jax.ops.photometric import CLIP_MEAN, CLIP_STD
 from zsar_jax.ops.prepare import prepare
@@ -79,6 +79,22 @@ def test_only_the_regions_of_the_recipe_change_and_each_gets_one_colour(text):
       np.testing.assert_array_equal(pixel, colours[place])
       if asked[region].fill in fixed:
         np.testing.assert_allclose(pixel, fixed[asked[region].fill], atol=1e-5)
+
+
+def test_a_region_that_is_unknown_is_not_painted_and_nor_is_the_background():
+  batch = random_clips(np.random.default_rng(1), clips=3)
+  batch['annotated'][:] = True
+  batch['regions'][0] |= OBJECT << UNKNOWN_SHIFT
+  batch['regions'][0] &= ~np.uint8(OBJECT)
+  batch['regions'][1] |= PERSON_BOX << UNKNOWN_SHIFT
+  plain = np.asarray(prepare(jax.random.key(0), batch, parse('none')))
+  for text, painted in (
+    ('background=black', [False, True, True]),
+    ('object=black', [False, True, True]),
+    ('person=black', [True, True, True]),
+  ):
+    changed = np.asarray(prepare(jax.random.key(0), batch, parse(text))) != plain
+    assert changed.any((1, 2, 3, 4)).tolist() == painted
 
 
 def background_colours(text, clips=4000):

@@ -120,6 +120,14 @@ def test_unknown_regions_are_neither_swapped_nor_cut(clips):
   mixed = _changed(unknown, 'actorcutmix')
   np.testing.assert_array_equal(mixed.video[2], clips.video[2])
   np.testing.assert_array_equal(mixed.targets[2], clips.targets[2])
+  # Objects alone are unknown: the people can be cut out, and the foreground is not known.
+  unknown = clips._replace(regions=clips.regions.at[2].set(clips.regions[2] | OBJECT << 4))
+  swapped = _changed(unknown, 'background=swap').video
+  for clip in (2, B - 1 - 2):
+    np.testing.assert_array_equal(swapped[clip], clips.video[clip])
+  assert not np.array_equal(_changed(unknown, 'actorcutmix').video[2], clips.video[2])
+  unknown = clips._replace(regions=clips.regions.at[2].set(clips.regions[2] | PERSON << 4))
+  np.testing.assert_array_equal(_changed(unknown, 'actorcutmix').video[2], clips.video[2])
 
 
 @pytest.mark.parametrize('text', ['be@0.4', 'background=swap@0.4', 'fame@0.4', 'freeze@0.4'])

@@ -59,7 +59,7 @@ def _ssv2(tmp_path):
         'labels': [_box('hand', 10, 20, 100, 120), _box('0000', 50.5, 100, 400, 300)],
       },
       {'name': '11/0001.jpg', 'labels': []},
-      {'name': '11/0099.jpg', 'labels': [_box('hand', 0, 0, 9, 9)]},
+      {'name': '11/0007.jpg', 'labels': [_box('hand', 0, 0, 9, 9)]},
     ],
     '12': [{'name': '12/0001.jpg', 'labels': [_box('0001', -5, -5, 10, 10)]}],
     'elsewhere': 'not even looked at',
@@ -179,9 +179,10 @@ def test_masks_that_only_some_clips_have(clips, tmp_path):
   opened = dataset.open_dataset(tmp_path / 'out', 'folder', 'train')
   assert opened.region_names == ('person', 'object')
   # A frame is annotated where both sources know it.
-  assert list(opened.index.num_annotated) == [2, 0, 0]
+  assert list(opened.index.num_annotated) == [2, 3, 0]
   assert list(opened[0]['annotated']) == [True, False, True, False]
-  assert list(report['remarks']['no masks']) == ['jumping/b', 'jumping/c']
+  assert report['remarks'][f'masks of grey:{masks} alone'] == {'jumping/b': 'object unknown'}
+  assert list(report['remarks']['no masks']) == ['jumping/c']
   assert report['remarks']['frames without masks'] == {'idle/a': '2 of 4'}
   with pytest.raises(SystemExit):
     _build(

@@ -170,8 +170,9 @@ class Predictions:
 
   @property
   def annotated(self) -> np.ndarray:
-    """bool[N]: which clips somebody annotated."""
-    return np.isfinite(self.coverage).any(axis=1)
+    """bool[N]: which clips somebody annotated, with every region that is known of any clip."""
+    known = np.isfinite(self.coverage)
+    return known.any(axis=1) & known[:, known.any(axis=0)].all(axis=1)
 
   @property
   def actor(self) -> str:

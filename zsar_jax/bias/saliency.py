@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from zsar_jax.data.regions import OBJECT, PERSON
+from zsar_jax.ops.masking import is_known
 
 
 def region_shares(
@@ -17,7 +18,8 @@ def region_shares(
   """Shares out the gradient of the predicted class's logit over the regions.
 
   The gradient with respect to the pixels, as in Simonyan et al. (arXiv 1312.6034), its magnitude
-  summed over the colours. Frames that nobody annotated have no part in it.
+  summed over the colours. Frames that nobody annotated have no part in it, nor have those of which
+  people or objects are unknown.
 
   Args:
     score: from f32[B, T, H, W, 3] to logits f32[B, C], each clip by itself.
@@ -35,7 +37,8 @@ def region_shares(
   person = (regions & PERSON) != 0
   thing = ((regions & OBJECT) != 0) & ~person
   parts = jnp.stack([person, thing, ~(person | thing)], axis=-1)  # [B, T, H, W, 3]
-  parts = parts & annotated[:, :, None, None, None]
+  known = is_known(regions, PERSON | OBJECT) & annotated[:, :, None, None]
+  parts = parts & known[..., None]
 
   def shares(weight: jax.Array) -> jax.Array:
     sums = (weight[..., None] * parts).sum(axis=(1, 2, 3))  # [B, 3]

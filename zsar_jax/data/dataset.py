@@ -66,7 +66,7 @@ class ClipIndex:
     num_frames: i32[N].
     num_annotated: i32[N], how many of a clip's frames are annotated.
     coverage: f32[N, R], the share of the pixels that each of `regions.REGION_BITS` covers, as a
-      mean over a clip's annotated frames; NaN where none is annotated.
+      mean over a clip's annotated frames; NaN where none is annotated or the region is unknown.
     attributes: N JSON objects, the records' own.
     starts: u64[N], where each record begins in its file, see `frame_table.FrameFile.clip`.
     marks: u32[N], of each clip, see `frame_table`. An index of an earlier version has neither.

@@ -24,7 +24,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from zsar_jax.data.regions import REGION_BITS
+from zsar_jax.data.regions import REGION_BITS, UNKNOWN_SHIFT
 from zsar_jax.errors import UserError
 
 JPEG_QUALITY = 90
@@ -79,8 +79,8 @@ class EncodedClip:
   Attributes:
     record: the fields of the record by name.
     coverage: of each of `REGION_BITS`, the share of the pixels that it covers, as a mean over
-      the annotated frames; NaN for each where none is annotated.
-    empty: of each of `REGION_BITS`, the number of annotated frames without it.
+      the annotated frames; NaN where none is annotated, and for a region that is unknown.
+    empty: of each of `REGION_BITS` that is known, the number of annotated frames without it.
     remarks: what was noticed, by kind.
   """
 
@@ -118,8 +118,9 @@ def encode_clip(
   for plane in planes if planes is not None else [None] * len(jpegs):
     regions.append(b'' if plane is None else encode_plane(plane))
     if plane is not None:
-      shares.append([np.count_nonzero(plane & bit) / plane.size for bit in REGION_BITS.values()])
+      shares.append([_share(plane, bit) for bit in REGION_BITS.values()])
   assert len(regions) == len(jpegs), f'{len(regions)} planes for {len(jpegs)} frames of {clip_id}'
+  # A region is known in all annotated frames of a clip, or in none.
   shares = np.array(shares).reshape(-1, len(REGION_BITS))
   record = {
     'id': clip_id,
@@ -138,6 +139,13 @@ def encode_clip(
     empty=tuple((shares == 0).sum(axis=0).tolist()),
     remarks=dict(remarks or {}),
   )
+
+
+def _share(plane: np.ndarray, bit: int) -> float:
+  """The share of the pixels of a plane that a region covers; NaN where it is unknown."""
+  if (plane & np.uint8(bit << UNKNOWN_SHIFT)).any():
+    return np.nan
+  return np.count_nonzero(plane & bit) / plane.size
 
 
 def encode_frames(frames: Iterable[np.ndarray], quality: int = JPEG_QUALITY) -> Iterator[bytes]:

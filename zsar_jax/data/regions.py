@@ -2,7 +2,8 @@
 
 A plane is u8[H, W], one bit for each region, so that a silhouette and a box of the same
 thing can overlap. Background is what neither a person nor an object covers. A plane says
-nothing about a frame that nobody annotated: that is kept apart, as `annotated = False`.
+nothing about a frame that nobody annotated: that is kept apart, as `annotated = False`. Where
+some regions of a frame are known and others are not, the plane has a bit for each unknown one.
 """
 
 from collections.abc import Collection
@@ -25,6 +26,9 @@ REGION_BITS = {
 # A box's bit lies this many places above the bit of the shape that it encloses.
 BOX_SHIFT = 2
 
+# The bit that says that a region is unknown lies this many places above the region's own.
+UNKNOWN_SHIFT = 4
+
 
 def shapes_from_boxes(plane: np.ndarray, shapes: Collection[str]) -> np.ndarray:
   """Lets boxes stand in for the shapes that they enclose.
@@ -34,9 +38,11 @@ def shapes_from_boxes(plane: np.ndarray, shapes: Collection[str]) -> np.ndarray:
     shapes: which, of 'person' and 'object'.
 
   Returns:
-    u8[..., H, W], the planes with the bits of these shapes set wherever those of their boxes are.
+    u8[..., H, W], the planes with the bits of these shapes set wherever those of their boxes are,
+    and unknown wherever their boxes are.
   """
-  bits = np.uint8(sum(REGION_BITS[name] for name in shapes))
+  bits = sum(REGION_BITS[name] for name in shapes)
+  bits = np.uint8(bits | bits << UNKNOWN_SHIFT)
   return plane | (plane >> BOX_SHIFT) & bits
 
 

@@ -5,8 +5,8 @@
       "missing": {clip id: why}, "unreadable": {clip id: why},
       "remarks": {kind: {clip id: what}},
       "unannotated": clips without any annotated frame,
-      "regions": {region: {"annotated": share of the frames, "empty": share of the annotated
-        frames without it, "never": clips without it in any annotated frame,
+      "regions": {region: {"annotated": share of the frames, in clips of which the region is known,
+        "empty": share of these without it, "never": clips without it in any annotated frame,
         "coverage": {"5%": share of the pixels, ...}}}}}
 
 Coverage is of a clip: the mean over its annotated frames; its quantiles are over the clips that
@@ -74,6 +74,7 @@ def _region(
   frames: np.ndarray, annotated: np.ndarray, coverage: np.ndarray, empty: np.ndarray
 ) -> dict[str, Any]:
   """A region's part of the report, from columns with one number for each clip."""
+  annotated = np.where(np.isnan(coverage), 0, annotated)
   shown = coverage[coverage > 0]
   quantiles = np.percentile(shown, _QUANTILES) if len(shown) else []
   return {

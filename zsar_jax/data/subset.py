@@ -9,6 +9,7 @@ from zsar_jax.data import splits
 from zsar_jax.data.class_names import counterparts
 from zsar_jax.data.dataset import ClipDataset, ClipIndex
 from zsar_jax.data.frame_table import ClipFrames
+from zsar_jax.data.regions import REGION_BITS
 from zsar_jax.errors import UserError
 from zsar_jax.ops.recipes import Recipe
 
@@ -72,12 +73,23 @@ class Subset:
         f'{field}: the recipe {str(recipe)!r} paints {", ".join(unknown)}, but'
         f' {self.dataset.name} is annotated with {known}; change the recipe or add the masks'
       )
-    if recipe.regions and np.isnan(self.index.coverage).all():
+    if recipe.regions and not self._knows(recipe).any():
       raise UserError(
-        f'{field}: no frame of the {len(self)} clips of {self.dataset.name} is annotated, so that'
-        f' the recipe {str(recipe)!r} changes nothing; build it with masks (python -m'
-        ' tools.build_dataset --help)'
+        f'{field}: no frame of the {len(self)} clips of {self.dataset.name} is annotated with all'
+        f' that the recipe {str(recipe)!r} needs, so that it changes nothing; build it with masks'
+        ' (python -m tools.build_dataset --help)'
       )
+
+  def _knows(self, recipe: Recipe) -> np.ndarray:
+    """bool[N]: of which clips all regions are known that a recipe needs."""
+    needed = set()
+    for region in recipe.regions:
+      if region == 'background':
+        needed |= set(self.dataset.region_names)
+      else:
+        needed.add(f'{region}_box' if region in self.boxes_as_shapes else region)
+    columns = [list(REGION_BITS).index(name) for name in sorted(needed)]
+    return np.isfinite(self.index.coverage[:, columns]).all(axis=1)
 
 
 def select(
@@ -90,7 +102,7 @@ def select(
     classes: 'all', the name of one of the data set's class splits, a file of class names as
       `splits.read_classes` takes it, or class names. Names that the vocabulary writes in
       another way are found, see `class_names.counterparts`.
-    unannotated: with 'drop', clips with a frame that nobody annotated are left out.
+    unannotated: with 'drop', clips with a frame or a region that nobody annotated are left out.
     field: the config field that `classes` comes from, for errors.
 
   Raises:
@@ -107,7 +119,9 @@ def select(
   labels = place[index.labels]
   keep = labels >= 0
   if unannotated == 'drop':
+    columns = [list(REGION_BITS).index(name) for name in dataset.region_names]
     keep &= index.num_annotated == index.num_frames
+    keep &= ~np.isnan(index.coverage[:, columns]).any(axis=1)
   positions = np.flatnonzero(keep)
   if not len(positions):
     raise UserError(

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Collection, Container, Iterator
 from typing import Any
 
 import av
@@ -42,6 +42,11 @@ _PREFERRED_PREFIX = 'img_'
 DEFAULT_FPS = 30.0
 
 
+# From the number of a video's frames, and i64[N], their own numbers where they are images of a
+# folder, or None, to the frames that are annotated.
+Annotated = Callable[[int, np.ndarray | None], Collection[int]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Storage:
   """How much of a video is stored.
@@ -51,7 +56,8 @@ class Storage:
       smaller ones are left as they are; None keeps the size.
     jpeg_quality: 1 to 100.
     keep: which frames: 'all', 'every:N' for each N-th, or 'segments:N' for the centres of N
-      equal segments (of a video with fewer frames all).
+      equal segments (of a video with fewer frames all). Of the frames that are nearer to such a
+      frame than to the others, the nearest annotated one is kept in its place.
   """
 
   short_side: int | None = None
@@ -62,14 +68,27 @@ class Storage:
     if not re.fullmatch(r'all|(every|segments):0*[1-9]\d*', self.keep):
       raise UserError(f'--keep: {self.keep!r} is none of all, every:N and segments:N')
 
-  def kept(self, num_frames: int) -> np.ndarray:
-    """i64[K], the frames that are kept of `num_frames`, ascending."""
+  def kept(self, num_frames: int, annotated: Collection[int] = ()) -> np.ndarray:
+    """i64[K], the frames that are kept of `num_frames`, ascending.
+
+    Args:
+      num_frames: of the video.
+      annotated: the frames that are annotated, from 0, if only some of them are.
+    """
     rule, _, number = self.keep.partition(':')
     if rule == 'every':
-      return np.arange(0, num_frames, int(number))
-    if rule == 'segments' and int(number) < num_frames:
-      return segment_indices(num_frames, int(number))
-    return np.arange(num_frames)
+      kept = np.arange(0, num_frames, int(number))
+    elif rule == 'segments' and int(number) < num_frames:
+      kept = segment_indices(num_frames, int(number))
+    else:
+      return np.arange(num_frames)
+    annotated = np.array(sorted(annotated), np.int64)
+    # Each annotated frame belongs to the nearest frame that is to be kept.
+    nearest = np.searchsorted((kept[:-1] + kept[1:] + 1) // 2, annotated, side='right')
+    for place in np.unique(nearest):
+      near = annotated[nearest == place]
+      kept[place] = near[np.abs(near - kept[place]).argmin()]
+    return kept
 
   def scaled(self, height: int, width: int) -> tuple[int, int]:
     """The stored height and width of frames of `height` x `width`."""
@@ -118,7 +137,10 @@ class StoredVideo:
 
 
 def read_video(
-  path: str | os.PathLike[str], storage: Storage, folder_fps: float = DEFAULT_FPS
+  path: str | os.PathLike[str],
+  storage: Storage,
+  folder_fps: float = DEFAULT_FPS,
+  annotated: Annotated | None = None,
 ) -> StoredVideo:
   """Decodes a video's first video stream, upright, or a folder of frames.
 
@@ -126,6 +148,7 @@ def read_video(
     path: the file, or the folder of images whose names end with their numbers.
     storage: what to keep.
     folder_fps: frames per second of a folder of frames.
+    annotated: which frames are annotated, where those are to be preferred among what is kept.
 
   Raises:
     ClipError: if it is missing, cut short, without frames or no video.
@@ -133,12 +156,12 @@ def read_video(
   if not os.path.exists(path):
     raise ClipError(f'{path} does not exist', missing=True)
   if os.path.isdir(path):
-    video = _read_folder(pathlib.Path(path), storage, folder_fps)
+    video = _read_folder(pathlib.Path(path), storage, folder_fps, annotated)
   elif not os.path.getsize(path):
     raise ClipError(f'{path} is an empty file')
   else:
     try:
-      video = _read_file(path, storage)
+      video = _read_file(path, storage, annotated)
     # FFmpegError is not always an OSError or a ValueError, nor the other way round.
     except (av.FFmpegError, OSError, ValueError) as error:
       reason = getattr(error, 'strerror', None) or error  # Without the path once more.
@@ -149,15 +172,18 @@ def read_video(
   return video
 
 
-def _read_file(path: str | os.PathLike[str], storage: Storage) -> StoredVideo:
-  if not storage.keep.startswith('segments'):
-    rule, _, number = storage.keep.partition(':')
-    return _decode(path, storage, range(0, 2**62, int(number) if rule == 'every' else 1))
-  # Where the segments lie depends on the number of frames: packets are counted much faster than
-  # they are decoded, and seldom is a frame lost from one to the other.
+def _read_file(
+  path: str | os.PathLike[str], storage: Storage, annotated: Annotated | None
+) -> StoredVideo:
+  rule, _, number = storage.keep.partition(':')
+  if rule == 'all' or (rule == 'every' and annotated is None):
+    return _decode(path, storage, range(0, 2**62, int(number or 1)))
+  # Where the segments and the annotated frames lie depends on the number of frames: packets are
+  # counted much faster than they are decoded, and seldom is a frame lost from one to the other.
   expected = _count_packets(path)
   while True:
-    video = _decode(path, storage, set(storage.kept(expected).tolist()))
+    near = annotated(expected, None) if annotated else ()
+    video = _decode(path, storage, set(storage.kept(expected, near).tolist()))
     if video.facts.num_frames == expected:
       return video
     expected = video.facts.num_frames
@@ -253,11 +279,14 @@ def _duration(container: av.container.InputContainer, stream: av.VideoStream) ->
   return 0.0
 
 
-def _read_folder(folder: pathlib.Path, storage: Storage, fps: float) -> StoredVideo:
+def _read_folder(
+  folder: pathlib.Path, storage: Storage, fps: float, annotated: Annotated | None
+) -> StoredVideo:
   """Reads a folder of numbered images."""
   numbers, paths = _numbered_images(folder)
   size = _read_image(paths[0]).shape[:2]
-  kept = storage.kept(len(paths))
+  near = annotated(len(paths), np.array(numbers)) if annotated and storage.keep != 'all' else ()
+  kept = storage.kept(len(paths), near)
 
   def frames() -> Iterator[np.ndarray]:
     for index in kept:

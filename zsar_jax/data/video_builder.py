@@ -25,14 +25,14 @@ class VideoTask:
   Attributes:
     clip: the clip.
     masks: its masks, or None if nobody annotated it.
-    lacks_masks: whether it is not annotated because a source has no masks for it.
+    remarks: what was noticed of its masks so far, by kind.
     storage: what is stored of it.
     folder_fps: frames per second, where it is a folder of frames.
   """
 
   clip: ListedClip
   masks: ClipMasks | None
-  lacks_masks: bool
+  remarks: dict[str, str]
   storage: Storage
   folder_fps: float
 
@@ -45,14 +45,13 @@ class VideoTask:
 def encode_task(task: VideoTask) -> records.EncodedClip:
   """Decodes the video, draws its planes and encodes both; raises `records.ClipError`."""
   clip = task.clip
-  video = read_video(clip.path, task.storage, task.folder_fps)
-  facts, remarks = video.facts, dict(video.remarks)
+  annotated = task.masks.annotated if task.masks else None
+  video = read_video(clip.path, task.storage, task.folder_fps, annotated)
+  facts, remarks = video.facts, {**video.remarks, **task.remarks}
   attributes = dict(clip.attributes)
   listed = attributes.pop('listed_frames', None)
   if listed and int(listed) != facts.num_frames:
     remarks['frames differ from the list'] = f'{facts.num_frames}, listed {listed}'
-  if task.lacks_masks:
-    remarks['no masks'] = 'not annotated'
   planes = task.masks.planes(facts, remarks) if task.masks else None
   return records.encode_clip(
     clip.id,
@@ -90,7 +89,8 @@ class VideoBuilder(ClipBuilder, skip_registration=True):
       name: of the data set.
       listing: its clips.
       storage: what to store of each.
-      masks: where its regions come from; a frame is annotated if all of them know it.
+      masks: where its regions come from. A clip is annotated by those that know it, and a frame of
+        it if all of these know it.
       boxes_from_shapes: whether the boxes are drawn around the shapes.
       folder_fps: frames per second of clips that are folders of frames.
 
@@ -143,17 +143,8 @@ class VideoBuilder(ClipBuilder, skip_registration=True):
         for number, masks in enumerate(found):
           if masks is not None:
             unmatched.pop(number, None)
-        # A frame that one source does not know is not annotated: its planes would lack a region.
-        whole = bool(found) and None not in found
-        tasks[split].append(
-          VideoTask(
-            clip,
-            Combined(tuple(found), self._boxes_from_shapes) if whole else None,
-            bool(found) and not whole,
-            self._storage,
-            self._folder_fps,
-          )
-        )
+        masks, remarks = self._combined(found)
+        tasks[split].append(VideoTask(clip, masks, remarks, self._storage, self._folder_fps))
     for source in unmatched.values():
       about = ', '.join(f'{name}={value}' for name, value in source.parameters.items())
       raise UserError(
@@ -161,3 +152,32 @@ class VideoBuilder(ClipBuilder, skip_registration=True):
         f' videos are, such as {clip.name!r}'
       )
     return tasks
+
+  def _combined(self, found: Sequence[ClipMasks | None]) -> tuple[Combined | None, dict[str, str]]:
+    """What all sources know of a clip, and what is to be remarked of that.
+
+    Args:
+      found: the clip's masks of each source.
+    """
+    known = [source for source, masks in zip(self._masks, found, strict=True) if masks is not None]
+    parts = tuple(masks for masks in found if masks is not None)
+    if not parts:
+      return None, {'no masks': 'not annotated'} if found else {}
+    regions = {region for source in known for region in source.region_names}
+    if self._boxes_from_shapes:
+      regions |= {f'{region}_box' for region in regions & {'person', 'object'}}
+    unknown = tuple(region for region in self.region_names if region not in regions)
+    remarks = {}
+    if len(parts) < len(found):
+      of_sources = ' and '.join(map(_named, known))
+      remarks[f'masks of {of_sources} alone'] = (
+        f'{", ".join(unknown)} unknown' if unknown else 'all regions known'
+      )
+    return Combined(parts, self._boxes_from_shapes, unknown), remarks
+
+
+def _named(source: MaskSource) -> str:
+  """A source as it was given."""
+  if 'boxes' in source.parameters:
+    return '--boxes'
+  return f'{source.parameters["format"]}:{source.parameters["path"]}'

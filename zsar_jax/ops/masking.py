@@ -7,7 +7,7 @@ or the objects are painted over has seen the action (arXiv 2501.12681).
 import jax
 import jax.numpy as jnp
 
-from zsar_jax.data.regions import OBJECT, PERSON, REGION_BITS
+from zsar_jax.data.regions import OBJECT, PERSON, REGION_BITS, UNKNOWN_SHIFT
 from zsar_jax.ops.backgrounds import stripes
 from zsar_jax.ops.photometric import normalise
 from zsar_jax.ops.recipes import LAYERS, Part, Recipe
@@ -23,7 +23,8 @@ def paint(
   """Paints one clip; `jax.vmap` it over a batch, with a key for each clip.
 
   Frames that nobody annotated are left as they are: painting the background of a frame
-  whose regions are unknown would wipe it whole. What else a recipe does, the background of
+  whose regions are unknown would wipe it whole. So is a part whose region is unknown, and the
+  background where people or objects are. What else a recipe does, the background of
   another clip included, is `transform`'s.
 
   Args:
@@ -58,10 +59,17 @@ def part_keys(key: jax.Array, part: Part) -> tuple[jax.Array, jax.Array]:
   return (jax.random.fold_in(fill_key, 1) if part.draw == 'other' else fill_key), clip_key
 
 
+def is_known(regions: jax.Array, bits: int) -> jax.Array:
+  """bool[...]: where of region planes all regions of `bits` are known."""
+  return (regions & (bits << UNKNOWN_SHIFT)) == 0
+
+
 def _area(part: Part, regions: jax.Array) -> jax.Array:
   """bool[T, H, W]: where the part paints; parts of a higher layer then paint over it."""
   if part.region == 'background':
-    return (regions & (PERSON | OBJECT)) == 0
+    shapes = PERSON | OBJECT
+    return ((regions & shapes) == 0) & is_known(regions, shapes)
+  # A region that is unknown is drawn nowhere.
   area = (regions & REGION_BITS[part.region]) != 0
   if part.region in ('object', 'object_box') and not part.whole:
     area &= (regions & PERSON) == 0

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from zsar_jax.data.regions import OBJECT, PERSON
 from zsar_jax.ops import baselines
 from zsar_jax.ops.backgrounds import freeze, swap_background
-from zsar_jax.ops.masking import paint, part_keys
+from zsar_jax.ops.masking import is_known, paint, part_keys
 from zsar_jax.ops.photometric import normalise
 from zsar_jax.ops.recipes import EFFECTS, LAYERS, Effect, Recipe
 
@@ -106,7 +106,7 @@ def _apply(
       )
       regions = jnp.where(actor, clip.regions, partner.regions & ~jnp.uint8(PERSON))
       # Of a clip whose people are not known, they would stay in the background of another.
-      known = clip.annotated.all() & partner.annotated.all() & actor.any() & ~actor.all()
+      known = _known(clip, PERSON) & _known(partner, PERSON) & actor.any() & ~actor.all()
       return _where(known, Clips(video, regions, clip.annotated, targets), clip)
     case 'be':
       return clip._replace(video=baselines.background_erasing(key, clip.video, erasing))
@@ -127,9 +127,14 @@ def _swap(clip: Clips, partner: Clips) -> Clips:
   """A clip's people and objects over the background of its partner."""
   video, regions = swap_background(clip.video, clip.regions, partner.video, partner.regions)
   # Without both clips' regions nothing says what is foreground, and what is to be filled.
-  known = clip.annotated.all() & partner.annotated.all()
+  known = _known(clip, PERSON | OBJECT) & _known(partner, PERSON | OBJECT)
   known &= _where_region(clip, PERSON | OBJECT).any()
   return _where(known, clip._replace(video=video, regions=regions), clip)
+
+
+def _known(clip: Clips, bits: int) -> jax.Array:
+  """bool[]: whether all regions of `bits` are known in every frame of a clip."""
+  return clip.annotated.all() & is_known(clip.regions, bits).all()
 
 
 def _where_region(clip: Clips, bits: int) -> jax.Array:

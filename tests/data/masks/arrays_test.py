@@ -53,12 +53,18 @@ def test_on_off_arrays(root, kind, array):
 def test_wrong_counts_and_spread(root):
   np.save(root / 'a' / 'c.npy', _MASKS)
   for num_frames in (2, 5):
-    message = f'c.npy has 3 masks and the video {num_frames} frames; .* add spread=yes'
+    message = f'c.npy has 3 masks and the video {num_frames} frames; .* add stride=N or spread=yes'
     with pytest.raises(ClipError, match=message):
       _planes(root, video(num_frames))
   found, _ = _planes(root, video(5), spread=True)
   assert [plane is None for plane in found] == [False, True, False, True, False]
   np.testing.assert_array_equal(found[2], np.where(_MASKS[1], PERSON, 0))
+  found, _ = _planes(root, video(5), stride=(2, None))
+  assert [plane is None for plane in found] == [False, True, False, True, False]
+  found, _ = _planes(root, video(7), stride=(2, 1))
+  assert [plane is None for plane in found] == [True, False, True, False, True, False, True]
+  with pytest.raises(ClipError, match='3 masks and the video 7 frames, 4 with stride=2; save one'):
+    _planes(root, video(7), stride=(2, None))
   # Arrays have no numbers: they go by place where frames have theirs.
   found, _ = _planes(root, video(numbers=[7, 8, 12]))
   np.testing.assert_array_equal(found, np.where(_MASKS, PERSON, 0))

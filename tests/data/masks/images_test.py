@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.data.masks.tools import HEIGHT, WIDTH, blob, clip, planes, refusal, video
+from zsar_jax.data.masks.frames import ANOTHER_RATE
 from zsar_jax.data.masks.images import open_egohos, open_grey, open_palette
 from zsar_jax.data.records import ClipError
 from zsar_jax.data.regions import OBJECT, OBJECT_BOX, PERSON
@@ -87,10 +88,14 @@ def test_empty_is_not_unannotated(tmp_path, folder):
 
 
 def test_masks_beyond_the_end_are_left_out(tmp_path, folder):
-  masks = _grey_clip(folder, range(1, 7))
+  masks = _grey_clip(folder, range(1, 6))
   found, remarks = planes(open_grey(str(tmp_path)))
   _assert_planes(found, [masks[1], masks[2], masks[3]])
-  assert remarks == {'masks beyond the end': '3 of 6, up to 6'}
+  assert remarks == {'masks beyond the end': '2 of 5, up to 5'}
+  # Another frame rate.
+  _grey_clip(folder, [6])
+  with pytest.raises(ClipError, match='1 to 6 and the video has 3 frames, so that they cannot be'):
+    planes(open_grey(str(tmp_path)))
 
 
 def test_counting_from_another_number_is_noticed(tmp_path, folder):
@@ -162,15 +167,43 @@ def test_spread_masks_go_evenly_over_the_video(tmp_path, folder):
     planes(source, video(8))
 
 
-def test_masks_for_the_first_frames_only(tmp_path, folder):
+def test_masks_that_end_early_are_noticed(tmp_path, folder):
   _grey_clip(folder, range(1, 4))
-  kind = 'masks for the first frames only'
-  assert kind not in planes(open_grey(str(tmp_path)), video(6))[1]
-  _, remarks = planes(open_grey(str(tmp_path)), video(7))
-  assert remarks[kind] == '3 of 7; spread=yes if they are spread over the video'
-  assert kind not in planes(open_grey(str(tmp_path), spread=True), video(7))[1]
-  _grey_clip(folder, [5])
-  assert kind not in planes(open_grey(str(tmp_path)), video(10))[1]
+  source = open_grey(str(tmp_path))
+  assert ANOTHER_RATE not in planes(source, video(5))[1]
+  _, remarks = planes(source, video(6))
+  about = '3 masks, numbered 1 to 3, end at frame 3 of 6; stride=N or spread=yes if they are of fra'
+  assert remarks[ANOTHER_RATE].startswith(about)
+  for options in ({'spread': True}, {'stride': (2, None)}):
+    assert ANOTHER_RATE not in planes(open_grey(str(tmp_path), **options), video(6))[1]
+  _grey_clip(folder, [6])
+  assert ANOTHER_RATE not in planes(source, video(10))[1]
+
+
+@pytest.mark.parametrize(('stride', 'frames'), [((10, None), (0, 10, 20)), ((10, 9), (9, 19, 29))])
+def test_masks_of_each_tenth_frame(tmp_path, folder, stride, frames):
+  masks = _grey_clip(folder, [1, 2, 3])
+  source = open_grey(str(tmp_path), stride=stride)
+  assert source.parameters['stride'] == 10
+  found, remarks = planes(source, video(30))
+  expected = dict(zip(frames, masks.values(), strict=True))
+  _assert_planes(found, [expected.get(n) for n in range(30)])
+  assert remarks == {'frames without masks': '27 of 30'}
+
+
+@pytest.mark.parametrize('opener', [open_grey, open_palette])
+def test_hashes_and_suffixes_are_no_frames(tmp_path, folder, opener):
+  masks = {10: blob(10), 5: blob(5), 90: blob(90)}
+  hashes = ('b20b31ca125c1d544b14297f73c8f1e0', '74f3b9e94adc1828885335bcdf448ac6', 'cbc3ba00ee808')
+  for (number, mask), digest in zip(masks.items(), hashes, strict=True):
+    _save(folder / f'clip_7_mp4-{number:04d}_png.rf.{digest}.png', _grey(mask))
+  _save(tmp_path / 'a' / '0.png', _grey(blob(0)))
+  (folder / '._clip_7_mp4-0010_png.rf.b20b31ca.png').write_bytes(b'Mac OS X')
+  found, _ = planes(opener(str(tmp_path)), video(91))
+  _assert_planes(found, [masks.get(n) for n in range(91)])
+  _save(folder / f'{hashes[0]}.png', _grey(mask))
+  with pytest.raises(ClipError, match='no number counts up in the names .*name the files by'):
+    planes(opener(str(tmp_path)), video(91))
 
 
 @pytest.mark.parametrize('opener', [open_grey, open_palette])
@@ -256,6 +289,18 @@ def test_folders_of_objects_are_united(tmp_path, folder):
   np.testing.assert_array_equal(found[1], np.where(people[2], PERSON, 0))
   assert found[2] is None
   assert remarks == {'frames without masks': '1 of 3'}
+  # SA-V counts objects from 000, and an object may have a number that no pixel can have.
+  _save(folder / '000' / '00000.png', _grey(blob(4)))
+  _save(folder / '300' / '00000.png', _grey(blob(5)))
+  found, _ = planes(open_palette(str(tmp_path)))
+  every = people[1] | people[2] | people[9] | blob(4) | blob(5)
+  np.testing.assert_array_equal(found[0], np.where(every, PERSON, 0))
+  found, remarks = planes(open_palette(str(tmp_path), {'0': OBJECT, '2': PERSON}))
+  both = np.where(people[2], PERSON, 0) | np.where(blob(4), OBJECT, 0)
+  np.testing.assert_array_equal(found[0], both)
+  assert remarks['labels not used'] == '1, 9, 300'
+  with pytest.raises(ClipError, match='009 has the label 9, and this format ends at 8'):
+    planes(open_egohos(str(tmp_path)))
   _save(folder / '00000.png', _grey(people[1]))
   with pytest.raises(ClipError, match='images as well as folders of objects'):
     planes(open_palette(str(tmp_path)))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.data.masks.tools import blob, clip, planes, video
 from zsar_jax.data.masks import spec
-from zsar_jax.data.masks.frames import Counting, frame_number
+from zsar_jax.data.masks.frames import ANOTHER_RATE, Counting
 from zsar_jax.data.masks.spec import FORMATS, open_masks
 from zsar_jax.data.records import ClipError
 from zsar_jax.data.regions import OBJECT, OBJECT_BOX, PERSON, REGION_BITS
@@ -37,6 +37,9 @@ def _opened(monkeypatch):
       {'first': None, 'region': 'person_box'},
     ),
     ('grey:x,spread=yes', 'x', {'spread': True}),
+    ('grey:x,stride=10', 'x', {'stride': (10, None)}),
+    ('coco:x.json,stride=10+9', 'x.json', {'stride': (10, 9)}),
+    ('yolo:x,spread=yes', 'x', {'spread': True}),
     (
       'palette:A,values=1:person/02:object/*:object_box',
       'A',
@@ -63,7 +66,7 @@ def test_specs(text, path, options):
     ('gray:seg', 'must be FORMAT:PATH'),
     ('grey:', 'has no path'),
     ('grey:,first=0', 'has no path'),
-    ('grey:x,colour=red', "no option 'colour'; its options are region, first, spread"),
+    ('grey:x,colour=red', "no option 'colour'; its options are region, first, spread, stride"),
     ('grey:x,values=1:person', "grey has no option 'values'"),
     ('egohos:x,region=person', "egohos has no option 'region'"),
     ('coco:x,spread=yes', "coco has no option 'spread'"),
@@ -73,6 +76,9 @@ def test_specs(text, path, options):
     ('grey:x,region=people', 'region=people must be one of person, object, person_box, object_box'),
     ('grey:x,spread=1', 'spread=1 must be one of yes, no'),
     ('grey:x,spread=yes,first=0', 'numbers only order masks'),
+    ('arrays:x,spread=yes,stride=2', 'has stride=, but with spread=yes numbers only order masks'),
+    ('grey:x,stride=0', 'stride=0 must be a number of frames such as 10, or 10.9'),
+    ('yolo:x,stride=2.5', 'stride=2.5 must be a number of frames'),
     ('palette:x,values=1', "'1' must be VALUE:REGION"),
     ('palette:x,values=', "'' must be VALUE:REGION"),
     ('palette:x,values=1:person/', "'' must be VALUE:REGION"),
@@ -140,6 +146,9 @@ def test_options_reach_their_source(tmp_path):
     'values': {'0': PERSON, '7': OBJECT_BOX},
     'first': 1,
     'first_given': False,
+    'spread': False,
+    'stride': 1,
+    'start': 0,
     'first_side_by_side': 1,
     'score': 0.2,
     'extra': None,
@@ -148,39 +157,94 @@ def test_options_reach_their_source(tmp_path):
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.text(max_size=12), st.integers(0, 10**8), st.integers(0, 9), st.text(max_size=6))
-def test_the_last_number_of_a_name_is_the_frame(before, number, zeros, after):
-  # What is a digit in another script is not a digit here.
-  after = ''.join(character for character in after if character not in '0123456789./')
-  name = f'{before}x{"0" * zeros}{number}{after}.png'
-  assert frame_number(name) == number
-  assert frame_number(f'{after}.png') is None
-
-
-@settings(deadline=None, max_examples=100)
-@given(st.sets(st.integers(0, 30)), st.integers(1, 25), st.sampled_from([0, 1]), st.booleans())
-def test_numbers_are_frames_or_refused(numbers, num_frames, first, given_first):
+@given(
+  st.sets(st.integers(0, 30)),
+  st.integers(1, 25),
+  st.sampled_from([0, 1]),
+  st.booleans(),
+  st.sampled_from([(1, 0), (1, 0), (3, 0), (3, 2)]),
+)
+def test_numbers_are_frames_or_refused(numbers, num_frames, first, given_first, lies):
+  stride, start = lies
   remarks = {}
-  facts = video(num_frames)
-  counting = Counting(first, first_given=given_first)
+  counting = Counting(first, first_given=given_first, stride=stride, start=start)
+  frame_of = {n: start + (n - first) * stride for n in numbers}
   without_0 = bool(numbers) and first == 0 and 0 not in numbers
-  beyond = {n for n in numbers if n >= num_frames}
-  off_by_one = without_0 and (beyond == {num_frames} or (beyond and not given_first))
-  if off_by_one or (first == 1 and 0 in numbers):
+  beyond = {n for n in numbers if frame_of[n] >= num_frames}
+  # Two frames more than there are, and what lies between one mask and the next.
+  far = any(frame_of[n] > num_frames + 1 + stride - 1 for n in numbers)
+  one_late = len(beyond) == 1 and frame_of[max(beyond)] - stride < num_frames
+  off_by_one = without_0 and (one_late or (beyond and not given_first))
+  if far or off_by_one or (first == 1 and 0 in numbers):
     with pytest.raises(ClipError, match='here: '):
-      counting.places(numbers, facts, 'here', remarks)
+      counting.places(numbers, num_frames, None, 'here', remarks)
     return
-  places = counting.places(numbers, facts, 'here', remarks)
+  places = counting.places(numbers, num_frames, None, 'here', remarks)
   assert ('may count from 1' in remarks) == (without_0 and not given_first)
-  assert places == {n - first: n for n in numbers if 0 <= n - first < num_frames}
+  assert places == {frame_of[n]: n for n in numbers if frame_of[n] < num_frames}
   assert ('masks beyond the end' in remarks) == (len(places) < len(numbers))
+
+
+@pytest.mark.parametrize(
+  ('numbers', 'num_frames', 'counting', 'verdict'),
+  [
+    # Constant rate made of a variable one, 60 and 30 a second, 30 and 25, 25 and 24.
+    (range(118), 60, Counting(0), 'cannot be of these frames'),
+    (range(1, 601), 300, Counting(1), 'cannot be of these frames'),
+    (range(300), 250, Counting(0), 'cannot be of these frames'),
+    (range(250), 240, Counting(0), 'cannot be of these frames'),
+    # Every tenth, by the numbers of a video of twice the rate; a part of a longer video.
+    (range(0, 600, 10), 300, Counting(0), 'cannot be of these frames'),
+    (range(900, 1200), 300, Counting(0, first_given=True), 'cannot be of these frames'),
+    (range(10), 50, Counting(0, stride=10), 'with stride=10 they cannot be of these frames'),
+    # 29.97 and 30 a second; programs that find a frame or two more or less.
+    (range(301), 300, Counting(0), {'masks beyond the end'}),
+    (range(62), 60, Counting(0), {'masks beyond the end'}),
+    (range(58), 60, Counting(0), set()),
+    (range(60), 60, Counting(0), set()),
+    # 24 and 30 a second; half; the first eight, or eight spread evenly, without saying so.
+    (range(48), 60, Counting(0), {ANOTHER_RATE}),
+    (range(1, 31), 60, Counting(1, first_given=True), {ANOTHER_RATE}),
+    (range(8), 300, Counting(0), {ANOTHER_RATE}),
+    (range(1, 11), 100, Counting(1, first_given=True, stride=5, start=4), {ANOTHER_RATE}),
+    (range(1, 11), 100, Counting(1, first_given=True, stride=10, start=9), set()),
+    (range(10), 100, Counting(0, stride=10), set()),
+    (range(10), 91, Counting(0, stride=10), set()),
+    (range(8), 300, Counting(0, spread=True), set()),
+    # Sparse ones: the first frame, every fourth, somebody's choice, an object that comes late.
+    ([0], 100, Counting(0), set()),
+    (range(0, 100, 4), 100, Counting(0), set()),
+    ([0, 10, 50, 90], 100, Counting(0), set()),
+    (range(60, 100), 100, Counting(0, first_given=True), set()),
+    (range(20, 90), 100, Counting(0, first_given=True), set()),
+  ],
+)
+def test_counts_that_cannot_be_the_videos(numbers, num_frames, counting, verdict):
+  # As a file, and as a folder of images with the same numbers.
+  own = np.arange(counting.first, counting.first + num_frames)
+  for frames in (None, own) if counting.stride == 1 else (None,):
+    remarks = {}
+    if isinstance(verdict, str):
+      with pytest.raises(ClipError, match=verdict):
+        counting.places(numbers, num_frames, frames, 'here', remarks)
+    else:
+      counting.places(numbers, num_frames, frames, 'here', remarks)
+      assert set(remarks) == verdict
+
+
+def test_a_stride_may_begin_with_another_frame():
+  counting = Counting(1, first_given=True, stride=10, start=9)
+  assert counting.places([1, 2, 4], 45, None, '', {}) == {9: 1, 19: 2, 39: 4}
+  assert list(counting.looked_at(45, {})) == [9, 19, 29, 39]
+  # Of frames that are images it counts places, whatever their numbers are.
+  assert Counting(0, stride=2).places([0, 1], 3, np.array([7, 8, 9]), '', {}) == {0: 0, 2: 1}
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 300), st.integers(2, 40), st.integers(40, 300))
 def test_spread_keeps_order_and_reaches_both_ends(start, count, num_frames):
   numbers = range(start, start + count)
-  places = Counting(0, spread=True).places(numbers, video(num_frames), '', {})
+  places = Counting(0, spread=True).places(numbers, num_frames, None, '', {})
   assert list(places.values()) == sorted(numbers)
   frames = np.array(list(places))
   assert frames[0] == 0
@@ -211,8 +275,8 @@ _1_TO_20_WITHOUT_6 = [n for n in range(1, 21) if n != 6]
 )
 def test_frames_with_numbers_of_their_own(own, numbers, counting, shift):
   remarks = {}
-  places = counting.places(numbers, video(numbers=list(own)), 'here', remarks)
   own = list(own)
+  places = counting.places(numbers, len(own), np.array(own), 'here', remarks)
   assert places == {own.index(n + shift): n for n in numbers if n + shift in own}
   assert 'may count from 1' not in remarks
   inside = [n for n in numbers if n + shift <= own[-1]]
@@ -238,4 +302,4 @@ def test_frames_with_numbers_of_their_own(own, numbers, counting, shift):
 )
 def test_numbers_that_cannot_be_the_frames_own(own, numbers, counting, message):
   with pytest.raises(ClipError, match=f'here: masks are numbered {message}'):
-    counting.places(numbers, video(numbers=list(own)), 'here', {})
+    counting.places(numbers, len(own), np.array(own), 'here', {})

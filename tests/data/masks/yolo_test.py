@@ -174,8 +174,9 @@ def test_folders_whose_files_are_no_frames(tmp_path):
   root = _write(tmp_path, {'c/labels/1.txt': '', 'd/0.txt': ''})
   with pytest.raises(ClipError, match='c has no text file with a number'):
     planes(YoloSource(root), of=clip('c'))
-  # A detector that found nothing at all.
+  # A detector that found nothing at all, copied by macOS.
   (tmp_path / 'e').mkdir()
+  (tmp_path / 'e' / '.DS_Store').write_text('')
   found, remarks = planes(YoloSource(root), of=clip('e'))
   assert not np.any(found)
   assert remarks == {'frames without a result': '3 of 3'}
@@ -190,6 +191,68 @@ def test_folders_that_count_from_0_by_others(tmp_path):
 
 
 _TRIANGLE = '0 .1 .1 .5 .1 .5 .5'
+
+
+@pytest.mark.parametrize(
+  ('line', 'reason'),
+  [
+    ('0', '0 numbers after the class are neither a box nor a polygon'),
+    ('0 0.91', '1 numbers after the class are neither a box nor a polygon'),
+    ('0 0.55 0.55 0.61', '3 numbers after the class are neither a box nor a polygon'),
+    ('0 0.5 0.5 0.51 0.52', 'is a box and not a polygon; give values=0:person_box'),
+    ('0 0.5 0.5 0.51 0.52 0.62', 'is a box and not a polygon; give values=0:person_box'),
+    ('0 0.1 0.1 0.5 0.5 0.9 0.9', 'the points of a polygon lie on one line'),
+    ('0 nan nan nan nan nan nan', 'coordinates must be from 0 to 1, and one is no number'),
+    ('0 0.1 0.1 0.5 0.1 0.5 0.5 nan', 'the confidence must be from 0 to 1, not nan'),
+  ],
+)
+def test_one_line_without_a_contour_costs_no_clip(tmp_path, line, reason):
+  box = _rectangle(3, 4, 10, 20)
+  root = _write(tmp_path, {'clip_7_1.txt': f'0 {box} 0.9', 'clip_7_2.txt': f'{line}\n0 {box} 0.8'})
+  found, remarks = planes(YoloSource(root), video(2))
+  for plane in found:
+    np.testing.assert_array_equal(plane, np.where(_filled((3, 4, 10, 20)), PERSON, 0))
+  assert remarks['shapes left out'].startswith(f'1 of 3: {root}/clip_7_2.txt, line 1')
+  assert reason in remarks['shapes left out']
+  # The clip's only shape: nothing is known of the others.
+  _write(tmp_path, {'clip_7_1.txt': '', 'clip_7_2.txt': line})
+  found, remarks = planes(YoloSource(root), video(2))
+  assert not np.any(found)
+  assert remarks['shapes left out'].startswith('1 of 1: ')
+  _write(tmp_path, {'clip_7_1.txt': line})
+  with pytest.raises(ClipError) as error:
+    planes(YoloSource(root), video(2))
+  assert reason in error.value.reason
+
+
+@pytest.mark.parametrize(
+  ('options', 'frames'),
+  [
+    # ultralytics detects in the last frame of each ten; OpenCV's loop may take the first.
+    ({'stride': (10, None)}, range(9, 100, 10)),
+    ({'stride': (10, 0)}, range(0, 100, 10)),
+    ({'spread': True}, [0, 11, 22, 33, 44, 55, 66, 77, 88, 99]),
+  ],
+)
+def test_detections_in_each_tenth_frame(tmp_path, options, frames):
+  full = '0 0 0 1 0 1 1 0 1 0.9'
+  root = _write(tmp_path, {f'clip_7_{n}.txt': full for n in range(1, 11)})
+  found, remarks = planes(YoloSource(root, **options), video(100))
+  assert [n for n, plane in enumerate(found) if plane is not None] == list(frames)
+  assert all(plane.all() for plane in found if plane is not None)
+  assert remarks == {'frames without masks': '90 of 100'}
+  # Nobody in the third of them: it was looked at, unless it is unknown which it was.
+  (tmp_path / 'clip_7_3.txt').unlink()
+  if 'spread' in options:
+    with pytest.raises(ClipError, match='no mask is numbered 3, .* or give stride='):
+      planes(YoloSource(root, **options), video(100))
+  else:
+    found, remarks = planes(YoloSource(root, **options), video(100))
+    assert not found[frames[2]].any()
+    assert remarks['frames without a result'] == '1 of 10'
+  # Without a word about it, the clip is named.
+  _, remarks = planes(YoloSource(root), video(100))
+  assert remarks['masks may be of another frame rate'].startswith('9 masks, numbered 1 to 10, end')
 
 
 @pytest.mark.parametrize(
@@ -217,9 +280,11 @@ _TRIANGLE = '0 .1 .1 .5 .1 .5 .5'
     ('0 .1 .1 .5 .1 .5 nan', None, 'coordinates must be from 0 to 1'),
     ('0 -.1 .1 .5 .1 .5 .5', None, 'coordinates must be from 0 to 1'),
     ('0', None, 'neither a box nor a polygon'),
-    ('0 .1', None, 'neither a box nor a polygon'),
     ('0 .1 .1 .5', None, 'neither a box nor a polygon'),
-    ('0 .1', 2, 'neither a box nor a polygon'),
+    ('0 .9', None, 'neither a box nor a polygon'),
+    ('0 .9', 2, 'neither a box nor a polygon'),
+    ('0 .9 17', None, 'neither a box nor a polygon'),
+    ('0 .9 17', 2, 'neither a box nor a polygon'),
   ],
 )
 def test_lines(line, extra, points):
@@ -238,6 +303,9 @@ def test_left_out_lines():
   assert parse_line(_TRIANGLE + ' .49', _LINES, '')[0] == 0
   assert parse_line(_TRIANGLE + ' .5', _LINES, '')[0] == PERSON
   assert parse_line('1' + _TRIANGLE[1:], _LINES, '')[0] == 0
+  # Also where there is no contour.
+  for rest in (' .49', ' .1 .1 .49', ' .1 .1 .2 .2 .49'):
+    assert parse_line('0' + rest, _LINES, '')[0] == 0
   assert parse_line(_TRIANGLE + ' .2 9', YoloLines({'0': PERSON}, 0.5, 2), '')[0] == 0
 
 

@@ -18,7 +18,7 @@ from typing import IO
 import numpy as np
 
 from zsar_jax.data.masks.fitting import Fitting
-from zsar_jax.data.masks.frames import Counting, drawn
+from zsar_jax.data.masks.frames import EVERY_FRAME, Counting, Stride, drawn
 from zsar_jax.data.masks.lookup import OnePerClip, folder_of_masks, region_names
 from zsar_jax.data.masks.source import Remarks
 from zsar_jax.data.records import ClipError
@@ -59,6 +59,7 @@ def open_arrays(
   region: str | None = None,
   values: dict[str, int] | None = None,
   spread: bool = False,
+  stride: Stride = EVERY_FRAME,
 ) -> OnePerClip:
   """Arrays in `path/{clip}.npz` or `.npy`.
 
@@ -69,6 +70,7 @@ def open_arrays(
       With neither of the two, an .npz file may hold several arrays, named after their regions;
       that is told by the first file. Otherwise it is a person that they show.
     spread: whether the masks are spread evenly over the video.
+    stride: every how many frames there is a mask, and of which frame the first one is, 0 if None.
 
   Raises:
     UserError: if the folder is missing.
@@ -77,6 +79,7 @@ def open_arrays(
   regions = () if region or values else _named_regions(root)
   region = region or 'person'
   names = region_names(values.values()) if values else regions or (region,)
+  counting = Counting(0, spread, first_given=True, stride=stride[0], start=stride[1] or 0)
   return OnePerClip(
     root,
     _EXTENSIONS,
@@ -86,14 +89,14 @@ def open_arrays(
       'path': root,
       'regions': list(names),
       'values': values,
-      'spread': spread,
+      **counting.parameters,
     },
     clip_masks=functools.partial(
       ArrayMasks,
       regions=regions,
       region=region,
       values=values,
-      spread=spread,
+      counting=counting,
     ),
   )
 
@@ -122,23 +125,25 @@ class ArrayMasks:
     regions: the arrays' names; none where there is one array of any name.
     region: of the one array, where it is on or off.
     values: the region's bit of each label, and of '*' for all others but 0, where it holds labels.
-    spread: whether the masks are spread evenly over the video.
+    counting: how the masks lie in the video.
   """
 
   path: str
   regions: tuple[str, ...]
   region: str
   values: dict[str, int] | None
-  spread: bool
+  counting: Counting
+
+  def annotated(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
+    """See `source.ClipMasks`."""
+    with _opened(self.path, self.regions) as arrays:
+      return self._places(arrays, num_frames)
 
   def planes(self, video: VideoFacts, remarks: Remarks) -> Iterator[np.ndarray | None]:
     """See `source.ClipMasks`."""
     with _opened(self.path, self.regions) as arrays:
-      counts = {array.shape[0] for array in arrays.values()}
-      if len(counts) > 1:
-        raise ClipError(f'{self.path}: arrays have {sorted(counts)} frames; they must be as many')
       fitting = Fitting(video, remarks)
-      places = self._places(counts.pop(), video, remarks)
+      places = self._places(arrays, video.num_frames)
       seen = {name: set() for name in arrays}
 
       def draw(number: int) -> np.ndarray:
@@ -158,16 +163,20 @@ class ArrayMasks:
 
       yield from drawn(video, places, draw, remarks)
 
-  def _places(self, count: int, video: VideoFacts, remarks: Remarks) -> dict[int, int]:
-    """The number of each frame's mask, where there are `count`."""
-    if self.spread:
-      return Counting(0, spread=True).places(range(count), video, self.path, remarks)
-    if count != video.num_frames:
+  def _places(self, arrays: Mapping[str, '_Array'], num_frames: int) -> dict[int, int]:
+    """The number of each frame's mask."""
+    counts = {array.shape[0] for array in arrays.values()}
+    if len(counts) > 1:
+      raise ClipError(f'{self.path}: arrays have {sorted(counts)} frames; they must be as many')
+    count, stride = counts.pop(), self.counting.stride
+    wanted = len(range(self.counting.start, num_frames, stride))
+    if not self.counting.spread and count != wanted:
+      of_frames = f', {wanted} with stride={stride}' if stride > 1 else ''
       raise ClipError(
-        f'{self.path} has {count} masks and the video {video.num_frames} frames; save one for each '
-        'frame, or add spread=yes to --masks if they are spread evenly over the video'
+        f'{self.path} has {count} masks and the video {num_frames} frames{of_frames}; save one for '
+        'each frame, or add stride=N or spread=yes to --masks if they are of frames further apart'
       )
-    return {number: number for number in range(count)}
+    return self.counting.places(range(count), num_frames, None, self.path, {})
 
   def _remark(self, seen: set[int], remarks: Remarks) -> None:
     unused = [value for value in sorted(seen) if value and str(value) not in self.values]

@@ -15,14 +15,22 @@ import itertools
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from zsar_jax.data.masks import coco_files, rle
 from zsar_jax.data.masks.fitting import Fitting
-from zsar_jax.data.masks.frames import LOOKED_AT, Counting, decided_first, drawn
+from zsar_jax.data.masks.frames import (
+  EVERY_FRAME,
+  LOOKED_AT,
+  Counting,
+  Stride,
+  decided_first,
+  drawn,
+)
+from zsar_jax.data.masks.left_out import DamagedShape, EmptyShape, LeftOut
 from zsar_jax.data.masks.lookup import OnePerClip, Owners, names, region_names
 from zsar_jax.data.masks.shapes import draw_checked_box, draw_polygon
 from zsar_jax.data.masks.source import MaskSource, Remarks
@@ -39,6 +47,7 @@ def open_coco(
   first: int | None = None,
   score: float = 0.5,
   images: str | None = None,
+  stride: Stride = EVERY_FRAME,
 ) -> MaskSource:
   """COCO annotations or results.
 
@@ -50,6 +59,7 @@ def open_coco(
     first: the number of the first frame; None finds it out.
     score: annotations of a lower score are left out.
     images: for one file of results whose image_id are numbers, a COCO file that lists the images.
+    stride: every how many frames there is an image, and which frame the first one is, 0 if None.
 
   Raises:
     UserError: if a file is missing or wrong, or `values` or `first` cannot be found out.
@@ -59,11 +69,16 @@ def open_coco(
     'path': os.path.abspath(path),
     'values': values,
     'score': score,
-    'first': first,
-    'first_given': first is not None,
   }
+  counting = Counting(
+    first or 0,
+    first_given=first is not None,
+    stride=stride[0],
+    start=stride[1] or 0,
+    options=('stride=N',),
+  )
   if os.path.isfile(path):
-    return CocoFile(os.path.abspath(path), parameters, images)
+    return CocoFile(os.path.abspath(path), parameters, images, counting)
   if not os.path.isdir(path):
     raise UserError(f'--masks: {path} does not exist; give a COCO file, or a folder of them')
   if images is not None:
@@ -74,14 +89,14 @@ def open_coco(
     raise UserError(f'--masks: {root} has no .json file; give the folder of {{clip}}.json')
   if values is None:
     _check_default(files)
-  counting = Counting(first or 0, first_given=first is not None)
   if first is None:
-    counting = Counting(_find_first((functools.partial(_parse_file, file) for file in files), root))
+    found = _find_first((functools.partial(_parse_file, file) for file in files), root)
+    counting = dataclasses.replace(counting, first=found)
   return OnePerClip(
     root,
     extensions=('.json',),
     region_names=region_names((values or {'person': PERSON}).values()),
-    parameters=parameters | {'first': counting.first},
+    parameters=parameters | counting.parameters,
     clip_masks=functools.partial(
       CocoMasks, text=None, values=values, score=score, counting=counting
     ),
@@ -91,10 +106,20 @@ def open_coco(
 class CocoFile:
   """A `source.MaskSource` of one file for all clips."""
 
-  def __init__(self, path: str, parameters: dict[str, Any], images: str | None):
-    """Reads the file; `parameters` holds the other arguments of `open_coco`."""
+  def __init__(self, path: str, parameters: dict[str, Any], images: str | None, counting: Counting):
+    """Reads the file.
+
+    Args:
+      path: of the file.
+      parameters: holds the values and the score of `open_coco`.
+      images: see `open_coco`.
+      counting: how frames are numbered; from which number is found out if it is not given.
+
+    Raises:
+      UserError: if a file cannot be read or is wrong.
+    """
     self._path = path
-    values, first = parameters['values'], parameters['first']
+    values = parameters['values']
     try:
       content = coco_files.read_json(path)
       listed = None if images is None else coco_files.read_json(images)
@@ -107,10 +132,11 @@ class CocoFile:
       self._values = coco_files.category_bits(values, categories, path)
     except ClipError as error:
       raise UserError(f'--masks: {error.reason}') from None
-    if first is None:
+    if not counting.first_given:
       parse = coco_files.parse
       first = _find_first((functools.partial(parse, part, path) for part in clips.values()), path)
-    self._counting = Counting(first, first_given=parameters['first_given'])
+      counting = dataclasses.replace(counting, first=first)
+    self._counting = counting
     self._score = parameters['score']
     # As text, each clip's part is small enough to be held for all clips and sent to workers.
     self._texts = {folder: json.dumps(part) for folder, part in clips.items()}
@@ -123,7 +149,7 @@ class CocoFile:
     self._owners = Owners()
     self.parameters = parameters | {
       'values': values,
-      'first': first,
+      **counting.parameters,
       'images': None if images is None else os.path.abspath(images),
     }
 
@@ -231,36 +257,55 @@ class CocoMasks:
   score: float
   counting: Counting
 
+  def annotated(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
+    """See `source.ClipMasks`."""
+    return self._items(self._read(), num_frames, own, {})
+
   def planes(self, video: VideoFacts, remarks: Remarks) -> Iterator[np.ndarray | None]:
     """See `source.ClipMasks`."""
-    content = coco_files.read_json(self.path) if self.text is None else json.loads(self.text)
-    clip = coco_files.parse(content, self.path)
+    clip = self._read()
     bits = self._bits(clip, remarks)
     fitting = Fitting(video, remarks)
-    listed = clip.entries if clip.sizes is None else clip.sizes
-    places = self.counting.places(listed, video, self.path, remarks)
+    left_out = LeftOut(remarks)
+    items = self._items(clip, video.num_frames, video.numbers, remarks)
     if clip.sizes is None:
-      if clip.entries and not places:
-        raise ClipError(
-          f'{self.path}: results are numbered {min(clip.entries)} to {max(clip.entries)}, none of '
-          f"which is one of the video's {video.num_frames} frames; number them as the frames are"
-        )
-      kept = video.kept.tolist()
-      without = sum(frame not in places for frame in kept)
-      if without:
-        remarks['frames without a result'] = f'{without} of {len(kept)}'
-      places = {frame: places.get(frame) for frame in kept}
+      results = [items[frame] for frame in video.kept.tolist() if frame in items]
+      if without := results.count(None):
+        remarks['frames without a result'] = f'{without} of {len(results)}'
 
-    def draw(number: int | None) -> np.ndarray:
+    def draw(number: int | None) -> np.ndarray | None:
       where = f'{self.path}, frame {number}'
-      canvas = _Canvas(video, fitting, clip.sizes and clip.sizes[number])
+      canvas = _Canvas(video, fitting, clip.sizes and clip.sizes[number], left_out)
       for entry in clip.entries.get(number, []):
         bit = _bit(entry, bits, self.score, where)
         if bit:
           canvas.draw(entry, bit, where)
       return canvas.plane()
 
-    yield from drawn(video, places, draw, remarks)
+    yield from drawn(video, items, draw, remarks, left_out.check)
+
+  def _read(self) -> coco_files.ClipContent:
+    content = coco_files.read_json(self.path) if self.text is None else json.loads(self.text)
+    return coco_files.parse(content, self.path)
+
+  def _items(
+    self,
+    clip: coco_files.ClipContent,
+    num_frames: int,
+    own: np.ndarray | None,
+    remarks: Remarks,
+  ) -> dict[int, int | None]:
+    """The number of each annotated frame; None where a detector found nothing."""
+    listed = clip.entries if clip.sizes is None else clip.sizes
+    places = self.counting.places(listed, num_frames, own, self.path, remarks)
+    if clip.sizes is not None:
+      return places
+    if clip.entries and not places:
+      raise ClipError(
+        f'{self.path}: results are numbered {min(clip.entries)} to {max(clip.entries)}, none of '
+        f"which is one of the video's {num_frames} frames; number them as the frames are"
+      )
+    return {frame: places.get(frame) for frame in self.counting.looked_at(num_frames, places)}
 
   def _bits(self, clip: coco_files.ClipContent, remarks: Remarks) -> dict[str, int]:
     """The region's bit of each category's id, in digits, and of '*' for all others."""
@@ -292,48 +337,70 @@ def _bit(entry: dict[str, Any], bits: dict[str, int], score: float, where: str) 
 class _Canvas:
   """The plane of one frame while its annotations are drawn."""
 
-  def __init__(self, video: VideoFacts, fitting: Fitting, size: tuple[int, int] | None):
+  def __init__(
+    self,
+    video: VideoFacts,
+    fitting: Fitting,
+    size: tuple[int, int] | None,
+    left_out: LeftOut,
+  ):
     """`size` is the height and width of the image as it is listed, if it is."""
     self._fitting = fitting
     self._size = size or (video.source_height, video.source_width)
     self._stored = np.zeros((video.height, video.width), np.uint8)
     self._of_size = {}
+    self._left_out = left_out
+    self._damaged = False
 
   def draw(self, entry: dict[str, Any], bit: int, where: str) -> None:
-    """Draws an annotation; a `ClipError` if it has not what the region needs."""
-    if bit in (PERSON_BOX, OBJECT_BOX):
-      box = _numbers(entry.get('bbox'), f"{where}: field 'bbox'")
-      if len(box) != 4:
-        raise ClipError(f"{where}: field 'bbox' must be 4 numbers, x, y, width and height")
-      corners = np.array([box[:2], box[:2] + box[2:]])
-      draw_checked_box(self._stored, bit, corners * self._scale(where), where)
-      return
+    """Draws an annotation, or leaves it out; a `ClipError` if it cannot be of this video."""
     segmentation = entry.get('segmentation')
-    if isinstance(segmentation, dict):
-      size = rle.size(segmentation, where)
-      if size not in self._of_size:
-        self._fitting.check(*size, where)
-        self._of_size[size] = np.zeros(size, np.uint8)
-      self._of_size[size] |= rle.decode(segmentation, where) * np.uint8(bit)
+    if bit in (PERSON_BOX, OBJECT_BOX):
+      shapes = [(self._draw_box, entry.get('bbox'))]
+    elif isinstance(segmentation, dict):
+      shapes = [(self._draw_mask, segmentation)]
     elif isinstance(segmentation, list) and segmentation:
-      for polygon in segmentation:
-        points = _numbers(polygon, f"{where}: a polygon of field 'segmentation'")
-        if len(points) < 6 or len(points) % 2:
-          raise ClipError(f'{where}: a polygon must be 3 or more pairs, not {len(points)} numbers')
-        scaled = points.reshape(-1, 2) * self._scale(where)
-        draw_polygon(self._stored, bit, scaled, where)
+      shapes = [(self._draw_polygon, polygon) for polygon in segmentation]
     else:
-      raise ClipError(
+      error = EmptyShape(
         f"{where}: field 'segmentation' is neither RLE nor polygons; where there are only boxes, "
         f'give values={entry["category_id"]}:person_box or object_box'
       )
+      self._left_out.add(entry['category_id'], error)
+      return
+    for draw_shape, shape in shapes:
+      try:
+        draw_shape(shape, bit, where)
+        self._left_out.count(entry['category_id'])
+      except (EmptyShape, DamagedShape) as error:
+        self._left_out.add(entry['category_id'], error)
+        self._damaged |= isinstance(error, DamagedShape)
 
-  def plane(self) -> np.ndarray:
-    """u8[H, W], with all that was drawn."""
+  def plane(self) -> np.ndarray | None:
+    """u8[H, W], with all that was drawn; None where an annotation was damaged."""
     plane = self._stored
     for of_size in self._of_size.values():
       plane = plane | self._fitting.scale(of_size)
-    return plane
+    return None if self._damaged else plane
+
+  def _draw_box(self, bbox: Any, bit: int, where: str) -> None:
+    box = _numbers(bbox or [], f"{where}: field 'bbox'")
+    if len(box) != 4:
+      raise EmptyShape(f"{where}: field 'bbox' must be 4 numbers, x, y, width and height")
+    corners = np.array([box[:2], box[:2] + box[2:]])
+    draw_checked_box(self._stored, bit, corners * self._scale(where), where)
+
+  def _draw_mask(self, segmentation: dict[str, Any], bit: int, where: str) -> None:
+    size = rle.size(segmentation, where)
+    self._fitting.check(*size, where)
+    inside = rle.decode(segmentation, where) * np.uint8(bit)
+    self._of_size[size] = self._of_size.get(size, 0) | inside
+
+  def _draw_polygon(self, polygon: Any, bit: int, where: str) -> None:
+    points = _numbers(polygon, f"{where}: a polygon of field 'segmentation'")
+    if len(points) < 6 or len(points) % 2:
+      raise EmptyShape(f'{where}: a polygon must be 3 or more pairs, not {len(points)} numbers')
+    draw_polygon(self._stored, bit, points.reshape(-1, 2) * self._scale(where), where)
 
   def _scale(self, where: str) -> np.ndarray:
     """f64[2], what x and y are multiplied by to be pixels of the stored frame."""
@@ -343,10 +410,10 @@ class _Canvas:
 
 
 def _numbers(values: Any, what: str) -> np.ndarray:
-  """f64[n], from a list of numbers; a `ClipError` for anything else."""
+  """f64[n], from a list of numbers; a `DamagedShape` for anything else."""
   if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
-    raise ClipError(f'{what} must hold numbers, not {str(values)[:40]}')
+    raise DamagedShape(f'{what} must hold numbers, not {str(values)[:40]}')
   try:
     return np.array([float(value) for value in values])
   except OverflowError:
-    raise ClipError(f'{what} has a number that is too large') from None
+    raise DamagedShape(f'{what} has a number that is too large') from None

@@ -4,12 +4,18 @@ import collections
 import dataclasses
 import json
 import pathlib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from zsar_jax.data.masks.frames import frame_number
+from zsar_jax.data.masks.names import frame_numbers
 from zsar_jax.data.records import ClipError
 from zsar_jax.data.regions import PERSON
+
+_DIGIT = re.compile(r'[0-9]')
+
+# What the name of an image ends in. An image_id may have no such end.
+_IMAGE = re.compile(r'\.(jpe?g|png|bmp|webp|tiff?)$', re.IGNORECASE)
 
 # How many categories an error or a remark names.
 LISTED = 8
@@ -52,12 +58,15 @@ def parse(content: Any, where: str) -> ClipContent:
   images, annotations, categories = _lists(content, where)
   entries = collections.defaultdict(list)
   if images is None:
+    number_of = _frames(annotations, 'image_id', where)
     for entry in annotations:
-      entries[_number_of(entry, 'image_id', where)].append(entry)
+      entries[number_of[entry['image_id']]].append(entry)
     return ClipContent(None, dict(entries), categories)
+  number_of = _frames([i for i in images if 'file_name' in i], 'file_name', where)
+  number_of |= _frames([i for i in images if 'file_name' not in i], 'id', where)
   number_of_image, sizes = {}, {}
   for image in images:
-    number = _number_of(image, 'file_name' if 'file_name' in image else 'id', where)
+    number = number_of[image.get('file_name', image.get('id'))]
     if number in sizes:
       raise ClipError(f'{where} lists two images of frame number {number}; remove one')
     number_of_image[_id(image, 'id', where)] = number
@@ -221,13 +230,19 @@ def _id(entry: dict[str, Any], field: str, where: str) -> int | str:
   return value
 
 
-def _number_of(entry: dict[str, Any], field: str, where: str) -> int:
-  """The frame's number in a field: itself, or the last number in the last part of a path."""
-  value = _id(entry, field, where)
-  number = frame_number(_path(value).name) if isinstance(value, str) else value
-  if number is None or number < 0:
-    raise ClipError(f'{where}: {value!r} in field {field!r} has no frame number')
-  return number
+def _frames(entries: Iterable[dict[str, Any]], field: str, where: str) -> dict[int | str, int]:
+  """From a field's values to frames' numbers: itself, or that in the last part of a path."""
+  names = dict.fromkeys(_id(entry, field, where) for entry in entries)
+  paths = {name: _path(name) for name in names if isinstance(name, str)}
+  stems = {name: _IMAGE.sub('', path.name) for name, path in paths.items()}
+  for name in names:
+    if (name < 0) if isinstance(name, int) else not _DIGIT.search(stems[name]):
+      raise ClipError(f'{where}: {name!r} in field {field!r} has no frame number')
+  owners = {path.parent.name for path in paths.values()} | {pathlib.PurePath(where).stem}
+  numbers = frame_numbers(list(stems.values()), where, sorted(owners, key=len, reverse=True))
+  return {name: name for name in names if isinstance(name, int)} | dict(
+    zip(stems, numbers, strict=True)
+  )
 
 
 def _folder(name: str, where: str) -> str:

@@ -1,19 +1,19 @@
 """Several sources of masks for one clip, and boxes around shapes."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import cv2
 import numpy as np
 
 from zsar_jax.data.masks.source import ClipMasks, Remarks
-from zsar_jax.data.regions import BOX_SHIFT, OBJECT, PERSON
+from zsar_jax.data.regions import BOX_SHIFT, OBJECT, PERSON, REGION_BITS, UNKNOWN_SHIFT
 from zsar_jax.data.video import VideoFacts
 
 
 @dataclasses.dataclass(frozen=True)
 class Combined:
-  """The masks of one clip from several sources, together.
+  """The masks of one clip from the sources that have masks of it, together.
 
   A frame is annotated only where each part annotates it: of a frame with an object's mask alone
   nobody knows where the person is, and painting its background would paint the person.
@@ -21,13 +21,20 @@ class Combined:
   Attributes:
     parts: at least one.
     boxes_from_shapes: whether boxes are drawn around the shapes; see `boxes_from_shapes`.
+    unknown: regions that no part draws, and that are known of other clips.
   """
 
   parts: tuple[ClipMasks, ...]
   boxes_from_shapes: bool
+  unknown: tuple[str, ...] = ()
+
+  def annotated(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
+    """See `source.ClipMasks`."""
+    return set.intersection(*(set(part.annotated(num_frames, own)) for part in self.parts))
 
   def planes(self, video: VideoFacts, remarks: Remarks) -> Iterator[np.ndarray | None]:
     """See `source.ClipMasks`; remarks of a kind that several parts make are joined by '; '."""
+    unknown = np.uint8(sum(REGION_BITS[name] for name in self.unknown) << UNKNOWN_SHIFT)
     before = dict(remarks)
     noticed = [{} for _ in self.parts]
     drawn = [part.planes(video, of_part) for part, of_part in zip(self.parts, noticed, strict=True)]
@@ -38,7 +45,7 @@ class Combined:
         yield None
         continue
       plane = np.bitwise_or.reduce(planes)
-      yield boxes_from_shapes(plane) if self.boxes_from_shapes else plane
+      yield (boxes_from_shapes(plane) if self.boxes_from_shapes else plane) | unknown
 
 
 def boxes_from_shapes(plane: np.ndarray) -> np.ndarray:

@@ -5,11 +5,12 @@ import dataclasses
 import itertools
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
 
+from zsar_jax.data.masks.names import frame_numbers
 from zsar_jax.data.masks.source import Remarks
 from zsar_jax.data.records import ClipError
 from zsar_jax.data.video import VideoFacts
@@ -17,7 +18,15 @@ from zsar_jax.errors import UserError
 
 _Item = TypeVar('_Item')
 
-_DIGITS = re.compile(r'[0-9]+')
+_DIGIT = re.compile(r'[0-9]')
+
+# Masks are of every so many frames, from this one on; where that is None, from the one that the
+# format's programs begin with.
+Stride = tuple[int, int | None]
+EVERY_FRAME: Stride = (1, None)
+
+# The remark upon masks that end as if they were of frames further apart.
+ANOTHER_RATE = 'masks may be of another frame rate'
 
 # How many clips' folders are looked at to find out from which number the frames count.
 LOOKED_AT = 200
@@ -28,18 +37,35 @@ class Counting:
   """How the numbers of masks stand for frames.
 
   Attributes:
-    first: the number of a video's first frame, 0 or 1.
+    first: the number of a clip's first mask, 0 or 1.
     spread: the masks are spread evenly over the video, and numbers only order them.
     first_given: whether the user or the format says what `first` is; otherwise it is what other
       clips' numbers suggest.
+    stride: the masks are of every `stride`-th frame.
+    start: the frame, from 0, of a mask numbered `first`.
+    options: those of `--masks` by which the user may say how the masks lie, for errors.
   """
 
   first: int
   spread: bool = False
   first_given: bool = False
+  stride: int = 1
+  start: int = 0
+  options: tuple[str, ...] = ('stride=N', 'spread=yes')
+
+  @property
+  def parameters(self) -> dict[str, object]:
+    """What determines the places of masks, as JSON values."""
+    names = ('first', 'first_given', 'spread', 'stride', 'start')
+    return {name: getattr(self, name) for name in names}
 
   def places(
-    self, numbers: Collection[int], video: VideoFacts, where: str, remarks: Remarks
+    self,
+    numbers: Collection[int],
+    num_frames: int,
+    own: np.ndarray | None,
+    where: str,
+    remarks: Remarks,
   ) -> dict[int, int]:
     """The number of each frame that has a mask.
 
@@ -47,10 +73,11 @@ class Counting:
 
     Args:
       numbers: of the clip's masks, each once.
-      video: the decoded video.
+      num_frames: of the video.
+      own: i64[num_frames], the frames' numbers, ascending, where they are images of a folder.
       where: the clip's folder or file, for errors.
-      remarks: gets 'masks beyond the end', 'masks without a frame', 'may count from 0' or 'may
-        count from 1'.
+      remarks: gets 'masks beyond the end', 'masks without a frame', 'may count from 0', 'may
+        count from 1' or `ANOTHER_RATE`.
 
     Returns:
       {frame, from 0: number}, for frames of the video alone.
@@ -63,24 +90,24 @@ class Counting:
     if not numbers:
       return {}
     if self.spread:
-      return _spread(numbers, video.num_frames, where)
-    if video.numbers is not None:
-      return self._by_own_numbers(numbers, video.numbers.tolist(), where, remarks)
+      return _spread(numbers, num_frames, where)
+    if own is not None and self.stride == 1:
+      return self._by_own_numbers(numbers, own.tolist(), where, remarks)
     if numbers[0] < self.first:
       raise ClipError(
         f'{where}: a mask is numbered {numbers[0]}, but frames are counted from {self.first}; '
         'add first=0 to --masks'
       )
-    frames = video.num_frames
-    end = self.first + frames
-    beyond = [number for number in numbers if number >= end]
-    about = f'masks are numbered {numbers[0]} to {numbers[-1]} and the video has {frames} frames'
+    frames = {self.start + (number - self.first) * self.stride: number for number in numbers}
+    beyond = [number for frame, number in frames.items() if frame >= num_frames]
+    about = (
+      f'masks are numbered {numbers[0]} to {numbers[-1]} and the video has {num_frames} frames'
+    )
+    self._check_end(numbers, max(frames), num_frames, f'{where}: {about}')
     # Masks that count from 1, taken to count from 0, leave frame 0 without one and end one late.
-    if self.first == 0 and numbers[0] and beyond == [end]:
-      raise ClipError(
-        f'{where}: masks are numbered {numbers[0]} to {end} and the video has {end} frames, so '
-        'that they count from 1; add first=1 to --masks'
-      )
+    one_late = len(beyond) == 1 and max(frames) - self.stride < num_frames
+    if self.first == 0 and numbers[0] and one_late:
+      raise ClipError(f'{where}: {about}, so that they count from 1; add first=1 to --masks')
     if self.first == 0 and numbers[0] and not self.first_given:
       if beyond:
         raise ClipError(
@@ -88,28 +115,47 @@ class Counting:
         )
       remarks['may count from 1'] = about
     # Masks that count from 0, of which no clip has one for frame 0, end before the last number.
-    if self.first == 1 and numbers[-1] < frames and not self.first_given:
+    if self.first == 1 and max(frames) + self.stride < num_frames and not self.first_given:
       remarks['may count from 0'] = about
+    self._remark_on_end(numbers, min(frames), max(frames), num_frames, remarks)
     if beyond:
       remarks['masks beyond the end'] = f'{len(beyond)} of {len(numbers)}, up to {beyond[-1]}'
-    return {number - self.first: number for number in numbers if number < end}
+    return {frame: number for frame, number in frames.items() if frame < num_frames}
+
+  def looked_at(self, num_frames: int, places: Collection[int]) -> Collection[int]:
+    """The frames that a detector was shown, which leaves out those where it found nothing.
+
+    Args:
+      num_frames: of the video.
+      places: the frames with a result.
+    """
+    return places if self.spread else range(self.start, num_frames, self.stride)
 
   def _by_own_numbers(
-    self, numbers: list[int], own: list[int], where: str, remarks: Remarks
+    self, numbers: list[int], own: Sequence[int], where: str, remarks: Remarks
   ) -> dict[int, int]:
     """`places` for frames with numbers of their `own`; both ascend, and neither is empty."""
     frames = {number: frame for frame, number in enumerate(own)}
     shift = self._shift(numbers, frames, where)
     places = {frames[number + shift]: number for number in numbers if number + shift in frames}
     beyond = sum(number + shift > own[-1] for number in numbers)
-    if beyond:
-      remarks['masks beyond the end'] = f'{beyond} of {len(numbers)}, up to {numbers[-1]}'
+    # Counted from the first frame's number, as if no frame were missing.
+    count = own[-1] - own[0] + 1
+    about = (
+      f'{where}: masks are numbered {numbers[0]} to {numbers[-1]} and the frames {own[0]} to '
+      f'{own[-1]}'
+    )
+    self._check_end(numbers, numbers[-1] + shift - own[0], count, about)
     lost = len(numbers) - len(places) - beyond
     if lost and len(numbers) == len(own) and numbers == list(range(own[0], own[0] + len(own))):
       raise ClipError(
         f'{where}: masks are numbered {numbers[0]} to {numbers[-1]} without a gap, and as many '
         f'frames {own[0]} to {own[-1]} with gaps; number the masks as the frames are'
       )
+    first, last = (numbers[end] + shift - own[0] for end in (0, -1))
+    self._remark_on_end(numbers, first, last, count, remarks)
+    if beyond:
+      remarks['masks beyond the end'] = f'{beyond} of {len(numbers)}, up to {numbers[-1]}'
     if lost:
       remarks['masks without a frame'] = f'{lost} of {len(numbers)}'
     if not self.first_given and not shift and own[0] == 0 < numbers[0]:
@@ -135,6 +181,43 @@ class Counting:
       f'{last}; number the masks as the frames are, or add first=0 or first=1 to --masks'
     )
 
+  def _slack(self, num_frames: int) -> int:
+    """By how many frames masks may end before or behind a video of whose frames they are.
+
+    Programs differ by a frame or two in how many they find in a video. Another frame rate differs
+    by 4 per cent or more, such as 24 and 25 frames per second.
+    """
+    return max(2, num_frames // 50) + self.stride - 1
+
+  def _check_end(self, numbers: list[int], last: int, num_frames: int, about: str) -> None:
+    """Refuses masks of which the last would be of frame `last`, far behind the end."""
+    if last - (num_frames - 1) <= self._slack(num_frames):
+      return
+    stride = f' with stride={self.stride}' if self.stride > 1 else ''
+    spread = 'spread=yes' in self.options
+    raise ClipError(
+      f'{about}, so that{stride} they cannot be of these frames, but were made at another frame '
+      "rate or of another video; make them of the video's own frames"
+      + (', or add spread=yes to --masks if they are spread evenly over it' if spread else '')
+    )
+
+  def _remark_on_end(
+    self, numbers: list[int], first: int, last: int, num_frames: int, remarks: Remarks
+  ) -> None:
+    """Remarks upon masks of frames `first` to `last` that end as if they were of another rate.
+
+    Those without gaps that end before the video, and any that end within its first half, may
+    be of frames further apart. A single mask has no rate.
+    """
+    gapless = len(numbers) == numbers[-1] - numbers[0] + 1
+    early = gapless and first <= self.stride and last + self._slack(num_frames) < num_frames - 1
+    if len(numbers) > 1 and (early or 2 * (last + 1) <= num_frames):
+      options = f'; {" or ".join(self.options)} if they are of frames further apart'
+      remarks[ANOTHER_RATE] = (
+        f'{len(numbers)} masks, numbered {numbers[0]} to {numbers[-1]}, end at frame {last + 1} of '
+        f'{num_frames}' + (options if self.options else '')
+      )
+
 
 def _spread(numbers: list[int], num_frames: int, where: str) -> dict[int, int]:
   """`Counting.places` of masks that are spread evenly over the video."""
@@ -142,7 +225,8 @@ def _spread(numbers: list[int], num_frames: int, where: str) -> dict[int, int]:
     if after != before + 1:
       raise ClipError(
         f'{where}: no mask is numbered {before + 1}, between {before} and {after}, and with a mask '
-        'lost it is unknown how they are spread; number them without gaps, or make them again'
+        'lost it is unknown how they are spread; number them without gaps, make them again, or '
+        'give stride=, the number of frames from one to the next'
       )
   frames = np.rint(np.linspace(0, num_frames - 1, len(numbers))).astype(int)
   return dict(zip(frames.tolist(), numbers, strict=True))
@@ -151,29 +235,30 @@ def _spread(numbers: list[int], num_frames: int, where: str) -> dict[int, int]:
 def drawn(
   video: VideoFacts,
   items: Mapping[int, _Item],
-  draw: Callable[[_Item], np.ndarray],
+  draw: Callable[[_Item], np.ndarray | None],
   remarks: Remarks,
+  check: Callable[[], None] = lambda: None,
 ) -> Iterator[np.ndarray | None]:
   """The planes of the kept frames.
 
   Args:
     video: the decoded video.
     items: what the plane of each annotated frame is drawn from.
-    draw: the u8[H, W] plane of an item; called once for each kept frame that has one, in order.
+    draw: the u8[H, W] plane of an item, or None where it turns out to say nothing; called once for
+      each kept frame that has one, in order.
     remarks: gets 'frames without masks'.
+    check: is called when all is drawn, before the last plane is given; raises what is wrong with
+      the clip.
   """
   kept = video.kept.tolist()
   missing = sum(frame not in items for frame in kept)
   if missing:
     remarks['frames without masks'] = f'{missing} of {len(kept)}'
   for frame in kept:
-    yield draw(items[frame]) if frame in items else None
-
-
-def frame_number(name: str) -> int | None:
-  """The last number in the name of a file, without its extension; None where it has none."""
-  digits = _DIGITS.findall(os.path.splitext(name)[0])
-  return int(digits[-1]) if digits else None
+    plane = draw(items[frame]) if frame in items else None
+    if frame == kept[-1]:
+      check()
+    yield plane
 
 
 def numbered_files(
@@ -196,22 +281,30 @@ def numbered_files(
     names = sorted(os.listdir(folder))
   except OSError as error:
     raise ClipError(f'{folder} cannot be read ({error.strerror})') from None
+  names = [name for name in names if _is_mask(name, extensions)]
+  numbers = _numbers(folder, names)
   files = {}
   for name in names:
-    if not _is_mask(name, extensions):
-      continue
-    number = frame_number(name)
-    if number is None:
-      if number_needed:
-        raise ClipError(f'{folder}/{name} has no frame number in its name; remove it or number it')
-    elif number in files:
+    number = numbers.get(name)
+    if number is None and number_needed:
+      raise ClipError(f'{folder}/{name} has no frame number in its name; remove it or number it')
+    if number in files:
       raise ClipError(
         f'{folder} has two masks numbered {number}, {os.path.basename(files[number])} and {name}; '
         'remove one'
       )
-    else:
+    if number is not None:
       files[number] = os.path.join(folder, name)
   return files
+
+
+def _numbers(folder: str, names: Sequence[str]) -> dict[str, int]:
+  """The frame's number of each file of a folder that has a number; see `names.frame_numbers`."""
+  stems = {name: os.path.splitext(name)[0] for name in names}
+  stems = {name: stem for name, stem in stems.items() if _DIGIT.search(stem)}
+  # Its own name, or that of the folder above it, which is the clip's where each object has one.
+  owners = folder.split(os.sep)[-2:]
+  return dict(zip(stems, frame_numbers(list(stems.values()), folder, owners), strict=True))
 
 
 def find_first(root: str, extensions: tuple[str, ...]) -> int | None:
@@ -240,17 +333,19 @@ def numbers_of_folders(root: str, extensions: tuple[str, ...]) -> Iterator[set[i
   pending = [root]
   while pending and looked_at < LOOKED_AT:
     folder = pending.pop()
-    subfolders, numbers = [], set()
+    subfolders, names, numbers = [], [], {}
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
       for entry in entries:
         if entry.is_dir():
           subfolders.append(entry.path)
         # Files in `root` itself are no clip's, and may be very many.
         elif folder != root and _is_mask(entry.name, extensions):
-          numbers.add(frame_number(entry.name))
-    numbers.discard(None)
+          names.append(entry.name)
+    # Names that tell no number are an error for their own clip.
+    with contextlib.suppress(ClipError):
+      numbers = _numbers(folder, names)
     if numbers:
-      yield numbers
+      yield set(numbers.values())
       looked_at += 1
     pending += sorted(subfolders, reverse=True)
 

@@ -10,7 +10,15 @@ import numpy as np
 from PIL import Image
 
 from zsar_jax.data.masks.fitting import Fitting
-from zsar_jax.data.masks.frames import Counting, decided_first, drawn, find_first, numbered_files
+from zsar_jax.data.masks.frames import (
+  EVERY_FRAME,
+  Counting,
+  Stride,
+  decided_first,
+  drawn,
+  find_first,
+  numbered_files,
+)
 from zsar_jax.data.masks.lookup import OnePerClip, folder_of_masks, region_names
 from zsar_jax.data.masks.source import Remarks
 from zsar_jax.data.records import ClipError
@@ -49,7 +57,11 @@ _DAMAGED = (
 
 
 def open_grey(
-  path: str, region: str = 'person', first: int | None = None, spread: bool = False
+  path: str,
+  region: str = 'person',
+  first: int | None = None,
+  spread: bool = False,
+  stride: Stride = EVERY_FRAME,
 ) -> OnePerClip:
   """Grey images, as of HAT, in `path/{clip}/{frame}.png`: above 128 is inside.
 
@@ -58,18 +70,19 @@ def open_grey(
     region: that the masks show.
     first: the number of the first frame; None finds it out.
     spread: whether the masks are spread evenly over the video.
+    stride: every how many frames there is a mask, and of which frame the first one is, 0 if None.
 
   Raises:
     UserError: if the folder is missing or `first` cannot be found out.
   """
   root = folder_of_masks(path)
-  counting = _counting(root, first, spread)
+  counting = _counting(root, first, spread, stride)
   bit = REGION_BITS[region]
   return OnePerClip(
     root,
     extensions=(),
     region_names=(region,),
-    parameters={'format': 'grey', 'path': root, 'region': region} | dataclasses.asdict(counting),
+    parameters={'format': 'grey', 'path': root, 'region': region} | counting.parameters,
     clip_masks=functools.partial(GreyMasks, bit=bit, counting=counting),
   )
 
@@ -79,22 +92,25 @@ def open_palette(
   values: dict[str, int] | None = None,
   first: int | None = None,
   spread: bool = False,
+  stride: Stride = EVERY_FRAME,
 ) -> OnePerClip:
   """Label images, as of DAVIS and SAM 2, in `path/{clip}/{frame}.png`: a pixel is an object's id.
 
   Also `path/{clip}/{object}/{frame}.png`, with an image for each object: it is inside where the
-  image is not 0, and its value is the number of its folder.
+  image is not 0, and its value is the number of its folder. SA-V's begin with 000, which is
+  an object, whereas 0 in an image is none.
 
   Args:
     path: the folder of the clips' folders.
     values: the region's bit of each value, and of '*' for all others but 0.
     first: the number of the first frame; None finds it out.
     spread: whether the masks are spread evenly over the video.
+    stride: every how many frames there is a mask, and of which frame the first one is, 0 if None.
 
   Raises:
     UserError: if the folder is missing or `first` cannot be found out.
   """
-  return _open_labels('palette', path, values or {'*': PERSON}, first, spread, highest=255)
+  return _open_labels('palette', path, values or {'*': PERSON}, first, spread, stride, None)
 
 
 def open_egohos(
@@ -102,10 +118,11 @@ def open_egohos(
   values: dict[str, int] | None = None,
   first: int | None = None,
   spread: bool = False,
+  stride: Stride = EVERY_FRAME,
 ) -> OnePerClip:
   """EgoHOS's label images of hands and what they hold; arguments as of `open_palette`."""
   values = values or EGOHOS_VALUES
-  return _open_labels('egohos', path, values, first, spread, highest=_EGOHOS_HIGHEST)
+  return _open_labels('egohos', path, values, first, spread, stride, _EGOHOS_HIGHEST)
 
 
 def _open_labels(
@@ -114,39 +131,27 @@ def _open_labels(
   bits: dict[str, int],
   first: int | None,
   spread: bool,
-  highest: int,
+  stride: Stride,
+  highest: int | None,
 ) -> OnePerClip:
   root = folder_of_masks(path)
-  counting = _counting(root, first, spread)
+  counting = _counting(root, first, spread, stride)
   return OnePerClip(
     root,
     extensions=(),
     region_names=region_names(bits.values()),
-    parameters={'format': name, 'path': root, 'values': bits} | dataclasses.asdict(counting),
+    parameters={'format': name, 'path': root, 'values': bits} | counting.parameters,
     clip_masks=functools.partial(LabelMasks, bits=bits, counting=counting, highest=highest),
   )
 
 
-def _counting(root: str, first: int | None, spread: bool) -> Counting:
+def _counting(root: str, first: int | None, spread: bool, stride: Stride) -> Counting:
   if spread:
     return Counting(0, spread)
-  if first is not None:
-    return Counting(first, first_given=True)
-  return Counting(decided_first(find_first(root, _EXTENSIONS), root))
-
-
-def _places(
-  counting: Counting, numbers: Collection[int], video: VideoFacts, where: str, remarks: Remarks
-) -> dict[int, int]:
-  """`counting.places`, with a remark upon masks that look as if they should be spread."""
-  places = counting.places(numbers, video, where, remarks)
-  count = len(places)
-  at_start = count == len(numbers) and set(places) == set(range(count))
-  if at_start and not counting.spread and 0 < 2 * count < video.num_frames:
-    remarks['masks for the first frames only'] = (
-      f'{count} of {video.num_frames}; spread=yes if they are spread over the video'
-    )
-  return places
+  given = first is not None
+  if not given:
+    first = decided_first(find_first(root, _EXTENSIONS), root)
+  return Counting(first, first_given=given, stride=stride[0], start=stride[1] or 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +168,11 @@ class GreyMasks:
   bit: int
   counting: Counting
 
+  def annotated(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
+    """See `source.ClipMasks`."""
+    files = numbered_files(self.folder, _EXTENSIONS)
+    return self.counting.places(files, num_frames, own, self.folder, {})
+
   def planes(self, video: VideoFacts, remarks: Remarks) -> Iterator[np.ndarray | None]:
     """See `source.ClipMasks`.
 
@@ -170,22 +180,17 @@ class GreyMasks:
     from HAT's faint noise where nobody is. All the clip's masks together can.
     """
     files = numbered_files(self.folder, _EXTENSIONS)
-    places = _places(self.counting, files, video, self.folder, remarks)
+    places = self.counting.places(files, video.num_frames, video.numbers, self.folder, remarks)
     fitting = Fitting(video, remarks)
-    left = sum(frame in places for frame in video.kept.tolist())
     brightest = 0
 
     def draw(number: int) -> np.ndarray:
-      nonlocal left, brightest
+      nonlocal brightest
       values = _read_grey(files[number], fitting)
       brightest = max(brightest, int(values.max()))
-      left -= 1
-      # With the last mask: a generator that is not asked for more never gets beyond it.
-      if not left:
-        self._check(brightest, remarks)
       return fitting.scale(np.where(values > _THRESHOLD, np.uint8(self.bit), np.uint8(0)))
 
-    yield from drawn(video, places, draw, remarks)
+    yield from drawn(video, places, draw, remarks, lambda: self._check(brightest, remarks))
 
   def _check(self, brightest: int, remarks: Remarks) -> None:
     if 0 < brightest <= _MAX_LABEL_LIKE:
@@ -205,36 +210,40 @@ class LabelMasks:
     folder: of the images.
     bits: the region's bit of each label, in digits, and of '*' for all others but 0.
     counting: how the images are numbered.
-    highest: the highest label that the format has.
+    highest: the highest label that the format has; None where it may have any.
   """
 
   folder: str
   bits: dict[str, int]
   counting: Counting
-  highest: int
+  highest: int | None
+
+  def annotated(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
+    """See `source.ClipMasks`."""
+    return self.counting.places(self._files(), num_frames, own, self.folder, {})
 
   def planes(self, video: VideoFacts, remarks: Remarks) -> Iterator[np.ndarray | None]:
     """See `source.ClipMasks`."""
     files = self._files()
-    places = _places(self.counting, files, video, self.folder, remarks)
+    places = self.counting.places(files, video.num_frames, video.numbers, self.folder, remarks)
     fitting = Fitting(video, remarks)
     table = _bit_table(self.bits)
     unused = set()
 
     def draw(number: int) -> np.ndarray:
       plane = np.zeros((video.height, video.width), np.uint8)
-      for label, path in files[number]:
+      for object_id, path in files[number]:
         labels = _read_labels(path, fitting)
-        if label is not None:
-          labels = np.where(labels, np.uint8(label), np.uint8(0))
-        present = np.flatnonzero(np.bincount(labels.ravel(), minlength=len(table)))
-        if present[-1] > self.highest:
-          raise ClipError(
-            f'{path} has the label {present[-1]}, and this format ends at {self.highest}; give it '
-            'as palette:PATH with values='
-          )
-        unused.update(value for value in present.tolist() if value and not table[value])
-        plane |= fitting.scale(table[labels])
+        if object_id is not None:
+          bit = self.bits.get(str(object_id), self.bits.get('*', 0))
+          inside = np.where(labels, np.uint8(bit), np.uint8(0))
+          unused.update([] if bit else [object_id])
+        else:
+          present = np.flatnonzero(np.bincount(labels.ravel(), minlength=len(table)))
+          self._check_label(present[-1], path)
+          inside = table[labels]
+          unused.update(value for value in present.tolist() if value and not table[value])
+        plane |= fitting.scale(inside)
       if unused:
         remarks['labels not used'] = ', '.join(map(str, sorted(unused)))
       return plane
@@ -257,12 +266,18 @@ class LabelMasks:
         'of the two'
       )
     for name in objects:
-      if not 0 < int(name) < 256:
-        raise ClipError(f"{self.folder}/{name}: an object's folder must be named 1 to 255")
-      in_folder = numbered_files(os.path.join(self.folder, name), _EXTENSIONS)
-      for number, path in in_folder.items():
-        files.setdefault(number, []).append((int(name), path))
+      path = os.path.join(self.folder, name)
+      self._check_label(int(name), path)
+      for number, image in numbered_files(path, _EXTENSIONS).items():
+        files.setdefault(number, []).append((int(name), image))
     return files
+
+  def _check_label(self, label: int, path: str) -> None:
+    if self.highest is not None and label > self.highest:
+      raise ClipError(
+        f'{path} has the label {label}, and this format ends at {self.highest}; give it '
+        'as palette:PATH with values='
+      )
 
 
 def _bit_table(bits: dict[str, int]) -> np.ndarray:

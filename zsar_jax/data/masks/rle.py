@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from zsar_jax.data.masks.fitting import MAX_SIDE
-from zsar_jax.data.records import ClipError
+from zsar_jax.data.masks.left_out import DamagedShape, EmptyShape
 
 _FIRST_CODE = 48
 _GROUP_BITS = 5
@@ -37,7 +37,8 @@ def decode(encoded: dict[str, Any], where: str) -> np.ndarray:
     u8[h, w] of 0 and 1.
 
   Raises:
-    ClipError: if the size is absurd or the counts do not add up to it.
+    EmptyShape: if it has no pixel or no count.
+    DamagedShape: if the size is absurd or the counts do not add up to it.
   """
   height, width = size(encoded, where)
   counts = encoded.get('counts')
@@ -45,12 +46,15 @@ def decode(encoded: dict[str, Any], where: str) -> np.ndarray:
     runs = _runs(counts, where)
   elif isinstance(counts, list) and all(type(count) is int for count in counts):
     if any(not 0 <= count <= height * width for count in counts):
-      raise ClipError(f'{where}: an RLE count is negative or larger than the mask; make it again')
+      raise DamagedShape(
+        f'{where}: an RLE count is negative or larger than the mask; make it again'
+      )
     runs = np.array(counts, np.int64)
   else:
-    raise ClipError(f"{where}: RLE field 'counts' must be a string or a list of whole numbers")
+    raise DamagedShape(f"{where}: RLE field 'counts' must be a string or a list of whole numbers")
   if (runs < 0).any() or runs.sum() != height * width:
-    raise ClipError(
+    empty = not runs.any()
+    raise (EmptyShape if empty else DamagedShape)(
       f'{where}: RLE counts do not add up to {height} x {width} pixels; make the mask again'
     )
   values = np.arange(len(runs), dtype=np.uint8) & 1
@@ -58,14 +62,15 @@ def decode(encoded: dict[str, Any], where: str) -> np.ndarray:
 
 
 def size(encoded: dict[str, Any], where: str) -> tuple[int, int]:
-  """The height and width of a mask that is still encoded; a `ClipError` if they are absurd."""
+  """The height and width of a mask that is still encoded; see `decode` for the errors."""
   stated = encoded.get('size')
   if (
     not isinstance(stated, list)
     or len(stated) != 2
     or not all(type(side) is int and 0 < side <= MAX_SIDE for side in stated)
   ):
-    raise ClipError(
+    empty = isinstance(stated, list) and 0 in stated
+    raise (EmptyShape if empty else DamagedShape)(
       f"{where}: RLE field 'size' must be a height and a width of 1 to {MAX_SIDE}, not {stated!r}"
     )
   return stated[0], stated[1]
@@ -76,13 +81,15 @@ def _runs(text: str, where: str) -> np.ndarray:
   # What is not ASCII becomes '?', the code 63, so it is looked for in the text.
   codes = np.frombuffer(text.encode('ascii', 'replace'), np.uint8).astype(np.int64) - _FIRST_CODE
   if not text.isascii() or ((codes < 0) | (codes >= 2 * _MORE)).any():
-    raise ClipError(f'{where}: RLE counts have a character that is none of theirs; make it again')
+    raise DamagedShape(
+      f'{where}: RLE counts have a character that is none of theirs; make it again'
+    )
   if not len(codes):
     return codes
   ends = np.flatnonzero((codes & _MORE) == 0)
   lengths = np.diff(ends, prepend=-1)
   if not len(ends) or ends[-1] != len(codes) - 1 or lengths.max() > _MAX_GROUPS:
-    raise ClipError(f'{where}: RLE counts are cut short or no counts; make the mask again')
+    raise DamagedShape(f'{where}: RLE counts are cut short or no counts; make the mask again')
   starts = ends - lengths + 1
   places = np.arange(len(codes)) - np.repeat(starts, lengths)
   runs = np.add.reduceat((codes & (_MORE - 1)) << (_GROUP_BITS * places), starts)

@@ -12,16 +12,16 @@ no labels is annotated, and shows neither a hand nor an object.
 
 import dataclasses
 import json
-import math
 import os
 import pathlib
 import re
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Collection, Container, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from zsar_jax.data.masks.frames import Counting, drawn
+from zsar_jax.data.masks.left_out import EmptyShape, LeftOut
 from zsar_jax.data.masks.source import Remarks
 from zsar_jax.data.regions import OBJECT_BOX, PERSON_BOX, draw_box
 from zsar_jax.data.sources.listing import ListedClip
@@ -54,22 +54,38 @@ class VideoBoxes:
   box_bits: np.ndarray
   corners: np.ndarray
 
+  def annotated(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
+    """See `source.ClipMasks`."""
+    return self._places(num_frames, own, {})
+
   def planes(self, video: VideoFacts, remarks: Remarks) -> Iterator[np.ndarray | None]:
     """See `source.ClipMasks`."""
-    numbers = (self.frames + 1).tolist()
-    places = Counting(1, first_given=True).places(set(numbers), video, '--boxes', remarks)
+    places = self._places(video.num_frames, video.numbers, remarks)
     # The annotated frames were as wide as the video is at their height.
     annotated_width = video.source_width * _ANNOTATED_HEIGHT / video.source_height
     scale = np.array([video.width / annotated_width, video.height / _ANNOTATED_HEIGHT])
     corners = self.corners * np.tile(scale, 2).astype(np.float32)
+    left_out = LeftOut(remarks)
 
     def draw(number: int) -> np.ndarray:
       plane = np.zeros((video.height, video.width), np.uint8)
       for box in np.flatnonzero(self.box_frames == number - 1):
-        draw_box(plane, self.box_bits[box], *corners[box])
+        x1, y1, x2, y2 = corners[box]
+        bit = int(self.box_bits[box])
+        if x1 < x2 and y1 < y2 and np.isfinite(corners[box]).all():
+          draw_box(plane, bit, x1, y1, x2, y2)
+          left_out.count(bit)
+        else:
+          about = f'--boxes: frame {number} has a box {self.corners[box].tolist()} without a size'
+          left_out.add(bit, EmptyShape(about))
       return plane
 
-    yield from drawn(video, places, draw, remarks)
+    yield from drawn(video, places, draw, remarks, left_out.check)
+
+  def _places(self, num_frames: int, own: np.ndarray | None, remarks: Remarks) -> dict[int, int]:
+    numbers = set((self.frames + 1).tolist())
+    counting = Counting(1, first_given=True, options=())
+    return counting.places(numbers, num_frames, own, '--boxes', remarks)
 
 
 class SomethingElseBoxes:
@@ -157,8 +173,8 @@ def _field(values: dict[str, Any], field: str, kind: type, where: str) -> Any:
 
 def _number(values: dict[str, Any], field: str, where: str) -> float:
   value = values.get(field)
-  if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-    raise UserError(f'{where}: field {field!r} must be a finite number, not {value!r}')
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    raise UserError(f'{where}: field {field!r} must be a number, not {value!r}')
   return value
 
 

@@ -1,6 +1,6 @@
 """What every source of masks gives: `MaskSource` for a data set, `ClipMasks` for a clip."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +15,17 @@ Remarks = dict[str, str]
 
 class ClipMasks(Protocol):
   """The masks of one clip, unread: a small frozen dataclass that pickles."""
+
+  def annotated(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
+    """The frames, from 0, that `planes` would have a plane for if all were kept.
+
+    Args:
+      num_frames: N, of the video.
+      own: i64[N], the frames' own numbers where they are images of a folder; None of a file.
+
+    Raises:
+      records.ClipError: for masks that cannot be this video's.
+    """
 
   def planes(self, video: VideoFacts, remarks: Remarks) -> Iterator[np.ndarray | None]:
     """The K kept frames' planes, in order.

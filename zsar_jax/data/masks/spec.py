@@ -8,6 +8,7 @@ from typing import Any
 
 from zsar_jax.data.masks.arrays import open_arrays
 from zsar_jax.data.masks.coco import open_coco
+from zsar_jax.data.masks.frames import Stride
 from zsar_jax.data.masks.images import open_egohos, open_grey, open_palette
 from zsar_jax.data.masks.source import MaskSource
 from zsar_jax.data.masks.yolo import YoloSource
@@ -37,32 +38,32 @@ class Format:
 FORMATS = {
   'grey': Format(
     open_grey,
-    ('region', 'first', 'spread'),
+    ('region', 'first', 'spread', 'stride'),
     '{clip}/{frame}.png or .jpg, above 128 is inside (HAT, or any 0/255 masks)',
   ),
   'palette': Format(
     open_palette,
-    ('values', 'first', 'spread'),
+    ('values', 'first', 'spread', 'stride'),
     '{clip}/{frame}.png or {clip}/{object}/{frame}.png, a pixel is a label (DAVIS, SAM 2)',
   ),
   'egohos': Format(
     open_egohos,
-    ('values', 'first', 'spread'),
+    ('values', 'first', 'spread', 'stride'),
     '{clip}/{frame}.png, labels 1 and 2 are hands and 3 to 8 objects (EgoHOS)',
   ),
   'coco': Format(
     open_coco,
-    ('values', 'first', 'score', 'images'),
+    ('values', 'first', 'score', 'images', 'stride'),
     '{clip}.json, or one file for all clips: RLE, polygons or boxes (COCO, detectron2)',
   ),
   'yolo': Format(
     YoloSource,
-    ('values', 'first', 'score', 'extra'),
+    ('values', 'first', 'score', 'extra', 'spread', 'stride'),
     '{clip}/{frame}.txt or {clip}_{frame}.txt, polygons or boxes (ultralytics save_txt)',
   ),
   'arrays': Format(
     open_arrays,
-    ('region', 'values', 'spread'),
+    ('region', 'values', 'spread', 'stride'),
     '{clip}.npz or .npy, [frames, height, width] of bool, 0/255 or labels',
   ),
 }
@@ -99,8 +100,11 @@ def open_masks(text: str) -> MaskSource:
     raise UserError(f'--masks: {text!r} has no path')
   if 'region' in options and 'values' in options:
     raise UserError(f'--masks: {text!r} has region= and values=; give one of the two')
-  if options.get('spread') and 'first' in options:
-    raise UserError(f'--masks: {text!r} has first=, but with spread=yes numbers only order masks')
+  for option in ('first', 'stride'):
+    if options.get('spread') and option in options:
+      raise UserError(
+        f'--masks: {text!r} has {option}=, but with spread=yes numbers only order masks'
+      )
   return chosen.open(local_path(rest, '--masks'), **options)
 
 
@@ -143,6 +147,16 @@ def _parse_score(value: str, name: str) -> float:
   return score
 
 
+def _parse_stride(value: str, name: str) -> Stride:
+  match = re.fullmatch(r'([1-9][0-9]{0,5})(?:\+([0-9]{1,6}))?', value)
+  if not match:
+    raise UserError(
+      f'--masks: stride={value} must be a number of frames such as 10, or 10+9 where the first '
+      'mask is of frame 9, counted from 0'
+    )
+  return int(match[1]), match[2] and int(match[2])
+
+
 def _parse_images(value: str, name: str) -> str:
   if not value:
     raise UserError('--masks: images= must be the path of a COCO file')
@@ -155,6 +169,7 @@ _PARSERS = {
   'values': _parse_values,
   'first': _choice('first', {'auto': None, '0': 0, '1': 1}),
   'spread': _choice('spread', {'yes': True, 'no': False}),
+  'stride': _parse_stride,
   'score': _parse_score,
   'extra': _choice('extra', {'auto': None, '0': 0, '1': 1, '2': 2}),
   'images': _parse_images,

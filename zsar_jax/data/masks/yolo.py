@@ -3,19 +3,29 @@
 A line is `class x1 y1 x2 y2 ...` with the corners of a polygon, or `class x y w h` with the centre
 and the size of a box, as shares of the frame's width and height. After that may come a confidence
 and a track's id. ultralytics writes `{clip}_{frame}.txt` for a video, counted from 1, all clips
-in one folder, and no file for a frame with nothing in it.
+in one folder, and no file for a frame with nothing in it. With vid_stride=K it detects in the last
+of every K frames, and counts those (`LoadImagesAndVideos` in ultralytics/data/loaders.py).
 """
 
 import dataclasses
 import functools
+import math
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
-from zsar_jax.data.masks.frames import Counting, drawn, numbered_files, numbers_of_folders
+from zsar_jax.data.masks.frames import (
+  EVERY_FRAME,
+  Counting,
+  Stride,
+  drawn,
+  numbered_files,
+  numbers_of_folders,
+)
+from zsar_jax.data.masks.left_out import EmptyShape, LeftOut
 from zsar_jax.data.masks.lookup import Owners, find, folder_of_masks, names, region_names
 from zsar_jax.data.masks.shapes import draw_checked_box, draw_polygon
 from zsar_jax.data.masks.source import Remarks
@@ -58,6 +68,8 @@ class YoloSource:
     first: int | None = None,
     score: float = 0.5,
     extra: int | None = None,
+    spread: bool = False,
+    stride: Stride = EVERY_FRAME,
   ):
     """Looks for folders of clips and for clips whose files lie side by side.
 
@@ -68,23 +80,34 @@ class YoloSource:
         as ultralytics counts, where files lie side by side.
       score: lines of less confidence are left out.
       extra: how many numbers follow the coordinates; None to tell by their count.
+      spread: whether the files are spread evenly over the video.
+      stride: every how many frames there was a detection, and in which frame the first one; None
+        for the last of that many frames, as of ultralytics.
 
     Raises:
       UserError: if the folder is missing, or folders of clips do not tell `first`.
     """
     self._root = folder_of_masks(path)
     self._lines = YoloLines(values or {'0': PERSON}, score, extra)
-    found = _find_first(self._root) if first is None else first
-    self._counting = Counting(found, first_given=first is not None)
-    self._counting_side_by_side = Counting(1 if first is None else first, first_given=True)
+    step, start = stride
+    counting = Counting(
+      1 if first is None else first,
+      spread=spread,
+      first_given=first is not None,
+      stride=step,
+      start=step - 1 if start is None else start,
+    )
+    self._counting = counting
+    if first is None and not spread:
+      self._counting = dataclasses.replace(counting, first=_find_first(self._root))
+    self._counting_side_by_side = dataclasses.replace(counting, first_given=True)
     self._owners = Owners()
     self.region_names = region_names(self._lines.bits.values())
     self.parameters = {
       'format': 'yolo',
       'path': self._root,
       'values': self._lines.bits,
-      'first': self._counting.first,
-      'first_given': self._counting.first_given,
+      **self._counting.parameters,
       'first_side_by_side': self._counting_side_by_side.first,
       'score': score,
       'extra': extra,
@@ -157,33 +180,50 @@ class YoloMasks:
   lines: YoloLines
   counting: Counting
 
+  def annotated(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
+    """See `source.ClipMasks`."""
+    return self.counting.looked_at(num_frames, self._places(self._files(), num_frames, own, {}))
+
   def planes(self, video: VideoFacts, remarks: Remarks) -> Iterator[np.ndarray | None]:
-    """See `source.ClipMasks`; a frame without a file is annotated, and shows nothing."""
+    """See `source.ClipMasks`.
+
+    A frame without a file is annotated, and shows nothing, if it was looked at.
+    """
     files = self._files()
+    places = self._places(files, video.num_frames, video.numbers, remarks)
+    kept = set(video.kept.tolist())
+    kept.intersection_update(self.counting.looked_at(video.num_frames, places))
+    without = len(kept.difference(places))
+    if without:
+      remarks['frames without a result'] = f'{without} of {len(kept)}'
+    left_out = LeftOut(remarks)
+
+    def draw(number: int | None) -> np.ndarray:
+      plane = np.zeros((video.height, video.width), np.uint8)
+      if number is not None:
+        self._draw(plane, files[number], left_out)
+      return plane
+
+    items = {frame: places.get(frame) for frame in kept}
+    yield from drawn(video, items, draw, remarks, left_out.check)
+
+  def _places(
+    self, files: dict[int, str], num_frames: int, own: np.ndarray | None, remarks: Remarks
+  ) -> dict[int, int]:
     where = os.path.join(self.folder, f'{self.stem}_*.txt') if self.stem else self.folder
-    places = self.counting.places(files, video, where, remarks)
+    places = self.counting.places(files, num_frames, own, where, remarks)
     if files and not places:
       raise ClipError(
         f'{where}: files are numbered {min(files)} to {max(files)}, none of which is one of the '
-        f"video's {video.num_frames} frames; number them as the frames are"
+        f"video's {num_frames} frames; number them as the frames are"
       )
-    without = sum(frame not in places for frame in video.kept.tolist())
-    if without:
-      remarks['frames without a result'] = f'{without} of {len(video.kept)}'
-
-    def draw(frame: int) -> np.ndarray:
-      plane = np.zeros((video.height, video.width), np.uint8)
-      if frame in places:
-        self._draw(plane, files[places[frame]])
-      return plane
-
-    yield from drawn(video, {frame: frame for frame in video.kept.tolist()}, draw, remarks)
+    return places
 
   def _files(self) -> dict[int, str]:
     """The clip's files by number. Where others' lie beside them, the folder is not listed again."""
     if self.stem is None:
       files = numbered_files(self.folder, _EXTENSIONS, number_needed=False)
-      if not files and os.listdir(self.folder):
+      if not files and any(not name.startswith('.') for name in os.listdir(self.folder)):
         raise ClipError(f'{self.folder} has no text file with a number; name them {{frame}}.txt')
       return files
     files = {}
@@ -194,7 +234,7 @@ class YoloMasks:
         raise ClipError(f'{path} and {os.path.basename(other)} have the same number; remove one')
     return files
 
-  def _draw(self, plane: np.ndarray, path: str) -> None:
+  def _draw(self, plane: np.ndarray, path: str, left_out: LeftOut) -> None:
     try:
       with open(path, encoding='ascii') as file:
         lines = file.read().splitlines()
@@ -202,14 +242,20 @@ class YoloMasks:
       raise ClipError(f'{path} cannot be read as text ({error}); make it again') from None
     size = np.array([plane.shape[1], plane.shape[0]], float)
     for number, line in enumerate(lines, 1):
-      if line.strip():
-        where = f'{path}, line {number}'
+      if not line.strip():
+        continue
+      where, category = f'{path}, line {number}', line.split()[0]
+      try:
         bit, points = parse_line(line, self.lines, where)
         if bit in (PERSON_BOX, OBJECT_BOX):
           corners = np.stack([points.min(axis=0), points.max(axis=0)])
           draw_checked_box(plane, bit, corners * size, where)
         elif bit:
           draw_polygon(plane, bit, points * size, where)
+        if bit:
+          left_out.count(category)
+      except EmptyShape as error:
+        left_out.add(category, error)
 
 
 def parse_line(line: str, lines: YoloLines, where: str) -> tuple[int, np.ndarray]:
@@ -226,7 +272,9 @@ def parse_line(line: str, lines: YoloLines, where: str) -> tuple[int, np.ndarray
       corners of a box. Of no meaning where `bit` is 0.
 
   Raises:
-    ClipError: if the line is neither, or a box is to be a shape.
+    EmptyShape: if the line has too few coordinates, or one that is no number, or is a box where
+      a shape is wanted: ultralytics writes contours of one and of two points, and of none.
+    ClipError: if the line is no line of this format.
   """
   try:
     category, *numbers = [float(word) for word in line.split()]
@@ -238,20 +286,20 @@ def parse_line(line: str, lines: YoloLines, where: str) -> tuple[int, np.ndarray
   if not bit:
     return 0, np.empty((0, 2))
   extra = _extra(numbers, where) if lines.extra is None else lines.extra
-  coordinates = numbers[: len(numbers) - extra]
-  if len(coordinates) < 4 or len(coordinates) % 2:
+  coordinates = numbers[: max(0, len(numbers) - extra)]
+  points = np.array(coordinates[: len(coordinates) // 2 * 2]).reshape(-1, 2)
+  about = f'{where}: {len(numbers)} numbers after the class are neither a box nor a polygon'
+  if len(coordinates) >= 4 and len(coordinates) % 2:
     raise ClipError(
-      f'{where}: {len(numbers)} numbers after the class are neither a box nor a polygon'
+      about
       + (f', of which {extra} are no coordinates by extra={extra}' if extra else '')
       + '; give extra=0, 1 or 2, the count of numbers behind the coordinates'
     )
-  points = np.array(coordinates).reshape(-1, 2)
-  if not ((points >= -_TOLERANCE) & (points <= 1 + _TOLERANCE)).all():
-    raise ClipError(
-      f'{where}: coordinates must be from 0 to 1; pixels are not taken, and where a track id ends '
-      'the line, save without it or give extra=2'
-    )
-  confidence = numbers[len(coordinates)] if extra else 1.0
+  if len(points) > 1 and np.isfinite(points).all():
+    _check_range(points, where)
+  confidence = numbers[len(coordinates)] if extra and len(numbers) > len(coordinates) else 1.0
+  if not math.isfinite(confidence):
+    raise EmptyShape(f'{where}: the confidence must be from 0 to 1, not {confidence:g}')
   if not 0 <= confidence <= 1:
     raise ClipError(
       f'{where}: the confidence must be from 0 to 1, not {confidence:g}; where a track id ends the '
@@ -259,14 +307,26 @@ def parse_line(line: str, lines: YoloLines, where: str) -> tuple[int, np.ndarray
     )
   if confidence < lines.score:
     return 0, points
+  if len(points) < 2:
+    raise EmptyShape(about)
+  if not np.isfinite(points).all():
+    raise EmptyShape(f'{where}: coordinates must be from 0 to 1, and one is no number')
   if len(points) == 2:
     if bit not in (PERSON_BOX, OBJECT_BOX):
-      raise ClipError(
+      raise EmptyShape(
         f'{where} is a box and not a polygon; give values={int(category)}:person_box or object_box'
       )
     centre, size = points
     points = np.stack([centre - size / 2, centre + size / 2])
   return bit, np.clip(points, 0, 1)
+
+
+def _check_range(points: np.ndarray, where: str) -> None:
+  if not ((points >= -_TOLERANCE) & (points <= 1 + _TOLERANCE)).all():
+    raise ClipError(
+      f'{where}: coordinates must be from 0 to 1; pixels are not taken, and where a track id ends '
+      'the line, save without it or give extra=2'
+    )
 
 
 def _extra(numbers: list[float], where: str) -> int:
