@@ -3,7 +3,7 @@
     {split: {
       "written": clips, "frames": stored frames, "bytes": of the records,
       "missing": {clip id: why}, "unreadable": {clip id: why},
-      "remarks": {kind: {clip id: what}},
+      "remarks": {kind: {clip id: what}, "files passed over": {extension: how many}},
       "unannotated": clips without any annotated frame,
       "regions": {region: {"annotated": share of the frames, in clips of which the region is known,
         "empty": share of these without it, "never": clips without it in any annotated frame,
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from zsar_jax.data.regions import REGION_BITS
+from zsar_jax.data.sources.listing import PASSED_OVER
 from zsar_jax.data.staging import Staged
 
 _QUANTILES = (5, 25, 50, 75, 95)
@@ -121,7 +122,8 @@ def describe(name: str, report: Mapping[str, Any]) -> str:
 def _named(kind: str, clips: Mapping[str, str]) -> list[str]:
   if not clips:
     return []
-  lines = [f'  {kind}: {len(clips)} clips']
+  noun = 'extension' if kind == PASSED_OVER else 'clip'
+  lines = [f'  {kind}: {len(clips)} {noun}{"s" * (len(clips) > 1)}']
   lines += [f'    {clip}: {what}' for clip, what in itertools.islice(clips.items(), _PRINTED)]
   if len(clips) > _PRINTED:
     lines.append(f'    ... and {len(clips) - _PRINTED} more, see build_report.json')

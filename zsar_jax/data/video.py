@@ -310,7 +310,7 @@ def _numbered_images(folder: pathlib.Path) -> tuple[list[int], list[pathlib.Path
   """The images of a folder of frames and their numbers, in order."""
   by_prefix: dict[str, dict[int, pathlib.Path]] = {}
   for path in sorted(folder.iterdir()):
-    if path.suffix.lower() in IMAGES:
+    if path.suffix.lower() in IMAGES and not path.name.startswith('.'):
       match = _NUMBERED.fullmatch(path.stem)
       if not match:
         raise ClipError(f'{path} has no frame number at the end of its name')

@@ -1,5 +1,6 @@
 """Builds a data set out of listed videos and the sources of their masks."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -12,9 +13,10 @@ from zsar_jax.data import records
 from zsar_jax.data.builder import ClipBuilder
 from zsar_jax.data.masks.combine import Combined
 from zsar_jax.data.masks.source import ClipMasks, MaskSource
+from zsar_jax.data.records import ClipError
 from zsar_jax.data.regions import REGION_BITS
 from zsar_jax.data.sources.listing import ListedClip, Listing
-from zsar_jax.data.video import DEFAULT_FPS, Storage, read_video
+from zsar_jax.data.video import DEFAULT_FPS, Storage, StoredVideo, read_video
 from zsar_jax.errors import UserError
 
 
@@ -45,8 +47,7 @@ class VideoTask:
 def encode_task(task: VideoTask) -> records.EncodedClip:
   """Decodes the video, draws its planes and encodes both; raises `records.ClipError`."""
   clip = task.clip
-  annotated = task.masks.annotated if task.masks else None
-  video = read_video(clip.path, task.storage, task.folder_fps, annotated)
+  video = _read(task)
   facts, remarks = video.facts, {**video.remarks, **task.remarks}
   attributes = dict(clip.attributes)
   listed = attributes.pop('listed_frames', None)
@@ -63,6 +64,20 @@ def encode_task(task: VideoTask) -> records.EncodedClip:
     attributes,
     remarks,
   )
+
+
+def _read(task: VideoTask) -> StoredVideo:
+  """The clip's video, or the first of its copies that can be read."""
+  annotated = task.masks.annotated if task.masks else None
+  try:
+    return read_video(task.clip.path, task.storage, task.folder_fps, annotated)
+  except ClipError:
+    for path in task.clip.copies:
+      with contextlib.suppress(ClipError):
+        video = read_video(path, task.storage, task.folder_fps, annotated)
+        video.remarks['another copy was read'] = f'{path} for {task.clip.path}'
+        return video
+    raise
 
 
 class VideoBuilder(ClipBuilder, skip_registration=True):

@@ -2,6 +2,7 @@
 
 import pathlib
 import string
+import unicodedata
 
 import pytest
 from hypothesis import given, settings
@@ -294,3 +295,127 @@ def test_labels_whose_ids_are_no_labels(tmp_path, videos, text, words):
     list_files(videos, {'train': tmp_path / 'a.txt'}, labels)
   with pytest.raises(UserError, match=words):
     list_folder(videos, labels)
+
+
+def _nfd(text: str) -> str:
+  return unicodedata.normalize('NFD', text)
+
+
+def test_names_in_nfd_are_those_in_nfc(tmp_path):
+  videos = touch(tmp_path / 'v', _nfd('마시다/영상1.mp4'), 'café/2.mp4')
+  (tmp_path / 'labels.txt').write_text(_nfd('café') + '\n마시다\n')
+  for labels in (None, str(tmp_path / 'labels.txt')):
+    listing = list_folder(videos, labels)
+    assert listing.classes == ('café', '마시다')
+    assert _summary(listing) == {'train': [('café/2', 'café'), ('마시다/영상1', '마시다')]}
+    assert all(pathlib.Path(clip.path).exists() for clip in listing.splits['train'])
+  (tmp_path / 'list.csv').write_text('마시다/영상1.mp4,마시다\n' + _nfd('café/2.mp4,café\n'))
+  listing = list_files(videos, {'train': tmp_path / 'list.csv'}, str(tmp_path / 'labels.txt'))
+  assert _summary(listing) == {'train': [('마시다/영상1', '마시다'), ('café/2', 'café')]}
+  assert all(pathlib.Path(clip.path).exists() for clip in listing.splits['train'])
+
+
+def test_folders_may_spell_the_classes_of_the_labels_file_otherwise(tmp_path):
+  videos = touch(tmp_path / 'v', 'ApplyEyeMakeup/1.mp4', 'c++/1.mp4')
+  (tmp_path / 'labels.txt').write_text('C#\napply eye make-up\nC++\n')
+  listing = list_folder(videos, str(tmp_path / 'labels.txt'))
+  assert _summary(listing) == {
+    'train': [('ApplyEyeMakeup/1', 'apply eye make-up'), ('c++/1', 'C++')]
+  }
+
+
+@pytest.mark.parametrize(
+  ('line', 'words'),
+  [
+    ('ApplyEyeMakeup/v_1.avi 1', "line 1: label '1' is the class 'Apply Lipstick', but .*subtract"),
+    ('ApplyEyeMakeup/v_1.avi 2', "the folder of 'ApplyEyeMakeup'; correct one of them"),
+    ('train/apply_eye_makeup/deep/v_1.avi 1', "in the folder of 'ApplyEyeMakeup'; labels count"),
+    ('ApplyEyeMakeup/v_1 30 1', "label '1' is the class"),
+    ('ApplyEyeMakeup/v_1.avi,Archery', "label 'Archery' is the class"),
+    ('v_2.avi 1', "label '1' is the class 'Apply Lipstick'"),
+    ('ApplyEyeMakeup/v_1.avi 0', None),
+    ('ApplyEyeMakeup/Archery/v_1.avi 0', None),
+    ('v_3.avi 1', None),
+    ('other/v_1.avi 1', None),
+  ],
+)
+def test_a_list_that_says_another_class_than_the_folder_is_refused(tmp_path, line, words):
+  videos = touch(tmp_path / 'v', 'ApplyEyeMakeup/v_2.avi', 'v_3.avi')
+  (tmp_path / 'labels.txt').write_text('ApplyEyeMakeup\nApply Lipstick\nArchery\n')
+  (tmp_path / 'train.txt').write_text(line)
+
+  def listed():
+    return list_files(videos, {'train': tmp_path / 'train.txt'}, str(tmp_path / 'labels.txt'))
+
+  if words is None:
+    assert len(listed().splits['train']) == 1
+  else:
+    with pytest.raises(UserError, match=words):
+      listed()
+
+
+def test_videos_of_one_name_are_clips_of_their_own(tmp_path):
+  videos = touch(tmp_path / 'v', 'wave/1.mp4', 'wave/1.webm', 'wave/2.mp4', 'wave/3/0001.jpg')
+  touch(videos, 'wave/3.mp4')
+  listing = list_folder(videos)
+  clips = listing.splits['train']
+  assert [clip.id for clip in clips] == [
+    'wave/1.mp4',
+    'wave/1.webm',
+    'wave/2',
+    'wave/3',
+    'wave/3.mp4',
+  ]
+  assert [clip.name for clip in clips] == [clip.id for clip in clips]
+  assert [clip.path.removeprefix(f'{videos}/') for clip in clips][:3] == [
+    'wave/1.mp4',
+    'wave/1.webm',
+    'wave/2.mp4',
+  ]
+  assert set(listing.remarks['train']['another video has the same name']) == {
+    'wave/1.mp4',
+    'wave/1.webm',
+    'wave/3',
+    'wave/3.mp4',
+  }
+  (tmp_path / 'a.csv').write_text('wave/1.webm,wave\nwave/1.mp4,wave\nwave/2,wave\n')
+  listing = list_files(videos, {'train': tmp_path / 'a.csv'})
+  assert [clip.id for clip in listing.splits['train']] == ['wave/1.webm', 'wave/1.mp4', 'wave/2']
+  assert listing.remarks == {}
+
+
+def test_files_that_are_passed_over_are_counted(tmp_path):
+  videos = touch(
+    tmp_path, 'a/1.mp4', 'a/1.srt', 'a/2.srt', 'b/2.gif', 'b/2.xyz', 'b/notes', 'x.JPG'
+  )
+  touch(tmp_path, 'a/._1.mp4', 'a/.DS_Store', '__MACOSX/a/._1.mp4', 'c/1.yuv', 'd/clip/0001.jpg')
+  listing = list_folder(videos)
+  assert listing.classes == ('a', 'b', 'd')
+  counts = {
+    kind: (int(what.partition(',')[0]), what.rpartition(' ')[2])
+    for kind, what in listing.remarks['train']['files passed over'].items()
+  }
+  assert counts.pop('.srt') in ((2, 'a/1.srt'), (2, 'a/2.srt'))
+  assert counts == {
+    '.jpg': (1, 'x.JPG'),
+    '.xyz': (1, 'b/2.xyz'),
+    '.yuv': (1, 'c/1.yuv'),
+    'without extension': (1, 'b/notes'),
+  }
+  with pytest.raises(UserError, match=r'holds no video \(but other files: 1 .yuv\)'):
+    list_folder(videos / 'c')
+
+
+def test_a_preview_among_frames_is_no_clip(tmp_path):
+  touch(tmp_path, 'a/clip/0001.jpg', 'a/clip/0002.jpg', 'a/clip/preview.gif', 'a/b.gif', 'a/b.png')
+  listing = list_folder(tmp_path)
+  assert [clip.id for clip in listing.splits['train']] == ['a/b', 'a/clip']
+  assert set(listing.remarks['train']['files passed over']) == {'.gif', '.png'}
+
+
+def test_case_counts_only_between_videos_that_differ_in_nothing_else(tmp_path):
+  videos = Videos(touch(tmp_path, 'a/Clip.mp4', 'a/x.mp4', 'a/X.mp4'))
+  assert videos.find('a/clip.mp4') == 'a/Clip.mp4'
+  assert videos.find('A/CLIP') == 'a/Clip.mp4'
+  assert videos.find('a/x.mp4') == 'a/x.mp4'
+  assert videos.find('a/X.mp4') == 'a/X.mp4'

@@ -297,3 +297,28 @@ def test_kinetics_labels_split_into_mimetics_and_the_rest(tmp_path):
   assert list(listing.classes) == names  # Sorted is the published order.
   assert len(listing.class_splits['mimetics']) == 50
   assert len(listing.class_splits['without_mimetics']) == 350
+
+
+@pytest.mark.parametrize('anywhere', ['train/', '', 'archery/'])
+def test_a_replacement_comes_before_the_copy_that_it_replaces(tmp_path, anywhere):
+  name, other = 'abc_000001_000011.mp4', 'replacement/replacement_for_corrupted_k400'
+  videos = touch(tmp_path / 'v', f'{anywhere}{name}', f'{other}/{name}', f'x/{name}')
+  (clip,) = list_kinetics(videos, [_csv(tmp_path / 'a.csv', 'archery,abc,1,11,train')]).splits[
+    'train'
+  ]
+  assert clip.path == str(videos / other / name)
+  assert clip.copies == (f'{videos}/{anywhere}{name}', str(videos / 'x' / name))
+
+
+def test_companions_of_macos_and_spellings_of_labels(tmp_path):
+  folder = tmp_path / 'lists'
+  folder.mkdir()
+  _csv(folder / 'train.csv', 'arm_wrestling,abc,1,11,train', 'Zumba,xyz,0,10,train')
+  (folder / '._train.csv').write_bytes(b'\x00\x05\x16\x07\xff')
+  (tmp_path / 'labels.txt').write_text('zumba\narm wrestling\n')
+  videos = touch(
+    tmp_path / 'v', 'ArmWrestling/abc_000001_000011.mp4', 'Zumba/XYZ_000000_000010.mp4'
+  )
+  listing = list_kinetics(videos, [folder], str(tmp_path / 'labels.txt'))
+  assert [clip.label for clip in listing.splits['train']] == [1, 0]
+  assert all(pathlib.Path(clip.path).exists() for clip in listing.splits['train'])

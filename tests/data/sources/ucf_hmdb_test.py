@@ -151,3 +151,30 @@ def test_one_video_cannot_be_two_clips(tmp_path):
       (lists / f'{name}_test_split{number}.txt').write_text('b.avi 1\n')
   with pytest.raises(UserError, match="clips 'cartwheel/b' and 'catch/b' are both the video"):
     list_hmdb51(touch(tmp_path / 'videos', 'b.avi'), lists)
+
+
+@pytest.mark.parametrize('listed', ['HandStandPushups', 'HandstandPushups', 'handstand_pushups'])
+def test_case_of_names_does_not_count(ucf, tmp_path, listed):
+  videos = touch(tmp_path / 'other', 'HandstandPushups/v_HandstandPushups_g01_c01.avi')
+  for path in ucf[1].glob('*list*.txt'):
+    path.write_text('')
+  first = f'{listed}/v_HandStandPushups_g01_c01.avi'
+  (ucf[1] / 'trainlist01.txt').write_text(f'{first} 2\n')
+  (ucf[1] / 'trainlist02.txt').write_text('HandstandPushups/v_HandstandPushups_g01_c01.avi 2\n')
+  listing = list_ucf101(videos, ucf[1])
+  (clip,) = listing.splits['clips']
+  assert clip.path == str(videos / 'HandstandPushups/v_HandstandPushups_g01_c01.avi')
+  assert listing.classes[clip.label] == 'HandstandPushups'
+  assert listing.clip_splits['train1'] == listing.clip_splits['train2'] == (clip.id,)
+  (ucf[1] / 'trainlist01.txt').write_text(f'{first} 1\n')
+  with pytest.raises(UserError, match=f'where {listed} is class 2'):
+    list_ucf101(videos, ucf[1])
+
+
+def test_companions_of_macos_are_no_lists(tmp_path):
+  lists = touch(tmp_path / 'lists', *(f'._wave_test_split{number}.txt' for number in (1, 2, 3)))
+  for number in (1, 2, 3):
+    (lists / f'._wave_test_split{number}.txt').write_bytes(b'\x00\x05\x16\x07\xff')
+    (lists / f'wave_test_split{number}.txt').write_text('b.avi 1\n')
+  videos = touch(tmp_path / 'videos', 'wave/b.avi', 'wave/._b.avi')
+  assert [clip.id for clip in list_hmdb51(videos, lists).splits['clips']] == ['wave/b']

@@ -1,25 +1,40 @@
 """Finding a data set's videos below a folder, however the copy at hand is laid out."""
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from zsar_jax.data.class_names import counterparts, normal
 from zsar_jax.data.sources.listing import SPLITS, ListedClip
 from zsar_jax.data.video import IMAGES
 from zsar_jax.errors import UserError
 
-# Containers that PyAV's FFmpeg reads and data sets come in.
+# The usual names of files that `video.read_video` opens, containers and bare streams.
 VIDEOS = (
   *('.mp4', '.webm', '.mkv', '.avi', '.mov', '.m4v', '.mpg', '.mpeg', '.flv', '.wmv', '.3gp'),
   *('.ts', '.mts', '.m2ts', '.ogv', '.asf', '.vob', '.divx', '.3g2', '.m2v', '.mpv', '.qt'),
+  *('.gif', '.apng', '.y4m', '.ogg', '.ogm', '.mxf', '.nut', '.rm', '.rmvb', '.dv', '.wtv', '.swf'),
+  *('.h264', '.264', '.avc', '.h265', '.265', '.hevc', '.h263', '.ivf', '.obu', '.av1', '.vc1'),
+  *('.f4v', '.mp4v', '.mpe', '.m1v', '.mp2v', '.m2p', '.m2t', '.trp', '.xvid', '.mk3d'),
 )
+
+# Previews of clips have these names too: images beside them may still be the frames of a clip.
+_PREVIEWS = ('.gif', '.apng')
 
 # A folder of which this many entries are images, and none a video or a folder, is one of frames.
 _ENOUGH = 200
 
 
 class Videos:
-  """The videos below a folder: files, and folders of frames, known by their names."""
+  """The videos below a folder: files, and folders of frames, known by their names.
+
+  Names are compared in NFC, and their case counts where two videos' names differ in nothing else.
+
+  Attributes:
+    root: the folder, as an absolute path.
+    passed_over: the files that are neither videos nor frames of one: of each extension how many,
+      and the path of one of them.
+  """
 
   def __init__(self, root: str | os.PathLike[str], flag: str = '--videos'):
     """Looks through the folder once.
@@ -34,11 +49,12 @@ class Videos:
     if not os.path.isdir(root):
       raise UserError(f'{flag}: {root} is not a folder; give the folder of the videos')
     self.root = os.path.abspath(root)
+    self.passed_over: dict[str, tuple[int, str]] = {}
     self._paths: dict[str, list[str]] = {}
-    for path in sorted(_walk(self.root, '', flag, ())[0]):
+    for path in sorted(_walk(self.root, '', flag, (), self.passed_over)[0]):
       if not _is_text(path):
         raise UserError(f'{flag}: {ascii(path)} in {root} is not named in UTF-8; rename it')
-      self._paths.setdefault(_stem(path), []).append(path)
+      self._paths.setdefault(_without_case(_stem(path)), []).append(path)
 
   def __iter__(self) -> Iterator[str]:
     """The paths below the folder, with '/' between their parts."""
@@ -47,7 +63,15 @@ class Videos:
 
   def has(self, path: str) -> bool:
     """Whether there is a video at a path as it is listed, whatever its extension."""
-    return bool(self._at(path))
+    return bool(_at(path, self._named(path)))
+
+  def has_double(self, path: str) -> bool:
+    """Whether two videos have the path of a video, with different extensions."""
+    return sum(normal(_base(other)) == normal(_base(path)) for other in self._named(path)) > 1
+
+  def class_folders(self, classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """By the names of all folders that videos lie in, the classes that a folder is named after."""
+    return counterparts((folder for path in self for folder in path.split('/')[:-1]), classes)
 
   def find(self, path: str) -> str | None:
     """The path of the video that is listed with a path, or None if there is none.
@@ -63,94 +87,109 @@ class Videos:
     """
     folders = _folders(path)
 
-    def rank(found: str) -> bool | None:
+    def rank(found: str, listed: bool) -> tuple[bool, bool] | None:
       parents = _folders(found)
-      if parents[len(parents) - len(folders) :] != folders:
+      if not listed and parents[len(parents) - len(folders) :] != folders:
         return None
-      return len(parents) > len(folders)
+      return not listed, len(parents) > len(folders)
 
-    return self._best(path, rank)
+    return next(iter(self._ranked(path, rank)), None)
 
   def find_clip(
     self,
     path: str,
     label: str,
-    labels: Collection[str],
+    class_folders: Mapping[str, tuple[str, ...]],
     split: str | None = None,
     anywhere: bool = False,
-  ) -> str | None:
-    """The path of a video that a list names by its class and file, or None if there is none.
+  ) -> list[str]:
+    """The paths of a video that a list names by its class and file, the likeliest first.
 
     Its folder is that of the class, or else of the split, or else the folder of all videos; it
-    is never another class's.
+    is never another class's. A copy in a folder of replacements comes before all others.
 
     Args:
       path: where it is to be expected.
       label: its class.
-      labels: the folders of all classes, as `folder_key` gives them.
+      class_folders: as the method of that name gives them.
       split: its split, of the values of `SPLITS`, if folders may be those of splits.
       anywhere: whether its name is its own and no other video's, so that it may lie in other
         folders as well.
 
     Raises:
-      UserError: where it cannot be told which of several is meant.
+      UserError: where it cannot be told which of several comes first.
     """
-    own = folder_key(label)
 
-    def rank(found: str) -> tuple[bool, int, bool, bool] | None:
-      parents = _folders(found)
-      if next((folder for folder in reversed(parents) if folder in labels), own) != own:
+    def rank(found: str, listed: bool) -> tuple[bool, ...] | None:
+      parents = found.split('/')[:-1]
+      named = next((named for name in reversed(parents) if (named := class_folders[name])), ())
+      if not listed and named and label not in named:
         return None
-      splits = {SPLITS[folder] for folder in parents if folder in SPLITS}
+      splits = {SPLITS[name.lower()] for name in parents if name.lower() in SPLITS}
       another = split is not None and bool(splits - {split})
       place = 3
       if not parents:
         place = 2
-      elif parents[-1] == own:
+      elif class_folders[parents[-1]]:
         place = 0
-      elif parents[-1] in SPLITS:
+      elif parents[-1].lower() in SPLITS:
         place = 1
-      if not anywhere and (another or place == 3):
+      if not (listed or anywhere) and (another or place == 3):
         return None
+      # Those that CVDF gives for clips of Kinetics-400 lie in replacement_for_corrupted_k400.
+      replaces = anywhere and any('replacement' in name.lower() for name in parents)
       deeper = len(parents) > (place == 0) + bool(splits)
-      return another, place, split not in splits, deeper
+      return not replaces, not listed, another, place, split not in splits, deeper
 
-    return self._best(path, rank)
+    return self._ranked(path, rank)
 
-  def _at(self, path: str) -> list[str]:
-    """The video at a path, or those at the same path with other extensions."""
-    named = self._paths.get(_stem(path), [])
-    if path in named:
-      return [path]
-    return [found for found in named if _base(found) == _base(path)]
+  def _named(self, path: str) -> list[str]:
+    """The videos of a path's last name, whatever their extensions and their case."""
+    return self._paths.get(_without_case(_stem(path)), [])
 
-  def _best(self, path: str, rank: Callable[[str], Any]) -> str | None:
-    """The video at a path, or else the one of its name with the least rank that is not None."""
-    found = self._at(path)
-    if not found:
-      ranks = {other: rank(other) for other in self._paths.get(_stem(path), [])}
-      ranks = {other: place for other, place in ranks.items() if place is not None}
-      found = [other for other, place in ranks.items() if place == min(ranks.values())]
-    if len(found) > 1:
-      raise UserError(
-        f'--videos: {self.root} has both {found[0]} and {found[1]}; remove one of them, or give'
-        ' a folder that holds only one'
-      )
-    return found[0] if found else None
+  def _ranked(self, path: str, rank: Callable[[str, bool], Any]) -> list[str]:
+    """The videos of a listed path's last name by their rank, without those whose rank is None.
+
+    Args:
+      path: as it is listed.
+      rank: of a video, and whether it lies at the listed path.
+
+    Raises:
+      UserError: two have the least rank.
+    """
+    named = self._named(path)
+    of_case = [found for found in named if normal(_stem(found)) == normal(_stem(path))]
+    for candidates in (of_case, named):
+      listed = _at(path, candidates)
+      ranks = {found: rank(found, found in listed) for found in candidates}
+      found = sorted((f for f in candidates if ranks[f] is not None), key=ranks.__getitem__)
+      if len(found) > 1 and ranks[found[0]] == ranks[found[1]]:
+        raise UserError(
+          f'--videos: {self.root} has both {found[0]} and {found[1]}; remove one of them, or give'
+          ' a folder that holds only one'
+        )
+      if found:
+        return found
+    return []
 
   def clip(
     self,
     clip_id: str,
     label: int,
-    found: str | None,
+    found: Sequence[str],
     expected: str,
     attributes: dict[str, str] | None = None,
+    with_extension: bool = False,
   ) -> ListedClip:
-    """A listed clip: at the path that `find` gave, or where one would have `expected` it."""
-    relative = found or expected
-    name = relative if found and is_folder(found) else os.path.splitext(relative)[0]
-    path = os.path.join(self.root, *relative.split('/'))
-    return ListedClip(clip_id, label, path, name, attributes or {})
+    """A listed clip: at the first of the paths that were found, or where it would be expected.
+
+    Its name has the extension `with_extension`, for a video that another has the path of.
+    """
+    relative = found[0] if found else expected
+    paths = [os.path.join(self.root, *path.split('/')) for path in (relative, *found[1:])]
+    keeps_all = with_extension or (found and is_folder(relative))
+    name = relative if keeps_all else os.path.splitext(relative)[0]
+    return ListedClip(clip_id, label, paths[0], name, attributes or {}, tuple(paths[1:]))
 
 
 def is_folder(path: str) -> bool:
@@ -158,14 +197,14 @@ def is_folder(path: str) -> bool:
   return os.path.splitext(path)[1].lower() not in VIDEOS
 
 
-def folder_key(name: str) -> str:
-  """A folder's name as folders are compared: without case, and with spaces for underscores."""
-  return name.replace('_', ' ').casefold()
+def _without_case(name: str) -> str:
+  return normal(normal(name).casefold())
 
 
-def folder_keys(names: Iterable[str]) -> frozenset[str]:
-  """The `folder_key` of each name."""
-  return frozenset(map(folder_key, names))
+def _at(path: str, candidates: Sequence[str]) -> list[str]:
+  """The candidate at a path, or those at the same path with other extensions."""
+  exact = [found for found in candidates if normal(found) == normal(path)]
+  return exact or [found for found in candidates if normal(_base(found)) == normal(_base(path))]
 
 
 def _base(path: str) -> str:
@@ -177,7 +216,8 @@ def _stem(path: str) -> str:
 
 
 def _folders(path: str) -> tuple[str, ...]:
-  return tuple(map(folder_key, path.split('/')[:-1]))
+  """The folders of a path as folders are compared: without case, and with spaces for '_'."""
+  return tuple(_without_case(name.replace('_', ' ')) for name in path.split('/')[:-1])
 
 
 def _is_text(path: str) -> bool:
@@ -189,7 +229,11 @@ def _is_text(path: str) -> bool:
 
 
 def _walk(
-  folder: str, below: str, flag: str, above: tuple[tuple[int, int], ...]
+  folder: str,
+  below: str,
+  flag: str,
+  above: tuple[tuple[int, int], ...],
+  passed_over: dict[str, tuple[int, str]],
 ) -> tuple[list[str], bool]:
   """The videos in a folder.
 
@@ -202,14 +246,16 @@ def _walk(
     below: what to write before the names.
     flag: where the folder comes from, for errors.
     above: the folders that this one lies in, by device and number: a link may lead back.
+    passed_over: counts the files that are left out, see `Videos`.
 
   Returns:
-    The paths, and whether any of them is a video file.
+    The paths, and whether any of them is a video file and no preview.
 
   Raises:
     UserError: if a folder cannot be read.
   """
   videos, folders, images = [], [], 0
+  left_out: dict[str, tuple[int, str]] = {}
   try:
     state = os.stat(folder)
     here = (state.st_dev, state.st_ino)
@@ -220,27 +266,43 @@ def _walk(
         if below and number >= _ENOUGH and images and not videos and not folders:
           break
         name = entry.name.lower()
-        if name.startswith('.'):
+        if name.startswith('.'):  # Hidden, such as the companions ._NAME that macOS writes.
           continue
         if _is_folder(entry):
           folders.append(entry.name)
-        elif name.endswith(IMAGES):
-          images += 1
         elif name.endswith(VIDEOS):
           videos.append(below + entry.name)
+        else:
+          images += name.endswith(IMAGES)
+          _count(left_out, below + entry.name)
   except OSError as error:
     raise UserError(
       f'{flag}: {ascii(folder)[1:-1]} cannot be read ({error.strerror}); make it readable or move'
       ' it away'
     ) from None
-  any_file = bool(videos)
+  previews = [path for path in videos if path.lower().endswith(_PREVIEWS)]
+  any_file = len(previews) < len(videos)
   for name in folders:
-    deeper, has_file = _walk(os.path.join(folder, name), f'{below}{name}/', flag, (*above, here))
+    deeper, has_file = _walk(
+      os.path.join(folder, name), f'{below}{name}/', flag, (*above, here), passed_over
+    )
     videos += deeper
     any_file |= has_file
   if images > len(videos) and below and not any_file:
-    return [below.rstrip('/')], False
+    videos = [below.rstrip('/')]
+    left_out = {kind: files for kind, files in left_out.items() if kind not in IMAGES}
+    for path in previews:
+      _count(left_out, path)
+  for count, path in left_out.values():
+    _count(passed_over, path, count)
   return videos, any_file
+
+
+def _count(files: dict[str, tuple[int, str]], path: str, more: int = 1) -> None:
+  """Counts a file, or more of its kind, by the extension."""
+  kind = os.path.splitext(path)[1].lower() or 'without extension'
+  count, example = files.get(kind, (0, path))
+  files[kind] = (count + more, example)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -5,8 +5,10 @@ import pathlib
 import re
 from collections.abc import Mapping
 
-from zsar_jax.data.sources.files import VIDEOS, Videos
+from zsar_jax.data.class_names import counterparts, normal
+from zsar_jax.data.sources.files import VIDEOS, Videos, is_folder
 from zsar_jax.data.sources.listing import (
+  PASSED_OVER,
   SPLITS,
   ClipLists,
   Listing,
@@ -34,13 +36,15 @@ def list_folder(videos: str | os.PathLike[str], labels: str | None = None) -> Li
       names, sorted.
 
   Raises:
-    UserError: if there is no video, one is in no class's folder, or only some of the first folders
-      are splits.
+    UserError: if there is no video, one is in no class's folder, a folder is named after no class
+      of the labels, or only some of the first folders are splits.
   """
   files = Videos(videos)
   paths = sorted(files)
   if not paths:
-    raise UserError(f'--videos: {videos} holds no video; give a folder of folders of videos')
+    left_out = ', '.join(f'{count} {kind}' for kind, (count, _) in files.passed_over.items())
+    there = f' (but other files: {left_out})' if left_out else ''
+    raise UserError(f'--videos: {videos} holds no video{there}; give a folder of folders of videos')
   # Folders that are splits and not classes, where there is nothing else.
   others = [path for path in paths if path.split('/')[0].lower() not in SPLITS]
   of_splits = [path for path in paths if path.split('/')[0].lower() in SPLITS]
@@ -61,19 +65,27 @@ def list_folder(videos: str | os.PathLike[str], labels: str | None = None) -> Li
         ' give --lists'
       )
     check_label(name, f'--videos: the folder of {path!r}')
-    found.append((split, name, path))
+    found.append((split, normal(name), path))
   classes = (
     read_classes(labels, '--labels', ordered=True)
     if labels
     else tuple(sorted({name for _, name, _ in found}))
   )
+  meant = counterparts((name for _, name, _ in found), classes)
   place = {name: label for label, name in enumerate(classes)}
   lists = ClipLists()
   for split, name, path in found:
-    if name not in place:
-      raise UserError(f'--labels: {labels} lacks {name!r}, a folder of {videos}; correct one')
-    clip_id = os.path.splitext(path)[0] if path.lower().endswith(VIDEOS) else path
-    lists.add(split, files.clip(clip_id, place[name], path, path), f'{files.root}/{path}')
+    if len(meant[name]) != 1:
+      problem = f'has {" and ".join(meant[name])} for' if meant[name] else 'lacks'
+      raise UserError(f'--labels: {labels} {problem} {name!r}, a folder of {videos}; correct one')
+    double = files.has_double(path)
+    clip_id = normal(_clip_id(path, double))
+    clip = files.clip(clip_id, place[meant[name][0]], [path], path, with_extension=double)
+    lists.add(split, clip, f'{files.root}/{path}')
+    if double:
+      lists.remark(split, 'another video has the same name', clip_id, path)
+  for kind, (count, path) in sorted(files.passed_over.items()):
+    lists.remark(found[0][0], PASSED_OVER, kind, f'{count}, such as {path}')
   return Listing(classes, lists.splits, remarks=lists.remarks)
 
 
@@ -85,9 +97,10 @@ def list_files(
   """The clips of lists as mmaction2, ViFi-CLIP and SlowFast write them.
 
   A line is 'path label' or 'path,label', or for a folder of frames 'path frames label'. It is
-  split from the right, because folders' names hold spaces. The label is a number; after a comma
-  it may be the name of a class. An absolute path must lie below the folder of videos. A first line
-  'path,label', or the like, is passed over.
+  split from the right, because folders' names hold spaces. The label is a number, from 0; after a
+  comma it may be the name of a class. Where a folder of the path is named after a class, it must be
+  the label's. An absolute path must lie below the folder of videos. A first line 'path,label', or
+  the like, is passed over.
 
   Args:
     videos: the folder that the paths are relative to.
@@ -96,7 +109,8 @@ def list_files(
       numbers.
 
   Raises:
-    UserError: for a line that is none of these, or a label that is not in the labels file.
+    UserError: for a line that is none of these, or a label that is not in the labels file, or not
+      the class that the folder is named after.
   """
   if 'all' in lists:
     raise UserError("--lists: TFDS keeps the split name 'all' for itself; choose another")
@@ -119,23 +133,55 @@ def list_files(
       )
     classes = tuple(sorted(names))
   place = {name: label for label, name in enumerate(classes)}
+  meant = counterparts((label for *_, label, _ in parsed), classes)
+  clips = [(str(inside(path, where)), split, where, *rest) for split, where, path, *rest in parsed]
+  found = {path: files.find(path) for path, *_ in clips}
+  folders = counterparts(
+    (name for path in (*found, *filter(None, found.values())) for name in _folders(path)), classes
+  )
   gathered = ClipLists()
-  for split, where, path, label, frames in parsed:
-    number = int(label) if label.isdecimal() else place.get(label, -1)
+  for path, split, where, label, frames in clips:
+    number = int(label) if label.isdecimal() else -1
+    if not label.isdecimal() and len(meant[label]) == 1:
+      number = place[meant[label][0]]
     if not 0 <= number < len(classes):
       raise UserError(
         f'{where}: label {label!r} is none of the {len(classes)} classes of the labels file;'
         ' correct one of them'
       )
-    relative = str(inside(path, where))
-    clip_id = os.path.splitext(relative)[0] if relative.lower().endswith(VIDEOS) else relative
-    attributes = {'listed_frames': frames} if frames else {}
-    clip = files.clip(clip_id, number, files.find(relative), relative, attributes)
+    there = found[path] or ''
+    double = files.has_double(there)
+    clip = files.clip(
+      _clip_id(path, double),
+      number,
+      [there] if there else [],
+      path,
+      {'listed_frames': frames} if frames else {},
+      with_extension=double,
+    )
     gathered.add(split, clip, where)
+    named = [folders[name] for name in _folders(path) + _folders(there) if folders[name]]
+    if named and not any(classes[number] in names for names in named):
+      other = named[-1][0]
+      from_one = place[other] == number - 1
+      remedy = 'labels count from 0: subtract 1 from each' if from_one else 'correct one of them'
+      raise UserError(
+        f'{where}: label {label!r} is the class {classes[number]!r}, but {path} lies in the folder'
+        f' of {other!r}; {remedy}'
+      )
   for split, path in lists.items():
     if split not in gathered.splits:
       raise UserError(f'--lists: {path} lists no clip; give another file')
   return Listing(classes, gathered.splits, remarks=gathered.remarks)
+
+
+def _folders(path: str) -> list[str]:
+  return path.split('/')[:-1]
+
+
+def _clip_id(path: str, double: bool) -> str:
+  """A video's path without its extension, or with it where another video has the same path."""
+  return path if double or is_folder(path) else os.path.splitext(path)[0]
 
 
 def _is_head(line: str, files: Videos) -> bool:

@@ -17,7 +17,8 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-from zsar_jax.data.sources.files import Videos, folder_keys
+from zsar_jax.data.class_names import counterparts
+from zsar_jax.data.sources.files import Videos
 from zsar_jax.data.sources.listing import (
   SPLITS,
   ClipLists,
@@ -111,16 +112,20 @@ def _gather(
 ) -> ClipLists:
   """The clips of the rows, each row with its place for errors."""
   place = {name: label for label, name in enumerate(classes)}
-  folders = folder_keys(classes)
+  meant = counterparts((row['label'] for _, row in rows), classes)
+  folders = videos.class_folders(classes)
   lists = ClipLists()
   for where, row in rows:
-    label, split = row['label'], row['split'].lower()
-    if label not in place:
-      raise UserError(f'{where}: label {label!r} is not in the labels file; correct one of them')
+    split = row['split'].lower()
+    if len(meant[row['label']]) != 1:
+      raise UserError(
+        f'{where}: label {row["label"]!r} is not in the labels file; correct one of them'
+      )
+    (label,) = meant[row['label']]
     if split not in SPLITS:
       raise UserError(f'{where}: split {row["split"]!r} is none of {", ".join(SPLITS)}; correct it')
     stem = _stem(row, where)
-    expected = f'{label}/{stem}.mp4'
+    expected = f'{row["label"]}/{stem}.mp4'
     found = videos.find_clip(expected, label, folders, SPLITS[split], anywhere=True)
     clip = videos.clip(stem, place[label], found, expected, attributes.get(stem))
     lists.add(SPLITS[split], clip, where)
@@ -151,7 +156,8 @@ def _stem(row: dict[str, str], where: str) -> str:
 def _csv_files(annotations: Sequence[str | os.PathLike[str]]) -> list[pathlib.Path]:
   files = []
   for path in map(pathlib.Path, annotations):
-    found = sorted(path.glob('*.csv')) if path.is_dir() else [path]
+    # Not the companions ._NAME that macOS writes.
+    found = sorted(path.glob('[!.]*.csv')) if path.is_dir() else [path]
     if not found:
       raise UserError(f'--annotations: {path} has no csv file; give the files themselves')
     files += found

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 
+from zsar_jax.data.class_names import normal
 from zsar_jax.errors import UserError
 
 # What copies of data sets and of their lists call a split, in lower case, and what it is here.
@@ -17,6 +18,9 @@ SPLITS = {
   'testing': 'test',
 }
 
+# The kind of remark on files that are no videos: by extension, not by clip.
+PASSED_OVER = 'files passed over'
+
 
 @dataclasses.dataclass(frozen=True)
 class ListedClip:
@@ -29,6 +33,7 @@ class ListedClip:
     name: the path below the folder of videos, without the file's extension, with '/' between
       its parts, such as 'archery/01xStFVYC7U_000011_000021': masks are looked up by it.
     attributes: what else the lists say of the clip, in words.
+    copies: paths of other copies of the video, to read where this one cannot be read.
   """
 
   id: str
@@ -36,6 +41,7 @@ class ListedClip:
   path: str
   name: str
   attributes: dict[str, str] = dataclasses.field(default_factory=dict)
+  copies: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +56,7 @@ class Listing:
       with [brackets] around what stands for an object. None where the names are all there is.
     clip_splits: splits that are named parts of another: {name: ids}, all from one of `splits`.
     remarks: of each split, what was noticed in its lists: {split: {kind: {clip id: what}}}.
+      The kind `PASSED_OVER` is {extension: how many files of it are no videos}.
   """
 
   classes: tuple[str, ...]
@@ -111,22 +118,24 @@ class ClipLists:
       self.splits.setdefault(split, []).append(clip)
       for other, listed in self._labels.items():
         if other != split and clip.id in listed:
-          self._remark(split, f'also in split {other}', clip.id, where)
+          self.remark(split, f'also in split {other}', clip.id, where)
     elif labels[clip.id] != clip.label:
       raise UserError(
         f'{where}: clip {clip.id} is listed before with another label; remove one of the two'
       )
     else:
-      self._remark(split, 'listed twice', clip.id, where)
+      self.remark(split, 'listed twice', clip.id, where)
 
-  def _remark(self, split: str, kind: str, clip_id: str, what: str) -> None:
+  def remark(self, split: str, kind: str, clip_id: str, what: str) -> None:
+    """Notes what was noticed of a clip, or of files that are none, for the report."""
     self.remarks.setdefault(split, {}).setdefault(kind, {})[clip_id] = what
 
 
 def read_text(path: pathlib.Path, flag: str) -> str:
-  """The text of a list; a `UserError` if it cannot be read."""
+  """The text of a list, in NFC; a `UserError` if it cannot be read."""
   try:
-    return path.read_text(encoding='utf-8-sig')  # Spreadsheets put a mark at the beginning.
+    # Spreadsheets put a mark at the beginning.
+    return normal(path.read_text(encoding='utf-8-sig'))
   except (OSError, UnicodeDecodeError) as error:
     reason = getattr(error, 'strerror', None) or 'it is not text in UTF-8'
     raise UserError(f'{flag}: {path} cannot be read ({reason}); give another file') from None

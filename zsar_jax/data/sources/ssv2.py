@@ -12,7 +12,8 @@ import os
 import pathlib
 from typing import Any
 
-from zsar_jax.data.sources.files import Videos, folder_keys
+from zsar_jax.data.class_names import counterparts, normal
+from zsar_jax.data.sources.files import Videos
 from zsar_jax.data.sources.listing import ClipLists, Listing, check_label, inside, read_text
 from zsar_jax.data.splits import base_to_novel
 from zsar_jax.errors import UserError
@@ -36,19 +37,18 @@ def list_ssv2(videos: str | os.PathLike[str], annotations: str | os.PathLike[str
   classes = _read_classes(_find(annotations, 'labels'))
   place = {name: label for label, name in enumerate(classes)}
   texts = dict(zip(classes, classes, strict=True))
-  files, folders = Videos(videos), folder_keys(classes)
+  files = Videos(videos)
+  folders = files.class_folders(classes)
   lists = ClipLists()
   for split in _SPLITS:
     path = _find(annotations, split)
-    for number, entry in enumerate(_read_json(path, list)):
-      where = f'{path}: entry {number}'
-      for field in ('id', 'template'):
-        if not isinstance(entry, dict) or not isinstance(entry.get(field), str):
-          raise UserError(f'{where}: field {field!r} must be a string')
-      clip_id, template = entry['id'], entry['template']
-      name = template.replace('[', '').replace(']', '')
-      if name not in place:
-        raise UserError(f'{where}, clip {clip_id}: template {name!r} is not in the labels file')
+    entries = _read_clips(path)
+    names = [template.replace('[', '').replace(']', '') for _, _, template in entries]
+    meant = counterparts(names, classes)
+    for (where, clip_id, template), listed in zip(entries, names, strict=True):
+      if len(meant[listed]) != 1:
+        raise UserError(f'{where}, clip {clip_id}: template {listed!r} is not in the labels file')
+      (name,) = meant[listed]
       texts[name] = template
       expected = f'{inside(clip_id, where)}.webm'
       found = files.find_clip(expected, name, folders, split, anywhere=True)
@@ -63,6 +63,18 @@ def list_ssv2(videos: str | os.PathLike[str], annotations: str | os.PathLike[str
     class_texts=tuple(texts.values()),
     remarks=lists.remarks,
   )
+
+
+def _read_clips(path: pathlib.Path) -> list[tuple[str, str, str]]:
+  """Of each clip of a list its place, for errors, its id and its template."""
+  clips = []
+  for number, entry in enumerate(_read_json(path, list)):
+    where = f'{path}: entry {number}'
+    for field in ('id', 'template'):
+      if not isinstance(entry, dict) or not isinstance(entry.get(field), str):
+        raise UserError(f'{where}: field {field!r} must be a string')
+    clips.append((where, normal(entry['id']), normal(entry['template'])))
+  return clips
 
 
 def _find(folder: str | os.PathLike[str], what: str) -> pathlib.Path:
@@ -92,7 +104,7 @@ def _read_classes(path: pathlib.Path) -> tuple[str, ...]:
     check_label(name, str(path))
     if not str(label).isdecimal():
       raise UserError(f'{path}: the label of {name!r} must be a whole number, not {label!r}')
-    by_label[int(label)] = name
+    by_label[int(label)] = normal(name)
   if sorted(by_label) != list(range(len(labels))):
     raise UserError(
       f'{path}: {len(labels)} classes must have the labels 0 to {len(labels) - 1}, each once'

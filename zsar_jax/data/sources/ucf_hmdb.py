@@ -7,7 +7,8 @@ import os
 import pathlib
 import re
 
-from zsar_jax.data.sources.files import Videos, folder_keys
+from zsar_jax.data.class_names import counterparts, normal
+from zsar_jax.data.sources.files import Videos
 from zsar_jax.data.sources.listing import ClipLists, Listing, check_label, inside, read_text
 from zsar_jax.errors import UserError
 
@@ -41,18 +42,22 @@ def list_ucf101(videos: str | os.PathLike[str], annotations: str | os.PathLike[s
     check_label(name, where)
     classes.append(name)
   parts: _Parts = {}
+  numbered = []
   for number in _SPLITS:
     for part in ('train', 'test'):
       listed = parts.setdefault(f'{part}{number}', {})
       for where, line in _lines(folder / f'{part}list{number:02d}.txt'):
         match = re.fullmatch(r'(.+?)(?: +(\d+))?', line)
-        name = match[1].partition('/')[0]
-        if match[2] and name in classes and classes.index(name) + 1 != int(match[2]):
-          raise UserError(
-            f'{where}: {line!r} where {name} is class {classes.index(name) + 1} in classInd.txt;'
-            ' copy the file again'
-          )
         listed[match[1]] = where
+        numbered.append((match[1].partition('/')[0], match[2], line, where))
+  meant = counterparts((name for name, *_ in numbered), classes)
+  labels = {name: label for label, name in enumerate(classes, start=1)}
+  for name, label, line, where in numbered:
+    if label and meant[name] and int(label) not in map(labels.get, meant[name]):
+      raise UserError(
+        f'{where}: {line!r} where {name} is class {labels[meant[name][0]]} in classInd.txt; copy'
+        ' the file again'
+      )
   return _listing(Videos(videos), folder, tuple(classes), parts)
 
 
@@ -69,8 +74,8 @@ def list_hmdb51(videos: str | os.PathLike[str], annotations: str | os.PathLike[s
   """
   folder = pathlib.Path(annotations)
   names = {}
-  for path in sorted(folder.glob('*.txt')):
-    match = re.fullmatch(r'(.+)_test_split([123])', path.stem)
+  for path in sorted(folder.glob('[!.]*.txt')):  # Not the companions ._NAME that macOS writes.
+    match = re.fullmatch(r'(.+)_test_split([123])', normal(path.stem))
     if match:
       names.setdefault(match[1], {})[int(match[2])] = path
   if not names:
@@ -81,7 +86,8 @@ def list_hmdb51(videos: str | os.PathLike[str], annotations: str | os.PathLike[s
   parts: _Parts = {}
   for name in names:
     for number in _SPLITS:
-      for where, line in _lines(folder / f'{name}_test_split{number}.txt'):
+      path = names[name].get(number, folder / f'{name}_test_split{number}.txt')
+      for where, line in _lines(path):
         clip, _, kind = line.rpartition(' ')
         if kind not in _HMDB_PARTS or not clip.strip():
           raise UserError(f'{where}: {line!r} is not a clip and 0, 1 or 2; copy the file again')
@@ -95,20 +101,26 @@ def _listing(
 ) -> Listing:
   """The listing of all clips that any part of the lists in a folder lists as 'class/file'."""
   place = {name: label for label, name in enumerate(classes)}
-  folders = folder_keys(classes)
+  folders = videos.class_folders(classes)
+  first: dict[str, str] = {}  # Where each path is listed first.
+  for listed in parts.values():
+    first = listed | first
+  paths = {path: str(inside(path, where)).rpartition('/') for path, where in first.items()}
+  meant = counterparts((name for name, _, _ in paths.values()), classes)
   lists = ClipLists()
   ids = {}
-  for listed in parts.values():
-    for path, where in listed.items():
-      if path in ids:
-        continue
-      expected = str(inside(path, where))
-      name, _, file = expected.rpartition('/')
-      if name not in place:
-        raise UserError(f'{where}: {name!r} is not a class of the lists; copy the file again')
-      ids[path] = f'{name}/{os.path.splitext(file)[0]}'
-      found = videos.find_clip(expected, name, folders)
-      lists.add('clips', videos.clip(ids[path], place[name], found, expected), where)
+  known = {}  # The id of each video of a class: lists differ in the case of names.
+  for path, (folder_name, _, file) in paths.items():
+    where = first[path]
+    if len(meant[folder_name]) != 1:
+      raise UserError(f'{where}: {folder_name!r} is not a class of the lists; copy the file again')
+    (name,) = meant[folder_name]
+    expected = f'{folder_name}/{file}'
+    found = videos.find_clip(expected, name, folders)
+    clip_id = f'{name}/{os.path.splitext(file)[0]}'
+    ids[path] = known.setdefault((name, found[0]), clip_id) if found else clip_id
+    if ids[path] == clip_id:
+      lists.add('clips', videos.clip(clip_id, place[name], found, expected), where)
   if not ids:
     raise UserError(f'--annotations: the files of {folder} list no clip; copy them again')
   for number in _SPLITS:
@@ -121,7 +133,9 @@ def _listing(
         )
   # TFDS keeps the name 'all' for itself.
   clips = sorted(lists.splits['clips'], key=lambda clip: (clip.label, clip.id))
-  clip_splits = {part: tuple(ids[path] for path in listed) for part, listed in parts.items()}
+  clip_splits = {
+    part: tuple(dict.fromkeys(ids[path] for path in listed)) for part, listed in parts.items()
+  }
   return Listing(classes, {'clips': clips}, clip_splits=clip_splits, remarks=lists.remarks)
 
 
