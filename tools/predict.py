@@ -17,6 +17,7 @@ import numpy as np
 from zsar_jax import api
 from zsar_jax.data.splits import is_class_file, read_classes
 from zsar_jax.errors import UserError, reported
+from zsar_jax.interop.hints import PREDICTION
 from zsar_jax.writers import make_folder
 
 
@@ -87,6 +88,7 @@ def main(argv: list[str] | None = None) -> None:
       tokenizer=args.tokenizer,
       num_frames=args.num_frames,
       tokens_from=args.tokens_from,
+      hints=PREDICTION,
     )
     print(model.report.describe(), file=sys.stderr)
     ranked = model.zero_shot(args.video, classes)[: args.top]

@@ -2,6 +2,7 @@
 
 import re
 
+from zsar_jax.interop import slowfast
 from zsar_jax.interop.tables import (
   CONVOLUTION,
   HEADS_BIAS,
@@ -104,6 +105,7 @@ OPEN_VCLIP = Format(
   droppable=DROPPABLE,
   prepare=split_projections,
   temporal='window',
+  video=slowfast.video,
 )
 
 FROSTER = Format(
@@ -122,4 +124,5 @@ FROSTER = Format(
   droppable=(*DROPPABLE, r'raw_model\..*', r'projector_[vt]\..*'),
   prepare=split_projections,
   temporal='window',
+  video=slowfast.video,
 )
