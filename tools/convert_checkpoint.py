@@ -14,7 +14,8 @@ import pathlib
 from zsar_jax.command_line import parse_arguments
 from zsar_jax.errors import UserError, reported
 from zsar_jax.interop import infer, load, save
-from zsar_jax.interop.weights import FORMATS, read_weights
+from zsar_jax.interop.hints import CONVERSION
+from zsar_jax.interop.weights import FAMILIES, FORMATS, read_weights
 from zsar_jax.models.video_clip import VideoModel
 from zsar_jax.paths import local_path
 from zsar_jax.writers import make_folder
@@ -33,8 +34,8 @@ def main() -> None:
     '--from',
     dest='format_name',
     default='auto',
-    choices=['auto', *sorted(form.name for form in FORMATS)],
-    help='what SRC is; default: recognised by its keys',
+    choices=['auto', *sorted([*FAMILIES, *(form.name for form in FORMATS)])],
+    help='what SRC is; hf is hf_clip or hf_xclip; default: recognised by its keys',
   )
   parser.add_argument(
     '--to',
@@ -61,7 +62,7 @@ def main() -> None:
     if out.exists():
       raise UserError(f'{args.out} is there already; name another or remove it')
     make_folder(out.parent, 'OUT')
-    weights = read_weights(args.source, 'SRC', args.format_name, args.tokens_from)
+    weights = read_weights(args.source, 'SRC', args.format_name, args.tokens_from, CONVERSION)
     model = VideoModel(*infer.infer_spec(weights))
     params, report = load.fit(weights, model, allow_left_over=args.allow_left_over)
     print(report.describe())

@@ -67,6 +67,7 @@ def main(argv: list[str] | None = None) -> None:
   # Imported late: they are slow, and --help needs none of them.
   from zsar_jax import api
   from zsar_jax.data.splits import is_class_file, read_classes
+  from zsar_jax.interop.hints import PREDICTION
   from zsar_jax.writers import make_folder
 
   from . import drawing
@@ -88,6 +89,7 @@ def main(argv: list[str] | None = None) -> None:
       tokenizer=args.tokenizer,
       num_frames=args.num_frames,
       tokens_from=args.tokens_from,
+      hints=PREDICTION,
     )
     print(model.report.describe(), file=sys.stderr)
     ranked = model.zero_shot(args.video, classes)[: args.top]

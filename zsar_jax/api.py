@@ -21,6 +21,7 @@ from zsar_jax.data.pipeline import View
 from zsar_jax.data.sampling import segment_indices
 from zsar_jax.data.video import Storage, read_video
 from zsar_jax.errors import UserError
+from zsar_jax.interop.hints import PYTHON, Hints
 from zsar_jax.interop.infer import infer_spec
 from zsar_jax.interop.load import LoadReport, fit
 from zsar_jax.interop.weights import read_weights
@@ -130,7 +131,8 @@ class Model:
         raise UserError(error.reason) from None
       places = segment_indices(len(stored.jpegs), view.num_frames)
       frames = [records.decode_frame(stored.jpegs[n]) for n in places]
-    box = centre_crop(*frames[0].shape[:2], view.centre_crop)
+    height, width = frames[0].shape[:2]
+    box = centre_crop(height, width, view.centre_crop, resize=view.resize)
     return np.stack([resize_frame(frame, box, view.size, view.interpolation) for frame in frames])
 
   def _encode(self, video: Video) -> Encoded:
@@ -218,6 +220,7 @@ def load(
   num_frames: int | None = None,
   tokens_from: str | os.PathLike[str] = '',
   dtype: DTypeLike = jnp.float32,
+  hints: Hints = PYTHON,
 ) -> Model:
   """Loads a model.
 
@@ -231,6 +234,7 @@ def load(
     num_frames: T, by default the run's, or as the weights say.
     tokens_from: for weights of ViFi-CLIP, CLIP weights to take the token embedding from.
     dtype: what is computed in.
+    hints: what the settings are called where the user sets them, for errors.
 
   Raises:
     UserError: if the weights cannot be had, read or made a model of.
@@ -238,7 +242,7 @@ def load(
   if num_frames is not None and (not isinstance(num_frames, int | np.integer) or num_frames < 1):
     raise UserError(f'num_frames: {num_frames!r} must be a whole number, at least 1')
   source = os.fspath(source)
-  weights = read_weights(source, 'source', tokens_from=os.fspath(tokens_from))
+  weights = read_weights(source, 'source', tokens_from=os.fspath(tokens_from), hints=hints)
   spec, video = infer_spec(weights)
   if num_frames is not None:
     video = dataclasses.replace(video, num_frames=int(num_frames))
@@ -249,6 +253,7 @@ def load(
     num_frames=video.num_frames,
     size=spec.resolution,
     interpolation=usage.interpolation,
+    resize=usage.resize,
     centre_crop=usage.centre_crop,
   )
   tokenizer = tokenizer or usage.tokenizer

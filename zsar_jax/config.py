@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from zsar_jax.data.geometry import INTERPOLATIONS
+from zsar_jax.data.geometry import INTERPOLATIONS, RESIZES
 from zsar_jax.data.pipeline import CROPS, View
 from zsar_jax.data.watchdog import CHOICES
 from zsar_jax.errors import UserError
@@ -290,6 +290,7 @@ def validate(config: ConfigDict) -> None:
     if not (field in _WEIGHTS and value.startswith(HUB)):
       set_value(config, field, local_path(value, f'config.{field}'))
   check_choice('config.view.interpolation', config.view.interpolation, INTERPOLATIONS)
+  check_choice('config.view.resize', config.view.resize, RESIZES)
   check_choice('config.view.unannotated', config.view.unannotated, UNANNOTATED)
   check_choice('config.model.normalization', config.model.normalization, NORMALIZATIONS)
   check_choice('config.model.dtype', config.model.dtype, DTYPES)
@@ -298,6 +299,11 @@ def validate(config: ConfigDict) -> None:
   check_choice('config.data.on_worker_failure', config.data.on_worker_failure, CHOICES)
   check_choice('config.eval.view_mean', config.eval.view_mean, VIEW_MEANS)
   check_choice('config.eval.crops', config.eval.crops, CROPS)
+  if config.view.resize == 'squash' and config.eval.crops > 1:
+    raise UserError(
+      "config.eval.crops: of frames that config.view.resize squashes there is one crop; set it to 1,"
+      " or resize to 'shortest'"
+    )
   for field, (low, high) in RANGES.items():
     for value in np.atleast_1d(config_value(config, field)):
       if not low <= value <= high:

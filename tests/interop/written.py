@@ -99,7 +99,7 @@ def numpy_file(path, content):
 
 
 def read(path):
-  state = files.read_state(path)
+  state = files.read_file(path).state
   return {key: np.asarray(tensor.read()) for key, tensor in state.items()}
 
 

@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 
 INTERPOLATIONS = {'bilinear': cv2.INTER_LINEAR, 'bicubic': cv2.INTER_CUBIC}
+# How a frame becomes a square where nothing is random: cut, or squashed.
+RESIZES = ('shortest', 'squash')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,19 +21,26 @@ class Box:
   width: int
 
 
-def centre_crop(height: int, width: int, fraction: float, place: float = 0.5) -> Box:
+def centre_crop(
+  height: int, width: int, fraction: float, place: float = 0.5, resize: str = 'shortest'
+) -> Box:
   """The square whose side is `fraction` of the frame's short side, and which is centred on that.
 
   With fraction = size / short this is the field's resize of the short side to `short`
-  followed by a centre crop of `size`, in one resampling.
+  followed by a centre crop of `size`, in one resampling. With 'squash' both sides are resized to
+  `short`, and the box has the frame's shape.
 
   Args:
     height: of the frame, in pixels.
     width: of the frame, in pixels.
     fraction: in (0, 1].
     place: where the square lies on the long side: 0 at its start, 0.5 in its middle, 1 at its
-      end. Of a square frame the width is the long side.
+      end. Of a square frame the width is the long side. Of what is squashed it is the middle.
+    resize: one of `RESIZES`.
   """
+  if resize == 'squash':
+    rows, columns = (max(1, round(side * fraction)) for side in (height, width))
+    return Box((height - rows) // 2, (width - columns) // 2, rows, columns)
   side = max(1, round(min(height, width) * fraction))
   top, left = (0.5, place) if width >= height else (place, 0.5)
   return Box(int((height - side) * top), int((width - side) * left), side, side)

@@ -76,7 +76,10 @@ class View:
     crop_ratio: in training, the smallest and largest width / height of the crop.
     crop_side: in training, the smallest and largest side of a square crop, as a share of the
       frame's short side; (0, 0) crops as `crop_scale` and `crop_ratio` say.
-    centre_crop: in evaluation, the side of the central crop, as a share of the short side.
+    resize: in evaluation, 'shortest' cuts a square out of a frame; 'squash' makes one of the whole
+      frame, whatever its shape.
+    centre_crop: in evaluation, the side of the central crop, as a share of the short side, or of
+      each side of what is squashed.
     unannotated: what becomes of a frame that nobody annotated: it takes the planes of the
       'nearest' annotated frame, is left unmasked ('leave'), or its clip is left out ('drop').
   """
@@ -87,6 +90,7 @@ class View:
   crop_scale: tuple[float, float] = (0.4, 1.0)
   crop_ratio: tuple[float, float] = (0.75, 4 / 3)
   crop_side: tuple[float, float] = (0.0, 0.0)
+  resize: str = 'shortest'
   centre_crop: float = 224 / 256
   unannotated: str = 'nearest'
 
@@ -224,7 +228,7 @@ class ClipLoader:
       sources = nearest_annotated(known, sampled)
     height, width = clip.size
     if rng is None:
-      box = centre_crop(height, width, view.centre_crop, place)
+      box = centre_crop(height, width, view.centre_crop, place, view.resize)
     elif view.crop_side[1]:
       box = random_square(rng, height, width, view.crop_side)
     else:

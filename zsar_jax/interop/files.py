@@ -11,20 +11,25 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+import msgpack
 import numpy as np
-from flax import serialization
 from safetensors import SafetensorError, safe_open
 
 from zsar_jax import checkpoint
 from zsar_jax.errors import UserError
 from zsar_jax.interop import hub, pickles, runs, torch_files
-from zsar_jax.interop.hugging_face import PREPROCESSOR
 from zsar_jax.interop.pickles import PickledArray, PickledDtype
-from zsar_jax.interop.tensors import State, Tensor
+from zsar_jax.interop.preprocessing import PREPROCESSOR, PROCESSOR
+from zsar_jax.interop.tensors import FLOATS, Content, State, Tensor, shown
 from zsar_jax.paths import local_path
 
 # What describes the model beside its weights: of Hugging Face, of open_clip, of this project.
-CONFIGS = ('config.json', PREPROCESSOR, 'open_clip_config.json', 'spec.json')
+CONFIGS = ('config.json', PREPROCESSOR, PROCESSOR, 'open_clip_config.json', 'spec.json')
+# The longest, an index of shards, has a line for each array.
+_MOST_JSON = 16 * 2**20
+# A model's tree in Flax has fewer, a file's keys are shorter.
+_MOST_ENTRIES = 100_000
+_LONGEST_KEY = 300
 
 # What a folder's weights may be called, the first that is there counts.
 _WEIGHTS = (
@@ -35,6 +40,12 @@ _WEIGHTS = (
   'pytorch_model.bin',
   'open_clip_pytorch_model.bin',
 )
+
+# What a folder of LoRA's has.
+_ADAPTER = 'adapter_config.json'
+
+# The extensions of msgpack that Flax writes.
+_FLAX_ARRAY, _FLAX_SCALAR = 1, 3
 
 # As a header names them; what else there is, such as float8, is no weight of CLIP.
 _SAFETENSORS_TYPES = types.MappingProxyType(
@@ -59,18 +70,16 @@ class Source:
 
   Attributes:
     path: the file or folder, for errors.
-    state: the arrays, as they are named there.
+    content: the arrays, as they are named there, and what else a file holds.
     configs: what reads the JSON objects beside them, by the names of `CONFIGS`; raises a
       `UserError` where it is none, which it may be where it describes something else.
     folder: where a tokenizer's files may lie.
-    notes: what a user should know.
   """
 
   path: pathlib.Path
-  state: State
+  content: Content
   configs: dict[str, Callable[[], dict[str, Any]]]
   folder: pathlib.Path
-  notes: tuple[str, ...] = ()
 
 
 def open_source(name: str, field: str) -> Source:
@@ -89,20 +98,26 @@ def open_source(name: str, field: str) -> Source:
   if (path / checkpoint.FOLDER).is_dir():
     run = runs.read_run(path)
     state = {name: Tensor.of(array) for name, array in run.arrays.items()}
-    return Source(path, state, {'spec.json': lambda: run.spec}, run.folder, run.notes)
+    content = Content(state, notes=run.notes)
+    return Source(path, content, {'spec.json': lambda: run.spec}, run.folder)
   if path.is_file():
-    return Source(path, read_state(path), _configs(path.parent), path.parent)
+    return Source(path, read_file(path), _configs(path.parent), path.parent)
   weights = [path / name for name in _WEIGHTS if (path / name).is_file()]
+  if not weights and (path / _ADAPTER).is_file():
+    raise UserError(
+      f'{path}: holds adapters (LoRA) without the model that they adapt; merge them into it first'
+      ' (merge_and_unload of peft), and name the folder of the result'
+    )
   if not weights:
     raise UserError(
       f'{field}: {path} holds none of {", ".join(_WEIGHTS)} and is no run of this project; name'
       ' the file of weights itself'
     )
-  return Source(path, read_state(weights[0]), _configs(path), path)
+  return Source(path, read_file(weights[0]), _configs(path), path)
 
 
-def read_state(path: pathlib.Path) -> State:
-  """The arrays of a file, see the head of this file.
+def read_file(path: pathlib.Path) -> Content:
+  """What a file holds, see the head of this file.
 
   Raises:
     UserError: for a file of no known kind, or a damaged one.
@@ -112,10 +127,21 @@ def read_state(path: pathlib.Path) -> State:
       start = file.read(16)
   except OSError as error:
     raise UserError(f'{path}: not readable ({error.strerror})') from None
-  return _reader(path, start)(path)
+  content = _reader(path, start)(path)
+  if isinstance(content, dict):
+    content = Content(content)
+  for key in content.state:
+    _check_key(path, key)
+  return content
 
 
-def _reader(path: pathlib.Path, start: bytes) -> Callable[[pathlib.Path], State]:
+def _check_key(path: pathlib.Path, key: str) -> None:
+  """Refuses what is no name of an array."""
+  if len(key) > _LONGEST_KEY or not key.isprintable():
+    raise UserError(f'{path}: an array is called {shown(key)}; name weights of CLIP')
+
+
+def _reader(path: pathlib.Path, start: bytes) -> Callable[[pathlib.Path], Content | State]:
   if path.name.endswith('.index.json'):
     return _read_shards
   if start.startswith(b'PK'):
@@ -148,6 +174,8 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     UserError: it is none.
   """
   try:
+    if path.stat().st_size > _MOST_JSON:
+      raise ValueError(f'more than {_MOST_JSON >> 20} MiB')
     value = json.loads(path.read_text(encoding='utf-8'))
   except (OSError, ValueError, RecursionError) as error:
     raise UserError(f'{path}: not readable as JSON ({error}); fetch it again') from None
@@ -157,20 +185,18 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _read_safetensors(path: pathlib.Path) -> State:
-  def read(key: str) -> np.ndarray:
-    with safe_open(path, framework='np') as file:
-      return file.get_tensor(key)
-
   state = {}
   try:
-    with safe_open(path, framework='np') as file:
-      for key in file.keys():  # noqa: SIM118, for it is no dictionary.
-        view = file.get_slice(key)
-        kind = view.get_dtype()
-        if kind not in _SAFETENSORS_TYPES:
-          raise UserError(f'{path}: {key} is {kind}, which is no type of CLIP weights')
-        dtype = np.dtype(_SAFETENSORS_TYPES[kind])
-        state[key] = Tensor(tuple(view.get_shape()), dtype, lambda key=key: read(key))
+    # It stays open for as long as its arrays are needed: the header is read once.
+    file = safe_open(path, framework='np')
+    for key in file.keys():  # noqa: SIM118, for it is no dictionary.
+      _check_key(path, key)
+      view = file.get_slice(key)
+      kind = view.get_dtype()
+      if kind not in _SAFETENSORS_TYPES:
+        raise UserError(f'{path}: {key} is {kind}, which is no type of CLIP weights')
+      dtype = np.dtype(_SAFETENSORS_TYPES[kind])
+      state[key] = Tensor(tuple(view.get_shape()), dtype, lambda key=key: file.get_tensor(key))
   except (SafetensorError, OSError) as error:
     raise UserError(f'{path}: damaged ({error}); fetch it again') from None
   return state
@@ -184,12 +210,14 @@ def _read_shards(path: pathlib.Path) -> State:
   for name in sorted(set(map(str, places.values()))):
     if pathlib.PurePath(name).name != name or '\\' in name or name == path.name:
       raise UserError(f'{path}: {name!r} is no file beside it, and was not opened')
+    if name.endswith('.index.json'):
+      raise UserError(f'{path}: its part {shown(name)} is an index too; fetch it again')
     if not (path.parent / name).is_file():
-      raise UserError(f'{path}: its part {name} is missing; fetch it as well')
-    shards[name] = read_state(path.parent / name)
+      raise UserError(f'{path}: its part {shown(name)} is missing; fetch it as well')
+    shards[name] = read_file(path.parent / name).state
   for key, name in places.items():
     if key not in shards[str(name)]:
-      raise UserError(f'{path.parent / str(name)}: lacks {key}; fetch it again')
+      raise UserError(f'{path.parent / str(name)}: lacks {shown(key)}; fetch it again')
   return {key: shards[str(name)][key] for key, name in places.items()}
 
 
@@ -207,46 +235,79 @@ def _read_numpy(path: pathlib.Path) -> State:
       raise UserError(f'{path}: damaged ({error}); fetch it again') from None
     if shape != () or dtype != np.dtype(object):
       raise UserError(f'{path}: one array of numbers; name a file with a pickled state dict')
-    found, _ = pickles.load(file, path)
-  content = found.state[4] if _is_array(found) else None
+    saved, _ = pickles.load(file, path)
+  content = saved.state[4] if _is_array(saved) else None
   if not (isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict)):
     raise UserError(f'{path}: holds no state dict; fetch it again')
   return {str(key): _pickled(path, str(key), value) for key, value in content[0].items()}
 
 
-def _is_array(found: Any) -> bool:
-  state = getattr(found, 'state', None)
-  return isinstance(found, PickledArray) and isinstance(state, tuple) and len(state) == 5
+def _is_array(value: Any) -> bool:
+  return isinstance(value, PickledArray) and isinstance(value.state, tuple) and len(value.state) == 5
 
 
-def _pickled(path: pathlib.Path, key: str, found: Any) -> Tensor:
+def _pickled(path: pathlib.Path, key: str, value: Any) -> Tensor:
   """An array of numbers from its pickled state."""
   try:
-    _, shape, dtype, fortran, data = found.state
+    _, shape, dtype, fortran, data = value.state
     if not isinstance(dtype, PickledDtype) or not isinstance(data, bytes):
       raise TypeError
     if dtype.code not in ('f2', 'f4', 'f8', 'i4', 'i8') or dtype.order not in ('<', '='):
       raise TypeError
     array = np.frombuffer(data, dtype.code).reshape(shape, order='F' if fortran else 'C')
-  except (AttributeError, TypeError, ValueError):
-    raise UserError(f'{path}: {key} is no array of numbers; fetch it again') from None
+  except (AttributeError, OverflowError, TypeError, ValueError):
+    raise UserError(f'{path}: {shown(key)} is no array of numbers; fetch it again') from None
   return Tensor.of(array)
 
 
 def _read_msgpack(path: pathlib.Path) -> State:
   """Flax's trees of parameters."""
   try:
-    # Arrays, numbers, texts, lists and dictionaries: msgpack knows nothing that runs.
-    tree = serialization.msgpack_restore(path.read_bytes())
+    # Texts, numbers, lists and dictionaries: msgpack knows nothing that runs. Flax's own reading of
+    # arrays is not used, for it takes their bytes for addresses where they say they hold objects.
+    tree = msgpack.unpackb(
+      path.read_bytes(),
+      ext_hook=_flax_array,
+      object_pairs_hook=_limited(_MOST_ENTRIES),
+      max_map_len=_MOST_ENTRIES,
+      max_array_len=0,
+    )
   except Exception as error:  # Of damaged files it raises almost anything.
-    raise UserError(f'{path}: damaged ({error}); fetch it again') from None
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    raise UserError(f'{path}: damaged ({reason[:200]}); fetch it again') from None
   state, waiting = {}, [('', tree.get('params', tree) if isinstance(tree, dict) else tree)]
   while waiting:
     prefix, value = waiting.pop()
+    _check_key(path, prefix)
     if isinstance(value, dict):
-      waiting += [(f'{prefix}/{key}' if prefix else str(key), one) for key, one in value.items()]
-    elif isinstance(value, np.ndarray | np.generic):
-      state[prefix] = Tensor.of(np.asarray(value))
+      waiting += [(f'{prefix}/{key}' if prefix else str(key), part) for key, part in value.items()]
+    elif isinstance(value, np.ndarray):
+      state[prefix] = Tensor.of(value)
     else:
-      raise UserError(f'{path}: {prefix or "the whole"} is no array; name a tree of parameters')
+      raise UserError(f'{path}: {prefix or "the file"} is no array; name a tree of parameters')
   return state
+
+
+def _limited(most: int) -> Callable[[list[tuple[Any, Any]]], dict[Any, Any]]:
+  """What makes dictionaries of pairs, of which there are at most `most` in all."""
+  left = most
+
+  def make(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    nonlocal left
+    left -= 1 + len(pairs)
+    if left < 0:
+      raise ValueError(f'more than {most:,} entries')
+    return dict(pairs)
+
+  return make
+
+
+def _flax_array(code: int, data: bytes) -> np.ndarray:
+  """An array, or a scalar, as `flax.serialization` writes it: shape, name of the type, bytes."""
+  if code not in (_FLAX_ARRAY, _FLAX_SCALAR):
+    raise ValueError(f'an extension of type {code}')
+  shape, name, content = msgpack.unpackb(data)
+  dtypes = {dtype.name: dtype for dtype in (*FLOATS, *map(np.dtype, ('int32', 'int64', 'uint32')))}
+  if name not in dtypes:
+    raise ValueError(f'an array of {str(name)[:30]}')
+  return np.frombuffer(content, dtypes[name]).reshape(shape)

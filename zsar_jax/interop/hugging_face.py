@@ -1,6 +1,5 @@
 """`CLIPModel` and `XCLIPModel` of Hugging Face's transformers, and their config.json."""
 
-import math
 import pathlib
 from typing import Any
 
@@ -17,15 +16,8 @@ from zsar_jax.interop.tables import (
   norm,
   projections,
 )
-from zsar_jax.interop.usage import Usage
 from zsar_jax.interop.xclip import generator
-from zsar_jax.models.presets import NORMALIZATIONS, ClipSpec, VideoSpec
-
-# How frames are prepared, beside the weights.
-PREPROCESSOR = 'preprocessor_config.json'
-
-# What PIL calls the interpolations.
-_RESAMPLE = {'bilinear': 2, 'bicubic': 3}
+from zsar_jax.models.presets import ClipSpec, VideoSpec
 
 # What a model has to be for our numbers to be its own.
 _REQUIRED = {'hidden_act': 'quick_gelu', 'layer_norm_eps': 1e-5}
@@ -188,64 +180,3 @@ def describe(spec: ClipSpec, video: VideoSpec) -> dict[str, Any]:
     }
     config |= {'prompt_layers': 2, 'prompt_num_attention_heads': embed_heads}
   return config
-
-
-def preprocessing(path: pathlib.Path, config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-  """What a preprocessor_config.json says: the normalization, and fields of `Usage`.
-
-  Args:
-    path: the file, for errors.
-    config: its object.
-
-  Raises:
-    UserError: for frames that are normalised otherwise than for CLIP or with ImageNet's constants.
-    AttributeError, KeyError, TypeError, ValueError: for a file that says something else.
-  """
-  constants = (config['image_mean'], config['image_std'])
-  fitting = [
-    name
-    for name, known in NORMALIZATIONS.items()
-    if all(
-      math.isclose(one, other, abs_tol=1e-4)
-      for given, right in zip(constants, known, strict=True)
-      for one, other in zip(given, right, strict=True)
-    )
-  ]
-  if not fitting:
-    raise UserError(
-      f'{path}: image_mean {constants[0]} and image_std {constants[1]} are neither those of CLIP'
-      ' nor those of ImageNet; take another model'
-    )
-  found = {}
-  for name, number in _RESAMPLE.items():
-    if config.get('resample') == number:
-      found['interpolation'] = name
-  if 'size' in config and 'crop_size' in config and config.get('do_center_crop', True):
-    short, crop = _side(config['size'], 'shortest_edge'), _side(config['crop_size'], 'height')
-    found['centre_crop'] = min(1.0, crop / short)
-  return fitting[0], found
-
-
-def _side(size: Any, name: str) -> int:
-  """A number of pixels, as new files write it or as old ones."""
-  return int(size[name] if isinstance(size, dict) else size)
-
-
-def describe_preprocessing(spec: ClipSpec, usage: Usage) -> dict[str, Any]:
-  """The preprocessor_config.json of a model: the inverse of `preprocessing`."""
-  mean, std = NORMALIZATIONS[spec.normalization]
-  side = spec.resolution
-  return {
-    'image_processor_type': 'CLIPImageProcessor',
-    'do_resize': True,
-    'size': {'shortest_edge': round(side / usage.centre_crop)},
-    'resample': _RESAMPLE[usage.interpolation],
-    'do_center_crop': True,
-    'crop_size': {'height': side, 'width': side},
-    'do_rescale': True,
-    'rescale_factor': 1 / 255,
-    'do_normalize': True,
-    'image_mean': list(mean),
-    'image_std': list(std),
-    'do_convert_rgb': True,
-  }

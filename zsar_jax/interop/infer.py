@@ -34,7 +34,7 @@ def infer_spec(weights: Weights) -> tuple[ClipSpec, VideoSpec]:
   if 'vocab_size' not in fields:
     raise UserError(
       f'{weights.path}: has no token embedding; name the CLIP model that its training began from'
-      ' in tokens_from'
+      f' in {weights.hints.tokens_from}'
     )
   missing = sorted(ClipSpec.__dataclass_fields__.keys() - fields.keys())
   if missing:
@@ -61,15 +61,19 @@ def clip_fields(weights: Weights) -> dict[str, Any]:
   if positions and fields['patch']:
     fields['resolution'] = math.isqrt(positions - 1) * fields['patch']
   for tower, name in (('visual', 'image'), ('text', 'text')):
-    # Heads show only where queries keep them apart; they are 64 wide in every published model.
-    shown = _size(weights, f'{tower}/transformer/resblocks/0/attn/query/kernel', 3, 1)
+    # Heads show only where queries keep them apart; they are 64 wide in OpenAI's models.
+    heads = _size(weights, f'{tower}/transformer/resblocks/0/attn/query/kernel', 3, 1)
     width = fields[f'{name}_width']
-    fields[f'{name}_heads'] = shown or (max(1, width // 64) if width else 0)
+    if not heads and width % 64 and f'{name}_heads' not in weights.described:
+      raise UserError(
+        f'{weights.path}: nothing tells the heads of the {name} tower, whose width, {width}, is no'
+        ' multiple of 64; name a folder with the config.json or open_clip_config.json of the model'
+      )
+    fields[f'{name}_heads'] = heads or width // 64
   return {field: value for field, value in fields.items() if value} | weights.described
 
 
 def _video(weights: Weights) -> VideoSpec:
-  temporal = weights.format.temporal
   depths = [
     1 + _count(weights, rf'{tower}/prompts/blocks/\d+')
     for tower in ('visual', 'text')
@@ -82,9 +86,9 @@ def _video(weights: Weights) -> VideoSpec:
     )
   positions = weights.arrays.get('temporal/positional_embedding')
   told = positions and weights.format is not ACTIONCLIP
-  return VideoSpec(
+  fields = dict(
     num_frames=positions.tensor.shape[-2] if told else _NUM_FRAMES,
-    temporal=temporal,
+    temporal=weights.format.temporal,
     temporal_layers=_count(weights, r'temporal/transformer/resblocks/\d+/ln_1/scale')
     or VideoSpec.temporal_layers,
     image_prompts=_size(weights, 'visual/prompts/inputs', 2, 0),
@@ -92,6 +96,7 @@ def _video(weights: Weights) -> VideoSpec:
     prompt_depth=depths[0] if depths else VideoSpec.prompt_depth,
     residual_distillation='distillation/visual/first/kernel' in weights.arrays,
   )
+  return VideoSpec(**fields | weights.video)
 
 
 def _size(weights: Weights, path: str, axes: int, axis: int) -> int:

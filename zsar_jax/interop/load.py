@@ -115,10 +115,15 @@ def fit(
     for path, leaf in jax.tree_util.tree_leaves_with_path(model.abstract_params)
   }
   missing = [path for path in shapes if path not in weights.arrays]
-  others = [array.key for path, array in weights.arrays.items() if path not in shapes]
-  others += weights.others
-  droppable = weights.format.droppable
-  dropped = [key for key in others if any(re.fullmatch(one, key) for one in droppable)]
+  others = {array.key: array.tensor for path, array in weights.arrays.items() if path not in shapes}
+  others |= weights.others
+  # What is no float is no weight, but a count or a position.
+  dropped = [
+    key
+    for key, tensor in others.items()
+    if tensor.dtype not in FLOATS
+    or any(re.fullmatch(rule, key) for rule in weights.format.droppable)
+  ]
   left_over = [key for key in others if key not in dropped]
   _check_rules(weights, model, missing, left_over, allow_missing, allow_left_over)
 
@@ -137,20 +142,38 @@ def fit(
     left_over=tuple(left_over),
     dropped=tuple(dropped),
     interpolated=tuple(interpolated),
-    notes=(*weights.notes, *_normalized(weights, model), *_used(weights, usage)),
+    notes=(*weights.notes, *_assumed(weights), *_trained(weights, model), *_used(weights, usage)),
   )
   return trees.map_with_path(lambda path, _: arrays.get(path), model.abstract_params), report
 
 
-def _normalized(weights: Weights, model: VideoModel) -> list[str]:
-  """What a user should know of the frames' normalization."""
+def _assumed(weights: Weights) -> list[str]:
+  """What a user should know of what nothing tells."""
+  if not weights.silent:
+    return []
+  heads = infer.clip_fields(weights)
+  counts = f'{heads.get("image_heads", 0)} of images, {heads.get("text_heads", 0)} of texts'
+  return [
+    'nothing tells the activation and the heads: quick GELU is assumed, and heads 64 wide'
+    f" ({counts}), as in OpenAI's weights"
+  ]
+
+
+def _trained(weights: Weights, model: VideoModel) -> list[str]:
+  """What a user should know of how these were trained and the model is not."""
+  notes = []
   theirs, ours = weights.described['normalization'], model.spec.normalization
   if theirs != ours:
-    return [
+    notes.append(
       f'normalization: trained on frames normalised as for {theirs!r}, and used here as for'
       f' {ours!r}; see config.model.normalization'
-    ]
-  return [f'normalization: {ours}'] if ours != 'clip' else []
+    )
+  elif ours != 'clip':
+    notes.append(f'normalization: {ours}')
+  theirs, ours = weights.video.get('temporal'), model.video.temporal
+  if theirs and theirs != ours:
+    notes.append(f'temporal: trained as {theirs!r}, and used here as {ours!r}')
+  return notes
 
 
 def _used(weights: Weights, usage: Usage | None) -> list[str]:
@@ -191,18 +214,18 @@ def _check_rules(
   if TOKENS in missing and weights.format.name == 'vifi_clip':
     raise UserError(
       f'{weights.path}: files of ViFi-CLIP hold no token embedding; name the CLIP model that'
-      ' its training began from in tokens_from'
+      f' its training began from in {weights.hints.tokens_from}'
     )
   counts = f'{len(missing)} arrays missing, {len(left_over)} left over'
   if missing:
     raise UserError(
-      f'{weights.path}: lacks {missing[0]} ({counts}; taken for {weights.format.name}); set'
-      ' config.model as it was there, or add a rule to config.model.allow_missing'
+      f'{weights.path}: lacks {missing[0]} ({counts}; taken for {weights.format.name});'
+      f' {weights.hints.missing}'
     )
   if left_over:
     raise UserError(
       f'{weights.path}: also holds {left_over[0]} ({counts}; taken for {weights.format.name});'
-      ' set config.model as it was there, or add a rule to config.model.allow_left_over'
+      f' {weights.hints.left_over}'
     )
 
 

@@ -1,4 +1,7 @@
-"""open_clip's models that are CLIP: OpenAI's keys, and an open_clip_config.json beside them."""
+"""open_clip's models that are CLIP: OpenAI's keys, and an open_clip_config.json beside them.
+
+How frames are prepared, in the same file, `preprocessing` reads.
+"""
 
 import dataclasses
 import pathlib

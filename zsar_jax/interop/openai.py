@@ -2,6 +2,7 @@
 
 import re
 
+from zsar_jax.interop import slowfast
 from zsar_jax.interop.tables import (
   CONVOLUTION,
   HEADS_BIAS,
@@ -108,6 +109,7 @@ OPEN_VCLIP = Format(
   droppable=DROPPABLE,
   prepare=split_projections,
   temporal='window',
+  video=slowfast.video,
   usage=_WINDOW_USAGE,
 )
 
@@ -127,5 +129,6 @@ FROSTER = Format(
   droppable=(*DROPPABLE, r'raw_model\..*', r'projector_[vt]\..*'),
   prepare=split_projections,
   temporal='window',
+  video=slowfast.video,
   usage=_WINDOW_USAGE,
 )

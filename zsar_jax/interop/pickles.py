@@ -1,63 +1,68 @@
 """Pickles of weights, read without running what they ask for.
 
-A pickle is a program: it names functions and has them called. Here every name stands for an
-inert object of this file, and a name that weights have no need of is refused. What comes out
-are dictionaries, `StridedTensor`s and `PickledArray`s, whose data nobody has looked at yet.
+A pickle is a program: it names functions and has them called. Here every name stands for something
+inert of this file. Names of other programs (a training's settings, its logs) become `Record`s, in
+which nothing runs. Of Python, PyTorch and NumPy, whose functions and formats a file could mean to
+use, a name that weights have no need of is refused. What comes out are dictionaries, `Record`s,
+`StridedTensor`s and `PickledArray`s, whose data nobody has looked at yet.
 """
 
-import io
 import pathlib
-import pickle
-import pickletools
+import sys
 import types
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from zsar_jax.errors import UserError
-from zsar_jax.interop.tensors import BFLOAT16
+from zsar_jax.interop.instructions import Interpreter
+from zsar_jax.interop.tensors import BFLOAT16, shown
 
 
-class _Inert(type):
-  """Classes that a pickle, which may set attributes on what it names, cannot change."""
+class _Function:
+  """What is computed here where a pickle calls a function."""
 
-  def __setattr__(cls, name: str, value: Any) -> None:
-    raise pickle.UnpicklingError(f'it sets {name} of {cls.__name__}')
+  __slots__ = ('compute',)
 
-
-class _Frozen(metaclass=_Inert):
-  """Instances that a pickle cannot change either."""
-
-  __slots__ = ()
-
-  def __setattr__(self, name: str, value: Any) -> None:
-    raise pickle.UnpicklingError(f'it sets {name} of a name')
+  def __init__(self, compute: Callable[..., Any]):
+    self.compute = compute
 
 
-class _Function(_Frozen):
-  """Something that may be called."""
-
-  __slots__ = ('_function',)
-
-  def __init__(self, function: Callable):
-    object.__setattr__(self, '_function', function)
-
-  def __call__(self, *arguments: Any) -> Any:
-    return self._function(*arguments)
-
-
-class _StorageType(_Frozen):
+class _StorageType:
   """The name of a type of storage, which is not called."""
 
   __slots__ = ('dtype',)
 
   def __init__(self, dtype: np.dtype):
-    object.__setattr__(self, 'dtype', dtype)
+    self.dtype = dtype
 
 
-class Storage(metaclass=_Inert):
+class _Name:
+  """The name of a class or function, of which a call gives a `Record`."""
+
+  __slots__ = ('name',)
+
+  def __init__(self, name: str):
+    self.name = name
+
+
+class Record:
+  """An object of another program, of which only what it holds is kept.
+
+  Attributes:
+    name: of its class.
+    items: what it holds as a dictionary.
+    state: its attributes, as they were pickled.
+  """
+
+  __slots__ = ('items', 'name', 'state')
+
+  def __init__(self, name: str, state: Any = None):
+    self.name, self.state, self.items = name, state, {}
+
+
+class Storage:
   """Numbers of PyTorch's that lie in a place of their own in the file.
 
   Attributes:
@@ -72,7 +77,7 @@ class Storage(metaclass=_Inert):
     self.dtype, self.key, self.count = dtype, key, count
 
 
-class StridedTensor(metaclass=_Inert):
+class StridedTensor:
   """A view of a storage, offset and strides counted in elements; nothing is checked yet."""
 
   __slots__ = ('offset', 'shape', 'storage', 'strides')
@@ -81,16 +86,16 @@ class StridedTensor(metaclass=_Inert):
     self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
 
 
-class ScriptObject(metaclass=_Inert):
+class ScriptObject:
   """A module in a TorchScript archive: its attributes, without its code."""
 
   __slots__ = ('attributes',)
 
-  def __setstate__(self, state: Any) -> None:
-    self.attributes = state
+  def __init__(self):
+    self.attributes = None
 
 
-class PickledArray(metaclass=_Inert):
+class PickledArray:
   """A NumPy array, as the state that NumPy pickles; nothing is checked yet.
 
   Attributes:
@@ -99,28 +104,17 @@ class PickledArray(metaclass=_Inert):
 
   __slots__ = ('state',)
 
-  def __setstate__(self, state: Any) -> None:
+  def __init__(self, state: Any = None):
     self.state = state
 
 
-class PickledDtype(metaclass=_Inert):
+class PickledDtype:
   """A NumPy dtype: its code, such as 'f4', and its byte order."""
 
   __slots__ = ('code', 'order')
 
-  def __init__(self, code: Any, *rest: Any):
-    del rest
+  def __init__(self, code: Any):
     self.code, self.order = code, '='
-
-  def __setstate__(self, state: Any) -> None:
-    self.order = state[1]
-
-
-class _Settings(dict, metaclass=_Inert):
-  """A run's settings, which checkpoints hold beside their weights; nobody reads them."""
-
-  def __setstate__(self, state: Any) -> None:
-    pass
 
 
 _STORAGES = {
@@ -136,58 +130,196 @@ _STORAGES = {
   'ShortStorage': np.dtype(np.int16),
 }
 
-_array = _Function(lambda *ignored: PickledArray())
-_scalar = _Function(lambda *ignored: None)
-_same = _Function(lambda values: values)
+
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> StridedTensor:
+  return StridedTensor(storage, offset, shape, strides)
+
+
+def _tensor_of_type(function: Any, kind: Any, arguments: Any, *_: Any) -> StridedTensor:
+  """A tensor of a class of its own, or with attributes: what is beneath."""
+  del kind
+  if function is not _REBUILD or type(arguments) is not tuple:
+    raise ValueError('a tensor is made in an odd way')
+  return _tensor(*arguments)
+
+
+def _array(data: Any, dtype: Any, shape: Any, order: Any = 'C', *_: Any) -> PickledArray:
+  """An array as the fifth protocol has it."""
+  return PickledArray((1, shape, dtype, order == 'F', data))
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+  """How old pickles write bytes."""
+  del encoding
+  return text.encode('latin1')
+
+
+_REBUILD = _Function(_tensor)
+_SAME = _Function(lambda values=(), *_: values)
+_DATA = _Function(lambda data, *_: data)
+_EMPTY_ARRAY = _Function(lambda *_: PickledArray())
+_DTYPE = _Function(lambda code, *_: PickledDtype(code))
 
 _GLOBALS = types.MappingProxyType(
   {
-    'collections.OrderedDict': OrderedDict,
-    'torch._utils._rebuild_tensor_v2': _Function(
-      lambda storage, offset, shape, strides, *rest: StridedTensor(storage, offset, shape, strides)
-    ),
-    'torch._utils._rebuild_parameter': _Function(lambda data, *rest: data),
-    'torch.jit._pickle.build_boollist': _same,
-    'torch.jit._pickle.build_doublelist': _same,
-    'torch.jit._pickle.build_intlist': _same,
-    'torch.jit._pickle.build_tensorlist': _same,
+    'torch._utils._rebuild_tensor_v2': _REBUILD,
+    'torch._utils._rebuild_parameter': _DATA,
+    'torch._utils._rebuild_parameter_with_state': _DATA,
+    'torch._tensor._rebuild_from_type_v2': _Function(_tensor_of_type),
+    'torch.Size': _SAME,
+    'torch.jit._pickle.build_boollist': _SAME,
+    'torch.jit._pickle.build_doublelist': _SAME,
+    'torch.jit._pickle.build_intlist': _SAME,
+    'torch.jit._pickle.build_tensorlist': _SAME,
     **{f'torch.{name}': _StorageType(dtype) for name, dtype in _STORAGES.items()},
-    'numpy.dtype': PickledDtype,
-    'numpy.ndarray': PickledArray,
-    'numpy.core.multiarray._reconstruct': _array,
-    'numpy._core.multiarray._reconstruct': _array,
-    'numpy.core.multiarray.scalar': _scalar,
-    'numpy._core.multiarray.scalar': _scalar,
-    # How old pickles write bytes.
-    '_codecs.encode': _Function(lambda text, encoding: text.encode('latin1')),
-    'argparse.Namespace': _Settings,
-    'yacs.config.CfgNode': _Settings,
+    'numpy.dtype': _DTYPE,
+    'numpy.core.multiarray._reconstruct': _EMPTY_ARRAY,
+    'numpy._core.multiarray._reconstruct': _EMPTY_ARRAY,
+    'numpy.core.numeric._frombuffer': _Function(_array),
+    'numpy._core.numeric._frombuffer': _Function(_array),
+    '_codecs.encode': _Function(_latin1),
   }
 )
+_DICTIONARIES = frozenset(
+  f'{module}.{name}'
+  for module, name in (
+    ('collections', 'OrderedDict'),
+    ('collections', 'defaultdict'),
+    ('collections', 'Counter'),
+    ('builtins', 'dict'),
+    ('__builtin__', 'dict'),
+  )
+)
+
+# Of Python, PyTorch and NumPy: classes of values that training programs save with their weights,
+# and which hold nothing that can run.
+_RECORDS = frozenset(
+  f'{module}.{name}'
+  for modules, names in (
+    ('argparse', 'Namespace'),
+    ('types', 'SimpleNamespace'),
+    (
+      'builtins __builtin__',
+      'set frozenset list tuple bytearray bytes str int float bool complex object slice range',
+    ),
+    ('collections', 'deque'),
+    ('copyreg copy_reg', '_reconstructor'),
+    ('datetime', 'date datetime time timedelta timezone'),
+    ('decimal', 'Decimal'),
+    ('functools', 'partial'),
+    (
+      'pathlib pathlib._local',
+      'Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath',
+    ),
+    ('typing', 'Any Dict List Optional Tuple Union'),
+    ('uuid', 'UUID'),
+    (
+      'torch',
+      'device dtype Tensor float16 float32 float64 half float double bfloat16 int8 int16 int32'
+      ' int64 short int long uint8 bool',
+    ),
+    ('torch.nn.parameter', 'Buffer Parameter'),
+    ('torch.torch_version', 'TorchVersion'),
+    ('numpy', 'ndarray bool_ float16 float32 float64 int8 int16 int32 int64 uint8 str_'),
+    ('numpy.core.multiarray numpy._core.multiarray', 'scalar'),
+  )
+  for module in modules.split()
+  for name in names.split()
+)
+# And modules of nothing but such classes.
+_RECORD_MODULES = ('numpy.dtypes', 'numpy.random', 'torch.distributed', 'torch.nn', 'torch.optim')
+_PYTHON_2 = ('__builtin__', 'commands', 'copy_reg', 'exceptions', 'urllib2')
+_REFUSED = frozenset([*sys.stdlib_module_names, *_PYTHON_2, 'numpy', 'torch'])
 
 
-class _Unpickler(pickle.Unpickler):
-  def __init__(self, file: BinaryIO, path: pathlib.Path):
-    super().__init__(file)
+class _Interpreter(Interpreter):
+  def __init__(self, path: pathlib.Path, size: int):
+    super().__init__()
     self._path = path
+    # The characters that may still be encoded: the same text could be again and again.
+    self._encodable = size
     self.storages: dict[str, Storage] = {}
 
-  def find_class(self, module: str, name: str) -> Any:
-    if module.startswith('__torch__'):
-      return ScriptObject
-    if f'{module}.{name}' not in _GLOBALS:
-      raise UserError(
-        f'{self._path}: asks for {module}.{name}, which weights have no need of, and was not'
-        ' loaded; where you trust it, save its state dict alone with safetensors'
-      )
-    return _GLOBALS[f'{module}.{name}']
+  def key(self, value: Any) -> Any:
+    if isinstance(value, tuple) or isinstance(value, int) and value.bit_length() > 64:
+      # Nobody looks these up. The hash of nested tuples can overflow the stack, and of long numbers
+      # any number have the same.
+      return Record('key', value)
+    if isinstance(value, dict | list):
+      raise ValueError('a key can change')
+    return value
 
-  def persistent_load(self, pid: Any) -> Storage:
-    kind, storage_type, key, _, count, *view = pid
+  def find(self, module: str, name: str) -> Any:
+    if module.startswith('__torch__'):
+      return _Function(lambda *_: ScriptObject())
+    full = f'{module}.{name}'
+    if full in _GLOBALS:
+      return _GLOBALS[full]
+    if full in _DICTIONARIES:
+      return _Function(self._dictionary)
+    if (
+      full in _RECORDS
+      or f'{module}.'.startswith(tuple(f'{known}.' for known in _RECORD_MODULES))
+      or module.partition('.')[0] not in _REFUSED
+    ):
+      return _Name(full)
+    raise UserError(
+      f'{self._path}: asks for {shown(full)}, which weights have no need of, and was not'
+      ' loaded; where you trust it, save its state dict alone with safetensors'
+    )
+
+  def _dictionary(self, *arguments: Any) -> dict[Any, Any]:
+    """A dictionary that is made of pairs or of another one."""
+    content = arguments[-1] if arguments else ()
+    made: dict[Any, Any] = {}
+    if isinstance(content, dict):
+      self.spend(len(content))
+      made.update(content)
+    elif isinstance(content, list | tuple):
+      self.spend(2 * len(content))
+      for key, value in content:
+        made[self.key(key)] = value
+    return made
+
+  def call(self, function: Any, arguments: tuple[Any, ...]) -> Any:
+    if isinstance(function, _Name):
+      return Record(function.name, arguments)
+    if not isinstance(function, _Function):
+      raise ValueError('it calls what is no function')
+    if function.compute is _latin1:
+      self._encodable -= len(arguments[0])
+      if self._encodable < 0:
+        raise ValueError('it encodes more text than it holds')
+    return function.compute(*arguments)
+
+  def build(self, target: Any, state: Any) -> None:
+    if isinstance(target, ScriptObject):
+      target.attributes = state
+    elif isinstance(target, PickledDtype):
+      target.order = state[1]
+    elif isinstance(target, PickledArray | Record):
+      target.state = state
+    elif type(target) is not dict:  # Attributes of a state dict are of no use here.
+      raise ValueError('it gives a state to something that has none')
+
+  def collect(self, values: Sequence[Any]) -> Record:
+    return Record('set', values)
+
+  def extend(self, target: Any, values: Sequence[Any]) -> None:
+    if not isinstance(target, Record):  # Nobody reads what is in a set.
+      super().extend(target, values)
+
+  def items(self, target: Any) -> dict[Any, Any]:
+    return target.items if isinstance(target, Record) else super().items(target)
+
+  def refer(self, reference: Any) -> Storage:
+    if type(reference) is not tuple or not 5 <= len(reference) <= 6:
+      raise ValueError('it refers to something else than storages')
+    kind, storage_type, key, _, count, *view = reference
     if kind != 'storage' or any(view) or not isinstance(storage_type, _StorageType):
-      raise pickle.UnpicklingError('it refers to something else than storages')
+      raise ValueError('it refers to something else than storages')
     if type(key) is not str or type(count) is not int:
-      raise pickle.UnpicklingError('a storage has no name')
+      raise ValueError('a storage has no name')
     self.storages[key] = Storage(storage_type.dtype, key, count)
     return self.storages[key]
 
@@ -205,21 +337,12 @@ def load(file: BinaryIO, path: pathlib.Path) -> tuple[Any, dict[str, Storage]]:
   Raises:
     UserError: for a damaged pickle, and for one that asks for anything but weights.
   """
-  start = file.tell()
+  interpreter = _Interpreter(path, path.stat().st_size)
   try:
-    for opcode, argument, _ in pickletools.genops(file):
-      # Python's unpickler makes room for as many objects as the greatest number given to one,
-      # and takes extensions from other pickles without asking `find_class`.
-      numbered = 'PUT' in opcode.name and argument > file.tell() - start
-      if numbered or opcode.name.startswith('EXT'):
-        raise pickle.UnpicklingError(f'an odd {opcode.name}')
-    size = file.tell() - start
-    file.seek(start)
-    unpickler = _Unpickler(io.BytesIO(file.read(size)), path)
-    return unpickler.load(), unpickler.storages
+    return interpreter.run(file), interpreter.storages
   except UserError:
     raise
-  except Exception as error:  # Of damaged pickles, Python's unpickler raises almost anything.
+  except Exception as error:  # Of damaged pickles, pickletools raises almost anything.
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     raise UserError(
       f'{path}: damaged, or no file of weights ({reason[:200]}); fetch it again'

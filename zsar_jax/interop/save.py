@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from zsar_jax import trees
 from zsar_jax.errors import UserError
-from zsar_jax.interop import hugging_face, zsar
+from zsar_jax.interop import hugging_face, preprocessing, zsar
 from zsar_jax.interop.scenic import SCENIC
 from zsar_jax.interop.tables import Format
 from zsar_jax.interop.usage import CLIP, Usage
@@ -83,8 +83,8 @@ def save_weights(
       partial.mkdir()
       if target == 'hf':
         _write(partial / form.config, hugging_face.describe(model.spec, model.video))
-        preprocessing = hugging_face.describe_preprocessing(model.spec, usage)
-        _write(partial / hugging_face.PREPROCESSOR, preprocessing)
+        preparation = preprocessing.to_transformers(model.spec, usage)
+        _write(partial / preprocessing.PREPROCESSOR, preparation)
       else:
         _write(partial / form.config, zsar.to_json(model.spec, model.video, usage))
       # Without this, transformers does not open it.

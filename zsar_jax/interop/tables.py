@@ -146,11 +146,13 @@ class Format:
   Attributes:
     name: what it is called on the command line.
     table: the correspondence.
-    markers: keys that such a file holds; of two formats that have theirs, the earlier in
-      `weights.FORMATS` counts.
+    markers: keys that such a file holds, or names of what it holds beside the arrays; of two
+      formats that have theirs, the earlier in `weights.FORMATS` counts.
     droppable: regexes of whole keys that are ignored where the model has no place for them.
     prepare: what is done to a file's arrays before the table is used.
     temporal: the video model that such a file is of, where the arrays do not tell.
+    video: from a file's path, what it holds beside the arrays, and these, to the fields of
+      `VideoSpec` that they tell. A `UserError` is of a model that is not computed here.
     normalization: that of the frames which it was trained on, see `ClipSpec`.
     usage: how else it was trained.
     usage_of_arrays: from the shapes of a file's arrays, by our paths, to the fields of `usage` that
@@ -166,6 +168,9 @@ class Format:
   droppable: tuple[str, ...] = ()
   prepare: Callable[[State], State] = lambda state: state
   temporal: str = 'mean'
+  video: Callable[[pathlib.Path, Mapping[str, Any], State], dict[str, Any]] = (
+    lambda path, beside, state: {}
+  )
   normalization: str = 'clip'
   usage: Usage = CLIP
   usage_of_arrays: Callable[[Mapping[str, Shape]], dict[str, Any]] = lambda shapes: {}

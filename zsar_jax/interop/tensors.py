@@ -1,7 +1,8 @@
 """Arrays in weight files, known by shape and type before they are read."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -42,3 +43,24 @@ class Tensor:
 
 # Keys as in the file, such as 'visual.conv1.weight'.
 State = dict[str, Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Content:
+  """What a file holds.
+
+  Attributes:
+    state: the arrays.
+    beside: what a training program saved with them, by its names; nobody has looked at it yet.
+    notes: what a user should know.
+  """
+
+  state: State
+  beside: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  notes: tuple[str, ...] = ()
+
+
+def shown(text: str) -> str:
+  """A text of a stranger's file as part of a message: short, and nothing that a terminal obeys."""
+  short = text if len(text) <= 100 else f'{text[:100]}...'
+  return short if short.isprintable() else short.encode('unicode_escape').decode()

@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 
 from zsar_jax.errors import UserError
-from zsar_jax.interop import pickles
-from zsar_jax.interop.pickles import ScriptObject, Storage, StridedTensor
-from zsar_jax.interop.tensors import State, Tensor
+from zsar_jax.interop import pickles, wrappers
+from zsar_jax.interop.pickles import Storage, StridedTensor
+from zsar_jax.interop.tensors import Content, Tensor
 
-# Where training programs keep the weights in what they save.
-_WRAPPERS = ('state_dict', 'model', 'model_state', 'model_state_dict')
+# What goes wrong in a zip archive that is damaged.
+_ZIP_ERRORS = (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError)
+# The directory of an archive with a storage for each array of a large model takes 100 kB.
+_MOST_DIRECTORY = 8 * 2**20
 
 # The first pickle of a file of PyTorch before 1.6.
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -29,38 +31,51 @@ LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 ReadStorage = Callable[[Storage], np.ndarray]
 
 
-def read_zip(path: pathlib.Path) -> State:
+class _Archive(io.BufferedReader):
+  """A file that gives no more than a directory's length at a time, until it is `opened`."""
+
+  opened = False
+
+  def read(self, size: int = -1) -> bytes:
+    if size > _MOST_DIRECTORY and not self.opened:
+      raise zipfile.BadZipFile('its directory is too long')
+    return super().read(size)
+
+
+def read_zip(path: pathlib.Path) -> Content:
   """The weights in a zip archive, see the head of this file.
 
   Raises:
     UserError: for a file that is damaged or asks for anything but weights.
   """
   try:
-    with zipfile.ZipFile(path) as archive:
-      entries = {entry.filename: entry for entry in archive.infolist()}
-      roots = [name[: -len('data.pkl')] for name in entries if name.endswith('/data.pkl')]
-      if len(roots) != 1:
-        raise UserError(f'{path}: a zip archive, but none of PyTorch; name a file of weights')
-      root = roots[0]
-      _check_entries(path, root, entries)
-      if f'{root}byteorder' in entries and archive.read(f'{root}byteorder') != b'little':
-        raise UserError(f'{path}: written on a big-endian machine; save it again on another')
-      found, _ = pickles.load(io.BytesIO(archive.read(f'{root}data.pkl')), path)
-  except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+    # It stays open for as long as its tensors are needed: the directory is read once.
+    file = _Archive(io.FileIO(path))
+    archive = zipfile.ZipFile(file)
+    file.opened = True
+    entries = {entry.filename: entry for entry in archive.infolist()}
+    roots = [name[: -len('data.pkl')] for name in entries if name.endswith('/data.pkl')]
+    if len(roots) != 1:
+      raise UserError(f'{path}: a zip archive, but none of PyTorch; name a file of weights')
+    root = roots[0]
+    _check_entries(path, root, entries)
+    if f'{root}byteorder' in entries and archive.read(f'{root}byteorder') != b'little':
+      raise UserError(f'{path}: written on a big-endian machine; save it again on another')
+    saved, _ = pickles.load(io.BytesIO(archive.read(f'{root}data.pkl')), path)
+  except _ZIP_ERRORS as error:
     raise UserError(f'{path}: damaged ({error}); fetch it again') from None
 
   def read(storage: Storage) -> np.ndarray:
     try:
-      with zipfile.ZipFile(path) as archive:
-        return np.frombuffer(archive.read(f'{root}data/{storage.key}'), storage.dtype)
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
+      return np.frombuffer(archive.read(f'{root}data/{storage.key}'), storage.dtype)
+    except _ZIP_ERRORS as error:
       raise UserError(f'{path}: damaged ({error}); fetch it again') from None
 
   def size(storage: Storage) -> int:
     entry = entries.get(f'{root}data/{storage.key}')
     return -1 if entry is None else entry.file_size
 
-  return _state(path, found, size, read)
+  return _content(path, saved, size, read)
 
 
 def _check_entries(path: pathlib.Path, root: str, entries: Mapping[str, zipfile.ZipInfo]) -> None:
@@ -77,7 +92,7 @@ def _check_entries(path: pathlib.Path, root: str, entries: Mapping[str, zipfile.
     raise UserError(f'{path}: declares more data than it holds; fetch it again')
 
 
-def read_legacy(path: pathlib.Path) -> State:
+def read_legacy(path: pathlib.Path) -> Content:
   """The weights in a file of PyTorch before 1.6, see the head of this file.
 
   Raises:
@@ -92,7 +107,7 @@ def read_legacy(path: pathlib.Path) -> State:
       raise UserError(f'{path}: a pickle, but none of PyTorch; name a file of weights')
     if not isinstance(machine, dict) or machine.get('little_endian') is not True:
       raise UserError(f'{path}: written on a big-endian machine; save it again on another')
-    found, storages = pickles.load(file, path)
+    saved, storages = pickles.load(file, path)
     keys, _ = pickles.load(file, path)
     for key in keys if isinstance(keys, list) else ():
       count = int.from_bytes(file.read(8), 'little')
@@ -112,63 +127,23 @@ def read_legacy(path: pathlib.Path) -> State:
   def size(storage: Storage) -> int:
     return places.get(storage.key, (0, -1))[1]
 
-  return _state(path, found, size, read)
+  return _content(path, saved, size, read)
 
 
-def _state(
-  path: pathlib.Path, found: Any, size: Callable[[Storage], int], read: ReadStorage
-) -> State:
+def _content(
+  path: pathlib.Path, saved: Any, size: Callable[[Storage], int], read: ReadStorage
+) -> Content:
   """From what a pickle held to tensors whose places have been checked.
 
   Args:
     path: for errors.
-    found: the pickle's object.
+    saved: the pickle's object.
     size: the bytes that the file has of a storage, -1 for one that it has not.
     read: reads a storage.
   """
-  named = _named(path, found)
-  return {name: _tensor(path, name, tensor, size, read) for name, tensor in named.items()}
-
-
-def _named(path: pathlib.Path, found: Any) -> dict[str, StridedTensor]:
-  """The tensors of the model in what was saved, by their keys."""
-  beside = {}
-  for wrapper in _WRAPPERS:
-    if isinstance(found, dict) and isinstance(found.get(wrapper), dict | ScriptObject):
-      # Other weights, such as ActionCLIP's head. An optimizer's are deeper.
-      for name, other in found.items():
-        if name != wrapper and isinstance(other, dict):
-          beside |= {
-            f'{name}.{key}': value
-            for key, value in other.items()
-            if isinstance(value, StridedTensor)
-          }
-      found = found[wrapper]
-  if isinstance(found, ScriptObject):
-    found = _attributes(path, found)
-  if not isinstance(found, dict):
-    raise UserError(f'{path}: holds no state dict; save model.state_dict()')
-  named = {key: value for key, value in found.items() if isinstance(value, StridedTensor)}
-  if not named or not all(isinstance(key, str) for key in named):
-    raise UserError(f'{path}: holds no state dict; save model.state_dict()')
-  return named | beside
-
-
-def _attributes(path: pathlib.Path, module: ScriptObject) -> dict[str, StridedTensor]:
-  """The tensors of a TorchScript module and of those in it."""
-  named, waiting, seen = {}, [('', module)], set()
-  while waiting:
-    prefix, module = waiting.pop()
-    attributes = getattr(module, 'attributes', None)
-    if id(module) in seen or not isinstance(attributes, dict):
-      raise UserError(f'{path}: no tree of TorchScript modules; fetch it again')
-    seen.add(id(module))
-    for name, value in attributes.items():
-      if isinstance(value, ScriptObject):
-        waiting.append((f'{prefix}{name}.', value))
-      elif isinstance(value, StridedTensor):
-        named[f'{prefix}{name}'] = value
-  return named
+  named, notes = wrappers.unwrap(path, saved)
+  state = {name: _tensor(path, name, tensor, size, read) for name, tensor in named.items()}
+  return Content(state, saved if isinstance(saved, dict) else {}, notes)
 
 
 def _tensor(
@@ -184,8 +159,8 @@ def _tensor(
   if not (
     isinstance(storage, Storage)
     and all(isinstance(one, tuple) for one in numbers)
-    and all(type(n) is int and n >= 0 for n in (offset, *shape, *strides))
     and len(shape) == len(strides) <= 32
+    and all(type(n) is int and n >= 0 for n in (offset, *shape, *strides))
   ):
     raise UserError(f'{path}: {name} is no tensor; fetch it again')
   held = size(storage)

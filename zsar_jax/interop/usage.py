@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from zsar_jax.data.geometry import INTERPOLATIONS
+from zsar_jax.data.geometry import INTERPOLATIONS, RESIZES
 from zsar_jax.text.names import PLACEHOLDERS
 
 # The tokenizers that have no files.
@@ -18,6 +18,7 @@ class Usage:
 
   Attributes:
     interpolation: see `View`.
+    resize: see `View`.
     centre_crop: see `View`.
     templates: see `ClassTexts`.
     split_words: see `ClassTexts`.
@@ -29,6 +30,7 @@ class Usage:
   """
 
   interpolation: str = 'bicubic'
+  resize: str = 'shortest'
   centre_crop: float = 1.0
   templates: tuple[str, ...] = ('a photo of a {}.',)
   split_words: bool = True
@@ -39,6 +41,7 @@ class Usage:
     object.__setattr__(self, 'templates', tuple(self.templates))
     if not (
       self.interpolation in INTERPOLATIONS
+      and self.resize in RESIZES
       and 0 < self.centre_crop <= 1
       and all(isinstance(template, str) for template in self.templates)
       and isinstance(self.split_words, bool)
@@ -52,12 +55,13 @@ class Usage:
     """That of a run's config."""
     view, text = config.view, config.text
     return cls(
-      view.interpolation,
-      view.centre_crop,
-      text.templates,
-      text.split_words,
-      text.placeholders,
-      text.tokenizer if text.tokenizer in _NAMED else '',
+      interpolation=view.interpolation,
+      resize=view.resize,
+      centre_crop=view.centre_crop,
+      templates=text.templates,
+      split_words=text.split_words,
+      placeholders=text.placeholders,
+      tokenizer=text.tokenizer if text.tokenizer in _NAMED else '',
     )
 
 

@@ -1,14 +1,16 @@
 """Weights under our paths: what `files` opened, recognised and renamed."""
 
 import dataclasses
+import math
 import pathlib
 import re
-from collections.abc import Container
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from zsar_jax.errors import UserError
-from zsar_jax.interop import files, hugging_face, zsar
-from zsar_jax.interop.actionclip import ACTIONCLIP
+from zsar_jax.interop import actionclip, files, preprocessing, wrappers, zsar
+from zsar_jax.interop.actionclip import ACTIONCLIP, MMACTION2
+from zsar_jax.interop.hints import CONFIG, Hints
 from zsar_jax.interop.hugging_face import HF_CLIP, HF_XCLIP
 from zsar_jax.interop.open_clip import OPEN_CLIP
 from zsar_jax.interop.openai import FROSTER, OPEN_VCLIP, OPENAI
@@ -27,6 +29,7 @@ FORMATS = (
   VIFI_CLIP,
   XCLIP,
   ACTIONCLIP,
+  MMACTION2,
   OPEN_CLIP,
   OPENAI,
   HF_XCLIP,
@@ -35,15 +38,39 @@ FORMATS = (
   ZSAR,
 )
 
+# Names of several formats, of which the keys decide.
+FAMILIES = {'hf': (HF_XCLIP, HF_CLIP)}
+
 TOKENS = 'text/token_embedding/embedding'
 
+_ONLY_CLIP = 'only CLIP with vision transformers is read'
+_ONLY_HEADS = 'of its heads only the mean and the transformer (meanP, Transf) are read'
 # What models that look like CLIP have and CLIP has not.
 _OTHERS = (
-  (r'visual\.(layer1|attnpool)\..*', 'a CLIP whose image tower is a ResNet'),
-  (r'logit_bias|vision_model\.head\..*', 'SigLIP'),
-  (r'text_decoder\..*|visual\.attn_pool\..*', 'CoCa'),
-  (r'visual\.trunk\..*', 'an open_clip model with an image tower of timm'),
-  (r'text\.transformer\..*', 'an open_clip model with a text tower of its own'),
+  (r'visual\.(layer1|attnpool)\..*', 'a CLIP whose image tower is a ResNet', _ONLY_CLIP),
+  (r'logit_bias|vision_model\.head\..*', 'SigLIP', _ONLY_CLIP),
+  (r'text_decoder\..*|visual\.attn_pool\..*', 'CoCa', _ONLY_CLIP),
+  (r'visual\.trunk\..*', 'an open_clip model with an image tower of timm', _ONLY_CLIP),
+  (r'text\.transformer\..*', 'an open_clip model with a text tower of its own', _ONLY_CLIP),
+  (
+    r'(.*\.)?lora_.*',
+    'adapters (LoRA) beside the weights that they adapt, or without them',
+    'merge them first (merge_and_unload of peft) and save the result',
+  ),
+  (rf'{actionclip.HEAD}\.lstm_visual\..*', 'ActionCLIP with an LSTM over frames', _ONLY_HEADS),
+  (rf'{actionclip.HEAD}\.shift\..*', 'ActionCLIP with Conv_1D over frames', _ONLY_HEADS),
+  (
+    rf'{actionclip.HEAD}\.transformer\.(cls_token|pos_embed|transformer_enc\..*)',
+    'ActionCLIP with Transf_cls over frames',
+    _ONLY_HEADS,
+  ),
+  (r'visual\.transformer\.resblocks\.\d+\.net\..*', 'ActionCLIP with TSM', _ONLY_HEADS),
+  (r'visual\.time_embedding', 'ActionCLIP with joint attention', _ONLY_HEADS),
+)
+# Parts of keys that every image tower has, and every text tower.
+_TOWERS = (
+  ('image', r'(.*\.)?(visual|image_encoder|vision_model)[./].*'),
+  ('text', r'(model\.)?transformer\.resblocks\..*|(.*\.)?(text_encoder|text_model)\..*|text/.*'),
 )
 
 
@@ -72,59 +99,79 @@ class Weights:
     path: the file or folder, for errors.
     format: what it was taken for.
     arrays: by our paths.
-    others: the keys that the format has no path for.
+    others: what the format has no path for, by its keys.
     described: the fields of `ClipSpec` that the format and files beside the weights tell.
+    video: the fields of `VideoSpec` that the file tells.
+    silent: whether nothing tells the activation and the heads.
     usage: how it is used.
     config: what that file holds; empty where there is none.
     folder: where a tokenizer's files may lie.
     notes: what a user should know.
+    hints: what settings are called where the user sets them.
   """
 
   path: pathlib.Path
   format: Format
   arrays: dict[str, Array]
-  others: tuple[str, ...]
+  others: State
   described: dict[str, Any]
+  video: dict[str, Any]
+  silent: bool
   usage: Usage
   config: dict[str, Any]
   folder: pathlib.Path
   notes: tuple[str, ...]
+  hints: Hints
 
 
 def read_weights(
-  name: str, field: str, format_name: str = 'auto', tokens_from: str = ''
+  name: str,
+  field: str,
+  format_name: str = 'auto',
+  tokens_from: str = '',
+  hints: Hints = CONFIG,
 ) -> Weights:
   """Opens and recognises weights; most of their numbers are not read yet.
 
   Args:
     name: see `files.open_source`.
     field: where `name` comes from, for errors.
-    format_name: one of `FORMATS`; 'auto' recognises it.
+    format_name: one of `FORMATS` or `FAMILIES`; 'auto' recognises it.
     tokens_from: as `name`: weights whose token embedding is taken where these have none.
+    hints: what settings are called where the user sets them, for errors.
 
   Raises:
     UserError: where there are none, or they are damaged, refused or of no known format.
   """
   source = files.open_source(name, field)
-  state = _without_prefix(source.state)
-  if format_name == OPENAI.name:
-    # As PyTorch Lightning names a module's parts, and as Open-VCLIP does.
-    state = {key.removeprefix('model.'): tensor for key, tensor in state.items()}
-  form = recognise(source.path, state, source.configs, format_name)
-  arrays, others = {}, []
+  content, path = source.content, source.path
+  state = wrappers.without_parts(path, content.state)
+  if state and not any(math.prod(tensor.shape) for tensor in state.values()):
+    raise UserError(
+      f'{path}: its arrays are empty, as where DeepSpeed (ZeRO-3) keeps the numbers in other files;'
+      ' join them with its zero_to_fp32.py first'
+    )
+  candidates = _named_formats(format_name)
+  state, notes = _without_prefix(path, state, content.beside, candidates)
+  form = recognise(path, state, content.beside, source.configs, format_name)
+  video = form.video(path, content.beside, state)
+  arrays, others = {}, {}
   for key, tensor in form.prepare(state).items():
     found = form.table.to_ours(key)
     if found:
-      arrays[found[0]] = Array(key, tensor, found[1], source.path)
+      arrays[found[0]] = Array(key, tensor, found[1], path)
     else:
-      others.append(key)
-  notes = list(source.notes)
+      others[key] = tensor
+  notes = [*content.notes, *notes]
   if tokens_from and TOKENS not in arrays:
-    arrays[TOKENS] = _tokens(tokens_from)
+    arrays[TOKENS] = _tokens(tokens_from, hints)
     notes.append(f'token embedding: from {tokens_from}')
   elif tokens_from:
     notes.append(f'token embedding: its own, and not that of {tokens_from}')
-  if form is OPEN_VCLIP:
+  if 'temporal' in video and form in (OPEN_VCLIP, FROSTER):
+    sees = 'see each other' if video['temporal'] == 'window' else 'do not see each other'
+    notes.append(f'its own settings say that frames {sees}')
+  elif form is OPEN_VCLIP:
     notes.append(
       'taken for Open-VCLIP, whose frames see each other; what is plain CLIP under these keys,'
       ' tools.convert_checkpoint --from=openai converts'
@@ -133,19 +180,20 @@ def read_weights(
   described, usage = _described(source, form, config)
   shapes = {path: array.tensor.shape for path, array in arrays.items()}
   usage = dataclasses.replace(usage, **form.usage_of_arrays(shapes))
-  silent = form.config and not config and form is not ZSAR
-  if silent or form is OPENAI and not others:
-    notes.append("nothing tells the activation: quick GELU is assumed, as in OpenAI's weights")
+  silent = bool(form.config) and not config and form is not ZSAR
   return Weights(
-    path=source.path,
+    path=path,
     format=form,
     arrays=arrays,
-    others=tuple(others),
+    others=others,
     described=described,
+    video=video,
+    silent=silent or form is OPENAI and not others,
     usage=usage,
     config=config,
     folder=source.folder,
     notes=tuple(notes),
+    hints=hints,
   )
 
 
@@ -160,11 +208,16 @@ def _described(
     if config:
       told |= form.described(path, config)
     if form is ZSAR:
-      usage = zsar.from_json(path, config)[2] if config else usage
-    elif hugging_face.PREPROCESSOR in source.configs and form in (HF_CLIP, HF_XCLIP):
-      path = folder / hugging_face.PREPROCESSOR
-      normalization, changes = hugging_face.preprocessing(path, source.configs[path.name]())
-      told['normalization'] = normalization
+      return told, zsar.from_json(path, config)[2] if config else usage
+    if form in (HF_CLIP, HF_XCLIP):
+      path, settings = _image_processor(folder, source.configs)
+      read = preprocessing.from_transformers
+    else:
+      # Formats of other programs have no such settings.
+      settings = config.get('preprocess_cfg') if form is OPEN_CLIP else None
+      read = preprocessing.from_open_clip
+    if settings is not None:
+      told['normalization'], changes = read(path, settings)
       usage = dataclasses.replace(usage, **changes)
     return told, usage
   except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
@@ -173,29 +226,78 @@ def _described(
     ) from None
 
 
+def _image_processor(
+  folder: pathlib.Path, configs: dict[str, Callable[[], dict[str, Any]]]
+) -> tuple[pathlib.Path, dict[str, Any] | None]:
+  """The file with the settings of a folder's image processor, and these.
+
+  Where both files have them, that of the newer transformers counts, as it does there.
+  """
+  name = preprocessing.PROCESSOR
+  settings = configs[name]().get('image_processor') if name in configs else None
+  if settings is None and preprocessing.PREPROCESSOR in configs:
+    name = preprocessing.PREPROCESSOR
+    settings = configs[name]()
+  return folder / name, settings
+
+
+def _named_formats(name: str) -> Sequence[Format]:
+  """The formats that a name on the command line stands for; all of 'auto'."""
+  if name == 'auto':
+    return FORMATS
+  return FAMILIES.get(name) or [form for form in FORMATS if form.name == name]
+
+
+def _fits(form: Format, state: State, beside: Mapping[str, Any]) -> bool:
+  return all(marker in state or marker in beside for marker in form.markers)
+
+
+def _without_prefix(
+  path: pathlib.Path, state: State, beside: Mapping[str, Any], candidates: Sequence[Format]
+) -> tuple[State, tuple[str, ...]]:
+  """The arrays as a model's own code calls them; see `wrappers.without_prefix`."""
+  if any(_fits(form, state, beside) for form in candidates):
+    return state, ()
+  # Open-VCLIP and FROSTER are OpenAI's CLIP with a prefix: under another one it is only that.
+  anchors = {form.markers[0] for form in candidates if len(candidates) == 1 or form.temporal != 'window'}
+  return wrappers.without_prefix(path, state, anchors)
+
+
 def recognise(
-  path: pathlib.Path, state: State, configs: Container[str], name: str = 'auto'
+  path: pathlib.Path,
+  state: State,
+  beside: Mapping[str, Any],
+  configs: Container[str],
+  name: str = 'auto',
 ) -> Format:
   """The format of weights.
 
   Args:
     path: for errors.
     state: the arrays.
-    configs: which of `files.CONFIGS` lie beside them.
-    name: a format that the user names, or 'auto'.
+    beside: what else the file holds.
+    configs: which of `files.CONFIGS` lie beside it.
+    name: a format or family that the user names, or 'auto'.
 
   Raises:
     UserError: they are of no known format, or not of the one that is named.
   """
-  for pattern, what in _OTHERS:
+  for pattern, what, remedy in _OTHERS:
     if any(re.fullmatch(pattern, key) for key in state):
-      raise UserError(f'{path}: {what}; only CLIP with vision transformers is read')
-  fitting = [form for form in FORMATS if all(marker in state for marker in form.markers)]
+      raise UserError(f'{path}: {what}; {remedy}')
+  fitting = [form for form in FORMATS if _fits(form, state, beside)]
   if name != 'auto':
-    if not any(form.name == name for form in fitting):
-      found = fitting[0].name if fitting else 'none that is known'
-      raise UserError(f'{path}: its keys are not those of {name}; the format is {found}')
-    return next(form for form in fitting if form.name == name)
+    named = [form for form in _named_formats(name) if form in fitting]
+    if not named:
+      is_one = f'the format is {fitting[0].name}' if fitting else 'the format is none that is known'
+      raise UserError(f'{path}: its keys are not those of {name}; {is_one}')
+    return named[0]
+  towers = [tower for tower, keys in _TOWERS if any(re.fullmatch(keys, key) for key in state)]
+  if len(towers) == 1:
+    raise UserError(
+      f'{path}: holds the {towers[0]} tower of a model and not the other; name the CLIP model with'
+      ' both that it is a part of'
+    )
   # By its keys, open_clip's is OpenAI's.
   fitting = [form for form in fitting if form is not OPEN_CLIP or OPEN_CLIP.config in configs]
   if not fitting:
@@ -207,13 +309,10 @@ def recognise(
   return fitting[0]
 
 
-def _without_prefix(state: State) -> State:
-  """The arrays as they are called before training on several devices renames them."""
-  return {re.sub(r'^(\w+_state_dict\.)?module\.', r'\1', key): state[key] for key in state}
-
-
-def _tokens(name: str) -> Array:
-  weights = read_weights(name, 'tokens_from')
+def _tokens(name: str, hints: Hints) -> Array:
+  weights = read_weights(name, hints.tokens_from, hints=hints)
   if TOKENS not in weights.arrays:
-    raise UserError(f'tokens_from: {weights.path} has no token embedding; name a CLIP model')
+    raise UserError(
+      f'{hints.tokens_from}: {weights.path} has no token embedding; name a CLIP model'
+    )
   return weights.arrays[TOKENS]

@@ -1,0 +1,33 @@
+"""What the settings of a load are called where the user sets them, for errors and notes."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Hints:
+  """Names, and what to do.
+
+  Attributes:
+    tokens_from: the setting that names the CLIP model of a token embedding.
+    missing: what to do where arrays are missing.
+    left_over: what to do where arrays are left over.
+  """
+
+  tokens_from: str
+  missing: str
+  left_over: str
+
+
+CONFIG = Hints(
+  tokens_from='config.model.tokens_from',
+  missing='set config.model as it was there, or add a rule to config.model.allow_missing',
+  left_over='set config.model as it was there, or add a rule to config.model.allow_left_over',
+)
+CONVERSION = Hints(
+  tokens_from='--tokens-from',
+  missing='name weights that are whole',
+  left_over='ignore keys with --allow-left-over=REGEX',
+)
+_CONVERT = 'convert the weights first with tools.convert_checkpoint --to=zsar --allow-left-over=REGEX'
+PREDICTION = dataclasses.replace(CONVERSION, left_over=_CONVERT)
+PYTHON = dataclasses.replace(PREDICTION, tokens_from='tokens_from')
