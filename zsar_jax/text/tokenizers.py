@@ -99,11 +99,11 @@ def make_tokenizer(name_or_path: str, vocab_size: int, context_length: int) -> T
   elif name_or_path == 'words':
     encode, start, end = _words(vocab_size)
   else:
-    encode, start, end = _from_files(pathlib.Path(name_or_path))
+    encode, start, end = _from_files(name_or_path)
   if end >= vocab_size:
     raise UserError(
-      f'the tokenizer {name_or_path!r} of config.text.tokenizer has {end + 1} ids and the '
-      f"model's vocab_size is {vocab_size}; choose a model with as many, or the tokenizer 'words'."
+      f'config.text.tokenizer: {name_or_path!r} has {end + 1} ids and the model has embeddings of'
+      f" {vocab_size}; take 'words', or a model (config.model.preset) with as many"
     )
   return Tokenizer(encode, start, end, context_length)
 
@@ -151,8 +151,9 @@ def _words(vocab_size: int) -> _Parts:
   return encode, start, end
 
 
-def _from_files(path: pathlib.Path) -> _Parts:
-  """A byte-pair encoding with CLIP's start and end tokens, from files."""
+def _from_files(name: str) -> _Parts:
+  """A byte-pair encoding with CLIP's start and end tokens, from the file or folder `name`."""
+  path = pathlib.Path(name)
   file = path / 'tokenizer.json' if path.is_dir() else path
   vocab, merges = path / 'vocab.json', path / 'merges.txt'
   try:
@@ -162,13 +163,13 @@ def _from_files(path: pathlib.Path) -> _Parts:
       tokenizer = _clip_bpe(vocab, merges)
     else:
       raise UserError(
-        f"config.text.tokenizer: {str(path)!r} is neither 'clip' nor 'words' nor a file like "
+        f"config.text.tokenizer: {name!r} is neither 'clip' nor 'words' nor a file like "
         'tokenizer.json nor a folder with tokenizer.json, or with vocab.json and merges.txt.'
       )
   except UserError:
     raise
   except Exception as error:  # The library raises bare `Exception` for a file it cannot read.
-    raise UserError(f'config.text.tokenizer: cannot read {str(path)!r}: {error}.') from error
+    raise UserError(f'config.text.tokenizer: cannot read {name!r}: {error}.') from error
   # Files of published models may ask for padding or for cutting; both are done above.
   tokenizer.no_padding()
   tokenizer.no_truncation()
@@ -176,7 +177,7 @@ def _from_files(path: pathlib.Path) -> _Parts:
   start, end = map(tokenizer.token_to_id, ('<|startoftext|>', '<|endoftext|>'))
   if start is None or end is None or end != max(tokenizer.get_vocab().values()):
     raise UserError(
-      f'config.text.tokenizer: {str(path)!r} is not a CLIP vocabulary: it must have '
+      f'config.text.tokenizer: {name!r} is not a CLIP vocabulary: it must have '
       '<|startoftext|> and, with the largest id, <|endoftext|>.'
     )
 
