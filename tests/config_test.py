@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
 from zsar_jax.errors import UserError
+from zsar_jax.models.build import build_model
 
 
 def config_with(**changes):
@@ -17,7 +18,10 @@ def config_with(**changes):
   return config
 
 
-@pytest.mark.parametrize('name', ['pantomime', 'ssv2_objmask', 'k400_bgmask', 'zeroshot_eval'])
+CONFIGS = ['k400_bgmask', 'open_vclip_k400', 'pantomime', 'ssv2_objmask', 'vifi_clip_k400']
+
+
+@pytest.mark.parametrize('name', [*CONFIGS, 'xclip_k400', 'zeroshot_eval'])
 def test_every_config_and_variant_is_valid(name):
   module = importlib.import_module(f'configs.{name}')
   for variant in module.VARIANTS:
@@ -48,6 +52,26 @@ def test_a_misspelt_key_is_an_error_in_the_config_file():
     ({'eval__clips': 0}, ['config.eval.clips', 'between 1']),
     ({'eval__crops': 2}, ['config.eval.crops', '2 is none of 1, 3']),
     ({'text__placeholders': 'remove'}, ['config.text.placeholders', 'keep, drop']),
+    ({'text__templates': (3,)}, ['config.text.templates: 3 is not a text']),
+    ({'eval__recipes': (3,)}, ['config.eval.recipes: 3 is not a text']),
+    ({'eval__view_mean': 'sum'}, ['config.eval.view_mean', 'probabilities, logits']),
+    ({'model__allow_missing': (3,)}, ['config.model.allow_missing: 3 is not a text']),
+    ({'optim__cosine_from': 'end'}, ['config.optim.cosine_from', 'warmup, start']),
+    ({'optim__lr': -1.0}, ['config.optim.lr', 'between 0']),
+    ({'optim__lr': float('nan')}, ['config.optim.lr', 'between 0']),
+    ({'optim__b2': 1.0}, ['config.optim.b2', 'between 0']),
+    ({'optim__final_lr': 2.0}, ['config.optim.final_lr', 'between 0 and 1']),
+    ({'optim__lr_rules': ('text/.*', 0.0)}, ["lr_rules: 'text/.*' is not a pair", 'such as ((']),
+    ({'optim__lr_rules': ('ab',)}, ["config.optim.lr_rules: 'ab' is not a pair"]),
+    ({'optim__decay_rules': (('a', -1.0),)}, ['config.optim.decay_rules', 'at least 0']),
+    ({'optim__decay_rules': (('a', 'b'),)}, ['config.optim.decay_rules', 'at least 0']),
+    ({'view__crop_scale': (0.5,)}, ['config.view.crop_scale', 'two numbers']),
+    ({'view__crop_scale': (0.9, 0.5)}, ['config.view.crop_scale', 'the smallest']),
+    ({'view__crop_ratio': ('a', 'b')}, ['config.view.crop_ratio', 'two numbers']),
+    ({'augment__still_share': (1.0,)}, ['config.augment.still_share', 'two numbers']),
+    ({'profile__steps': (1.5, 5)}, ['config.profile.steps', '1.5 is no step']),
+    ({'seed': -1}, ['config.seed', 'between 0']),
+    ({'mesh__data': -2}, ['config.mesh.data', 'between -1']),
   ],
 )
 def test_refusals_name_the_field(changes, words):
@@ -55,6 +79,36 @@ def test_refusals_name_the_field(changes, words):
     config_lib.validate(config_with(**changes))
   for word in words:
     assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ('text', 'classes'),
+  [
+    ("('A class',)", ('A class',)),
+    ("('A class')", ('A class',)),
+    (' ["a", "b, (c)"]', ('a', 'b, (c)')),
+    ('novel', 'novel'),
+    ('labels/novel.txt', 'labels/novel.txt'),
+  ],
+)
+def test_class_names_on_the_command_line(text, classes):
+  config = config_with(data__train__classes=text)
+  config.eval.datasets = ConfigDict({'x': config_lib.clips('toy', 'validation', text)})
+  config_lib.validate(config)
+  assert config.data.train.classes == config.eval.datasets.x.classes == classes
+
+
+@pytest.mark.parametrize('text', ["('a'", '(a, b)', '()', '(1, 2)', '[[]]', '(' * 5000])
+def test_what_looks_like_class_names_and_is_not(text):
+  config = config_with(data__train__classes=text)
+  with pytest.raises(UserError, match=r"^config.data.train.classes: .*\('archery', 'bowling'\)$"):
+    config_lib.validate(config)
+
+
+@pytest.mark.parametrize(('size', 'words'), [(50, 'take 48 or 64'), (7, 'take 16')])
+def test_frames_must_divide_into_patches(size, words):
+  with pytest.raises(UserError, match=f"^config.view.size: {size} .* of 16.*'vit_b16'.*{words}$"):
+    build_model(config_with(view__size=size))
 
 
 def test_a_config_without_a_key_is_refused():

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from zsar_jax.config_tuples import check_tuples, read_class_names
 from zsar_jax.data.geometry import INTERPOLATIONS, RESIZES
 from zsar_jax.data.pipeline import CROPS, View
 from zsar_jax.data.watchdog import CHOICES
@@ -61,6 +62,7 @@ _MANY = 10**9
 
 # The least and the greatest value of numbers that would otherwise fail late, or silently.
 RANGES = {
+  'seed': (0, 2**32 - 1),
   'steps': (1, _MANY),
   'data.batch_size': (1, _MANY),
   'data.workers': (0, 1024),
@@ -96,7 +98,18 @@ RANGES = {
   'augment.still_share': (0.001, 10**6),
   'stills.count': (1, _MANY),
   'stills.share': (0.001, 1),
+  'mesh.data': (-1, 10**6),
+  'mesh.fsdp': (-1, 10**6),
+  'mesh.tensor': (-1, 10**6),
+  'mesh.fsdp_min_bytes': (0, 2**60),
   'optim.accumulation': (1, _MANY),
+  'optim.lr': (0, 10**3),
+  'optim.final_lr': (0, 1),
+  'optim.weight_decay': (0, 10**3),
+  'optim.b1': (0, 1 - 1e-9),
+  'optim.b2': (0, 1 - 1e-9),
+  'optim.eps': (1e-20, 1),
+  'optim.clip_norm': (0, _MANY),
   'optim.warmup_steps': (0, _MANY),
   'optim.label_smoothing': (0, 0.999),
   'optim.max_logit_scale': (1, 10**6),
@@ -276,14 +289,18 @@ def clips(
 def validate(config: ConfigDict) -> None:
   """Checks everything that can be checked without data or devices.
 
-  A leading ~ of a path becomes the home folder, in the config itself.
+  Two things are changed in the config itself: class names that the command line gave as text
+  become tuples, see `read_class_names`, and a leading ~ of a path becomes the home folder.
 
   Raises:
     UserError: naming the field and the remedy.
   """
   _check_keys(config, default_config(), 'config')
+  read_class_names(config.data.train, 'config.data.train')
   for name, reference in config.eval.datasets.items():
     _check_keys(reference, clips('', ''), f'config.eval.datasets.{name}')
+    read_class_names(reference, f'config.eval.datasets.{name}')
+  check_tuples(config)
   _check_groups(config.eval)
   for field in _PATHS:
     value = config_value(config, field)

@@ -178,7 +178,7 @@ def test_bfloat16_is_close_to_float32(model, params):
 
 
 def test_presets_refuse_what_cannot_be_built():
-  with pytest.raises(UserError, match='no model preset'):
+  with pytest.raises(UserError, match="config.model.preset: 'vit_b15' is none of tiny, vit_b32"):
     presets.preset('vit_b15')
   with pytest.raises(UserError, match='no field colour'):
     presets.preset('tiny', colour=3)

@@ -1,3 +1,4 @@
+import gzip
 import json
 import pathlib
 import subprocess
@@ -195,14 +196,49 @@ def test_vocabulary_larger_than_the_models_is_refused(tmp_path):
   vocab = {'a': 0, '<|startoftext|>': 1, '<|endoftext|>': 2}
   library.Tokenizer(library.models.WordLevel(vocab, unk_token='a')).save(str(file))
   assert tokenizers.make_tokenizer(str(file), 3, 4)(['a']).tolist() == [[1, 0, 2, 0]]
-  with pytest.raises(UserError, match="has 3 ids and the model's vocab_size is 2"):
+  with pytest.raises(UserError, match='has 3 ids and the model has embeddings of 2;'):
     tokenizers.make_tokenizer(str(file), 2, 4)
 
 
 def test_missing_package_names_the_remedy(monkeypatch):
   monkeypatch.setitem(sys.modules, 'instant_clip_tokenizer', None)
-  with pytest.raises(UserError, match='vocab.json and merges.txt'):
+  monkeypatch.setattr(tokenizers, '_MERGES_PACKAGES', ('no_such_package',))
+  with pytest.raises(UserError, match='--no-deps open_clip_torch.* vocab.json and merges.txt'):
     tokenizers.make_tokenizer('clip', 49408, 77)
+
+
+def test_merges_of_an_installed_package(clip, clip_folder, tmp_path, monkeypatch):
+  """As on Python 3.13: the same ids, and the package is not imported."""
+  vocab = json.loads((clip_folder / 'vocab.json').read_text())
+  pairs = {
+    line.replace(' ', ''): line
+    for line in (clip_folder / 'merges.txt').read_text().splitlines()[1:]
+  }
+  # Merges that could not be worked out become some of control characters, which no text has.
+  control = [chr(256 + n) for n in range(33)]
+  unused = (f'{a} {b}{end}' for end in ('', '</w>') for a in control for b in control)
+  lines = [pairs.get(token) or next(unused) for token in list(vocab)[512:CLIP_START]]
+  package = tmp_path / 'a_package_with_merges'
+  package.mkdir()
+  (package / '__init__.py').write_text('raise RuntimeError("imported")')
+  file = package / 'bpe_simple_vocab_16e6.txt.gz'
+  file.write_bytes(gzip.compress('\n'.join(['#version', *lines, 'not used']).encode()))
+  monkeypatch.syspath_prepend(tmp_path)
+  monkeypatch.setitem(sys.modules, 'instant_clip_tokenizer', None)
+  monkeypatch.setattr(tokenizers, '_MERGES_PACKAGES', ('no_such_package', package.name))
+  from_merges = tokenizers.make_tokenizer('clip', 49408, 77)
+  texts = ['a photo of a cat', "They're 12 m. high!!", 'rock-paper-scissors?', 'piñata', 'x_y', '']
+  if LABELS.is_dir():
+    texts += [line for path in LABELS.glob('*.txt') for line in path.read_text().splitlines()]
+  np.testing.assert_array_equal(from_merges(texts), clip(texts))
+
+  for content, words in (
+    (b'x', 'not readable'),
+    (gzip.compress(b'a b\n' * 9), 'does not hold'),
+  ):
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=f'16e6.txt.gz: {words}.* install its package again'):
+      tokenizers.make_tokenizer('clip', 49408, 77)
 
 
 @pytest.mark.parametrize(

@@ -148,8 +148,8 @@ def _chosen(dataset: ClipDataset, classes: str | Sequence[str], field: str) -> s
     else:
       raise UserError(
         f'{field}: {dataset.name} has no class split {classes!r}; it has'
-        f' {", ".join(["all", *sorted(dataset.class_splits)])}, and a file of class names ends in'
-        ' .txt, .csv or .json:PART'
+        f' {", ".join(["all", *sorted(dataset.class_splits)])}; a file of class names ends in .txt,'
+        " .csv or .json:PART, and names are written ('archery', 'bowling')"
       )
   meant = counterparts(names, dataset.classes)
   unknown = [name for name in names if len(meant[name]) != 1]

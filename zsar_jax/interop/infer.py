@@ -42,7 +42,11 @@ def infer_spec(weights: Weights) -> tuple[ClipSpec, VideoSpec]:
       f'{weights.path}: does not show its {", ".join(missing)}, for arrays are missing or of other'
       ' shapes; fetch it again'
     )
-  return ClipSpec(**fields), _video(weights)
+  try:
+    spec = ClipSpec(**fields)
+  except UserError as error:
+    raise UserError(f'{weights.path}: {error}; fetch it again') from None
+  return spec, _video(weights)
 
 
 def clip_fields(weights: Weights) -> dict[str, Any]:

@@ -43,16 +43,18 @@ def from_json(path: pathlib.Path, saved: dict[str, Any]) -> tuple[ClipSpec, Vide
     UserError: it was something else.
   """
   try:
-    _check_numbers(path, 'clip', ClipSpec, saved['clip'])
-    _check_numbers(path, 'video', VideoSpec, saved['video'])
+    _check_numbers('clip', ClipSpec, saved['clip'])
+    _check_numbers('video', VideoSpec, saved['video'])
     # Of the first such files, the usage is not told.
     usage = Usage(**saved.get('usage', {}))
     return ClipSpec(**saved['clip']), VideoSpec(**saved['video']), usage
+  except UserError as error:
+    raise UserError(f'{path}: {error}; write it again') from None
   except (KeyError, TypeError, ValueError, AttributeError) as error:
     raise UserError(f'{path}: describes no model ({error}); write it again') from None
 
 
-def _check_numbers(path: pathlib.Path, section: str, kind: type, given: dict[str, Any]) -> None:
+def _check_numbers(section: str, kind: type, given: dict[str, Any]) -> None:
   """Refuses what is no size or count where a field of `kind` is one."""
   for field in dataclasses.fields(kind):
     if field.type is int and field.name in given:
@@ -60,8 +62,7 @@ def _check_numbers(path: pathlib.Path, section: str, kind: type, given: dict[str
       least = 0 if field.default == 0 else 1  # Of prompts there may be none.
       if type(value) is not int or value < least:
         raise UserError(
-          f'{path}: {section}.{field.name} is {value!r} and must be a whole number, at least'
-          f' {least}; write it again'
+          f'{section}.{field.name} is {value!r} and must be a whole number, at least {least}'
         )
 
 

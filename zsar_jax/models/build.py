@@ -19,8 +19,15 @@ def model_spec(config: ConfigDict) -> tuple[ClipSpec, VideoSpec]:
     UserError: for an unknown preset or kind of model, a size that patches do not divide, or
       prompts that a tower has no room for.
   """
-  model = config.model
-  spec = preset(model.preset, resolution=config.view.size, normalization=model.normalization)
+  model, size = config.model, config.view.size
+  patch = preset(model.preset).patch
+  if size % patch:
+    fitting = [str(n * patch) for n in (size // patch, size // patch + 1) if n]
+    raise UserError(
+      f'config.view.size: {size} pixels do not divide into patches of {patch}, which'
+      f' config.model.preset {model.preset!r} has; take {" or ".join(fitting)}'
+    )
+  spec = preset(model.preset, resolution=size, normalization=model.normalization)
   prompts = model.prompts
   most = spec.context_length - _FEWEST_TOKENS
   if prompts.text > most:

@@ -55,7 +55,7 @@ class ClipSpec:
   def __post_init__(self):
     if self.normalization not in NORMALIZATIONS:
       raise UserError(
-        f'config.model.normalization: {self.normalization!r} is none of {", ".join(NORMALIZATIONS)}'
+        f'normalization: {self.normalization!r} is none of {", ".join(NORMALIZATIONS)}'
       )
     for whole, part in (
       ('resolution', 'patch'),
@@ -64,8 +64,7 @@ class ClipSpec:
     ):
       if getattr(self, whole) % getattr(self, part):
         raise UserError(
-          f'model field {whole} ({getattr(self, whole)}) must be a multiple of {part} '
-          f'({getattr(self, part)}).'
+          f'{whole} ({getattr(self, whole)}) must be a multiple of {part} ({getattr(self, part)})'
         )
 
   @property
@@ -164,7 +163,7 @@ def preset(name: str, **overrides: Any) -> ClipSpec:
     UserError: there is no such preset or no such field.
   """
   if name not in PRESETS:
-    raise UserError(f'there is no model preset {name!r}; choose one of {", ".join(PRESETS)}.')
+    raise UserError(f'config.model.preset: {name!r} is none of {", ".join(PRESETS)}')
   unknown = overrides.keys() - {field.name for field in dataclasses.fields(ClipSpec)}
   if unknown:
     raise UserError(f'a model preset has no field {", ".join(sorted(unknown))}.')

@@ -19,11 +19,11 @@ def class_texts(classes: Sequence[str], templates: Sequence[str]) -> list[list[s
     UserError: there is no template, or one has not exactly one '{}'.
   """
   if not templates:
-    raise UserError("config field text.templates is empty; '{}' alone gives bare class names.")
+    raise UserError("config.text.templates: there is none; ('{}',) gives bare class names")
   for template in templates:
     if template.count('{}') != 1:
       raise UserError(
-        f"config field text.templates: {template!r} must hold '{{}}', the place of the class "
-        'name, exactly once.'
+        f"config.text.templates: {template!r} must hold '{{}}', the place of the class name,"
+        ' exactly once'
       )
   return [[template.replace('{}', name) for name in classes] for template in templates]

@@ -2,14 +2,16 @@
 
 Three kinds, chosen by `config.text.tokenizer`:
 
-- 'clip': OpenAI's byte-pair encoding, its vocabulary included.
+- 'clip': OpenAI's byte-pair encoding; a package brings its vocabulary.
 - a path: a vocabulary that came with the weights, read by the `tokenizers` library. Of CLIP's
   files it makes the same ids as 'clip'.
 - 'words': words hashed to ids, for models trained from scratch on a small vocabulary.
 """
 
 import dataclasses
+import gzip
 import html
+import importlib.util
 import pathlib
 import unicodedata
 import zlib
@@ -25,6 +27,13 @@ from zsar_jax.paths import local_path
 # How CLIP splits a text into the words that it encodes separately (OpenAI's
 # `SimpleTokenizer.pat`): contractions, runs of letters, single digits, runs of other signs.
 _CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+
+# Packages with OpenAI's vocabulary in a file of this name: open_clip_torch and OpenAI's own.
+_MERGES = 'bpe_simple_vocab_16e6.txt.gz'
+_MERGES_PACKAGES = ('open_clip', 'clip')
+
+# The tokens of CLIP's vocabulary, with those of start and end.
+_CLIP_SIZE = 49408
 
 _STRAIGHT_QUOTES = str.maketrans('‘’‚‛“”„‟', '\'\'\'\'""""')
 
@@ -100,13 +109,11 @@ def make_tokenizer(name_or_path: str, vocab_size: int, context_length: int) -> T
   elif name_or_path == 'words':
     encode, start, end = _words(vocab_size)
   else:
-    encode, start, end = _from_files(
-      pathlib.Path(local_path(name_or_path, 'config.text.tokenizer'))
-    )
+    encode, start, end = _from_files(local_path(name_or_path, 'config.text.tokenizer'))
   if end >= vocab_size:
     raise UserError(
-      f'the tokenizer {name_or_path!r} of config.text.tokenizer has {end + 1} ids and the '
-      f"model's vocab_size is {vocab_size}; choose a model with as many, or the tokenizer 'words'."
+      f'config.text.tokenizer: {name_or_path!r} has {end + 1} ids and the model has embeddings of'
+      f" {vocab_size}; take 'words', or a model (config.model.preset) with as many"
     )
   return Tokenizer(encode, start, end, context_length)
 
@@ -127,13 +134,47 @@ def _clip() -> _Parts:
   try:
     import instant_clip_tokenizer
   except ImportError:
-    raise UserError(
-      "config.text.tokenizer is 'clip', but the package instant-clip-tokenizer is not installed "
-      '(it has no wheels for Python 3.13 and later); set the field to a folder with '
-      'tokenizer.json, or with vocab.json and merges.txt, of a CLIP model.'
-    ) from None
+    return _clip_of_merges()
   tokenizer = instant_clip_tokenizer.Tokenizer()
   return tokenizer.encode, tokenizer.start_of_text(), tokenizer.end_of_text()
+
+
+def _clip_of_merges() -> _Parts:
+  """OpenAI's tokenizer, from its file of merges in an installed package that is not imported."""
+  for package in _MERGES_PACKAGES:
+    spec = importlib.util.find_spec(package)
+    for folder in (spec and spec.submodule_search_locations) or ():
+      if (pathlib.Path(folder) / _MERGES).is_file():
+        return _from_merges(pathlib.Path(folder) / _MERGES)
+  raise UserError(
+    "config.text.tokenizer: 'clip' needs a package with CLIP's vocabulary (instant-clip-tokenizer,"
+    ' which ends at Python 3.12, or open_clip_torch); pip install --no-deps open_clip_torch, or name'
+    ' a folder with tokenizer.json, or with vocab.json and merges.txt, of a CLIP model'
+  )
+
+
+def _from_merges(path: pathlib.Path) -> _Parts:
+  """OpenAI's tokenizer from its list of merges.
+
+  As in OpenAI's `SimpleTokenizer`, the first ids are those of the 256 bytes, then of bytes that end
+  a word, then of the merges in their order, and of start and end.
+  """
+  try:
+    lines = gzip.decompress(path.read_bytes()).decode().splitlines()[1:]
+  except (OSError, EOFError, ValueError, zlib.error) as error:
+    raise UserError(f'{path}: not readable ({error}); install its package again') from None
+  printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+  characters = [*map(chr, printable), *(chr(256 + n) for n in range(256 - len(printable)))]
+  tokens = characters + [f'{character}</w>' for character in characters]
+  # The list goes on after those that OpenAI uses.
+  merges = [tuple(line.split()) for line in lines[: _CLIP_SIZE - 2 - len(tokens)]]
+  tokens += [''.join(pair) for pair in merges]
+  if len(tokens) != _CLIP_SIZE - 2:
+    raise UserError(f'{path}: does not hold the merges of CLIP; install its package again')
+  vocab = {token: number for number, token in enumerate(tokens)}
+  model = tokenizers.models.BPE(vocab, merges, end_of_word_suffix='</w>')
+  tokenizer = _clip_words(model)
+  return lambda text: tokenizer.encode(text).ids, _CLIP_SIZE - 2, _CLIP_SIZE - 1
 
 
 def _words(vocab_size: int) -> _Parts:
@@ -153,24 +194,26 @@ def _words(vocab_size: int) -> _Parts:
   return encode, start, end
 
 
-def _from_files(path: pathlib.Path) -> _Parts:
-  """A byte-pair encoding with CLIP's start and end tokens, from files."""
+def _from_files(name: str) -> _Parts:
+  """A byte-pair encoding with CLIP's start and end tokens, from the file or folder `name`."""
+  path = pathlib.Path(name)
   file = path / 'tokenizer.json' if path.is_dir() else path
   vocab, merges = path / 'vocab.json', path / 'merges.txt'
   try:
     if file.is_file():
       tokenizer = tokenizers.Tokenizer.from_file(str(file))
     elif vocab.is_file() and merges.is_file():
-      tokenizer = _clip_bpe(vocab, merges)
+      model = tokenizers.models.BPE.from_file(str(vocab), str(merges), end_of_word_suffix='</w>')
+      tokenizer = _clip_words(model)
     else:
       raise UserError(
-        f"config.text.tokenizer: {str(path)!r} is neither 'clip' nor 'words' nor a file like "
+        f"config.text.tokenizer: {name!r} is neither 'clip' nor 'words' nor a file like "
         'tokenizer.json nor a folder with tokenizer.json, or with vocab.json and merges.txt.'
       )
   except UserError:
     raise
   except Exception as error:  # The library raises bare `Exception` for a file it cannot read.
-    raise UserError(f'config.text.tokenizer: cannot read {str(path)!r}: {error}.') from error
+    raise UserError(f'config.text.tokenizer: cannot read {name!r}: {error}.') from error
   # Files of published models may ask for padding or for cutting; both are done above.
   tokenizer.no_padding()
   tokenizer.no_truncation()
@@ -178,7 +221,7 @@ def _from_files(path: pathlib.Path) -> _Parts:
   start, end = map(tokenizer.token_to_id, ('<|startoftext|>', '<|endoftext|>'))
   if start is None or end is None or end != max(tokenizer.get_vocab().values()):
     raise UserError(
-      f'config.text.tokenizer: {str(path)!r} is not a CLIP vocabulary: it must have '
+      f'config.text.tokenizer: {name!r} is not a CLIP vocabulary: it must have '
       '<|startoftext|> and, with the largest id, <|endoftext|>.'
     )
 
@@ -188,9 +231,8 @@ def _from_files(path: pathlib.Path) -> _Parts:
   return encode, start, end
 
 
-def _clip_bpe(vocab: pathlib.Path, merges: pathlib.Path) -> tokenizers.Tokenizer:
-  """CLIP's encoder for cleaned text, from `vocab.json` and `merges.txt`."""
-  model = tokenizers.models.BPE.from_file(str(vocab), str(merges), end_of_word_suffix='</w>')
+def _clip_words(model: tokenizers.models.BPE) -> tokenizers.Tokenizer:
+  """CLIP's encoder for cleaned text, of its vocabulary and merges."""
   tokenizer = tokenizers.Tokenizer(model)
   split = tokenizers.pre_tokenizers.Split(
     tokenizers.Regex(_CLIP_WORDS), behavior='removed', invert=True
