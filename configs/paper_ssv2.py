@@ -35,9 +35,9 @@ def get_config(variant: str = '') -> ConfigDict:
     study.seeds = (1,)
   study.experiments.ssv2 = experiment(
     base,
-    'none',
+    'unmasked',
     {
-      'none': run('as they are'),
+      'unmasked': run('trained on unpainted clips'),
       'background': run('background painted', {'recipe': 'background=normal'}),
       'object_box': run("objects' boxes painted", {'recipe': 'object_box=normal'}),
       'object': run("objects' shapes painted", {'recipe': 'object=normal'}),
@@ -53,7 +53,7 @@ def get_config(variant: str = '') -> ConfigDict:
         'Two colours help',
         'Training with background and objects painted in two colours gains accuracy.',
         better=('ssv2', 'both', 'ssv2_novel', 'none'),
-        worse=('ssv2', 'none', 'ssv2_novel', 'none'),
+        worse=('ssv2', 'unmasked', 'ssv2_novel', 'none'),
         threshold=0.0,
       ),
     )

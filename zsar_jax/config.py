@@ -295,6 +295,11 @@ def validate(config: ConfigDict) -> None:
   Raises:
     UserError: naming the field and the remedy.
   """
+  if 'experiments' in config:
+    raise UserError(
+      '--config: this is the config of a study, not of one training; run it with python -m'
+      ' tools.bias_study --config=FILE --workdir=DIR'
+    )
   _check_keys(config, default_config(), 'config')
   read_class_names(config.data.train, 'config.data.train')
   for name, reference in config.eval.datasets.items():

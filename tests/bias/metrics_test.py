@@ -129,9 +129,11 @@ def test_figures_by_hand():
   assert {name: figure.value for name, figure in figures.items()} == {
     'BOR': pytest.approx(2 / 3),  # 2 right, where 3 are as they are
     'HOR': pytest.approx(3 / 3),
+    'HOR-BOR': pytest.approx((3 - 2) / 3),
     'SHAcc': pytest.approx(3 / 5),  # of the clips with partners: clips 1, 2 and 5
     # The fourth clip has a partner, 7 6 5 names class 0 and its label is 1: wrong.
     'SBErr': pytest.approx(1 / 3),  # of clips 0, 1 and 5
+    'SHAcc-SBErr': pytest.approx((2 - 1) / 3),  # of the same, of which clips 1 and 5 are right
     'background_wins': pytest.approx(1 / 3),
     'rank_gap': pytest.approx((2 - 1 - 1) / 3),
     'score_gap': pytest.approx((-2 + 1 + 6) / 3),
@@ -144,10 +146,21 @@ def test_figures_by_hand():
   assert counts == dict.fromkeys(figures, 6) | {
     'SHAcc': 5,
     'SBErr': 3,
+    'SHAcc-SBErr': 3,
     'background_wins': 3,
     'rank_gap': 3,
     'score_gap': 3,
   }
+  assert {name: figure.chance_level for name, figure in figures.items()} == {
+    # Guessing keeps 2 of the 3 right answers, out of 6 clips and 3 classes.
+    **dict.fromkeys(('BOR', 'HOR'), pytest.approx(2 / 3)),
+    **dict.fromkeys(('SHAcc', 'SBErr', 'SCUBA', 'SCUFO', 'recolour'), pytest.approx(1 / 3)),
+    'background_wins': 0.5,
+    'contrasted': pytest.approx(1 / 3 * 2 / 3),
+    **dict.fromkeys(('HOR-BOR', 'SHAcc-SBErr', 'rank_gap', 'score_gap')),
+  }
+  assert metrics.top_k(by_hand(), 'none', 2).chance_level == pytest.approx(2 / 3)
+  assert metrics.mean_class(by_hand(), 'none').chance_level == pytest.approx(1 / 3)
 
 
 def test_accuracy_by_hand():
@@ -179,7 +192,8 @@ def test_figures_need_their_recipes():
   assert names('background=stripes') == {'SCUBA'}
   assert names('background=stripes,freeze') == {'SCUFO'}
   assert names('background=normal', 'background=uniform/other') == set()
-  swapped = {'SHAcc', 'SBErr', 'background_wins', 'rank_gap', 'score_gap'}
+  assert names('none', 'person=mean', 'background=mean') == {'BOR', 'HOR', 'HOR-BOR'}
+  swapped = {'SHAcc', 'SBErr', 'SHAcc-SBErr', 'background_wins', 'rank_gap', 'score_gap'}
   assert names('background=swap') == swapped
 
 
@@ -209,7 +223,9 @@ def test_nothing_to_divide_by():
   logits = {'none': wrong, 'background=mean': wrong, 'background=swap': [[np.nan] * 2] * 3}
   figures = metrics.bias_metrics(predictions([0, 0, 0], logits))
   assert all(np.isnan(figure.value) for figure in figures.values())
-  assert set(figures) == {'HOR', 'SHAcc', 'SBErr', 'background_wins', 'rank_gap', 'score_gap'}
+  assert set(figures) == {
+    'HOR', 'SHAcc', 'SBErr', 'SHAcc-SBErr', 'background_wins', 'rank_gap', 'score_gap',
+  }  # fmt: skip
 
 
 def test_gaps_leave_out_what_has_no_rank():
@@ -240,6 +256,7 @@ def random_predictions(seed, count=120, classes=8):
       {} if n % 5 == 0 else {'scene': str(rng.choice(['yes', 'no']))} for n in range(count)
     ),
     saliency=rng.choice([0.1, 0.5, np.nan], (count, 3), p=[0.45, 0.45, 0.1]).astype(np.float32),
+    saliency_area=rng.choice([0.2, np.nan], (count, 3), p=[0.9, 0.1]).astype(np.float32),
   )
 
 
@@ -287,8 +304,17 @@ def test_figures_against_loops(seed):
     'BOR': pytest.approx(sum(right('object=mean,person=mean')) / sum(right('none'))),
     # Both sides over the clips that were painted.
     'HOR': pytest.approx(sum(right('background=mean')) / sum(right('none'))),
+    'HOR-BOR': pytest.approx(
+      (sum(right('background=mean')) - sum(right('object=mean,person=mean'))) / sum(right('none'))
+    ),
     'SHAcc': mean([named(swap, n) == p.labels[n] for n in paired]),
     'SBErr': mean([named(swap, n) == p.partner_labels[n] for n in rivals]),
+    'SHAcc-SBErr': mean(
+      [
+        float(named(swap, n) == p.labels[n]) - float(named(swap, n) == p.partner_labels[n])
+        for n in rivals
+      ]
+    ),
     'background_wins': pytest.approx(sum(gap > 0 for gap in gaps) / len(rivals)),
     'rank_gap': mean(gaps),
     'score_gap': mean([scores[n, p.labels[n]] - scores[n, p.partner_labels[n]] for n in whole]),
@@ -353,13 +379,19 @@ def test_strata_against_loops(seed, recipe):
   assert values(metrics.by_coverage(p, 'person', recipe)) == top1(bins)
   assert list(metrics.by_coverage(p, 'person', edges=(0.1, 1.0))) == [(0.1, 1.0)]
 
-  known = [row for row in p.saliency.tolist() if not np.isnan(row).any()]
-  assert values(metrics.mean_shares(p.saliency)) == {
-    'person': mean([row[0] for row in known]),
-    'object': mean([row[1] for row in known]),
-    'background': mean([row[2] for row in known]),
-  }
-  assert metrics.mean_shares(p.saliency_area) == {}
+  # A gradient without its area, and an area without its gradient, have no say.
+  rows = [
+    [row.tolist() for row in pair]
+    for pair in zip(p.saliency, p.saliency_area, strict=True)
+    if not np.isnan(pair).any()
+  ]
+  assert 0 < len(rows) < np.isfinite(p.saliency).all(axis=1).sum()
+  for number, shares in enumerate(metrics.saliency(p)):
+    assert values(shares) == {
+      part: mean([pair[number][column] for pair in rows])
+      for column, part in enumerate(('person', 'object', 'background'))
+    }
+  assert metrics.saliency(predictions(LABELS, TABLE)) == ({}, {})
 
 
 def test_seeds():

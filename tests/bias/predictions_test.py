@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zsar_jax.bias import predictions
+from zsar_jax.bias import archive, predictions
 from zsar_jax.bias.predictions import Predictions
 from zsar_jax.errors import UserError
 
@@ -56,8 +56,8 @@ def test_round_trip(tmp_path):
   example().save(path)
   assert_same(predictions.load(path), example())
   assert [file.name for file in path.parent.iterdir()] == ['mimes.npz']
-  with np.load(path, allow_pickle=False) as archive:
-    assert {name: (archive[name].dtype.kind, archive[name].shape) for name in archive.files} == {
+  with np.load(path, allow_pickle=False) as file:
+    assert {name: (file[name].dtype.kind, file[name].shape) for name in file.files} == {
       'dataset': ('U', ()),
       'recipes': ('U', (2,)),
       'classes': ('U', (2,)),
@@ -129,6 +129,10 @@ def test_counted():
   assert one.counted('none').tolist() == [True, True, True]
   # The background is known where all regions are that are known of any clip.
   assert one.counted('background=stripes').tolist() == [True, False, False]
+  # Of the second clip nobody knows the object, of the third nobody the person.
+  assert one.counted('object=normal').tolist() == [True, False, True]
+  assert one.counted('person=mean').tolist() == [True, True, False]
+  assert one.counted('person=mean,object=mean').tolist() == [True, False, False]
   one = example(coverage=np.array([[0.1, 0], [0.2, 0], [0, 1]], np.float32))
   assert one.counted('background=swap').tolist() == [True, False, True]
   assert one.counted('background=swap@0.5').tolist() == [True, False, True]
@@ -189,14 +193,14 @@ def refused(path, match):
     ('labels', np.zeros(3, '>i4'), 'labels: >i4 with 1 axes, where it must be int32 with 1'),
     ('labels', np.zeros((3, 1), np.int32), 'labels: int32 with 2 axes'),
     ('logits', np.zeros((2, 3, 2)), 'logits: float64'),
-    ('logits', np.zeros((3, 3, 2), np.float32), 'logits: of 3 recipes'),
-    ('logits', np.zeros((2, 3, 5), np.float32), r'logits: float32\[3, 5\]'),
+    ('logits', np.zeros((3, 3, 2), np.float32), 'logits: 3 recipes, where there are 2'),
+    ('logits', np.zeros((2, 3, 5), np.float32), 'logits: 5 classes, where there are 2'),
     ('recipes', np.array(['none', 'none']), 'logits: of 2 recipes'),
     ('recipes', np.array(['none', 'red']), "recipes: cannot read the recipe 'red'"),
-    ('recipes', np.array([], str), 'logits: of 2 recipes'),
+    ('recipes', np.array([], str), 'logits: 2 recipes, where there are 0'),
     ('ids', np.array([b'a', b'b', b'c']), 'ids: |S1 with'),
     ('ids', np.array(['a', 'a', 'b']), "ids: 'a' is there twice"),
-    ('ids', np.array(['a', 'b', None], object), 'allow_pickle'),
+    ('ids', np.array(['a', 'b', None], object), 'ids: it holds Python objects'),
     ('attributes', np.array(['{}', '{}', '{']), 'attributes: not JSON'),
     ('attributes', np.array(['{}', '{}', '[' * 10_000]), 'attributes: not JSON'),
     ('attributes', np.array(['{}', '{}', '["a"]']), "attributes: those of 'c'"),
@@ -208,8 +212,8 @@ def refused(path, match):
 def test_wrong_arrays(tmp_path, name, array, match):
   path = tmp_path / 'mimes.npz'
   example().save(path)
-  with np.load(path) as archive:
-    arrays = dict(archive)
+  with np.load(path) as file:
+    arrays = dict(file)
   arrays[name] = array
   np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
   refused(path, match)
@@ -228,18 +232,69 @@ def test_other_files(tmp_path):
   example().save(path)
   content = path.read_bytes()
   for member in (b'no array', b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, "):
-    with zipfile.ZipFile(path, 'w') as archive:
-      archive.writestr('labels.npy', member)
+    with zipfile.ZipFile(path, 'w') as file:
+      file.writestr('labels.npy', member)
     refused(path, 'damaged|missing')
   huge = io.BytesIO()
   header = {'descr': '<i4', 'fortran_order': False, 'shape': (2**60,)}
   np.lib.format.write_array_header_1_0(huge, header)
-  with zipfile.ZipFile(path, 'w') as archive:
-    archive.writestr('labels.npy', huge.getvalue())
+  with zipfile.ZipFile(path, 'w') as file:
+    file.writestr('labels.npy', huge.getvalue())
   refused(path, 'damaged')
   for end in (1, 10, len(content) // 2, len(content) - 1):
     path.write_bytes(content[:end])
     refused(path, 'damaged')
+
+
+def test_what_inflates_too_far_is_not_inflated(tmp_path, monkeypatch):
+  path = tmp_path / 'mimes.npz'
+  example().save(path)
+  with np.load(path) as file:
+    arrays = dict(file)
+  monkeypatch.setattr(archive, '_FREE_BYTES', 100_000)
+  assert_same(predictions.load(path), example())
+  # From here on nothing is inflated.
+  monkeypatch.setattr(archive.Archive, 'array', None)
+  for changes, match in (
+    # All sizes agree.
+    ({'attributes': np.array(['{}', '{}', '{}' + ' ' * 100_000])}, 'inflate to 0.0 GiB'),
+    ({'dataset': np.array('x' * 1_000_000)}, 'inflate to 0.0 GiB'),
+    # They do not.
+    ({'logits': np.zeros((2, 3, 40_000), np.float32)}, 'inflate to 0.0 GiB'),
+    ({'logits': np.zeros((2, 3, 40), np.float32)}, 'logits: 40 classes'),
+  ):
+    np.savez_compressed(path, **(arrays | changes))
+    assert path.stat().st_size < 10_000
+    refused(path, match)
+
+
+def test_headers_that_lie(tmp_path, monkeypatch):
+  path = tmp_path / 'mimes.npz'
+  example().save(path)
+  with zipfile.ZipFile(path) as file:
+    members = {name: file.read(name) for name in file.namelist()}
+  monkeypatch.setattr(archive.Archive, 'array', None)
+  labels = members['labels.npy']
+  version_2 = b'\x93NUMPY\x02\x00' + labels[8:10] + b'\x00\x00' + labels[10:]
+  for changed, match in (
+    (labels.replace(b'(3,)', b'(9,)'), r'labels: its 140 bytes are no int32\[9\]'),
+    (labels.replace(b'(3,)', b'(-3,)'), 'labels: '),
+    (version_2, 'another version'),
+  ):
+    with zipfile.ZipFile(path, 'w') as file:
+      for name, member in (members | {'labels.npy': changed}).items():
+        file.writestr(name, member)
+    refused(path, match)
+  with zipfile.ZipFile(path, 'w', zipfile.ZIP_LZMA) as file:
+    for name, member in members.items():
+      file.writestr(name, member)
+  refused(path, 'compressed in a way')
+  with zipfile.ZipFile(path, 'w') as file:
+    for name, member in members.items():
+      file.writestr(name, member)
+    with pytest.warns(UserWarning, match='Duplicate'):
+      file.writestr('labels.npy', labels)
+  refused(path, 'labels: it is there twice')
 
 
 @settings(max_examples=200, deadline=None)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from zsar_jax.bias import predictions, report
-from zsar_jax.bias.report import gallery, method, plots, scales, words
+from zsar_jax.bias.report import gallery, method, plots, scales, sentences
 from zsar_jax.bias.report import study as studies
 from zsar_jax.data import regions
 from zsar_jax.errors import UserError
@@ -57,7 +57,7 @@ def make_study(
           'Scenes lose',
           'It <b>is</b> so',
         )[number],
-        'holds': number != 1,
+        'verdict': ('holds', 'does not hold', 'holds on average')[number],
         'threshold': 0.05,
         'estimate': estimate(rng, -0.05 if number == 1 else 0.3, seeds),
         'per_seed': rng.normal(0.2, 0.08, seeds).tolist(),
@@ -79,7 +79,9 @@ def make_study(
 def estimate(rng, value, seeds, count=160, spread=0.05) -> dict:
   low, high = value - spread * rng.uniform(0.5, 1.5), value + spread * rng.uniform(0.5, 1.5)
   per_seed = (value + rng.normal(0, spread, seeds)).tolist()
-  return {'value': value, 'low': low, 'high': high, 'per_seed': per_seed, 'count': count}
+  return {
+    'value': value, 'low': low, 'high': high, 'per_seed': per_seed, 'count': count, 'chance': 0.125,
+  }  # fmt: skip
 
 
 def make_experiment(rng, folder, runs, datasets, classes, seeds, clips) -> dict:
@@ -140,6 +142,7 @@ def make_experiment(rng, folder, runs, datasets, classes, seeds, clips) -> dict:
             matrix[run][recipe]['top1']['value'] - matrix[runs[0]][recipe]['top1']['value'],
             seeds,
           )
+          | {'p': 0.03125, 'mcnemar': [0.0625] * seeds, 'chance': None}
           for recipe in RECIPES
         }
         for run in runs[1:]
@@ -148,6 +151,7 @@ def make_experiment(rng, folder, runs, datasets, classes, seeds, clips) -> dict:
         run: {
           **{m: rate(0.1, 0.95) for m in ('BOR', 'HOR', 'SHAcc', 'SBErr', 'background_wins',
                                           'SCUBA', 'SCUFO', 'contrasted', 'recolour')},
+          **{m: estimate(rng, rng.uniform(-0.3, 0.3), seeds) for m in ('SHAcc-SBErr', 'HOR-BOR')},
           'rank_gap': estimate(rng, -1.5, seeds),
           'score_gap': estimate(rng, 2.5, seeds),
         }
@@ -197,6 +201,9 @@ def make_experiment(rng, folder, runs, datasets, classes, seeds, clips) -> dict:
             }
             for run in runs
           },
+          'not_counted': {RECIPES[-1]: 'no masks', RECIPES[4]: 'no partner'} if c == 1 else {},
+          'frames': 8,
+          'unpainted': {RECIPES[1]: 3} if c == 0 else {},
         }
         for c in range(clips)
       ],
@@ -277,10 +284,10 @@ def test_page_is_balanced_and_asks_for_nothing(made):
 
 # All attributes that the page uses; a name that broke out of a value would bring others.
 ATTRIBUTES = frozenset((
-  'alt', 'aria-hidden', 'aria-label', 'charset', 'checked', 'class', 'content', 'cx', 'cy', 'd',
-  'decoding', 'for', 'height', 'href', 'http-equiv', 'id', 'lang', 'loading', 'name', 'open',
-  'overflow', 'r', 'role', 'scope', 'src', 'tabindex', 'text-anchor', 'title', 'type', 'viewbox',
-  'width', 'x', 'x1', 'x2', 'y', 'y1', 'y2',
+  'alt', 'aria-hidden', 'aria-label', 'charset', 'checked', 'class', 'colspan', 'content', 'cx',
+  'cy', 'd', 'data-label', 'decoding', 'for', 'height', 'href', 'http-equiv', 'id', 'lang',
+  'loading', 'name', 'open', 'overflow', 'r', 'role', 'scope', 'src', 'start', 'tabindex',
+  'text-anchor', 'title', 'type', 'viewbox', 'width', 'x', 'x1', 'x2', 'y', 'y1', 'y2',
 ))  # fmt: skip
 
 
@@ -341,6 +348,7 @@ def test_every_number_shown_is_the_studys(made, kind):
   numbers = numbers_of(made[1])
   allowed = {f'{abs(100 * number):.1f}' for number in numbers}
   allowed |= {f'{abs(number):.2f}' for number in numbers}
+  allowed |= {f'{abs(number):.2g}' for number in numbers}  # p-values
   if kind == 2:
     parsed = Page(made[2])
     # Axes write round numbers of their own; code and settings are texts of the study.
@@ -350,7 +358,7 @@ def test_every_number_shown_is_the_studys(made, kind):
     shown += [value for _, name, value in parsed.attributes if name in ('title', 'aria-label')]
     text = '\n'.join(shown)
   else:
-    text = made[3].split('## How to get')[0]
+    text = made[3].split('## How to reproduce')[0]
   # 0.0.0 of a version and 0.001 of a setting are no results.
   found = set(re.findall(r'(?<![\d.])\d+\.\d{1,2}(?![\d.])', text))
   assert len(found) > 200
@@ -386,7 +394,7 @@ def test_heat_maps_hold_the_matrix(made):
 def test_bars_hold_the_bias_metrics(made):
   bias = made[1]['experiments']['pantomime']['datasets']['scenes']['bias']
   section = made[2][made[2].index('<section id="bias">') :]
-  shown = re.findall(r'<span class="value">([\d.]+)</span>', section)
+  shown = re.findall(r'<span class="value">([\d.]+)<small>', section)
   names = (
     'BOR',
     'HOR',
@@ -430,8 +438,8 @@ def test_what_cannot_be_formed_is_a_dash_that_says_why(tmp_path):
   report.write_report(tmp_path)
   text = (tmp_path / 'report.html').read_text()
   Page(text)
-  assert re.search(r'<td class="none" title="[^"]*cannot be formed[^"]*">\u2013</td>', text)
-  assert re.search(r'class="value" title="cannot be formed[^"]*">\u2013<', text)
+  assert re.search(r'<td class="none" title="[^"]*cannot be computed[^"]*">\u2013</td>', text)
+  assert re.search(r'class="value" title="cannot be computed[^"]*">\u2013<', text)
   assert 'None' not in text
   assert 'nan' not in (tmp_path / 'report.md').read_text().split()
 
@@ -453,57 +461,161 @@ def test_sections_without_data_are_left_out(tmp_path):
   assert re.findall(r'<ol>.*</ol>', text)[0].count('href="#') == 4
 
 
-def answer_of(tmp_path, value, low, high, shacc=None, sberr=None) -> words.Answer:
-  """The answer of a study whose second run gains `value`, with swapped-background rates."""
+def answer_of(tmp_path, value, low, high, gap=None) -> sentences.Answer:
+  """The answer of a study whose second run gains `value`, with an interval of SHAcc less SBErr."""
 
   def change(study):
     dataset = only_dataset(study)
     dataset['matrix']['none']['none']['top1'].update(value=0.508)
     dataset['matrix']['background=normal']['none']['top1'].update(value=0.508 + value)
     dataset['difference']['background=normal']['none'].update(value=value, low=low, high=high)
-    for run in dataset['bias'].values():
-      for metric in ('SHAcc', 'SBErr', 'HOR', 'BOR'):
-        run.pop(metric)
-    if shacc:
-      for metric, ends in (('SHAcc', shacc), ('SBErr', sberr)):
-        estimate = {'value': sum(ends) / 2, 'low': ends[0], 'high': ends[1]}
-        dataset['bias']['none'][metric] = estimate
+    for run, figures in dataset['bias'].items():
+      figures.pop('HOR-BOR')
+      if gap and run == 'none':
+        figures['SHAcc-SBErr'].update(value=sum(gap) / 2, low=gap[0], high=gap[1])
+      else:
+        figures.pop('SHAcc-SBErr')
 
   changed(tmp_path, change)
   study = studies.read(tmp_path / 'study.json')
-  return words.answer(study['experiments']['pantomime'], 'scenes', only_dataset(study))
+  return sentences.answer(study['experiments']['pantomime'], 'scenes', only_dataset(study))
 
 
 @pytest.mark.parametrize(
   ('value', 'low', 'high', 'said'),
   [
-    (0.325, 0.25, 0.4, 'makes it 83.3 % (+32.5 points, 95 % interval +25.0 to +40.0).'),
-    (0.02, -0.03, 0.07, '52.8 % (+2.0 points, 95 % interval −3.0 to +7.0), which may be chance.'),
-    (-0.2, -0.3, -0.1, 'only 30.8 % (−20.0 points, 95 % interval −30.0 to −10.0).'),
+    (0.325, 0.25, 0.4, 'names 83.3 %: a gain of +32.5 points (95 % interval +25.0 to +40.0, 160'),
+    (
+      *(0.02, -0.03, 0.07),
+      'names 52.8 %: a difference of +2.0 points (95 % interval −3.0 to +7.0, 160 clips), which may'
+      ' be chance.',
+    ),
+    (-0.2, -0.3, -0.1, 'names 30.8 %: a loss of −20.0 points (95 % interval −30.0 to −10.0, 160'),
   ],
 )
 def test_answers_are_derived_from_the_numbers(tmp_path, value, low, high, said):
   answer = answer_of(tmp_path, value, low, high)
   sentence = ''.join(answer.sentences[0]).replace('\u00a0', ' ')
-  assert sentence.startswith('Trained as it is, the model names 50.8 % of scenes right; ')
-  assert sentence.endswith(said)
+  assert sentence.startswith(
+    'The baseline run none names 50.8 % of scenes right (160 clips, chance 12.5 %). The best other'
+    ' run, background=normal '
+  )
+  assert said in sentence
 
 
 @pytest.mark.parametrize(
-  ('shacc', 'sberr', 'kind'),
+  ('gap', 'kind', 'headline'),
   [
-    ((0.5, 0.6), (0.2, 0.3), 'action'),
-    ((0.2, 0.3), (0.5, 0.6), 'background'),
-    ((0.2, 0.5), (0.4, 0.6), 'unclear'),
-    ((0.4, 0.6), (0.2, 0.5), 'unclear'),
+    ((0.2, 0.4), 'action', 'The run none follows the action more than the background'),
+    ((-0.4, -0.2), 'background', 'The run none follows the background more than the action'),
+    ((-0.1, 0.3), 'unclear', 'The run none shows no clear preference for action or background'),
+    (None, 'unclear', 'The run background=normal names more clips right than none'),
   ],
 )
-def test_what_a_model_goes_by_is_said_only_where_intervals_are_apart(tmp_path, shacc, sberr, kind):
-  answer = answer_of(tmp_path, 0.1, 0.05, 0.15, shacc, sberr)
+def test_what_a_model_follows_is_said_only_where_the_difference_is_clear(
+  tmp_path, gap, kind, headline
+):
+  answer = answer_of(tmp_path, 0.1, 0.05, 0.15, gap)
   assert answer.kind == kind
-  verdict = ''.join(answer.verdict)
-  assert ('cannot be told' in verdict) == (kind == 'unclear')
-  assert ('goes more by the action' in verdict) == (kind == 'action')
+  assert ''.join(answer.verdict) == headline
+
+
+def test_every_verdict_has_its_badge(made):
+  badges = re.findall(r'<article class="card finding (\w+)"><p><span class="badge">(.*?)<', made[2])
+  assert badges == [
+    ('yes', '\u2713 holds'), ('no', '\u2717 does not hold'), ('partly', '\u2248 holds on average')
+  ]  # fmt: skip
+  rows = [line for line in made[3].splitlines() if re.match(r'\|.* holds? ', line)]
+  assert [row.split(' | ')[1] for row in rows] == [badge for _, badge in badges]
+  assert {row.split(' | ')[4] for row in rows} == {'160'}
+
+
+def test_numbers_of_different_clips_are_marked(tmp_path):
+  """24 clips, of which 4 have no masks: each column of the map, bar and sentence has its number."""
+
+  def change(study):
+    dataset = only_dataset(study)
+    dataset['count'] = 24
+    for run in dataset['matrix']:
+      for recipe in RECIPES:
+        for figure in dataset['matrix'][run][recipe].values():
+          figure['count'] = 24 if recipe == 'none' else 20
+    dataset['bias']['none']['SCUBA']['count'] = 20
+    dataset['bias']['background=normal']['SCUBA']['count'] = 19
+    study['findings'] = study['findings'][:1]
+    study['findings'][0]['estimate']['count'] = 20
+    for side, recipe in (('better', 'none'), ('worse', 'background=normal')):
+      study['findings'][0][side]['place'] = ['pantomime', 'none', 'scenes', recipe]
+
+  changed(tmp_path, change)
+  report.write_report(tmp_path)
+  page = (tmp_path / 'report.html').read_text()
+  foot = re.findall('<tfoot>.*?</tfoot>', page)[0]
+  assert re.findall('<td>(.*?)</td>', foot) == ['24', *['20'] * 8]
+  assert 'the columns are of different clips' in page
+  assert '<small>20 clips</small>' in page
+  assert '<small>19 clips</small>' in page
+  assert '19 to 20 clips' in page
+  assert 'the 20 of 24 clips that count on both sides' in page
+  text = (tmp_path / 'report.md').read_text()
+  assert '| clips | 24 | 20 |' in text
+  assert '| SCUBA | ↑ higher | 19 to 20 |' in text
+  assert 'the 20 of 24 clips that count on both sides' in text
+
+
+def test_chance_is_drawn(made):
+  # A line for each bar of a rate and of a stratum, and for each plot of the coverage.
+  assert made[2].count('class="chance"') == 2 * 3 * 9 + 3 * 6 + 2 * 3
+  assert made[2].count('dashed: chance, 12.5\u00a0%') == 2 * 9 + 6
+  assert made[2].count('framed colour: chance, 12.5\u00a0%') == 2 * 3
+  assert 'Chance is 12.5 %.' in made[3]
+
+
+def test_all_intervals_can_be_read_without_a_pointer(made):
+  """They stand in the text of the page, and not only in titles, which need a pointer."""
+  visible = ''.join(text for path, text in Page(made[2]).texts if 'title' not in path)
+  visible = visible.replace('\u2212', '-')
+  dataset = made[1]['experiments']['pantomime']['datasets']['scenes']
+
+  def shown(number, form):
+    return '0.0' if float(form.format(number).lstrip('+-')) == 0 else form.format(number)
+
+  estimates = [cell[m] for row in dataset['matrix'].values() for cell in row.values() for m in cell]
+  estimates += [found[name] for found in dataset['bias'].values() for name in ('BOR', 'SHAcc')]
+  estimates += [one['top1'] for bins in dataset['coverage'].values() for one in bins]
+  estimates += [one['person'] for one in dataset['saliency'].values()]
+  for one in estimates:
+    assert f'{100 * one["low"]:.1f}\u00a0to\u00a0{100 * one["high"]:.1f}' in visible
+  gains = [one for row in dataset['difference'].values() for one in row.values()]
+  gains += [one['gain'] for entries in dataset['classes_gain'].values() for one in entries]
+  for one in gains:
+    low, high = (shown(100 * one[end], '{:+.1f}') for end in ('low', 'high'))
+    assert f'{low}\u00a0to\u00a0{high}' in visible
+  assert '0.062, 0.062, 0.062' in visible  # McNemar's p-values
+
+
+def test_the_gallery_says_what_is_not_painted_and_not_answered(tmp_path):
+  def change(study):
+    clips = only_dataset(study)['gallery']
+    del clips[1]['predictions']['none']['none']  # Its logits were not finite.
+
+  study = make_study(tmp_path, datasets=1, runs=2, seeds=1, clips=2)
+  change(study)
+  (tmp_path / 'study.json').write_text(json.dumps(study))
+  report.write_report(tmp_path)
+  page, text = ((tmp_path / f'report.{kind}').read_text() for kind in ('html', 'md'))
+  for kind in (page, text):
+    for said in (
+      'Not counted: this clip has no masks of what the recipe paints.',
+      'Not counted: this clip has no partner to take a background from.',
+      '3 of the 8 frames that the model sees have no masks and stay unpainted.',
+      'no answer: the logits are not finite, which counts as wrong',
+    ):
+      assert kind.count(said) == 1
+  # There is neither a picture nor an answer of what does not count.
+  part = page[page.index('Not counted: this clip has no partner') :].split('<div class="shown">')[0]
+  assert '<img' not in part
+  assert '<li' not in part
 
 
 def break_field(study, *path_and_value):
@@ -518,7 +630,8 @@ def break_field(study, *path_and_value):
   [
     (('title', 3), 'title is 3 and must be a text'),
     (('experiments', []), 'experiments is [] and must be an object'),
-    (('findings', 0, 'holds', 1), 'findings[0].holds'),
+    (('findings', 0, 'verdict', 1), 'findings[0].verdict is 1 and must be a text'),
+    (('findings', 0, 'verdict', 'maybe'), "findings[0].verdict is 'maybe' and must be one of"),
     (('findings', 0, 'threshold', None), 'findings[0].threshold'),
     (('seeds', [True]), 'seeds[0]'),
     (('seeds', [10**400]), 'seeds[0]'),

@@ -183,11 +183,59 @@ def test_differences():
   # Sums of the same numbers in another order differ by a rounding error.
   third = Ratio(first / 3, np.ones(first.shape) / 3)
   assert difference(third, shares(first)).p == 1.0
-  # What only one of them counts is counted.
-  one, other = (Ratio(np.eye(5)[n], np.eye(5)[n] + np.eye(5)[0]) for n in (1, 2))
-  assert difference(one, other).count == 3
   with pytest.raises(ValueError, match='no pairs'):
     difference(shares(first), shares(second[:, :200]))
+
+
+@pytest.mark.parametrize('seeds', [1, 3])
+@pytest.mark.parametrize('kind', ['mean', 'groups', 'ratio'])
+def test_differences_are_of_the_clips_that_count_on_both_sides(seeds, kind):
+  """Against the same figures of arrays from which the other clips were taken out."""
+  rng = np.random.default_rng(6)
+  clips = 24
+  groups = rng.integers(0, 3, clips)
+  counted = rng.random((2, clips)) < 0.7
+  common = counted.all(axis=0)
+  assert 0 < common.sum() < counted.any(axis=0).sum() < clips
+
+  def side(number, chosen):
+    right = np.random.default_rng(number).random((seeds, clips)) < 0.6
+    below = np.random.default_rng(9).random((seeds, clips)) < 0.8 if kind == 'ratio' else 1.0
+    say = np.broadcast_to(chosen, right.shape)
+    return Ratio(right * say * 1.0, below * say, say, groups if kind == 'groups' else None)
+
+  found = difference(side(0, counted[0]), side(1, counted[1]), draws=200)
+  # The same draws, of figures that count nothing but the common clips.
+  first, second = (statistics._drawn(side(number, common), 200, 0) for number in (0, 1))
+  assert (found.low, found.high) == pytest.approx(
+    tuple(np.nanpercentile(first - second, [2.5, 97.5]))
+  )
+  per_seed = []
+  for s in range(seeds):
+    means = []
+    for number in (0, 1):
+      ratio = side(number, common)
+      parts = [common & (groups == group) for group in range(3)] if kind == 'groups' else [common]
+      values = [ratio.numerator[s, part].sum() / ratio.denominator[s, part].sum()
+                for part in parts if part.any()]  # fmt: skip
+      means.append(np.mean(values))
+    per_seed.append(means[0] - means[1])
+  assert found.per_seed == pytest.approx(per_seed)
+  assert found.value == pytest.approx(np.mean(per_seed))
+  assert found.count == common.sum()
+
+
+def test_a_difference_of_clips_is_none_of_models():
+  """Twenty clips that both count, and four easy ones that only the first side counts."""
+  first, second = np.ones(24), np.zeros(24)
+  first[:10] = 0
+  second[:13] = 1
+  counted = np.arange(24) < 20
+  found = difference(shares(first), Ratio(second * counted, counted * 1.0))
+  assert found.value == pytest.approx(10 / 20 - 13 / 20)
+  assert found.count == 20
+  nothing = difference(Ratio(first * ~counted, ~counted * 1.0), Ratio(second, counted * 1.0))
+  assert (nothing.count, math.isnan(nothing.value), math.isnan(nothing.p)) == (0, True, True)
 
 
 def test_the_p_value_is_even_where_nothing_differs():

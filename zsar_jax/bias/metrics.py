@@ -8,6 +8,7 @@ Dataset Augmentation" (NeurIPS 2022, Datasets and Benchmarks).
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -80,12 +81,15 @@ class Ratio:
     counted: bool, as `numerator`: which clips have a say; by default those with a denominator.
     groups: i64[N], the group of each clip: the figure is the mean of the groups' ratios, over those
       whose ratio can be formed. None for one group.
+    chance: as `numerator`: its expected value for a model that guesses evenly among all classes.
+      None for a figure without a chance level.
   """
 
   numerator: np.ndarray
   denominator: np.ndarray
   counted: np.ndarray | None = None
   groups: np.ndarray | None = None
+  chance: np.ndarray | None = None
 
   @property
   def parts(self) -> list[np.ndarray]:
@@ -109,10 +113,32 @@ class Ratio:
     return float(self.per_seed.mean())
 
   @property
+  def has_say(self) -> np.ndarray:
+    """bool, as `numerator`: which clips have a say."""
+    return self.denominator > 0 if self.counted is None else self.counted
+
+  @property
   def clips(self) -> np.ndarray:
     """bool[N]: which clips have a say, for any of the seeds."""
-    counted = self.denominator > 0 if self.counted is None else self.counted
-    return np.atleast_2d(counted).any(axis=0)
+    return np.atleast_2d(self.has_say).any(axis=0)
+
+  @property
+  def chance_level(self) -> float | None:
+    """The value of a model that guesses evenly among all classes; None where there is none."""
+    if self.chance is None:
+      return None
+    level = dataclasses.replace(self, numerator=self.chance).value
+    return level if math.isfinite(level) else None
+
+  def over(self, clips: np.ndarray) -> 'Ratio':
+    """The same figure of some of the clips: bool[N], or bool[S, N] for each seed its own."""
+    return dataclasses.replace(
+      self,
+      numerator=self.numerator * clips,
+      denominator=self.denominator * clips,
+      counted=self.has_say & clips,
+      chance=None if self.chance is None else self.chance * clips,
+    )
 
 
 def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -130,15 +156,39 @@ def mean_known(values: Sequence[np.ndarray]) -> np.ndarray:
 
 def stack(ratios: Sequence[Ratio]) -> Ratio:
   """The same figure of several seeds, f64[N] each, as f64[S, N]."""
-  counted = [ratio.clips for ratio in ratios]
-  numerators = [ratio.numerator for ratio in ratios]
-  denominators = [ratio.denominator for ratio in ratios]
-  return Ratio(np.stack(numerators), np.stack(denominators), np.stack(counted), ratios[0].groups)
+  chances = [ratio.chance for ratio in ratios if ratio.chance is not None]
+  return Ratio(
+    np.stack([ratio.numerator for ratio in ratios]),
+    np.stack([ratio.denominator for ratio in ratios]),
+    np.stack([ratio.has_say for ratio in ratios]),
+    ratios[0].groups,
+    np.stack(chances) if len(chances) == len(ratios) else None,
+  )
 
 
-def _mean(values: np.ndarray, counted: np.ndarray) -> Ratio:
-  """The mean of `values`, [N], over the clips that are `counted`, bool[N]."""
-  return Ratio(np.where(counted, values, 0).astype(np.float64), counted.astype(np.float64))
+def on_common_clips(first: Ratio, second: Ratio) -> tuple[Ratio, Ratio]:
+  """Two figures over the clips that have a say in both, seed by seed: these can be compared.
+
+  Raises:
+    ValueError: where they are not of as many seeds and clips.
+  """
+  if first.numerator.shape != second.numerator.shape:
+    raise ValueError(f'no pairs: {first.numerator.shape} and {second.numerator.shape}')
+  common = first.has_say & second.has_say
+  return first.over(common), second.over(common)
+
+
+def _mean(values: np.ndarray, counted: np.ndarray, chance: float | None = None) -> Ratio:
+  """The mean of `values`, [N], over the clips that are `counted`, bool[N].
+
+  Args:
+    values: of each clip.
+    counted: which of them have a say.
+    chance: the expected value of each for a model that guesses.
+  """
+  weights = counted.astype(np.float64)
+  summands = np.where(counted, values, 0).astype(np.float64)
+  return Ratio(summands, weights, chance=None if chance is None else chance * weights)
 
 
 def _ranks(p: Predictions, recipe: str) -> np.ndarray:
@@ -147,8 +197,8 @@ def _ranks(p: Predictions, recipe: str) -> np.ndarray:
 
 def top_k(p: Predictions, recipe: str, k: int) -> Ratio:
   """The share of clips whose true class is among the first `k`, as in `accuracy`."""
-  right = _ranks(p, recipe) < min(k, len(p.classes))
-  return _mean(right, p.counted(recipe))
+  k = min(k, len(p.classes))
+  return _mean(_ranks(p, recipe) < k, p.counted(recipe), chance=k / len(p.classes))
 
 
 def top_1(p: Predictions, recipe: str) -> Ratio:
@@ -173,7 +223,20 @@ def accuracy_ratio(p: Predictions, recipe: str, reference: str = 'none') -> Rati
   """
   counted = p.counted(recipe) & p.counted(reference)
   above, below = ((_ranks(p, text) == 0) & counted for text in (recipe, reference))
-  return Ratio(above.astype(np.float64), below.astype(np.float64), counted)
+  # What guessing under `recipe` would keep of this model's accuracy under `reference`.
+  chance = counted / len(p.classes)
+  return Ratio(above.astype(np.float64), below.astype(np.float64), counted, chance=chance)
+
+
+def accuracy_ratio_gap(p: Predictions, recipe: str, other: str, reference: str = 'none') -> Ratio:
+  """The `accuracy_ratio` of one recipe less that of another, such as HOR less BOR.
+
+  Over the clips that count under all three recipes.
+  """
+  counted = p.counted(recipe) & p.counted(other) & p.counted(reference)
+  first, second, below = ((_ranks(p, text) == 0) & counted for text in (recipe, other, reference))
+  gap = first.astype(np.float64) - second
+  return Ratio(gap, below.astype(np.float64), counted)
 
 
 def _contested(p: Predictions, recipe: str) -> np.ndarray:
@@ -191,7 +254,17 @@ def swap_background_error(p: Predictions, recipe: str) -> Ratio:
 
   Clips whose background is of their own class, or of one outside the vocabulary, have no say.
   """
-  return _mean(_background_ranks(p, recipe) == 0, _contested(p, recipe))
+  named = _background_ranks(p, recipe) == 0
+  return _mean(named, _contested(p, recipe), chance=1 / len(p.classes))
+
+
+def swap_gap(p: Predictions, recipe: str) -> Ratio:
+  """How much more often the person's class is named than the background's: SHAcc less SBErr.
+
+  Over the clips of `swap_background_error`, which may be fewer than those of SHAcc.
+  """
+  gap = (_ranks(p, recipe) == 0).astype(np.float64) - (_background_ranks(p, recipe) == 0)
+  return _mean(gap, _contested(p, recipe))
 
 
 def background_wins(p: Predictions, recipe: str) -> Ratio:
@@ -200,7 +273,7 @@ def background_wins(p: Predictions, recipe: str) -> Ratio:
   Over the clips of `swap_background_error`.
   """
   wins = _background_ranks(p, recipe) < _ranks(p, recipe)
-  return _mean(wins, _contested(p, recipe))
+  return _mean(wins, _contested(p, recipe), chance=0.5)
 
 
 def rank_gap(p: Predictions, recipe: str) -> Ratio:
@@ -234,7 +307,8 @@ def contrasted(p: Predictions, scuba: str, scufo: str) -> Ratio:
   background, and SCUFO repeats one frame of that.
   """
   right = (_ranks(p, scuba) == 0) & (_ranks(p, scufo) != 0)
-  return _mean(right, p.counted(scuba) & p.counted(scufo))
+  chance = (1 - 1 / len(p.classes)) / len(p.classes)  # Of two guesses that are independent.
+  return _mean(right, p.counted(scuba) & p.counted(scufo), chance)
 
 
 def consistency(p: Predictions, recipe: str, other: str) -> Ratio:
@@ -245,18 +319,13 @@ def consistency(p: Predictions, recipe: str, other: str) -> Ratio:
   first, second = p.logits[recipe], p.logits[other]
   finite = np.isfinite(first).all(axis=1) & np.isfinite(second).all(axis=1)
   same = finite & (first.argmax(axis=1) == second.argmax(axis=1))
-  return _mean(same, p.counted(recipe) & p.counted(other))
-
-
-def _where(ratio: Ratio, clips: np.ndarray) -> Ratio:
-  """The same figure of some of the clips, bool[N]."""
-  return Ratio(ratio.numerator * clips, ratio.denominator * clips, ratio.clips & clips)
+  return _mean(same, p.counted(recipe) & p.counted(other), chance=1 / len(p.classes))
 
 
 def by_class(p: Predictions, recipe: str = 'none') -> dict[str, Ratio]:
   """Top-1 of each class that has clips."""
   whole = top_1(p, recipe)
-  parts = {name: _where(whole, p.labels == label) for label, name in enumerate(p.classes)}
+  parts = {name: whole.over(p.labels == label) for label, name in enumerate(p.classes)}
   return {name: part for name, part in parts.items() if part.clips.any()}
 
 
@@ -268,7 +337,7 @@ def by_attribute(p: Predictions, name: str, recipe: str = 'none') -> dict[str, R
   whole = top_1(p, recipe)
   found = [words.get(name) for words in p.attributes]
   values = sorted({value for value in found if value is not None})
-  return {value: _where(whole, np.array([one == value for one in found])) for value in values}
+  return {value: whole.over(np.array([one == value for one in found])) for value in values}
 
 
 def by_coverage(
@@ -296,25 +365,28 @@ def by_coverage(
   bins = {}
   for low, high in zip(edges[:-1], edges[1:], strict=True):
     inside = (share >= low) & ((share < high) | ((share == high) & (high == edges[-1])))
-    part = _where(whole, inside)
+    part = whole.over(inside)
     if part.clips.any():
       bins[low, high] = part
   return bins
 
 
-def mean_shares(shares: np.ndarray) -> dict[str, Ratio]:
-  """The mean share of each of person, object and background.
+def saliency(p: Predictions) -> tuple[dict[str, Ratio], dict[str, Ratio]]:
+  """The mean share of the gradient on person, object and background, and that of the pixels.
 
-  Args:
-    shares: f32[N, 3], `Predictions.saliency` or `saliency_area`; clips with a NaN have no say.
+  Both are over the clips of which both are known.
 
   Returns:
-    {part: ratio}; {} where no clip has a say.
+    Twice {part: ratio}; {} where there is no such clip.
   """
-  counted = np.isfinite(shares).all(axis=1)
+  both = (p.saliency, p.saliency_area)
+  counted = np.all([np.isfinite(shares).all(axis=1) for shares in both], axis=0)
   if not counted.any():
-    return {}
-  return {part: _mean(shares[:, n], counted) for n, part in enumerate(PARTS)}
+    return {}, {}
+  gradient, area = (
+    {part: _mean(shares[:, n], counted) for n, part in enumerate(PARTS)} for shares in both
+  )
+  return gradient, area
 
 
 def swap_recipe(p: Predictions) -> str | None:
@@ -332,8 +404,10 @@ def bias_metrics(p: Predictions) -> dict[str, Ratio]:
   figures: tuple[tuple[str, Callable[..., Ratio], tuple[tuple[str, ...], ...]], ...] = (
     ('BOR', accuracy_ratio, (_BACKGROUND_ONLY, ('none',))),
     ('HOR', accuracy_ratio, (_HUMAN_ONLY, ('none',))),
+    ('HOR-BOR', accuracy_ratio_gap, (_HUMAN_ONLY, _BACKGROUND_ONLY, ('none',))),
     ('SHAcc', top_1, (_SWAP,)),
     ('SBErr', swap_background_error, (_SWAP,)),
+    ('SHAcc-SBErr', swap_gap, (_SWAP,)),
     ('background_wins', background_wins, (_SWAP,)),
     ('rank_gap', rank_gap, (_SWAP,)),
     ('score_gap', score_gap, (_SWAP,)),

@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from zsar_jax.bias.archive import Archive, Header
 from zsar_jax.errors import UserError
 from zsar_jax.ops import recipes
 
@@ -156,14 +157,14 @@ class Predictions:
   def counted(self, recipe: str) -> np.ndarray:
     """bool[N]: which clips have a say under one of the recipes.
 
-    Where it paints regions, clips that nobody annotated have none, and where it swaps backgrounds
-    those without a partner. All others have one; if their logits are not finite they count as
-    wrong.
+    Where it paints regions, clips whose regions nobody annotated have none, and where it swaps
+    backgrounds those without a partner. All others have one; if their logits are not finite they
+    count as wrong.
     """
     parsed = recipes.parse(recipe)
     counted = np.ones(len(self.ids), bool)
-    if parsed.regions:
-      counted &= self.annotated
+    for region in parsed.regions:
+      counted &= self._knows(region)
     if parsed.swaps:
       counted &= np.array([bool(partner) for partner in self.partners])
     return counted
@@ -173,6 +174,15 @@ class Predictions:
     """bool[N]: which clips somebody annotated, with every region that is known of any clip."""
     known = np.isfinite(self.coverage)
     return known.any(axis=1) & known[:, known.any(axis=0)].all(axis=1)
+
+  def _knows(self, region: str) -> np.ndarray:
+    """bool[N]: of which clips a region of a recipe is known; the background is what is left."""
+    finite = dict(zip(self.regions, np.isfinite(self.coverage).T, strict=True))
+    # Where a data set has no shapes, its boxes are painted.
+    for name in (region, f'{region}_box'):
+      if name in finite and finite[name].any():
+        return finite[name]
+    return self.annotated
 
   @property
   def actor(self) -> str:
@@ -202,8 +212,11 @@ def load(path: str | os.PathLike[str]) -> Predictions:
   """
   remedy = 'evaluate the run again'
   try:
-    with np.load(path, allow_pickle=False) as archive:
-      arrays = {name: archive[name] for name in archive.files if name in (*_TEXTS, *_NUMBERS)}
+    with Archive(path) as archive:
+      headers = archive.headers((*_TEXTS, *_NUMBERS))
+      wrong = _wrong(headers)
+      # What the headers contradict is not inflated.
+      arrays = {} if wrong else {name: archive.array(name) for name in headers}
   except OSError as error:
     reason = error.strerror or error
     raise UserError(f'{path}: cannot be read ({reason}); {remedy}') from None
@@ -211,24 +224,38 @@ def load(path: str | os.PathLike[str]) -> Predictions:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     raise UserError(f'{path}: damaged, or no predictions ({reason[:200]}); {remedy}') from None
   try:
+    if wrong:
+      raise ValueError(wrong)
     return _from_arrays(arrays)
   except (ValueError, UserError) as error:
     raise UserError(f'{path}: {error}; {remedy}') from None
 
 
-def _from_arrays(arrays: dict[str, Any]) -> Predictions:
-  """Predictions from a file's arrays; a `ValueError` where they are none."""
+def _wrong(headers: dict[str, Header]) -> str | None:
+  """What is wrong with the arrays of a file, as far as their headers tell; None for nothing."""
+  sizes = {'3': 3}
+  for name, axes in _TEXTS.items():
+    if name in headers and len(headers[name].shape) == len(axes) == 1:
+      sizes.setdefault(axes, headers[name].shape[0])
   formats = {name: ('text', axes) for name, axes in _TEXTS.items()}
   formats |= {name: (np.dtype(dtype).name, axes) for name, (dtype, axes) in _NUMBERS.items()}
   for name, (kind, axes) in formats.items():
-    array = arrays.get(name)
-    if not isinstance(array, np.ndarray):
-      raise ValueError(f'{name}: missing')
-    found = 'text' if array.dtype.kind == 'U' else str(array.dtype)
-    if (found, array.ndim) != (kind, len(axes)):
-      raise ValueError(
-        f'{name}: {found} with {array.ndim} axes, where it must be {kind} with {len(axes)}'
+    header = headers.get(name)
+    if header is None:
+      return f'{name}: missing'
+    is_kind = 'text' if header.dtype.kind == 'U' else str(header.dtype)
+    if (is_kind, len(header.shape)) != (kind, len(axes)):
+      return (
+        f'{name}: {is_kind} with {len(header.shape)} axes, where it must be {kind} with {len(axes)}'
       )
+    for axis, size in zip(axes, header.shape, strict=True):
+      if size != sizes[axis]:
+        return f'{name}: {size} {_OF_AXIS.get(axis, "shares")}, where there are {sizes[axis]}'
+  return None
+
+
+def _from_arrays(arrays: dict[str, np.ndarray]) -> Predictions:
+  """Predictions from a file's arrays; a `ValueError` where they are none."""
   fields: dict[str, Any] = dict(arrays)
   for name, axes in _TEXTS.items():
     words = arrays[name].tolist()

@@ -14,10 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax.bias.metrics import Ratio, divide, mean_known
+from zsar_jax.bias.metrics import Ratio, divide, mean_known, on_common_clips
 
 # Clips of which weights are widened to f64 at a time, which takes 16 MB for 2,000 draws.
 _CHUNK = 1024
+
+# What may be said of a gain that is to reach a threshold, see `verdict`.
+HOLDS, HOLDS_ON_AVERAGE, DOES_NOT_HOLD = 'holds', 'holds on average', 'does not hold'
+VERDICTS = (HOLDS, HOLDS_ON_AVERAGE, DOES_NOT_HOLD)
 
 # What two figures may differ by that are the same in exact numbers.
 _ROUNDING = 1e-12
@@ -34,6 +38,7 @@ class Estimate:
     per_seed: the figure of each seed.
     count: the clips that have a say.
     p: of a difference, the p-value of "it is not above 0"; None otherwise.
+    chance: the figure of a model that guesses evenly among all classes; None where it has none.
   """
 
   value: float
@@ -42,12 +47,14 @@ class Estimate:
   per_seed: tuple[float, ...]
   count: int
   p: float | None = None
+  chance: float | None = None
 
   def to_json(self) -> dict[str, Any]:
-    """As a JSON object, with null for what is no finite number, and 'p' only where there is one."""
+    """As a JSON object; null is no finite number, and 'p' and 'chance' are left out if None."""
     values = {name: _finite(getattr(self, name)) for name in ('value', 'low', 'high')}
     values |= {'per_seed': [_finite(value) for value in self.per_seed], 'count': self.count}
-    return values if self.p is None else values | {'p': _finite(self.p)}
+    optional = {'p': self.p, 'chance': self.chance}
+    return values | {name: _finite(one) for name, one in optional.items() if one is not None}
 
 
 def _finite(value: float) -> float | None:
@@ -68,13 +75,17 @@ def estimate(ratio: Ratio, draws: int = 2000, seed: int = 0, level: float = 0.95
   """
   low, high = _interval(_drawn(ratio, draws, seed), level)
   per_seed = tuple(ratio.per_seed.tolist())
-  return Estimate(ratio.value, low, high, per_seed, int(ratio.clips.sum()))
+  count = int(ratio.clips.sum())
+  return Estimate(ratio.value, low, high, per_seed, count, chance=ratio.chance_level)
 
 
 def difference(
   first: Ratio, second: Ratio, draws: int = 2000, seed: int = 0, level: float = 0.95
 ) -> Estimate:
   """How far the first figure is above the second, in pairs: of the same clips and seeds.
+
+  Clips that have a say in one of the figures alone are left out of both: the difference would
+  otherwise also be one of clips.
 
   Its p-value is that of "the first is not above the second", one-sided, with the figures as they
   are counted among the draws (Davison and Hinkley, "Bootstrap Methods", 1997, section 4.2).
@@ -86,15 +97,27 @@ def difference(
     seed: see `estimate`.
     level: see `estimate`.
   """
-  if first.numerator.shape != second.numerator.shape:
-    raise ValueError(f'no pairs: {first.numerator.shape} and {second.numerator.shape}')
+  first, second = on_common_clips(first, second)
   drawn = _drawn(first, draws, seed) - _drawn(second, draws, seed)
   low, high = _interval(drawn, level)
   drawn = drawn[~np.isnan(drawn)]
   p = (1 + int((drawn <= _ROUNDING).sum())) / (1 + len(drawn)) if len(drawn) else math.nan
   per_seed = first.per_seed - second.per_seed
-  count = int((first.clips | second.clips).sum())
+  count = int(first.clips.sum())
   return Estimate(first.value - second.value, low, high, tuple(per_seed.tolist()), count, p)
+
+
+def verdict(gain: Estimate, threshold: float) -> str:
+  """Whether a gain reaches a threshold: one of `VERDICTS`.
+
+  A gain holds where its whole interval is at or above the threshold, and on average where only its
+  estimate is. A threshold of 0 asks for any gain: an estimate of 0 is none.
+  """
+  # 0.6 - 0.5 is a little less than 0.1 in floating point.
+  value, low = round(gain.value, 12), round(gain.low, 12)
+  if not (value >= threshold and value > 0):  # Of NaN both are false.
+    return DOES_NOT_HOLD
+  return HOLDS if low >= threshold else HOLDS_ON_AVERAGE
 
 
 def _interval(drawn: np.ndarray, level: float) -> tuple[float, float]:

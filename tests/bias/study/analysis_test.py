@@ -1,5 +1,8 @@
 """What a study concludes, on predictions that are made by hand."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 
@@ -33,23 +36,68 @@ def conclude(better, worse, threshold):
 
 
 @pytest.mark.parametrize(
-  ('shares', 'threshold', 'holds', 'words'),
+  ('shares', 'threshold', 'verdict', 'words'),
   [
-    ((0.9, 0.2), 0.3, True, 'All of the interval lies at or above'),
-    ((0.6, 0.5), 0.1, True, 'reaches below the threshold'),
-    ((0.9, 0.2), 0.9, False, 'smaller than the threshold'),
-    ((0.5, 0.5), 0.1, False, 'includes 0'),
-    ((0.1, 0.9), 0.1, False, 'below 0: it is a loss'),
-    ((0.0, 0.0), 0.0, False, 'includes 0'),
+    ((0.9, 0.2), 0.3, 'holds', 'The whole interval is at or above'),
+    ((1.0, 0.0), 1.0, 'holds', 'The whole interval is at or above'),
+    ((0.6, 0.5), 0.1, 'holds on average', 'the interval begins below it'),
+    ((0.9, 0.2), 0.9, 'does not hold', 'smaller than the threshold'),
+    ((0.5, 0.5), 0.1, 'does not hold', 'includes 0'),
+    ((0.1, 0.9), 0.1, 'does not hold', 'below 0: this is a loss'),
+    ((0.0, 0.0), 0.0, 'does not hold', 'includes 0'),
   ],
 )
-def test_findings(shares, threshold, holds, words):
+def test_findings(shares, threshold, verdict, words):
   better, worse = ([answers(share, seed) for seed in (0, 1)] for share in shares)
   found = conclude(better, worse, threshold)
-  assert found['holds'] is holds
+  assert found['verdict'] == verdict
   assert words in found['explanation']
   assert found['estimate']['value'] == pytest.approx(shares[0] - shares[1])
   assert found['better']['value'] == pytest.approx(shares[0])
+
+
+def _with_masks(p, clips):
+  """The same predictions where only some clips have masks; the others have no painted logits."""
+  coverage = np.where(clips[:, None], np.float32(0.2), np.float32(np.nan))
+  logits = p.logits | {
+    'background=normal': np.where(clips[:, None], p.logits['background=normal'], np.nan)
+  }
+  return dataclasses.replace(p, coverage=coverage, logits=logits)
+
+
+def test_a_finding_is_of_the_clips_that_have_masks():
+  masks = np.arange(40) % 5 > 0
+  p = _with_masks(answers(0.5, 0), masks)
+  found = {'e': {'d': {'none': [p]}}}
+  sides = [('e', 'none', 'd', recipe) for recipe in ('none', 'background=normal')]
+  asked = finding('name', 'It is so.', better=sides[0], worse=sides[1], threshold=0.1)
+  concluded = analysis._finding(asked, found, draws=200)
+  right = _right(p)[masks].mean()
+  assert right != 0.5
+  assert concluded['estimate']['value'] == pytest.approx(right)
+  assert concluded['estimate']['count'] == 32
+  # What is shown of the two sides is what the difference is of.
+  assert (concluded['better']['value'], concluded['worse']['value']) == (pytest.approx(right), 0)
+
+  nothing = {'e': {'d': {'none': [_with_masks(p, masks & False)]}}}
+  concluded = analysis._finding(asked, nothing, draws=200)
+  assert concluded['verdict'] == 'does not hold'
+  assert 'No clip counts on both sides' in concluded['explanation']
+  json.dumps(concluded, allow_nan=False)
+
+
+def test_differences_of_runs_whose_masks_are_not_the_same():
+  first, second = np.arange(40) % 5 > 0, np.arange(40) % 4 > 0
+  by_run = {
+    'plain': [_with_masks(answers(0.25, 0), first)],
+    'better': [_with_masks(answers(0.75, 2), second)],
+  }
+  content = analysis._dataset(by_run, 'plain', draws=100)
+  gain = content['difference']['better']['background=normal']
+  assert gain['count'] == 24
+  assert gain['mcnemar'] == [1.0]  # No clip is right when painted.
+  counts = {run: content['matrix'][run]['background=normal']['top1']['count'] for run in by_run}
+  assert counts == {'plain': 32, 'better': 30}
 
 
 def test_a_data_set():

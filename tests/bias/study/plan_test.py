@@ -13,7 +13,7 @@ from zsar_jax.bias.study.plan import (
   plan,
   run,
 )
-from zsar_jax.config import clips, default_config
+from zsar_jax.config import clips, default_config, validate
 from zsar_jax.errors import UserError
 
 WORKDIR = pathlib.Path('studies/one')
@@ -52,10 +52,36 @@ def test_baselines_come_first_and_every_seed_has_its_folder():
 
 def _with_finding(**changes):
   study = _study()
+  study.experiments.one.base.eval.datasets.other = clips('toy', 'train')
   place = ('one', 'plain', 'toy', 'none')
-  sides = {'better': place, 'worse': place} | changes
-  study.findings = (finding('f', 's', threshold=0.1, **sides),)
+  fields = {'better': place, 'worse': place, 'threshold': 0.1} | changes
+  study.findings = (finding('f', 's', **fields),)
   return study
+
+
+def test_findings_that_differ_in_the_pairs_are_of_the_same_clips():
+  study = _with_finding(worse=('one', 'plain', 'other', 'none'))
+  study.experiments.one.base.eval.datasets.other = clips('toy', 'validation', pairs='same:0')
+  assert plan(study, WORKDIR)
+
+
+def test_one_folder_of_data_for_all_experiments():
+  study = _study(moved=('other data', {'data.dir': 'moved'}))
+  study.experiments.two = study.experiments.one
+  dirs = {job.name: job.config.data.dir for job in plan(study, WORKDIR)}
+  assert (dirs['one/plain/4'], dirs['one/moved/4']) == ('data', 'moved')
+  study.data.dir = 'elsewhere'
+  dirs = {job.name: job.config.data.dir for job in plan(study, WORKDIR)}
+  assert {dirs[f'{name}/plain/{seed}'] for name in ('one', 'two') for seed in (4, 7)} == {
+    'elsewhere'
+  }
+  # What a run changes stays changed.
+  assert dirs['two/moved/7'] == 'moved'
+
+
+def test_a_study_is_no_training():
+  with pytest.raises(UserError, match='the config of a study, not of one training'):
+    validate(_study())
 
 
 @pytest.mark.parametrize(
@@ -75,6 +101,10 @@ def _with_finding(**changes):
       lambda: _with_finding(better=('one', 'plain', 'toy', 'person=black')),
       "'person=black' is none of",
     ),
+    (lambda: _with_finding(threshold=10.0), '10 points are written 0.1'),
+    (lambda: _with_finding(worse=('one', 'plain', 'other', 'none')), 'compares different clips'),
+    (lambda: default_config(), 'the config of one training, not of a study'),
+    (lambda: ConfigDict({'seeds': (1,), 'experiments': {}}), "it has no field 'about'"),
     (lambda: _with_finding(worse=('two', 'plain', 'toy', 'none')), "'two' is none of one"),
   ],
 )

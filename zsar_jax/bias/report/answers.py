@@ -1,34 +1,53 @@
 """The cards at the top of the page: findings, and what each data set says of the model."""
 
-from collections.abc import Sequence
 from typing import Any
 
-from zsar_jax.bias.report import charts, scales, words
+from zsar_jax.bias import statistics
+from zsar_jax.bias.report import charts, scales, sentences, words
 from zsar_jax.bias.report.markup import Markup, breakable, element, join
 
 
-def spoken(sentence: words.Sentence) -> Markup:
+def spoken(sentence: sentences.Sentence) -> Markup:
   """A sentence with what is the study's kept apart."""
   return join([_part(part) for part in sentence])
 
 
 def _part(part: str) -> Markup | str:
-  if isinstance(part, words.Name):
+  if isinstance(part, sentences.Name):
     return element('bdi', breakable(part), class_='name')
-  return element('bdi', part) if isinstance(part, words.Foreign) else part
+  return element('bdi', part) if isinstance(part, sentences.Foreign) else part
 
 
-def finding(entry: dict[str, Any], seeds: Sequence[int]) -> Markup:
+# By verdict: the sign of its badge and the CSS class of its card.
+_BADGES = {
+  statistics.HOLDS: ('\u2713', 'yes'),
+  statistics.HOLDS_ON_AVERAGE: ('\u2248', 'partly'),
+  statistics.DOES_NOT_HOLD: ('\u2717', 'no'),
+}
+
+
+def finding(study: dict[str, Any], entry: dict[str, Any]) -> Markup:
   """A finding's card."""
-  estimate, holds = entry['estimate'], entry['holds']
-  between = words.interval(estimate, words.points)
+  estimate, seeds = entry['estimate'], study['seeds']
   values = [estimate['value'], estimate['low'], estimate['high'], entry['threshold']]
   axis = scales.axis([*values, *entry['per_seed']], least=0.02)
+  sign, kind = _BADGES[entry['verdict']]
+  remarks = []
+  if between := words.interval(estimate, words.points):
+    remarks.append(f'95\u00a0% interval {between}')
+  if estimate['count'] is not None:
+    remarks.append(words.counted(estimate['count'], 'clip'))
+  if estimate['p'] is not None:
+    remarks.append(words.p_value(estimate['p']))
+  of_seeds = ', '.join(
+    f'{words.seed(seeds, place)}: {words.points(value)}'
+    for place, value in enumerate(entry['per_seed'])
+  )
   return element(
     'article',
     element(
       'p',
-      element('span', '\u2713 holds' if holds else '\u2717 does not hold', class_='badge'),
+      element('span', f'{sign} {entry["verdict"]}', class_='badge'),
       ' ',
       element('bdi', entry['name'], class_='name'),
     ),
@@ -37,25 +56,27 @@ def finding(entry: dict[str, Any], seeds: Sequence[int]) -> Markup:
       'p',
       element('strong', words.points(estimate['value']), class_='big'),
       ' points',
-      f', 95\u00a0% interval {between}' if between else None,
+      f', {", ".join(remarks)}' if remarks else None,
       class_='estimate',
     ),
     charts.dots(axis, estimate, entry['per_seed'], seeds, entry['threshold']),
     element(
       'p',
-      'diamond: the estimate on its interval; dots: each seed; dashed: the threshold,'
-      f' {words.points(entry["threshold"])}',
+      'Diamond and line: estimate and interval. Dashed: threshold,'
+      f' {words.points(entry["threshold"])}. Circles: {of_seeds}.',
       class_='key',
     ),
-    element('p', spoken(compared), class_='about') if (compared := words.sides(entry)) else None,
     element('p', entry['explanation']),
-    class_=f'card finding {"yes" if holds else "no"}',
+    element('p', spoken(compared), class_='about')
+    if (compared := sentences.sides(study, entry))
+    else None,
+    class_=f'card finding {kind}',
   )
 
 
 def answer(experiment: dict[str, Any], name: str, dataset: dict[str, Any]) -> Markup | None:
   """Whether the model sees the action."""
-  found = words.answer(experiment, name, dataset)
+  found = sentences.answer(experiment, name, dataset)
   if found is None:
     return None
   return element(

@@ -67,8 +67,17 @@ def scale_row(axis: scales.Axis) -> Markup:
   )
 
 
+def _chance(axis: scales.Axis, level: float | None, height: int) -> Markup | None:
+  """A dashed line at the chance level."""
+  if level is None:
+    return None
+  x = _x(axis, level)
+  title = element('title', f'chance: {words.percent(level)}\u00a0%')
+  return element('g', title, element('line', x1=x, x2=x, y1=0, y2=height, class_='chance'))
+
+
 def bar(axis: scales.Axis, estimate: Estimate, text: str, kind: str) -> Markup:
-  """A bar from 0 with its interval.
+  """A bar from 0 with its interval and its chance level.
 
   Args:
     axis: the axis.
@@ -85,6 +94,7 @@ def bar(axis: scales.Axis, estimate: Estimate, text: str, kind: str) -> Markup:
     height,
     *_grid(axis, height),
     element('rect', x=_x(axis, low), width=_width(axis, low, high), y=4, height=12, class_=kind),
+    _chance(axis, estimate['chance'], height),
     *_whisker(axis, estimate, 10),
   )
 
@@ -112,12 +122,12 @@ def dots(
   ]  # fmt: skip
   for place, value in enumerate(per_seed):
     if value is not None:
-      name = f'seed {seeds[place]}' if place < len(seeds) else f'training {place + 1}'
+      name = words.seed(seeds, place)
       dot = element('circle', cx=_x(axis, value), cy=middle + 11, r=4)
       marks.append(
         element('g', element('title', f'{name}: {words.points(value)} points'), dot, class_='dot')
       )
-  text = words.told(estimate, words.points, ' points')
+  text = words.in_full(estimate, words.points, ' points')
   if estimate['value'] is not None:
     # A diamond is a square that stands on its corner; a nested drawing carries the percentage.
     marks.append(

@@ -5,7 +5,7 @@ import pathlib
 import urllib.parse
 from typing import Any
 
-from zsar_jax.bias.report import words
+from zsar_jax.bias.report import sentences, words
 from zsar_jax.bias.report.markup import Markup, breakable, element
 from zsar_jax.errors import UserError
 
@@ -89,21 +89,10 @@ def _clip(
   recipes = [
     recipe
     for recipe in experiment['recipes']
-    if recipe in clip['pictures'] or any(recipe in row for row in clip['predictions'].values())
+    if recipe in clip['pictures']
+    or recipe in clip['not_counted']
+    or any(recipe in row for row in clip['predictions'].values())
   ]
-  rows = []
-  for recipe in recipes:
-    path = clip['pictures'].get(recipe)
-    alt = f'Frames of {words.isolated(clip["clip"])} under {words.isolated(recipe)}'
-    rows.append(
-      element(
-        'div',
-        element('h5', element('bdi', breakable(recipe))),
-        pictures.draw(path, alt) if path else None,
-        element('ul', [_prediction(clip, run, recipe) for run in experiment['runs']]),
-        class_='shown',
-      )
-    )
   return element(
     'details',
     element(
@@ -114,25 +103,61 @@ def _clip(
       ' ',
       element('span', clip['why'], class_='why'),
     ),
-    rows,
+    [_shown(experiment, clip, recipe, pictures) for recipe in recipes],
     class_='clip',
     open=shown,
   )
 
 
+def _shown(
+  experiment: dict[str, Any], clip: dict[str, Any], recipe: str, pictures: Pictures
+) -> Markup:
+  """A clip under a recipe: its frames and the answers, or why there are none."""
+  heading = element('h5', element('bdi', breakable(recipe)))
+  if reason := sentences.not_shown(clip, recipe):
+    return element('div', heading, element('p', reason, class_='note'), class_='shown')
+  path = clip['pictures'].get(recipe)
+  alt = f'Frames of {words.isolated(clip["clip"])} under {words.isolated(recipe)}'
+  note = sentences.unpainted(clip, recipe)
+  return element(
+    'div',
+    heading,
+    element(
+      'div',
+      pictures.draw(path, alt) if path else None,
+      element('p', note, class_='note') if note else None,
+    )
+    if path or note
+    else None,
+    element('ul', [_prediction(clip, run, recipe) for run in experiment['runs']]),
+    class_='shown',
+  )
+
+
 def _prediction(clip: dict[str, Any], run: str, recipe: str) -> Markup | None:
-  ranked = clip['predictions'].get(run, {}).get(recipe)
-  if not ranked:
+  """The answer of a run, with the next likeliest classes folded away."""
+  if run not in clip['predictions']:
     return None
+  ranked = clip['predictions'][run].get(recipe)
+  if not ranked:
+    answer = element('span', sentences.NO_ANSWER, class_='note')
+    return element('li', element('bdi', breakable(run)), ' ', answer, class_='wrong')
   name, probability = ranked[0]
   right = name == clip['class']
-  tip = '; '.join(f'{words.isolated(n)} {words.percent(p)}\u00a0%' for n, p in ranked)
-  return element(
-    'li',
+  others = [
+    element('li', element('bdi', other), f' {words.percent(share)}\u00a0%')
+    for other, share in ranked[1:]
+  ]
+  answer = (
     element('bdi', breakable(run)),
     element('b', '\u2713' if right else '\u2717'),
     element('bdi', name),
     element('span', f'{words.percent(probability)}\u00a0%'),
+  )
+  return element(
+    'li',
+    element('details', element('summary', answer), element('ol', others, start=2))
+    if others
+    else element('div', answer, class_='summary'),
     class_='right' if right else 'wrong',
-    title=tip,
   )

@@ -8,8 +8,8 @@ import math
 from typing import Any
 
 from zsar_jax.bias.report import study as studies
-from zsar_jax.bias.report import words
-from zsar_jax.bias.report.markup import Markup, breakable, element
+from zsar_jax.bias.report import tables, words
+from zsar_jax.bias.report.markup import Markup, breakable, element, join
 
 _STEPS, _SIDES = 10, 5
 
@@ -21,27 +21,36 @@ def heat_map(experiment: dict[str, Any], dataset: dict[str, Any], metric: str) -
     for run in experiment['runs']
     for recipe in experiment['recipes']
   }
-  top = _round_up(max((cell['value'] or 0.0 for cell in cells.values()), default=0.0))
+  chance = words.chance_of(cells.values())
+  top = _round_up(max([*(cell['value'] or 0.0 for cell in cells.values()), chance or 0.0]))
   best = {
     recipe: max(cells[run, recipe]['value'] or 0.0 for run in experiment['runs'])
     for recipe in experiment['recipes']
   }
 
+  def step_of(value: float) -> int:
+    return min(_STEPS - 1, max(0, int(_STEPS * value / top)))
+
   def cell(run: str, recipe: str) -> Markup:
     estimate = cells[run, recipe]
     value = estimate['value']
-    tip = f'{_place(run, recipe)}: {words.told(estimate)}'
+    tip = f'{_place(run, recipe)}: {words.in_full(estimate)}'
     if value is None:
       return element('td', words.MISSING, class_='none', title=tip)
-    step = min(_STEPS - 1, max(0, int(_STEPS * value / top)))
-    kind = f'h{step} best' if value and value == best[recipe] else f'h{step}'
+    kind = f'h{step_of(value)} best' if value and value == best[recipe] else f'h{step_of(value)}'
     return element('td', words.percent(value), class_=kind, title=tip)
 
   title = f'Accuracy, {words.ACCURACIES[metric]}, %'
-  legend = [element('span', class_=f'h{step}') for step in range(_STEPS)]
-  return _table(
-    experiment, title, cell, ['0', legend, words.whole_percent(top)], 'best of a column bold'
-  )
+  remark = 'bold: best of a column'
+  marked = None if chance is None else step_of(chance)
+  if chance is not None:
+    remark += f'; framed colour: chance, {words.percent(chance)}\u00a0%'
+  legend = [
+    element('span', class_=f'h{step} at-chance' if step == marked else f'h{step}')
+    for step in range(_STEPS)
+  ]
+  table = _table(experiment, title, cell, cells, ['0', legend, words.whole_percent(top)], remark)
+  return element('div', table, tables.numbers(_groups(experiment, cells)), class_='map')
 
 
 def difference_map(experiment: dict[str, Any], dataset: dict[str, Any]) -> Markup:
@@ -59,7 +68,7 @@ def difference_map(experiment: dict[str, Any], dataset: dict[str, Any]) -> Marku
       return element('td', '\u00b7', class_='none', title='the baseline itself')
     estimate = cells[run, recipe]
     value = estimate['value']
-    tip = f'{_place(run, recipe)}: {words.told(estimate, words.points, " points")}'
+    tip = f'{_place(run, recipe)}: {words.in_full(estimate, words.points, " points")}'
     if value is None:
       return element('td', words.MISSING, class_='none', title=tip)
     if not words.certain(estimate):
@@ -72,7 +81,18 @@ def difference_map(experiment: dict[str, Any], dataset: dict[str, Any]) -> Marku
   legend = [element('span', class_=f'd{step}') for step in range(-_SIDES, _SIDES + 1) if step]
   ends = [words.short_points(-top), legend, words.short_points(top)]
   title = 'Top-1 minus the baseline, points'
-  return _table(experiment, title, cell, ends, 'grey: the interval includes 0')
+  table = _table(experiment, title, cell, cells, ends, 'grey: the interval includes 0')
+  groups = _groups(experiment, cells)
+  return element('div', table, tables.numbers(groups, words.points, 'points'), class_='map')
+
+
+def _groups(experiment: dict[str, Any], cells: dict[tuple[str, str], Any]) -> tables.Groups:
+  """The cells as `tables.numbers` takes them: those of a run below its name."""
+  return {
+    run: [(recipe, cells[run, recipe]) for recipe in experiment['recipes']]
+    for run in experiment['runs']
+    if all((run, recipe) in cells for recipe in experiment['recipes'])
+  }
 
 
 def _place(run: str, recipe: str) -> str:
@@ -84,11 +104,12 @@ def _round_up(value: float) -> float:
   return next((mark for mark in (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0) if value <= mark), value)
 
 
-def _table(experiment: dict[str, Any], title: str, cell, legend, remark: str) -> Markup:
+def _table(experiment: dict[str, Any], title: str, cell, cells, legend, remark: str) -> Markup:
+  """A heat map; the last row says how many clips the cells of each column are of."""
   recipes = experiment['recipes']
   head = element(
     'tr',
-    element('th', 'trained \\ validated', class_='corner', scope='col'),
+    element('th', 'run \\ validation recipe', class_='corner', scope='col'),
     [
       element('th', element('bdi', breakable(recipe)), scope='col', class_='recipe')
       for recipe in recipes
@@ -98,15 +119,28 @@ def _table(experiment: dict[str, Any], title: str, cell, legend, remark: str) ->
     element('tr', run_heading(experiment, run), [cell(run, recipe) for recipe in recipes])
     for run in experiment['runs']
   ]
+  columns = [
+    [cells[run, recipe] for run in experiment['runs'] if (run, recipe) in cells]
+    for recipe in recipes
+  ]
+  counts = [words.clips_of(column).removesuffix(' clips').removesuffix(' clip')
+            for column in columns]  # fmt: skip
+  foot = element('tr', element('th', 'clips', scope='row'), [element('td', n) for n in counts])
+  if len(set(counts)) > 1:
+    remark += (
+      '; the columns are of different clips, because some have no masks or no partner: compare'
+      ' down a column, not along a row'
+    )
   table = element(
     'table',
     element('caption', title),
     element('thead', head),
     element('tbody', rows),
+    element('tfoot', foot) if any(counts) else None,
     class_='heat',
   )
   key = element('p', element('span', legend, class_='scale-key'), ' ', remark, class_='key')
-  return element('div', element('div', table, class_='scroll', tabindex='0'), key, class_='map')
+  return join(tables.scrolling(table, 7.5 + 2.9 * len(recipes), len(recipes)), key)
 
 
 def run_heading(experiment: dict[str, Any], run: str) -> Markup:

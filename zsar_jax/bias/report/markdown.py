@@ -6,12 +6,15 @@ import urllib.parse
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from zsar_jax.bias.report import gallery, method, words
+from zsar_jax.bias import statistics
+from zsar_jax.bias.report import gallery, method, sentences, words
 from zsar_jax.bias.report import study as studies
 from zsar_jax.bias.report.markup import clean, undirected
 
 # Classes of a run with the largest gains and with the smallest that are listed.
 _CLASSES = 5
+
+_SIGNS = {statistics.HOLDS: '✓', statistics.HOLDS_ON_AVERAGE: '≈', statistics.DOES_NOT_HOLD: '✗'}
 
 # Clips of a data set that are shown; report.html has all of them.
 _CLIPS = 3
@@ -28,7 +31,7 @@ def make_markdown(study: dict[str, Any], folder: pathlib.Path) -> str:
     UserError: if a picture lies outside the folder.
   """
   blocks = [f'# {escaped(study["title"])}', escaped(study['about'] or '')]
-  blocks.append(words.what_was_done(study))
+  blocks.append(sentences.what_was_done(study))
   blocks += _findings(study)
   for name, experiment in study['experiments'].items():
     blocks += [f'## {escaped(name)}', escaped(experiment['about'])]
@@ -57,15 +60,15 @@ def escaped(text: str) -> str:
   return re.sub(r'^([-+]|\d+[.)])(?=\s|$)', r'\\\1', text)
 
 
-def spoken(sentence: words.Sentence) -> str:
+def spoken(sentence: sentences.Sentence) -> str:
   """A sentence with its names in bold."""
   return ''.join(map(_part, sentence))
 
 
 def _part(part: str) -> str:
-  if isinstance(part, words.Name):
+  if isinstance(part, sentences.Name):
     return f'**{escaped(part)}**'
-  return escaped(part) if isinstance(part, words.Foreign) else part
+  return escaped(part) if isinstance(part, sentences.Foreign) else part
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) -> str:
@@ -82,22 +85,33 @@ def _findings(study: dict[str, Any]) -> list[str]:
     estimate = entry['estimate']
     rows.append([
       escaped(entry['statement']),
-      '✓ holds' if entry['holds'] else '✗ does not hold',
+      f'{_SIGNS[entry["verdict"]]} {entry["verdict"]}',
       words.points(estimate['value']),
       words.interval(estimate, words.points),
+      _count(estimate['count']),
       words.points(entry['threshold']),
       ', '.join(map(words.points, entry['per_seed'])),
     ])  # fmt: skip
-  head = ['finding', '', 'points', '95 % interval', 'threshold', 'seeds']
+  head = ['finding', 'verdict', 'points', '95 % interval', 'clips', 'threshold', 'seeds']
   explained = [
-    f'- **{escaped(entry["name"])}**: {spoken(words.sides(entry))} {escaped(entry["explanation"])}'
+    f'- **{escaped(entry["name"])}**: {escaped(entry["explanation"])}'
+    f' {spoken(sentences.sides(study, entry))}'
     for entry in study['findings']
   ]
   return ['## Findings', table(head, rows, 2), '\n'.join(explained)]
 
 
+def _count(count: int | None) -> str:
+  return words.MISSING if count is None else str(count)
+
+
+def _counts(estimates: Iterable[studies.Estimate]) -> str:
+  """'160', '150 to 160': of how many clips some numbers are."""
+  return words.clips_of(estimates).removesuffix(' clips').removesuffix(' clip') or words.MISSING
+
+
 def _answer(experiment: dict[str, Any], name: str, dataset: dict[str, Any]) -> list[str]:
-  found = words.answer(experiment, name, dataset)
+  found = sentences.answer(experiment, name, dataset)
   if found is None:
     return []
   return [
@@ -112,7 +126,7 @@ def _run_name(experiment: dict[str, Any], run: str) -> str:
 
 def _matrix(experiment: dict[str, Any], dataset: dict[str, Any]) -> list[str]:
   recipes = experiment['recipes']
-  head = ['trained \\\\ validated', *map(escaped, recipes)]
+  head = ['run \\\\ validation recipe', *map(escaped, recipes)]
   rows = []
   for run in experiment['runs']:
     cells = [_run_name(experiment, run)]
@@ -126,10 +140,18 @@ def _matrix(experiment: dict[str, Any], dataset: dict[str, Any]) -> list[str]:
     rows.append(cells)
   if not rows or not recipes:
     return []
+  columns = [
+    [studies.matrix_cell(dataset, run, recipe, 'top1') for run in experiment['runs']]
+    for recipe in recipes
+  ]
+  rows.append(['clips', *map(_counts, columns)])
   note = (
-    'Top-1 in %, and the difference to the baseline in points, bold where its 95 % interval leaves'
-    ' 0 out:'
+    'Top-1 in %, and the difference to the baseline in points over the clips that count for both'
+    ' (bold: its 95 % interval does not include 0).'
   )
+  level = words.chance_of(cell for column in columns for cell in column)
+  if level is not None:
+    note += f' Chance is {words.percent(level)} %.'
   return [note, table(head, rows)]
 
 
@@ -139,15 +161,24 @@ def _bias(experiment: dict[str, Any], dataset: dict[str, Any]) -> list[str]:
   kinds = [kind for kind in kinds if any(kind[0] in found for found in dataset['bias'].values())]
   if not kinds:
     return []
-  head = ['metric', 'better', *(_run_name(experiment, run) for run in experiment['runs'])]
+  head = [
+    'metric',
+    'better',
+    'clips',
+    'chance',
+    *(_run_name(experiment, run) for run in experiment['runs']),
+  ]
   rows = []
   for name, metric, write in kinds:
+    estimates = {run: dataset['bias'].get(run, {}).get(name) for run in experiment['runs']}
+    known = [estimate for estimate in estimates.values() if estimate]
+    level = words.chance_of(known)
     cells = [metric.title, f'{"↓" if metric.better == "lower" else "↑"} {metric.better}']
-    for run in experiment['runs']:
-      estimate = dataset['bias'].get(run, {}).get(name)
+    cells += [_counts(known), '' if level is None else write(level)]
+    for estimate in estimates.values():
       cells.append(_with_interval(estimate, write) if estimate else words.MISSING)
     rows.append(cells)
-  return ['What the answers rest on, rates in %, with 95 % intervals:', table(head, rows, 2)]
+  return ['Bias metrics, rates in %, with 95 % intervals:', table(head, rows, 2)]
 
 
 def _with_interval(estimate: studies.Estimate, write=words.percent) -> str:
@@ -177,7 +208,7 @@ def _classes(experiment: dict[str, Any], dataset: dict[str, Any]) -> list[str]:
     ]
     for entry in shown
   ]
-  title = f'Classes that **{escaped(best)}** gains most and least on'
+  title = f'The classes with the largest and the smallest gains of **{escaped(best)}**'
   head = ['class', 'clips', 'baseline, %', 'this run, %', 'gain, points']
   return [f'{title} ({len(shown)} of {len(entries)}):', table(head, rows)]
 
@@ -192,6 +223,14 @@ def _strata(experiment: dict[str, Any], dataset: dict[str, Any]) -> list[str]:
   if not groups:
     return []
   head = ['top-1, %', *(f'{escaped(attribute)}: {escaped(value)}' for attribute, value in groups)]
+  of_groups = [
+    [
+      found[attribute][value]
+      for found in dataset['strata'].values()
+      if value in found.get(attribute, {})
+    ]
+    for attribute, value in groups
+  ]
   rows = []
   for run in experiment['runs']:
     if run in dataset['strata']:
@@ -199,6 +238,7 @@ def _strata(experiment: dict[str, Any], dataset: dict[str, Any]) -> list[str]:
       estimates = [found.get(attribute, {}).get(value) for attribute, value in groups]
       cells = [_with_interval(estimate) if estimate else words.MISSING for estimate in estimates]
       rows.append([_run_name(experiment, run), *cells])
+  rows.append(['clips', *map(_counts, of_groups)])
   return [table(head, rows)]
 
 
@@ -207,7 +247,8 @@ def _saliency(experiment: dict[str, Any], dataset: dict[str, Any]) -> list[str]:
   rows = [
     [
       _run_name(experiment, run),
-      *(words.percent(found[part]['value']) for part in parts),
+      _counts(found[part] for part in parts),
+      *(_with_interval(found[part]) for part in parts),
       *(words.percent(found['area'][part]) for part in parts),
     ]
     for run in experiment['runs']
@@ -215,7 +256,7 @@ def _saliency(experiment: dict[str, Any], dataset: dict[str, Any]) -> list[str]:
   ]
   if not rows:
     return []
-  head = ['share of the gradient, %', *parts, *(f'area of {part}' for part in parts)]
+  head = ['share of the gradient, %', 'clips', *parts, *(f'area of {part}' for part in parts)]
   return [table(head, rows)]
 
 
@@ -227,12 +268,15 @@ def _gallery(
     blocks.append(f'**{escaped(clip["class"])}**, {escaped(clip["clip"])}: {escaped(clip["why"])}')
     rows = []
     for recipe in experiment['recipes']:
-      answers = [_named(clip, run, recipe) for run in experiment['runs']]
+      reason = sentences.not_shown(clip, recipe)
+      answers = ['' if reason else _named(clip, run, recipe) for run in experiment['runs']]
       path = clip['pictures'].get(recipe)
       if path and gallery.picture_file(folder.resolve(), path).is_file():
         picture = f'![{escaped(recipe)}]({urllib.parse.quote(clean(path))})'
       else:
         picture = ''
+      note = reason or sentences.unpainted(clip, recipe)
+      picture = ' '.join(text for text in (picture, escaped(note or '')) if text)
       if picture or any(answers):
         rows.append([escaped(recipe), picture, *answers])
     if rows:
@@ -242,9 +286,11 @@ def _gallery(
 
 
 def _named(clip: dict[str, Any], run: str, recipe: str) -> str:
-  ranked = clip['predictions'].get(run, {}).get(recipe)
-  if not ranked:
+  if run not in clip['predictions']:
     return ''
+  ranked = clip['predictions'][run].get(recipe)
+  if not ranked:
+    return sentences.NO_ANSWER
   name, probability = ranked[0]
   mark = '✓' if name == clip['class'] else '✗'
   return f'{mark} {escaped(name)} {words.percent(probability)} %'
@@ -260,7 +306,7 @@ def _runs(experiment: dict[str, Any]) -> list[str]:
     ]
     for run, entry in experiment['runs'].items()
   ]
-  head = ['run', 'what it is', 'trained under', 'changes']
+  head = ['run', 'description', 'training recipe', 'changes']
   return [table(head, rows, len(head))] if rows else []
 
 
@@ -269,9 +315,9 @@ def _method(study: dict[str, Any]) -> list[str]:
   facts = [('Command', study['command']), ('Hardware', study['hardware']), ('Versions', versions)]
   code = method.example(study)
   return [
-    '## How to get these numbers again',
+    '## How to reproduce these numbers',
     '\n'.join(f'- {name}: {escaped(text)}' for name, text in facts if text),
-    method.INTERVALS,
+    *method.INTERVALS,
     *([method.RECOMPUTE, _fenced(code)] if code else []),
   ]
 

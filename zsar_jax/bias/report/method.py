@@ -7,18 +7,23 @@ from zsar_jax.bias.report import heatmap
 from zsar_jax.bias.report.markup import Markup, breakable, element, join
 
 INTERVALS = (
-  'Every rate is a ratio of two sums over clips. Its 95 % interval is a percentile bootstrap: clips'
-  ' are drawn with replacement, the same clips for all seeds, and where there are several seeds'
-  ' these are drawn as well; the interval holds the middle 95 % of the ratios. A difference of two'
-  ' runs is formed within each draw, from the same clips and seeds for both, so that what is hard'
-  ' for both cancels out. Of few seeds a bootstrap knows little: their part of an interval is'
-  ' rather too narrow. The intervals are not corrected for how many of them are shown.'
+  'Each rate is the ratio of two sums over clips. Clips without masks do not count under a recipe'
+  ' that paints regions, and clips without a partner do not count where backgrounds are swapped. A'
+  ' difference, its interval and its p-value are computed over the clips that count on both sides.',
+  'The 95 % intervals are percentile bootstrap intervals: clips are drawn with replacement, the'
+  ' same clips for all seeds; where there are several seeds, seeds are drawn as well. For a'
+  ' difference, both sides use the same clips and seeds in each draw. With few seeds, the part of'
+  ' the interval that is due to seeds is too narrow. The intervals are not corrected for their'
+  ' number.',
+  'The p-value of a difference is the share of draws without a gain (one-sided). The McNemar'
+  ' p-values, one for each seed, test whether both runs are right equally often (exact,'
+  ' two-sided). Chance is the value of a model that guesses evenly among all classes.',
 )
 
 RECOMPUTE = (
   'The folder of each training has predictions/DATASET.npz: the logits of every clip under every'
-  ' validation recipe, in the order of its recipes, ids and classes, which NumPy reads by itself.'
-  ' A top-1 and its interval are formed from them, in the folder of the study, like this:'
+  ' validation recipe, in the order of its recipes, ids and classes. NumPy reads this file. In the'
+  ' folder of the study, this code computes a top-1 and its interval:'
 )
 
 
@@ -61,25 +66,25 @@ def configs(experiment: dict[str, Any]) -> Markup | None:
       element(
         'tr',
         heatmap.run_heading(experiment, run),
-        element('td', entry['about']),
-        element('td', element('code', breakable(entry['recipe']))),
-        element('td', element('ul', changes) if changes else 'nothing'),
-        element('td', element('ul', folders) if folders else None),
+        element('td', entry['about'], data_label='description'),
+        element('td', element('code', breakable(entry['recipe'])), data_label='training recipe'),
+        element('td', element('ul', changes) if changes else 'none', data_label='changes'),
+        element('td', element('ul', folders) if folders else None, data_label='folders'),
       )
     )
   if not rows:
     return None
-  head = ('run', 'what it is', 'trained under', 'changes', 'folders')
+  head = ('run', 'description', 'training recipe', 'changes', 'folders')
   table = element(
     'table',
     element('thead', element('tr', [element('th', name, scope='col') for name in head])),
     element('tbody', rows),
-    class_='plain runs',
+    class_='plain runs stack',
   )
   whole = [
     element(
       'details',
-      element('summary', 'Whole config of ', element('bdi', run, class_='name')),
+      element('summary', 'Complete config of ', element('bdi', run, class_='name')),
       element('pre', json.dumps(entry['config'], indent=2, ensure_ascii=False)),
     )
     for run, entry in experiment['runs'].items()
@@ -95,8 +100,8 @@ def method(study: dict[str, Any]) -> Markup:
   code = example(study)
   return join(
     element('dl', [join(element('dt', name), element('dd', text)) for name, text in facts]),
-    element('h3', 'Intervals'),
-    element('p', INTERVALS),
+    element('h3', 'Intervals and p-values'),
+    [element('p', paragraph) for paragraph in INTERVALS],
     [element('h3', 'From the predictions'), element('p', RECOMPUTE), element('pre', code)]
     if code
     else None,

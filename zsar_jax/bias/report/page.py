@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from zsar_jax import writers
-from zsar_jax.bias.report import answers, gallery, markdown, method, sections, words
+from zsar_jax.bias.report import (
+  answers,
+  class_gains,
+  gallery,
+  markdown,
+  method,
+  sections,
+  sentences,
+  words,
+)
 from zsar_jax.bias.report import study as studies
 from zsar_jax.bias.report.markup import Markup, element, join
 
@@ -65,7 +74,7 @@ def make_page(study: dict[str, Any], folder: pathlib.Path, pictures: int) -> str
         'header',
         element('h1', element('bdi', title)),
         element('p', study['about'], class_='lead') if study['about'] else None,
-        element('p', words.what_was_done(study), class_=None if study['about'] else 'lead'),
+        element('p', sentences.what_was_done(study), class_=None if study['about'] else 'lead'),
         element('p', f'Made {words.moment(study["created"])}.', class_='key'),
       ),
       [section for _, _, section in parts],
@@ -94,39 +103,42 @@ def _sections(
   yield _answers(study)
   matrix = _by_dataset('matrix', study, lambda e, d, key: sections.matrix(e, d, f'{key}-metric'))
   note = (
-    'A row is a way of training, a column what was painted over in the clips that it was judged on.'
-    ' Point at a cell for its 95\u00a0% interval and the seeds.'
+    'A row is a run, a column is a validation recipe: what was painted over in the clips that the'
+    ' run was evaluated on. Below each table are all its numbers with 95\u00a0% intervals.'
   )
-  yield _section('matrix', 'Trained one way, validated another', matrix, note)
+  yield _section('matrix', 'Accuracy of each run under each recipe', matrix, note)
   lists = max(1, sum(len(dataset['classes_gain']) for *_, dataset in studies.datasets(study)))
   drawn: tuple[tuple[str, str, Callable[..., Markup | None], str | None], ...] = (
-    ('bias', 'Bias metrics: what the answers rest on', sections.bias, None),
+    ('bias', 'Bias metrics', sections.bias, None),
     (
       'classes',
       'Gain of each class',
-      functools.partial(sections.classes, lists=lists),
-      'Top-1 of unpainted clips minus the baseline run\u2019s; grey where the interval includes 0.',
+      functools.partial(class_gains.classes, lists=lists),
+      'Top-1 of unpainted clips minus that of the baseline run. Grey: the interval includes 0.',
     ),
     (
       'strata',
       'Kinds of clips',
       sections.strata,
-      'Top-1 of unpainted clips, by what the data set tells of them.',
+      'Top-1 of unpainted clips, by the attributes that the data set gives them.',
     ),
     ('coverage', 'Accuracy by the size of the people', sections.coverage, None),
     (
       'saliency',
       'Where the gradient lies',
       sections.saliency,
-      'What the answer would change with: the share of the input gradient\u2019s magnitude on each'
-      ' region, beside the share of the pixels that the region covers.',
+      'The input gradient shows which pixels change the answer most. For each region: its share of'
+      ' the magnitude of the gradient, and its share of the pixels.',
     ),
   )
   for key, title, draw, note in drawn:
     yield _section(key, title, _by_dataset(key, study, lambda e, d, _, draw=draw: draw(e, d)), note)
   count = sum(bool(dataset['gallery']) for *_, dataset in studies.datasets(study))
   each = functools.partial(_gallery, folder, pictures // max(1, count))
-  note = '\u2713 right, \u2717 wrong; point at an answer for the three likeliest classes.'
+  note = (
+    'Answers of the trainings with the first seed. \u2713 right, \u2717 wrong; open an answer for'
+    ' the next likeliest classes.'
+  )
   yield _section(
     'gallery', 'Clips as the model saw them', _by_dataset('gallery', study, each), note
   )
@@ -141,7 +153,7 @@ def _sections(
     ]
     yield _section(key, title, blocks)
   yield _section(
-    'method', 'How to get these numbers again', [('method-0', '', method.method(study))]
+    'method', 'How to reproduce these numbers', [('method-0', '', method.method(study))]
   )
 
 
@@ -182,7 +194,7 @@ def _section(key: str, title: str, blocks: _Blocks, note: str | None = None) -> 
 
 
 def _answers(study: dict[str, Any]) -> _Section | None:
-  cards = [answers.finding(entry, study['seeds']) for entry in study['findings']]
+  cards = [answers.finding(study, entry) for entry in study['findings']]
   found = element('div', cards, class_='cards') if cards else None
   told = []
   for name, experiment in study['experiments'].items():

@@ -42,6 +42,7 @@ def lines(
   text: str,
   write_across: Callable[[float], str],
   write_up: Callable[[float], str],
+  level: float | None = None,
 ) -> Markup:
   """Lines over a pair of axes.
 
@@ -51,6 +52,7 @@ def lines(
     titles: of the axes; the second is read out, not drawn.
     text: the text alternative.
     write_across, write_up: how their numbers are written.
+    level: where a dashed line marks the chance level, if anywhere.
   """
   right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
 
@@ -78,6 +80,10 @@ def lines(
       'text', titles[0], x=(_LEFT + right) / 2, y=_HEIGHT - 3, text_anchor='middle', class_='axis'
     )
   )
+  if level is not None:
+    title = element('title', f'chance: {write_up(level)}')
+    dashed = element('line', x1=_LEFT, x2=right, y1=y(level), y2=y(level), class_='chance')
+    marks.append(element('g', title, dashed))
   for line in drawn:
     places = [(x(a), None if b is None else y(b)) for a, b in line.points]
     strokes = [element('path', d=path)] if (path := _path(places)) else []
@@ -163,7 +169,9 @@ def _gain(entry: dict[str, Any], gain: Estimate, x, top: float) -> Markup:
   value = gain['value']
   parts = [
     element('title', tip),
-    element('text', words.shortened(entry['class'], 26), x=_NAMES, y=top + 12),
+    element(
+      'text', f'{words.shortened(entry["class"], 21)} ({entry["count"]})', x=_NAMES, y=top + 12
+    ),
   ]
   if value is None:
     parts.append(element('text', words.MISSING, x=x(0.0) + 18, y=top + 12))

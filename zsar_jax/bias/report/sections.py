@@ -2,15 +2,9 @@
 
 from typing import Any
 
-from zsar_jax.bias.report import charts, heatmap, plots, scales, words
+from zsar_jax.bias.report import charts, heatmap, plots, scales, tables, words
 from zsar_jax.bias.report import study as studies
 from zsar_jax.bias.report.markup import Markup, breakable, element, join
-
-# Classes of a run that stand open on the page, half of them the best, half the worst.
-_OPEN_CLASSES = 20
-
-# Classes that are drawn on a page in all, so that it opens fast: each list has its share.
-_DRAWN_CLASSES = 8000
 
 
 def matrix(experiment: dict[str, Any], dataset: dict[str, Any], key: str) -> Markup | None:
@@ -57,23 +51,21 @@ def _better(metric: words.Metric) -> Markup:
 
 
 def _rate(experiment: dict[str, Any], dataset: dict[str, Any], name: str, metric) -> Markup | None:
-  found = {
+  estimates = {
     run: dataset['bias'][run][name]
     for run in experiment['runs']
     if name in dataset['bias'].get(run, {})
   }
-  if not found:
+  if not estimates:
     return None
-  ends = [estimate[end] for estimate in found.values() for end in ('value', 'high')]
+  ends = [one[end] for one in estimates.values() for end in ('value', 'high', 'chance')]
   axis = scales.axis([1.0, *ends], ticks=4)
-  return _card(
-    [metric.title, ' ', _better(metric)],
-    metric.meaning,
-    _bars(experiment, found, axis),
+  return card(
+    [metric.title, ' ', _better(metric)], metric.meaning, _bars(experiment, estimates, axis)
   )
 
 
-def _card(title, meaning: str | None, *content) -> Markup:
+def card(title, meaning: str | None, *content) -> Markup:
   return element(
     'figure',
     element('figcaption', element('strong', title), element('p', meaning) if meaning else None),
@@ -83,28 +75,43 @@ def _card(title, meaning: str | None, *content) -> Markup:
 
 
 def _bars(experiment, estimates: dict[str, studies.Estimate], axis: scales.Axis) -> Markup:
-  """A row for each run: name, bar, number."""
+  """A row for each run: name, bar, number with interval; below, of how many clips they are."""
+  counts = words.clips_of(estimates.values())
+  differ = ' to ' in counts
   rows = []
   for run, estimate in estimates.items():
     kind = 'base' if run == experiment['baseline'] else 'run'
-    text = f'{words.isolated(run)}: {words.told(estimate)}'
+    text = f'{words.isolated(run)}: {words.in_full(estimate)}'
     rows += [
       element('bdi', breakable(run), class_='label'),
       charts.bar(axis, estimate, text, kind),
-      _number(estimate),
+      _number(estimate, differ),
     ]
-  return element(
-    'div', rows, element('span'), charts.scale_row(axis), element('span', '%'), class_='bars'
+  remarks = [counts] if counts else []
+  level = words.chance_of(estimates.values())
+  if level is not None:
+    remarks.append(f'dashed: chance, {words.percent(level)}\u00a0%')
+  elif any(estimate['chance'] is not None for estimate in estimates.values()):
+    remarks.append('dashed: chance, which depends on the accuracy on unpainted clips')
+  return join(
+    element(
+      'div', rows, element('span'), charts.scale_row(axis), element('span', '%'), class_='bars'
+    ),
+    element('p', '; '.join(remarks), class_='key') if remarks else None,
   )
 
 
-def _number(estimate: studies.Estimate) -> Markup:
-  missing = estimate['value'] is None
+def _number(estimate: studies.Estimate, with_count: bool) -> Markup:
+  """The number beside a bar, its interval and, if asked for, its count of clips."""
+  if estimate['value'] is None:
+    return element('span', words.MISSING, class_='value', title=words.WHY_MISSING)
+  between = words.interval(estimate)
+  count = words.clips_of([estimate]) if with_count else ''
   return element(
     'span',
     words.percent(estimate['value']),
+    [element('small', text) for text in (between, count) if text],
     class_='value',
-    title=words.WHY_MISSING if missing else None,
   )
 
 
@@ -117,87 +124,37 @@ def _gaps(experiment: dict[str, Any], dataset: dict[str, Any]) -> Markup | None:
   if not present:
     return None
   head = [
-    element('th', metric.title, ' ', _better(metric), element('small', metric.meaning), scope='col')
-    for metric in present.values()
+    element('th', metric.title, ' ', _better(metric), scope='col') for metric in present.values()
   ]
-  rows = []
+  rows, shown = [], []
   for run in experiment['runs']:
     cells = []
-    for name in present:
+    for name, metric in present.items():
       estimate = dataset['bias'].get(run, {}).get(name)
       value = None if estimate is None else estimate['value']
       between = '' if value is None else words.interval(estimate, words.plain)
-      tip = words.WHY_MISSING if value is None else words.told(estimate, words.plain, '')
+      tip = words.WHY_MISSING if value is None else words.in_full(estimate, words.plain, '')
+      shown += [] if value is None else [estimate]
       cells.append(
         element(
-          'td', words.plain(value), element('small', f' {between}') if between else None, title=tip
+          'td',
+          words.plain(value),
+          element('small', f' {between}') if between else None,
+          title=tip,
+          data_label=metric.title,
         )
       )
     rows.append(element('tr', heatmap.run_heading(experiment, run), cells))
   table = element(
     'table',
-    element('caption', 'Gaps over swapped backgrounds, 95\u00a0% interval'),
+    element('caption', 'Gaps in front of swapped backgrounds'),
     element('thead', element('tr', element('th', 'run', scope='col'), head)),
     element('tbody', rows),
-    class_='plain',
+    class_='plain stack',
   )
-  return element('div', table, class_='scroll', tabindex='0')
-
-
-def classes(experiment: dict[str, Any], dataset: dict[str, Any], lists: int = 1) -> Markup | None:
-  """Each class's gain over the baseline run, a list for each run.
-
-  Args:
-    experiment, dataset: whose.
-    lists: how many lists the page has in all.
-  """
-  found = {run: entries for run, entries in dataset['classes_gain'].items() if entries}
-  if not found:
-    return None
-  everything = [entry['gain'] for entries in found.values() for entry in entries]
-  ends = [gain[end] for gain in everything for end in ('low', 'value', 'high')]
-  axis = scales.axis(ends, ticks=8, least=0.1)
-  cards = []
-  for run in experiment['runs']:
-    if run in found:
-      entries = sorted(found[run], key=_gain_key, reverse=True)
-      better = sum((entry['gain']['value'] or 0.0) > 0 for entry in entries)
-      text = f'{better} of {words.counted(len(entries), "class", "classes")} gain; points'
-      content = _gain_lists(entries, axis, max(_OPEN_CLASSES, _DRAWN_CLASSES // lists))
-      cards.append(_card(element('bdi', run), text, content))
-  return element('div', cards, class_='charts')
-
-
-def _gain_lists(entries: list[dict[str, Any]], axis: scales.Axis, most: int) -> list[Markup]:
-  """The best and the worst classes, those in between folded away; `most` in all."""
-  half = _OPEN_CLASSES // 2
-  if len(entries) <= _OPEN_CLASSES:
-    return [plots.gains(entries, axis, 'gains, largest first')]
-  between = entries[half:-half]
-  summary, note = f'{words.counted(len(between), "class", "classes")} in between', None
-  left_out = len(entries) - most
-  if left_out > 0:
-    side = (len(between) - left_out) // 2
-    between = between[:side] + between[len(between) - side :]
-    note = element(
-      'p', f'The middle {words.counted(left_out, "class", "classes")} are only in study.json.',
-      class_='note',
-    )  # fmt: skip
-  return [
-    plots.gains(entries[:half], axis, f'the {half} largest gains'),
-    element(
-      'details',
-      element('summary', summary),
-      plots.gains(between, axis, 'the classes in between') if between else None,
-      note,
-    ),
-    plots.gains(entries[-half:], axis, f'the {half} smallest gains or largest losses'),
-  ]
-
-
-def _gain_key(entry: dict[str, Any]) -> tuple[bool, float]:
-  value = entry['gain']['value']
-  return (value is not None, value or 0.0)
+  meanings = '; '.join(f'{metric.title}: {metric.meaning}' for metric in present.values())
+  key = f'With 95\u00a0% intervals; {words.clips_of(shown)}. {meanings}. 0: neither is ahead.'
+  return join(element('div', table, class_='scroll', tabindex='0'), element('p', key, class_='key'))
 
 
 def strata(experiment: dict[str, Any], dataset: dict[str, Any]) -> Markup | None:
@@ -215,12 +172,10 @@ def strata(experiment: dict[str, Any], dataset: dict[str, Any]) -> Markup | None
       for run in experiment['runs']
       if value in dataset['strata'].get(run, {}).get(attribute, {})
     }
-    ends = [e['high'] for e in estimates.values()]
+    ends = [one[end] for one in estimates.values() for end in ('high', 'chance')]
     axis = scales.axis([1.0, *ends])
-    counts = {estimate['count'] for estimate in estimates.values()} - {None}
-    meaning = words.counted(max(counts), 'clip') if counts else None
     title = [element('bdi', attribute), ': ', element('bdi', value)]
-    cards.append(_card(title, meaning, _bars(experiment, estimates, axis)))
+    cards.append(card(title, None, _bars(experiment, estimates, axis)))
   return element('div', cards, class_='charts') if cards else None
 
 
@@ -229,8 +184,8 @@ def coverage(experiment: dict[str, Any], dataset: dict[str, Any]) -> Markup | No
   parts = [
     part
     for field, what in (
-      ('coverage', 'Top-1, %, unpainted clips'),
-      ('coverage_swapped', "SHAcc, %: top-1 over another clip's background"),
+      ('coverage', 'Top-1 of unpainted clips, %'),
+      ('coverage_swapped', 'SHAcc: top-1 in front of the background of another clip, %'),
     )
     if (part := _coverage_plots(experiment, dataset[field], what))
   ]
@@ -245,7 +200,8 @@ def _coverage_plots(
   if not found:
     return None
   ends = [b['top1'][end] for bins in found.values() for b in bins for end in ('value', 'high')]
-  up = scales.axis(ends, ticks=4, least=0.1)
+  level = words.chance_of(b['top1'] for bins in found.values() for b in bins)
+  up = scales.axis([*ends, level], ticks=4, least=0.1)
   across = scales.axis([b['high'] for bins in found.values() for b in bins], ticks=5)
   base = experiment['baseline']
   cards = []
@@ -262,14 +218,22 @@ def _coverage_plots(
       f"{what}, by the people's share of the frame, {words.isolated(run)}",
       words.whole_percent,
       words.whole_percent,
+      level,
     )
-    cards.append(_card(element('bdi', run), None, plot))
-  key = element(
-    'p',
-    f'{what}; the baseline in grey, 95\u00a0% intervals as bars.',
-    class_='key',
+    cards.append(card(element('bdi', run), None, plot))
+  text = f'{what}. Grey: the baseline. Vertical lines: 95\u00a0% intervals.'
+  if level is not None:
+    text += f' Dashed: chance, {words.percent(level)}\u00a0%.'
+  groups = {
+    run: [
+      (f'people cover {words.percent(b["low"])} to {words.percent(b["high"])}\u00a0%', b['top1'])
+      for b in bins
+    ]
+    for run, bins in found.items()
+  }
+  return join(
+    element('p', text, class_='key'), element('div', cards, class_='charts'), tables.numbers(groups)
   )
-  return join(key, element('div', cards, class_='charts'))
 
 
 def _coverage_line(run: str, bins: list[dict[str, Any]], kind: str) -> plots.Line:
@@ -279,7 +243,7 @@ def _coverage_line(run: str, bins: list[dict[str, Any]], kind: str) -> plots.Lin
     text=words.isolated(run),
     tips=[
       f'{words.isolated(run)}, people on {words.percent(b["low"])} to'
-      f' {words.percent(b["high"])}\u00a0% of the frame: {words.told(b["top1"])}'
+      f' {words.percent(b["high"])}\u00a0% of the frame: {words.in_full(b["top1"])}'
       for b in bins
     ],
     intervals=[(b['top1']['low'], b['top1']['high']) for b in bins],
@@ -299,14 +263,20 @@ def saliency(experiment: dict[str, Any], dataset: dict[str, Any]) -> Markup | No
     area = {name: share for name, share in found['area'].items() if share is not None}
     if not shares:
       continue
-    text = ', '.join(f'{name} {words.told(found[name])}' for name in shares)
+    text = ', '.join(f'{name} {words.in_full(found[name])}' for name in shares)
     covered = ', '.join(f'{name} {words.percent(share)}\u00a0%' for name, share in area.items())
+    seen = ', '.join(
+      f'{name} {words.percent(found[name]["value"])} ({words.interval(found[name])})'
+      for name in shares
+    )
+    count = words.clips_of(found[name] for name in shares)
     rows += [
       element('bdi', breakable(run), class_='label'),
       element(
         'div',
         charts.stacked(shares, f'{words.isolated(run)}: {text}', 20),
         charts.stacked(area, f'share of the pixels: {covered}', 7),
+        element('small', f'Gradient, %: {seen}. Pixels: {covered}.{f" {count}." if count else ""}'),
       ),
     ]
   if not rows:
@@ -319,7 +289,8 @@ def saliency(experiment: dict[str, Any], dataset: dict[str, Any]) -> Markup | No
     'p',
     legend,
     element('br'),
-    'Thick: share of the gradient, %. Thin: share of the pixels.',
+    'Thick bar: share of the gradient, with 95\u00a0% intervals below. Thin bar: share of the'
+    ' pixels of the same clips.',
     class_='key',
   )
   return join(key, element('div', rows, class_='bars saliency'))
@@ -344,7 +315,7 @@ def curves(experiment: dict[str, Any]) -> Markup | None:
     up = scales.axis([y for _, y in everything], ticks=4)
     across = scales.axis([x for x, _ in everything], ticks=4)
     cards = [
-      _card(
+      card(
         element('bdi', run),
         None,
         plots.lines(

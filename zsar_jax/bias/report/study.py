@@ -1,8 +1,8 @@
 """study.json, read and checked once, so that the report can rely on every field.
 
-An *estimate* is a dict of value, low, high (fractions; None where they cannot be formed, as in
-0/0), per_seed and count; where the file has null for a whole estimate, one of Nones takes its
-place.
+An *estimate* is a dict of value, low, high (fractions; None where they cannot be computed, as in
+0/0), per_seed, count (clips), chance (the value of a model that guesses) and, of a difference, p
+and mcnemar. Where the file has null for a whole estimate, one of Nones takes its place.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ import reprlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from zsar_jax.bias.statistics import VERDICTS
 from zsar_jax.errors import UserError
 
 Estimate = dict[str, Any]
@@ -22,6 +23,13 @@ class _Each:
   """An object of any names, all values of one kind."""
 
   kind: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class _OneOf:
+  """One of some texts."""
+
+  choices: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +47,13 @@ _ESTIMATE = {
   'per_seed?': [_NUMBER],
   'count?': _Maybe(int),
   'p?': _NUMBER,
+  'mcnemar?': [_NUMBER],
+  'chance?': _NUMBER,
 }
-_NO_ESTIMATE = {'value': None, 'low': None, 'high': None, 'per_seed': [], 'count': None, 'p': None}
+_NO_ESTIMATE = {
+  **dict.fromkeys(('value', 'low', 'high', 'count', 'p', 'chance')),
+  **{'per_seed': [], 'mcnemar': []},
+}
 _COVERAGE = _Each([{'low': float, 'high': float, 'count': int, 'top1': _ESTIMATE}])
 _AREA = {'person': _NUMBER, 'object': _NUMBER, 'background': _NUMBER}
 
@@ -69,6 +82,10 @@ _DATASET = {
       'why': str,
       'pictures': _Each(str),
       'predictions': _Each(_Each([(str, _NUMBER)])),
+      # By recipe: why the clip does not count, and how many of its frames stay unpainted.
+      'not_counted?': _Each(str),
+      'frames?': _Maybe(int),
+      'unpainted?': _Each(int),
     }
   ],
 }
@@ -103,7 +120,7 @@ _STUDY = {
     {
       'name': str,
       'statement': str,
-      'holds': bool,
+      'verdict': _OneOf(VERDICTS),
       'threshold': float,
       'estimate': _ESTIMATE,
       'per_seed': [_NUMBER],
@@ -193,6 +210,11 @@ def _checked(value: Any, kind: Any, where: str) -> Any:
   if kind is _ESTIMATE and value is None:
     return dict(_NO_ESTIMATE)
   match kind:
+    case _OneOf(choices=choices):
+      _expect(value, str, where)
+      if value not in choices:
+        raise _Wrong(f'the field {where} is {reprlib.repr(value)} and must be one of {choices}')
+      return value
     case _Maybe(kind=inner):
       return None if value is None else _checked(value, inner, where)
     case _Each(kind=inner):
@@ -273,7 +295,8 @@ def _check_names(study: dict[str, Any]) -> None:
           _known(row, experiment['recipes'], f'{place}.{field}.{run}', 'recipe')
       for number, clip in enumerate(dataset['gallery']):
         here = f'{place}.gallery[{number}]'
-        _known(clip['pictures'], experiment['recipes'], f'{here}.pictures', 'recipe')
+        for field in ('pictures', 'not_counted', 'unpainted'):
+          _known(clip[field], experiment['recipes'], f'{here}.{field}', 'recipe')
         _known(clip['predictions'], runs, f'{here}.predictions', 'run')
         for run, row in clip['predictions'].items():
           _known(row, experiment['recipes'], f'{here}.predictions.{run}', 'recipe')

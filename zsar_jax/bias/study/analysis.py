@@ -7,6 +7,7 @@ docs/bias.md describes both.
 import datetime
 import importlib.metadata
 import json
+import math
 import os
 import pathlib
 import platform
@@ -14,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
@@ -66,7 +68,7 @@ def write_study(
       name: _experiment(study, name, [job for job in jobs if job.experiment == name], by, workdir)
       for name, by in found.items()
     },
-    'findings': [_finding(one, found, study.draws) for one in study.findings],
+    'findings': [_finding(asked, found, study.draws) for asked in study.findings],
   }
   write_whole(workdir / 'study.json', json.dumps(content, indent=1, allow_nan=False) + '\n')
 
@@ -89,7 +91,7 @@ def _experiment(
     first = {run: seeds[0] for run, seeds in by_run.items()}
     choices = gallery.choose(first, one.baseline, study.gallery)
     datasets[dataset]['gallery'] = gallery.draw(
-      one.base, dataset, first, choices, workdir, f'{name}-{dataset}'
+      jobs[0].config, dataset, first, choices, workdir, f'{name}-{dataset}'
     )
   return {
     'about': one.about,
@@ -193,75 +195,89 @@ def _dataset(by_run: ByRun, baseline: str, draws: int) -> dict[str, Any]:
   if swapped := metrics.swap_recipe(plain):
     told['coverage_swapped'] = {run: coverage(swapped, run) for run in by_run}
   told['saliency'] = {
-    run: shares | {'area': {part: one['value'] for part, one in areas.items()}}
+    run: shares | {'area': {part: area['value'] for part, area in areas.items()}}
     for run in by_run
-    if (shares := estimates(lambda one: metrics.mean_shares(one.saliency), run))
-    and (areas := estimates(lambda one: metrics.mean_shares(one.saliency_area), run))
+    if (shares := estimates(lambda one: metrics.saliency(one)[0], run))
+    and (areas := estimates(lambda one: metrics.saliency(one)[1], run))
   }
   return told
 
 
 def _mcnemar(first: list[Predictions], second: list[Predictions], recipe: str) -> list[float]:
   """Of each seed the p-value of "both runs are right equally often"."""
-  found = []
+  values = []
   for one, other in zip(first, second, strict=True):
-    right = [metrics.top_1(p, recipe).numerator > 0 for p in (one, other)]
-    found.append(statistics.mcnemar(*right))
-  return found
+    pair = metrics.on_common_clips(*(metrics.top_1(p, recipe) for p in (one, other)))
+    values.append(statistics.mcnemar(*(ratio.numerator > 0 for ratio in pair)))
+  return values
 
 
 def _classes(by_run: ByRun, run: str, baseline: str, gains: Callable) -> list[dict[str, Any]]:
   """Per-class gains over the baseline, on clips as they are."""
   gained = gains(metrics.by_class, run)
-  accuracies = [[metrics.by_class(one) for one in by_run[name]] for name in (baseline, run)]
-  return [
-    {
+  by_seed = [[metrics.by_class(p) for p in by_run[name]] for name in (baseline, run)]
+  entries = []
+  for name, gain in gained.items():
+    sides = [metrics.stack([figures[name] for figures in seeds]) for seeds in by_seed]
+    before, after = metrics.on_common_clips(*sides)
+    entries.append({
       'class': name,
       'count': gain['count'],
-      'baseline': metrics.stack([one[name] for one in accuracies[0]]).value,
-      'accuracy': metrics.stack([one[name] for one in accuracies[1]]).value,
+      'baseline': _finite(before.value),
+      'accuracy': _finite(after.value),
       'gain': gain,
-    }
-    for name, gain in gained.items()
-  ]
+    })  # fmt: skip
+  return entries
 
 
-def _finding(one: ConfigDict, found: dict[str, dict[str, ByRun]], draws: int) -> dict[str, Any]:
-  sides = []
-  for experiment, run, dataset, recipe in (one.better, one.worse):
+def _finite(value: float) -> float | None:
+  return value if math.isfinite(value) else None
+
+
+def _finding(asked: ConfigDict, found: dict[str, dict[str, ByRun]], draws: int) -> dict[str, Any]:
+  """What became of a finding: the difference, over the clips that count on both sides."""
+  sides, of_first_seed = [], []
+  for experiment, run, dataset, recipe in (asked.better, asked.worse):
     # A recipe may be written in another way than results name it.
     recipe = str(config_lib.recipes.parse(recipe))
     by_seed = found[experiment][dataset][run]
+    of_first_seed.append(by_seed[0])
     sides.append(metrics.stack([metrics.top_1(seed, recipe) for seed in by_seed]))
-  gain = statistics.difference(*sides, draws)
-  value = round(gain.value, 12)  # 0.6 - 0.5 is a little less than 0.1 in floating point.
-  holds = value >= one.threshold and value > 0  # A threshold of 0 asks for any gain.
-  if holds and gain.low >= one.threshold:
-    explanation = 'All of the interval lies at or above the threshold.'
-  elif holds:
-    explanation = (
-      'The interval reaches below the threshold: with other clips or seeds it may be less.'
-    )
-  elif gain.low > 0:
-    explanation = 'There is a gain, which is smaller than the threshold.'
-  elif gain.high < 0:
-    explanation = 'All of the interval lies below 0: it is a loss.'
-  else:
-    explanation = 'The interval includes 0: these clips and seeds show no gain.'
-  below = [seed for seed in gain.per_seed if seed < one.threshold]
-  if holds and below:
-    explanation += f' {len(below)} of {len(gain.per_seed)} seeds are below it.'
+  predictions.same_clips(*of_first_seed)
+  better, worse = metrics.on_common_clips(*sides)
+  gain = statistics.difference(better, worse, draws)
+  verdict = statistics.verdict(gain, asked.threshold)
   return {
-    'name': one.name,
-    'statement': one.statement,
-    'holds': bool(holds),
-    'threshold': one.threshold,
+    'name': asked.name,
+    'statement': asked.statement,
+    'verdict': verdict,
+    'threshold': asked.threshold,
     'estimate': gain.to_json(),
-    'per_seed': list(gain.per_seed),
-    'better': {'value': sides[0].value, 'place': list(one.better)},
-    'worse': {'value': sides[1].value, 'place': list(one.worse)},
-    'explanation': explanation,
+    'per_seed': gain.to_json()['per_seed'],
+    'better': {'value': _finite(better.value), 'place': list(asked.better)},
+    'worse': {'value': _finite(worse.value), 'place': list(asked.worse)},
+    'explanation': _explanation(gain, asked.threshold, verdict),
   }
+
+
+def _explanation(gain: statistics.Estimate, threshold: float, verdict: str) -> str:
+  """Why a finding has its verdict."""
+  if not math.isfinite(gain.value):
+    return 'No clip counts on both sides, so there is no difference to judge.'
+  below = sum(seed < threshold for seed in np.round(gain.per_seed, 12))
+  of_seeds = f' In {below} of {len(gain.per_seed)} seeds the gain is below it.' if below else ''
+  if verdict == statistics.HOLDS:
+    return f'The whole interval is at or above the threshold.{of_seeds}'
+  if verdict == statistics.HOLDS_ON_AVERAGE:
+    return (
+      'The estimate reaches the threshold, but the interval begins below it: with other clips or'
+      f' seeds the gain may be smaller.{of_seeds}'
+    )
+  if gain.low > 0:
+    return 'There is a gain, but it is smaller than the threshold.'
+  if gain.high < 0:
+    return 'The whole interval is below 0: this is a loss.'
+  return 'The interval includes 0: these clips and seeds show no clear gain.'
 
 
 def _version(package: str) -> str:

@@ -27,8 +27,8 @@ _FRAMES = 8
 _SIDE = 96
 _QUALITY = 80
 
-# Predictions that are told of each clip.
-_TOLD = 3
+# The likeliest classes that are kept of each clip.
+_LIKELIEST = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,24 +48,27 @@ def choose(predictions: Mapping[str, Predictions], baseline: str, count: int) ->
   """Chooses clips that show what masking does, by the predictions of each run.
 
   First come clips that the baseline names as they are and no longer when their background is
-  painted; then clips that only other runs name; the rest are spread over the data set.
+  painted; then clips that only other runs name; the rest are spread over the data set. Where a
+  clip does not count under a recipe, nothing is concluded from its logits.
   """
   plain = predictions[baseline]
   right = {
-    (run, recipe): ranks(logits, one.labels) == 0
+    (run, recipe): (ranks(logits, one.labels) == 0) & one.counted(recipe)
     for run, one in predictions.items()
     for recipe, logits in one.logits.items()
   }
   groups = []
   painted = _background_recipe(plain.recipes)
   if painted and 'none' in plain.recipes:
-    flips = right[baseline, 'none'] & ~right[baseline, painted]
-    groups.append((flips, f'{baseline} names it until {painted}'))
+    flips = right[baseline, 'none'] & ~right[baseline, painted] & plain.counted(painted)
+    why = f'The run {baseline} is right on this clip as it is, and wrong under {painted}.'
+    groups.append((flips, why))
   others = [run for run in predictions if run != baseline]
   if others and 'none' in plain.recipes:
     rescued = ~right[baseline, 'none'] & np.any([right[run, 'none'] for run in others], axis=0)
-    groups.append((rescued, f'{baseline} does not name it as it is, another run does'))
-  groups.append((np.ones(len(plain.ids), bool), 'one of many'))
+    why = f'The run {baseline} is wrong on this clip as it is, and another run is right.'
+    groups.append((rescued, why))
+  groups.append((np.ones(len(plain.ids), bool), 'Chosen at an even distance among all clips.'))
 
   chosen: dict[int, str] = {}
   for number, (group, why) in enumerate(groups):
@@ -84,7 +87,7 @@ def draw(
   folder: pathlib.Path,
   prefix: str,
 ) -> list[dict[str, Any]]:
-  """Draws chosen clips and tells what each run says of them.
+  """Draws chosen clips under each recipe that they count under, with the answers of each run.
 
   Args:
     config: of the runs, which are evaluated alike.
@@ -95,8 +98,9 @@ def draw(
     prefix: of the pictures' names.
 
   Returns:
-    For each clip an object for study.json: clip, class, why, pictures by recipe, and of each run
-    the likeliest classes with their probability by recipe.
+    For each clip an object for study.json: clip, class, why, pictures by recipe, of each run the
+    likeliest classes with their probability by recipe, by recipe why the clip does not count
+    under it (there is no picture then), and how many of its frames a recipe leaves unpainted.
   """
   if not choices:
     return []
@@ -118,7 +122,7 @@ def draw(
     row |= {f'{PARTNER}{name}': other[name] for name in ('frames', 'regions', 'annotated')}
   batch = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
 
-  told = [
+  entries = [
     {
       'clip': one.ids[choice.position],
       'class': one.classes[one.labels[choice.position]],
@@ -127,17 +131,40 @@ def draw(
       'predictions': {
         run: _likeliest(found, choice.position) for run, found in predictions.items()
       },
+      'not_counted': {
+        recipe: reason
+        for recipe in one.recipes
+        if (reason := _not_counted(one, recipe, choice.position))
+      },
+      'frames': len(row['annotated']),
+      'unpainted': {
+        recipe: int(np.count_nonzero(~row['annotated']))
+        for recipe in one.recipes
+        if recipes.parse(recipe).regions and not row['annotated'].all()
+      },
     }
-    for choice in choices
+    for choice, row in zip(choices, rows, strict=True)
   ]
   (folder / 'gallery').mkdir(parents=True, exist_ok=True)
   for number, recipe in enumerate(one.recipes):
     video = prepare(jax.random.key(COLOUR_SEED), batch, recipes.parse(recipe))
-    for row, (clip, pixels) in enumerate(zip(told, np.asarray(denormalise(video)), strict=True)):
+    pictures = np.asarray(denormalise(video))
+    for row, (entry, pixels) in enumerate(zip(entries, pictures, strict=True)):
+      if recipe in entry['not_counted']:
+        continue
       name = f'gallery/{re.sub("[^a-zA-Z0-9]", "_", prefix)}-{row}-{number}.jpg'
       (folder / name).write_bytes(_strip(pixels))
-      clip['pictures'][recipe] = name
-  return told
+      entry['pictures'][recipe] = name
+  return entries
+
+
+def _not_counted(predictions: Predictions, recipe: str, position: int) -> str | None:
+  """Why a clip does not count under a recipe, see `Predictions.counted`; None where it counts."""
+  if predictions.counted(recipe)[position]:
+    return None
+  if recipes.parse(recipe).regions and not predictions.annotated[position]:
+    return 'no masks'
+  return 'no partner'
 
 
 def _background_recipe(texts: Sequence[str]) -> str | None:
@@ -155,15 +182,15 @@ def _background_recipe(texts: Sequence[str]) -> str | None:
 
 def _likeliest(predictions: Predictions, position: int) -> dict[str, list[list[Any]]]:
   """By recipe: [class, probability], the likeliest first."""
-  told = {}
+  likeliest = {}
   for recipe, logits in predictions.logits.items():
     row = logits[position].astype(np.float64)
     if np.isfinite(row).all():
       shares = np.exp(row - row.max())
       shares /= shares.sum()
-      best = np.argsort(-shares, kind='stable')[:_TOLD]
-      told[recipe] = [[predictions.classes[n], round(float(shares[n]), 4)] for n in best]
-  return told
+      best = np.argsort(-shares, kind='stable')[:_LIKELIEST]
+      likeliest[recipe] = [[predictions.classes[n], round(float(shares[n]), 4)] for n in best]
+  return likeliest
 
 
 def _strip(video: np.ndarray) -> bytes:

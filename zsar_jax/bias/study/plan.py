@@ -33,6 +33,8 @@ def default_study() -> ConfigDict:
   study.seeds = (1, 2, 3)
   # {name: experiment(...)}
   study.experiments = ConfigDict()
+  # `config.data.dir` of every experiment; '' leaves each its own.
+  study.data = ConfigDict({'dir': ''})
   # What the study is to decide, each a `finding(...)`.
   study.findings = ()
   # Clips of each data set in the report's gallery.
@@ -128,13 +130,18 @@ def plan(study: ConfigDict, workdir: pathlib.Path) -> list[Job]:
   Raises:
     UserError: for a study or a config that makes no sense, before anything is trained.
   """
+  _check_study(study)
   _check(study)
   jobs = []
   for seed in study.seeds:
     for name, one in study.experiments.items():
+      common = copy.deepcopy(one.base)
+      common.seed = seed
+      if study.data.dir:
+        common.data.dir = study.data.dir
       base = folder(workdir, name, one.baseline, seed)
       for run_name, changed in sorted(one.runs.items(), key=lambda item: item[0] != one.baseline):
-        config, after = _config(one.base, changed.changes, seed, base)
+        config, after = _config(common, changed.changes, base)
         if run_name == one.baseline and after:
           raise UserError(f'config.experiments.{name}: the baseline cannot start from {BASELINE}')
         jobs.append(Job(name, run_name, seed, folder(workdir, name, run_name, seed), config, after))
@@ -144,6 +151,22 @@ def plan(study: ConfigDict, workdir: pathlib.Path) -> list[Job]:
 def folder(workdir: pathlib.Path, experiment: str, run: str, seed: int) -> pathlib.Path:
   """The workdir of a run."""
   return workdir / 'runs' / experiment / run / f'seed{seed}'
+
+
+def _check_study(study: ConfigDict) -> None:
+  """Raises a `UserError` for a config that is no study, such as that of one training."""
+  if 'experiments' not in study and 'optim' in study:
+    raise UserError(
+      '--config: this is the config of one training, not of a study; train it with python -m'
+      ' zsar_jax.main --config=FILE --workdir=DIR, or name a study such as'
+      ' configs/pantomime_study.py'
+    )
+  missing = [name for name in default_study() if name not in study]
+  if missing:
+    raise UserError(
+      f'--config: this is no study, it has no field {missing[0]!r}; start from default_study() of'
+      ' zsar_jax/bias/study/plan.py'
+    )
 
 
 def _check(study: ConfigDict) -> None:
@@ -176,8 +199,35 @@ def _check(study: ConfigDict) -> None:
     if study[name] < least:
       raise UserError(f'config.{name}: {study[name]} is less than {least}')
   for one in study.findings:
-    for side in (one.better, one.worse):
-      _check_place(study, side, f'config.findings, {one.name}')
+    _check_finding(study, one)
+
+
+def _check_finding(study: ConfigDict, one: ConfigDict) -> None:
+  field = f'config.findings, {one.name}'
+  for side in (one.better, one.worse):
+    _check_place(study, side, field)
+  if not 0 <= one.threshold <= 1:
+    raise UserError(
+      f'{field}: the threshold {one.threshold} is not in [0, 1]; 10 points are written 0.1'
+    )
+  better, worse = (_clips_of(study, side) for side in (one.better, one.worse))
+  for name, value in better.items():
+    if value != worse[name]:
+      raise UserError(
+        f'{field}: it compares different clips, {name} is {value!r} on one side and'
+        f' {worse[name]!r} on the other; name the same clips on both sides'
+      )
+
+
+def _clips_of(study: ConfigDict, place: Sequence[str]) -> dict[str, Any]:
+  """What decides which clips a side of a finding is about."""
+  base = study.experiments[place[0]].base
+  reference = base.eval.datasets[place[2]]
+  return {
+    'data.dir': study.data.dir or base.data.dir,
+    'view.unannotated': base.view.unannotated,
+    **{name: reference[name] for name in ('dataset', 'split', 'classes')},
+  }
 
 
 def _check_place(study: ConfigDict, place: Sequence[str], field: str) -> None:
@@ -190,11 +240,16 @@ def _check_place(study: ConfigDict, place: Sequence[str], field: str) -> None:
 
 
 def _config(
-  base: ConfigDict, changes: Sequence[tuple[str, Any]], seed: int, baseline: pathlib.Path
+  common: ConfigDict, changes: Sequence[tuple[str, Any]], baseline: pathlib.Path
 ) -> tuple[ConfigDict, pathlib.Path | None]:
-  """The config of a run, and the folder of the run that it needs."""
-  config = copy.deepcopy(base)
-  config.seed = seed
+  """The config of a run, and the folder of the run that it needs.
+
+  Args:
+    common: the config of all runs of the experiment.
+    changes: of this run.
+    baseline: the folder that `BASELINE` stands for.
+  """
+  config = copy.deepcopy(common)
   after = None
   for field, value in changes:
     if value == BASELINE:
