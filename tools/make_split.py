@@ -26,6 +26,7 @@ from zsar_jax.command_line import parse_arguments
 from zsar_jax.data import splits
 from zsar_jax.data.dataset import find_dataset, list_datasets, open_dataset
 from zsar_jax.errors import UserError, reported
+from zsar_jax.wording import counted
 from zsar_jax.writers import write_whole
 
 Parts = dict[str, tuple[str, ...]]
@@ -162,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       raise UserError(f'--kind={kind}: no class remains for the part {empty[0]!r}; nothing written')
     write_parts(out, parts, {'program': 'tools.make_split', 'kind': kind} | values)
     for name, names in parts.items():
-      print(f'{out}:{name}  {len(names)} classes')
+      print(f'{out}:{name}  {counted(len(names), "class")}')
 
 
 if __name__ == '__main__':

@@ -33,6 +33,7 @@ from zsar_jax.ops import recipes
 from zsar_jax.ops.prepare import prepare
 from zsar_jax.text.classes import ClassTexts, encode_classes
 from zsar_jax.weights import Start, classes_of, evaluated, load_weights_of_state, seen_before
+from zsar_jax.wording import counted
 from zsar_jax.writers import Progress, make_folder, say, write_whole
 
 # {dataset: {recipe: {'top1', 'top5', 'mean_class', 'count'}}}, and for each group of data sets
@@ -397,7 +398,9 @@ def table(results: Results) -> str:
     first = next(iter(by_recipe.values()))
     is_group = 'over' in first
     about = (
-      f'mean and standard deviation over {first["over"]}' if is_group else f'{first["count"]} clips'
+      f'mean and standard deviation over {first["over"]}'
+      if is_group
+      else counted(first['count'], 'clip')
     )
     title = f'{name} ({about})'
     width = max(len(title) - 2, *map(len, by_recipe))

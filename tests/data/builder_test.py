@@ -273,7 +273,7 @@ def test_strict_writes_nothing_and_retries_only_what_failed(built, tmp_path, fol
 
   _encoded(folder)
   (folder / 'broken-train-2').unlink()
-  with pytest.raises(UserError, match='1 clips failed.*train-0'):
+  with pytest.raises(UserError, match='1 clip failed.*train-0'):
     builder_lib.build(_Toy(out, folder), workers=0, strict=True)
   assert _encoded(folder) == {'train-2'}
 
