@@ -24,7 +24,7 @@ PANTOMIME = '--config=configs/pantomime.py'
     (['--config=misspelt.py'], ['misspelt.py', "no key 'recipes'", "'recipe'"]),
     (
       ['--config=configs/ssv2_objmask.py', '--config.data.dir=nowhere'],
-      ['nowhere', 'tools.build_dataset'],
+      ['nowhere', 'zsar build-dataset'],
     ),
   ],
 )

@@ -1,7 +1,7 @@
 """Says where the time of traced training steps went, and what holds them back.
 
-    python -m zsar_jax.main ... --workdir=runs/mine --config.profile.steps='(10,15)'
-    python -m tools.summarize_profile runs/mine
+    zsar train ... --workdir=runs/mine --config.profile.steps='(10,15)'
+    zsar profile runs/mine
 
 Works offline, and without TensorBoard; XProf opens the same files.
 """

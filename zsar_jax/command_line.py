@@ -104,7 +104,9 @@ def parse_flags(argv: list[str]) -> list[str]:
   """Parses the command line; a mistake in it, or in the config file, is one sentence."""
   terminal.protect()
   if any(argument in _HELP for argument in argv[1:]):
+    names = ', '.join(config_names(studies='study' in pathlib.Path(argv[0]).stem))
     print(f'{sys.modules["__main__"].__doc__}\nflags:{_flags_help(argv[0])}')
+    print(f'\npackaged configs: {names}')
     raise SystemExit(0)
   with reported():
     arguments = _with_config_file([local_argument(argument) for argument in argv])

@@ -116,7 +116,7 @@ def default_config() -> ConfigDict:
   config.seed = 0
 
   config.data = ConfigDict()
-  # The folder that tools.build_dataset wrote to (its --out).
+  # The folder that zsar build-dataset wrote to (its --out).
   config.data.dir = 'data'
   # Builds the data set Pantomime in `dir` where it is absent.
   config.data.embedded = False
@@ -158,7 +158,7 @@ def default_config() -> ConfigDict:
   config.model.attention = 'xla'
   config.model.remat = 'none'
   # The weights to start from: a run of this project, a file or folder of any format that
-  # tools.convert_checkpoint reads, or 'hf://OWNER/NAME'; '' starts from random weights.
+  # zsar convert reads, or 'hf://OWNER/NAME'; '' starts from random weights.
   config.model.init_from = ''
   # Regexes of whole paths: parameters that `init_from` may lack, which then start from random
   # values, and keys in it that may be ignored.

@@ -308,7 +308,7 @@ def check_unseen(classes: Sequence[str], seen: Collection[str], allowed: bool, f
   if not allowed:
     raise UserError(
       f'{field}: {overlap}, so this would not be zero-shot; choose another class split'
-      ' (python -m tools.make_split makes one), or set --config.eval.allow_seen_classes=True'
+      ' (zsar split makes one), or set --config.eval.allow_seen_classes=True'
     )
   say(f'{field}: {overlap}')
 

@@ -379,7 +379,7 @@ def test_newest_version_is_opened(built):
 
 
 def test_what_is_not_there_is_named(built):
-  with pytest.raises(UserError, match="no data set 'ssv2' in .*has toy.*tools.build_dataset"):
+  with pytest.raises(UserError, match="no data set 'ssv2' in .*has toy.*zsar build-dataset"):
     dataset.open_dataset(built, 'ssv2', 'train')
   with pytest.raises(UserError, match="no split 'test'; it has odd, train, validation"):
     dataset.open_dataset(built, 'toy', 'test')

@@ -74,8 +74,8 @@ class Subset:
     if recipe.regions and np.isnan(self.index.coverage).all():
       raise UserError(
         f'{field}: no frame of the {len(self)} clips of {self.dataset.name} is annotated, so that'
-        f' the recipe {str(recipe)!r} changes nothing; build it with masks (python -m'
-        ' tools.build_dataset --help)'
+        f' the recipe {str(recipe)!r} changes nothing; build it with masks (see zsar'
+        ' build-dataset --help)'
       )
 
 
