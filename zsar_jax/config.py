@@ -291,7 +291,12 @@ def validate(config: ConfigDict) -> None:
   for field, (low, high) in RANGES.items():
     for value in np.atleast_1d(config_value(config, field)):
       if not low <= value <= high:
-        raise UserError(f'config.{field}: {value} does not lie between {low} and {high}')
+        limits = (
+          f'is less than {low}'
+          if value < low and high == _MANY
+          else (f'does not lie between {low} and {high}')
+        )
+        raise UserError(f'config.{field}: {value} {limits}')
   steps = config.profile.steps
   if steps and not (len(steps) == 2 and 1 <= steps[0] <= steps[1] <= config.steps):
     raise UserError(
