@@ -3,7 +3,7 @@
     configs/k400_bgmask.py          the setting of arXiv 2501.12681
     configs/k400_bgmask.py:smoke    the same code in a minute on a CPU: a tiny model, few steps
 
-Build the data first, both with person masks: python -m tools.build_dataset --dataset=kinetics400
+Build the data first, both with person masks: zsar build-dataset --dataset=kinetics400
 ... --out=DIR, the same with --dataset=mimetics, and name DIR in config.data.dir. Training leaves
 out the 50 classes of Mimetics (kinetics400 has the class splits mimetics and without_mimetics), so
 that both evaluations are zero-shot. What the paper does not say (frames, schedule, class split)

@@ -4,7 +4,7 @@
     configs/pantomime_study.py:baselines    every debiasing baseline on `scenes`, three seeds
     configs/pantomime_study.py:smoke        the same code in some minutes; its numbers mean nothing
 
-    python -m tools.bias_study --config=configs/pantomime_study.py --workdir=studies/pantomime
+    zsar study --config=pantomime_study --workdir=studies/pantomime
 
 The settings were chosen on the split `validation`, with other seeds. The study reports the split
 `test`, on which nothing was chosen.

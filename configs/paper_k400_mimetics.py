@@ -3,7 +3,7 @@
     configs/paper_k400_mimetics.py          ViT-B/16 from CLIP's weights, three seeds
     configs/paper_k400_mimetics.py:smoke    the same code in minutes on a CPU; one seed, tiny
 
-    python -m tools.bias_study --config=configs/paper_k400_mimetics.py --workdir=studies/k400
+    zsar study --config=paper_k400_mimetics --workdir=studies/k400
 
 The 50 classes of Mimetics are left out of training, so that both evaluations are zero-shot. Data
 and what the paper does not say: see configs/k400_bgmask.py.

@@ -3,7 +3,7 @@
     configs/paper_ssv2.py          ViT-B/16 from CLIP's weights, three seeds
     configs/paper_ssv2.py:smoke    the same code in minutes on a CPU; one seed, tiny
 
-    python -m tools.bias_study --config=configs/paper_ssv2.py --workdir=studies/ssv2
+    zsar study --config=paper_ssv2 --workdir=studies/ssv2
 
 Objects are masked by their boxes, by their shapes, and together with the background in another
 colour. In data that has boxes alone these stand in for the shapes. What the paper does not say:

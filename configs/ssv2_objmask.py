@@ -3,7 +3,7 @@
     configs/ssv2_objmask.py          the setting of arXiv 2501.12681
     configs/ssv2_objmask.py:smoke    the same code in a minute on a CPU: a tiny model, few steps
 
-Build the data first: python -m tools.build_dataset --dataset=ssv2 ... --out=DIR, and name DIR in
+Build the data first: zsar build-dataset --dataset=ssv2 ... --out=DIR, and name DIR in
 config.data.dir. Training sees the more frequent half of the classes, evaluation the other half.
 What the paper does not say (frames, schedule, class split) follows ViFi-CLIP (arXiv 2212.03640).
 """

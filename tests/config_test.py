@@ -45,7 +45,7 @@ def test_a_misspelt_key_is_an_error_in_the_config_file():
     ({'view__unannotated': 'skip'}, ['config.view.unannotated', 'nearest']),
     ({'view__interpolation': 'lanczos'}, ['config.view.interpolation', 'bicubic']),
     ({'model__dtype': 'float16'}, ['config.model.dtype', 'bfloat16']),
-    ({'data__batch_size': 0}, ['config.data.batch_size', 'between 1']),
+    ({'data__batch_size': 0}, ['config.data.batch_size: 0 is less than 1']),
     ({'view__centre_crop': 1.5}, ['config.view.centre_crop', 'between']),
     ({'view__crop_scale': (0.5, 2.0)}, ['config.view.crop_scale', '2.0']),
     ({'data__workers': -1}, ['config.data.workers', 'between 0']),

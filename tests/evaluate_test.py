@@ -2,6 +2,7 @@
 
 import functools
 import json
+import pathlib
 
 import jax
 import numpy as np
@@ -248,3 +249,10 @@ def test_seen_classes_are_refused_or_named(data_dir, tmp_path, capsys, monkeypat
     checkpoints.wait()
   evaluate_checkpoint(toy(**seen), first)
   assert 'is not known' in capsys.readouterr().err
+
+
+def test_a_workdir_that_cannot_be_written_to_is_refused_before_the_evaluation(data_dir):
+  config = toy_config(data_dir)
+  config.model.init_from = 'weights that are not there'
+  with pytest.raises(UserError, match='^--workdir: /proc/self cannot be written to'):
+    evaluate_checkpoint(config, pathlib.Path('/proc/self'))

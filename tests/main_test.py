@@ -15,15 +15,16 @@ PANTOMIME = '--config=configs/pantomime.py'
   ('flags', 'words'),
   [
     ([PANTOMIME, '--workdir='], ['--workdir']),
+    ([PANTOMIME, '--workdir=gs://bucket/run'], ['--workdir: gs://bucket/run is a URL']),
     ([PANTOMIME, '--config.optim.lrr=3'], ['--config.optim.lrr', "did you mean 'lr'?"]),
-    ([PANTOMIME, '--config.optim.lr=abc'], ['--config.optim.lr', 'abc']),
+    ([PANTOMIME, '--config.optim.lr=abc'], ["--config.optim.lr: 'abc' is no number"]),
     (['--config=configs/pantomine.py'], ['configs/pantomine.py', 'not there']),
     ([f'{PANTOMIME}:nope'], ["no variant 'nope'", 'tabletop']),
     ([PANTOMIME, '--config.recipe=background'], ['config.recipe', 'character 1']),
     (['--config=misspelt.py'], ['misspelt.py', "no key 'recipes'", "'recipe'"]),
     (
       ['--config=configs/ssv2_objmask.py', '--config.data.dir=nowhere'],
-      ['nowhere', 'tools.build_dataset'],
+      ['nowhere', 'zsar build-dataset'],
     ),
   ],
 )

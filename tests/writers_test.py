@@ -1,10 +1,12 @@
 """metrics.jsonl across sessions."""
 
 import json
+import pathlib
 
 import pytest
 
-from zsar_jax.writers import MetricWriter, clock
+from zsar_jax.errors import UserError
+from zsar_jax.writers import MetricWriter, clock, make_folder
 
 
 def steps(workdir):
@@ -52,3 +54,14 @@ def test_an_evaluation_joins_the_line_of_its_step(tmp_path):
   lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
   assert lines[1] == {'step': 2, 'loss': 0.5, 'toy/none/top1': 0.25, 'toy/none/top5': 0.75}
   assert [line['step'] for line in lines] == [1, 2, 3]
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
+  make_folder(tmp_path / 'a' / 'b', '--out')
+  assert not list((tmp_path / 'a' / 'b').iterdir())
+  (tmp_path / 'file').touch()
+  with pytest.raises(UserError, match='^--out: .*file cannot be a folder'):
+    make_folder(tmp_path / 'file', '--out')
+  # Nobody may write there, the superuser included.
+  with pytest.raises(UserError, match='^--out: /proc/self cannot be written to'):
+    make_folder(pathlib.Path('/proc/self'), '--out')

@@ -1,6 +1,6 @@
 """Trains under several mask recipes, evaluates under all, reports whether models see the action.
 
-    python -m tools.bias_study --config=configs/pantomime_study.py --workdir=studies/pantomime
+    zsar study --config=pantomime_study --workdir=studies/pantomime
 
 Writes study.json, report.html and report.md, and below runs/ each run's checkpoints, metrics and
 predictions. The same command continues a study that was interrupted, and with more seeds or runs
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
   from zsar_jax.bias.study.plan import Job
 
 _CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'The study: a config file whose get_config returns one, see bias.study.plan.'
+  'config',
+  None,
+  'The study: the name of a packaged one, or FILE.py; either with :VARIANT behind it.',
 )
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The folder of the study.')
 _PROCESSES = flags.DEFINE_integer(

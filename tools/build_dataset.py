@@ -2,15 +2,15 @@
 
 Examples:
 
-  python -m tools.build_dataset --dataset=pantomime --out=data
+  zsar build-dataset --dataset=pantomime --out=data
 
-  python -m tools.build_dataset --dataset=ssv2 --out=data --videos=20bn-something-something-v2 \\
+  zsar build-dataset --dataset=ssv2 --out=data --videos=20bn-something-something-v2 \\
       --annotations=labels --boxes boxes_part1.json boxes_part2.json
 
-  python -m tools.build_dataset --dataset=kinetics400 --out=data --videos=k400 \\
+  zsar build-dataset --dataset=kinetics400 --out=data --videos=k400 \\
       --annotations train.csv val.csv --masks grey:k400_seg --short-side=256
 
-  python -m tools.build_dataset --dataset=folder --name=mine --out=data --videos=clips \\
+  zsar build-dataset --dataset=folder --name=mine --out=data --videos=clips \\
       --masks coco:detections.json,values=1:person/*:object --boxes-from-shapes
 
 A build that was interrupted continues when the same command is given again. Clips that are

@@ -1,7 +1,7 @@
 """Converts weights between codebases.
 
-    python -m tools.convert_checkpoint --to=zsar ViT-B-16.pt weights/vit_b16
-    python -m tools.convert_checkpoint --to=hf runs/vifi exported
+    zsar convert --to=zsar ViT-B-16.pt weights/vit_b16
+    zsar convert --to=hf runs/vifi exported
 
 SRC is a file, a folder, a run's workdir or hf://OWNER/NAME. What was read, and what was not, is
 printed. `config.model.init_from` takes whatever SRC may be, so that a conversion is needed only

@@ -100,7 +100,7 @@ def contact_sheet(
       len(rows),
       len(columns),
       squeeze=False,
-      figsize=((strip + 0.1) * len(columns), (strip / view.num_frames + 0.25) * len(rows) + 0.5),
+      figsize=((strip + 0.1) * len(columns), (strip / view.num_frames + 0.25) * len(rows) + 0.3),
       layout='constrained',
     )
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.02, wspace=0, hspace=0)

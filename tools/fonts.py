@@ -1,6 +1,7 @@
 """Fonts for pictures whose texts have letters that matplotlib's own font lacks."""
 
 import contextlib
+import logging
 import sys
 import unicodedata
 import warnings
@@ -11,6 +12,12 @@ from matplotlib import font_manager
 
 # Comes with matplotlib and is used for every letter that it has.
 _DEFAULT = 'DejaVu Sans'
+
+# Says of each font that it has no bold.
+logging.getLogger('matplotlib.font_manager').setLevel(logging.ERROR)
+
+# Fonts that have a box or nothing for every letter there is.
+_PLACEHOLDERS = ('Last Resort', 'Adobe Blank')
 
 # Categories of the Unicode standard that have no glyph: control, format and space.
 _WITHOUT_GLYPH = ('Cc', 'Cf', 'Zs', 'Zl', 'Zp')
@@ -28,12 +35,10 @@ def fonts_for(texts: Iterable[str], picture: str) -> Iterator[None]:
   """
   families, missing = choose_fonts(set(''.join(texts)))
   if missing:
-    letters = ', '.join(sorted(missing)[:3])
-    more = f' and {len(missing) - 3} more letters' if len(missing) > 3 else ''
+    letters = ' '.join(sorted(missing)[:5]) + (' ...' if len(missing) > 5 else '')
     print(
-      f'{picture}: no font on this system has {letters}{more}, so boxes stand for them; install a'
-      ' font that has them, such as one of Noto (packages fonts-noto, fonts-noto-cjk), and draw'
-      ' again',
+      f'{picture}: no font on this system has {letters}, so boxes stand for them; install a font'
+      ' that has them, such as one of Noto (packages fonts-noto, fonts-noto-cjk), and draw again',
       file=sys.stderr,
     )
   with matplotlib.rc_context({'font.family': families}), warnings.catch_warnings():
@@ -69,7 +74,11 @@ def _fonts() -> list[font_manager.FontEntry]:
     if path not in known:
       with contextlib.suppress(Exception):  # FreeType raises many kinds for a file it cannot read.
         manager.addfont(path)
-  return [font for font in manager.ttflist if font.style == 'normal']
+  return [
+    font
+    for font in manager.ttflist
+    if font.style == 'normal' and not font.name.startswith(_PLACEHOLDERS)
+  ]
 
 
 def _letters(path: str, letters: set[str]) -> set[str]:

@@ -2,13 +2,13 @@
 
 Examples:
 
-  python -m tools.make_split --kind=base-to-novel --dataset-dir=data --dataset=ucf101 \\
+  zsar split --kind=base-to-novel --dataset-dir=data --dataset=ucf101 \\
       --split=train --out=splits/ucf101.json
 
-  python -m tools.make_split --kind=difference --classes=data:kinetics600 \\
+  zsar split --kind=difference --classes=data:kinetics600 \\
       --others=data:kinetics400 --out=splits/k600.json
 
-  python -m tools.make_split --kind=random --classes=splits/k600.json:difference --count=160 \\
+  zsar split --kind=random --classes=splits/k600.json:difference --count=160 \\
       --seed=0 --repeats=3 --out=splits/k600_outside_k400.json
 
 --classes and --others take a data set that was built, as DIR:NAME, or a file: one class a line, or
@@ -26,6 +26,7 @@ from zsar_jax.command_line import parse_arguments
 from zsar_jax.data import splits
 from zsar_jax.data.dataset import find_dataset, list_datasets, open_dataset
 from zsar_jax.errors import UserError, reported
+from zsar_jax.wording import counted
 from zsar_jax.writers import write_whole
 
 Parts = dict[str, tuple[str, ...]]
@@ -62,7 +63,7 @@ KINDS: dict[str, tuple[Callable[[dict[str, Any]], Parts], tuple[str, ...], dict[
 
 # What argparse is told of each flag. None has a default there: it is known which were given.
 FLAGS: dict[str, dict[str, Any]] = {
-  'dataset-dir': {'metavar': 'DIR', 'help': 'the --out of tools.build_dataset'},
+  'dataset-dir': {'metavar': 'DIR', 'help': 'the --out of zsar build-dataset'},
   'dataset': {'metavar': 'NAME', 'help': 'the data set whose clips are counted'},
   'split': {'metavar': 'NAME', 'help': 'whose clips are counted (default: train)'},
   'classes': {'metavar': 'SOURCE', 'help': 'the classes to split'},
@@ -92,7 +93,7 @@ def _vocabulary(source: str, flag: str) -> tuple[str, ...]:
     present = ', '.join(list_datasets(data_dir)) or 'no data set'
     raise UserError(
       f'{flag}: there is no data set {name!r} in {data_dir}, which has {present}; build it with'
-      ' python -m tools.build_dataset, or name a file of its classes'
+      ' zsar build-dataset, or name a file of its classes'
     )
   return splits.read_classes(str(directory / 'label.labels.txt'), flag)
 
@@ -162,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       raise UserError(f'--kind={kind}: no class remains for the part {empty[0]!r}; nothing written')
     write_parts(out, parts, {'program': 'tools.make_split', 'kind': kind} | values)
     for name, names in parts.items():
-      print(f'{out}:{name}  {len(names)} classes')
+      print(f'{out}:{name}  {counted(len(names), "class")}')
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 """Says what a run needs and how fast it can be, before any device is rented.
 
-    zsar plan --config=configs/ssv2_objmask.py --topology=v5e:16x16
-    zsar plan --config=configs/ssv2_objmask.py --topology=gpu:8xH100
+    zsar plan --config=ssv2_objmask --topology=v5e:16x16
+    zsar plan --config=ssv2_objmask --topology=gpu:8xH100
 
 For TPUs the very training and evaluation step are compiled by the TPU's own compiler (extra
 `tpu`), which takes minutes and no TPU; for GPUs what can be known without a compiler is worked
@@ -22,7 +22,7 @@ from zsar_jax.errors import UserError, reported
 from zsar_jax.planning import topologies
 from zsar_jax.writers import make_folder
 
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment: configs/NAME.py.')
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment: see zsar train --help.')
 _TOPOLOGY = flags.DEFINE_string(
   'topology', None, 'v5e:4x4, v5p:2x2x2, v6e:2x4, ...; gpu:8xH100; cpu:8.'
 )

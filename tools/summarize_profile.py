@@ -1,7 +1,7 @@
 """Says where the time of traced training steps went, and what holds them back.
 
-    python -m zsar_jax.main ... --workdir=runs/mine --config.profile.steps='(10,15)'
-    python -m tools.summarize_profile runs/mine
+    zsar train ... --workdir=runs/mine --config.profile.steps='(10,15)'
+    zsar profile runs/mine
 
 Works offline, and without TensorBoard; XProf opens the same files.
 """
@@ -18,6 +18,7 @@ from zsar_jax.command_line import parse_arguments
 from zsar_jax.errors import UserError, reported
 from zsar_jax.profiling import FACTS
 from zsar_jax.traces import CATEGORIES, Span, Trace
+from zsar_jax.wording import counted
 
 # Shares of a step from which on they are what holds it back.
 _MUCH_WAITING = 0.1
@@ -156,7 +157,7 @@ def verdict(summary: Summary) -> str:
 
 def table(summary: Summary, facts: dict[str, float]) -> str:
   """The summary as text."""
-  lines = [f'{summary.steps} steps, {1e3 * summary.seconds:.4g} ms each', '']
+  lines = [f'{counted(summary.steps, "step")}, {1e3 * summary.seconds:.4g} ms each', '']
   lines.append(f'{"operations, by category":<34}{"ms per step":>12}{"share":>8}')
   for name, share in summary.categories.items():
     ms = 1e3 * share * summary.operation_seconds

@@ -226,7 +226,7 @@ def load(
 
   Args:
     source: the workdir of a run, a file or folder of weights of any format that
-      `tools.convert_checkpoint` reads, or 'hf://OWNER/NAME'.
+      `zsar convert` reads, or 'hf://OWNER/NAME'.
     templates: sentences for class names, each with one '{}', or one such; by default those of its
       training, or 'a photo of a {}.'.
     tokenizer: see `config.text.tokenizer`; by default that of its training, or the files beside

@@ -2,8 +2,7 @@
 
     zsar train --config=pantomime --workdir=runs/pantomime
 
-runs what `python -m zsar_jax.main` runs in a clone, and `zsar predict` what `python -m
-tools.predict` does there.
+In a clone `python -m zsar_jax.main` is `zsar train`, and `python -m tools.NAME` the other programs.
 """
 
 import difflib

@@ -104,7 +104,9 @@ def parse_flags(argv: list[str]) -> list[str]:
   """Parses the command line; a mistake in it, or in the config file, is one sentence."""
   terminal.protect()
   if any(argument in _HELP for argument in argv[1:]):
+    names = ', '.join(config_names(studies='study' in pathlib.Path(argv[0]).stem))
     print(f'{sys.modules["__main__"].__doc__}\nflags:{_flags_help(argv[0])}')
+    print(f'\npackaged configs: {names}')
     raise SystemExit(0)
   with reported():
     arguments = _with_config_file([local_argument(argument) for argument in argv])
@@ -138,10 +140,23 @@ def _flags_help(program: str) -> str:
   return flags.FLAGS.module_help(program).partition(':')[2]
 
 
+# What Python, absl and ml_collections say of a value, and what the user is told.
+_WRONG_VALUES = {
+  'could not convert string to float': 'is no number',
+  'invalid literal for int()': 'is no whole number',
+  'Non-boolean argument': 'is neither true nor false',
+  'as a ConfigDict': 'is no value for a group of settings; set one of its fields',
+}
+
+
 def _sentence(error: Exception, argv: list[str]) -> str:
   """What ml_collections or absl has to say, without its traceback and its quotation marks."""
   # A KeyError's text is quoted once for each time that it was raised again.
   text = str(error).replace('\\n', '\n').replace('\\', '').strip('\'"\n ')
+  if wrong := re.fullmatch('flag (--[^=]+)=(.*?): (.*)', text, re.DOTALL):
+    for reason, words in _WRONG_VALUES.items():
+      if reason in wrong[3]:
+        return f'{wrong[1]}: {wrong[2]!r} {words}'
   key = re.search(r'Key "(\w+)" does not exist|^\'*(\w+)\'*$', text, re.MULTILINE)
   if not key:
     return str(error).strip().splitlines()[-1]

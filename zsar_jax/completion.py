@@ -71,12 +71,13 @@ def main() -> None:
   parser = argparse.ArgumentParser(
     'zsar completion', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument('shell', choices=_SCRIPTS)
+  parser.add_argument('shell', choices=SCRIPTS)
   shell = parse_arguments(parser).shell
-  print(_SCRIPTS[shell]({name: _flags(name) for name in cli.COMMANDS}), end='')
+  commands = {name: {} if name == 'completion' else flags_of(name) for name in cli.COMMANDS}
+  print(SCRIPTS[shell](commands), end='')
 
 
-def _flags(name: str) -> Flags:
+def flags_of(name: str) -> Flags:
   """The flags of a command, each with the values that it may take where they are few."""
   before = set(flags.FLAGS)
   argv, sys.argv = sys.argv, ['zsar', '--help']
@@ -136,7 +137,7 @@ def _cases(commands: dict[str, Flags], line: str) -> str:
   )
 
 
-_SCRIPTS = {'bash': _bash, 'zsh': _zsh, 'fish': _fish}
+SCRIPTS = {'bash': _bash, 'zsh': _zsh, 'fish': _fish}
 
 
 if __name__ == '__main__':

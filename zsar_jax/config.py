@@ -131,7 +131,7 @@ def default_config() -> ConfigDict:
   config.seed = 0
 
   config.data = ConfigDict()
-  # The folder that tools.build_dataset wrote to (its --out).
+  # The folder that zsar build-dataset wrote to (its --out).
   config.data.dir = 'data'
   # Builds the data set Pantomime in `dir` where it is absent.
   config.data.embedded = False
@@ -173,7 +173,7 @@ def default_config() -> ConfigDict:
   config.model.attention = 'xla'
   config.model.remat = 'none'
   # The weights to start from: a run of this project, a file or folder of any format that
-  # tools.convert_checkpoint reads, or 'hf://OWNER/NAME'; '' starts from random weights.
+  # zsar convert reads, or 'hf://OWNER/NAME'; '' starts from random weights.
   config.model.init_from = ''
   # Regexes of whole paths: parameters that `init_from` may lack, which then start from random
   # values, and keys in it that may be ignored.
@@ -329,7 +329,12 @@ def validate(config: ConfigDict) -> None:
   for field, (low, high) in RANGES.items():
     for value in np.atleast_1d(config_value(config, field)):
       if not low <= value <= high:
-        raise UserError(f'config.{field}: {value} does not lie between {low} and {high}')
+        limits = (
+          f'is less than {low}'
+          if value < low and high == _MANY
+          else (f'does not lie between {low} and {high}')
+        )
+        raise UserError(f'config.{field}: {value} {limits}')
   steps = config.profile.steps
   if steps and not (len(steps) == 2 and 1 <= steps[0] <= steps[1] <= config.steps):
     raise UserError(

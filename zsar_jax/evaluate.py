@@ -35,6 +35,7 @@ from zsar_jax.ops import recipes
 from zsar_jax.ops.prepare import prepare
 from zsar_jax.text.classes import ClassTexts, encode_classes
 from zsar_jax.weights import Start, classes_of, evaluated, load_weights_of_state, seen_before
+from zsar_jax.wording import counted
 from zsar_jax.writers import Progress, make_folder, say, write_whole
 
 # {dataset: {recipe: {'top1', 'top5', 'mean_class', 'count'}}}, and for each group of data sets
@@ -327,7 +328,7 @@ def check_unseen(classes: Sequence[str], seen: Collection[str], allowed: bool, f
   if not allowed:
     raise UserError(
       f'{field}: {overlap}, so this would not be zero-shot; choose another class split'
-      ' (python -m tools.make_split makes one), or set --config.eval.allow_seen_classes=True'
+      ' (zsar split makes one), or set --config.eval.allow_seen_classes=True'
     )
   say(f'{field}: {overlap}')
 
@@ -420,7 +421,9 @@ def table(results: Results) -> str:
     first = next(iter(by_recipe.values()))
     is_group = 'over' in first
     about = (
-      f'mean and standard deviation over {first["over"]}' if is_group else f'{first["count"]} clips'
+      f'mean and standard deviation over {first["over"]}'
+      if is_group
+      else counted(first['count'], 'clip')
     )
     title = f'{name} ({about})'
     width = max(len(title) - 2, *map(len, by_recipe))

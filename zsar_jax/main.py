@@ -1,6 +1,6 @@
 """Trains or evaluates, as a config file says.
 
-    python -m zsar_jax.main --config=configs/pantomime.py --workdir=runs/pantomime
+    zsar train --config=pantomime --workdir=runs/pantomime
 
 Any setting can be changed on the command line: --config.optim.lr=1e-4. The same command
 continues a run that was interrupted. Exit status: 0 done, 2 something to mend.
@@ -18,7 +18,9 @@ from zsar_jax.errors import reported
 from zsar_jax.interruption import interruptible
 
 _CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'The experiment: configs/NAME.py, or configs/NAME.py:VARIANT.'
+  'config',
+  None,
+  'The experiment: the name of a packaged config, or FILE.py; either with :VARIANT behind it.',
 )
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'The folder of this run: checkpoints, metrics.jsonl, results.json.'

@@ -1,4 +1,4 @@
-"""Tracing steps of the training, for tools.summarize_profile and for XProf."""
+"""Tracing steps of the training, for zsar profile and for XProf."""
 
 import json
 import pathlib
@@ -90,6 +90,4 @@ class Profile:
     if self._running:
       jax.profiler.stop_trace()
       self._running = False
-      say(
-        f'traced steps to {self._folder}: python -m tools.summarize_profile {self._folder.parent}'
-      )
+      say(f'traced steps to {self._folder}: zsar profile {self._folder.parent}')

@@ -30,6 +30,7 @@ from zsar_jax.profiling import Profile, waiting
 from zsar_jax.step import State, jit_train_step, sharded_state, texts_frozen
 from zsar_jax.text.classes import ClassTexts, encode_classes
 from zsar_jax.weights import SEEN_CLASSES, Start, classes_of, evaluated, seen_before
+from zsar_jax.wording import counted
 from zsar_jax.writers import MetricWriter, Progress, say, write_whole
 
 
@@ -136,8 +137,10 @@ def train(
     train_step, text = compile_step(train_step, state, shapes, inputs)
     compiling = goodput.lap('compile')
     say(
-      f'{len(subset)} clips of {len(subset.classes)} classes, {jax.process_count()} processes,'
-      f' {jax.device_count()} {jax.devices()[0].platform} devices, mesh {dict(mesh.shape)}'
+      f'{counted(len(subset), "clip")} of {counted(len(subset.classes), "class")},'
+      f' {counted(jax.process_count(), "process")},'
+      f' {counted(jax.device_count(), f"{jax.devices()[0].platform} device")},'
+      f' mesh {dict(mesh.shape)}'
     )
     say(parameter_table(model.abstract_params, trained))
     say(text)

@@ -280,7 +280,7 @@ def test_strict_writes_nothing_and_retries_only_what_failed(built, tmp_path, fol
 
   _encoded(folder)
   (folder / 'broken-train-2').unlink()
-  with pytest.raises(UserError, match='1 clips failed.*train-0'):
+  with pytest.raises(UserError, match='1 clip failed.*train-0'):
     builder_lib.build(_Toy(out, folder), workers=0, strict=True)
   assert _encoded(folder) == {'train-2'}
 
@@ -386,7 +386,7 @@ def test_newest_version_is_opened(built):
 
 
 def test_what_is_not_there_is_named(built):
-  with pytest.raises(UserError, match="no data set 'ssv2' in .*has toy.*tools.build_dataset"):
+  with pytest.raises(UserError, match="no data set 'ssv2' in .*has toy.*zsar build-dataset"):
     dataset.open_dataset(built, 'ssv2', 'train')
   with pytest.raises(UserError, match="no split 'test'; it has odd, train, validation"):
     dataset.open_dataset(built, 'toy', 'test')

@@ -1,21 +1,37 @@
 """The contact sheet: what it shows, and what it refuses."""
 
 import dataclasses
+import json
+import shutil
 
 import cv2
+import matplotlib
 import numpy as np
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import font_manager
 
 from tests.toy import CLASSES, build_toy
-from tools import show_clips
+from tools import drawing, fonts, show_clips
 from zsar_jax.data.dataset import open_dataset
+from zsar_jax.data.pipeline import View
+from zsar_jax.data.regions import REGION_BITS
 from zsar_jax.data.subset import select
 from zsar_jax.ops import recipes
+
+VIEW = View(num_frames=4, size=64, centre_crop=1.0)
+NOTHING = drawing.Column('none', recipes.parse('none'))
 
 
 @pytest.fixture(scope='module')
 def data_dir(tmp_path_factory):
   return build_toy(tmp_path_factory.mktemp('toy'))
+
+
+def _read(path):
+  """i64[H, W, 3], RGB."""
+  return cv2.imread(str(path))[..., ::-1].astype(int)
 
 
 def run(monkeypatch, *flags):
@@ -25,7 +41,7 @@ def run(monkeypatch, *flags):
 
 def test_rows_are_spread_over_the_classes(data_dir):
   clips = select(open_dataset(data_dir, 'toy', 'validation'), 'all', 'nearest', '')
-  rows = show_clips.choose_clips([clips], 5)
+  rows = drawing.choose_clips([clips], 5)
   assert {subset.classes[subset.labels[position]] for subset, position in rows} == set(CLASSES)
 
 
@@ -40,7 +56,7 @@ def test_a_sheet_shows_the_painted_colours(tmp_path, monkeypatch, data_dir):
     '--clips=2',
     '--frames=2',
   )
-  sheet = cv2.imread(str(out))[..., ::-1].astype(int)
+  sheet = _read(out)
   for colour in np.eye(3, dtype=int) * 255:
     found = (np.abs(sheet - colour).max(-1) < 8).nonzero()[1]
     assert len(found) > 1000
@@ -50,9 +66,97 @@ def test_a_sheet_shows_the_painted_colours(tmp_path, monkeypatch, data_dir):
 def test_names_are_no_formulas(tmp_path, data_dir):
   clips = select(open_dataset(data_dir, 'toy', 'validation'), 'all', 'nearest', '')
   clips = dataclasses.replace(clips, classes=('a$_$b',) * len(CLASSES))
-  view = show_clips.View(num_frames=1, size=16, centre_crop=1.0)
-  show_clips.draw([(clips, 0)], [recipes.parse('none')], view, tmp_path / 'a.png')
+  drawing.contact_sheet([(clips, 0)], [NOTHING], VIEW, tmp_path / 'a.png')
   assert (tmp_path / 'a.png').is_file()
+
+
+@pytest.mark.parametrize(('position', 'marked'), [(0, True), (1, False)])
+def test_frames_that_are_not_annotated_are_marked(tmp_path, data_dir, position, marked):
+  """Every other frame of every third clip of the toy has no masks."""
+  clips = select(open_dataset(data_dir, 'toy', 'train'), 'all', 'nearest', '')
+  drawing.contact_sheet([(clips, position)], [NOTHING], VIEW, tmp_path / 'a.png')
+  sheet = _read(tmp_path / 'a.png')
+  orange = sheet[..., 0] - sheet[..., 2] > 60  # All else is grey.
+  columns = np.flatnonzero(orange[: orange.shape[0] // 2].any(0)) / sheet.shape[1]
+  # Of frames 0, 1, 3 and 4 the first and the last.
+  assert bool(len(columns)) == marked
+  assert not ((columns > 0.3) & (columns < 0.7)).any()
+
+
+def test_regions_are_outlined_and_not_painted():
+  video = np.full((1, 8, 10, 3), 100, np.uint8)
+  plane = np.zeros((1, 8, 10), np.uint8)
+  plane[0, 2:6, 3:8] = REGION_BITS['person']
+  drawing.outline_regions(video, plane)
+  edge = plane[0] > 0
+  edge[3:5, 4:7] = False
+  assert (video[0][edge] == [0xE4, 0x1A, 0x1C]).all()
+  assert (video[0][~edge] == 100).all()
+
+
+def test_outlines_of_a_sheet(tmp_path, monkeypatch, data_dir):
+  out = tmp_path / 'a.png'
+  run(monkeypatch, f'--dataset-dir={data_dir}', f'--out={out}', '--outline', '--clips=1')
+  sheet = _read(out)
+  assert (np.abs(sheet - [0xE4, 0x1A, 0x1C]).max(-1) < 40).sum() > 100  # The person's edge.
+  # Grey inside, as the clips are.
+  assert (np.ptp(sheet, axis=-1) < 8).mean() > 0.8
+
+
+def test_a_split_that_is_there_is_shown(tmp_path, monkeypatch, data_dir):
+  folder = shutil.copytree(data_dir, tmp_path / 'copy')
+  for path in folder.rglob('*'):
+    # As if `validation` alone had been built.
+    if path.name == 'dataset_info.json':
+      info = json.loads(path.read_text())
+      info['splits'] = [split for split in info['splits'] if split['name'] != 'train']
+      path.write_text(json.dumps(info))
+  out = tmp_path / 'a.png'
+  run(monkeypatch, f'--dataset-dir={folder}', f'--out={out}', '--clips=1', '--recipes=none')
+  assert out.is_file()
+
+
+@pytest.fixture(name='font')
+def _font(tmp_path, monkeypatch):
+  """A font with one letter, which no other font here has."""
+  builder = FontBuilder(1000)
+  builder.setupGlyphOrder(['.notdef', 'letter'])
+  builder.setupCharacterMap({0xE123: 'letter'})
+  pen = TTGlyphPen(None)
+  pen.moveTo((0, 0))
+  for point in ((0, 700), (700, 700), (700, 0)):
+    pen.lineTo(point)
+  pen.closePath()
+  builder.setupGlyf({name: pen.glyph() for name in ('.notdef', 'letter')})
+  builder.setupHorizontalMetrics({'.notdef': (800, 0), 'letter': (800, 0)})
+  builder.setupHorizontalHeader(ascent=800, descent=-200)
+  builder.setupNameTable({'familyName': 'One Letter', 'styleName': 'Regular'})
+  builder.setupOS2()
+  builder.setupPost()
+  builder.save(tmp_path / 'one.ttf')
+  known = [font for font in font_manager.fontManager.ttflist if 'DejaVu' in font.name]
+  monkeypatch.setattr(font_manager.fontManager, 'ttflist', known)
+  return str(tmp_path / 'one.ttf')
+
+
+def test_a_font_that_has_the_letters_is_chosen(monkeypatch, capsys, font):
+  monkeypatch.setattr(font_manager, 'findSystemFonts', lambda: [font])
+  assert fonts.choose_fonts(set('abc é')) == (['DejaVu Sans'], set())
+  assert fonts.choose_fonts(set('a\ue123')) == (['DejaVu Sans', 'One Letter'], set())
+  assert fonts.choose_fonts(set('a\ue123\ue124'))[1] == {'\ue124'}
+  with fonts.fonts_for(['a', '\ue123'], 'a.png'):
+    assert matplotlib.rcParams['font.family'] == ['DejaVu Sans', 'One Letter']
+  assert not capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings('error')
+def test_letters_without_a_font_are_one_sentence(tmp_path, monkeypatch, capsys, font):
+  monkeypatch.setattr(font_manager, 'findSystemFonts', list)
+  frames = np.zeros((1, 8, 8, 3), np.uint8)
+  drawing.scores(frames, [('\ue123 \ue124', 0.9), ('b\x1b', 0.1)], tmp_path / 'a.png')
+  sentence = capsys.readouterr().err
+  assert sentence.count('\n') == 1
+  assert 'a.png: no font on this system has \ue123 \ue124, so boxes' in sentence
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""The measurements of `python -m tools.benchmark`, one module each."""
+"""The measurements of `zsar benchmark`, one module each."""

@@ -39,6 +39,7 @@ from zsar_jax.data.staging import Chunk, ClipTask, Encode, Staged, serialised_si
 from zsar_jax.data.workers import start_worker
 from zsar_jax.errors import UserError
 from zsar_jax.paths import local_path
+from zsar_jax.wording import counted
 
 # The fewest clips of a chunk, and the most chunks of a split. Each is a shard in the end, and a
 # reader keeps all of them open: the limit of open files is often 1024.
@@ -330,8 +331,8 @@ def _check_disk(builder: ClipBuilder, chunks: list[Chunk]) -> None:
   need = len(tasks) * sum(sizes) / tried
   free = shutil.disk_usage(builder.staging).free
   print(
-    f'{builder.full_name}: {len(tasks)} clips will take about {_size(need)}, as {tried} of them'
-    f' tell; {_size(free)} are free',
+    f'{builder.full_name}: {counted(len(tasks), "clip")} will take about {_size(need)}, as'
+    f' {tried} of them tell; {_size(free)} are free',
     file=sys.stderr,
   )
   if need > free:
@@ -446,8 +447,9 @@ def _check_failures(name: str, found: dict[str, Any], strict: bool) -> None:
       )
     if strict and failures:
       raise UserError(
-        f'{name}, split {split!r}: {len(failures)} clips failed, {next(iter(failures))} first;'
-        ' mend them and the same command continues, or leave out --strict'
+        f'{name}, split {split!r}: {counted(len(failures), "clip")} failed,'
+        f' {next(iter(failures))} first; mend them and the same command continues, or leave out'
+        ' --strict'
       )
 
 

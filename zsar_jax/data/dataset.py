@@ -326,7 +326,7 @@ def open_dataset(data_dir: str | os.PathLike[str], name: str, split: str) -> Cli
     present = ', '.join(list_datasets(data_dir)) or 'no data set'
     raise UserError(
       f'there is no data set {name!r} in {data_dir}, which has {present}; build it'
-      f' with python -m tools.build_dataset --out={data_dir}, whose --help lists the data sets'
+      f' with zsar build-dataset --out={data_dir}, whose --help lists the data sets'
     )
   return ClipDataset(directory, name, split)
 
@@ -367,7 +367,7 @@ def list_datasets(data_dir: str | os.PathLike[str]) -> list[str]:
   """
   root = _root(data_dir)
   if not root.is_dir():
-    raise UserError(f'{data_dir} is not a folder; give the --out of python -m tools.build_dataset')
+    raise UserError(f'{data_dir} is not a folder; give the --out of zsar build-dataset')
   names = set()
   for depth in ('.', '*', '*/*'):
     for folder in root.glob(depth) if depth != '.' else [root]:

@@ -22,6 +22,7 @@ import numpy as np
 from zsar_jax.data.regions import REGION_BITS
 from zsar_jax.data.sources.listing import PASSED_OVER
 from zsar_jax.data.staging import Staged
+from zsar_jax.wording import counted
 
 _QUANTILES = (5, 25, 50, 75, 95)
 
@@ -91,7 +92,8 @@ def describe(name: str, report: Mapping[str, Any]) -> str:
   lines = []
   for split, part in report.items():
     lines.append(
-      f'{name}, {split}: {part["written"]} clips, {part["frames"]} frames,'
+      f'{name}, {split}: {counted(part["written"], "clip")},'
+      f' {counted(part["frames"], "frame")},'
       f' {part["bytes"] / 1e6:.1f} MB; {len(part["missing"])} missing,'
       f' {len(part["unreadable"])} unreadable'
     )
@@ -111,7 +113,7 @@ def describe(name: str, report: Mapping[str, Any]) -> str:
         f' {found["never"]:10}   {quantiles}'
       )
     if part['regions'] and part['unannotated']:
-      lines.append(f'  {part["unannotated"]} clips without any annotated frame')
+      lines.append(f'  {counted(part["unannotated"], "clip")} without any annotated frame')
     for kind in ('missing', 'unreadable'):
       lines += _named(kind, part[kind])
     for kind, clips in part['remarks'].items():
@@ -123,7 +125,7 @@ def _named(kind: str, clips: Mapping[str, str]) -> list[str]:
   if not clips:
     return []
   noun = 'extension' if kind == PASSED_OVER else 'clip'
-  lines = [f'  {kind}: {len(clips)} {noun}{"s" * (len(clips) > 1)}']
+  lines = [f'  {kind}: {counted(len(clips), noun)}']
   lines += [f'    {clip}: {what}' for clip, what in itertools.islice(clips.items(), _PRINTED)]
   if len(clips) > _PRINTED:
     lines.append(f'    ... and {len(clips) - _PRINTED} more, see build_report.json')

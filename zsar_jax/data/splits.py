@@ -211,7 +211,7 @@ def read_classes(reference: str, field: str, ordered: bool = False) -> tuple[str
   Args:
     reference: a text file with one name a line, or `id name` as UCF101's classInd.txt has it, with
       ids that count from 0 or 1; a csv of `id,name` as ViFi-CLIP and mmaction2 write it, with or
-      without a head; or a part of a file of `tools.make_split`, as 'splits/k600.json:1'.
+      without a head; or a part of a file of `zsar split`, as 'splits/k600.json:1'.
     field: where `reference` comes from, for errors.
     ordered: whether ids are labels: they must be 0, 1, 2 and so on, in any order.
 
@@ -250,18 +250,18 @@ def _parse(reference: str) -> tuple[str, str]:
 
 
 def _part(text: str, part: str, where: str) -> tuple[str, ...]:
-  """A part of a file of `tools.make_split`."""
+  """A part of a file of `zsar split`."""
   try:
     parts: dict[str, Any] = json.loads(text)['parts']
     known = ', '.join(parts.keys())
   except (ValueError, KeyError, TypeError, AttributeError):
-    raise UserError(f'{where} has no "parts"; make it with python -m tools.make_split') from None
+    raise UserError(f'{where} has no "parts"; make it with zsar split') from None
   if part not in parts:
     asked = f'no part {part!r}' if part else 'named parts'
     raise UserError(f'{where} has {asked}; write one of {known} behind its name and a colon')
   names = parts[part]
   if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-    raise UserError(f'{where}, part {part!r} is no list of names; make it with tools.make_split')
+    raise UserError(f'{where}, part {part!r} is no list of names; make it with zsar split')
   return tuple(names)
 
 

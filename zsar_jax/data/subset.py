@@ -77,7 +77,7 @@ class Subset:
       raise UserError(
         f'{field}: no frame of the {len(self)} clips of {self.dataset.name} is annotated with all'
         f' that the recipe {str(recipe)!r} needs, so that it changes nothing; build it with masks'
-        ' (python -m tools.build_dataset --help)'
+        ' (see zsar build-dataset --help)'
       )
 
   def _knows(self, recipe: Recipe) -> np.ndarray:

@@ -161,7 +161,9 @@ class VideoBuilder(ClipBuilder, skip_registration=True):
         masks, remarks = self._combined(found)
         tasks[split].append(VideoTask(clip, masks, remarks, self._storage, self._folder_fps))
     for source in unmatched.values():
-      about = ', '.join(f'{name}={value}' for name, value in source.parameters.items())
+      known = source.parameters
+      format_and_path = known.get('format'), known.get('path')
+      about = ':'.join(format_and_path) if all(format_and_path) else ', '.join(known['boxes'])
       raise UserError(
         f'--masks: none of the clips has masks in {about}; what lies there must be named as the'
         f' videos are, such as {clip.name!r}'

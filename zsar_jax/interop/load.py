@@ -17,6 +17,7 @@ from zsar_jax.interop.tensors import FLOATS
 from zsar_jax.interop.usage import Usage, differences
 from zsar_jax.interop.weights import TOKENS, Array, Weights, read_weights
 from zsar_jax.models.video_clip import Params, VideoModel
+from zsar_jax.wording import counted
 
 # Of these the file may have others than the model: positions are interpolated, of layers that are
 # missing or left over the rules decide, and the normalization is the config's to choose.
@@ -52,7 +53,7 @@ class LoadReport:
 
   def describe(self) -> str:
     """A few lines, block numbers summed up."""
-    lines = [f'{self.path}: {self.format}, {self.matched} arrays matched']
+    lines = [f'{self.path}: {self.format}, {counted(self.matched, "array")} matched']
     for name in ('missing', 'left_over', 'dropped'):
       paths = getattr(self, name)
       if paths:

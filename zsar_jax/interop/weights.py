@@ -174,7 +174,7 @@ def read_weights(
   elif form is OPEN_VCLIP:
     notes.append(
       'taken for Open-VCLIP, whose frames see each other; what is plain CLIP under these keys,'
-      ' tools.convert_checkpoint --from=openai converts'
+      ' zsar convert --from=openai converts'
     )
   config = source.configs.get(form.config, dict)()
   described, usage = _described(source, form, config)
