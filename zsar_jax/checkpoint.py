@@ -7,8 +7,11 @@ was being written when the process died is not taken for one; and it holds check
 so one that was cut or changed on the disk afterwards is not taken for one either.
 """
 
+import collections
 import contextlib
 import functools
+import json
+import math
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,6 +19,7 @@ from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
+import tensorstore
 
 from zsar_jax import checksums, distributed, trees
 from zsar_jax.errors import UserError
@@ -63,6 +67,7 @@ class Checkpoints:
     """
     self._folder = (workdir / FOLDER).absolute()
     self._writing: int | None = None
+    self._arrays = 0
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,
       create=False,
@@ -108,7 +113,7 @@ class Checkpoints:
       UserError: where this checkpoint or the one before it cannot be written.
     """
     self.wait()
-    self._writing = step
+    self._writing, self._arrays = step, len(jax.tree.leaves(state))
     with self._writable(), jax.transfer_guard('allow'):
       self._folder.mkdir(parents=True, exist_ok=True)
       items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta))
@@ -229,6 +234,11 @@ class Checkpoints:
     """Writes the checksums, when all files are there and before they get their final name."""
     if distributed.is_main():
       (folder,) = self._folder.glob(f'{self._writing}.orbax-checkpoint-tmp*')
+      if distributed.many() and (lacking := _lacking(folder / 'state', self._arrays)):
+        raise UserError(
+          f'{self._folder}: the checkpoint of step {self._writing} lacks {lacking}, which another'
+          ' process wrote elsewhere; see that --workdir is the same folder on all hosts'
+        )
       # Orbax adds to its own notes when the folder has its final name.
       checksums.write(folder, but=(_NOTES,))
 
@@ -310,6 +320,32 @@ def _verified(folder: pathlib.Path) -> tuple[bool, str | None]:
   if not sums.exists():
     return False, None
   return True, _sums_agree(folder, sums.stat().st_mtime_ns)
+
+
+def _lacking(state: pathlib.Path, arrays: int) -> str | None:
+  """What is not there of a state that several processes wrote, in words; None where all is.
+
+  Every process writes its chunks into files of its own, and process 0 joins what it sees of them.
+
+  Args:
+    state: the folder of the arrays.
+    arrays: how many there are.
+  """
+  base = {'driver': 'file', 'path': f'{state}/'}
+  store = tensorstore.KvStore.open({'driver': 'ocdbt', 'base': base}).result()
+  keys = [key.decode() for key in store.list().result()]
+  heads = [key for key in keys if key.endswith('/.zarray')]
+  if len(heads) < arrays:
+    return f'{arrays - len(heads)} of {arrays} arrays'
+  chunks = collections.Counter(key.rpartition('/')[0] for key in keys)
+  for head, content in [(head, store.read(head)) for head in heads]:
+    layout, name = json.loads(content.result().value), head.rpartition('/')[0]
+    count = math.prod(
+      -(-size // chunk) for size, chunk in zip(layout['shape'], layout['chunks'], strict=True)
+    )
+    if chunks[name] < count + 1:  # With its head.
+      return f'{count + 1 - chunks[name]} of {count} parts of {name}'
+  return None
 
 
 def _reason(error: Exception) -> str:

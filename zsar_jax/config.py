@@ -412,7 +412,7 @@ def check_same_run(
       f'{saved}: not readable as JSON ({error}); take another --workdir or restore the file'
     ) from None
   now = json.loads(to_json(config))
-  for field, was, value in _differences(before, now):
+  for field, was, value in differences(before, now):
     free = any(field == one or field.startswith(f'{one}.') for one in FREE_TO_CHANGE)
     if field in fields if fields is not None else not free:
       raise UserError(
@@ -428,11 +428,12 @@ def _over(default: Any, saved: Any) -> Any:
   return saved
 
 
-def _differences(before: Any, now: Any, path: str = '') -> list[tuple[str, Any, Any]]:
+def differences(before: Any, now: Any, path: str = '') -> list[tuple[str, Any, Any]]:
+  """The dotted paths at which nested dictionaries differ, each with both values."""
   if isinstance(before, dict) and isinstance(now, dict):
     found = []
     for key in sorted(before.keys() | now.keys()):
-      found += _differences(before.get(key), now.get(key), f'{path}.{key}' if path else key)
+      found += differences(before.get(key), now.get(key), f'{path}.{key}' if path else key)
     return found
   return [] if before == now else [(path, before, now)]
 

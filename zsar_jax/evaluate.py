@@ -13,8 +13,8 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from zsar_jax import agreement, distributed, sharding
 from zsar_jax import config as config_lib
-from zsar_jax import distributed, sharding
 from zsar_jax.bias import saliency, swaps
 from zsar_jax.bias.metrics import accuracy
 from zsar_jax.bias.predictions import PARTS, Predictions
@@ -117,6 +117,16 @@ class Evaluator:
     self._score = jit_score(model, mesh, config.mesh.fsdp_min_bytes)
     self._region_shares = jax.jit(region_shares, **options)
     self._gather = jax.jit(lambda tree: tree, out_shardings=whole)
+
+  def identity(self) -> dict[str, str]:
+    """What tells the clips, class texts and pairs of the evaluation from others, by field."""
+    facts = {}
+    for entry in self._entries:
+      field = f'config.eval.datasets.{entry.name}'
+      facts[field] = agreement.data_identity(self._config.data.dir, entry.subset)
+      facts[f'{field}, class texts'] = agreement.checksum(entry.tokens)
+      facts[f'{field}.pairs'] = agreement.checksum(entry.partners)
+    return facts
 
   def run(self, params: dict) -> list[Predictions]:
     """Evaluates `params` on each data set."""
@@ -362,9 +372,10 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predi
     UserError: where there are none, or they are another model's, or were trained on the classes
       of the evaluation.
   """
-  if has_checkpoint(workdir) or config.model.init_from:
-    make_folder(workdir, '--workdir')
-    make_folder(workdir / 'predictions', '--workdir')
+  agreement.check_workdir(workdir)
+  if (has_checkpoint(workdir) or config.model.init_from) and distributed.is_main():
+    for folder in (workdir, workdir / 'predictions'):
+      make_folder(folder, '--workdir')
   mesh = sharding.make_mesh(config.mesh)
   model = build_model(config)
   texts = ClassTexts.from_config(config, model)
@@ -381,6 +392,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predi
       say(difference)
     seen = classes_of(workdir, '--workdir')
     evaluator = Evaluator(config, model, texts, mesh, seen)
+    agreement.check_files(evaluator.identity)
     state = load_weights_of_state(workdir, config, model, mesh)
     params = evaluated(state, start, config.eval.interpolate)
   elif config.model.init_from:
@@ -393,6 +405,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predi
     if has_checkpoint(saved.parent):
       config_lib.check_same_run(config, saved, config_lib.MODEL_FIELDS)
     evaluator = Evaluator(config, model, texts, mesh, seen_before(config))
+    agreement.check_files(evaluator.identity)
     params = start.whole()
   else:
     raise UserError(

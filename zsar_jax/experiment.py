@@ -4,8 +4,8 @@ import pathlib
 
 from ml_collections import ConfigDict
 
+from zsar_jax import agreement, distributed, evaluate, train
 from zsar_jax import config as config_lib
-from zsar_jax import distributed, evaluate, train
 from zsar_jax.data import pantomime_builder
 
 
@@ -25,6 +25,7 @@ def run(
     Interrupted: after Ctrl-C or SIGTERM, with a checkpoint written.
   """
   config_lib.validate(config)
+  agreement.check_command(config, mode)
   if config.data.embedded:
     references = [config.data.train, *config.eval.datasets.values()]
     names = [one.dataset for one in references]

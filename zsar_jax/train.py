@@ -4,14 +4,15 @@ import contextlib
 import pathlib
 import time
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from zsar_jax import agreement, distributed, locks, optim, sharding, stills
 from zsar_jax import config as config_lib
-from zsar_jax import distributed, locks, optim, sharding, stills
 from zsar_jax.bias.predictions import Predictions
 from zsar_jax.checkpoint import Checkpoints, has_checkpoint
 from zsar_jax.compilation import batch_shapes, compile_step, parameter_table
@@ -61,11 +62,13 @@ def train(
     config.optim.accumulation,
   )
   check_pairing(config)
+  agreement.check_workdir(workdir)
   subset = open_training_subset(config)
   model = build_model(config)
   texts = ClassTexts.from_config(config, model)
   seen = seen_classes(config, subset, workdir)
   evaluator = Evaluator(config, model, texts, mesh, seen)
+  tokens = texts.tokens(subset.texts, sharding.batch_parts(mesh))
 
   whole = sharding.replicated(mesh)
   key = sharding.random_key(config.seed, mesh)
@@ -77,9 +80,17 @@ def train(
   start = Start(config, model, template['params'])
 
   meta = {'clips': fingerprint(subset), SEEN_CLASSES: seen, 'start': start.identity()}
+  agreement.check_files(
+    lambda: {
+      'config.data.train': agreement.data_identity(config.data.dir, subset),
+      'config.data.train, class texts': agreement.checksum(tokens),
+      'config.model.init_from': start.identity(),
+      'the classes seen in training': seen,
+      **evaluator.identity(),
+    }
+  )
   saved_config = workdir / 'config.json'
-  alone = locks.alone_in(workdir) if distributed.is_main() else contextlib.nullcontext()
-  with alone, Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
+  with _alone_in(workdir), Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
     if checkpoints.latest:
       config_lib.check_same_run(config, saved_config)
 
@@ -102,7 +113,6 @@ def train(
       config, model, teacher, optimizer, trained, subset.classes, mesh, template
     )
     encode = jax.jit(encode_classes, static_argnames=('model', 'mesh'), out_shardings=whole)
-    tokens = texts.tokens(subset.texts, sharding.batch_parts(mesh))
     inputs = {'key': key, 'texts': sharding.place_whole(tokens, whole)}
     if config.optim.distillation:
       inputs['teacher'] = start.teacher(teacher)
@@ -228,6 +238,14 @@ def train(
       goodput.lap('evaluation')
       writer.write(step, goodput.metrics())
       return predictions
+
+
+@contextlib.contextmanager
+def _alone_in(workdir: pathlib.Path) -> Iterator[None]:
+  """Has process 0 hold the workdir's lock, and the others wait until it does."""
+  with locks.alone_in(workdir) if distributed.is_main() else contextlib.nullcontext():
+    distributed.wait_for_all('the workdir')
+    yield
 
 
 def evaluating(config: ConfigDict, step: int) -> bool:

@@ -9,7 +9,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from zsar_jax import optim, sharding, trees
+from zsar_jax import agreement, optim, sharding, trees
 from zsar_jax.checkpoint import has_checkpoint, latest_step, load_meta, load_state
 from zsar_jax.errors import UserError
 from zsar_jax.interop import runs
@@ -107,6 +107,7 @@ class Start:
       allow_left_over=config.allow_left_over if left_over is None else left_over,
       usage=self._usage,
     )
+    agreement.check_files(lambda: {'config.model.init_from': agreement.checksum(params)})
     if say_what:
       say(report.describe())
     return params
