@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from zsar_jax.errors import UserError
+from zsar_jax.errors import UserError, first_line
 
 T = TypeVar('T')
 
@@ -79,9 +79,8 @@ def initialize(
         shutdown_timeout_seconds=10,  # Whoever ends has saved what there is.
       )
   except (RuntimeError, ValueError) as error:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     raise UserError(
-      f'the processes do not find each other ({reason[:200]}); give --coordinator_address,'
+      f'the processes do not find each other ({first_line(error)}); give --coordinator_address,'
       ' --num_processes and --process_id, or see docs/pods.md'
     ) from None
   listener = threading.Thread(target=_listen, daemon=True)
