@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from zsar_jax.errors import UserError, reported
+from zsar_jax.errors import UserError, first_line, reported
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,11 @@ def test_one_sentence(capsys, error, words):
 def test_defects_keep_their_traceback(error):
   with pytest.raises(type(error)), reported():
     raise error
+
+
+def test_what_a_library_says_is_cut_between_words():
+  said = ValueError('\n' + 'forty words ' * 40 + '\nmore')
+  assert first_line(said) == ('forty words ' * 17)[:197] + ' ...'
+  assert first_line(ValueError('short\nmore')) == 'short'
+  assert first_line(KeyError()) == 'KeyError'
+  assert first_line(ValueError('x' * 300)) == 'x' * 200 + ' ...'

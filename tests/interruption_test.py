@@ -103,6 +103,19 @@ def test_wherever_it_is_it_ends(script, number, status):
   assert 'swallowed' not in out
 
 
+@pytest.mark.parametrize(('error', 'status'), [('SystemExit(2)', 2), ('ValueError("own")', 1)])
+def test_an_error_ends_the_program_whatever_its_threads_do(error, status):
+  script = f"""
+with interruption.interruptible():
+  threading.Thread(target=time.sleep, args=(600,)).start()
+  raise {error}
+"""
+  command = [sys.executable, '-c', BEGIN + script]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+  assert done.returncode == status
+  assert ('own' in done.stderr) == (status == 1)
+
+
 def test_when_all_is_done_a_termination_changes_nothing():
   """Until the interpreter has ended."""
   script = """

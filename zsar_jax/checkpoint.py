@@ -12,7 +12,9 @@ import contextlib
 import functools
 import json
 import math
+import os
 import pathlib
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -22,7 +24,8 @@ import orbax.checkpoint as ocp
 import tensorstore
 
 from zsar_jax import checksums, distributed, trees
-from zsar_jax.errors import UserError
+from zsar_jax.errors import UserError, first_line
+from zsar_jax.orbax_messages import silence
 from zsar_jax.writers import say
 
 FOLDER = 'checkpoints'
@@ -68,6 +71,8 @@ class Checkpoints:
     self._folder = (workdir / FOLDER).absolute()
     self._writing: int | None = None
     self._arrays = 0
+    self._failed = False
+    silence()
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,
       create=False,
@@ -92,9 +97,11 @@ class Checkpoints:
     return self
 
   def __exit__(self, *exception: Any) -> None:
-    with contextlib.suppress(UserError) if exception[0] else contextlib.nullcontext():
-      self.wait()
-    self._manager.close()
+    if not self._failed:
+      with contextlib.suppress(UserError) if exception[0] else contextlib.nullcontext():
+        self.wait()
+    if not self._failed:  # Orbax would wait for threads that wait for what has failed.
+      self._manager.close()
 
   @property
   def latest(self) -> int | None:
@@ -221,6 +228,7 @@ class Checkpoints:
     try:
       yield
     except (OSError, ValueError) as error:
+      self._failed = True
       # What Orbax would count has the one that failed.
       steps = (path.name for path in self._folder.glob('*'))
       kept = max((int(name) for name in steps if name.isdigit()), default=0)
@@ -349,8 +357,10 @@ def _lacking(state: pathlib.Path, arrays: int) -> str | None:
 
 
 def _reason(error: Exception) -> str:
-  """The first line of what an error says."""
-  return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+  """What the system said of a file, of which Python or TensorStore tells; or a first line."""
+  code = re.search(r"os_error_code='(\d+)'", str(error))
+  number = int(code[1]) if code else getattr(error, 'errno', None)
+  return os.strerror(number) if number else first_line(error)
 
 
 def _leaves(tree: Any) -> list[tuple[str, tuple[int, ...]]]:

@@ -83,7 +83,8 @@ class Interruption:
 
   def __exit__(self, *exception: Any) -> None:
     signal.set_wakeup_fd(self._wakeup_before)
-    sys.unraisablehook = self._unraisable_before
+    if sys.unraisablehook == self._swallowed:
+      sys.unraisablehook = self._unraisable_before
     for number, handler in self._afterwards.items():
       signal.signal(number, handler)
     self._closed.set()
@@ -152,6 +153,7 @@ class Interruption:
 def interruptible(tell: Callable[[int], None] = lambda number: None) -> Iterator[None]:
   """Of a program: an interruption inside the block ends it with one line and its exit status.
 
+  After an error the process ends within `GRACE`, whatever its threads do.
   After the block SIGTERM is ignored: all is done, and the interpreter takes a while to end.
 
   Args:
@@ -168,6 +170,11 @@ def interruptible(tell: Callable[[int], None] = lambda number: None) -> Iterator
     print(end if str(end) else f'\n{MESSAGE}', file=sys.stderr)
     end_within(GRACE, getattr(end, 'status', 130))
     raise SystemExit(getattr(end, 'status', 130)) from None
+  except BaseException as error:
+    status = error.code if isinstance(error, SystemExit) else 1
+    if status:  # Threads of a write that has failed wait for minutes.
+      end_within(GRACE, status if isinstance(status, int) else 1)
+    raise
 
 
 def end_within(seconds: float, status: int) -> None:

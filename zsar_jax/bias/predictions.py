@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from zsar_jax.bias.archive import Archive, Header
-from zsar_jax.errors import UserError
+from zsar_jax.errors import UserError, first_line
 from zsar_jax.ops import recipes
 
 # Each array's axes: R recipes, N clips, C classes, K regions, and the 3 parts of saliency.
@@ -221,8 +221,7 @@ def load(path: str | os.PathLike[str]) -> Predictions:
     reason = error.strerror or error
     raise UserError(f'{path}: cannot be read ({reason}); {remedy}') from None
   except Exception as error:  # Of damaged files, NumPy and zipfile raise almost anything.
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    raise UserError(f'{path}: damaged, or no predictions ({reason[:200]}); {remedy}') from None
+    raise UserError(f'{path}: damaged, or no predictions ({first_line(error)}); {remedy}') from None
   try:
     if wrong:
       raise ValueError(wrong)

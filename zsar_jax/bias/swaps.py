@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from zsar_jax.data.class_names import counterparts, normal
-from zsar_jax.errors import UserError
+from zsar_jax.errors import UserError, first_line
 from zsar_jax.paths import local_path
 from zsar_jax.writers import say
 
@@ -261,9 +261,8 @@ def _read_table(path: pathlib.Path) -> dict[str, Sequence[Any]]:
   try:
     table = json.loads(data) if path.suffix == '.json' else _unpickle(data)
   except Exception as error:  # Of damaged files, pickletools raises almost anything.
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     raise UserError(
-      f'{path}: damaged, or no file of pairs ({reason[:200]}); fetch it again'
+      f'{path}: damaged, or no file of pairs ({first_line(error)}); fetch it again'
     ) from None
   if type(table) is not dict:
     raise UserError(f'{path}: holds no dictionary of pairs; name one of HAT')

@@ -4,7 +4,7 @@ import contextlib
 import pathlib
 
 from zsar_jax import terminal
-from zsar_jax.errors import UserError
+from zsar_jax.errors import UserError, first_line
 from zsar_jax.paths import HUB as PREFIX
 
 # Descriptions and tokenizers, and weights in the order of preference.
@@ -32,10 +32,9 @@ def fetch(name: str) -> pathlib.Path:
           repository, revision=revision or None, allow_patterns=[*_DESCRIPTIONS, weights]
         )
     except Exception as error:  # What it raises depends on its version and its HTTP library.
-      reason = (str(error).strip() or type(error).__name__).splitlines()[0]
       raise UserError(
-        f'{name}: not to be had from the hub ({reason[:200]}); check the name and the network, or'
-        ' name a folder'
+        f'{name}: not to be had from the hub ({first_line(error)}); check the name and the network,'
+        ' or name a folder'
       ) from None
     if any(pathlib.Path(folder).glob(weights)):
       return pathlib.Path(folder)

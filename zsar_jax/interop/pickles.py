@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from zsar_jax.errors import UserError
+from zsar_jax.errors import UserError, first_line
 from zsar_jax.interop.instructions import Interpreter
 from zsar_jax.interop.tensors import BFLOAT16, shown
 
@@ -343,7 +343,6 @@ def load(file: BinaryIO, path: pathlib.Path) -> tuple[Any, dict[str, Storage]]:
   except UserError:
     raise
   except Exception as error:  # Of damaged pickles, pickletools raises almost anything.
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     raise UserError(
-      f'{path}: damaged, or no file of weights ({reason[:200]}); fetch it again'
+      f'{path}: damaged, or no file of weights ({first_line(error)}); fetch it again'
     ) from None
