@@ -127,6 +127,14 @@ def test_annotated_frames_are_preferred(tmp_path, keep, annotated, kept):
   np.testing.assert_allclose(_levels(video), [LEVELS[n] for n in kept], atol=6)
   assert asked == ([] if keep == 'all' else [(6, None)])
 
+  def refuse(num_frames, own):
+    raise ClipError('of another video')
+
+  # That is said when the masks are drawn, with the number of frames that were decoded.
+  assert list(read_video(path, Storage(keep=keep), annotated=refuse).facts.kept) == list(
+    Storage(keep=keep).kept(6)
+  )
+
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(1, 60), st.integers(1, 20), st.sets(st.integers(0, 59)), st.booleans())

@@ -118,7 +118,13 @@ def encode_clip(
   for plane in planes if planes is not None else [None] * len(jpegs):
     regions.append(b'' if plane is None else encode_plane(plane))
     if plane is not None:
-      shares.append([_share(plane, bit) for bit in REGION_BITS.values()])
+      present = int(np.bitwise_or.reduce(plane, axis=None))
+      shares.append(
+        [
+          np.nan if present & bit << UNKNOWN_SHIFT else np.count_nonzero(plane & bit) / plane.size
+          for bit in REGION_BITS.values()
+        ]
+      )
   assert len(regions) == len(jpegs), f'{len(regions)} planes for {len(jpegs)} frames of {clip_id}'
   # A region is known in all annotated frames of a clip, or in none.
   shares = np.array(shares).reshape(-1, len(REGION_BITS))
@@ -139,13 +145,6 @@ def encode_clip(
     empty=tuple((shares == 0).sum(axis=0).tolist()),
     remarks=dict(remarks or {}),
   )
-
-
-def _share(plane: np.ndarray, bit: int) -> float:
-  """The share of the pixels of a plane that a region covers; NaN where it is unknown."""
-  if (plane & np.uint8(bit << UNKNOWN_SHIFT)).any():
-    return np.nan
-  return np.count_nonzero(plane & bit) / plane.size
 
 
 def encode_frames(frames: Iterable[np.ndarray], quality: int = JPEG_QUALITY) -> Iterator[bytes]:

@@ -1,5 +1,6 @@
 """Decoding a video, or a folder of its frames, into the JPEGs that are stored of it."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -182,7 +183,10 @@ def _read_file(
   # counted much faster than they are decoded, and seldom is a frame lost from one to the other.
   expected = _count_packets(path)
   while True:
-    near = annotated(expected, None) if annotated else ()
+    near: Collection[int] = ()
+    # Of a number that is wrong, masks may be refused; of the right one, whoever draws them says so.
+    with contextlib.suppress(ClipError):
+      near = annotated(expected, None) if annotated else ()
     video = _decode(path, storage, set(storage.kept(expected, near).tolist()))
     if video.facts.num_frames == expected:
       return video

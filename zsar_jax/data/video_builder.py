@@ -186,14 +186,14 @@ class VideoBuilder(ClipBuilder, skip_registration=True):
     unknown = tuple(region for region in self.region_names if region not in regions)
     remarks = {}
     if len(parts) < len(found):
-      of_sources = ' and '.join(map(_named, known))
+      of_sources = ' and '.join(map(_source_name, known))
       remarks[f'masks of {of_sources} alone'] = (
         f'{", ".join(unknown)} unknown' if unknown else 'all regions known'
       )
     return Combined(parts, self._boxes_from_shapes, unknown), remarks
 
 
-def _named(source: MaskSource) -> str:
+def _source_name(source: MaskSource) -> str:
   """A source as it was given."""
   if 'boxes' in source.parameters:
     return '--boxes'

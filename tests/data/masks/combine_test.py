@@ -50,6 +50,24 @@ def test_planes_are_united_where_all_parts_are_annotated():
   assert not list(iterator)
 
 
+def test_a_frame_is_annotated_where_all_parts_are_and_unknown_regions_have_their_bit():
+  class Known:
+    def __init__(self, *frames):
+      self.frames = frames
+
+    def annotated(self, num_frames, own):
+      assert (num_frames, own) == (9, None)
+      return self.frames
+
+  assert Combined((Known(0, 3, 5), Known(5, 3, 8)), False).annotated(9, None) == {3, 5}
+  masks = Combined((_Masks((PERSON, 0, None), 'a'),), True, ('object', 'object_box'))
+  found = list(masks.planes(video(3), {}))
+  unknown = (OBJECT | OBJECT_BOX) << 4
+  assert (found[0] == PERSON | PERSON_BOX | unknown).all()
+  assert (found[1] == unknown).all()
+  assert found[2] is None
+
+
 def test_errors_of_parts_come_through():
   class Broken:
     def planes(self, facts, remarks):

@@ -36,8 +36,15 @@ def planes(
   """A clip's planes, and what had been remarked when the last one was there, and no later."""
   facts = facts or video()
   remarks = {}
-  iterator = source.for_clip(of or clip()).planes(facts, remarks)
+  masks = source.for_clip(of or clip())
+  iterator = masks.planes(facts, remarks)
   found = [next(iterator) for _ in facts.kept]
+  # What the masks say of all frames before any is decoded.
+  annotated = set(masks.annotated(facts.num_frames, facts.numbers))
+  assert annotated <= set(range(facts.num_frames))
+  drawn = {n for n, plane in zip(facts.kept.tolist(), found, strict=True) if plane is not None}
+  assert drawn <= annotated
+  assert 'shapes left out' in remarks or drawn == annotated.intersection(facts.kept.tolist())
   for plane in found:
     if plane is not None:
       assert plane.dtype == np.uint8
