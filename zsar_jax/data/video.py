@@ -5,14 +5,15 @@ import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Callable, Collection, Container, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import av
 import cv2
 import numpy as np
+from av.stream import Disposition
 
-from zsar_jax.data import records
+from zsar_jax.data import records, seeking
 from zsar_jax.data.records import ClipError
 from zsar_jax.data.sampling import segment_indices
 from zsar_jax.errors import UserError
@@ -27,6 +28,9 @@ _FORMATS = (
   'mov,matroska,avi,mpeg,mpegvideo,mpegts,flv,live_flv,asf,asf_o,ogg,m4v,h264,hevc,h263,vc1,obu,ivf,'
   'gif,rm,nut,mxf,dv,wtv,swf,yuv4mpegpipe'
 )
+
+# More frames than any video has.
+_ENDLESS = 2**62
 
 # How Matroska states the duration of a track.
 _CLOCK = re.compile(r'(\d+):(\d\d):(\d\d(?:\.\d+)?)')
@@ -143,7 +147,10 @@ def read_video(
   folder_fps: float = DEFAULT_FPS,
   annotated: Annotated | None = None,
 ) -> StoredVideo:
-  """Decodes a video's first video stream, upright, or a folder of frames.
+  """Decodes a video, upright, or a folder of frames.
+
+  Of several video streams it is the first that the file marks as its default. Where few frames are
+  kept, they are found by seeking, see `zsar_jax.data.seeking`.
 
   Args:
     path: the file, or the folder of images whose names end with their numbers.
@@ -177,45 +184,73 @@ def _read_file(
   path: str | os.PathLike[str], storage: Storage, annotated: Annotated | None
 ) -> StoredVideo:
   rule, _, number = storage.keep.partition(':')
-  if rule == 'all' or (rule == 'every' and annotated is None):
-    return _decode(path, storage, range(0, 2**62, int(number or 1)))
-  # Where the segments and the annotated frames lie depends on the number of frames: packets are
-  # counted much faster than they are decoded, and seldom is a frame lost from one to the other.
-  expected = _count_packets(path)
+  if rule == 'all':
+    return _decode(path, storage, range(_ENDLESS))
+  with _open(path) as container:
+    packets = seeking.read_packets(container, _video_stream(container, path))
+  expected = len(packets.frames)
+  kept = _kept(storage, expected, annotated)
+  if packets.is_worth_it(kept):
+    for by_seeking in (True, False):
+      with contextlib.suppress(seeking.Untrusted):
+        return _decode(path, storage, kept, packets, by_seeking)
+  if rule == 'every' and annotated is None:
+    return _decode(path, storage, range(0, _ENDLESS, int(number)))
+  # Which frames are kept depends on the number of frames. Seldom is one lost in decoding.
   while True:
-    near: Collection[int] = ()
-    # Of a number that is wrong, masks may be refused; of the right one, whoever draws them says so.
-    with contextlib.suppress(ClipError):
-      near = annotated(expected, None) if annotated else ()
-    video = _decode(path, storage, set(storage.kept(expected, near).tolist()))
+    video = _decode(path, storage, set(kept))
     if video.facts.num_frames == expected:
       return video
     expected = video.facts.num_frames
+    kept = _kept(storage, expected, annotated)
 
 
-def _count_packets(path: str | os.PathLike[str]) -> int:
-  with _open(path) as container:
-    stream = _video_stream(container, path)
-    return sum(packet.size > 0 for packet in container.demux(stream))
+def _kept(storage: Storage, num_frames: int, annotated: Annotated | None) -> list[int]:
+  """The frames that are kept of a file, ascending."""
+  near: Collection[int] = ()
+  # Masks may be refused for a number of frames that is wrong, before the right one is known. For
+  # the right one, what draws them raises the error.
+  with contextlib.suppress(ClipError):
+    near = annotated(num_frames, None) if annotated else ()
+  return storage.kept(num_frames, near).tolist()
 
 
-def _decode(path: str | os.PathLike[str], storage: Storage, wanted: Container[int]) -> StoredVideo:
-  """Decodes the whole file, and keeps the `wanted` frames."""
+def _decode(
+  path: str | os.PathLike[str],
+  storage: Storage,
+  wanted: Collection[int],
+  packets: seeking.Packets | None = None,
+  by_seeking: bool = False,
+) -> StoredVideo:
+  """Keeps the `wanted` frames of a file.
+
+  All of it is decoded, or only what they need if its `packets` are given, see `seeking.decode`.
+
+  Raises:
+    ClipError: it ends too early, or has no frame, or frames of several sizes.
+    seeking.Untrusted: decoding contradicts the packets.
+  """
   jpegs: list[bytes] = []
   kept: list[int] = []
   size = (0, 0)  # Of the video, upright.
-  corrupt = 0
-  number = -1
-  end = 0.0
+  corrupt = num_frames = 0
+  end = 0.0  # Of the last frame, in seconds.
   with _open(path) as container:
     stream = _video_stream(container, path)
-    for number, frame in enumerate(container.decode(stream)):
-      end = max(end, frame.time or 0.0)
+    frames = (
+      seeking.decode(container, stream, packets, wanted, by_seeking)
+      if packets
+      else enumerate(container.decode(stream))
+    )
+    for number, frame in frames:
+      num_frames = number + 1
+      if frame.time is not None:
+        end = max(end, frame.time + float((frame.duration or 0) * frame.time_base))
       corrupt += frame.is_corrupt
       upright = (frame.height, frame.width)
       if frame.rotation % 180:
         upright = upright[::-1]
-      size = size if number else upright
+      size = size if any(size) else upright
       if upright != size:
         raise ClipError(
           f'{path} changes its size at frame {number}, from {size[1]} x {size[0]} to {upright[1]} x'
@@ -228,14 +263,18 @@ def _decode(path: str | os.PathLike[str], storage: Storage, wanted: Container[in
         kept.append(number)
     stated = _duration(container, stream)
     rate = stream.average_rate or stream.guessed_rate
-  num_frames = number + 1
+    listed = stream.frames
+  if packets:
+    num_frames, end = len(packets.frames), packets.end
   if not num_frames:
     raise ClipError(f'{path} has no frame')
   if not rate and not end:
     raise ClipError(f'{path} does not state its frame rate')
-  fps = float(rate) if rate else number / end
-  if end + 1 / fps < _LEAST_SHARE * stated:
-    raise ClipError(f'{path} ends after {end + 1 / fps:.1f} of {stated:.1f} seconds')
+  fps = float(rate) if rate else num_frames / end
+  # A last frame that is held may be shown for long without the file saying so of the frame.
+  is_whole = 0 < listed <= num_frames or _has_its_length(path)
+  if end + 1 / fps < _LEAST_SHARE * stated and not is_whole:
+    raise ClipError(f'{path} ends after {end:.1f} of {stated:.1f} seconds')
   facts = VideoFacts(num_frames, np.array(kept, np.int64), *storage.scaled(*size), *size)
   remarks = {'corrupt frames': f'{corrupt} of {num_frames}'} if corrupt else {}
   return StoredVideo(jpegs, facts, fps * len(kept) / num_frames, remarks)
@@ -246,7 +285,7 @@ def _open(path: str | os.PathLike[str]) -> av.container.InputContainer:
   allowed = {'format_whitelist': _FORMATS, 'protocol_whitelist': 'file'}
   try:
     # Without 'file:', what stands before a colon in the path is taken for a protocol.
-    return av.open(f'file:{os.fspath(path)}', container_options=allowed)
+    return av.open(f'file:{os.fspath(path)}', container_options=allowed, metadata_errors='replace')
   except av.ArgumentError:
     raise ClipError(
       f'{path} cannot be decoded (it is damaged, or not of a format of videos)'
@@ -256,11 +295,19 @@ def _open(path: str | os.PathLike[str]) -> av.container.InputContainer:
 def _video_stream(
   container: av.container.InputContainer, path: str | os.PathLike[str]
 ) -> av.VideoStream:
-  if not container.streams.video:
+  streams = [stream for stream in container.streams.video if _is_video(stream)]
+  if not streams:
     raise ClipError(f'{path} has no video stream')
-  stream = container.streams.video[0]
+  default = (stream for stream in streams if Disposition.default in stream.disposition)
+  stream = next(default, streams[0])
   stream.codec_context.thread_count = 1
   return stream
+
+
+def _is_video(stream: av.VideoStream) -> bool:
+  """Whether a stream can be decoded and is no picture that belongs to the file, such as a cover."""
+  still = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+  return stream.codec_context is not None and not stream.disposition & still
 
 
 def _upright(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
@@ -281,6 +328,25 @@ def _duration(container: av.container.InputContainer, stream: av.VideoStream) ->
   if container.duration and len(container.streams) == 1:
     return container.duration / av.time_base
   return 0.0
+
+
+def _has_its_length(path: str | os.PathLike[str]) -> bool:
+  """Whether a Matroska file is as long as it states; not of other files, nor where it does not.
+
+  It is two EBML elements, each of a name, its length and its content (RFC 8794, 4 and 5).
+  """
+  with open(path, 'rb') as file:
+    head = file.read(4096)
+  end = 0
+  for name in (b'\x1a\x45\xdf\xa3', b'\x18\x53\x80\x67'):  # EBML and Segment.
+    if head[end : end + 4] != name or len(head) < end + 12:
+      return False
+    width = 9 - head[end + 4].bit_length()
+    size = int.from_bytes(head[end + 4 : end + 4 + width]) - (1 << 7 * width)
+    if size == (1 << 7 * width) - 1:  # Not known when it was written.
+      return False
+    end += 4 + width + size
+  return end <= os.path.getsize(path)
 
 
 def _read_folder(
