@@ -16,6 +16,7 @@ from zsar_jax.interop.tables import (
   norm,
   projections,
 )
+from zsar_jax.interop.usage import Usage
 from zsar_jax.interop.xclip import generator
 from zsar_jax.models.presets import ClipSpec, VideoSpec
 
