@@ -69,7 +69,7 @@ def test_sources_that_know_different_clips(clips):
     f'masks of palette:{clips}/B alone': {'x/c': 'person, person_box unknown'},
     'no masks': {'x/d': 'not annotated'},
   }
-  assert f'masks of grey:{clips}/A alone: 1 clips' in report.describe('mine', {'train': made})
+  assert f'masks of grey:{clips}/A alone: 1 clip' in report.describe('mine', {'train': made})
 
 
 def test_recipes_need_clips_that_know_all_their_regions(clips):
