@@ -1,5 +1,6 @@
 """Tests of zsar_jax.data.video: real containers, cut, turned, grey and odd, and frame folders."""
 
+import fractions
 import pathlib
 import struct
 
@@ -7,11 +8,13 @@ import av
 import cv2
 import numpy as np
 import pytest
+from av.stream import Disposition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zsar_jax.data import records
 from zsar_jax.data.records import ClipError
+from zsar_jax.data.sources.files import Videos
 from zsar_jax.data.video import Storage, read_video
 from zsar_jax.errors import UserError
 
@@ -316,3 +319,164 @@ def test_refuses_frame_folders_that_are_not_one_clip(tmp_path):
   for words, folder in cases.items():
     with pytest.raises(ClipError, match=words):
       read_video(folder, Storage())
+
+
+@pytest.mark.parametrize(
+  ('name', 'codec', 'pix_fmt'),
+  [
+    ('a.gif', 'gif', 'rgb8'),
+    ('a.mp4', 'libx264', 'yuv420p'),
+    ('a.mkv', 'mjpeg', 'yuvj420p'),
+    ('a.webm', 'libvpx-vp9', 'yuv420p'),
+    ('a.mov', 'mpeg4', 'yuv420p'),
+  ],
+)
+@pytest.mark.parametrize('keep', ['all', 'segments:2'])
+def test_a_last_frame_may_be_held(tmp_path, name, codec, pix_fmt, keep):
+  """Six frames, one a second, the last of them for 30 seconds."""
+  with av.open(str(tmp_path / name), 'w') as container:
+    stream = container.add_stream(codec, rate=10)
+    stream.width, stream.height, stream.pix_fmt = 64, 48, pix_fmt
+    stream.codec_context.time_base = fractions.Fraction(1, 100)
+    packets = []
+    for number, level in enumerate(LEVELS):
+      frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), level, np.uint8), format='rgb24')
+      frame.pts, frame.time_base = 100 * number, fractions.Fraction(1, 100)
+      packets += stream.encode(frame)
+    packets += stream.encode(None)
+    for packet in packets:
+      packet.duration = 3000 if packet.pts == 500 else 100
+      container.mux(packet)
+  with av.open(str(tmp_path / name)) as container:
+    assert container.duration > 34 * av.time_base
+  video = read_video(tmp_path / name, Storage(keep=keep))
+  assert video.facts.num_frames == 6
+  np.testing.assert_allclose(_levels(video), [LEVELS[n] for n in video.facts.kept], atol=20)
+
+
+@pytest.mark.parametrize('share', [1, 0.6])
+def test_a_matroska_file_of_its_length_is_whole_whatever_it_states(tmp_path, share):
+  """Recorders of screens state how long was recorded, and not how long the last frame is held."""
+  path = write_video(tmp_path / 'a.mkv', [100] * 60, codec='mjpeg', pix_fmt='yuvj420p')
+  content = path.read_bytes().replace(b'00:00:05.000', b'00:00:50.000')
+  duration = content.index(b'\x44\x89\x88') + 3  # Duration, a float64 (RFC 9559, 5.1.2.10).
+  content = content[:duration] + struct.pack('>d', 50_000) + content[duration + 8 :]
+  path.write_bytes(content[: int(share * len(content))])
+  if share == 1:
+    assert read_video(path, Storage()).facts.num_frames == 60
+  else:
+    with pytest.raises(ClipError, match='ends after .* of 50.0 seconds'):
+      read_video(path, Storage())
+
+
+# Kr and Kb of ITU-R BT.601, BT.709 and BT.2020, by FFmpeg's numbers of colour spaces. A file that
+# states none is taken for BT.601.
+_WEIGHTS = {1: (0.2126, 0.0722), 2: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
+
+
+@pytest.mark.parametrize('space', _WEIGHTS)
+@pytest.mark.parametrize('full_range', [False, True])
+@pytest.mark.parametrize('short_side', [None, 24])
+def test_colours(tmp_path, space, full_range, short_side):
+  """Pixels are those that the standards define (BT.709, 3: from Y'CbCr to R'G'B')."""
+  y, cb, cr = 90, 110, 180
+  path = tmp_path / 'a.mkv'
+  with av.open(str(path), 'w') as container:
+    stream = container.add_stream('ffv1', rate=10)
+    stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv444p'
+    frame = av.VideoFrame(64, 48, 'yuv444p')
+    for plane, value in zip(frame.planes, (y, cb, cr), strict=True):
+      plane.update(np.full(plane.buffer_size, value, np.uint8))
+    for holder in (frame, stream.codec_context):
+      holder.colorspace, holder.color_range = space, 2 if full_range else 1
+    container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
+  kr, kb = _WEIGHTS[space]
+  luma = y / 255 if full_range else (y - 16) / 219
+  blue, red = ((c - 128) / (255 if full_range else 224) for c in (cb, cr))
+  r, b = luma + 2 * (1 - kr) * red, luma + 2 * (1 - kb) * blue
+  g = (luma - kr * r - kb * b) / (1 - kr - kb)
+  video = read_video(path, Storage(short_side, jpeg_quality=100))
+  found = records.decode_frame(video.jpegs[0])[10, 10]
+  np.testing.assert_allclose(found, np.round(255 * np.array([r, g, b])), atol=2)
+
+
+def test_the_default_video_stream_is_read_and_no_cover(tmp_path):
+  path = tmp_path / 'a.mkv'
+  dispositions = (Disposition.attached_pic, Disposition(0), Disposition.default)
+  with av.open(str(path), 'w') as container:
+    streams = []
+    for width, disposition in zip((32, 48, 64), dispositions, strict=True):
+      stream = container.add_stream('mjpeg', rate=12)
+      stream.width, stream.height, stream.pix_fmt = width, 48, 'yuvj420p'
+      stream.disposition = disposition
+      streams.append(stream)
+    for level in LEVELS:
+      for stream in streams:
+        image = np.full((48, stream.width, 3), level, np.uint8)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
+    for stream in streams:
+      container.mux(stream.encode(None))
+  for keep in ('all', 'segments:2'):
+    video = read_video(path, Storage(keep=keep))
+    assert (video.facts.width, video.facts.num_frames) == (64, 6)
+
+
+def test_names_in_a_file_may_be_in_any_encoding(tmp_path):
+  path = write_video(tmp_path / 'a.avi', LEVELS)
+  content = path.read_bytes()
+  assert b'Lavf' in content
+  path.write_bytes(content.replace(b'Lavf', b'L\xe4vf'))
+  assert read_video(path, Storage()).facts.num_frames == 6
+
+
+@pytest.mark.parametrize(
+  ('name', 'codec', 'pix_fmt'),
+  [
+    ('a.gif', 'gif', 'rgb8'),
+    ('a.y4m', 'rawvideo', 'yuv420p'),
+    ('a.ogg', 'libvpx', 'yuv420p'),
+    ('a.mxf', 'mpeg2video', 'yuv420p'),
+    ('a.h264', 'libx264', 'yuv420p'),
+    ('a.apng', 'apng', 'rgb24'),
+    ('a.ivf', 'libvpx-vp9', 'yuv420p'),
+    ('a.obu', 'libsvtav1', 'yuv420p'),
+    ('a.nut', 'mpeg4', 'yuv420p'),
+  ],
+)
+def test_formats_beside_the_usual_containers(tmp_path, name, codec, pix_fmt):
+  path = tmp_path / name
+  with av.open(str(path), 'w') as container:
+    stream = container.add_stream(codec, rate=25)
+    stream.width, stream.height, stream.pix_fmt = 64, 64, pix_fmt
+    for level in LEVELS:
+      image = np.full((64, 64, 3), level, np.uint8)
+      container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
+    container.mux(stream.encode(None))
+  assert list(Videos(tmp_path)) == [name]
+  for keep in ('all', 'segments:2'):
+    video = read_video(path, Storage(keep=keep))
+    assert video.facts.num_frames == 6
+    np.testing.assert_allclose(_levels(video), [LEVELS[n] for n in video.facts.kept], atol=20)
+
+
+def test_images_that_are_no_frames_are_left_out_and_counted(tmp_path):
+  folder = _frame_folder(tmp_path / 'clip', *(f'f_{number:03d}.png' for number in range(10)))
+  (folder / '._f_000.png').write_bytes(b'\x00\x05\x16\x07')
+  _frame_folder(folder, 'cover.png', size=(10, 10))
+  (folder / 'f_004.png').write_bytes(b'')
+  (folder / 'f_006.png').write_bytes((folder / 'f_005.png').read_bytes()[:40])
+  (folder / 'f_008.png').unlink()
+  numbers = [0, 1, 2, 3, 5, 7, 9]
+  video = read_video(folder, Storage())
+  assert video.facts.numbers.tolist() == numbers
+  assert len(video.jpegs) == video.facts.num_frames == 7
+  assert video.remarks == {
+    'frames missing in the folder': '1 of 10',
+    'frames that cannot be read': f'2, such as {folder}/f_004.png is not a complete image',
+    'images without a frame number': '1, such as cover.png',
+  }
+  # Of nine frames the centres of three segments are 1, 4 and 7: one of them is not read.
+  video = read_video(folder, Storage(keep='segments:3'))
+  assert video.facts.num_frames == 8
+  assert video.facts.kept.tolist() == [1, 4, 6]

@@ -5,7 +5,7 @@ import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from typing import Any
 
 import av
@@ -26,7 +26,7 @@ _LEAST_SHARE = 0.9
 # other files, such as playlists, which could have any file read.
 _FORMATS = (
   'mov,matroska,avi,mpeg,mpegvideo,mpegts,flv,live_flv,asf,asf_o,ogg,m4v,h264,hevc,h263,vc1,obu,ivf,'
-  'gif,rm,nut,mxf,dv,wtv,swf,yuv4mpegpipe'
+  'gif,apng,rm,nut,mxf,dv,wtv,swf,yuv4mpegpipe'
 )
 
 # More frames than any video has.
@@ -352,50 +352,70 @@ def _has_its_length(path: str | os.PathLike[str]) -> bool:
 def _read_folder(
   folder: pathlib.Path, storage: Storage, fps: float, annotated: Annotated | None
 ) -> StoredVideo:
-  """Reads a folder of numbered images."""
-  numbers, paths = _numbered_images(folder)
-  size = _read_image(paths[0]).shape[:2]
-  near = annotated(len(paths), np.array(numbers)) if annotated and storage.keep != 'all' else ()
-  kept = storage.kept(len(paths), near)
-
-  def frames() -> Iterator[np.ndarray]:
+  """Reads a folder of numbered images. Those that cannot be read are left out and counted."""
+  images, remarks = _numbered_images(folder)
+  unreadable: list[ClipError] = []
+  while images:
+    numbers, paths = list(images), list(images.values())
+    near = annotated(len(paths), np.array(numbers)) if annotated and storage.keep != 'all' else ()
+    kept = storage.kept(len(paths), near)
+    jpegs, size, before = [], (0, 0), len(unreadable)
     for index in kept:
-      frame = _read_image(paths[index])
+      try:
+        frame = _read_image(paths[index])
+      except ClipError as error:
+        unreadable.append(error)
+        del images[numbers[index]]
+        continue
+      size = size if any(size) else frame.shape[:2]
       if frame.shape[:2] != size:
         raise ClipError(
-          f'{paths[index]} has {frame.shape[1]} x {frame.shape[0]} pixels where {paths[0].name} has'
+          f'{paths[index]} has {frame.shape[1]} x {frame.shape[0]} pixels where other frames have'
           f' {size[1]} x {size[0]}'
         )
       height, width = storage.scaled(*size)
-      yield cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+      frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+      jpegs += records.encode_frames([frame], storage.jpeg_quality)
+    if len(unreadable) == before:
+      facts = VideoFacts(len(paths), kept, *storage.scaled(*size), *size, np.array(numbers))
+      if unreadable:
+        remarks['frames that cannot be read'] = f'{len(unreadable)}, such as {unreadable[0].reason}'
+      return StoredVideo(jpegs, facts, fps * len(kept) / len(paths), remarks)
+  raise unreadable[0]
 
-  jpegs = list(records.encode_frames(frames(), storage.jpeg_quality))
-  facts = VideoFacts(len(paths), kept, *storage.scaled(*size), *size, np.array(numbers))
-  gaps = numbers[-1] - numbers[0] + 1 - len(numbers)
-  remarks = {'frames missing in the folder': f'{gaps} of {len(numbers) + gaps}'} if gaps else {}
-  return StoredVideo(jpegs, facts, fps * len(kept) / len(paths), remarks)
 
-
-def _numbered_images(folder: pathlib.Path) -> tuple[list[int], list[pathlib.Path]]:
-  """The images of a folder of frames and their numbers, in order."""
+def _numbered_images(folder: pathlib.Path) -> tuple[dict[int, pathlib.Path], dict[str, str]]:
+  """The images of a folder of frames by their numbers, in order, and what was noticed."""
   by_prefix: dict[str, dict[int, pathlib.Path]] = {}
+  others = []
   for path in sorted(folder.iterdir()):
     if path.suffix.lower() in IMAGES and not path.name.startswith('.'):
       match = _NUMBERED.fullmatch(path.stem)
       if not match:
-        raise ClipError(f'{path} has no frame number at the end of its name')
+        others.append(path)
+        continue
       same = by_prefix.setdefault(match[1], {})
       if int(match[2]) in same:
         raise ClipError(f'{path} and {same[int(match[2])].name} have the same frame number')
       same[int(match[2])] = path
   if not by_prefix:
-    raise ClipError(f'{folder} has no image')
+    raise ClipError(
+      f'{others[0]} has no frame number at the end of its name'
+      if others
+      else f'{folder} has no image'
+    )
   prefix = _PREFERRED_PREFIX if _PREFERRED_PREFIX in by_prefix else next(iter(by_prefix))
   if len(by_prefix) > 1 and prefix != _PREFERRED_PREFIX:
     names = ', '.join(f'{name}*' for name in by_prefix)
     raise ClipError(f'{folder} has more than one series of images: {names}')
-  numbered = sorted(by_prefix[prefix].items())
-  return [number for number, _ in numbered], [path for _, path in numbered]
+  images = dict(sorted(by_prefix[prefix].items()))
+  remarks = {}
+  gaps = max(images) - min(images) + 1 - len(images)
+  if gaps:
+    remarks['frames missing in the folder'] = f'{gaps} of {len(images) + gaps}'
+  if others:
+    remarks['images without a frame number'] = f'{len(others)}, such as {others[0].name}'
+  return images, remarks
 
 
 def _read_image(path: pathlib.Path) -> np.ndarray:
