@@ -109,15 +109,15 @@ def test_odd_pickles(content, tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('content', 'name'),
+  ('content', 'words'),
   [
-    (b'\x80\x02\x82\x01.', 'EXT1'),
+    (b'\x80\x02\x82\x01.', 'asks for EXT1'),
     # An object numbered 2**32 - 1, for which Python would make room.
-    (b'\x80\x02Nr\xff\xff\xff\xff.', 'LONG_BINPUT'),
+    (b'\x80\x02Nr\xff\xff\xff\xff.', 'an odd LONG_BINPUT'),
   ],
 )
-def test_pickles_that_are_refused_before_they_are_read(content, name, tmp_path):
-  refused(archive(tmp_path / 'a', content), f'damaged, .*an odd {name}')
+def test_instructions_that_are_refused(content, words, tmp_path):
+  refused(archive(tmp_path / 'a', content), f'damaged, .*{words}')
 
 
 @pytest.mark.parametrize(

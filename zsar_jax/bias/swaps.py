@@ -4,18 +4,16 @@ HAT is Chung, Wu and Russakovsky, "Enabling Detailed Action Recognition Evaluati
 Dataset Augmentation" (NeurIPS 2022, Datasets and Benchmarks). Its own pairs can be read from its
 files actionswap_{rand,close,far,same}_{1,2,3}.pickle; for any other data set pairs are drawn.
 
-A pickle is a program, and these files come from strangers. No unpickler runs them: a table of
-texts and numbers takes a few of the instructions, which are carried out here, and any other is
-refused. (Python's own unpickler would not be safe even if it found no function to call: it can be
-brought down by a tuple of tuples of tuples for a key.)
+A pickle is a program, and these files come from strangers. No unpickler runs them: see
+`instructions`.
 """
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import pathlib
-import pickletools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +22,7 @@ import numpy as np
 
 from zsar_jax.data.class_names import counterparts, normal
 from zsar_jax.errors import UserError, first_line
+from zsar_jax.interop.instructions import Interpreter
 from zsar_jax.paths import local_path
 from zsar_jax.writers import say
 
@@ -259,7 +258,7 @@ def _read_table(path: pathlib.Path) -> dict[str, Sequence[Any]]:
       f'{path}: more than {_MOST_BYTES >> 20} MiB, which no file of pairs has; name another'
     )
   try:
-    table = json.loads(data) if path.suffix == '.json' else _unpickle(data)
+    table = json.loads(data) if path.suffix == '.json' else Interpreter().run(io.BytesIO(data))
   except Exception as error:  # Of damaged files, pickletools raises almost anything.
     raise UserError(
       f'{path}: damaged, or no file of pairs ({first_line(error)}); fetch it again'
@@ -267,79 +266,10 @@ def _read_table(path: pathlib.Path) -> dict[str, Sequence[Any]]:
   if type(table) is not dict:
     raise UserError(f'{path}: holds no dictionary of pairs; name one of HAT')
   for name, entry in table.items():
-    right = type(entry) in (list, tuple) and [type(one) for one in entry] == [str, int, int]
+    right = type(entry) in (list, tuple) and len(entry) == 3
+    right = right and [type(value) for value in entry] == [str, int, int]
     if not right or not name or not entry[0] or min(entry[1:]) < 0:
       raise UserError(
         f"{path}: {name[:100]!r} must have ['class/clip', frames, class number]; fetch it again"
       )
-  return table
-
-
-_TEXTS = ('STRING', 'BINSTRING', 'SHORT_BINSTRING', 'UNICODE', 'BINUNICODE', 'SHORT_BINUNICODE')
-_NUMBERS = ('INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'LONG4')
-_PUTS = ('PUT', 'BINPUT', 'LONG_BINPUT')
-_GETS = ('GET', 'BINGET', 'LONG_BINGET')
-_EMPTY = {'EMPTY_DICT': dict, 'EMPTY_LIST': list, 'EMPTY_TUPLE': tuple}
-_TUPLES = {'TUPLE1': 1, 'TUPLE2': 2, 'TUPLE3': 3}
-
-
-def _unpickle(data: bytes) -> Any:
-  """What a pickle of dictionaries, lists, tuples, texts and numbers holds.
-
-  The keys of dictionaries are texts. Raises almost anything where the pickle is damaged, and a
-  `ValueError` where it asks for anything else.
-  """
-  stack: list[Any] = []
-  marks: list[int] = []
-  memo: dict[int, Any] = {}
-
-  def pop(count: int | None = None) -> list[Any]:
-    """Takes the uppermost values, by default those above the last mark."""
-    start = marks.pop() if count is None else len(stack) - count
-    if not 0 <= start <= len(stack):
-      raise ValueError('it ends too early')
-    values = stack[start:]
-    del stack[start:]
-    return values
-
-  def add(target: Any, kind: type, values: list[Any]) -> None:
-    if type(target) is not kind:
-      raise ValueError(f'it adds to something that is no {kind.__name__}')
-    if kind is list:
-      target.extend(values)
-      return
-    for key, value in zip(values[::2], values[1::2], strict=True):
-      if type(key) is not str:
-        raise ValueError('a key is no text')
-      target[key] = value
-
-  for opcode, argument, _ in pickletools.genops(data):
-    name = opcode.name
-    if name in _TEXTS or name in _NUMBERS:
-      stack.append(argument)
-    elif name in _EMPTY:
-      stack.append(_EMPTY[name]())
-    elif name == 'MARK':
-      marks.append(len(stack))
-    elif name in ('LIST', 'TUPLE'):
-      stack.append({'LIST': list, 'TUPLE': tuple}[name](pop()))
-    elif name in _TUPLES:
-      stack.append(tuple(pop(_TUPLES[name])))
-    elif name == 'DICT':
-      values, made = pop(), {}
-      add(made, dict, values)
-      stack.append(made)
-    elif name in ('APPEND', 'APPENDS'):
-      values = pop(1 if name == 'APPEND' else None)
-      add(stack[-1], list, values)
-    elif name in ('SETITEM', 'SETITEMS'):
-      values = pop(2 if name == 'SETITEM' else None)
-      add(stack[-1], dict, values)
-    elif name in _PUTS or name == 'MEMOIZE':
-      memo[len(memo) if name == 'MEMOIZE' else argument] = stack[-1]
-    elif name in _GETS:
-      stack.append(memo[argument])
-    elif name not in ('PROTO', 'FRAME', 'STOP'):
-      raise ValueError(f'it asks for {name}, which pairs have no need of')
-  (table,) = stack
   return table

@@ -20,7 +20,7 @@ from zsar_jax.errors import UserError
 from zsar_jax.interop import hub, pickles, runs, torch_files
 from zsar_jax.interop.pickles import PickledArray, PickledDtype
 from zsar_jax.interop.preprocessing import PREPROCESSOR, PROCESSOR
-from zsar_jax.interop.tensors import FLOATS, Content, State, Tensor, shown
+from zsar_jax.interop.tensors import FLOATS, MOST_ARRAYS, Content, State, Tensor, shown
 from zsar_jax.paths import local_path
 
 # What describes the model beside its weights: of Hugging Face, of open_clip, of this project.
@@ -130,6 +130,8 @@ def read_file(path: pathlib.Path) -> Content:
   content = _reader(path, start)(path)
   if isinstance(content, dict):
     content = Content(content)
+  if len(content.state) > MOST_ARRAYS:
+    raise UserError(f'{path}: holds {len(content.state):,} arrays; name weights of CLIP')
   for key in content.state:
     _check_key(path, key)
   return content
@@ -243,7 +245,9 @@ def _read_numpy(path: pathlib.Path) -> State:
 
 
 def _is_array(value: Any) -> bool:
-  return isinstance(value, PickledArray) and isinstance(value.state, tuple) and len(value.state) == 5
+  return (
+    isinstance(value, PickledArray) and isinstance(value.state, tuple) and len(value.state) == 5
+  )
 
 
 def _pickled(path: pathlib.Path, key: str, value: Any) -> Tensor:

@@ -28,6 +28,8 @@ CONVERSION = Hints(
   missing='name weights that are whole',
   left_over='ignore keys with --allow-left-over=REGEX',
 )
-_CONVERT = 'convert the weights first with tools.convert_checkpoint --to=zsar --allow-left-over=REGEX'
+_CONVERT = (
+  'convert the weights first with tools.convert_checkpoint --to=zsar --allow-left-over=REGEX'
+)
 PREDICTION = dataclasses.replace(CONVERSION, left_over=_CONVERT)
 PYTHON = dataclasses.replace(PREDICTION, tokens_from='tokens_from')

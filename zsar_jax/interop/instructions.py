@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, NoReturn
 
 # A checkpoint of ViT-L/14 with its optimizer's state takes 60,000.
-MOST_STEPS = 3_000_000
+MOST_STEPS = 2_000_000
 # Checkpoints of PyTorch before 1.6 begin with a number of 10 bytes.
 _MOST_BITS = 256
 
@@ -51,8 +51,9 @@ class Interpreter:
       if opcode.name not in _INSTRUCTIONS:
         self.refuse()
       _INSTRUCTIONS[opcode.name](self, argument)
-    (result,) = self._stack
-    return result
+    if len(self._stack) != 1:
+      raise ValueError('it is no single value')
+    return self._stack[0]
 
   def spend(self, steps: int) -> None:
     """Counts steps of work.

@@ -200,7 +200,8 @@ _RECORDS = frozenset(
     ('types', 'SimpleNamespace'),
     (
       'builtins __builtin__',
-      'set frozenset list tuple bytearray bytes str int float bool complex object slice range',
+      'set frozenset list tuple bytearray bytes str int float bool complex object slice range'
+      ' long unicode xrange',
     ),
     ('collections', 'deque'),
     ('copyreg copy_reg', '_reconstructor'),

@@ -1,10 +1,12 @@
 """The parameters of a model as files of other codebases, and as this project's own."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
 import shutil
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +28,16 @@ TARGETS = ('hf', 'scenic', 'zsar')
 
 # What only training uses, which the models of others have no place for.
 _TRAINING_ONLY = 'distillation/'
+
+# What has no place in the files of others.
+_TEXTS = ('templates', 'split_words', 'placeholders')
+_UNTOLD = types.MappingProxyType(
+  {
+    'hf': _TEXTS,
+    'scenic': ('normalization', 'interpolation', 'resize', 'centre_crop', *_TEXTS),
+    'zsar': (),
+  }
+)
 
 # What transformers reads a tokenizer from.
 _TOKENIZER = (
@@ -92,9 +104,8 @@ def save_weights(
       for name in _TOKENIZER if tokenizer else ():
         if (tokenizer / name).is_file():
           shutil.copyfile(tokenizer / name, partial / name)
-  if form in (hugging_face.HF_CLIP, SCENIC):
-    return _difference(model.video.temporal)
-  return ''
+  notes = [_difference(model.video.temporal)] if form in (hugging_face.HF_CLIP, SCENIC) else []
+  return '; '.join([*notes, *_untold(model, target, usage)])
 
 
 def _write(path: pathlib.Path, value: dict[str, Any]) -> None:
@@ -109,6 +120,16 @@ def _difference(temporal: str) -> str:
       " 'mean' and not of 'window'"
     )
   return "it is a model of images: a clip is the mean of its frames' embeddings"
+
+
+def _untold(model: VideoModel, target: str, usage: Usage) -> list[str]:
+  """What the result does not tell of how frames and class names must reach it."""
+  needed = {'normalization': model.spec.normalization} | dataclasses.asdict(usage)
+  usual = {'normalization': 'clip'} | dataclasses.asdict(CLIP)
+  values = [f'{name} {needed[name]!r}' for name in _UNTOLD[target] if needed[name] != usual[name]]
+  if not values:
+    return []
+  return [f'it does not tell {", ".join(values)}, which its numbers need']
 
 
 def _format(model: VideoModel, target: str) -> Format:

@@ -41,6 +41,9 @@ class Tensor:
     return Tensor((size, *self.shape[1:]), self.dtype, read)
 
 
+# A model has fewer.
+MOST_ARRAYS = 20_000
+
 # Keys as in the file, such as 'visual.conv1.weight'.
 State = dict[str, Tensor]
 

@@ -67,10 +67,16 @@ _OTHERS = (
   (r'visual\.transformer\.resblocks\.\d+\.net\..*', 'ActionCLIP with TSM', _ONLY_HEADS),
   (r'visual\.time_embedding', 'ActionCLIP with joint attention', _ONLY_HEADS),
 )
-# Parts of keys that every image tower has, and every text tower.
+# Keys of image towers, and of text towers.
 _TOWERS = (
-  ('image', r'(.*\.)?(visual|image_encoder|vision_model)[./].*'),
-  ('text', r'(model\.)?transformer\.resblocks\..*|(.*\.)?(text_encoder|text_model)\..*|text/.*'),
+  (
+    'image',
+    r'(.*\.)?(visual|image_encoder|vision_model)[./].*|class_embedding|embeddings\.patch_embedding\..*',
+  ),
+  (
+    'text',
+    r'(.*\.)?(text_encoder|text_model|token_embedding)\..*|(model\.)?text_projection|text/.*',
+  ),
 )
 
 
@@ -259,7 +265,9 @@ def _without_prefix(
   if any(_fits(form, state, beside) for form in candidates):
     return state, ()
   # Open-VCLIP and FROSTER are OpenAI's CLIP with a prefix: under another one it is only that.
-  anchors = {form.markers[0] for form in candidates if len(candidates) == 1 or form.temporal != 'window'}
+  anchors = {
+    form.markers[0] for form in candidates if len(candidates) == 1 or form.temporal != 'window'
+  }
   return wrappers.without_prefix(path, state, anchors)
 
 
@@ -295,8 +303,8 @@ def recognise(
   towers = [tower for tower, keys in _TOWERS if any(re.fullmatch(keys, key) for key in state)]
   if len(towers) == 1:
     raise UserError(
-      f'{path}: holds the {towers[0]} tower of a model and not the other; name the CLIP model with'
-      ' both that it is a part of'
+      f'{path}: holds the {towers[0]} tower of a CLIP model alone; name the model that it is a part'
+      ' of'
     )
   # By its keys, open_clip's is OpenAI's.
   fitting = [form for form in fitting if form is not OPEN_CLIP or OPEN_CLIP.config in configs]

@@ -7,11 +7,10 @@ from typing import Any
 
 from zsar_jax.errors import UserError
 from zsar_jax.interop.pickles import Record, ScriptObject, StridedTensor
-from zsar_jax.interop.tensors import State, shown
+from zsar_jax.interop.tensors import MOST_ARRAYS, State, shown
 
-# Weights lie no deeper in what is saved, and no model has as many arrays, or parts.
+# Weights lie no deeper in what is saved, and nothing has as many parts.
 _DEEPEST = 4
-_MOST_ARRAYS = 20_000
 _MOST_ENTRIES = 1_000_000
 _DEEPEST_MODULE = 32
 
@@ -66,8 +65,11 @@ def unwrap(path: pathlib.Path, saved: Any) -> tuple[Named, tuple[str, ...]]:
       notes.append(_averaged_note(name))
       continue
     # A number beside the model, such as an accuracy, is no weight.
+    around = not name or main.startswith(f'{name}.')
     named |= {
-      f'{name}.{key}'.lstrip('.'): tensor for key, tensor in group.items() if name or tensor.shape
+      f'{name}.{key}'.lstrip('.'): tensor
+      for key, tensor in group.items()
+      if tensor.shape or not around
     }
   return named, tuple(notes)
 
@@ -106,7 +108,7 @@ def _groups(path: pathlib.Path, saved: Any) -> Iterator[tuple[str, Named]]:
         and not (depth == 0 and _TRAINING.search(key.lower()))
       ]
     arrays += len(group)
-    if arrays > _MOST_ARRAYS or entries > _MOST_ENTRIES:
+    if arrays > MOST_ARRAYS or entries > _MOST_ENTRIES:
       raise UserError(f'{path}: holds more than a model does; save its state dict alone')
     if group:
       yield name, group
