@@ -1,5 +1,7 @@
 """zsar_jax.load and tools.predict: the numbers of the model itself, from any video."""
 
+import dataclasses
+
 import cv2
 import jax
 import jax.numpy as jnp
@@ -152,6 +154,9 @@ def test_refusals(tmp_path):
       model.zero_shot(video, ['a', 'b'])
   with pytest.raises(UserError, match='two classes or more'):
     model.zero_shot(np.zeros((2, 8, 8, 3), np.uint8), ['a'])
+  diverged = dataclasses.replace(model, params=jax.tree.map(lambda x: x * np.nan, model.params))
+  with pytest.raises(UserError, match='scores of this video are not finite'):
+    diverged.zero_shot(np.zeros((2, 8, 8, 3), np.uint8), ['a', 'b'])
   with pytest.raises(UserError, match='nowhere'):
     zsar_jax.load(str(tmp_path / 'nowhere'))
   for number in (0, -1, 2.5, '8'):

@@ -191,10 +191,17 @@ def test_groups_are_mean_and_sample_deviation(tmp_path):
   assert 'toy/none/over' not in train.flatten(results)
 
   by_recipe = [{'none': {'top1': x, 'top5': 1.0, 'mean_class': x, 'count': 4}} for x in (0.5, 0.7)]
-  words = ['60.0', '±', '14.1', '100.0', '±', '0.0', '60.0', '±', '14.1']
+  words = ['8', '60.0', '±', '14.1', '100.0', '±', '0.0', '60.0', '±', '14.1']
   text = table({'toy': summarise(by_recipe)})
   assert text.splitlines()[0].startswith('toy (mean and standard deviation over 2)')
+  assert text.splitlines()[0].split()[-5:] == ['clips', 'top-1', 'top-5', 'mean', 'class']
   assert text.splitlines()[1].split() == ['none', *words]
+
+  # Under each recipe other clips may count.
+  figures = {'top1': 0.5, 'top5': 1.0, 'mean_class': 0.5}
+  counted = {'none': figures | {'count': 24}, 'background=mean': figures | {'count': 20}}
+  rows = [line.split()[:2] for line in table({'toy': counted}).splitlines()[:3]]
+  assert rows == [['toy', 'clips'], ['none', '24'], ['background=mean', '20']]
 
 
 def test_seen_classes_are_refused_or_named(data_dir, tmp_path, capsys, monkeypatch):

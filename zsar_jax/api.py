@@ -108,12 +108,18 @@ class Model:
       Each class with its probability among them, the likeliest first.
 
     Raises:
-      UserError: if the video cannot be read, or there are not two classes, or as `encode_text`.
+      UserError: if the video cannot be read, or there are not two classes, or the model's scores
+        are not finite, or as `encode_text`.
     """
     classes = _checked(classes)
     if len(classes) < 2:
       raise UserError(f'zero_shot needs two classes or more to choose from, not {len(classes)}')
     cosines = self.similarity(video, classes)
+    if not np.isfinite(cosines).all():
+      raise UserError(
+        "the model's scores of this video are not finite, so they name no class; its training may"
+        ' have diverged, take another checkpoint'
+      )
     shares = np.asarray(jax.nn.softmax(jnp.exp(self.params['logit_scale']) * cosines))
     order = np.argsort(-shares, kind='stable')
     return [(classes[place], float(shares[place])) for place in order]

@@ -428,25 +428,23 @@ def save_results(
 
 
 def table(results: Results) -> str:
-  """Results as text: a block for each data set and group, a row for each recipe."""
+  """Results as text: a block for each data set and group, a row for each recipe.
+
+  Each row has its number of clips: not every clip counts under every recipe.
+  """
   lines = []
   for name, by_recipe in results.items():
     first = next(iter(by_recipe.values()))
     is_group = 'over' in first
-    about = (
-      f'mean and standard deviation over {first["over"]}'
-      if is_group
-      else counted(first['count'], 'clip')
-    )
-    title = f'{name} ({about})'
+    title = f'{name} (mean and standard deviation over {first["over"]})' if is_group else name
     width = max(len(title) - 2, *map(len, by_recipe))
     column = 11 if is_group else 6
     heads = f'  {"top-1":>{column}}  {"top-5":>{column}}  {"mean class":>{max(column, 10)}}'
-    lines.append(f'{title:<{width + 2}}{heads}')
+    lines.append(f'{title:<{width + 2}}   clips{heads}')
     for recipe, figures in by_recipe.items():
       top1, top5, mean_class = (_percent(figures, figure) for figure in FIGURES)
       cells = f'  {top1:>{column}}  {top5:>{column}}  {mean_class:>{max(column, 10)}}'
-      lines.append(f'  {recipe:<{width}}{cells}')
+      lines.append(f'  {recipe:<{width}}  {figures["count"]:>6}{cells}')
     lines.append('')
   return '\n'.join(lines)
 

@@ -110,7 +110,7 @@ def test_a_study_that_was_killed_goes_on_and_is_not_done_twice(config, tmp_path)
     swap = metrics.swap_background_error(kept, 'background=swap')
     assert bias['SBErr']['value'] == pytest.approx(swap.value, nan_ok=True)
     assert np.isfinite(kept.saliency).all(axis=1).sum() >= 2
-  assert {len(clip['pictures']) for clip in toy['gallery']} == {5}
+  assert {len(clip['pictures']) + len(clip['not_counted']) for clip in toy['gallery']} == {5}
   assert all((tmp_path / path).exists() for path in toy['gallery'][0]['pictures'].values())
   (found,) = study['findings']
   sides = toy['matrix']['none']['none']['top1'], toy['matrix']['swap']['background=normal']['top1']

@@ -161,11 +161,8 @@ class Predictions:
     backgrounds those without a partner. All others have one; if their logits are not finite they
     count as wrong.
     """
-    parsed = recipes.parse(recipe)
-    counted = np.ones(len(self.ids), bool)
-    for region in parsed.regions:
-      counted &= self._knows(region)
-    if parsed.swaps:
+    counted = self.has_masks(recipe)
+    if recipes.parse(recipe).swaps:
       counted &= np.array([bool(partner) for partner in self.partners])
     return counted
 
@@ -175,20 +172,21 @@ class Predictions:
     known = np.isfinite(self.coverage)
     return known.any(axis=1) & known[:, known.any(axis=0)].all(axis=1)
 
-  def _knows(self, region: str) -> np.ndarray:
-    """bool[N]: of which clips a region of a recipe is known; the background is what is left."""
-    finite = dict(zip(self.regions, np.isfinite(self.coverage).T, strict=True))
-    # Where a data set has no shapes, its boxes are painted.
-    for name in (region, f'{region}_box'):
-      if name in finite and finite[name].any():
-        return finite[name]
-    return self.annotated
-
   @property
   def actor(self) -> str:
     """The region that people are annotated with: their silhouette, or else their box."""
     shown = dict(zip(self.regions, (self.coverage > 0).any(axis=0), strict=True))
     return 'person_box' if shown.get('person_box') and not shown.get('person') else 'person'
+
+  def has_masks(self, recipe: str) -> np.ndarray:
+    """bool[N]: of which clips all regions are known that a recipe needs, if it needs any."""
+    finite = dict(zip(self.regions, np.isfinite(self.coverage).T, strict=True))
+    known = np.ones(len(self.ids), bool)
+    for region in recipes.parse(recipe).regions:
+      # Where a data set has no shapes, its boxes are painted; the background is what is left.
+      columns = [finite[name] for name in (region, f'{region}_box') if name in finite]
+      known &= next((column for column in columns if column.any()), self.annotated)
+    return known
 
   def save(self, path: str | os.PathLike[str]) -> None:
     """Writes a file that is there whole or not at all."""

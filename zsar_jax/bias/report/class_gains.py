@@ -9,7 +9,7 @@ from zsar_jax.bias.report.markup import Markup, element
 _OPEN_CLASSES = 20
 
 # Classes that are drawn on a page in all, so that it opens fast: each list has its share.
-_DRAWN_CLASSES = 8000
+_DRAWN_CLASSES = 6000
 
 # Classes whose numbers stand in tables on a page in all.
 _LISTED_CLASSES = 2000

@@ -162,9 +162,7 @@ def _not_counted(predictions: Predictions, recipe: str, position: int) -> str | 
   """Why a clip does not count under a recipe, see `Predictions.counted`; None where it counts."""
   if predictions.counted(recipe)[position]:
     return None
-  if recipes.parse(recipe).regions and not predictions.annotated[position]:
-    return 'no masks'
-  return 'no partner'
+  return 'no partner' if predictions.has_masks(recipe)[position] else 'no masks'
 
 
 def _background_recipe(texts: Sequence[str]) -> str | None:
