@@ -43,7 +43,9 @@ def get_config(variant: str = '') -> ConfigDict:
   """The config of one method, see the head of this file."""
   method, _, size = variant.partition(',')
   if method not in METHODS:
-    raise UserError(f'configs/debiasing.py: no method {method!r}; there are {", ".join(METHODS)}')
+    raise UserError(
+      f'the config debiasing has no method {method!r}; there are {", ".join(METHODS)}'
+    )
   config = k400_bgmask.get_config(size)
   config.recipe = 'none'
   for field, value in METHODS[method][1].items():

@@ -35,7 +35,7 @@ def get_config(variant: str = '') -> ConfigDict:
   """The config of one variant, see the head of this file."""
   if variant not in VARIANTS:
     raise UserError(
-      f'configs/pantomime_study.py: no variant {variant!r}; there are {", ".join(VARIANTS[1:])}'
+      f'the config pantomime_study has no variant {variant!r}; there are {", ".join(VARIANTS[1:])}'
     )
   study = default_study()
   # With seeds 1, 2 and 3 and on `validation`, the recipe of `tabletop` was still changed.

@@ -57,4 +57,4 @@ def local_argument(argument: str) -> str:
     return argument
   if not (_HOME.match(value) or _URL.match(value)):
     return argument
-  return (flag[0] if flag else '') + local_path(value, flag[0][:-1] if flag else 'command line')
+  return (flag[0] if flag else '') + local_path(value, flag[0][:-1] if flag else 'the command line')
