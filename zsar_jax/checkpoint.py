@@ -14,6 +14,7 @@ import json
 import math
 import pathlib
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -68,6 +69,8 @@ class Checkpoints:
     self._folder = (workdir / FOLDER).absolute()
     self._writing: int | None = None
     self._arrays = 0
+    self._failed = False
+    self._error: BaseException | None = None
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,
       create=False,
@@ -88,10 +91,15 @@ class Checkpoints:
         ' checkpoint does not need it'
       ) from None
 
+    if distributed.many():
+      self._note_errors()
+
   def __enter__(self) -> 'Checkpoints':
     return self
 
   def __exit__(self, *exception: Any) -> None:
+    if self._failed:
+      return  # Orbax would wait for threads that wait for what has failed.
     with contextlib.suppress(UserError) if exception[0] else contextlib.nullcontext():
       self.wait()
     self._manager.close()
@@ -122,6 +130,12 @@ class Checkpoints:
   def wait(self) -> None:
     """Returns when everything saved is on disk; a `UserError` where it cannot be written."""
     with self._writable():
+      # Where a write has failed, Orbax's own wait is for the other processes.
+      while distributed.many() and self._manager.is_saving_in_progress():
+        if self._error:
+          self._failed = True
+          raise self._error
+        time.sleep(0.02)
       self._manager.wait_until_finished()
 
   def newest(self, read: Callable[[int], T]) -> tuple[int, T] | None:
@@ -221,6 +235,7 @@ class Checkpoints:
     try:
       yield
     except (OSError, ValueError) as error:
+      self._failed = True
       # What Orbax would count has the one that failed.
       steps = (path.name for path in self._folder.glob('*'))
       kept = max((int(name) for name in steps if name.isdigit()), default=0)
@@ -229,6 +244,17 @@ class Checkpoints:
         f' ({_reason(error)}); make room, and the same command goes on'
         + (f' after step {kept}' if kept else ' from the start')
       ) from None
+
+  def _note_errors(self) -> None:
+    """Keeps what goes wrong while a checkpoint is written, as soon as it does."""
+    writer = self._manager._checkpointer._async_manager
+    write = writer._thread_func
+
+    def noting(*args: Any) -> None:
+      write(*args)
+      self._error = self._error or writer._exception
+
+    writer._thread_func = noting
 
   def _seal(self) -> None:
     """Writes the checksums, when all files are there and before they get their final name."""
