@@ -16,6 +16,7 @@ import os
 import pathlib
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -72,6 +73,7 @@ class Checkpoints:
     self._writing: int | None = None
     self._arrays = 0
     self._failed = False
+    self._error: BaseException | None = None
     silence()
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,
@@ -92,6 +94,9 @@ class Checkpoints:
         f'{self._folder}: a file {_NOTES} in it is damaged ({_reason(error)}); delete it, the'
         ' checkpoint does not need it'
       ) from None
+
+    if distributed.many():
+      self._note_errors()
 
   def __enter__(self) -> 'Checkpoints':
     return self
@@ -129,6 +134,12 @@ class Checkpoints:
   def wait(self) -> None:
     """Returns when everything saved is on disk; a `UserError` where it cannot be written."""
     with self._writable():
+      # Where a write has failed, Orbax's own wait is for the other processes.
+      while distributed.many() and self._manager.is_saving_in_progress():
+        if self._error:
+          self._failed = True
+          raise self._error
+        time.sleep(0.02)
       self._manager.wait_until_finished()
 
   def newest(self, read: Callable[[int], T]) -> tuple[int, T] | None:
@@ -237,6 +248,17 @@ class Checkpoints:
         f' ({_reason(error)}); make room, and the same command goes on'
         + (f' after step {kept}' if kept else ' from the start')
       ) from None
+
+  def _note_errors(self) -> None:
+    """Keeps what goes wrong while a checkpoint is written, as soon as it does."""
+    writer = self._manager._checkpointer._async_manager
+    write = writer._thread_func
+
+    def noting(*args: Any) -> None:
+      write(*args)
+      self._error = self._error or writer._exception
+
+    writer._thread_func = noting
 
   def _seal(self) -> None:
     """Writes the checksums, when all files are there and before they get their final name."""
