@@ -2,11 +2,14 @@
 
 import importlib
 import json
+import pathlib
 
 import pytest
 from ml_collections import ConfigDict
 
+from configs import own_data_study
 from zsar_jax import config as config_lib
+from zsar_jax.bias.study.plan import plan
 from zsar_jax.errors import UserError
 from zsar_jax.models.build import build_model
 
@@ -28,6 +31,20 @@ def test_every_config_and_variant_is_valid(name):
     config_lib.validate(module.get_config(variant))
   with pytest.raises(UserError, match='no variant'):
     module.get_config('nonsense')
+
+
+@pytest.mark.parametrize('variant', own_data_study.VARIANTS)
+def test_the_study_of_own_videos(variant):
+  study = own_data_study.get_config(variant)
+  jobs = plan(study, pathlib.Path('study'))
+  assert len(jobs) == 2 * len(study.seeds)
+  for job in jobs:
+    # Trained on the one part of the classes, evaluated on the other.
+    assert job.config.data.train.classes == 'splits/own.json:base'
+    assert job.config.eval.datasets.novel.classes == 'splits/own.json:novel'
+    assert not job.config.eval.allow_seen_classes
+  with pytest.raises(UserError, match='no variant'):
+    own_data_study.get_config('nonsense')
 
 
 def test_a_misspelt_key_is_an_error_in_the_config_file():

@@ -148,8 +148,8 @@ def _clip_of_merges() -> _Parts:
         return _from_merges(pathlib.Path(folder) / _MERGES)
   raise UserError(
     "config.text.tokenizer: 'clip' needs a package with CLIP's vocabulary (instant-clip-tokenizer,"
-    ' which ends at Python 3.12, or open_clip_torch); pip install --no-deps open_clip_torch, or name'
-    ' a folder with tokenizer.json, or with vocab.json and merges.txt, of a CLIP model'
+    ' which ends at Python 3.12, or open_clip_torch); pip install --no-deps open_clip_torch, or'
+    ' name a folder with tokenizer.json, or with vocab.json and merges.txt, of a CLIP model'
   )
 
 
