@@ -35,7 +35,6 @@ from zsar_jax.ops import recipes
 from zsar_jax.ops.prepare import prepare
 from zsar_jax.text.classes import ClassTexts, encode_classes
 from zsar_jax.weights import Start, classes_of, evaluated, load_weights_of_state, seen_before
-from zsar_jax.wording import counted
 from zsar_jax.writers import Progress, make_folder, say, write_whole
 
 # {dataset: {recipe: {'top1', 'top5', 'mean_class', 'count'}}}, and for each group of data sets

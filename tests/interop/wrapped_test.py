@@ -11,8 +11,8 @@ import types
 import numpy as np
 import pytest
 
-from tests.interop.written import archive
 from tests.interop.written import Tensor as WrittenTensor
+from tests.interop.written import archive
 from zsar_jax.errors import UserError
 from zsar_jax.interop import infer
 from zsar_jax.interop.hints import CONVERSION, PYTHON
