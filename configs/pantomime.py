@@ -23,9 +23,8 @@ VARIANTS = {
 def get_config(variant: str = '') -> ConfigDict:
   """The config of one variant, see the head of this file."""
   if variant not in VARIANTS:
-    raise UserError(
-      f'the config pantomime has no variant {variant!r}; there are {", ".join(filter(None, VARIANTS))}'
-    )
+    known = ', '.join(filter(None, VARIANTS))
+    raise UserError(f'the config pantomime has no variant {variant!r}; there are {known}')
   world, recipe = VARIANTS[variant]
   config = default_config()
   config.data.embedded = True
