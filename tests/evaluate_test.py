@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import pathlib
 
 import jax
@@ -231,6 +232,7 @@ def test_seen_classes_are_refused_or_named(data_dir, tmp_path, capsys, monkeypat
   train.train(config, first)
   assert '2 of 3 classes were seen in training' in capsys.readouterr().err
   assert load_meta(first, '')['seen_classes'] == sorted(CLASSES[:3])
+  assert load_meta(first, '')['computed_with']['threads'] == len(os.sched_getaffinity(0))
 
   # The same classes, of a trained run alone and of one that starts from its weights.
   with pytest.raises(UserError, match=sentence):

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from zsar_jax import agreement, distributed, locks, optim, sharding, stills
+from zsar_jax import agreement, distributed, locks, machine, optim, sharding, stills
 from zsar_jax import config as config_lib
 from zsar_jax.bias.predictions import Predictions
 from zsar_jax.checkpoint import Checkpoints, has_checkpoint
@@ -80,6 +80,7 @@ def train(
   start = Start(config, model, template['params'])
 
   meta = {'clips': fingerprint(subset), SEEN_CLASSES: seen, 'start': start.identity()}
+  meta['computed_with'] = machine.computed_with()
   agreement.check_files(
     lambda: {
       'config.data.train': agreement.data_identity(config.data.dir, subset),
@@ -102,6 +103,12 @@ def train(
     checkpoints.clear_after(step)
     if step:
       say(f'resuming {workdir} after step {step}')
+      if changes := machine.changes(
+        checkpoints.meta(step).get('computed_with'), meta['computed_with']
+      ):
+        say(
+          f'{changes}: the numbers may differ from those of an undisturbed run in their last bits'
+        )
     else:
       state = jax.jit(init, out_shardings=shardings, donate_argnums=0)(start.params(key))
     if distributed.is_main():
