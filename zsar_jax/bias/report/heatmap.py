@@ -140,7 +140,12 @@ def _table(experiment: dict[str, Any], title: str, cell, cells, legend, remark: 
     class_='heat',
   )
   key = element('p', element('span', legend, class_='scale-key'), ' ', remark, class_='key')
-  return join(tables.scrolling(table, 7.5 + 2.9 * len(recipes), len(recipes)), key)
+  return join(tables.scrolling(table, width(experiment), len(recipes)), key)
+
+
+def width(experiment: dict[str, Any]) -> float:
+  """About how wide a heat map is, in rem."""
+  return 7.5 + 2.9 * len(experiment['recipes'])
 
 
 def run_heading(experiment: dict[str, Any], run: str) -> Markup:

@@ -68,7 +68,7 @@ def configs(experiment: dict[str, Any]) -> Markup | None:
         heatmap.run_heading(experiment, run),
         element('td', entry['about'], data_label='description'),
         element('td', element('code', breakable(entry['recipe'])), data_label='training recipe'),
-        element('td', element('ul', changes) if changes else 'none', data_label='changes'),
+        element('td', element('ul', changes) if changes else 'nothing', data_label='changes'),
         element('td', element('ul', folders) if folders else None, data_label='folders'),
       )
     )

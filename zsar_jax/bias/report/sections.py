@@ -27,12 +27,13 @@ def matrix(experiment: dict[str, Any], dataset: dict[str, Any], key: str) -> Mar
       element('input', type='radio', name=key, id=name, class_=metric, checked=metric == present[0])
     )
     switch.append(element('label', words.ACCURACIES[metric], for_=name))
+  room = f'panel from-{tables.step(heatmap.width(experiment))}'
   maps = [
-    element('div', heatmap.heat_map(experiment, dataset, metric), class_=f'panel {metric}')
+    element('div', heatmap.heat_map(experiment, dataset, metric), class_=f'{room} choice {metric}')
     for metric in present
   ]
   if dataset['difference']:
-    maps.append(heatmap.difference_map(experiment, dataset))
+    maps.append(element('div', heatmap.difference_map(experiment, dataset), class_=room))
   return element('div', switch, element('div', maps, class_='maps'), class_='switch')
 
 

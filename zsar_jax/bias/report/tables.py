@@ -14,6 +14,11 @@ Groups = dict[str, Sequence[tuple[str, Estimate]]]
 _WIDTHS = (20, 25, 30, 35, 40, 45, 50, 60, 70, 80)
 
 
+def step(width: float) -> int:
+  """The first step of the style sheet that is as wide, in rem."""
+  return next((step for step in _WIDTHS if step >= width), _WIDTHS[-1])
+
+
 def scrolling(table: Markup, width: float, columns: int) -> Markup:
   """A table that scrolls sideways where there is no room, and then says so.
 
@@ -22,9 +27,8 @@ def scrolling(table: Markup, width: float, columns: int) -> Markup:
     width: about what it needs, in rem.
     columns: how many there are to see.
   """
-  least = next((step for step in _WIDTHS if step >= width), _WIDTHS[-1])
   text = f'Scroll the table sideways to see all {columns} columns.'
-  hint = element('p', text, class_=f'hint below-{least}')
+  hint = element('p', text, class_=f'hint below-{step(width)}')
   return element('div', hint, element('div', table, class_='scroll', tabindex='0'), class_='wide')
 
 
