@@ -24,7 +24,8 @@ def get_config(variant: str = '') -> ConfigDict:
   """The config of one variant, see the head of this file."""
   if variant not in VARIANTS:
     raise UserError(
-      f'the config pantomime has no variant {variant!r}; there are {", ".join(filter(None, VARIANTS))}'
+      f'the config pantomime has no variant {variant!r}; there are'
+      f' {", ".join(filter(None, VARIANTS))}'
     )
   world, recipe = VARIANTS[variant]
   config = default_config()

@@ -69,8 +69,6 @@ def main(argv: list[str] | None = None) -> None:
   from zsar_jax.data.splits import is_class_file, read_classes
   from zsar_jax.writers import make_folder
 
-  from . import drawing
-
   with reported():
     if args.top < 1:
       raise UserError(f'--top: {args.top} is too small; at least 1')
@@ -95,6 +93,8 @@ def main(argv: list[str] | None = None) -> None:
     for name, share in ranked:
       print(f'{name:<{width}}  {100 * share:5.1f} %')
     if args.picture:
+      from . import drawing
+
       drawing.scores(model.frames(args.video), ranked, args.picture)
       print(args.picture)
 
