@@ -23,8 +23,10 @@ VARIANTS = {
 def get_config(variant: str = '') -> ConfigDict:
   """The config of one variant, see the head of this file."""
   if variant not in VARIANTS:
-    known = ', '.join(filter(None, VARIANTS))
-    raise UserError(f'the config pantomime has no variant {variant!r}; there are {known}')
+    raise UserError(
+      f'the config pantomime has no variant {variant!r}; there are'
+      f' {", ".join(filter(None, VARIANTS))}'
+    )
   world, recipe = VARIANTS[variant]
   config = default_config()
   config.data.embedded = True

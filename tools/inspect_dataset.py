@@ -91,7 +91,7 @@ def _columns(subset: 'Subset', outline: bool) -> list['Column']:
     painted = recipes.parse(','.join(f'{region}={COLOURS[region]}' for region in known))
     white = recipes.parse('background=white')
     columns += [
-      Column('regions', nothing, outline=True) if outline else Column(str(painted), painted),
+      Column('regions', nothing if outline else painted, outline),
       Column(str(white), white),
     ]
   return columns

@@ -70,8 +70,6 @@ def main(argv: list[str] | None = None) -> None:
   from zsar_jax.interop.hints import PREDICTION
   from zsar_jax.writers import make_folder
 
-  from . import drawing
-
   with reported():
     if args.top < 1:
       raise UserError(f'--top: {args.top} is too small; at least 1')
@@ -97,6 +95,8 @@ def main(argv: list[str] | None = None) -> None:
     for name, share in ranked:
       print(f'{name:<{width}}  {100 * share:5.1f} %')
     if args.picture:
+      from . import drawing
+
       drawing.scores(model.frames(args.video), ranked, args.picture)
       print(args.picture)
 

@@ -60,7 +60,9 @@ def main() -> None:
     if args.out.suffix != '.png':
       raise UserError(f'--out: {args.out} does not end in .png')
     make_folder(args.out.parent, '--out')
-    texts = args.recipes or ('none' if args.outline else 'none;background=normal')
+    texts = args.recipes
+    if texts is None:
+      texts = 'none' if args.outline else 'none;background=normal'
     columns = []
     for text in texts.split(';'):
       recipe = recipes.parse(text, '--recipes')

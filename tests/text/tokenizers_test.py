@@ -265,3 +265,8 @@ def test_unusable_files_are_refused(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
   with pytest.raises(UserError, match=message):
     tokenizers.make_tokenizer(str(tmp_path), 49408, 77)
+
+
+def test_bytes_that_are_no_text():
+  with pytest.raises(UserError, match=r"'a .udc9b' is not valid UTF-8"):
+    tokenizers.make_tokenizer('words', 100, 8)(['a \udc9b'])

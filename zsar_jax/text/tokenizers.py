@@ -65,11 +65,15 @@ class Tokenizer:
       i32[C, context_length]: start, the text, end, then zeros.
 
     Raises:
-      UserError: a text is too long. CLIP cuts such a text; a class name that is silently
-        cut is a wrong result.
+      UserError: a text is too long, or no text. CLIP cuts one that is too long; a class name
+        that is silently cut is a wrong result.
     """
     tokens = np.zeros((len(texts), self.context_length), np.int32)
     for row, text in zip(tokens, texts, strict=True):
+      try:
+        text.encode()
+      except UnicodeEncodeError:  # Python's stand-ins for bytes that are no UTF-8.
+        raise UserError(f'the text {text!r} is not valid UTF-8; write it in UTF-8') from None
       ids = [self.start, *self.encode(clean(text)), self.end]
       if len(ids) > self.context_length:
         raise UserError(

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from zsar_jax import writers
+from zsar_jax import terminal, writers
 from zsar_jax.bias.report import (
   answers,
   class_gains,
@@ -47,7 +47,8 @@ def write_report(folder: pathlib.Path) -> None:
   html = make_page(study, folder, max(0, room) * 3 // 4)  # As text, 3 bytes become 4.
   text = markdown.make_markdown(study, folder)
   writers.write_whole(folder / 'report.html', html)
-  writers.write_whole(folder / 'report.md', text)
+  # A terminal may show it, and the names in it are strangers'.
+  writers.write_whole(folder / 'report.md', terminal.visible(text))
 
 
 def make_page(study: dict[str, Any], folder: pathlib.Path, pictures: int) -> str:
