@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 
 from zsar_jax.data import splits
-from zsar_jax.data.class_names import class_key, counterparts
+from zsar_jax.data.class_names import class_key, counterparts, vocabulary
 from zsar_jax.text.tokenizers import make_tokenizer
 
 SAME = [
@@ -93,3 +93,8 @@ def test_files_of_names_are_read_in_nfc(tmp_path):
   path = tmp_path / 'names.txt'
   path.write_text(unicodedata.normalize('NFD', '\n'.join(names)), encoding='utf-8')
   assert splits.read_classes(str(path), 'field') == names
+
+
+def test_a_vocabulary_has_each_class_once():
+  names = ['run', 'arm_wrestling', 'C#', 'arm wrestling', 'C++', 'Run', 'ArmWrestling', 'stop!']
+  assert vocabulary([*names, 'stop?']) == ('ArmWrestling', 'C#', 'C++', 'Run', 'stop!', 'stop?')

@@ -89,6 +89,14 @@ def counterparts(names: Iterable[str], vocabulary: Sequence[str]) -> dict[str, t
   return meant
 
 
+def vocabulary(names: Iterable[str]) -> tuple[str, ...]:
+  """The different classes among names, sorted; names may differ in case, spaces and underscores."""
+  classes: dict[str, str] = {}
+  for name in sorted(set(names)):
+    classes.setdefault(_spelling(name), name)
+  return tuple(classes.values())
+
+
 def _is_of_word(sign: str) -> bool:
   return unicodedata.category(sign)[0] in 'LMN'
 

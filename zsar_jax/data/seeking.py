@@ -1,10 +1,13 @@
-"""Finding some frames of a long video without decoding all of it.
+"""Finding a few frames of a long video without decoding all of it.
 
-Reading a stream's packets is a hundred times faster than decoding them. Their time stamps give the
-number of every frame, and decoding can begin with any packet that all later frames do without the
-packets before it. Whether a packet is such a start is read from its bits, because files mark others
-as well. From a start on, the decoder gets the same packets as in decoding all of the file, so that
-it gives the same frames; that their time stamps are the expected ones is checked, too.
+All packets of the stream are read first, which is about a hundred times faster than decoding them.
+Their time stamps give the number of each frame. Then the packets that the frames need are decoded,
+from the last packet before them at which decoding can start. Files mark such packets as keys, but
+not reliably, so that the type of the picture is read from the packet's own bits.
+
+The decoder gets the same packets in the same order as in decoding the whole file, from a picture on
+that no later one looks behind, so that it gives the same frames. Their time stamps are compared
+with the expected ones, and wherever anything is missing or differs, the whole file is decoded.
 """
 
 import dataclasses
@@ -13,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator
 import av
 import numpy as np
 
-# So many packets decoders take beyond a frame's own before they give it, at most.
+# At most so many packets behind a frame's own go into the decoder before the frame comes out.
 _MOST_DELAYED = 32
 
 
@@ -50,7 +53,7 @@ class Packets:
 
     Args:
       numbers: of the frames, each in [0, N), ascending.
-      apart: so many packets are left out between runs, or none.
+      apart: runs with fewer packets between them than this are joined.
 
     Returns:
       Runs of packets: the first, the last that a frame is in, and the frames' numbers.
@@ -59,7 +62,7 @@ class Packets:
     for number in numbers:
       packet = self.frames[number]
       start = self.starts[np.searchsorted(self.pts[self.starts], self.pts[packet], 'right') - 1]
-      if runs and start <= runs[-1][1] + apart:
+      if runs and start - runs[-1][1] <= apart:
         start, last, before = runs.pop()
         runs.append((start, max(last, packet), [*before, number]))
       else:
@@ -97,7 +100,7 @@ def read_packets(container: av.container.InputContainer, stream: av.VideoStream)
     if trusted and packet.is_keyframe and (latest is None or pts > latest):
       if codec.starts(bytes(packet), extradata):
         starts.append(len(rows))
-      # From there on, other parameters hold, which a decoder that starts later does not see.
+      # A decoder that starts later would not get the new parameters.
       trusted = not rows or not packet.has_sidedata('new_extradata')
     if trusted:
       latest = pts if latest is None else max(latest, pts)
@@ -112,8 +115,8 @@ def read_packets(container: av.container.InputContainer, stream: av.VideoStream)
     trusted
     and len(frames)
     and starts
-    and starts[0] == 0  # Then no frame is shown before it, which decoders may leave out.
-    and pts.min() == pts[0]
+    and starts[0] == 0
+    and pts.min() == pts[0]  # Decoders may drop frames that are shown before the first start.
     and len(np.unique(pts)) == len(pts)
   )
   end = float((pts + durations).max() * stream.time_base) if rows else 0.0
@@ -134,8 +137,8 @@ def decode(
     stream: of it.
     packets: of the stream, trusted.
     numbers: of the frames, ascending.
-    by_seeking: whether the file is to be read only where the frames are. In some formats seeking
-      does not lead where it should; then all packets must be read, and few be decoded.
+    by_seeking: whether to skip the packets before each run by seeking. Some formats do not seek to
+      the packet that is asked for; then all packets can be read, and only the runs are decoded.
 
   Yields:
     Each frame's number and the frame.
@@ -154,7 +157,7 @@ def decode(
     number = int(np.searchsorted(times, packets.pts[start]))
     for frame in _decoded_from(feed, packets, start):
       if frame.pts is not None and frame.pts < packets.pts[start]:
-        continue  # It needs packets before the start.
+        continue  # Such a frame may need packets before the start.
       if number >= len(times) or frame.pts != times[number] or frame.is_corrupt:
         raise Untrusted
       if number in rest:
@@ -167,36 +170,36 @@ def decode(
       raise Untrusted
 
 
-# Packets with their places in the order of the file; last an empty one, which ends the stream.
+# Packets with their indices in the order of the file. An empty one ends the stream.
 _Feed = Iterator[tuple[int, av.Packet]]
 
 
 def _seek(
   container: av.container.InputContainer, stream: av.VideoStream, packets: Packets, start: int
 ) -> _Feed:
-  """The packets from `start` on; the file may lead to an earlier one."""
+  """The packets from `start` on, where the file seeks to it or to a packet before it."""
   try:
     container.seek(int(packets.dts[start]), stream=stream)
   except av.FFmpegError:
     raise Untrusted from None
-  place = start
+  index = start
   for packet in container.demux(stream):
     is_before = packet.pts is None or packet.pts < packets.pts[start]
-    if place > start or not packet.size or not is_before:
-      yield place, packet
-      place += 1
+    if index > start or not packet.size or not is_before:
+      yield index, packet
+      index += 1
 
 
 def _decoded_from(feed: _Feed, packets: Packets, start: int) -> Iterator[av.VideoFrame]:
   """The frames that come of the packets from `start` on."""
-  for place, packet in feed:
-    if place < start:
+  for index, packet in feed:
+    if index < start:
       continue
     if packet.size:
-      if place >= len(packets.pts):
+      if index >= len(packets.pts):
         raise Untrusted
       position = -1 if packet.pos is None else packet.pos
-      expected = packets.pts[place], packets.positions[place], packets.sizes[place]
+      expected = packets.pts[index], packets.positions[index], packets.sizes[index]
       if (packet.pts, position, packet.size) != expected:
         raise Untrusted
     yield from packet.decode()  # The empty one gives the frames that are left.
@@ -207,64 +210,92 @@ class _Codec:
   """How the packets of a codec are read.
 
   Attributes:
-    starts: from the bits of a packet that the file marks as a key, and of what comes before all
-      packets, whether decoding may begin with it.
-    shows: from the bits of a packet whether a frame is shown of it, None where that is not sure;
-      None where each packet is a frame.
+    starts: whether decoding can start with a packet, given its bits and the stream's extradata.
+    shows: whether a packet, given its bits, gives a frame that is shown; None where that is not
+      sure. Without this function every packet gives one.
   """
 
   starts: Callable[[bytes, bytes], bool]
   shows: Callable[[bytes], bool | None] | None = None
 
 
-def _nal_types(data: bytes, length_size: int) -> Iterator[int]:
-  """The first bytes of the NAL units of a packet, behind start codes if `length_size` is 0."""
-  place = 0
-  while length_size and place + length_size < len(data):
-    yield data[place + length_size]
-    place += length_size + int.from_bytes(data[place : place + length_size])
-  while not length_size and 0 <= (place := data.find(b'\0\0\1', place)) < len(data) - 3:
-    place += 3
-    yield data[place]
+def _nal_units(data: bytes, length_size: int) -> Iterator[bytes]:
+  """The NAL units of a packet, behind start codes if `length_size` is 0, or else their lengths."""
+  if not length_size:
+    yield from data.split(b'\0\0\1')[1:]
+  offset = 0
+  while length_size and offset + length_size < len(data):
+    end = offset + length_size + int.from_bytes(data[offset : offset + length_size])
+    yield data[offset + length_size : end]
+    offset = end
 
 
 def _starts_h264(data: bytes, extradata: bytes) -> bool:
-  """Whether the first slice is of an IDR picture (ITU-T H.264, table 7-1)."""
+  """Whether the first slice is of an IDR picture, or of an exact recovery point."""
   length_size = 1 + (extradata[4] & 3) if extradata[:1] == b'\1' and len(extradata) > 4 else 0
-  types = (byte & 31 for byte in _nal_types(data, length_size))
-  return next((kind == 5 for kind in types if 1 <= kind <= 5), False)
+  recovers = False
+  for unit in _nal_units(data, length_size):
+    kind = unit[0] & 31 if unit else 0  # ITU-T H.264, table 7-1.
+    if kind == 6:
+      recovers |= _recovers(unit[1:].replace(b'\0\0\3', b'\0\0'))
+    if 1 <= kind <= 5:
+      return kind == 5 or recovers
+  return False
+
+
+def _recovers(messages: bytes) -> bool:
+  """Whether a recovery point is at once and exact (ITU-T H.264, 7.3.2.3.1 and D.1.8)."""
+  offset = 0
+  while offset < len(messages):
+    header = []  # The message's type and size.
+    for _ in range(2):
+      value = 0
+      while offset < len(messages) and messages[offset] == 255:
+        value += 255
+        offset += 1
+      if offset == len(messages):
+        return False
+      header.append(value + messages[offset])
+      offset += 1
+    kind, size = header
+    if kind == 6 and offset < len(messages):
+      # recovery_frame_cnt 0 (one bit), exact_match_flag 1, broken_link_flag 0.
+      return messages[offset] & 0xE0 == 0xC0
+    offset += size
+  return False
 
 
 def _starts_hevc(data: bytes, extradata: bytes) -> bool:
   """Whether the first slice is of an IRAP picture (ITU-T H.265, table 7-1).
 
-  What follows such a picture in both orders needs nothing before it, though frames that are shown
-  before it may.
+  Pictures that are decoded and shown after it need nothing before it. Those that are decoded after
+  it and shown before it may.
   """
   framed = len(extradata) > 21 and extradata[:3] not in (b'\0\0\0', b'\0\0\1')
-  types = (byte >> 1 & 63 for byte in _nal_types(data, 1 + (extradata[21] & 3) if framed else 0))
-  return next((16 <= kind <= 21 for kind in types if kind < 32), False)
+  units = _nal_units(data, 1 + (extradata[21] & 3) if framed else 0)
+  kinds = (unit[0] >> 1 & 63 for unit in units if unit)
+  return next((16 <= kind <= 21 for kind in kinds if kind < 32), False)
 
 
 def _starts_mpeg4(data: bytes, extradata: bytes) -> bool:
   """Whether the VOP is an I-VOP (ISO/IEC 14496-2, 6.2.5)."""
-  place = data.find(b'\0\0\1\xb6') + 4
-  return 4 <= place < len(data) and data[place] >> 6 == 0
+  offset = data.find(b'\0\0\1\xb6') + 4
+  return 4 <= offset < len(data) and data[offset] >> 6 == 0
 
 
 def _shows_mpeg4(data: bytes) -> bool | None:
-  """Not sure of several VOPs in a packet, or of so few bytes that the VOP may not be coded."""
+  """Not sure for several VOPs in a packet, or a packet so short that its VOP may not be coded."""
   return True if data.count(b'\0\0\1\xb6') == 1 and len(data) > 16 else None
 
 
 def _starts_mpeg2(data: bytes, extradata: bytes) -> bool:
   """Whether the picture is an I-picture (ISO/IEC 13818-2, 6.2.3)."""
-  place = data.find(b'\0\0\1\0') + 5
-  return 5 <= place < len(data) and data[place] >> 3 & 7 == 1
+  offset = data.find(b'\0\0\1\0') + 5
+  return 5 <= offset < len(data) and data[offset] >> 3 & 7 == 1
 
 
 def _shows_mpeg2(data: bytes) -> bool | None:
-  """Not sure of two fields in a packet."""
+  """Not sure for two fields in a packet."""
   return True if data.count(b'\0\0\1\0') == 1 else None
 
 
@@ -287,28 +318,28 @@ def _starts_vp9(data: bytes, extradata: bytes) -> bool:
 
 
 def _shows_vp9(data: bytes) -> bool:
-  """Of the frames of a superframe (VP9, annex B) the last is shown."""
+  """The last frame of a superframe (VP9, annex B) is always shown."""
   return data[-1] & 0xE0 == 0xC0 or bool(_vp9_bits(data) & 5)
 
 
 def _starts_av1(data: bytes, extradata: bytes) -> bool:
   """Whether the first frame is a key frame that is shown (AV1, 5.3 to 5.9)."""
-  place = 0
-  while place < len(data):
-    kind, extended, sized = data[place] >> 3 & 15, data[place] >> 2 & 1, data[place] >> 1 & 1
-    place += 1 + extended
+  offset = 0
+  while offset < len(data):
+    kind, extended, sized = data[offset] >> 3 & 15, data[offset] >> 2 & 1, data[offset] >> 1 & 1
+    offset += 1 + extended
     size = shift = 0
-    while sized and place < len(data):
-      size |= (data[place] & 127) << shift
+    while sized and offset < len(data):
+      size |= (data[offset] & 127) << shift
       shift += 7
-      place += 1
-      if not data[place - 1] & 128:
+      offset += 1
+      if not data[offset - 1] & 128:
         break
     if kind in (3, 6):  # A frame header, or a frame.
-      return place < len(data) and data[place] >> 4 == 1
+      return offset < len(data) and data[offset] >> 4 == 1
     if not sized:
       break
-    place += size
+    offset += size
   return False
 
 

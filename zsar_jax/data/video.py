@@ -149,8 +149,8 @@ def read_video(
 ) -> StoredVideo:
   """Decodes a video, upright, or a folder of frames.
 
-  Of several video streams it is the first that the file marks as its default. Where few frames are
-  kept, they are found by seeking, see `zsar_jax.data.seeking`.
+  Of several video streams, the first one that the file marks as default is decoded. A few frames of
+  a long video are found by seeking, see `zsar_jax.data.seeking`.
 
   Args:
     path: the file, or the folder of images whose names end with their numbers.
@@ -224,7 +224,8 @@ def _decode(
 ) -> StoredVideo:
   """Keeps the `wanted` frames of a file.
 
-  All of it is decoded, or only what they need if its `packets` are given, see `seeking.decode`.
+  With the file's `packets` only what these frames need is decoded, see `seeking.decode`; without
+  them, everything.
 
   Raises:
     ClipError: it ends too early, or has no frame, or frames of several sizes.
@@ -271,9 +272,9 @@ def _decode(
   if not rate and not end:
     raise ClipError(f'{path} does not state its frame rate')
   fps = float(rate) if rate else num_frames / end
-  # A last frame that is held may be shown for long without the file saying so of the frame.
-  is_whole = 0 < listed <= num_frames or _has_its_length(path)
-  if end + 1 / fps < _LEAST_SHARE * stated and not is_whole:
+  # Of a complete file, the last frame is held to the end.
+  ends_early = end + 1 / fps < _LEAST_SHARE * stated
+  if ends_early and not (0 < listed <= num_frames or _has_its_length(path)):
     raise ClipError(f'{path} ends after {end:.1f} of {stated:.1f} seconds')
   facts = VideoFacts(num_frames, np.array(kept, np.int64), *storage.scaled(*size), *size)
   remarks = {'corrupt frames': f'{corrupt} of {num_frames}'} if corrupt else {}
@@ -305,7 +306,7 @@ def _video_stream(
 
 
 def _is_video(stream: av.VideoStream) -> bool:
-  """Whether a stream can be decoded and is no picture that belongs to the file, such as a cover."""
+  """Whether a stream can be decoded, and is not a picture about the file, such as a cover."""
   still = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
   return stream.codec_context is not None and not stream.disposition & still
 
@@ -331,19 +332,19 @@ def _duration(container: av.container.InputContainer, stream: av.VideoStream) ->
 
 
 def _has_its_length(path: str | os.PathLike[str]) -> bool:
-  """Whether a Matroska file is as long as it states; not of other files, nor where it does not.
+  """Whether a file is a Matroska file that states its length in bytes and has it.
 
-  It is two EBML elements, each of a name, its length and its content (RFC 8794, 4 and 5).
+  The file is two EBML elements, each of an id, its length and its content (RFC 8794, 4 and 5).
   """
   with open(path, 'rb') as file:
     head = file.read(4096)
   end = 0
-  for name in (b'\x1a\x45\xdf\xa3', b'\x18\x53\x80\x67'):  # EBML and Segment.
-    if head[end : end + 4] != name or len(head) < end + 12:
+  for element in (b'\x1a\x45\xdf\xa3', b'\x18\x53\x80\x67'):  # EBML and Segment.
+    if head[end : end + 4] != element or len(head) < end + 12:
       return False
     width = 9 - head[end + 4].bit_length()
     size = int.from_bytes(head[end + 4 : end + 4 + width]) - (1 << 7 * width)
-    if size == (1 << 7 * width) - 1:  # Not known when it was written.
+    if size == (1 << 7 * width) - 1:  # Unknown, as of a live recording.
       return False
     end += 4 + width + size
   return end <= os.path.getsize(path)

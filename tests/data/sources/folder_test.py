@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.sources.kinetics_test import touch
+from zsar_jax.data.class_names import normal
+from zsar_jax.data.masks import lookup
 from zsar_jax.data.sources import folder as folder_lib
 from zsar_jax.data.sources.files import Videos
 from zsar_jax.data.sources.folder import list_files, list_folder
@@ -313,6 +315,9 @@ def test_names_in_nfd_are_those_in_nfc(tmp_path):
   listing = list_files(videos, {'train': tmp_path / 'list.csv'}, str(tmp_path / 'labels.txt'))
   assert _summary(listing) == {'train': [('마시다/영상1', '마시다'), ('café/2', 'café')]}
   assert all(pathlib.Path(clip.path).exists() for clip in listing.splits['train'])
+  # Masks may have been copied in another way than the videos.
+  for clip in listing.splits['train']:
+    assert {normal(clip.name), _nfd(clip.name)} <= set(lookup.names(clip))
 
 
 def test_folders_may_spell_the_classes_of_the_labels_file_otherwise(tmp_path):
@@ -419,3 +424,19 @@ def test_case_counts_only_between_videos_that_differ_in_nothing_else(tmp_path):
   assert videos.find('A/CLIP') == 'a/Clip.mp4'
   assert videos.find('a/x.mp4') == 'a/x.mp4'
   assert videos.find('a/X.mp4') == 'a/X.mp4'
+
+
+def test_folders_of_one_class_may_be_spelt_in_two_ways(tmp_path):
+  videos = touch(tmp_path, 'train/arm wrestling/1.mp4', 'val/arm_wrestling/2.mp4')
+  listing = list_folder(videos)
+  assert listing.classes == ('arm wrestling',)
+  assert [clip.label for clips in listing.splits.values() for clip in clips] == [0, 0]
+
+
+def test_two_videos_of_one_id_are_reported(tmp_path):
+  """As where one copy of a folder has names in NFC, and another in NFD."""
+  touch(tmp_path, 'café/1.mp4', _nfd('café/1.mp4'))
+  listing = list_folder(tmp_path)
+  (clip,) = listing.splits['train']
+  (path,) = listing.remarks['train']['left out, another video has the same id'].values()
+  assert {clip.path, path} == {str(tmp_path / 'café/1.mp4'), str(tmp_path / _nfd('café/1.mp4'))}

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import unicodedata
 from collections.abc import Callable, Iterable
 
 from zsar_jax.data.masks.source import ClipMasks
@@ -81,6 +82,8 @@ def names(clip: ListedClip) -> tuple[str, ...]:
     found.append(name)
     # The folders of classes are written with spaces in some copies, with underscores in others.
     found += [folder.replace(old, new) + slash + stem for old, new in (' _', '_ ')]
+  # In Unicode's other normal form, too: macOS writes names in NFD.
+  found += [unicodedata.normalize(form, name) for form in ('NFC', 'NFD') for name in tuple(found)]
   return tuple(dict.fromkeys(name for name in found if _is_inside(name)))
 
 

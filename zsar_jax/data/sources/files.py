@@ -87,8 +87,8 @@ class Videos:
     """
     folders = _folders(path)
 
-    def rank(found: str, listed: bool) -> tuple[bool, bool] | None:
-      parents = _folders(found)
+    def rank(video: str, listed: bool) -> tuple[bool, bool] | None:
+      parents = _folders(video)
       if not listed and parents[len(parents) - len(folders) :] != folders:
         return None
       return not listed, len(parents) > len(folders)
@@ -120,26 +120,26 @@ class Videos:
       UserError: where it cannot be told which of several comes first.
     """
 
-    def rank(found: str, listed: bool) -> tuple[bool, ...] | None:
-      parents = found.split('/')[:-1]
-      named = next((named for name in reversed(parents) if (named := class_folders[name])), ())
-      if not listed and named and label not in named:
+    def rank(video: str, listed: bool) -> tuple[bool, ...] | None:
+      parents = video.split('/')[:-1]
+      named_after = [class_folders[name] for name in parents if class_folders[name]]
+      if not listed and named_after and label not in named_after[-1]:
         return None
       splits = {SPLITS[name.lower()] for name in parents if name.lower() in SPLITS}
       another = split is not None and bool(splits - {split})
-      place = 3
+      nearness = 3
       if not parents:
-        place = 2
+        nearness = 2
       elif class_folders[parents[-1]]:
-        place = 0
+        nearness = 0
       elif parents[-1].lower() in SPLITS:
-        place = 1
-      if not (listed or anywhere) and (another or place == 3):
+        nearness = 1
+      if not (listed or anywhere) and (another or nearness == 3):
         return None
       # Those that CVDF gives for clips of Kinetics-400 lie in replacement_for_corrupted_k400.
       replaces = anywhere and any('replacement' in name.lower() for name in parents)
-      deeper = len(parents) > (place == 0) + bool(splits)
-      return not replaces, not listed, another, place, split not in splits, deeper
+      deeper = len(parents) > (nearness == 0) + bool(splits)
+      return not replaces, not listed, another, nearness, split not in splits, deeper
 
     return self._ranked(path, rank)
 
@@ -158,38 +158,38 @@ class Videos:
       UserError: two have the least rank.
     """
     named = self._named(path)
-    of_case = [found for found in named if normal(_stem(found)) == normal(_stem(path))]
-    for candidates in (of_case, named):
+    same_case = [video for video in named if normal(_stem(video)) == normal(_stem(path))]
+    for candidates in (same_case, named):
       listed = _at(path, candidates)
-      ranks = {found: rank(found, found in listed) for found in candidates}
-      found = sorted((f for f in candidates if ranks[f] is not None), key=ranks.__getitem__)
-      if len(found) > 1 and ranks[found[0]] == ranks[found[1]]:
+      ranks = {video: rank(video, video in listed) for video in candidates}
+      ranked = sorted((v for v in candidates if ranks[v] is not None), key=ranks.__getitem__)
+      if len(ranked) > 1 and ranks[ranked[0]] == ranks[ranked[1]]:
         raise UserError(
-          f'--videos: {self.root} has both {found[0]} and {found[1]}; remove one of them, or give'
+          f'--videos: {self.root} has both {ranked[0]} and {ranked[1]}; remove one of them, or give'
           ' a folder that holds only one'
         )
-      if found:
-        return found
+      if ranked:
+        return ranked
     return []
 
   def clip(
     self,
     clip_id: str,
     label: int,
-    found: Sequence[str],
+    paths: Sequence[str],
     expected: str,
     attributes: dict[str, str] | None = None,
     with_extension: bool = False,
   ) -> ListedClip:
-    """A listed clip: at the first of the paths that were found, or where it would be expected.
+    """A listed clip, with the first of its paths, or the expected one where it has none.
 
     Its name has the extension `with_extension`, for a video that another has the path of.
     """
-    relative = found[0] if found else expected
-    paths = [os.path.join(self.root, *path.split('/')) for path in (relative, *found[1:])]
-    keeps_all = with_extension or (found and is_folder(relative))
-    name = relative if keeps_all else os.path.splitext(relative)[0]
-    return ListedClip(clip_id, label, paths[0], name, attributes or {}, tuple(paths[1:]))
+    path = paths[0] if paths else expected
+    keeps_all = with_extension or (paths and is_folder(path))
+    name = path if keeps_all else os.path.splitext(path)[0]
+    absolute = [os.path.join(self.root, *relative.split('/')) for relative in (path, *paths[1:])]
+    return ListedClip(clip_id, label, absolute[0], name, attributes or {}, tuple(absolute[1:]))
 
 
 def is_folder(path: str) -> bool:
@@ -201,10 +201,10 @@ def _without_case(name: str) -> str:
   return normal(normal(name).casefold())
 
 
-def _at(path: str, candidates: Sequence[str]) -> list[str]:
-  """The candidate at a path, or those at the same path with other extensions."""
-  exact = [found for found in candidates if normal(found) == normal(path)]
-  return exact or [found for found in candidates if normal(_base(found)) == normal(_base(path))]
+def _at(path: str, videos: Sequence[str]) -> list[str]:
+  """The video at a path, or those at the same path with other extensions."""
+  exact = [video for video in videos if normal(video) == normal(path)]
+  return exact or [video for video in videos if normal(_base(video)) == normal(_base(path))]
 
 
 def _base(path: str) -> str:

@@ -5,7 +5,7 @@ import pathlib
 import re
 from collections.abc import Mapping
 
-from zsar_jax.data.class_names import counterparts, normal
+from zsar_jax.data.class_names import counterparts, normal, vocabulary
 from zsar_jax.data.sources.files import VIDEOS, Videos, is_folder
 from zsar_jax.data.sources.listing import (
   PASSED_OVER,
@@ -69,10 +69,10 @@ def list_folder(videos: str | os.PathLike[str], labels: str | None = None) -> Li
   classes = (
     read_classes(labels, '--labels', ordered=True)
     if labels
-    else tuple(sorted({name for _, name, _ in found}))
+    else vocabulary(name for _, name, _ in found)
   )
   meant = counterparts((name for _, name, _ in found), classes)
-  place = {name: label for label, name in enumerate(classes)}
+  labels_of = {name: label for label, name in enumerate(classes)}
   lists = ClipLists()
   for split, name, path in found:
     if len(meant[name]) != 1:
@@ -80,7 +80,7 @@ def list_folder(videos: str | os.PathLike[str], labels: str | None = None) -> Li
       raise UserError(f'--labels: {labels} {problem} {name!r}, a folder of {videos}; correct one')
     double = files.has_double(path)
     clip_id = normal(_clip_id(path, double))
-    clip = files.clip(clip_id, place[meant[name][0]], [path], path, with_extension=double)
+    clip = files.clip(clip_id, labels_of[meant[name][0]], [path], path, with_extension=double)
     lists.add(split, clip, f'{files.root}/{path}')
     if double:
       lists.remark(split, 'another video has the same name', clip_id, path)
@@ -131,39 +131,40 @@ def list_files(
         f'--labels is needed: {next(iter(lists.values()))} has labels that are numbers; give a file'
         ' of the class names in their order'
       )
-    classes = tuple(sorted(names))
-  place = {name: label for label, name in enumerate(classes)}
+    classes = vocabulary(names)
+  labels_of = {name: label for label, name in enumerate(classes)}
   meant = counterparts((label for *_, label, _ in parsed), classes)
   clips = [(str(inside(path, where)), split, where, *rest) for split, where, path, *rest in parsed]
-  found = {path: files.find(path) for path, *_ in clips}
+  videos_of = {path: files.find(path) for path, *_ in clips}
   folders = counterparts(
-    (name for path in (*found, *filter(None, found.values())) for name in _folders(path)), classes
+    (name for path in (*videos_of, *filter(None, videos_of.values())) for name in _folders(path)),
+    classes,
   )
   gathered = ClipLists()
   for path, split, where, label, frames in clips:
     number = int(label) if label.isdecimal() else -1
     if not label.isdecimal() and len(meant[label]) == 1:
-      number = place[meant[label][0]]
+      number = labels_of[meant[label][0]]
     if not 0 <= number < len(classes):
       raise UserError(
         f'{where}: label {label!r} is none of the {len(classes)} classes of the labels file;'
         ' correct one of them'
       )
-    there = found[path] or ''
-    double = files.has_double(there)
+    video = videos_of[path] or ''
+    double = files.has_double(video)
     clip = files.clip(
       _clip_id(path, double),
       number,
-      [there] if there else [],
+      [video] if video else [],
       path,
       {'listed_frames': frames} if frames else {},
       with_extension=double,
     )
     gathered.add(split, clip, where)
-    named = [folders[name] for name in _folders(path) + _folders(there) if folders[name]]
-    if named and not any(classes[number] in names for names in named):
-      other = named[-1][0]
-      from_one = place[other] == number - 1
+    meanings = [folders[name] for name in _folders(path) + _folders(video) if folders[name]]
+    if meanings and not any(classes[number] in names for names in meanings):
+      other = meanings[-1][0]
+      from_one = labels_of[other] == number - 1
       remedy = 'labels count from 0: subtract 1 from each' if from_one else 'correct one of them'
       raise UserError(
         f'{where}: label {label!r} is the class {classes[number]!r}, but {path} lies in the folder'

@@ -17,7 +17,7 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-from zsar_jax.data.class_names import counterparts
+from zsar_jax.data.class_names import counterparts, vocabulary
 from zsar_jax.data.sources.files import Videos
 from zsar_jax.data.sources.listing import (
   SPLITS,
@@ -61,7 +61,7 @@ def list_kinetics(
   classes = (
     read_classes(labels, '--labels', ordered=True)
     if labels
-    else tuple(sorted({row['label'] for _, row in rows}))
+    else vocabulary(row['label'] for _, row in rows)
   )
   lists = _gather(Videos(videos), rows, classes, {})
   return Listing(classes, lists.splits, mimetics_split(classes), remarks=lists.remarks)
@@ -126,8 +126,8 @@ def _gather(
       raise UserError(f'{where}: split {row["split"]!r} is none of {", ".join(SPLITS)}; correct it')
     stem = _stem(row, where)
     expected = f'{row["label"]}/{stem}.mp4'
-    found = videos.find_clip(expected, label, folders, SPLITS[split], anywhere=True)
-    clip = videos.clip(stem, place[label], found, expected, attributes.get(stem))
+    copies = videos.find_clip(expected, label, folders, SPLITS[split], anywhere=True)
+    clip = videos.clip(stem, place[label], copies, expected, attributes.get(stem))
     lists.add(SPLITS[split], clip, where)
   return lists
 

@@ -101,28 +101,30 @@ class ClipLists:
   def __init__(self):
     self.splits: dict[str, list[ListedClip]] = {}
     self.remarks: dict[str, dict[str, dict[str, str]]] = {}
-    self._labels: dict[str, dict[str, int]] = {}
+    self._clips: dict[str, dict[str, ListedClip]] = {}
     self._ids: dict[str, str] = {}
 
   def add(self, split: str, clip: ListedClip, where: str) -> None:
     """Adds a clip to a split; `where` names its place in the lists."""
-    labels = self._labels.setdefault(split, {})
+    clips = self._clips.setdefault(split, {})
     first = self._ids.setdefault(clip.path, clip.id)
     if first != clip.id:
       raise UserError(
         f'{where}: clips {first!r} and {clip.id!r} are both the video {clip.path}; correct one of'
         ' them'
       )
-    if clip.id not in labels:
-      labels[clip.id] = clip.label
+    if clip.id not in clips:
+      clips[clip.id] = clip
       self.splits.setdefault(split, []).append(clip)
-      for other, listed in self._labels.items():
+      for other, listed in self._clips.items():
         if other != split and clip.id in listed:
           self.remark(split, f'also in split {other}', clip.id, where)
-    elif labels[clip.id] != clip.label:
+    elif clips[clip.id].label != clip.label:
       raise UserError(
         f'{where}: clip {clip.id} is listed before with another label; remove one of the two'
       )
+    elif clips[clip.id].path != clip.path:
+      self.remark(split, 'left out, another video has the same id', clip.id, clip.path)
     else:
       self.remark(split, 'listed twice', clip.id, where)
 

@@ -51,8 +51,8 @@ def list_ssv2(videos: str | os.PathLike[str], annotations: str | os.PathLike[str
       (name,) = meant[listed]
       texts[name] = template
       expected = f'{inside(clip_id, where)}.webm'
-      found = files.find_clip(expected, name, folders, split, anywhere=True)
-      lists.add(split, files.clip(clip_id, place[name], found, expected), where)
+      copies = files.find_clip(expected, name, folders, split, anywhere=True)
+      lists.add(split, files.clip(clip_id, place[name], copies, expected), where)
     if split not in lists.splits:
       raise UserError(f'{path} lists no clip; copy it again')
   labels = [clip.label for clip in lists.splits['train']]

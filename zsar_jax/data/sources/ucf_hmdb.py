@@ -116,11 +116,11 @@ def _listing(
       raise UserError(f'{where}: {folder_name!r} is not a class of the lists; copy the file again')
     (name,) = meant[folder_name]
     expected = f'{folder_name}/{file}'
-    found = videos.find_clip(expected, name, folders)
+    copies = videos.find_clip(expected, name, folders)
     clip_id = f'{name}/{os.path.splitext(file)[0]}'
-    ids[path] = known.setdefault((name, found[0]), clip_id) if found else clip_id
+    ids[path] = known.setdefault((name, copies[0]), clip_id) if copies else clip_id
     if ids[path] == clip_id:
-      lists.add('clips', videos.clip(clip_id, place[name], found, expected), where)
+      lists.add('clips', videos.clip(clip_id, place[name], copies, expected), where)
   if not ids:
     raise UserError(f'--annotations: the files of {folder} list no clip; copy them again')
   for number in _SPLITS:
