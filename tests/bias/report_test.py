@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from zsar_jax.bias import predictions, report
-from zsar_jax.bias.report import gallery, method, plots, scales, sentences
+from zsar_jax.bias.report import gallery, method, plots, scales, sentences, words
 from zsar_jax.bias.report import study as studies
 from zsar_jax.data import regions
 from zsar_jax.errors import UserError
@@ -542,6 +542,8 @@ def test_numbers_of_different_clips_are_marked(tmp_path):
           figure['count'] = 24 if recipe == 'none' else 20
     dataset['bias']['none']['SCUBA']['count'] = 20
     dataset['bias']['background=normal']['SCUBA']['count'] = 19
+    gain = dataset['difference']['background=normal']
+    gain['background=mean']['count'] = 18  # Two of the 20 are others in the baseline.
     study['findings'] = study['findings'][:1]
     study['findings'][0]['estimate']['count'] = 20
     for side, recipe in (('better', 'none'), ('worse', 'background=normal')):
@@ -558,9 +560,20 @@ def test_numbers_of_different_clips_are_marked(tmp_path):
   assert '19 to 20 clips' in page
   assert 'the 20 of 24 clips that count on both sides' in page
   text = (tmp_path / 'report.md').read_text()
-  assert '| clips | 24 | 20 |' in text
+  assert '| clips | 24 | 20 | 20 |' in text
+  assert '| clips of the differences | 160 | 18 | 160 |' in text
   assert '| SCUBA | ↑ higher | 19 to 20 |' in text
   assert 'the 20 of 24 clips that count on both sides' in text
+
+
+def test_a_chance_level_is_shared_but_for_the_last_bit():
+  thirds = [{'value': 0.5, 'chance': (n * (1 / 3)) / n} for n in (7, 53, 156, 160)]
+  thirds.append({'value': 0.5, 'chance': np.nextafter(1 / 3, 1)})
+  assert len({one['chance'] for one in thirds}) > 1
+  assert words.chance_of(thirds) == pytest.approx(1 / 3)
+  assert words.chance_of([*thirds, {'value': None, 'chance': None}]) == pytest.approx(1 / 3)
+  assert words.chance_of([*thirds, {'value': 0.5, 'chance': 0.5}]) is None
+  assert words.chance_of([*thirds, {'value': 0.5, 'chance': None}]) is None
 
 
 def test_chance_is_drawn(made):

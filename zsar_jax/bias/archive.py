@@ -77,8 +77,8 @@ class Archive:
     total = sum(header.nbytes for header in headers.values())
     if total > _FREE_BYTES + _MOST_TIMES * self._size:
       raise ValueError(
-        f'its {self._size / 2**20:.1f} MiB would inflate to {total / 2**30:.1f} GiB, which is no'
-        ' evaluation'
+        f'its {self._size / 2**20:.1f} MiB would inflate to {total / 2**30:.1f} GiB, more than an'
+        ' evaluation of this file size takes'
       )
     return headers
 

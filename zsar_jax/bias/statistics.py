@@ -54,7 +54,7 @@ class Estimate:
     values = {name: _finite(getattr(self, name)) for name in ('value', 'low', 'high')}
     values |= {'per_seed': [_finite(value) for value in self.per_seed], 'count': self.count}
     optional = {'p': self.p, 'chance': self.chance}
-    return values | {name: _finite(one) for name, one in optional.items() if one is not None}
+    return values | {name: _finite(value) for name, value in optional.items() if value is not None}
 
 
 def _finite(value: float) -> float | None:

@@ -145,6 +145,13 @@ def _matrix(experiment: dict[str, Any], dataset: dict[str, Any]) -> list[str]:
     for recipe in recipes
   ]
   rows.append(['clips', *map(_counts, columns)])
+  gains = [
+    [studies.difference_cell(dataset, run, recipe) for run in dataset['difference']]
+    for recipe in recipes
+  ]
+  of_gains = list(map(_counts, gains))
+  if dataset['difference'] and of_gains != rows[-1][1:]:
+    rows.append(['clips of the differences', *of_gains])
   note = (
     'Top-1 in %, and the difference to the baseline in points over the clips that count for both'
     ' (bold: its 95 % interval does not include 0).'

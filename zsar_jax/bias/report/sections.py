@@ -59,7 +59,7 @@ def _rate(experiment: dict[str, Any], dataset: dict[str, Any], name: str, metric
   }
   if not estimates:
     return None
-  ends = [one[end] for one in estimates.values() for end in ('value', 'high', 'chance')]
+  ends = [estimate[end] for estimate in estimates.values() for end in ('value', 'high', 'chance')]
   axis = scales.axis([1.0, *ends], ticks=4)
   return card(
     [metric.title, ' ', _better(metric)], metric.meaning, _bars(experiment, estimates, axis)
@@ -173,7 +173,7 @@ def strata(experiment: dict[str, Any], dataset: dict[str, Any]) -> Markup | None
       for run in experiment['runs']
       if value in dataset['strata'].get(run, {}).get(attribute, {})
     }
-    ends = [one[end] for one in estimates.values() for end in ('high', 'chance')]
+    ends = [estimate[end] for estimate in estimates.values() for end in ('high', 'chance')]
     axis = scales.axis([1.0, *ends])
     title = [element('bdi', attribute), ': ', element('bdi', value)]
     cards.append(card(title, None, _bars(experiment, estimates, axis)))

@@ -190,7 +190,7 @@ def _evidence(run: str, bias: dict[str, studies.Estimate]) -> tuple[str | None, 
   ):
     gap = bias.get(f'{action}-{background}')
     sides = [bias.get(name) for name in (action, background)]
-    if gap is None or None in sides or None in [one['value'] for one in (gap, *sides)]:
+    if gap is None or None in sides or None in [estimate['value'] for estimate in (gap, *sides)]:
       continue
     sentence = [
       where,
@@ -217,10 +217,10 @@ def _headline(
 ) -> Sentence:
   """A headline: what the baseline and the run that gains on it follow, where this is known."""
   if kind:
-    one, both, what = _FOLLOWS[kind]
+    singular, plural, what = _FOLLOWS[kind]
     if better == kind:
-      return ['The runs ', Name(baseline), ' and ', Name(best), f' both {both}{what}']
-    sentence = ['The run ', Name(baseline), f' {one}{what}']
+      return ['The runs ', Name(baseline), ' and ', Name(best), f' both {plural}{what}']
+    sentence = ['The run ', Name(baseline), f' {singular}{what}']
     if better:
       verb, _, of_better = _FOLLOWS[better]
       sentence += ['; the run ', Name(best), f' {verb}{of_better}']

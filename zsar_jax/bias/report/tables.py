@@ -44,17 +44,20 @@ def numbers(groups: Groups, write=words.percent, unit: str = '%') -> Markup | No
   if not everything:
     return None
   # (heading, cell); the columns that nothing is known for are left out.
-  columns = [(f'{unit}, 95\u00a0% interval', lambda one: _value(one, write))]
-  if any(len(one['per_seed']) > 1 for one in everything):
-    columns.append(('seeds', lambda one: ', '.join(map(write, one['per_seed']))))
-  if any(one['count'] is not None for one in everything):
+  columns = [(f'{unit}, 95\u00a0% interval', lambda estimate: _value(estimate, write))]
+  if any(len(estimate['per_seed']) > 1 for estimate in everything):
+    columns.append(('seeds', lambda estimate: ', '.join(map(write, estimate['per_seed']))))
+  if any(estimate['count'] is not None for estimate in everything):
     columns.append(
-      ('clips', lambda one: words.MISSING if one['count'] is None else str(one['count']))
+      (
+        'clips',
+        lambda estimate: words.MISSING if estimate['count'] is None else str(estimate['count']),
+      )
     )
-  if any(one['p'] is not None for one in everything):
-    columns.append(('p', lambda one: _p(one['p'])))
-  if any(one['mcnemar'] for one in everything):
-    columns.append(('McNemar p', lambda one: ', '.join(map(_p, one['mcnemar']))))
+  if any(estimate['p'] is not None for estimate in everything):
+    columns.append(('p', lambda estimate: _p(estimate['p'])))
+  if any(estimate['mcnemar'] for estimate in everything):
+    columns.append(('McNemar p', lambda estimate: ', '.join(map(_p, estimate['mcnemar']))))
   head = element(
     'tr', [element('th', name, scope='col') for name in ('', *(n for n, _ in columns))]
   )

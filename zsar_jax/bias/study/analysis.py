@@ -265,7 +265,9 @@ def _explanation(gain: statistics.Estimate, threshold: float, verdict: str) -> s
   if not math.isfinite(gain.value):
     return 'No clip counts on both sides, so there is no difference to judge.'
   below = sum(seed < threshold for seed in np.round(gain.per_seed, 12))
-  of_seeds = f' In {below} of {len(gain.per_seed)} seeds the gain is below it.' if below else ''
+  of_seeds = (
+    f' In {below} of {len(gain.per_seed)} seeds the gain is below the threshold.' if below else ''
+  )
   if verdict == statistics.HOLDS:
     return f'The whole interval is at or above the threshold.{of_seeds}'
   if verdict == statistics.HOLDS_ON_AVERAGE:

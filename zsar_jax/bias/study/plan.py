@@ -198,19 +198,19 @@ def _check(study: ConfigDict) -> None:
   for name, least in (('gallery', 0), ('draws', 1)):
     if study[name] < least:
       raise UserError(f'config.{name}: {study[name]} is less than {least}')
-  for one in study.findings:
-    _check_finding(study, one)
+  for asked in study.findings:
+    _check_finding(study, asked)
 
 
-def _check_finding(study: ConfigDict, one: ConfigDict) -> None:
-  field = f'config.findings, {one.name}'
-  for side in (one.better, one.worse):
+def _check_finding(study: ConfigDict, asked: ConfigDict) -> None:
+  field = f'config.findings, {asked.name}'
+  for side in (asked.better, asked.worse):
     _check_place(study, side, field)
-  if not 0 <= one.threshold <= 1:
+  if not 0 <= asked.threshold <= 1:
     raise UserError(
-      f'{field}: the threshold {one.threshold} is not in [0, 1]; 10 points are written 0.1'
+      f'{field}: the threshold {asked.threshold} is not in [0, 1]; 10 points are written 0.1'
     )
-  better, worse = (_clips_of(study, side) for side in (one.better, one.worse))
+  better, worse = (_clips_of(study, side) for side in (asked.better, asked.worse))
   for name, value in better.items():
     if value != worse[name]:
       raise UserError(
