@@ -51,7 +51,9 @@ def make_mesh(
   sizes = [config[axis] for axis in AXES]
   count = jax.device_count() if devices is None else len(devices)
   if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
-    raise UserError(f'config.mesh: the sizes of {AXES} are {sizes}; only one may be -1')
+    raise UserError(
+      f'config.mesh: the sizes of {AXES} are {sizes}; each must be 1 or more, and one may be -1'
+    )
   rest = int(np.prod([size for size in sizes if size != -1]))
   if -1 in sizes and count % rest == 0:
     sizes[sizes.index(-1)] = count // rest

@@ -173,7 +173,7 @@ def _from_merges(path: pathlib.Path) -> _Parts:
   # The list goes on after those that OpenAI uses.
   merges = [tuple(line.split()) for line in lines[: _CLIP_SIZE - 2 - len(tokens)]]
   tokens += [''.join(pair) for pair in merges]
-  if len(tokens) != _CLIP_SIZE - 2:
+  if len(tokens) != _CLIP_SIZE - 2 or any(len(pair) != 2 for pair in merges):
     raise UserError(f'{path}: does not hold the merges of CLIP; install its package again')
   vocab = {token: number for number, token in enumerate(tokens)}
   model = tokenizers.models.BPE(vocab, merges, end_of_word_suffix='</w>')
