@@ -272,7 +272,7 @@ class Links:
 
   def _run(self) -> None:
     """The thread that reads the connections and sends signs of life."""
-    beaten = 0.0
+    beaten = last = time.monotonic()
     while True:
       for key, _ in self._selector.select(_BEAT / 2):
         if key.data is None:
@@ -281,6 +281,10 @@ class Links:
         else:
           self._read(key.data)
       now = time.monotonic()
+      if now - last > _BEAT * 5:  # This process was stopped itself, and has not read yet.
+        for peer in self._peers:
+          peer.heard = now
+      last = now
       if now - beaten > _BEAT:
         beaten = now
         for peer in self._known():
@@ -314,22 +318,21 @@ class Links:
 
   def _drop(self, peer: _Peer, how: str) -> None:
     """Ends a connection, and this process with it unless the other one said farewell."""
+    early = not self.together and self.process == 0
+    if not (peer.process is None or peer.leaving or self._left or early):
+      self._lose(
+        f'{self.name(peer.process)} {how}, its own output may say why; the same command goes on'
+        ' from the newest checkpoint',
+        failed=False,
+      )
     self._selector.unregister(peer.socket)
-    self._peers.remove(peer)
+    with self._changed:
+      self._peers.remove(peer)
+      if early and peer.process is not None:
+        self._missing = sorted({*self._missing, peer.process})  # It may come again.
+      self._changed.notify_all()
     with contextlib.suppress(OSError):
       peer.socket.close()
-    with self._changed:
-      if peer.process is not None and not self.together and self.process == 0:
-        self._missing = sorted({*self._missing, peer.process})  # It may come again.
-        return
-      self._changed.notify_all()
-    if peer.process is None or peer.leaving or self._left:
-      return
-    self._lose(
-      f'{self.name(peer.process)} {how}, its own output may say why; the same command goes on from'
-      ' the newest checkpoint',
-      failed=False,
-    )
 
   def _lose(self, what: str, failed: bool, but: _Peer | None = None) -> None:
     """Ends this process and all that it is connected to, once."""
