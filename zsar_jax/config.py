@@ -280,8 +280,8 @@ def validate(config: ConfigDict) -> None:
   check_choice('config.eval.crops', config.eval.crops, CROPS)
   if config.view.resize == 'squash' and config.eval.crops > 1:
     raise UserError(
-      'config.eval.crops: of frames that config.view.resize squashes there is one crop; set it to 1,'
-      " or resize to 'shortest'"
+      'config.eval.crops: frames that config.view.resize squashes have one crop; set it to 1, or'
+      " resize to 'shortest'"
     )
   for field, (low, high) in RANGES.items():
     for value in np.atleast_1d(config_value(config, field)):
