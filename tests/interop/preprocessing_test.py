@@ -78,7 +78,11 @@ def test_other_image_processors_are_refused(config, words):
   [
     ({}, 'clip', {}),
     (_IMAGENET, 'imagenet', {}),
-    ({'interpolation': 'bilinear', 'resize_mode': 'shortest'}, 'clip', {'interpolation': 'bilinear'}),
+    (
+      {'interpolation': 'bilinear', 'resize_mode': 'shortest'},
+      'clip',
+      {'interpolation': 'bilinear'},
+    ),
     ({'resize_mode': 'squash', 'mode': 'RGB', 'size': 224}, 'clip', {'resize': 'squash'}),
   ],
 )
