@@ -226,6 +226,7 @@ def test_predict_prints_and_draws(tmp_path, capsys):
   assert 'token embedding: its own' in capsys.readouterr().err
   for more, words in (
     (['--classes=a,b', '--num-frames=0'], 'num_frames: 0'),
+    (['--classes=a,b', '--checkpoint=nowhere'], '--checkpoint: nowhere does not exist'),
     (['--classes=archery'], 'two classes or more'),
     (['--classes=a,b', '--top=0'], '--top'),
     (['--classes=a,b', '--picture=p.jpg'], '--picture'),

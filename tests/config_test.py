@@ -67,6 +67,8 @@ def test_a_misspelt_key_is_an_error_in_the_config_file():
     ({'view__crop_scale': (0.5, 2.0)}, ['config.view.crop_scale', '2.0']),
     ({'data__workers': -1}, ['config.data.workers', 'between 0']),
     ({'eval__clips': 0}, ['config.eval.clips', 'between 1']),
+    ({'view__resize': 'longest'}, ['config.view.resize', 'shortest, squash']),
+    ({'view__resize': 'squash', 'eval__crops': 3}, ['config.eval.crops', 'one crop']),
     ({'eval__crops': 2}, ['config.eval.crops', '2 is none of 1, 3']),
     ({'text__placeholders': 'remove'}, ['config.text.placeholders', 'keep, drop']),
     ({'text__templates': (3,)}, ['config.text.templates: 3 is not a text']),

@@ -62,7 +62,9 @@ def main() -> None:
     if out.exists():
       raise UserError(f'{args.out} is there already; name another or remove it')
     make_folder(out.parent, 'OUT')
-    weights = read_weights(args.source, 'SRC', args.format_name, args.tokens_from, CONVERSION)
+    weights = read_weights(
+      args.source, CONVERSION.source, args.format_name, args.tokens_from, CONVERSION
+    )
     model = VideoModel(*infer.infer_spec(weights))
     params, report = load.fit(weights, model, allow_left_over=args.allow_left_over)
     print(report.describe())

@@ -248,7 +248,7 @@ def load(
   if num_frames is not None and (not isinstance(num_frames, int | np.integer) or num_frames < 1):
     raise UserError(f'num_frames: {num_frames!r} must be a whole number, at least 1')
   source = os.fspath(source)
-  weights = read_weights(source, 'source', tokens_from=os.fspath(tokens_from), hints=hints)
+  weights = read_weights(source, hints.source, tokens_from=os.fspath(tokens_from), hints=hints)
   spec, video = infer_spec(weights)
   if num_frames is not None:
     video = dataclasses.replace(video, num_frames=int(num_frames))

@@ -80,6 +80,9 @@ def test_centre_crop():
   tall = [centre_crop(321, 240, 1.0, place) for place in places]
   assert tall == [Box(0, 0, 240, 240), Box(40, 0, 240, 240), Box(81, 0, 240, 240)]
   assert len({centre_crop(64, 64, 1.0, place) for place in places}) == 1
+  # What is squashed keeps its whole width and height, or an equal share of both.
+  assert centre_crop(240, 320, 1.0, resize='squash') == Box(0, 0, 240, 320)
+  assert centre_crop(240, 320, 0.875, 0.0, 'squash') == Box(15, 20, 210, 280)
 
 
 @pytest.mark.parametrize('box', [Box(3, 5, 50, 61), Box(0, 0, 80, 100), Box(10, 10, 12, 9)])

@@ -239,14 +239,10 @@ def test_vifi_clip(prompts, clip, tmp_path):
   saved = states.vifi(state, prompts)
   torch.save({'model': saved, 'optimizer': {}, 'epoch': 1}, tmp_path / 'vifi.pth')
   torch.save(state, tmp_path / 'clip.pt')
-  with pytest.raises(
-    UserError, match='no token embedding; name the CLIP model .* config.model.tokens_from'
-  ):
+  with pytest.raises(UserError, match='no token embedding; name .* config.model.tokens_from'):
     read(tmp_path / 'vifi.pth')
   if not prompts:
-    with pytest.raises(
-      UserError, match='ViFi-CLIP hold no token embedding; .* config.model.tokens_from'
-    ):
+    with pytest.raises(UserError, match='ViFi-CLIP hold no .* config.model.tokens_from'):
       load.load_weights(str(tmp_path / 'vifi.pth'), model, field='SRC')
   with pytest.raises(UserError, match='tokens_from: .*vifi.pth has no token embedding'):
     read(tmp_path / 'vifi.pth', tokens_from=str(tmp_path / 'vifi.pth'))

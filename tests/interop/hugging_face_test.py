@@ -10,11 +10,12 @@ import pytest
 
 import zsar_jax
 from tests.interop import states
+from tests.interop.written import random_params
 from zsar_jax.errors import UserError
 from zsar_jax.interop import infer, load, save
 from zsar_jax.interop.usage import Usage
 from zsar_jax.interop.weights import read_weights
-from zsar_jax.models.presets import NORMALIZATIONS, VideoSpec
+from zsar_jax.models.presets import NORMALIZATIONS, VideoSpec, preset
 from zsar_jax.models.video_clip import VideoModel
 from zsar_jax.ops.photometric import normalise
 
@@ -198,6 +199,22 @@ def test_frames_are_prepared_as_the_folder_says(name, tmp_path):
   back = states.transformers.CLIPImageProcessor.from_pretrained(tmp_path / 'out')
   assert (tuple(back.image_mean), tuple(back.image_std)) == (mean, std)
   assert (back.size['shortest_edge'], back.crop_size['height'], back.resample) == (40, 32, 3)
+
+
+def test_squashed_frames_are_those_of_transformers(tmp_path):
+  model = VideoModel(preset('tiny', image_layers=1, text_layers=1), VideoSpec(2))
+  usage = Usage(interpolation='bilinear', resize='squash', centre_crop=0.75)
+  save.save_weights(random_params(model), model, 'hf', tmp_path / 'w', usage=usage)
+  loaded = zsar_jax.load(tmp_path / 'w', tokenizer='words', num_frames=1)
+  # Smooth, for what is between pixels is computed in other ways.
+  rows, columns = np.mgrid[:90, :150]
+  frame = np.stack([rows * 2, columns, 120 + 60 * np.sin(rows / 20 + columns / 30)], -1)
+  frame = frame.astype(np.uint8)
+  processor = states.transformers.CLIPImageProcessor.from_pretrained(tmp_path / 'w')
+  pixels = processor(frame, do_normalize=False, return_tensors='np')['pixel_values'][0]
+  np.testing.assert_allclose(
+    loaded.frames(frame[None])[0].astype(float), 255 * pixels.transpose(1, 2, 0), atol=4
+  )
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from flax import serialization
 
 import zsar_jax
 from tests.interop.written import random_params
@@ -38,6 +39,7 @@ def _workdir(tmp_path):
   config.text.templates = ('one doing {}', '{}')
   config.text.split_words = False
   config.view.centre_crop = 0.5
+  config.model.normalization = 'imagenet'
   config.data.train.classes = ('a', 'b')
   model = build_model(config)
   params = random_params(model)
@@ -57,9 +59,13 @@ def test_a_run_goes_out_and_comes_back(workdir, tmp_path, monkeypatch, capsys):
   assert f'{tmp_path / "hf"}: written as hf; it is a model of images' in printed
   assert (tmp_path / 'hf' / 'merges.txt').read_text() == 'm'
 
+  assert "; it does not tell templates ('one doing {}', '{}'), split_words False" in printed
+
   run(monkeypatch, '--from=zsar', '--to=scenic', run_dir, tmp_path / 'scenic')
+  untold = "it does not tell normalization 'imagenet', interpolation 'bilinear', centre_crop 0.5"
+  assert untold in capsys.readouterr().out
   run(monkeypatch, '--to=zsar', run_dir, tmp_path / 'own')
-  run(monkeypatch, '--from=hf_clip', '--to=zsar', tmp_path / 'hf', tmp_path / 'again')
+  run(monkeypatch, '--from=hf', '--to=zsar', tmp_path / 'hf', tmp_path / 'again')
   spec = json.loads((tmp_path / 'own' / 'spec.json').read_text())
   assert spec['clip'] == dataclasses.asdict(model.spec)
   assert spec['video'] == dataclasses.asdict(model.video)
@@ -135,6 +141,7 @@ def test_a_run_that_is_not_whole(workdir):
     (['--to=hf', 'nowhere', '.'], '. is there already'),
     # Of two mistakes, that which takes no time to find.
     (['--to=hf', 'nowhere', f'{__file__}/x'], f'OUT: {__file__} cannot be a folder'),
+    (['--to=hf', '--from=hf', 'SRC', 'out'], 'not those of hf; the format is zsar'),
     (['--to=hf', '--from=xclip', 'SRC', 'out'], 'not those of xclip; the format is zsar'),
     (['--to=torch', 'SRC', 'out'], 'invalid choice'),
     (['SRC', 'out'], '--to'),
@@ -146,3 +153,21 @@ def test_mistakes_are_one_sentence(flags, words, workdir, monkeypatch, capsys):
     run(monkeypatch, *flags)
   assert stopped.value.code == 2
   assert words in capsys.readouterr().err
+
+
+def test_what_is_left_over_names_the_flag(workdir, tmp_path, monkeypatch, capsys):
+  run(monkeypatch, '--to=scenic', workdir[0], tmp_path / 'a')
+  tree = serialization.msgpack_restore((tmp_path / 'a').read_bytes())
+  del tree['params']['logit_scale']
+  (tmp_path / 'b').write_bytes(serialization.msgpack_serialize(tree['params']))
+  with pytest.raises(SystemExit):
+    run(monkeypatch, '--to=zsar', tmp_path / 'b', tmp_path / 'c')
+  assert '; name weights that are whole' in capsys.readouterr().err
+  tree['params']['head'] = {'kernel': np.ones((2, 2), np.float32)}
+  tree['params']['logit_scale'] = np.float32(1)
+  (tmp_path / 'b').write_bytes(serialization.msgpack_serialize(tree['params']))
+  with pytest.raises(SystemExit):
+    run(monkeypatch, '--to=zsar', tmp_path / 'b', tmp_path / 'c')
+  assert 'also holds head/kernel' in (error := capsys.readouterr().err)
+  assert error.rstrip().endswith('; ignore keys with --allow-left-over=REGEX')
+  run(monkeypatch, '--to=zsar', '--allow-left-over=head/.*', tmp_path / 'b', tmp_path / 'c')

@@ -8,22 +8,26 @@ class Hints:
   """Names, and what to do.
 
   Attributes:
+    source: the setting that names the weights.
     tokens_from: the setting that names the CLIP model of a token embedding.
     missing: what to do where arrays are missing.
     left_over: what to do where arrays are left over.
   """
 
+  source: str
   tokens_from: str
   missing: str
   left_over: str
 
 
 CONFIG = Hints(
+  source='config.model.init_from',
   tokens_from='config.model.tokens_from',
   missing='set config.model as it was there, or add a rule to config.model.allow_missing',
   left_over='set config.model as it was there, or add a rule to config.model.allow_left_over',
 )
 CONVERSION = Hints(
+  source='SRC',
   tokens_from='--tokens-from',
   missing='name weights that are whole',
   left_over='ignore keys with --allow-left-over=REGEX',
@@ -31,5 +35,5 @@ CONVERSION = Hints(
 _CONVERT = (
   'convert the weights first with tools.convert_checkpoint --to=zsar --allow-left-over=REGEX'
 )
-PREDICTION = dataclasses.replace(CONVERSION, left_over=_CONVERT)
-PYTHON = dataclasses.replace(PREDICTION, tokens_from='tokens_from')
+PREDICTION = dataclasses.replace(CONVERSION, source='--checkpoint', left_over=_CONVERT)
+PYTHON = dataclasses.replace(PREDICTION, source='source', tokens_from='tokens_from')
