@@ -5,6 +5,7 @@ import collections
 import copy
 import dataclasses
 import datetime
+import logging
 import pathlib
 import types
 
@@ -188,6 +189,13 @@ def test_of_weights_and_their_average_the_weights_are_read(content, tmp_path):
   assert any('an average of the same weights' in note for note in weights.notes)
 
 
+def test_of_froster_as_clip_the_teacher_is_left_over(tmp_path):
+  content = {'model_state': prefixed('model.') | prefixed('raw_model.', OTHER)}
+  weights = read(saved(tmp_path / 'a.pt', content), format_name='openai')
+  assert not same(weights)
+  assert set(weights.others) == set(prefixed('raw_model.'))
+
+
 def test_mmaction2(tmp_path):
   state = prefixed('clip.') | prefixed('adapter.', HEAD)
   weights = read(saved(tmp_path / 'a.pth', {'meta': {}, 'state_dict': state}))
@@ -211,6 +219,10 @@ def test_mmaction2(tmp_path):
     ),
     ({key: value for key, value in PLAIN.items() if 'visual' in key}, 'image tower .* alone'),
     ({key: value for key, value in PLAIN.items() if 'visual' not in key}, 'text tower .* alone'),
+    (
+      Module(PLAIN),
+      'no state dict, but an object of the class tests.*Module; save',
+    ),
     ([PLAIN], 'holds no state dict; save'),
   ],
 )
@@ -227,12 +239,17 @@ class Options:
   rate: float = 0.1
   names: frozenset = frozenset('ab')
 
+  def mean(self):
+    """Pickled by its name in the class."""
+
 
 def _beside():
   """What training programs save with weights, of every kind."""
   return {
     'args': argparse.Namespace(lr=1, tags={'a'}, out=pathlib.Path('x')),
     'options': Options(),
+    'methods': {'mean': Options.mean},
+    'logger': logging.getLogger('a'),
     'when': datetime.datetime(2024, 1, 2),
     'best': np.float64(70.5),
     'history': np.arange(3),

@@ -208,10 +208,12 @@ _RECORDS = frozenset(
     ('datetime', 'date datetime time timedelta timezone'),
     ('decimal', 'Decimal'),
     ('functools', 'partial'),
+    ('logging', 'getLogger Logger'),
     (
       'pathlib pathlib._local',
       'Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath',
     ),
+    ('re', '_compile'),
     ('typing', 'Any Dict List Optional Tuple Union'),
     ('uuid', 'UUID'),
     (
@@ -228,7 +230,12 @@ _RECORDS = frozenset(
   for name in names.split()
 )
 # And modules of nothing but such classes.
-_RECORD_MODULES = ('numpy.dtypes', 'numpy.random', 'torch.distributed', 'torch.nn', 'torch.optim')
+_RECORD_MODULES = (
+  *('numpy.dtypes', 'numpy.random', 'torch.amp', 'torch.cuda', 'torch.distributed', 'torch.nn'),
+  *('torch.optim', 'torch.utils'),
+)
+# How pickles write the name of what is in a class.
+_ATTRIBUTE = ('builtins.getattr', '__builtin__.getattr')
 _PYTHON_2 = ('__builtin__', 'commands', 'copy_reg', 'exceptions', 'urllib2')
 _REFUSED = frozenset([*sys.stdlib_module_names, *_PYTHON_2, 'numpy', 'torch'])
 
@@ -258,16 +265,27 @@ class _Interpreter(Interpreter):
       return _GLOBALS[full]
     if full in _DICTIONARIES:
       return _Function(self._dictionary)
+    if full in _ATTRIBUTE:
+      return _Function(self._attribute)
     if (
       full in _RECORDS
       or f'{module}.'.startswith(tuple(f'{known}.' for known in _RECORD_MODULES))
       or module.partition('.')[0] not in _REFUSED
     ):
       return _Name(full)
-    raise UserError(
-      f'{self._path}: asks for {shown(full)}, which weights have no need of, and was not'
+    raise self._refusal(full)
+
+  def _refusal(self, name: str) -> UserError:
+    return UserError(
+      f'{self._path}: asks for {shown(name)}, which weights have no need of, and was not'
       ' loaded; where you trust it, save its state dict alone with safetensors'
     )
+
+  def _attribute(self, target: Any, name: Any) -> _Name:
+    """The name of what is in a class of another program."""
+    if not isinstance(target, _Name) or type(name) is not str:
+      raise self._refusal('builtins.getattr')
+    return _Name(f'{target.name[:100]}.{name[:100]}')
 
   def _dictionary(self, *arguments: Any) -> dict[Any, Any]:
     """A dictionary that is made of pairs or of another one."""

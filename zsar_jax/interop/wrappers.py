@@ -179,6 +179,8 @@ def without_prefix(
   averages = {prefix for prefix in prefixes if is_averaged(prefix)}
   prefixes = sorted(prefixes - averages or averages)
   averages.difference_update(prefixes)
+  if 'model.' in prefixes:  # Beside FROSTER's, its frozen teacher.
+    prefixes = ['model.']
   if len(prefixes) > 1:
     raise UserError(
       f'{path}: holds several models, as {", ".join(map(repr, prefixes))[:200]}; save one of them'
