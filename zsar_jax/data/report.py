@@ -124,8 +124,7 @@ def describe(name: str, report: Mapping[str, Any]) -> str:
 def _named(kind: str, clips: Mapping[str, str]) -> list[str]:
   if not clips:
     return []
-  noun = 'extension' if kind == PASSED_OVER else 'clip'
-  lines = [f'  {kind}: {counted(len(clips), noun)}']
+  lines = [f'  {kind}:' if kind == PASSED_OVER else f'  {kind}: {counted(len(clips), "clip")}']
   lines += [f'    {clip}: {what}' for clip, what in itertools.islice(clips.items(), _PRINTED)]
   if len(clips) > _PRINTED:
     lines.append(f'    ... and {len(clips) - _PRINTED} more, see build_report.json')

@@ -9,7 +9,14 @@ import numpy as np
 
 NO_MIRROR = -1
 
-_OPPOSITE = {'left': 'right', 'right': 'left', 'Left': 'Right', 'Right': 'Left'}
+_OPPOSITE = {'left': 'right', 'Left': 'Right', 'LEFT': 'RIGHT'}
+_OPPOSITE |= {right: left for left, right in _OPPOSITE.items()}
+
+# Words in sentences, snake_case and CamelCase, and no parts of words: 'bright', 'Lefty'.
+_SIDE = re.compile(
+  r'(?<![^\W\d_])(left|right)(?![a-z])|(?<![A-Z])(Left|Right)(?![a-z])'
+  r'|(?<![^\W\d_])(LEFT|RIGHT)(?![^\W\d_])'
+)
 
 
 def mirror_labels(classes: Sequence[str]) -> np.ndarray:
@@ -24,9 +31,7 @@ def mirror_labels(classes: Sequence[str]) -> np.ndarray:
     such a clip is never flipped.
   """
   place = {name: label for label, name in enumerate(classes)}
-  swapped = [
-    re.sub(r'\b([Ll]eft|[Rr]ight)\b', lambda match: _OPPOSITE[match[0]], name) for name in classes
-  ]
+  swapped = [_SIDE.sub(lambda match: _OPPOSITE[match[0]], name) for name in classes]
   return np.array([place.get(name, NO_MIRROR) for name in swapped], np.int32)
 
 

@@ -18,7 +18,7 @@ SPLITS = {
   'testing': 'test',
 }
 
-# The kind of remark on files that are no videos: by extension, not by clip.
+# The kind of remark on files that are no videos, which is by extension and not by clip.
 PASSED_OVER = 'files passed over'
 
 
