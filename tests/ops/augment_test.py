@@ -63,6 +63,12 @@ def test_mirror_labels():
     'moving something to the left',
   ]
   assert mirror_labels(classes).tolist() == [1, 0, 2, 4, 3, NO_MIRROR]
+  pairs = [('turn_left', 'turn_right'), ('TurnLeft', 'TurnRight'), ('WAVE_LEFT', 'WAVE_RIGHT')]
+  pairs += [('leftHandUp', 'rightHandUp'), ('left-hand up', 'right-hand up')]
+  assert mirror_labels(sum(pairs, ())).tolist() == [1, 0, 3, 2, 5, 4, 7, 6, 9, 8]
+  assert mirror_labels(['bright light', 'UPRIGHT', 'Cleft_lip', 'turn_left']).tolist() == [
+    *(0, 1, 2, NO_MIRROR)
+  ]
 
 
 def test_flip_moves_frames_planes_and_label_together():
