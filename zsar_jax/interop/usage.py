@@ -71,6 +71,7 @@ CLIP = Usage()
 _FIELDS = {
   'interpolation': 'config.view.interpolation',
   'centre_crop': 'config.view.centre_crop',
+  'resize': 'config.view.resize',
   'templates': 'config.text.templates',
   'split_words': 'config.text.split_words',
   'placeholders': 'config.text.placeholders',
