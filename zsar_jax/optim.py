@@ -42,7 +42,7 @@ def learning_rate(
 def _scale_by_rates(
   config: ml_collections.ConfigDict, factors: Any, steps: int
 ) -> optax.GradientTransformation:
-  """Multiplies each update by the negative learning rate of its parameter.
+  """Multiplies each update by the learning rate of its parameter.
 
   Args:
     config: `config.optim`.
@@ -60,7 +60,7 @@ def _scale_by_rates(
   def update(updates: Any, state: optax.ScaleByScheduleState, params: Any = None) -> Any:
     del params
     rates = {factor: schedule(state.count) for factor, schedule in schedules.items()}
-    updates = jax.tree.map(lambda u, factor: -rates[factor] * u, updates, factors)
+    updates = jax.tree.map(lambda u, factor: rates[factor] * u, updates, factors)
     return updates, optax.ScaleByScheduleState(count=optax.safe_increment(state.count))
 
   return optax.GradientTransformation(init, update)
@@ -100,5 +100,6 @@ def make_optimizer(
     optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps),
     optax.stateless(add_decay),
     _scale_by_rates(config, scale, steps),
+    optax.scale(-1.0),
   )
   return optimizer, trained
