@@ -7,15 +7,22 @@ from collections.abc import Iterator
 
 from zsar_jax.streams import keep_streams
 
-# What is wrong with a disk or a path, and not with a program.
+# What is wrong with a disk or a path, or with the limits of the system, and not with a program.
 _DISK = (
   *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
   *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
 )
-
+_HANDLES = (errno.EMFILE, errno.ENFILE)
+_REMEDIES = {
+  **dict.fromkeys(_DISK, 'make room, or choose another folder'),
+  **dict.fromkeys(_HANDLES, 'raise the limit of open files (ulimit -n)'),
+}
 
 # The longest reason that a sentence quotes, in characters.
 _REASON = 200
+
+# Too many open files, of the process or the system.
+_HANDLES = (errno.EMFILE, errno.ENFILE)
 
 
 class UserError(Exception):
@@ -38,8 +45,8 @@ def first_line(error: BaseException) -> str:
 def reported() -> Iterator[None]:
   """Turns a `UserError` inside the block into one line on stderr and exit status 2.
 
-  A disk that is full or cannot be written to, or a file where a folder should be, of which the
-  place is not foreseen, is one too.
+  A disk that is full or cannot be written to, a file where a folder should be, or too many open
+  files, of which the place is not foreseen, is one too.
   """
   keep_streams()
   try:
@@ -48,12 +55,11 @@ def reported() -> Iterator[None]:
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
   except OSError as error:
-    if error.errno not in _DISK:
+    if error.errno not in _REMEDIES:
       raise
-    place = error.filename or 'a file'
     print(
-      f'error: {place}: {error.strerror}; make room, or choose another folder, and the same command'
-      ' goes on',
+      f'error: {error.filename or "a file"}: {error.strerror}; {_REMEDIES[error.errno]}, and the'
+      ' same command goes on',
       file=sys.stderr,
     )
     raise SystemExit(2) from None

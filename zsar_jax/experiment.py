@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 from zsar_jax import config as config_lib
 from zsar_jax import distributed, evaluate, train
 from zsar_jax.data import pantomime_builder
+from zsar_jax.data.handles import reserve_handles
 
 
 def run(
@@ -25,6 +26,7 @@ def run(
     Interrupted: after Ctrl-C or SIGTERM, with a checkpoint written.
   """
   config_lib.validate(config)
+  reserve_handles(config.data.workers)
   if config.data.embedded:
     references = [config.data.train, *config.eval.datasets.values()]
     names = [one.dataset for one in references]
