@@ -171,7 +171,7 @@ def _count_packets(path: str | os.PathLike[str]) -> int:
 
 def _decode(path: str | os.PathLike[str], storage: Storage, wanted: Container[int]) -> StoredVideo:
   """Decodes the whole file, and keeps the `wanted` frames."""
-  jpegs: list[bytes] = []
+  jpegs = records.Images()
   kept: list[int] = []
   size = (0, 0)  # Of the video, upright.
   corrupt = 0
@@ -270,7 +270,7 @@ def _read_folder(folder: pathlib.Path, storage: Storage, fps: float) -> StoredVi
       height, width = storage.scaled(*size)
       yield cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
 
-  jpegs = list(records.encode_frames(frames(), storage.jpeg_quality))
+  jpegs = records.Images(records.encode_frames(frames(), storage.jpeg_quality))
   facts = VideoFacts(len(paths), kept, *storage.scaled(*size), *size, np.array(numbers))
   gaps = numbers[-1] - numbers[0] + 1 - len(numbers)
   remarks = {'frames missing in the folder': f'{gaps} of {len(numbers) + gaps}'} if gaps else {}
