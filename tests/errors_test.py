@@ -15,6 +15,7 @@ from zsar_jax.errors import UserError, first_line, reported
     (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'runs/a'), 'runs/a: No space left'),
     (OSError(errno.EROFS, os.strerror(errno.EROFS)), 'a file: Read-only file system; make room'),
     (NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), 'a/b'), 'a/b: Not a directory'),
+    (OSError(errno.EMFILE, os.strerror(errno.EMFILE), 'a'), 'a: Too many open files; raise the li'),
     (FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), 'a'), 'a: File exists'),
   ],
 )

@@ -7,12 +7,17 @@ from collections.abc import Iterator
 
 from zsar_jax.streams import keep_streams
 
-# What is wrong with a disk or a path, and not with a program.
+# What is wrong with a disk or a path, or with the limits of the system, and not with a program.
 _DISK = (
   *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
   *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
 )
-
+# Too many open files, of the process or of the system.
+_HANDLES = (errno.EMFILE, errno.ENFILE)
+_REMEDIES = {
+  **dict.fromkeys(_DISK, 'make room, or choose another folder'),
+  **dict.fromkeys(_HANDLES, 'raise the limit of open files (ulimit -n)'),
+}
 
 # The longest reason that a sentence quotes, in characters.
 _REASON = 200
@@ -38,8 +43,8 @@ def first_line(error: BaseException) -> str:
 def reported() -> Iterator[None]:
   """Turns a `UserError` inside the block into one line on stderr and exit status 2.
 
-  A disk that is full or cannot be written to, or a file where a folder should be, of which the
-  place is not foreseen, is one too.
+  A disk that is full or cannot be written to, a file where a folder should be, or too many open
+  files, of which the place is not foreseen, is one too.
   """
   keep_streams()
   try:
@@ -56,9 +61,9 @@ def sentence_of(error: BaseException) -> str | None:
   """What a user can mend about an error, see `reported`; None for a defect of this project."""
   if isinstance(error, UserError):
     return str(error)
-  if isinstance(error, OSError) and error.errno in _DISK:
+  if isinstance(error, OSError) and error.errno in _REMEDIES:
     return (
-      f'{error.filename or "a file"}: {error.strerror}; make room, or choose another folder, and'
-      ' the same command goes on'
+      f'{error.filename or "a file"}: {error.strerror}; {_REMEDIES[error.errno]}, and the same'
+      ' command goes on'
     )
   return None

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 from zsar_jax import agreement, distributed, evaluate, train
 from zsar_jax import config as config_lib
 from zsar_jax.data import pantomime_builder
+from zsar_jax.data.handles import reserve_handles
 
 
 def run(
@@ -26,6 +27,7 @@ def run(
   """
   config_lib.validate(config)
   agreement.check_command(config, mode)
+  reserve_handles(config.data.workers)
   if config.data.embedded:
     references = [config.data.train, *config.eval.datasets.values()]
     names = [one.dataset for one in references]

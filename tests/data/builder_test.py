@@ -14,6 +14,7 @@ import threading
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2
 
 from zsar_jax import locks
 from zsar_jax.data import builder as builder_lib
@@ -355,6 +356,62 @@ def test_second_build_waits_for_the_first(built, tmp_path, folder, capsys):
   assert not _encoded(folder)
   assert 'is there already' in capsys.readouterr().out
   assert _files(out) == _files(built)
+
+
+def test_what_a_killed_build_leaves_is_cleared(built, tmp_path, folder, monkeypatch):
+  """Killed while it publishes, and killed when it has published and not cleared its staging."""
+  out = tmp_path / 'killed'
+  toy = _Toy(out, folder)
+
+  def killed(*args):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    # As after kill -9, nobody deletes the folder.
+    patch.setattr(builder_lib.report, 'describe', lambda *args: '')
+    patch.setattr(dataset.ClipIndex, 'save', killed)
+    patch.setattr('etils.epath.gpath.PosixGPath.rmtree', lambda *args, **options: None)
+    with pytest.raises(KeyboardInterrupt):
+      builder_lib.build(toy, workers=0)
+  assert len(list((out / 'toy').glob('incomplete.*_1.0.0'))) == 1
+  with monkeypatch.context() as patch:
+    patch.setattr(builder_lib, '_clear_staging', killed)
+    with pytest.raises(KeyboardInterrupt):
+      builder_lib.build(toy, workers=0)
+  assert [path.name for path in (out / 'toy').iterdir()] == ['1.0.0']
+  assert (out / '.staging').exists()
+  builder_lib.build(toy, workers=0)
+  assert not (out / '.staging').exists()
+  assert _files(out) == _files(built)
+
+
+def test_a_clip_too_large_for_a_record_is_left_out(tmp_path, folder, monkeypatch):
+  """The rest of it is not even encoded."""
+  monkeypatch.setattr(records, '_MOST_BYTES', 2200)
+  directory = builder_lib.build(_Toy(tmp_path, folder), workers=0)
+  report = json.loads((directory / 'build_report.json').read_text())['train']
+  large = {f'train-{n}' for n in range(10) if n % 3 == 2}  # Those of three frames.
+  assert set(report['unreadable']) == large
+  assert 'more than 2e-06 GiB, the most that a record can hold' in report['unreadable']['train-2']
+  assert len(dataset.open_dataset(tmp_path, 'toy', 'train')) == 10 - len(large)
+
+  def frames():
+    for number in range(1000):
+      assert number < 10, 'it goes on'
+      yield bytes(400)
+
+  with pytest.raises(records.ClipError):
+    records.Images(frames())
+
+
+def test_records_are_serialised_as_by_tfds(tmp_path):
+  features = records.features(_CLASSES)
+  for number in range(3):
+    record = _encode(_Task(f'train-{number}', number, str(tmp_path))).record
+    by_tfds = tf_example_pb2.Example.FromString(
+      features.serialize_example(features.encode_example(record))
+    )
+    assert tf_example_pb2.Example.FromString(records.serialise(record)) == by_tfds
 
 
 def test_number_of_chunks_is_limited(monkeypatch, tmp_path, folder):

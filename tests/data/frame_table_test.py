@@ -1,12 +1,14 @@
 """Single frames, read from the files of records, are those of the whole records."""
 
+import os
+import pathlib
 import shutil
 
 import numpy as np
 import pytest
 
 from tests.toy import build_toy
-from zsar_jax.data import frame_table, records
+from zsar_jax.data import frame_table, handles, records
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.staging import Chunk, stage_chunk
 from zsar_jax.errors import UserError
@@ -57,6 +59,42 @@ def test_frames_of_any_length_are_found(tmp_path, monkeypatch):
     record, clip = _encode(task).record, file.clip(3 * number, 3, entry.start, entry.mark)
     assert [clip.frame(n) for n in range(3)] == record['frames']
     assert [clip.plane(n) for n in range(3)] == record['regions']
+
+
+@pytest.mark.skipif(not pathlib.Path('/proc/self/fd').is_dir(), reason='counts them in /proc')
+def test_open_files_are_bounded(data_dir, monkeypatch):
+  monkeypatch.setattr(frame_table, 'OPEN_FILES', 1)
+  splits = [open_dataset(data_dir, 'toy', split) for split in ('train', 'validation')]
+  expected = {id(clips): [list(clips[n]['frames']) for n in range(len(clips))] for clips in splits}
+  before = len(os.listdir('/proc/self/fd'))
+  held = splits[1].frames(3)  # It stays readable when its file is no longer among the open ones.
+  for clips in splits:
+    for position in (*range(len(clips)), 0):
+      frames = clips.frames(position)
+      assert [frames.frame(n) for n in range(len(frames))] == expected[id(clips)][position]
+  # Of the file that is kept and of the clip that is held, records and table each.
+  assert len(os.listdir('/proc/self/fd')) - before <= 4
+  assert held.frame(0) == expected[id(splits[1])][3][0]
+
+
+@pytest.mark.parametrize(
+  ('limit', 'most', 'workers', 'then'),
+  [(256, 256, 0, 256), (256, 256, 2, 256), (64, 4096, 0, 106), (256, 4096, 14, 602)],
+)
+def test_handles_are_reserved(monkeypatch, limit, most, workers, then):
+  limits = [(limit, most)]
+  monkeypatch.setattr(handles.os, 'cpu_count', lambda: 2)
+  monkeypatch.setattr(handles.resource, 'getrlimit', lambda kind: limits[-1])
+  monkeypatch.setattr(handles.resource, 'setrlimit', lambda kind, values: limits.append(values))
+  handles.reserve_handles(workers)
+  assert limits[-1] == (then, most)
+
+
+def test_too_few_handles_are_told_before_the_run(monkeypatch):
+  monkeypatch.setattr(handles.os, 'cpu_count', lambda: 2)
+  monkeypatch.setattr(handles.resource, 'getrlimit', lambda kind: (256, 256))
+  with pytest.raises(UserError, match=r'needs 602 .* allows 256 \(ulimit -n\); .*config.data.work'):
+    handles.reserve_handles(14)
 
 
 @pytest.mark.parametrize('pattern', ['toy-train.array_record-*.npy', 'toy-train.array_record-*2'])

@@ -207,7 +207,7 @@ from zsar_jax.interruption import Interruption
 kept = []
 
 def main():
-  batches = training_batches(loader(sys.argv[1]), 4, 0, 0, 2)
+  batches = training_batches(loader(sys.argv[1]), 16, 0, 0, 2)
   with Interruption() as interruption:
     try:
       while not interruption.signal:
@@ -236,7 +236,7 @@ def test_an_interrupted_run_leaves_no_shared_memory(tmp_path, data_dir, number):
     text=True,
     start_new_session=True,
   )
-  assert '(4, 3, 8, 8, 3)' in process.stdout.readline()
+  assert '(16, 3, 8, 8, 3)' in process.stdout.readline()
   session = _session(process.pid)
   blocks = _blocks(session)
   process.send_signal(number)

@@ -30,6 +30,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
 from tensorflow_datasets.core import dataset_builder
+from tensorflow_datasets.core.constants import INCOMPLETE_PREFIX
 
 from zsar_jax import checksums, locks, terminal
 from zsar_jax.data import records, report
@@ -221,15 +222,18 @@ def build(
       would have no clip at all, or, with `strict`, a clip failed.
   """
   directory = pathlib.Path(builder.data_dir)
-  if not _finished(builder, directory, strict):
+  if builder.staging.exists() or not _finished(builder, directory, strict):
     with contextlib.ExitStack() as stack:
       try:
         stack.enter_context(locks.alone_in(builder.staging))
       except OSError as error:
         raise UserError(f'--out: {builder.staging} cannot be written ({error.strerror})') from None
+      for unfinished in directory.parent.glob(f'{INCOMPLETE_PREFIX}*_{directory.name}'):
+        shutil.rmtree(unfinished)  # Of a build that was killed while it published.
       # It may have been another process's build that this one waited for.
       if not _finished(builder, directory, strict):
         _build(builder, workers, strict, beam)
+      _clear_staging(builder)
   return directory
 
 
@@ -305,11 +309,14 @@ def _build(builder: ClipBuilder, workers: int | None, strict: bool, beam: Beam |
       f'{builder.data_dir} cannot be written ({error.strerror or error}); make room, and the same'
       ' command continues'
     ) from None
+  print(f'{builder.full_name}: built in {builder.data_dir}')
+
+
+def _clear_staging(builder: ClipBuilder) -> None:
   shutil.rmtree(builder.staging)
   for folder in builder.staging.parents[: len(builder.full_name.split('/'))]:
     with contextlib.suppress(OSError):  # Another data set's build may be in it.
       folder.rmdir()
-  print(f'{builder.full_name}: built in {builder.data_dir}')
 
 
 def _check_disk(builder: ClipBuilder, chunks: list[Chunk]) -> None:

@@ -24,7 +24,7 @@ import pathlib
 import re
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ from array_record.python import array_record_module
 
 from zsar_jax import checksums
 from zsar_jax.data import frame_table, records
-from zsar_jax.data.frame_table import ClipFrames, table_path
+from zsar_jax.data.frame_table import ClipFrames, FrameFile, table_path
 from zsar_jax.errors import UserError
 from zsar_jax.paths import local_path
 from zsar_jax.writers import say
@@ -189,7 +189,7 @@ class ClipDataset:
     self._build = path.stat().st_mtime_ns
     for first, end in itertools.pairwise(self._shard_clips.tolist()):
       for stored in {first, end - 1}:
-        self._clip(stored, stored)
+        self._clip(stored, stored, FrameFile)
     if self._places is not None:
       self.index = self.index.take(self._places)
 
@@ -265,10 +265,18 @@ class ClipDataset:
   def frames(self, position: int) -> ClipFrames:
     """The frames of the clip at `position`; what is not asked for is not read."""
     stored = position if self._places is None else int(self._places[position])
-    return self._clip(stored, position)
+    return self._clip(stored, position, functools.partial(frame_table.opened, build=self._build))
 
-  def _clip(self, stored: int, position: int) -> ClipFrames:
-    """The frames of the clip that is number `stored` of the records and `position` of the index."""
+  def _clip(
+    self, stored: int, position: int, opened: Callable[[pathlib.Path, int], FrameFile]
+  ) -> ClipFrames:
+    """The frames of the clip that is number `stored` of the records and `position` of the index.
+
+    Args:
+      stored: among the records.
+      position: in the index.
+      opened: gives the file of records of that name, which has so many frames.
+    """
     shard = self._shard(stored)
     first, end = self._clip_frames[stored : stored + 2]
     before, after = self._clip_frames[self._shard_clips[shard : shard + 2]]
@@ -277,11 +285,11 @@ class ClipDataset:
       start, mark = int(self.index.starts[position]), int(self.index.marks[position])
     path = self._shards[shard]
     try:
-      file = frame_table.opened(path, int(after - before), self._build)
+      file = opened(path, int(after - before))
       return file.clip(int(first - before), int(end - first), start, mark)
     except OSError as error:
       raise UserError(
-        f'{path} cannot be read ({error}); copy it again or build the data set again'
+        f'{path} cannot be read ({error.strerror}); copy it again or build the data set again'
       ) from None
 
   def _shard(self, stored: int) -> int:

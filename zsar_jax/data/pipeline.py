@@ -54,6 +54,9 @@ Batch = dict[str, np.ndarray]
 # Iterates over batches, and has a `close`.
 BatchIterator = WatchedBatches
 
+# Arrays of a batch that have fewer bytes do not travel in shared memory.
+_SHARED_BYTES = 1 << 12
+
 # So many clips in a row are tried where one does not decode.
 _REPLACEMENTS = 16
 
@@ -370,7 +373,10 @@ def _batches(
     read = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
     begin = functools.partial(_start_worker, folder)
-    return SharedBatches(iter(rest.to_iter_dataset(read).mp_prefetch(options, begin)))
+    # Each array in shared memory takes two file handles of this process: small ones are sent.
+    sent = grain.experimental.DatasetOptions(min_shm_size=_SHARED_BYTES)
+    read_alone = grain.experimental.WithOptionsIterDataset(rest.to_iter_dataset(read), sent)
+    return SharedBatches(iter(read_alone.mp_prefetch(options, begin)))
 
   return WatchedBatches(start, workers, guard)
 

@@ -34,6 +34,10 @@ JPEG_QUALITY = 90
 JPEG_END = b'\xff\xd9'
 
 
+# A record is a protobuf message, which has less than 2 GiB; some of them for all but the images.
+_MOST_BYTES = 2**31 - 2**26
+
+
 class ClipError(Exception):
   """A clip that cannot be built. The build goes on and reports it by its id.
 
@@ -70,6 +74,60 @@ def features(classes: tuple[str, ...]) -> Any:
       'attributes': encoded,
     }
   )
+
+
+def serialise(record: dict[str, Any]) -> bytes:
+  """The record as a tf.train.Example, its fields in one order.
+
+  TFDS' own serializer leaves the order to a hash that differs by process, and holds the images of
+  a clip four times.
+  """
+  from tensorflow_datasets.proto import tf_example_pb2
+
+  example = tf_example_pb2.Example()
+  for name, value in record.items():
+    feature = example.features.feature[name]
+    if name == 'fps':
+      feature.float_list.value.append(value)
+    elif name in ('label', 'height', 'width', 'annotated'):
+      feature.int64_list.value.extend(np.ravel(value).astype(int).tolist())
+    else:
+      texts = [value.encode()] if isinstance(value, str) else value
+      feature.bytes_list.value.extend(texts)
+  return example.SerializeToString(deterministic=True)
+
+
+class Images(list[bytes]):
+  """Encoded frames or planes of one clip; a `ClipError` where a record cannot hold them.
+
+  Attributes:
+    size: of all, in bytes.
+  """
+
+  def __init__(self, images: Iterable[bytes] = ()):
+    super().__init__()
+    self.size = 0
+    self += images
+
+  def __iadd__(self, images: Iterable[bytes]) -> 'Images':
+    for image in images:
+      self.append(image)
+    return self
+
+  def append(self, image: bytes) -> None:
+    """Takes one more."""
+    self.size += len(image)
+    check_size(self.size)
+    super().append(image)
+
+
+def check_size(size: int) -> None:
+  """Raises a `ClipError` where the images of a clip have more bytes than a record can hold."""
+  if size > _MOST_BYTES:
+    raise ClipError(
+      f'its images take more than {_MOST_BYTES / 2**30:.2g} GiB, the most that a record can hold;'
+      ' split the video, or build with a smaller --short-side, --jpeg-quality or --keep'
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,11 +170,15 @@ def encode_clip(
     fps: frames per second.
     attributes: what else is known of the clip.
     remarks: what was noticed; it is read after the last plane.
+
+  Raises:
+    ClipError: if they are too large for a record.
   """
-  jpegs = list(jpegs)
-  regions, shares = [], []
+  jpegs = Images(jpegs)
+  regions, shares = Images(), []
   for plane in planes if planes is not None else [None] * len(jpegs):
     regions.append(b'' if plane is None else encode_plane(plane))
+    check_size(jpegs.size + regions.size)
     if plane is not None:
       present = int(np.bitwise_or.reduce(plane, axis=None))
       shares.append(

@@ -13,7 +13,6 @@ had failed are tried again.
 """
 
 import dataclasses
-import functools
 import hashlib
 import json
 import os
@@ -24,7 +23,6 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 from array_record.python import array_record_module
-from tensorflow_datasets.core import example_serializer
 
 from zsar_jax.data import frame_table, records
 from zsar_jax.data.records import ClipError
@@ -124,15 +122,12 @@ def stage_chunk(chunk: Chunk, path: str) -> Staged:
     chunk: the clips.
     path: where, without the files' extensions.
   """
-  serialise = functools.partial(_serialise, records.features(chunk.classes))
   before = _load(path, chunk)
   if before is None:
-    outcomes = (_attempt(chunk, task, serialise) for task in chunk.tasks)
+    outcomes = (_attempt(chunk, task) for task in chunk.tasks)
   else:
     failed = {failure.id for failure in before.failures}
-    retried = {
-      task.id: _attempt(chunk, task, serialise) for task in chunk.tasks if task.id in failed
-    }
+    retried = {task.id: _attempt(chunk, task) for task in chunk.tasks if task.id in failed}
     if all(isinstance(outcome, Failure) for outcome in retried.values()):
       return before
     outcomes = _merged(chunk, before, retried)
@@ -141,23 +136,11 @@ def stage_chunk(chunk: Chunk, path: str) -> Staged:
 
 def serialised_size(chunk: Chunk, task: ClipTask) -> int | None:
   """The bytes that the record of one of the chunk's tasks takes, or None if it fails."""
-  outcome = _attempt(chunk, task, functools.partial(_serialise, records.features(chunk.classes)))
+  outcome = _attempt(chunk, task)
   return None if isinstance(outcome, Failure) else len(outcome[1])
 
 
-def _serialise(features: Any, record: dict[str, Any]) -> bytes:
-  """The record as a tf.train.Example, its fields in one order.
-
-  The features' own `serialize_example` leaves the order to a hash that differs by process.
-  """
-  specs = features.get_serialized_info()
-  example = example_serializer.ExampleSerializer(specs).get_tf_example(
-    features.encode_example(record)
-  )
-  return example.SerializeToString(deterministic=True)
-
-
-def _attempt(chunk: Chunk, task: ClipTask, serialise: Callable[[Any], bytes]) -> _Outcome:
+def _attempt(chunk: Chunk, task: ClipTask) -> _Outcome:
   try:
     clip = chunk.encode(task)
   except ClipError as error:
@@ -175,7 +158,7 @@ def _attempt(chunk: Chunk, task: ClipTask, serialise: Callable[[Any], bytes]) ->
     remarks=clip.remarks,
     attributes=record['attributes'],
   )
-  return entry, serialise(record)
+  return entry, records.serialise(record)
 
 
 def _merged(chunk: Chunk, before: Staged, retried: dict[str, _Outcome]) -> Iterator[_Outcome]:

@@ -231,7 +231,7 @@ def _decode(
     ClipError: it ends too early, or has no frame, or frames of several sizes.
     seeking.Untrusted: decoding contradicts the packets.
   """
-  jpegs: list[bytes] = []
+  jpegs = records.Images()
   kept: list[int] = []
   size = (0, 0)  # Of the video, upright.
   corrupt = num_frames = 0
@@ -360,7 +360,7 @@ def _read_folder(
     numbers, paths = list(images), list(images.values())
     near = annotated(len(paths), np.array(numbers)) if annotated and storage.keep != 'all' else ()
     kept = storage.kept(len(paths), near)
-    jpegs, size, before = [], (0, 0), len(unreadable)
+    jpegs, size, before = records.Images(), (0, 0), len(unreadable)
     for index in kept:
       try:
         frame = _read_image(paths[index])
