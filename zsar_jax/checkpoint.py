@@ -27,6 +27,7 @@ import tensorstore
 from zsar_jax import checksums, distributed, trees
 from zsar_jax.errors import UserError, first_line
 from zsar_jax.orbax_messages import silence
+from zsar_jax.wording import counted
 from zsar_jax.writers import say
 
 FOLDER = 'checkpoints'
@@ -286,7 +287,8 @@ class Checkpoints:
     if missing or extra:
       lacks = f'it lacks {missing[0]}' if missing else f'it also holds {extra[0]}'
       raise UserError(
-        f'{place}: {lacks} ({len(missing)} arrays missing, {len(extra)} left over); {remedy}'
+        f'{place}: {lacks} ({counted(len(missing), "array")} missing, {len(extra)} left over);'
+        f' {remedy}'
       )
 
 

@@ -398,7 +398,7 @@ def test_other_models_are_named(key, words, clip, tmp_path):
 
 def test_unknown_weights_are_refused(tmp_path):
   torch.save({'fc.weight': torch.zeros(2, 2)}, tmp_path / 'a.pt')
-  with pytest.raises(UserError, match=r"no known format .1 arrays, such as 'fc.weight'.*scenic"):
+  with pytest.raises(UserError, match=r"no known format .1 array, such as 'fc.weight'.*scenic"):
     read_weights(str(tmp_path / 'a.pt'), 'SRC')
 
 

@@ -77,7 +77,7 @@ def test_renamed_and_left_over(folder):
     arrays['visual_projection.wait'] = arrays.pop('visual_projection.weight')
 
   change(folder, rename)
-  refused(folder, r'lacks visual/proj/kernel .1 arrays missing, 1 left over; taken for hf_clip')
+  refused(folder, r'lacks visual/proj/kernel .1 array missing, 1 left over; taken for hf_clip')
   refused(folder, 'also holds visual_projection.wait', allow_missing=['visual/proj/kernel'])
   rules = dict(allow_missing=['visual/proj/kernel'], allow_left_over=[r'visual_projection\..*'])
   loaded, report = read(folder, **rules)

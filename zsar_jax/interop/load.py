@@ -217,7 +217,7 @@ def _check_rules(
       f'{weights.path}: files of ViFi-CLIP hold no token embedding; name the CLIP model that'
       f' its training began from in {weights.hints.tokens_from}'
     )
-  counts = f'{len(missing)} arrays missing, {len(left_over)} left over'
+  counts = f'{counted(len(missing), "array")} missing, {len(left_over)} left over'
   if missing:
     raise UserError(
       f'{weights.path}: lacks {missing[0]} ({counts}; taken for {weights.format.name});'

@@ -21,6 +21,7 @@ from zsar_jax.interop.usage import Usage
 from zsar_jax.interop.vifi_clip import VIFI_CLIP
 from zsar_jax.interop.xclip import XCLIP
 from zsar_jax.interop.zsar import ZSAR
+from zsar_jax.wording import counted
 
 # The order in which they are recognised: what holds more markers comes first.
 FORMATS = (
@@ -311,8 +312,8 @@ def recognise(
   if not fitting:
     example = min(state, default='none at all')
     raise UserError(
-      f'{path}: of no known format ({len(state)} arrays, such as {example!r}); the formats are'
-      f' {", ".join(form.name for form in FORMATS)}'
+      f'{path}: of no known format ({counted(len(state), "array")}, such as {example!r}); the'
+      f' formats are {", ".join(form.name for form in FORMATS)}'
     )
   return fitting[0]
 

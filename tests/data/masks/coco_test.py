@@ -294,7 +294,7 @@ def test_sizes(tmp_path):
   _write(tmp_path / 'c.json', [_entry(0, mask), _entry(0, blob(1))])
   (plane,), remarks = planes(open_coco(str(tmp_path)), video(1), _CLIP)
   np.testing.assert_array_equal(plane, np.where(mask[1::2, 1::2] | blob(1), PERSON, 0))
-  assert remarks == {'masks resized': f'1 masks, from {2 * WIDTH} x {2 * HEIGHT}'}
+  assert remarks == {'masks resized': f'1 mask, from {2 * WIDTH} x {2 * HEIGHT}'}
   _write(tmp_path / 'c.json', [_entry(0, blob(1).T)])
   with pytest.raises(ClipError, match='another aspect ratio'):
     planes(open_coco(str(tmp_path)), video(1), _CLIP)

@@ -470,7 +470,7 @@ def test_masks_are_scaled(tmp_path, folder, mask_size, source, resized):
   rows = ((np.arange(HEIGHT) + 0.5) * height / HEIGHT).astype(int)
   columns = ((np.arange(WIDTH) + 0.5) * width / WIDTH).astype(int)
   np.testing.assert_array_equal(plane, np.where(mask[np.ix_(rows, columns)], PERSON, 0))
-  expected = {'masks resized': f'1 masks, from {width} x {height}'} if resized else {}
+  expected = {'masks resized': f'1 mask, from {width} x {height}'} if resized else {}
   assert remarks == expected
 
 
@@ -479,9 +479,7 @@ def test_another_aspect_ratio_is_refused(tmp_path, folder, size):
   _save(folder / '0.png', np.zeros(size, np.uint8))
   facts = video(1, source=(240, 320), size=(240, 320))
   if size == (256, 340):  # Within one per cent of 4 : 3.
-    assert planes(open_grey(str(tmp_path)), facts)[1] == {
-      'masks resized': '1 masks, from 340 x 256'
-    }
+    assert planes(open_grey(str(tmp_path)), facts)[1] == {'masks resized': '1 mask, from 340 x 256'}
   else:
     with pytest.raises(ClipError, match='another aspect ratio'):
       planes(open_grey(str(tmp_path)), facts)

@@ -24,6 +24,7 @@ from zsar_jax.data.masks.source import Remarks
 from zsar_jax.data.records import ClipError
 from zsar_jax.data.regions import REGION_BITS
 from zsar_jax.data.video import VideoFacts
+from zsar_jax.wording import counted
 
 _EXTENSIONS = ('.npz', '.npy')
 
@@ -171,10 +172,10 @@ class ArrayMasks:
     count, stride = counts.pop(), self.counting.stride
     wanted = len(range(self.counting.start, num_frames, stride))
     if not self.counting.spread and count != wanted:
-      of_frames = f', {wanted} with stride={stride}' if stride > 1 else ''
+      frames = counted(num_frames, 'frame') + (f', {wanted} with stride={stride}' * (stride > 1))
       raise ClipError(
-        f'{self.path} has {count} masks and the video {num_frames} frames{of_frames}; save one for '
-        'each frame, or add stride=N or spread=yes to --masks if they are of frames further apart'
+        f'{self.path} has {counted(count, "mask")} and the video {frames}; save one for each frame,'
+        ' or add stride=N or spread=yes to --masks if they are of frames further apart'
       )
     return self.counting.places(range(count), num_frames, None, self.path, {})
 

@@ -8,6 +8,7 @@ import numpy as np
 from zsar_jax.data.masks.source import Remarks
 from zsar_jax.data.records import ClipError
 from zsar_jax.data.video import VideoFacts
+from zsar_jax.wording import counted
 
 # No mask has longer sides; what claims to is not decoded.
 MAX_SIDE = 16384
@@ -50,7 +51,8 @@ class Fitting:
       )
     self._resized[size] += 1
     self._remarks['masks resized'] = '; '.join(
-      f'{count} masks, from {width} x {height}' for (height, width), count in self._resized.items()
+      f'{counted(count, "mask")}, from {width} x {height}'
+      for (height, width), count in self._resized.items()
     )
 
   def scale(self, plane: np.ndarray) -> np.ndarray:

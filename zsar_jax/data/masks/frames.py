@@ -15,6 +15,7 @@ from zsar_jax.data.masks.source import Remarks
 from zsar_jax.data.records import ClipError
 from zsar_jax.data.video import VideoFacts
 from zsar_jax.errors import UserError
+from zsar_jax.wording import counted
 
 _Item = TypeVar('_Item')
 
@@ -100,9 +101,8 @@ class Counting:
       )
     frames = {self.start + (number - self.first) * self.stride: number for number in numbers}
     beyond = [number for frame, number in frames.items() if frame >= num_frames]
-    about = (
-      f'masks are numbered {numbers[0]} to {numbers[-1]} and the video has {num_frames} frames'
-    )
+    span = f'{numbers[0]} to {numbers[-1]}'
+    about = f'masks are numbered {span} and the video has {counted(num_frames, "frame")}'
     self._check_end(numbers, max(frames), num_frames, f'{where}: {about}')
     # Masks that count from 1, taken to count from 0, leave frame 0 without one and end one late.
     one_late = len(beyond) == 1 and max(frames) - self.stride < num_frames
