@@ -12,12 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorstore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from zsar_jax import checksums
-from zsar_jax.checkpoint import Checkpoints, load_params
+from zsar_jax.checkpoint import Checkpoints, lacking, load_params
 from zsar_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -179,6 +180,27 @@ def test_checksums_tell_of_their_own_folder_alone(saved, tmp_path, name):
   folder = tmp_path / 'run' / 'checkpoints' / '7'
   (folder / 'checksums.json').write_text(json.dumps({name: [1, 1]}))
   assert 'lies elsewhere' in checksums.damage(folder)
+
+
+@pytest.mark.parametrize('lost', ['params.visual.0.kernel/1.0', 'opt.0.mu/.zarray', None])
+def test_the_parts_of_all_processes_are_needed(tmp_path, lost):
+  """Each process writes some; here the first column of devices stands for one of two."""
+  mesh = jax.make_mesh((2,), ('x',), (AxisType.Auto,), devices=jax.devices()[:2])
+  split = jax.tree.map(
+    lambda leaf, shape: jax.device_put(leaf, shape.sharding), STATE, shapes(STATE, mesh, ('x',))
+  )
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(1, split, {})
+  state = tmp_path / 'checkpoints' / '1' / 'state'
+  store = tensorstore.KvStore.open({'driver': 'ocdbt', 'base': f'file://{state}/'}).result()
+  if lost:
+    store.write(lost, None).result()
+  expected = {
+    'params.visual.0.kernel/1.0': '1 of 2 parts of params.visual.0.kernel',
+    'opt.0.mu/.zarray': '1 of 4 arrays',
+    None: None,
+  }
+  assert lacking(state, len(jax.tree.leaves(STATE))) == expected[lost]
 
 
 def test_all_damaged(saved, tmp_path):

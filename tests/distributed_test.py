@@ -3,9 +3,16 @@
 import pytest
 
 from zsar_jax import distributed
+from zsar_jax.errors import UserError
 
 NAMES = (
-  *('SLURM_PROCID', 'SLURM_NTASKS', 'OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'),
+  *(
+    'SLURM_PROCID',
+    'SLURM_NTASKS',
+    'SLURM_STEP_NUM_TASKS',
+    'OMPI_COMM_WORLD_RANK',
+    'OMPI_COMM_WORLD_SIZE',
+  ),
   *('JOB_COMPLETION_INDEX', 'TPU_WORKER_ID', 'TPU_WORKER_HOSTNAMES'),
 )
 
@@ -16,6 +23,10 @@ NAMES = (
     ({}, False),
     ({'SLURM_PROCID': '0', 'SLURM_NTASKS': '1'}, False),
     ({'SLURM_PROCID': '0', 'SLURM_NTASKS': '4'}, True),
+    # The shell of an interactive allocation of four tasks is a step of one.
+    ({'SLURM_PROCID': '0', 'SLURM_NTASKS': '4', 'SLURM_STEP_NUM_TASKS': '1'}, False),
+    ({'SLURM_PROCID': '1', 'SLURM_NTASKS': '4', 'SLURM_STEP_NUM_TASKS': '4'}, True),
+    ({'OMPI_COMM_WORLD_RANK': '0', 'OMPI_COMM_WORLD_SIZE': '1'}, False),
     ({'OMPI_COMM_WORLD_RANK': '1', 'OMPI_COMM_WORLD_SIZE': '2'}, True),
     ({'JOB_COMPLETION_INDEX': '0'}, True),
     ({'TPU_WORKER_ID': '1', 'TPU_WORKER_HOSTNAMES': 'a,b'}, True),
@@ -29,6 +40,27 @@ def test_launchers(monkeypatch, environment, expected):
   for name, value in environment.items():
     monkeypatch.setenv(name, value)
   assert distributed._launched() is expected
+
+
+@pytest.mark.parametrize(
+  ('numbers', 'words'),
+  [
+    (('localhost:1', 2, None), '--process_id: give all three'),
+    (('localhost', 2, 0), "--coordinator_address: 'localhost' is not HOST:PORT"),
+    (('localhost:0', 2, 0), "'localhost:0' is not HOST:PORT"),
+    (('localhost:70000', 2, 0), "'localhost:70000' is not HOST:PORT"),
+    (('localhost:1234', 2, 2), '--process_id: 2 is none of the 2 processes'),
+    (('localhost:1234', 2, -1), '--process_id: -1 is none'),
+  ],
+)
+def test_numbers_that_cannot_be(numbers, words):
+  with pytest.raises(UserError, match=words), distributed.joined(*numbers):
+    pass
+
+
+def test_one_of_one_is_alone():
+  with distributed.joined('localhost:1234', 1, 0):
+    assert not distributed.many()
 
 
 def test_one_process():

@@ -265,9 +265,9 @@ class Checkpoints:
     """Writes the checksums, when all files are there and before they get their final name."""
     if distributed.is_main():
       (folder,) = self._folder.glob(f'{self._writing}.orbax-checkpoint-tmp*')
-      if distributed.many() and (lacking := _lacking(folder / 'state', self._arrays)):
+      if distributed.many() and (lost := lacking(folder / 'state', self._arrays)):
         raise UserError(
-          f'{self._folder}: the checkpoint of step {self._writing} lacks {lacking}, which another'
+          f'{self._folder}: the checkpoint of step {self._writing} lacks {lost}, which another'
           ' process wrote elsewhere; see that --workdir is the same folder on all hosts'
         )
       # Orbax adds to its own notes when the folder has its final name.
@@ -354,7 +354,7 @@ def _verified(folder: pathlib.Path) -> tuple[bool, str | None]:
   return True, _sums_agree(folder, sums.stat().st_mtime_ns)
 
 
-def _lacking(state: pathlib.Path, arrays: int) -> str | None:
+def lacking(state: pathlib.Path, arrays: int) -> str | None:
   """What is not there of a state that several processes wrote, in words; None where all is.
 
   Every process writes its chunks into files of its own, and process 0 joins what it sees of them.

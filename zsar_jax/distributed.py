@@ -92,6 +92,8 @@ def joined(
   if count == 1:
     yield
     return
+  # Whoever ends because of another leaves what Python's resource tracker cleans up, and tells.
+  sys.warnoptions.append('ignore:resource_tracker:UserWarning')
   _links = Links(_host_and_port(address), count, process, _stop, _end_after_another)
   try:
     _links.gather(patience)
@@ -220,10 +222,18 @@ def main_first(make: Callable[[], T]) -> T:
   return made if is_main() else make()
 
 
-def tell_to_stop(number: int) -> None:
-  """Sends a signal that this process got to all the others, once."""
+def tell_to_stop(number: int, waiting_for: str = '') -> None:
+  """Sends a signal that this process got to all the others, once.
+
+  Args:
+    number: of the signal.
+    waiting_for: what all processes still do, which is then printed.
+  """
   if _links is not None and not _told:
     _told.append(number)
+    if waiting_for:
+      name = signal.Signals(number).name
+      print(f'{name}: waiting for {waiting_for}, in all processes', file=sys.stderr, flush=True)
     _links.stop_all(number)
     _bound(number)
 
@@ -285,8 +295,8 @@ def _end_with_others(error: BaseException) -> None:
   else:
     status = 2
     print(f'error: {sentence}', file=sys.stderr, flush=True)
-  name = f'{_links.name(_links.process)} failed: ' if _links.together else ''
-  _links.fail(f'{name}{sentence}')
+  if _links.together:
+    _links.fail(f'{_links.name(_links.process)} failed: {sentence}')
   end_now(status)
 
 

@@ -119,13 +119,12 @@ class Links:
     threading.Thread(target=self._run, daemon=True).start()
     self._wait(lambda: self.together, self._absent, deadline if self.process == 0 else None)
     if self._refusal or not self.together:
-      raise UserError(
-        self._refusal
-        or (
-          f'{self._absent()} did not come to {self._where()} within {patience:.0f} seconds; start'
-          ' each with the same --coordinator_address and --num_processes, see docs/pods.md'
-        )
+      refusal = self._refusal or (
+        f'{self._absent()} did not come to {self._where()} within {patience:.0f} seconds; start'
+        ' each with the same --coordinator_address and --num_processes, see docs/pods.md'
       )
+      self.fail(refusal)
+      raise UserError(refusal)
 
   def exchange(self, name: str, value: Any = None) -> list[Any]:
     """What all processes bring to the same exchange, in their order; waits for them all.

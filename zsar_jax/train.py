@@ -137,7 +137,8 @@ def train(
 
     # The data's workers start while the step is compiled.
     loader = ClipLoader(subset, View.from_config(config))
-    interruption = Interruption(distributed.tell_to_stop)
+    under_way = 'the step under way and its checkpoint'
+    interruption = Interruption(lambda number: distributed.tell_to_stop(number, under_way))
     # Of many hosts one cannot stop before the others, and waits for its batch.
     guard = Guard(
       config.data.patience,
