@@ -6,6 +6,8 @@ import json
 import os
 import pathlib
 import random
+import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 
 from tests.toy import build_toy
+from zsar_jax import checksums
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -260,3 +263,65 @@ def test_one_process_is_terminated_and_all_go_on_elsewhere(folder, undisturbed):
   written = finish(*start_many(folder, workdir, 4))
   assert 'resuming' in written[0][1]
   compare(lines(undisturbed), lines(workdir))
+
+
+def failed(*processes):
+  """Waits for processes that have to end with status 2; what each wrote to stderr."""
+  with concurrent.futures.ThreadPoolExecutor(len(processes)) as pool:
+    written = list(pool.map(lambda process: process.communicate(timeout=PATIENCE), processes))
+  errors = [err for _, err in written]
+  assert [process.returncode for process in processes] == [2] * len(processes), '\n'.join(errors)
+  return errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('gone', [0, 1])
+def test_a_process_that_is_gone_is_named_and_the_checkpoint_stays(folder, gone):
+  workdir = folder / f'gone{gone}'
+  processes = start_many(folder, workdir, 2, '--config.mesh.fsdp=2')
+  reach(4, workdir, *processes)
+  processes[gone].kill()
+  began = time.monotonic()
+  (err,) = failed(processes[1 - gone])
+  assert time.monotonic() - began < 30
+  sentences = [line for line in err.splitlines() if line.startswith('error: ')]
+  assert len(sentences) == 1
+  assert f'process {gone} ({socket.gethostname()}) is gone' in sentences[0]
+  assert 'Traceback' not in err
+  assert 'Check failed' not in err
+  steps = [path for path in (workdir / 'checkpoints').iterdir() if path.name.isdecimal()]
+  assert steps
+  assert [checksums.damage(path) for path in steps] == [None] * len(steps)
+
+
+@pytest.mark.slow
+def test_one_process_cannot_write_its_part_of_a_checkpoint(folder):
+  """No file of it may grow beyond a limit: what a full disk of one host does."""
+  workdir = folder / 'full'
+  processes = start_many(folder, workdir, 2, '--config.mesh.fsdp=2', '--config.eval.every=0')
+  reach(1, workdir, *processes)
+  resource.prlimit(processes[1].pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
+  first, second = failed(*processes)
+  assert 'could not be written' in second
+  assert f'error: process 1 ({socket.gethostname()}) failed: ' in first
+  assert 'Traceback' not in first
+
+
+@pytest.mark.slow
+def test_a_signal_to_a_process_that_waits_for_others_that_never_come(folder):
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    address = f'localhost:{free.getsockname()[1]}'
+  flags = [f'--coordinator_address={address}', '--num_processes=3']
+  process = start(folder, folder / 'alone', *flags, '--process_id=0')
+  assert process.stderr.readline() == 'waiting for the other 2 processes\n'
+  process.send_signal(signal.SIGINT)
+  _, err = process.communicate(timeout=10)
+  assert process.returncode == 130
+  assert err == 'interrupted while waiting for the other 2 processes; the same command goes on\n'
+  (err,) = failed(
+    start(folder, folder / 'alone', *flags, '--process_id=1', '--wait_for_processes=1')
+  )
+  assert err.startswith(
+    f'error: process 0 did not answer at {address} within 1 seconds (Connection'
+  )

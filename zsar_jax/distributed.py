@@ -114,7 +114,7 @@ def _detected(
   try:
     address, count, process, devices = clusters.ClusterEnv.auto_detect_unset_distributed_params(
       address or os.environ.get('JAX_COORDINATOR_ADDRESS'),
-      count or _count('Slurm'),
+      count if count is not None else _count('Slurm'),
       process,
       None,
       None,

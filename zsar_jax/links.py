@@ -186,8 +186,8 @@ class Links:
 
   def _absent(self) -> str:
     """Who has not come yet."""
-    missing = [self.name(n) for n in self._missing]
-    if len(missing) > 1 and len(missing) == self.count - (self.process in self._missing):
+    missing = [self.name(n) for n in self._missing if n != self.process]
+    if len(missing) == self.count - 1 > 1:
       return f'the other {len(missing)} processes'
     more = f' and {len(missing) - 5} more' if len(missing) > 5 else ''
     return f'{", ".join(missing[:5])}{more} of {self.count}'
