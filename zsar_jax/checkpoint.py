@@ -24,9 +24,9 @@ import jax
 import orbax.checkpoint as ocp
 import tensorstore
 
-from zsar_jax import checksums, distributed, trees
+from zsar_jax import checksums, distributed, file_systems, trees
 from zsar_jax.errors import UserError, first_line
-from zsar_jax.orbax_messages import silence
+from zsar_jax.orbax_runtime import silence, suit
 from zsar_jax.wording import counted
 from zsar_jax.writers import say
 
@@ -129,6 +129,7 @@ class Checkpoints:
     self._writing, self._arrays = step, len(jax.tree.leaves(state))
     with self._writable(), jax.transfer_guard('allow'):
       self._folder.mkdir(parents=True, exist_ok=True)
+      suit(file_systems.lacking(self._folder))
       items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta))
       self._manager.save(step, args=items)
 

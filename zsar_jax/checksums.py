@@ -9,6 +9,8 @@ import pathlib
 import zlib
 from collections.abc import Callable, Collection
 
+from zsar_jax import file_systems
+
 FILE = 'checksums.json'
 
 _CHUNK = 1 << 24
@@ -34,7 +36,7 @@ def write(
   with (folder / FILE).open('w') as file:
     json.dump(sums, file)
     file.flush()
-    os.fsync(file.fileno())
+    file_systems.sync(file)
 
 
 def damage(folder: pathlib.Path, names: Collection[str] | None = None) -> str | None:
@@ -72,7 +74,7 @@ def _sum(path: pathlib.Path, by_size: bool = False, durable: bool = False) -> li
   size = crc = 0
   with path.open('rb') as file:
     if durable:
-      os.fsync(file.fileno())
+      file_systems.sync(file)
     if by_size:
       return [os.fstat(file.fileno()).st_size, None]
     while chunk := file.read(_CHUNK):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from zsar_jax import file_systems
 from zsar_jax.data.pipeline import ClipLoader, View
 from zsar_jax.data.subset import Subset
 from zsar_jax.errors import UserError
@@ -59,7 +60,7 @@ def open_bank(config: ConfigDict, subset: Subset, workdir: pathlib.Path) -> np.n
   bank = frames[np.sort(chosen)]
   temporary = path.with_suffix('.tmp.npz')
   np.savez_compressed(temporary, frames=bank)
-  temporary.replace(path)
+  file_systems.replace(temporary, path)
   return bank
 
 

@@ -8,7 +8,7 @@ import tempfile
 import time
 from typing import Any
 
-from zsar_jax import distributed, terminal
+from zsar_jax import distributed, file_systems, terminal
 from zsar_jax.errors import UserError
 
 
@@ -16,7 +16,7 @@ def write_whole(path: pathlib.Path, text: str) -> None:
   """Writes a file that is there whole or not at all, also when the process dies meanwhile."""
   partial = path.with_name(f'{path.name}.tmp')
   partial.write_text(text, encoding='utf-8')
-  partial.replace(path)
+  file_systems.replace(partial, path)
 
 
 def make_folder(folder: pathlib.Path, field: str) -> None:

@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from zsar_jax import file_systems
 from zsar_jax.bias.archive import Archive, Header
 from zsar_jax.errors import UserError, first_line
 from zsar_jax.ops import recipes
@@ -199,7 +200,7 @@ class Predictions:
     partial = path.with_name(f'{path.name}.tmp')
     with partial.open('wb') as file:
       np.savez_compressed(file, **texts, attributes=np.array(words, str), **numbers, logits=logits)
-    partial.replace(path)
+    file_systems.replace(partial, path)
 
 
 def load(path: str | os.PathLike[str]) -> Predictions:

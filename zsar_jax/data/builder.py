@@ -32,7 +32,7 @@ import tqdm
 from tensorflow_datasets.core import dataset_builder
 from tensorflow_datasets.core.constants import INCOMPLETE_PREFIX
 
-from zsar_jax import checksums, locks, terminal
+from zsar_jax import checksums, file_systems, locks, terminal
 from zsar_jax.data import records, report
 from zsar_jax.data.dataset import CHECKED, ClipIndex, save_part
 from zsar_jax.data.frame_table import table_path
@@ -128,6 +128,9 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
   def publish(self, staged: dict[str, list[Staged]]) -> None:
     """Makes the data set out of every split's staged chunks."""
     self._staged = staged
+    if self.builder_config and file_systems.REPLACING in file_systems.lacking(self.staging):
+      # TFDS writes the name of the default configuration anew.
+      shutil.rmtree(pathlib.Path(self.data_dir).parent.parent / '.config', ignore_errors=True)
     # TFDS announces a download on stdout, and makes folders for it.
     with contextlib.redirect_stdout(None):
       self.download_and_prepare(download_dir=self.staging / 'downloads')

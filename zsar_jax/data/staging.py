@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 from array_record.python import array_record_module
 
+from zsar_jax import file_systems
 from zsar_jax.data import frame_table, records
 from zsar_jax.data.records import ClipError
 from zsar_jax.errors import UserError
@@ -199,7 +200,7 @@ def _write(outcomes: Iterable[_Outcome], path: str, chunk: Chunk) -> Staged:
       raise OSError(f'{written} of {len(entries)} records arrived')
     # A report never describes another file than the one beside it.
     report.unlink(missing_ok=True)
-    temporary.replace(output)
+    file_systems.replace(temporary, output)
     marks = frame_table.write_table(frame_table.table_path(output), output, located, sizes)
     entries = [
       dataclasses.replace(entry, start=start, mark=mark)
@@ -213,7 +214,7 @@ def _write(outcomes: Iterable[_Outcome], path: str, chunk: Chunk) -> Staged:
       'failures': [dataclasses.asdict(failure) for failure in failures],
     }
     temporary.write_text(json.dumps(content))
-    temporary.replace(report)
+    file_systems.replace(temporary, report)
   except (OSError, RuntimeError, ValueError) as error:  # ArrayRecord's are not OSErrors.
     raise UserError(
       f'{path}: the records cannot be written ({error}); see whether the disk is full, make room,'
