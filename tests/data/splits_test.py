@@ -124,6 +124,10 @@ def test_ids_are_labels_where_they_are_to_be(tmp_path):
   for text in ('id,name\n2,c\n0,"a, b"\n1,b\n', '1,b\n2,c\n0,a, b\n', 'a, b\nb\nc\n'):
     path.write_text(text)
     assert splits.read_classes(str(path), 'field', ordered=True) == ('a, b', 'b', 'c')
+  for text in ('2 c\n0 a, b\n1 b\n', '2\tc\n0\ta, b\n1\tb\n'):
+    path.write_text(text)
+    assert splits.read_classes(str(path), 'field', ordered=True) == ('a, b', 'b', 'c')
+    assert splits.read_classes(str(path), 'field') == ('c', 'a, b', 'b')
   path.write_text('3,archery\n1,bowling\n')
   assert splits.read_classes(str(path), 'field') == ('archery', 'bowling')
   path.write_text('0 archery\n1 bowling\n')

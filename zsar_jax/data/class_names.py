@@ -116,8 +116,9 @@ def _folded(text: str) -> str:
 
 
 def _spelling(name: str) -> str:
-  """A name without case, spaces and underscores, with its punctuation."""
-  return re.sub(r'[\s_]', '', _folded(name)) or name
+  """A name without case, spaces and underscores, with its punctuation; '1 11' is not '11 1'."""
+  text = re.sub(r'(?<=\d)[\s_]+(?=\d)', '-', _folded(name))
+  return re.sub(r'[\s_]', '', text) or name
 
 
 # From the strictest to the loosest.

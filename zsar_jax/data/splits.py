@@ -210,8 +210,9 @@ def read_classes(reference: str, field: str, ordered: bool = False) -> tuple[str
 
   Args:
     reference: a text file with one name a line, or `id name` as UCF101's classInd.txt has it, with
-      ids that count from 0 or 1; a csv of `id,name` as ViFi-CLIP and mmaction2 write it, with or
-      without a head; or a part of a file of `zsar split`, as 'splits/k600.json:1'.
+      ids that count from 0 or 1, in any order; a csv of `id,name` as ViFi-CLIP and mmaction2
+      write it, with or without a head; or a part of a file of `zsar split`, as
+      'splits/k600.json:1'.
     field: where `reference` comes from, for errors.
     ordered: whether ids are labels: they must be 0, 1, 2 and so on, in any order.
 
@@ -280,7 +281,7 @@ def _lines(text: str, where: str, ordered: bool) -> tuple[str, ...]:
     rows = [line.split(maxsplit=1) for line in lines]
     ids = [int(row[0]) if len(row) == 2 and row[0].isdecimal() else -1 for row in rows]
     # Names may begin with numbers, but hardly with those of their lines.
-    if ids not in (list(range(len(ids))), list(range(1, len(ids) + 1))):
+    if sorted(ids) not in (list(range(len(ids))), list(range(1, len(ids) + 1))):
       return tuple(lines)
   # A name with commas that nobody quoted is several fields.
   names = [','.join(row[1:]).strip() for row in rows]

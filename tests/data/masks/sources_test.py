@@ -96,6 +96,15 @@ def test_sources_of_one_region_complete_each_other(clips):
   assert encoded[0].remarks == {f'masks of grey:{clips}/A alone': 'all regions known'}
 
 
+def test_an_empty_folder_is_no_annotation(clips):
+  (clips / 'B' / 'x' / 'a').mkdir()
+  (clips / 'B' / 'x' / 'a' / '.DS_Store').touch()
+  builder = _builder(clips, f'grey:{clips}/A', f'palette:{clips}/B,values=*:object')
+  clip = encode_task(builder.tasks()['train'][0])
+  assert sum(clip.record['annotated']) == FRAMES
+  assert clip.remarks == {f'masks of grey:{clips}/A alone': 'object unknown'}
+
+
 def test_boxes_of_some_clips_and_shapes_of_others(clips):
   builder = _builder(clips, f'grey:{clips}/A', f'grey:{clips}/B,region=person_box')
   plane = decode_plane(encode_task(builder.tasks()['train'][2]).record['regions'][0], *SIZE)

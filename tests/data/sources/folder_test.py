@@ -394,6 +394,7 @@ def test_files_that_are_passed_over_are_counted(tmp_path):
     tmp_path, 'a/1.mp4', 'a/1.srt', 'a/2.srt', 'b/2.gif', 'b/2.xyz', 'b/notes', 'x.JPG'
   )
   touch(tmp_path, 'a/._1.mp4', 'a/.DS_Store', '__MACOSX/a/._1.mp4', 'c/1.yuv', 'd/clip/0001.jpg')
+  touch(tmp_path, '.NET/1.mp4')
   listing = list_folder(videos)
   assert listing.classes == ('a', 'b', 'd')
   counts = {
@@ -405,6 +406,7 @@ def test_files_that_are_passed_over_are_counted(tmp_path):
     '.jpg': (1, 'x.JPG'),
     '.xyz': (1, 'b/2.xyz'),
     '.yuv': (1, 'c/1.yuv'),
+    'hidden folder': (1, '.NET'),
     'without extension': (1, 'b/notes'),
   }
   with pytest.raises(UserError, match=r'holds no video \(but other files: 1 .yuv\)'):

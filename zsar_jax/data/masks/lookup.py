@@ -49,13 +49,13 @@ class OnePerClip:
   owners: Owners = dataclasses.field(default_factory=Owners)
 
   def for_clip(self, clip: ListedClip) -> ClipMasks | None:
-    """The masks of a clip, or None where it has no folder or file.
+    """The masks of a clip, or None where it has no folder or file, or an empty folder.
 
     Raises:
       UserError: if they may as well be another clip's.
     """
     path = find(self.root, clip, self.extensions)
-    if path is None:
+    if path is None or (not self.extensions and _is_empty(path)):
       return None
     self.owners.claim(path, clip)
     return self.clip_masks(path)
@@ -85,6 +85,15 @@ def names(clip: ListedClip) -> tuple[str, ...]:
   # In Unicode's other normal form, too: macOS writes names in NFD.
   found += [unicodedata.normalize(form, name) for form in ('NFC', 'NFD') for name in tuple(found)]
   return tuple(dict.fromkeys(name for name in found if _is_inside(name)))
+
+
+def _is_empty(folder: str) -> bool:
+  """Whether a folder holds nothing but hidden files; some programs make one for every clip."""
+  try:
+    with os.scandir(folder) as entries:
+      return all(entry.name.startswith('.') for entry in entries)
+  except OSError:
+    return False  # It is an error for its own clip.
 
 
 def _is_inside(name: str) -> bool:

@@ -32,8 +32,8 @@ class Videos:
 
   Attributes:
     root: the folder, as an absolute path.
-    passed_over: the files that are neither videos nor frames of one: of each extension how many,
-      and the path of one of them.
+    passed_over: the files that are neither videos nor frames of one, and hidden folders: of each
+      extension how many, and the path of one of them.
   """
 
   def __init__(self, root: str | os.PathLike[str], flag: str = '--videos'):
@@ -267,6 +267,8 @@ def _walk(
           break
         name = entry.name.lower()
         if name.startswith('.'):  # Hidden, such as the companions ._NAME that macOS writes.
+          if _is_folder(entry):  # Maybe of a class, such as '.NET'.
+            _count(left_out, 'hidden folder', below + entry.name)
           continue
         if _is_folder(entry):
           folders.append(entry.name)
@@ -274,7 +276,7 @@ def _walk(
           videos.append(below + entry.name)
         else:
           images += name.endswith(IMAGES)
-          _count(left_out, below + entry.name)
+          _count(left_out, _extension(entry.name), below + entry.name)
   except OSError as error:
     raise UserError(
       f'{flag}: {ascii(folder)[1:-1]} cannot be read ({error.strerror}); make it readable or move'
@@ -292,15 +294,18 @@ def _walk(
     videos = [below.rstrip('/')]
     left_out = {kind: files for kind, files in left_out.items() if kind not in IMAGES}
     for path in previews:
-      _count(left_out, path)
-  for count, path in left_out.values():
-    _count(passed_over, path, count)
+      _count(left_out, _extension(path), path)
+  for kind, (count, path) in left_out.items():
+    _count(passed_over, kind, path, count)
   return videos, any_file
 
 
-def _count(files: dict[str, tuple[int, str]], path: str, more: int = 1) -> None:
-  """Counts a file, or more of its kind, by the extension."""
-  kind = os.path.splitext(path)[1].lower() or 'without extension'
+def _extension(path: str) -> str:
+  return os.path.splitext(path)[1].lower() or 'without extension'
+
+
+def _count(files: dict[str, tuple[int, str]], kind: str, path: str, more: int = 1) -> None:
+  """Counts a file, or more of its kind."""
   count, example = files.get(kind, (0, path))
   files[kind] = (count + more, example)
 
