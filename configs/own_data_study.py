@@ -11,9 +11,9 @@ it: all settings and their meaning are in zsar_jax/config.py.
 
 from ml_collections import ConfigDict
 
-from configs.full_size import full_size, shrink
 from zsar_jax.bias.study.plan import default_study, experiment, finding, run
 from zsar_jax.config import clips
+from zsar_jax.configs.full_size import full_size, shrink
 from zsar_jax.errors import UserError
 
 VARIANTS = ('', 'small')
@@ -31,7 +31,7 @@ PAINTED = 'background=normal'
 def get_config(variant: str = '') -> ConfigDict:
   """The study of one variant, see the head of this file."""
   if variant not in VARIANTS:
-    raise UserError(f'configs/own_data_study.py: no variant {variant!r}; there is small')
+    raise UserError(f'the config own_data_study has no variant {variant!r}; there is small')
   base = full_size()
   base.data.batch_size, base.optim.accumulation = 32, 2
   base.data.workers = 4
