@@ -119,6 +119,11 @@ def test_what_is_no_file_of_weights(tmp_path):
   for content in (b'', b'<html>', bytes(100)):
     path.write_bytes(content)
     refused(path, 'neither safetensors, PyTorch')
+  (tmp_path / 'adapter').mkdir()
+  (tmp_path / 'adapter' / 'adapter_config.json').write_text('{}')
+  save_file(ARRAYS, tmp_path / 'adapter' / 'adapter_model.safetensors')
+  with pytest.raises(UserError, match='adapter: holds adapters .LoRA. without .* merge them'):
+    files.open_source(str(tmp_path / 'adapter'), 'SRC')
   with pytest.raises(UserError, match='SRC: .*nowhere does not exist'):
     files.open_source(str(tmp_path / 'nowhere'), 'SRC')
   with pytest.raises(UserError, match='holds none of .* is no run of this project'):

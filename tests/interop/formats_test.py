@@ -116,6 +116,7 @@ def test_openai_state_dict(legacy, clip, tmp_path):
   _, params, report = read(tmp_path / 'a.pt')
   assert report.format == 'openai'
   assert 'quick GELU is assumed' in report.describe()
+  assert 'heads 64 wide (3 of images, 2 of texts)' in report.describe()
   equal(params, expected)
 
 
