@@ -15,9 +15,8 @@ def test_another_copy_is_read_where_the_first_cannot_be(tmp_path):
   first, *copies = (str(tmp_path / f'{name}.mp4') for name in ('a', 'none', 'b'))
 
   def encode(*copies):
-    return encode_task(
-      VideoTask(ListedClip('a', 0, first, 'a', copies=copies), None, False, Storage(), 30)
-    )
+    clip = ListedClip('a', 0, first, 'a', copies=copies)
+    return encode_task(VideoTask(clip, masks=None, remarks={}, storage=Storage(), folder_fps=30))
 
   clip = encode(*copies)
   assert len(clip.record['frames']) == len(LEVELS)
