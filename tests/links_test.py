@@ -109,7 +109,7 @@ def test_one_that_says_nothing_is_gone(monkeypatch):
   first.gather(10)
   ((sentence, _),) = first.ended()
   assert 'process 1' in sentence
-  assert 'has not answered' in sentence
+  assert 'has not answered for' in sentence
   stopped._refusal = 'the test is over'
   gathering.join()
 
@@ -121,6 +121,15 @@ def test_one_that_fails_tells_the_others(failing, monkeypatch):
   processes[failing].fail('the disk is full')
   for number in {0, 1, 2} - {failing}:
     assert processes[number].ended() == [('the disk is full', True)]
+
+
+def test_one_that_comes_late_is_told_so():
+  """JAX's service, or anything else, has the port by then."""
+  with socket.create_server(('localhost', 0)) as other:
+    late = Process(other.getsockname()[1], 2, 1)
+    threading.Thread(target=lambda: other.accept()[0].close(), daemon=True).start()
+    with pytest.raises(UserError, match='process 0 at localhost:.* or begun without this one'):
+      late.gather(5)
 
 
 def test_signals_reach_all_others():

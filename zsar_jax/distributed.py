@@ -284,6 +284,9 @@ def _end_with_others(error: BaseException) -> None:
     _links.leave(GRACE if isinstance(error, Interrupted) else 0.0)
     _end(status, str(error) or f'\n{MESSAGE}')
   sentence = sentence_of(error)
+  if _told and sentence is None:
+    # What is computed with the others fails when they end.
+    _end(exit_status(_told[0]), MESSAGE)
   # Where another process is gone, what is computed with it fails before that shows.
   if _gone.wait(_REASON if sentence is None else 0.0):
     time.sleep(_REASON)

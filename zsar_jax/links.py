@@ -140,7 +140,8 @@ class Links:
     if self.process == 0:
       self._bring(0, number, name, value)
     else:
-      self._peers[0].send(at=number, name=name, value=value)
+      for peer in self._known():
+        peer.send(at=number, name=name, value=value)
     self._wait(lambda: number in self._results, lambda: self._late(number))
     return self._results.pop(number)
 
@@ -165,10 +166,8 @@ class Links:
       seconds: how long process 0 waits at most.
     """
     self._left = True
-    if self.process:
-      self._peers[0].send(leaving=True)
-      return
-    self._until(lambda: all(peer.leaving for peer in self._known()), seconds)
+    if self.process == 0:
+      self._until(lambda: all(peer.leaving for peer in self._known()), seconds)
     for peer in self._known():
       peer.send(leaving=True)
 
@@ -319,11 +318,11 @@ class Links:
     """Ends a connection, and this process with it unless the other one said farewell."""
     early = not self.together and self.process == 0
     if not (peer.process is None or peer.leaving or self._left or early):
-      self._lose(
-        f'{self.name(peer.process)} {how}, its own output may say why; the same command goes on'
-        ' from the newest checkpoint',
-        failed=False,
-      )
+      remedy = 'its own output may say why; the same command goes on from the newest checkpoint'
+      if not self.together:
+        how = f'at {self._where()} has ended, or begun without this one'
+        remedy = 'start all processes together, see docs/pods.md'
+      self._lose(f'{self.name(peer.process)} {how}; {remedy}', failed=False)
     self._selector.unregister(peer.socket)
     with self._changed:
       self._peers.remove(peer)
