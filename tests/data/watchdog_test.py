@@ -1,5 +1,6 @@
 """Workers that die or hang: named, and the run ends or goes on with the same batches."""
 
+import errno
 import multiprocessing
 import os
 import pathlib
@@ -16,14 +17,26 @@ from zsar_jax.data.pipeline import training_batches
 from zsar_jax.data.watchdog import Guard, WatchedBatches
 from zsar_jax.errors import UserError
 
+ROOT = pathlib.Path(__file__).parent.parent.parent
+
+WORKER = """
+import sys, time
+from zsar_jax.data.watchdog import take_name
+take_name(sys.argv[1], 0)
+print('named', flush=True)
+time.sleep(600)
+"""
+
 
 class FakeWorkers:
   """Numbers as batches, from one child process; it dies like Grain's where `fails` says so."""
 
-  def __init__(self, first, folder, fails):
+  def __init__(self, first, name, fails):
     self.number, self.fails = first, fails
-    self.child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])
-    (folder / f'0-{self.child.pid}').touch()
+    self.child = subprocess.Popen(
+      [sys.executable, '-c', WORKER, name], cwd=ROOT, stdout=subprocess.PIPE
+    )
+    self.child.stdout.readline()
 
   def __next__(self):
     how = self.fails.pop((self.number), None)
@@ -44,7 +57,7 @@ class FakeWorkers:
 def watched(fails, guard, always=False):
   fails = dict(fails)
   return WatchedBatches(
-    lambda first, folder: FakeWorkers(first, folder, dict(fails) if always else fails), 1, guard
+    lambda first, name: FakeWorkers(first, name, dict(fails) if always else fails), 1, guard
   )
 
 
@@ -76,6 +89,53 @@ def test_restarting_has_an_end():
   with pytest.raises(UserError, match='was ended by SIGKILL'):
     next(batches)
   batches.close()
+
+
+class Sharing:
+  """Workers of which one fails as where shared memory is too small."""
+
+  def __init__(self, error):
+    self.error = error
+
+  def __next__(self):
+    raise self.error
+
+  def close(self):
+    pass
+
+
+@pytest.mark.parametrize(
+  ('error', 'words'),
+  [
+    (
+      RuntimeError('terminated unexpectedly with exit code -7.'),
+      r'ended by SIGBUS; .*MiB, is full',
+    ),
+    (OSError(errno.ENOSPC, 'No space left', '/psm_1'), r'MiB, does not take .* \(No space left\)'),
+  ],
+)
+def test_small_shared_memory_is_named_with_its_remedy(error, words):
+  if not pathlib.Path('/dev/shm').is_dir():
+    words = words.replace('MiB, ', 'shared memory ')
+  batches = WatchedBatches(lambda first, name: Sharing(error), 1, Guard())
+  with pytest.raises(
+    UserError, match=f'{words}.*--shm-size=8g, or --ipc=host.*config.data.workers'
+  ):
+    next(batches)
+  batches.close()
+
+
+def test_workers_of_each_loader_are_its_own():
+  """Names are those of living children of this process; it need not write to any folder."""
+  first, second = (watched({}, Guard(9)) for _ in range(2))
+  for batches in (first, second):
+    next(batches)
+  assert first._pids == {0: first._batches.child.pid}
+  first._end_workers()
+  assert first._batches.child.wait(10) == -signal.SIGKILL
+  assert second._batches.child.poll() is None
+  for batches in (first, second):
+    batches.close()
 
 
 @pytest.mark.slow

@@ -23,7 +23,6 @@ or hosts. Of each global batch a host reads its part alone, clips that follow ea
 
 import dataclasses
 import functools
-import pathlib
 import signal
 import zlib
 
@@ -45,7 +44,7 @@ from zsar_jax.data.regions import shapes_from_boxes
 from zsar_jax.data.sampling import nearest_annotated, segment_indices
 from zsar_jax.data.shared_memory import SharedBatches
 from zsar_jax.data.subset import Subset
-from zsar_jax.data.watchdog import UNHURRIED, Guard, WatchedBatches, sign_in
+from zsar_jax.data.watchdog import UNHURRIED, Guard, WatchedBatches, take_name
 from zsar_jax.data.workers import start_worker
 from zsar_jax.errors import UserError
 
@@ -361,7 +360,7 @@ def _batches(
   part, parts = share
   batches = clips.batch(batch_size // parts)[part::parts]
 
-  def start(first: int, folder: pathlib.Path) -> SharedBatches:
+  def start(first: int, name: str) -> SharedBatches:
     rest = batches[first:]
     if not workers:
       read = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
@@ -372,7 +371,7 @@ def _batches(
     # Inside a worker process one thread reads: the processes are the parallelism.
     read = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-    begin = functools.partial(_start_worker, folder)
+    begin = functools.partial(_start_worker, name)
     # Each array in shared memory takes two file handles of this process: small ones are sent.
     sent = grain.experimental.DatasetOptions(min_shm_size=_SHARED_BYTES)
     read_alone = grain.experimental.WithOptionsIterDataset(rest.to_iter_dataset(read), sent)
@@ -381,8 +380,8 @@ def _batches(
   return WatchedBatches(start, workers, guard)
 
 
-def _start_worker(folder: pathlib.Path, worker: int, workers: int) -> None:
+def _start_worker(name: str, worker: int, workers: int) -> None:
   del workers
   # The trainer decides when its workers end: after the step under way.
   start_worker(signal.SIG_IGN)
-  sign_in(folder, worker)
+  take_name(name, worker)
