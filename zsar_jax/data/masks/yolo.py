@@ -151,7 +151,7 @@ def _find_first(root: str) -> int:
 
   That no file is numbered 0 says nothing: in a frame without one, nothing may have been found.
   """
-  folders = list(numbers_of_folders(root, _EXTENSIONS))
+  folders = list(numbers_of_folders(root, _EXTENSIONS, []))
   if any(0 in numbers for numbers in folders):
     return 0
   if folders:
