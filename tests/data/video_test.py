@@ -268,6 +268,17 @@ def test_opens_no_images_and_no_other_files(tmp_path):
       read_video(path, Storage())
 
 
+def test_the_rate_of_raw_dv_is_not_its_unit_of_time(tmp_path):
+  with av.open(str(tmp_path / 'a.dv'), 'w') as container:
+    stream = container.add_stream('dvvideo', rate=25)
+    stream.width, stream.height, stream.pix_fmt = 720, 576, 'yuv420p'
+    for _ in range(3):
+      frame = av.VideoFrame.from_ndarray(np.zeros((576, 720, 3), np.uint8), format='rgb24')
+      container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
+  assert read_video(tmp_path / 'a.dv', Storage(keep='every:2')).fps == pytest.approx(25 * 2 / 3)
+
+
 def test_a_relative_path_may_have_a_colon(tmp_path, monkeypatch):
   write_video(tmp_path / 'a.mp4', LEVELS).rename(tmp_path / 'cl:ip.mp4')
   monkeypatch.chdir(tmp_path)

@@ -29,6 +29,9 @@ _FORMATS = (
   'gif,apng,rm,nut,mxf,dv,wtv,swf,yuv4mpegpipe'
 )
 
+# Frames per second. Of raw DV, FFmpeg gives the unit of time as the average rate, 60000.
+_NO_RATE = 10_000
+
 # More frames than any video has.
 _ENDLESS = 2**62
 
@@ -263,7 +266,7 @@ def _decode(
         )
         kept.append(number)
     stated = _duration(container, stream)
-    rate = stream.average_rate or stream.guessed_rate
+    rate = next((r for r in (stream.average_rate, stream.guessed_rate) if r and r < _NO_RATE), None)
     listed = stream.frames
   if packets:
     num_frames, end = len(packets.frames), packets.end

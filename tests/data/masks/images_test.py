@@ -136,6 +136,14 @@ def test_masks_that_begin_with_1_may_count_from_0(tmp_path, folder):
     assert 'may count from 0' not in remarks
 
 
+def test_names_that_tell_no_number_are_given_where_no_folder_has_others(tmp_path, folder):
+  for name in ('17-0', '94-7', '33-9'):
+    cv2.imwrite(str(folder / f'{name}.png'), np.zeros((4, 4), np.uint8))
+  message = f'--masks: {folder}: more than one number differs in the names 17-0, 33-9, 94-7'
+  with pytest.raises(UserError, match=message):
+    open_grey(str(tmp_path))
+
+
 def test_counting_that_cannot_be_told_is_asked_for(tmp_path, folder):
   masks = _grey_clip(folder, [4, 8])
   with pytest.raises(UserError, match='--masks: no mask numbered 0 or 1 .* first=0 or first=1'):

@@ -74,6 +74,7 @@ def test_a_single_name(stem, owners, number):
     (['0010_mask_1'], 'name it by its frame number alone'),
     ([_HASHES[0]], 'unknown which number'),
     (['9' * 5000], 'unknown which number'),
+    (['-2', '-1', '0'], 'the number in the name -2 is negative'),
   ],
 )
 def test_names_that_do_not_tell_the_frame(stems, message):

@@ -246,6 +246,11 @@ def test_detections_in_each_tenth_frame(tmp_path, options, frames):
   if 'spread' in options:
     with pytest.raises(ClipError, match='no mask is numbered 3, .* or give stride='):
       planes(YoloSource(root, **options), video(100))
+    for n in (1, 2):
+      (tmp_path / f'clip_7_{n}.txt').unlink()
+    with pytest.raises(ClipError, match='the first file is numbered 4, .* or give stride='):
+      planes(YoloSource(root, **options), video(100))
+    _write(tmp_path, {f'clip_7_{n}.txt': full for n in (1, 2)})
   else:
     found, remarks = planes(YoloSource(root, **options), video(100))
     assert not found[frames[2]].any()

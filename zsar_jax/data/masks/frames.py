@@ -317,18 +317,33 @@ def find_first(root: str, extensions: tuple[str, ...]) -> int | None:
   Returns:
     0 if any of the first folders has a mask numbered 0, or else 1 if any has one numbered 1;
     None if neither is there.
+
+  Raises:
+    UserError: the names tell no number in any folder, with the first folder's names.
   """
-  first = None
-  for numbers in numbers_of_folders(root, extensions):
+  first, known = None, False
+  reasons: list[str] = []
+  for numbers in numbers_of_folders(root, extensions, reasons):
+    known = True
     if 0 in numbers:
       return 0
     if 1 in numbers:
       first = 1
+  if reasons and not known:
+    raise UserError(f'--masks: {reasons[0]}')
   return first
 
 
-def numbers_of_folders(root: str, extensions: tuple[str, ...]) -> Iterator[set[int]]:
-  """The numbers of the masks in each of the first folders below `root` that have any mask."""
+def numbers_of_folders(
+  root: str, extensions: tuple[str, ...], reasons: list[str]
+) -> Iterator[set[int]]:
+  """The numbers of the masks in each of the first folders below `root` that have any mask.
+
+  Args:
+    root: holds folders of masks, at any depth.
+    extensions: of mask files.
+    reasons: gets why a folder's names tell no number, which is an error for its own clip.
+  """
   looked_at = 0
   pending = [root]
   while pending and looked_at < LOOKED_AT:
@@ -341,9 +356,10 @@ def numbers_of_folders(root: str, extensions: tuple[str, ...]) -> Iterator[set[i
         # Files in `root` itself are no clip's, and may be very many.
         elif folder != root and _is_mask(entry.name, extensions):
           names.append(entry.name)
-    # Names that tell no number are an error for their own clip.
-    with contextlib.suppress(ClipError):
-      numbers = _numbers(folder, names)
+    try:
+      numbers = _numbers(folder, sorted(names))
+    except ClipError as error:
+      reasons.append(error.reason)
     if numbers:
       yield set(numbers.values())
       looked_at += 1

@@ -13,6 +13,7 @@ from zsar_jax.data.records import ClipError
 
 _WORD = re.compile(r'[0-9A-Za-z]+')
 _DIGITS = re.compile(r'[0-9]+')
+_NEGATIVE = re.compile(r'-[0-9]+')
 
 # A longer row of digits counts no frames.
 _MAX_DIGITS = 18
@@ -43,6 +44,8 @@ def frame_numbers(stems: Sequence[str], where: str, owners: Sequence[str] = ()) 
   names = list(dict.fromkeys(stems))
   if not names:
     return []
+  if negative := [name for name in names if _NEGATIVE.fullmatch(name)]:
+    raise ClipError(f'{where}: the number in the name {negative[0]} is negative; count from 0 or 1')
   if len(names) == 1:
     return [_single(names[0], where, owners)] * len(stems)
   by_name = {name: _fields(name) for name in names}

@@ -151,7 +151,7 @@ def _find_first(root: str) -> int:
 
   That no file is numbered 0 says nothing: in a frame without one, nothing may have been found.
   """
-  folders = list(numbers_of_folders(root, _EXTENSIONS))
+  folders = list(numbers_of_folders(root, _EXTENSIONS, []))
   if any(0 in numbers for numbers in folders):
     return 0
   if folders:
@@ -211,6 +211,12 @@ class YoloMasks:
     self, files: dict[int, str], num_frames: int, own: np.ndarray | None, remarks: Remarks
   ) -> dict[int, int]:
     where = os.path.join(self.folder, f'{self.stem}_*.txt') if self.stem else self.folder
+    if self.counting.spread and min(files, default=0) > 1:
+      raise ClipError(
+        f'{where}: the first file is numbered {min(files)}, so that it is unknown how the frames '
+        'are spread; write an empty file for each frame with nothing in it, or give stride=, the '
+        'number of frames from one to the next'
+      )
     places = self.counting.places(files, num_frames, own, where, remarks)
     if files and not places:
       raise ClipError(
