@@ -14,6 +14,7 @@ from matplotlib import font_manager
 
 from tests.toy import CLASSES, build_toy
 from tools import drawing, fonts, show_clips
+from zsar_jax import checksums
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.pipeline import View
 from zsar_jax.data.regions import REGION_BITS
@@ -105,15 +106,12 @@ def test_outlines_of_a_sheet(tmp_path, monkeypatch, data_dir):
 
 def test_a_split_that_is_there_is_shown(tmp_path, monkeypatch, data_dir):
   folder = shutil.copytree(data_dir, tmp_path / 'copy')
-  # As if `validation` alone had been built, by a version that kept no checksums.
-  for path in folder.rglob('*.json'):
-    content = json.loads(path.read_text())
-    if path.name == 'dataset_info.json':
-      content['splits'] = [split for split in content['splits'] if split['name'] != 'train']
-    content.pop('has_checksums', None)
-    path.write_text(json.dumps(content))
-  for path in folder.rglob('checksums.json'):
-    path.unlink()
+  # As if `validation` alone had been built.
+  for path in folder.rglob('dataset_info.json'):
+    info = json.loads(path.read_text())
+    info['splits'] = [split for split in info['splits'] if split['name'] != 'train']
+    path.write_text(json.dumps(info))
+    checksums.write(path.parent)
   out = tmp_path / 'a.png'
   run(monkeypatch, f'--dataset-dir={folder}', f'--out={out}', '--clips=1', '--recipes=none')
   assert out.is_file()
