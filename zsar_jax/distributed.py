@@ -75,8 +75,7 @@ def joined(
     patience: seconds to wait for the others at the start.
 
   Raises:
-    UserError: where only a part of the arguments is given, or the others do not come.
-    Interrupted: after a signal, while it waits for them.
+    UserError: where only a part of the arguments is given, or they cannot be.
   """
   global _links
   given = (coordinator_address, num_processes, process_id)
