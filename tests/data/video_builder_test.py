@@ -16,7 +16,7 @@ def test_another_copy_is_read_where_the_first_cannot_be(tmp_path):
 
   def encode(*copies):
     return encode_task(
-      VideoTask(ListedClip('a', 0, first, 'a', copies=copies), None, False, Storage(), 30)
+      VideoTask(ListedClip('a', 0, first, 'a', copies=copies), None, {}, Storage(), 30)
     )
 
   clip = encode(*copies)
