@@ -99,4 +99,5 @@ def test_a_vocabulary_has_each_class_once():
   names = ['run', 'arm_wrestling', 'C#', 'arm wrestling', 'C++', 'Run', 'ArmWrestling', 'stop!']
   assert vocabulary([*names, 'stop?']) == ('ArmWrestling', 'C#', 'C++', 'Run', 'stop!', 'stop?')
   # As folders of classes may be called: a space or an underscore parts two numbers.
-  assert vocabulary(['1_11', '11_1', '1 11', '111']) == ('1 11', '111', '11_1')
+  names = ['1_11', '11_1', '1 11', '111', '1-11']
+  assert vocabulary(names) == ('1 11', '1-11', '111', '11_1')

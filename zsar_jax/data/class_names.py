@@ -117,8 +117,8 @@ def _folded(text: str) -> str:
 
 def _spelling(name: str) -> str:
   """A name without case, spaces and underscores, with its punctuation; '1 11' is not '11 1'."""
-  text = re.sub(r'(?<=\d)[\s_]+(?=\d)', '-', _folded(name))
-  return re.sub(r'[\s_]', '', text) or name
+  text = re.sub(r'[\s_]+', '_', _folded(name))
+  return re.sub(r'(?<!\d)_|_(?!\d)', '', text) or name
 
 
 # From the strictest to the loosest.

@@ -279,6 +279,7 @@ def test_frames_with_numbers_of_their_own(own, numbers, counting, shift):
   places = counting.places(numbers, len(own), np.array(own), 'here', remarks)
   assert places == {own.index(n + shift): n for n in numbers if n + shift in own}
   assert 'may count from 1' not in remarks
+  assert ('may count from 0' in remarks) == (counting == Counting(0) and own[0] == 1 and not shift)
   inside = [n for n in numbers if n + shift <= own[-1]]
   assert ('masks without a frame' in remarks) == (len(inside) > len(places))
   assert ('masks beyond the end' in remarks) == (len(inside) < len(numbers))

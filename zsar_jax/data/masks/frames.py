@@ -158,9 +158,11 @@ class Counting:
       remarks['masks beyond the end'] = f'{beyond} of {len(numbers)}, up to {numbers[-1]}'
     if lost:
       remarks['masks without a frame'] = f'{lost} of {len(numbers)}'
-    if not self.first_given and not shift and own[0] == 0 < numbers[0]:
-      remarks['may count from 1'] = (
-        f'masks are numbered {numbers[0]} to {numbers[-1]} and frames 0 to {own[-1]}'
+    # Other clips' masks count from 0 where `first` is 0.
+    from_zero = self.first == 0 and own[0] == 1
+    if not self.first_given and not shift and (own[0] == 0 < numbers[0] or from_zero):
+      remarks[f'may count from {int(not from_zero)}'] = (
+        f'masks are numbered {numbers[0]} to {numbers[-1]} and frames {own[0]} to {own[-1]}'
       )
     return places
 
