@@ -100,6 +100,24 @@ def test_differences_of_runs_whose_masks_are_not_the_same():
   assert counts == {'plain': 32, 'better': 30}
 
 
+@pytest.mark.parametrize('lacking', [0, 1])
+def test_a_seed_without_masks_beside_one_with_masks(lacking):
+  seeds = [answers(0.5, seed) for seed in (0, 1)]
+  seeds[lacking] = _with_masks(seeds[lacking], LABELS < 0)
+  shares = np.full((40, 3), np.float32(0.25))
+  shares[:, 2] = 0.5
+  other = 1 - lacking
+  seeds[other] = dataclasses.replace(seeds[other], saliency=shares, saliency_area=shares)
+  content = analysis._dataset({'plain': seeds}, 'plain', draws=100)
+  (bin,) = content['coverage']['plain']
+  assert (bin['low'], bin['high'], bin['count']) == (0.2, 0.3, 40)
+  per_seed = [None, pytest.approx(0.5)]
+  assert bin['top1']['per_seed'] == (per_seed if lacking == 0 else per_seed[::-1])
+  assert bin['top1']['value'] is None
+  assert content['saliency']['plain']['background']['per_seed'].count(0.5) == 1
+  json.dumps(content, allow_nan=False)
+
+
 def test_a_data_set():
   flags = ['yes' if n < 10 else 'no' for n in range(40)]
   by_run = {

@@ -125,24 +125,17 @@ def _dataset(by_run: ByRun, baseline: str, draws: int) -> dict[str, Any]:
   """The figures of a data set."""
   plain = by_run[baseline][0]
 
-  def estimates(form: Callable[[Predictions], dict[str, Ratio]], run: str) -> dict[str, Any]:
+  def estimates(form: Callable[[Predictions], dict[Any, Ratio]], run: str) -> dict[Any, Any]:
     """What `form` makes of a run's predictions, with intervals over clips and seeds."""
-    by_seed = [form(one) for one in by_run[run]]
-    return {
-      name: statistics.estimate(metrics.stack([one[name] for one in by_seed]), draws).to_json()
-      for name in by_seed[0]
-    }
+    ratios = _stack_by_name([form(one) for one in by_run[run]])
+    return {name: statistics.estimate(ratio, draws).to_json() for name, ratio in ratios.items()}
 
   def gains(form: Callable[[Predictions], dict[str, Ratio]], run: str) -> dict[str, Any]:
     """The same less the baseline's, in pairs."""
-    by_seed, before = ([form(one) for one in by_run[name]] for name in (run, baseline))
+    after, before = (_stack_by_name([form(one) for one in by_run[name]]) for name in (run, baseline))
     return {
-      name: statistics.difference(
-        metrics.stack([one[name] for one in by_seed]),
-        metrics.stack([one[name] for one in before]),
-        draws,
-      ).to_json()
-      for name in by_seed[0]
+      name: statistics.difference(ratio, before[name], draws).to_json()
+      for name, ratio in after.items()
     }
 
   def top1(one: Predictions) -> dict[str, Ratio]:
@@ -153,7 +146,7 @@ def _dataset(by_run: ByRun, baseline: str, draws: int) -> dict[str, Any]:
     by_bin = estimates(lambda one: metrics.by_coverage(one, plain.actor, recipe), run)
     return [
       {'low': low, 'high': high, 'count': found['count'], 'top1': found}
-      for (low, high), found in by_bin.items()
+      for (low, high), found in sorted(by_bin.items())
     ]
 
   figures = {
@@ -201,6 +194,19 @@ def _dataset(by_run: ByRun, baseline: str, draws: int) -> dict[str, Any]:
     and (areas := estimates(lambda one: metrics.saliency(one)[1], run))
   }
   return told
+
+
+def _stack_by_name(by_seed: Sequence[dict[Any, Ratio]]) -> dict[Any, Ratio]:
+  """Figures of each seed as figures of all seeds.
+
+  A figure that a seed lacks, such as that of a stratum without clips, is there of no clip. Seeds
+  differ so where the data set was annotated further between two evaluations.
+  """
+  known = {name: ratio for figures in reversed(by_seed) for name, ratio in figures.items()}
+  return {
+    name: metrics.stack([figures.get(name, ratio.over(np.False_)) for figures in by_seed])
+    for name, ratio in known.items()
+  }
 
 
 def _mcnemar(first: list[Predictions], second: list[Predictions], recipe: str) -> list[float]:
