@@ -56,6 +56,7 @@ def test_the_number_that_counts_up_is_the_frame(names):
     ('a_mp4-0010_jpg.rf.' + _HASHES[0], ('a',), 10),
     ('3f5a1b2c-frame0010', (), 10),
     ('clip_7', ('clip_7',), 7),
+    ('seq_00001_frame_0000000140', (), 140),
   ],
 )
 def test_a_single_name(stem, owners, number):
@@ -89,6 +90,15 @@ def test_a_time_beside_the_number():
   # Frame and object: two masks of one frame, which is for the caller to say.
   assert frame_numbers(['0010_1', '0010_2'], 'here') == [1, 2]
   assert frame_numbers(['f10', 'f010', 'f11'], 'here') == [10, 10, 11]
+
+
+def test_the_number_behind_the_word_frame():
+  frames = (140, 170, 205)
+  for names in ('seq_{:05d}_frame_{:010d}', '{}-Frame{}', 'object{}_frames_{:05d}_mask'):
+    stems = [names.format(index, frame) for index, frame in enumerate(frames)]
+    assert frame_numbers(stems, 'here') == list(frames)
+  # Frame and object, also where the objects count up.
+  assert frame_numbers(['frame_7_1', 'frame_7_2'], 'here') == [1, 2]
 
 
 @settings(deadline=None, max_examples=50)

@@ -3,7 +3,8 @@
 Names hold other numbers as well: a clip's (`clip_7_00010.png`), hashes (`3f5a1b2c-00010.png`, or
 Roboflow's `a_mp4-0010_jpg.rf.b20b31ca.jpg`), a version (`00010_mask_2.png`). A frame's number is
 the one that differs from name to name, at the same position and between the same letters in all of
-them.
+them; of several, the one behind the word 'frame' (`seq_00002_frame_0000000140`), or the one without
+gaps.
 """
 
 import re
@@ -55,6 +56,11 @@ def frame_numbers(stems: Sequence[str], where: str, owners: Sequence[str] = ()) 
   if len(columns) > 1:
     columns = {column for column in columns if len(set(column)) > 1}
   unique = [column for column in columns if len(set(column)) == len(names)]
+  named = {
+    tuple(by_name[name][field] for name in names) for field in shared if _is_named(names[0], field)
+  }
+  if len(named.intersection(unique)) == 1:
+    unique = list(named.intersection(unique))
   if len(unique) > 1:
     # A time beside the frame's number has gaps.
     unique = [column for column in unique if max(column) - min(column) == len(names) - 1]
@@ -76,6 +82,9 @@ def _single(stem: str, where: str, owners: Sequence[str]) -> int:
     if owner and (match := re.match(rf'{re.escape(owner)}[^0-9A-Za-z]+(?=.*[0-9])', stem)):
       stem = stem[match.end() :]
   fields = {field: value for field, value in _fields(stem).items() if field[0]}
+  named = [value for field, value in fields.items() if _is_named(stem, field)]
+  if len(named) == 1:
+    return named[0]
   # A word of digits alone is a number before one with letters is, and a hash has several numbers.
   for wanted in ('#', r'[^#]*#[^#]*'):
     numbers = [value for field, value in fields.items() if re.fullmatch(wanted, field[2])]
@@ -87,6 +96,17 @@ def _single(stem: str, where: str, owners: Sequence[str]) -> int:
     f'{where}: it is unknown which number in the name {stem} is the frame; name it by its frame '
     'number alone, such as 000010'
   )
+
+
+def _is_named(stem: str, field: _Field) -> bool:
+  """Whether the word 'frame' stands before a number: `frame_10`, `frame10`."""
+  from_left, place, _, number = field
+  words = _WORD.findall(stem)
+  place = place if from_left else len(words) - 1 - place
+  before = _DIGITS.split(words[place])[number]
+  if not before and not number and place:
+    before = words[place - 1]
+  return before.lower() in ('frame', 'frames')
 
 
 def _fields(stem: str) -> dict[_Field, int]:
