@@ -132,7 +132,9 @@ def _dataset(by_run: ByRun, baseline: str, draws: int) -> dict[str, Any]:
 
   def gains(form: Callable[[Predictions], dict[str, Ratio]], run: str) -> dict[str, Any]:
     """The same less the baseline's, in pairs."""
-    after, before = (_stack_by_name([form(one) for one in by_run[name]]) for name in (run, baseline))
+    after, before = (
+      _stack_by_name([form(one) for one in by_run[name]]) for name in (run, baseline)
+    )
     return {
       name: statistics.difference(ratio, before[name], draws).to_json()
       for name, ratio in after.items()
