@@ -98,7 +98,7 @@ def shrink(config: ConfigDict, variant: str) -> None:
     UserError: if that is not 'smoke'.
   """
   if variant != 'smoke':
-    raise UserError(f'the config has no variant {variant!r}; there is smoke')
+    raise UserError(f'the config has no variant {variant!r}; the head of its file lists them')
   config.data.batch_size = 4
   config.data.workers = 0
   config.view.num_frames = 4

@@ -3,7 +3,7 @@
     configs/own_data_study.py          ViT-B/16 that starts from CLIP's weights; wants a GPU
     configs/own_data_study.py:small    a tiny model from random weights, some minutes on a CPU
 
-    python -m tools.bias_study --config=configs/own_data_study.py --workdir=studies/own
+    zsar study --config=own_data_study --workdir=studies/own
 
 The small one shows that the data is right; its accuracies mean nothing. Copy this file and change
 it: all settings and their meaning are in zsar_jax/config.py.

@@ -21,6 +21,8 @@ PANTOMIME = '--config=configs/pantomime.py'
     (['--config=configs/pantomine.py'], ['configs/pantomine.py', 'not there']),
     ([f'{PANTOMIME}:nope'], ["no variant 'nope'", 'tabletop']),
     ([PANTOMIME, '--config.recipe=background'], ['config.recipe', 'character 1']),
+    (['--config=broken.py'], ['broken.py, line 2: ZeroDivisionError: division by zero']),
+    (['--config=lacking.py'], ["lacking.py, line 1: ModuleNotFoundError: No module named 'nope'"]),
     (['--config=misspelt.py'], ['misspelt.py', "no key 'recipes'", "'recipe'"]),
     (
       ['--config=configs/ssv2_objmask.py', '--config.data.dir=nowhere'],
@@ -36,7 +38,10 @@ def test_mistakes(tmp_path, flags, words):
     "  config.recipes = 'none'\n"
     '  return config\n'
   )
-  flags = [flag.replace('misspelt.py', str(tmp_path / 'misspelt.py')) for flag in flags]
+  (tmp_path / 'broken.py').write_text('def get_config():\n  return 1 / 0\n')
+  (tmp_path / 'lacking.py').write_text('import nope\n')
+  for name in ('misspelt.py', 'broken.py', 'lacking.py'):
+    flags = [flag.replace(name, str(tmp_path / name)) for flag in flags]
   done = subprocess.run(
     [sys.executable, '-m', 'zsar_jax.main', f'--workdir={tmp_path / "run"}', *flags],
     cwd=ROOT,

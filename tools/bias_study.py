@@ -80,8 +80,10 @@ def _train(planned: list['Job'], name: str) -> None:
 def _study(planned: list['Job'], workdir: pathlib.Path) -> None:
   from zsar_jax.bias.study import jobs
   from zsar_jax.bias.study.checks import check_data
+  from zsar_jax.writers import make_folder
 
   check_data(planned)
+  make_folder(workdir, '--workdir')
   # As `zsar` does and `python -m` does not, -P keeps files of this folder from hiding modules.
   safe = [] if os.getcwd() in sys.path else ['-P']
   command = [sys.executable, *safe, '-m', 'zsar_jax.tools.bias_study', *sys.argv[1:]]

@@ -10,13 +10,14 @@ import os
 import pathlib
 import re
 import sys
+import traceback
 from collections.abc import Sequence
 
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from zsar_jax import terminal
-from zsar_jax.errors import UserError, reported
+from zsar_jax.errors import UserError, first_line, reported
 from zsar_jax.host_memory import keep_freed_memory
 from zsar_jax.paths import local_argument, local_path
 
@@ -112,10 +113,14 @@ def parse_flags(argv: list[str]) -> list[str]:
     arguments = _with_config_file([local_argument(argument) for argument in argv])
     try:
       rest = flags.FLAGS(arguments)
-    except (flags.Error, AttributeError, ImportError, KeyError, TypeError, ValueError) as error:
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
       raise UserError(_sentence(error, argv)) from None
     except (OSError, SyntaxError) as error:
       raise UserError(f'--config: {error}') from None
+    except UserError:
+      raise
+    except Exception as error:  # The file is a program, and may raise anything.
+      raise UserError(_sentence_of_config(error, arguments)) from None
     config = flags.FLAGS['config'].value
     if config is not None and not isinstance(config, ConfigDict):
       file = config_flags.get_config_filename(flags.FLAGS['config'])
@@ -133,6 +138,13 @@ def _with_config_file(arguments: list[str]) -> list[str]:
     elif flag and i + 1 < len(arguments):
       changed[i + 1] = config_file(arguments[i + 1])
   return changed
+
+
+def _sentence_of_config(error: Exception, arguments: list[str]) -> str:
+  """What a config file raised, and the line of that file."""
+  frames = traceback.extract_tb(error.__traceback__)
+  lines = [f'{f.filename}, line {f.lineno}: ' for f in frames if f.filename in ' '.join(arguments)]
+  return f'--config: {lines[-1] if lines else ""}{type(error).__name__}: {first_line(error)}'
 
 
 def _flags_help(program: str) -> str:
@@ -157,6 +169,8 @@ def _sentence(error: Exception, argv: list[str]) -> str:
     for reason, words in _WRONG_VALUES.items():
       if reason in wrong[3]:
         return f'{wrong[1]}: {wrong[2]!r} {words}'
+  if "'config_config' has no attribute 'get_config" in text:
+    return '--config: the file has no function get_config'
   key = re.search(r'Key "(\w+)" does not exist|^\'*(\w+)\'*$', text, re.MULTILINE)
   if not key:
     return str(error).strip().splitlines()[-1]

@@ -297,8 +297,7 @@ def validate(config: ConfigDict) -> None:
   """
   if 'experiments' in config:
     raise UserError(
-      '--config: this is the config of a study, not of one training; run it with python -m'
-      ' tools.bias_study --config=FILE --workdir=DIR'
+      '--config: this is the config of a study, not of one training; run it with zsar study'
     )
   _check_keys(config, default_config(), 'config')
   read_class_names(config.data.train, 'config.data.train')

@@ -32,7 +32,7 @@ from zsar_jax.step import State, jit_train_step, sharded_state, texts_frozen
 from zsar_jax.text.classes import ClassTexts, encode_classes
 from zsar_jax.weights import SEEN_CLASSES, Start, classes_of, evaluated, seen_before
 from zsar_jax.wording import counted
-from zsar_jax.writers import MetricWriter, Progress, say, write_whole
+from zsar_jax.writers import MetricWriter, Progress, make_folder, say, write_whole
 
 
 def train(
@@ -112,7 +112,6 @@ def train(
     else:
       state = jax.jit(init, out_shardings=shardings, donate_argnums=0)(start.params(key))
     if distributed.is_main():
-      workdir.mkdir(parents=True, exist_ok=True)
       write_whole(saved_config, config_lib.to_json(config))
 
     teacher = build_teacher(config)
@@ -251,7 +250,10 @@ def train(
 @contextlib.contextmanager
 def _alone_in(workdir: pathlib.Path) -> Iterator[None]:
   """Has process 0 hold the workdir's lock, and the others wait until it does."""
-  with locks.alone_in(workdir) if distributed.is_main() else contextlib.nullcontext():
+  with contextlib.ExitStack() as stack:
+    if distributed.is_main():
+      make_folder(workdir, '--workdir')
+      stack.enter_context(locks.alone_in(workdir))
     distributed.wait_for_all('the workdir')
     yield
 

@@ -157,9 +157,8 @@ def _check_study(study: ConfigDict) -> None:
   """Raises a `UserError` for a config that is no study, such as that of one training."""
   if 'experiments' not in study and 'optim' in study:
     raise UserError(
-      '--config: this is the config of one training, not of a study; train it with python -m'
-      ' zsar_jax.main --config=FILE --workdir=DIR, or name a study such as'
-      ' configs/pantomime_study.py'
+      '--config: this is the config of one training, not of a study; run it with zsar train, or'
+      ' name a study such as pantomime_study'
     )
   missing = [name for name in default_study() if name not in study]
   if missing:
