@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import sys
 from collections.abc import Iterator
 
@@ -46,7 +47,7 @@ def reported() -> Iterator[None]:
   """Turns a `UserError` inside the block into one line on stderr and exit status 2.
 
   A disk that is full or cannot be written to, a file where a folder should be, or too many open
-  files, of which the place is not foreseen, is one too.
+  files, of which the place is not foreseen, is one too; so are devices that JAX does not find.
   """
   keep_streams()
   try:
@@ -63,3 +64,27 @@ def reported() -> Iterator[None]:
       file=sys.stderr,
     )
     raise SystemExit(2) from None
+  except (AssertionError, RuntimeError):
+    failure = _failure_of_devices()
+    if failure is None:
+      raise
+    print(
+      f'error: JAX_PLATFORMS={os.environ["JAX_PLATFORMS"]}: JAX has no such devices here'
+      f' ({first_line(failure)}); unset it, correct it (cpu, cuda, tpu, ...), or install what JAX'
+      " needs for them (pip install 'jax[cuda12]' or 'jax[tpu]')",
+      file=sys.stderr,
+    )
+    raise SystemExit(2) from None
+
+
+def _failure_of_devices() -> Exception | None:
+  """What JAX says where it does not find the devices that it is told to take.
+
+  It is asked again: its error may be an assertion, with a traceback that does not lead to JAX.
+  """
+  if 'jax' in sys.modules and os.environ.get('JAX_PLATFORMS'):
+    try:
+      sys.modules['jax'].devices()
+    except Exception as error:
+      return error
+  return None
