@@ -3,6 +3,7 @@
 import errno
 import os
 
+import jax
 import pytest
 
 from zsar_jax.errors import UserError, first_line, reported
@@ -28,7 +29,9 @@ def test_one_sentence(capsys, error, words):
   assert err.count('\n') == 1
 
 
-@pytest.mark.parametrize('error', [ValueError('x'), OSError(errno.ECONNRESET, 'gone')])
+@pytest.mark.parametrize(
+  'error', [ValueError('x'), OSError(errno.ECONNRESET, 'gone'), AssertionError(), RuntimeError('x')]
+)
 def test_defects_keep_their_traceback(error):
   with pytest.raises(type(error)), reported():
     raise error
@@ -40,3 +43,20 @@ def test_what_a_library_says_is_cut_between_words():
   assert first_line(ValueError('short\nmore')) == 'short'
   assert first_line(KeyError()) == 'KeyError'
   assert first_line(ValueError('x' * 300)) == 'x' * 200 + ' ...'
+
+
+@pytest.mark.parametrize('raised', [AssertionError(), RuntimeError('Unable to initialize')])
+def test_devices_that_are_not_there(monkeypatch, capsys, raised):
+  """JAX's error for a plugin that is not installed is an assertion without a word."""
+
+  def devices():
+    raise raised
+
+  monkeypatch.setenv('JAX_PLATFORMS', 'cuda')
+  monkeypatch.setattr(jax, 'devices', devices)
+  with pytest.raises(SystemExit) as end, reported():
+    raise AssertionError
+  assert end.value.code == 2
+  err = capsys.readouterr().err
+  assert err.startswith('error: JAX_PLATFORMS=cuda: JAX has no such devices here (')
+  assert err.count('\n') == 1

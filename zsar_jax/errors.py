@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import sys
 from collections.abc import Iterator
 
@@ -44,12 +45,12 @@ def reported() -> Iterator[None]:
   """Turns a `UserError` inside the block into one line on stderr and exit status 2.
 
   A disk that is full or cannot be written to, a file where a folder should be, or too many open
-  files, of which the place is not foreseen, is one too.
+  files, of which the place is not foreseen, is one too; so are devices that JAX does not find.
   """
   keep_streams()
   try:
     yield
-  except (UserError, OSError) as error:
+  except (UserError, OSError, AssertionError, RuntimeError) as error:
     sentence = sentence_of(error)
     if sentence is None:
       raise
@@ -66,4 +67,23 @@ def sentence_of(error: BaseException) -> str | None:
       f'{error.filename or "a file"}: {error.strerror}; {_REMEDIES[error.errno]}, and the same'
       ' command goes on'
     )
+  if isinstance(error, AssertionError | RuntimeError) and (failure := _failure_of_devices()):
+    return (
+      f'JAX_PLATFORMS={os.environ["JAX_PLATFORMS"]}: JAX has no such devices here'
+      f' ({first_line(failure)}); unset it, correct it (cpu, cuda, tpu, ...), or install what JAX'
+      " needs for them (pip install 'jax[cuda12]' or 'jax[tpu]')"
+    )
+  return None
+
+
+def _failure_of_devices() -> Exception | None:
+  """What JAX says where it does not find the devices that it is told to take.
+
+  It is asked again: its error may be an assertion, with a traceback that does not lead to JAX.
+  """
+  if 'jax' in sys.modules and os.environ.get('JAX_PLATFORMS'):
+    try:
+      sys.modules['jax'].devices()
+    except Exception as error:
+      return error
   return None

@@ -53,11 +53,14 @@ def main(argv: list[str]) -> None:
 
 def _run(workdir: pathlib.Path) -> None:
   # Imported late, so that --help and a misspelt flag answer at once.
+  import jax
+
   from zsar_jax import compilation, evaluate, experiment
 
   compilation.keep_compiled()
   numbers = _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
   with distributed.joined(*numbers, patience=_WAIT.value):
+    jax.devices()  # What is not there is said before anything is built.
     results = experiment.run(_CONFIG.value, workdir, _MODE.value, _STARTED)
     if distributed.is_main():
       print(evaluate.table(results))
