@@ -16,6 +16,7 @@ from zsar_jax import api
 from zsar_jax.checkpoint import Checkpoints
 from zsar_jax.config import default_config, to_json
 from zsar_jax.errors import UserError
+from zsar_jax.interop.hints import PREDICTION, PYTHON
 from zsar_jax.interop.save import save_weights
 from zsar_jax.models.build import build_model
 from zsar_jax.models.presets import TEMPORAL, VideoSpec, preset
@@ -171,6 +172,20 @@ def test_refusals(tmp_path):
     for use in (model.zero_shot, model.similarity, lambda _, classes: model.encode_text(classes)):
       with pytest.raises(UserError, match=words):
         use(np.zeros((2, 8, 8, 3), np.uint8), classes)
+
+
+def test_settings_of_texts_are_called_as_the_caller_calls_them(tmp_path):
+  _weights(tmp_path / 'weights')
+  (tmp_path / 'tokenizer.json').write_text('{}')
+  names = [(PYTHON, 'tokenizer', 'templates'), (PREDICTION, '--tokenizer', '--template')]
+  for hints, tokenizer_name, templates_name in names:
+    # CLIP's has more ids than this model, or is not installed.
+    for tokenizer in ('clip', str(tmp_path / 'none'), str(tmp_path)):
+      with pytest.raises(UserError, match=f'^{tokenizer_name}: '):
+        zsar_jax.load(tmp_path / 'weights', tokenizer=tokenizer, hints=hints)
+    model = zsar_jax.load(tmp_path / 'weights', tokenizer='words', templates='a', hints=hints)
+    with pytest.raises(UserError, match=f"^{templates_name}: 'a' must hold '{{}}'"):
+      model.encode_text(['archery'])
 
 
 def test_files_beside_the_weights_that_make_no_tokenizer(tmp_path):

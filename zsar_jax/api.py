@@ -266,10 +266,16 @@ def load(
   if not tokenizer:
     tokenizer = str(weights.folder) if has_vocabulary(weights.folder) else 'clip'
   texts = ClassTexts(
-    make_tokenizer(os.fspath(tokenizer), spec.vocab_size, spec.context_length - video.text_prompts),
+    make_tokenizer(
+      os.fspath(tokenizer),
+      spec.vocab_size,
+      spec.context_length - video.text_prompts,
+      hints.tokenizer,
+    ),
     (templates,) if isinstance(templates, str) else tuple(templates or usage.templates),
     split_words=usage.split_words,
     placeholders=usage.placeholders,
     learnt=video.text_prompts,
+    templates_field=hints.templates,
   )
   return Model(model, jax.device_put(params), texts, view, report)

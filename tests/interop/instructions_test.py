@@ -2,6 +2,7 @@
 
 import io
 import json
+import pathlib
 import pickle
 import struct
 import time
@@ -13,7 +14,8 @@ import pytest
 
 from tests.interop.written import ARRAYS, archive, legacy, read, refused
 from tests.interop.written import Tensor as WrittenTensor
-from zsar_jax.interop import instructions, torch_files
+from zsar_jax.errors import UserError
+from zsar_jax.interop import instructions, torch_files, wrappers
 from zsar_jax.interop.instructions import Interpreter
 
 _P = b'\x80\x02'
@@ -80,6 +82,13 @@ def test_pickles_that_take_too_much(name, tmp_path, monkeypatch):
   before = time.process_time()
   refused(path, 'damaged|no state dict|no tree|more than a model')
   assert time.process_time() - before < 5
+
+
+def test_what_holds_many_dictionaries_takes_little_time():
+  before = time.process_time()
+  with pytest.raises(UserError, match='no state dict'):
+    wrappers.unwrap(pathlib.Path('a'), {str(number): {} for number in range(400_000)})
+  assert time.process_time() - before < 4
 
 
 @pytest.mark.parametrize('protocol', range(6))

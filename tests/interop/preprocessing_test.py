@@ -26,6 +26,9 @@ def _square(side):
   ('config', 'expected'),
   [
     ({}, {}),
+    # A crop that is not told is the 224 pixels of CLIP's processor.
+    ({'size': {'shortest_edge': 256}}, {'centre_crop': 0.875}),
+    ({'size': 256, 'do_center_crop': True}, {'centre_crop': 0.875}),
     ({'size': 256, 'crop_size': 224, 'resample': 3}, {'centre_crop': 0.875}),
     (
       {'size': {'shortest_edge': 40}, 'crop_size': _square(32), 'resample': 2},
@@ -66,6 +69,9 @@ def test_image_processors_of_transformers(config, expected):
     ({'size': 224, 'crop_size': {'height': 224, 'width': 200}}, 'cuts no square out of'),
     ({'size': 224.5}, 'no number of pixels'),
     ({'size': 0}, 'no number of pixels'),
+    ({'size': {'max_height': 224, 'max_width': 224}}, 'neither a shortest_edge nor'),
+    ({'do_pad': True, 'pad_size': {'height': 300, 'width': 300}}, 'do_pad is true'),
+    ({'do_flip_channel_order': True}, 'do_flip_channel_order is true'),
   ],
 )
 def test_other_image_processors_are_refused(config, words):

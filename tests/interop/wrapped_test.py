@@ -148,6 +148,14 @@ WRAPPED = {
     'param_shapes': [{'logit_scale': torch.Size([])}],
     'optimizer': {'state': {'logit_scale': {'exp_avg': torch.ones(2)}}},
   },
+  'DeepSpeed with frozen parameters': lambda: {
+    'module': PLAIN,
+    'frozen_param_fragments': {key: PLAIN[key] for key in PLAIN if 'visual' in key},
+  },
+  "Lightning's model": lambda: {
+    'pytorch-lightning_version': '2.1.0',
+    'state_dict': prefixed('model.'),
+  },
   'Lightning': lambda: {
     'state_dict': prefixed('clip_model.'),
     'epoch': 1,
@@ -179,6 +187,18 @@ def test_wrapped_weights_are_the_same(name, tmp_path):
     {'model': PLAIN, 'model_ema': OTHER},
     {'state_dict_ema': OTHER, 'state_dict': PLAIN, 'epoch': 1},
     {'ema': {'shadow': OTHER}, 'net': PLAIN},
+    {'model': PLAIN, 'avg_model': OTHER},
+    # mmengine and PyTorch count the steps; ema_pytorch keeps the weights as well.
+    {
+      'state_dict': PLAIN,
+      'ema_state_dict': {'steps': torch.tensor(3), **prefixed('module.', OTHER)},
+    },
+    {
+      'ema': prefixed('ema_model.', OTHER)
+      | prefixed('online_model.')
+      | {'step': torch.tensor([3])},
+      'model': PLAIN,
+    },
     prefixed('ema_model.', OTHER) | prefixed('online_model.'),
   ],
 )
@@ -193,7 +213,8 @@ def test_of_froster_as_clip_the_teacher_is_left_over(tmp_path):
   content = {'model_state': prefixed('model.') | prefixed('raw_model.', OTHER)}
   weights = read(saved(tmp_path / 'a.pt', content), format_name='openai')
   assert not same(weights)
-  assert {key.split('[')[0] for key in weights.others} == set(prefixed('raw_model.'))
+  # Stacked projections have been parted.
+  assert {key.partition('[')[0] for key in weights.others} == set(prefixed('raw_model.'))
 
 
 def test_mmaction2(tmp_path):

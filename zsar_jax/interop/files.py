@@ -130,11 +130,16 @@ def read_file(path: pathlib.Path) -> Content:
   content = _reader(path, start)(path)
   if isinstance(content, dict):
     content = Content(content)
-  if len(content.state) > MOST_ARRAYS:
-    raise UserError(f'{path}: holds {len(content.state):,} arrays; name weights of CLIP')
+  _check_count(path, len(content.state))
   for key in content.state:
     _check_key(path, key)
   return content
+
+
+def _check_count(path: pathlib.Path, count: int) -> None:
+  """Refuses more arrays than a model has."""
+  if count > MOST_ARRAYS:
+    raise UserError(f'{path}: holds {count:,} arrays; name weights of CLIP')
 
 
 def _check_key(path: pathlib.Path, key: str) -> None:
@@ -191,7 +196,9 @@ def _read_safetensors(path: pathlib.Path) -> State:
   try:
     # It stays open for as long as its arrays are needed: the header is read once.
     file = safe_open(path, framework='np')
-    for key in file.keys():  # noqa: SIM118, for it is no dictionary.
+    keys = file.keys()
+    _check_count(path, len(keys))
+    for key in keys:
       _check_key(path, key)
       view = file.get_slice(key)
       kind = view.get_dtype()

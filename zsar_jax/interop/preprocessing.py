@@ -18,6 +18,9 @@ from zsar_jax.models.presets import NORMALIZATIONS, ClipSpec
 PREPROCESSOR = 'preprocessor_config.json'
 PROCESSOR = 'processor_config.json'
 
+# The default of CLIP's image processor for size and crop, in pixels.
+_SIDE = 224
+
 # What PIL calls the interpolations.
 _RESAMPLE = {'bilinear': 2, 'bicubic': 3}
 
@@ -41,6 +44,9 @@ def from_transformers(path: pathlib.Path, config: dict[str, Any]) -> tuple[str, 
       raise UserError(
         f'{path}: {step} is false, and frames are always prepared so here; take another model'
       )
+  for step in ('do_pad', 'do_flip_channel_order'):
+    if config.get(step):
+      raise UserError(f'{path}: {step} is true, which is not computed here; take another model')
   scale = config.get('rescale_factor', 1 / 255)
   if not math.isclose(scale, 1 / 255, rel_tol=1e-3):
     raise UserError(f'{path}: rescale_factor is {scale} and is always 1/255 here')
@@ -55,7 +61,12 @@ def from_transformers(path: pathlib.Path, config: dict[str, Any]) -> tuple[str, 
 def _geometry(path: pathlib.Path, config: dict[str, Any]) -> dict[str, Any]:
   """How an image processor of transformers makes a square of a frame, as fields of `Usage`."""
   usage: dict[str, Any] = {}
-  size, crop = config.get('size', 224), config.get('crop_size')
+  size, crop = config.get('size', _SIDE), config.get('crop_size')
+  if isinstance(size, dict) and not size.keys() & {'height', 'shortest_edge'}:
+    raise UserError(
+      f'{path}: size {shown(str(size))} is neither a shortest_edge nor a height and width; take'
+      ' another model'
+    )
   if isinstance(size, dict) and size.keys() == {'height', 'width'}:
     usage['resize'] = 'squash'
     sides = _sides(path, 'size', size)
@@ -63,7 +74,9 @@ def _geometry(path: pathlib.Path, config: dict[str, Any]) -> dict[str, Any]:
     sides = [_pixels(path, 'size', size['shortest_edge'] if isinstance(size, dict) else size)] * 2
     if isinstance(size, dict) and size.get('longest_edge') is not None:
       raise UserError(f'{path}: size has a longest_edge, which is not computed here')
-  if config.get('do_center_crop', crop is not None) and crop is not None:
+  if crop is None and config.get('do_center_crop', 'resize' not in usage):
+    crop = min(_SIDE, *sides)
+  if config.get('do_center_crop', True) and crop is not None:
     cut = _sides(path, 'crop_size', crop)
     shares = [part / side for part, side in zip(cut, sides, strict=True)]
     if cut[0] != cut[1] or not math.isclose(*shares) or shares[0] > 1:

@@ -44,6 +44,9 @@ FAMILIES = {'hf': (HF_XCLIP, HF_CLIP)}
 
 TOKENS = 'text/token_embedding/embedding'
 
+# What PyTorch Lightning saves with weights.
+_LIGHTNING = 'pytorch-lightning_version'
+
 _ONLY_CLIP = 'only CLIP with vision transformers is read'
 _ONLY_HEADS = 'of its heads only the mean and the transformer (meanP, Transf) are read'
 # What models that look like CLIP have and CLIP has not.
@@ -158,7 +161,7 @@ def read_weights(
       f'{path}: its arrays are empty, as where DeepSpeed (ZeRO-3) keeps the numbers in other files;'
       ' join them with its zero_to_fp32.py first'
     )
-  candidates = _named_formats(format_name)
+  candidates = _candidates(format_name, content.beside)
   state, notes = _without_prefix(path, state, content.beside, candidates)
   form = recognise(path, state, content.beside, source.configs, format_name)
   video = form.video(path, content.beside, state)
@@ -248,10 +251,12 @@ def _image_processor(
   return folder / name, settings
 
 
-def _named_formats(name: str) -> Sequence[Format]:
-  """The formats that a name on the command line stands for; all of 'auto'."""
+def _candidates(name: str, beside: Mapping[str, Any]) -> Sequence[Format]:
+  """The formats that a name on the command line stands for; of 'auto' all that the file may be."""
   if name == 'auto':
-    return FORMATS
+    # Lightning's name for a model is often that of Open-VCLIP, which PySlowFast trains.
+    other = (OPEN_VCLIP, FROSTER) if _LIGHTNING in beside else ()
+    return [form for form in FORMATS if form not in other]
   return FAMILIES.get(name) or [form for form in FORMATS if form.name == name]
 
 
@@ -294,9 +299,9 @@ def recognise(
   for pattern, what, remedy in _OTHERS:
     if any(re.fullmatch(pattern, key) for key in state):
       raise UserError(f'{path}: {what}; {remedy}')
-  fitting = [form for form in FORMATS if _fits(form, state, beside)]
+  fitting = [form for form in _candidates('auto', beside) if _fits(form, state, beside)]
   if name != 'auto':
-    named = [form for form in _named_formats(name) if form in fitting]
+    named = [form for form in _candidates(name, beside) if _fits(form, state, beside)]
     if not named:
       is_one = f'the format is {fitting[0].name}' if fitting else 'the format is none that is known'
       raise UserError(f'{path}: its keys are not those of {name}; {is_one}')

@@ -1,5 +1,6 @@
 """What training programs wrap weights in: dictionaries around them, and prefixes of their keys."""
 
+import collections
 import pathlib
 import re
 from collections.abc import Iterable, Iterator
@@ -15,9 +16,12 @@ _MOST_ENTRIES = 1_000_000
 _DEEPEST_MODULE = 32
 
 # Where training programs keep what is no weight of the model.
-_TRAINING = re.compile(r'optim|sched|scaler|rng|random|callback|loop|hyper_param|hparams')
+# DeepSpeed repeats frozen parameters as `frozen_param_fragments`.
+_TRAINING = re.compile(
+  r'optim|sched|scaler|rng|random|callback|loop|hyper_param|hparams|frozen_param'
+)
 # Parameters averaged over training, beside those of its last step.
-_AVERAGED = re.compile(r'(.*[_.])?(ema|swa|averaged?|shadow)([_.].*)?', re.IGNORECASE)
+_AVERAGED = re.compile(r'(.*[_.])?(ema|swa|avg|averaged?|polyak|shadow)([_.\d].*)?', re.IGNORECASE)
 # What DDP, torch.compile, FSDP, activation checkpointing and Lightning Fabric put into keys, at the
 # front or around a part of the model.
 _PARTS = frozenset(
@@ -56,12 +60,13 @@ def unwrap(path: pathlib.Path, saved: Any) -> tuple[Named, tuple[str, ...]]:
     raise UserError(f'{path}: holds no state dict{what}; save model.state_dict()')
   most = max(map(len, groups.values()))
   main = min(
-    (name for name, group in groups.items() if 2 * len(group) >= most),
+    # An average can hold the weights twice and two counters (ema_pytorch).
+    (name for name, group in groups.items() if 3 * len(group) >= most),
     key=lambda name: (is_averaged(name), -len(groups[name])),
   )
   named, notes = groups.pop(main), []
   for name, group in groups.items():
-    if is_averaged(name) and len(group) == len(named):
+    if is_averaged(name) and not is_averaged(main):
       notes.append(_averaged_note(name))
       continue
     # A number beside the model, such as an accuracy, is no weight.
@@ -86,9 +91,9 @@ def _averaged_note(name: str) -> str:
 def _groups(path: pathlib.Path, saved: Any) -> Iterator[tuple[str, Named]]:
   """The dictionaries that hold tensors, by the names that lead to them."""
   entries = arrays = 0
-  waiting, seen = [('', saved, 0)], set()
+  waiting, seen = collections.deque([('', saved, 0)]), set()
   while waiting:
-    name, value, depth = waiting.pop(0)
+    name, value, depth = waiting.popleft()
     if id(value) in seen or depth > _DEEPEST:
       continue
     seen.add(id(value))

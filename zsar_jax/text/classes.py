@@ -28,6 +28,7 @@ class ClassTexts:
     split_words: see `names.render`.
     placeholders: see `names.render`.
     learnt: tokens after the start that are left to the model's prompts.
+    templates_field: the setting with the templates, for errors.
   """
 
   tokenizer: Tokenizer
@@ -35,6 +36,7 @@ class ClassTexts:
   split_words: bool
   placeholders: str
   learnt: int = 0
+  templates_field: str = 'config.text.templates'
 
   @classmethod
   def from_config(cls, config: ConfigDict, model: VideoModel) -> 'ClassTexts':
@@ -67,7 +69,7 @@ class ClassTexts:
       UserError: two classes read the same, or a prompt does not fit into the context.
     """
     names = render(texts, self.split_words, self.placeholders)
-    prompts = class_texts(names, self.templates)
+    prompts = class_texts(names, self.templates, self.templates_field)
     tokens = np.stack([self.tokenizer(one) for one in prompts])  # [P, C, L - learnt]
     tokens = tokens[..., : tokens.argmax(-1).max() + 1]  # The end has the largest id.
     # Any token but the end holds a prompt's place.

@@ -78,7 +78,7 @@ class Tokenizer:
       if len(ids) > self.context_length:
         raise UserError(
           f'the text {text!r} has {len(ids)} tokens, more than the context of '
-          f'{self.context_length}; shorten it or the template in config.text.templates.'
+          f'{self.context_length}; shorten it or its template.'
         )
       row[: len(ids)] = ids
     return tokens
@@ -96,28 +96,31 @@ def clean(text: str) -> str:
   return ' '.join(text.split()).lower()
 
 
-def make_tokenizer(name_or_path: str, vocab_size: int, context_length: int) -> Tokenizer:
-  """Makes the tokenizer that `config.text.tokenizer` names.
+def make_tokenizer(
+  name_or_path: str, vocab_size: int, context_length: int, field: str = 'config.text.tokenizer'
+) -> Tokenizer:
+  """Makes the tokenizer that a setting names.
 
   Args:
     name_or_path: 'clip', 'words', a folder with `tokenizer.json` or with `vocab.json` and
       `merges.txt`, or a file like `tokenizer.json`.
     vocab_size: number of ids that the text tower has embeddings for.
     context_length: tokens in a row.
+    field: the setting, for errors.
 
   Raises:
     UserError: the vocabulary cannot be had or read, or has ids that the text tower has not.
   """
   if name_or_path == 'clip':
-    encode, start, end = _clip()
+    encode, start, end = _clip(field)
   elif name_or_path == 'words':
     encode, start, end = _words(vocab_size)
   else:
-    encode, start, end = _from_files(local_path(name_or_path, 'config.text.tokenizer'))
+    encode, start, end = _from_files(local_path(name_or_path, field), field)
   if end >= vocab_size:
     raise UserError(
-      f'config.text.tokenizer: {name_or_path!r} has {end + 1} ids and the model has embeddings of'
-      f" {vocab_size}; take 'words', or a model (config.model.preset) with as many"
+      f'{field}: {name_or_path!r} has {end + 1} ids and the model has embeddings of'
+      f" {vocab_size}; take 'words', or a model with as many"
     )
   return Tokenizer(encode, start, end, context_length)
 
@@ -133,17 +136,17 @@ def has_vocabulary(folder: pathlib.Path) -> bool:
 _Parts = tuple[Callable[[str], Sequence[int]], int, int]
 
 
-def _clip() -> _Parts:
+def _clip(field: str) -> _Parts:
   """OpenAI's tokenizer, from the package that carries its vocabulary."""
   try:
     import instant_clip_tokenizer
   except ImportError:
-    return _clip_of_merges()
+    return _clip_of_merges(field)
   tokenizer = instant_clip_tokenizer.Tokenizer()
   return tokenizer.encode, tokenizer.start_of_text(), tokenizer.end_of_text()
 
 
-def _clip_of_merges() -> _Parts:
+def _clip_of_merges(field: str) -> _Parts:
   """OpenAI's tokenizer, from its file of merges in an installed package that is not imported."""
   for package in _MERGES_PACKAGES:
     spec = importlib.util.find_spec(package)
@@ -151,7 +154,7 @@ def _clip_of_merges() -> _Parts:
       if (pathlib.Path(folder) / _MERGES).is_file():
         return _from_merges(pathlib.Path(folder) / _MERGES)
   raise UserError(
-    "config.text.tokenizer: 'clip' needs a package with CLIP's vocabulary (instant-clip-tokenizer,"
+    f"{field}: 'clip' needs a package with CLIP's vocabulary (instant-clip-tokenizer,"
     ' which ends at Python 3.12, or open_clip_torch); pip install --no-deps open_clip_torch, or'
     ' name a folder with tokenizer.json, or with vocab.json and merges.txt, of a CLIP model'
   )
@@ -198,7 +201,7 @@ def _words(vocab_size: int) -> _Parts:
   return encode, start, end
 
 
-def _from_files(name: str) -> _Parts:
+def _from_files(name: str, field: str) -> _Parts:
   """A byte-pair encoding with CLIP's start and end tokens, from the file or folder `name`."""
   path = pathlib.Path(name)
   file = path / 'tokenizer.json' if path.is_dir() else path
@@ -211,13 +214,13 @@ def _from_files(name: str) -> _Parts:
       tokenizer = _clip_words(model)
     else:
       raise UserError(
-        f"config.text.tokenizer: {name!r} is neither 'clip' nor 'words' nor a file like "
+        f"{field}: {name!r} is neither 'clip' nor 'words' nor a file like "
         'tokenizer.json nor a folder with tokenizer.json, or with vocab.json and merges.txt.'
       )
   except UserError:
     raise
   except Exception as error:  # The library raises bare `Exception` for a file it cannot read.
-    raise UserError(f'config.text.tokenizer: cannot read {name!r}: {error}.') from error
+    raise UserError(f'{field}: cannot read {name!r}: {error}.') from error
   # Files of published models may ask for padding or for cutting; both are done above.
   tokenizer.no_padding()
   tokenizer.no_truncation()
@@ -225,7 +228,7 @@ def _from_files(name: str) -> _Parts:
   start, end = map(tokenizer.token_to_id, ('<|startoftext|>', '<|endoftext|>'))
   if start is None or end is None or end != max(tokenizer.get_vocab().values()):
     raise UserError(
-      f'config.text.tokenizer: {name!r} is not a CLIP vocabulary: it must have '
+      f'{field}: {name!r} is not a CLIP vocabulary: it must have '
       '<|startoftext|> and, with the largest id, <|endoftext|>.'
     )
 
