@@ -5,8 +5,9 @@ survival_test.py has real ones.
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import json
-import pathlib
+import shutil
 import signal
 import socket
 import threading
@@ -14,10 +15,11 @@ import time
 
 import pytest
 
-from tests.toy import build_toy
+from tests.toy import Toy, build_toy
 from zsar_jax import agreement, distributed, links, relay
 from zsar_jax.config import default_config
 from zsar_jax.data import dataset, subset
+from zsar_jax.data.builder import build
 from zsar_jax.errors import UserError
 from zsar_jax.interruption import Interrupted, Interruption
 
@@ -306,9 +308,18 @@ def test_the_workdir_is_one_folder(run_in_both, tmp_path, monkeypatch):
   assert not (tmp_path / '0' / 'checkpoints').exists()
 
 
+class LongerToy(Toy):
+  """The same clips, of which one has a frame more."""
+
+  def tasks(self):
+    tasks = super().tasks()
+    first, *others = tasks['train']
+    longer = dataclasses.replace(first, num_frames=first.num_frames + 1)
+    return tasks | {'train': [longer, *others]}
+
+
 def test_data_of_its_own_is_named(run_in_both, tmp_path):
   build_toy(tmp_path / '0')
-  path = pathlib.Path('toy', '1.0.0')
 
   def check(number):
     folder = str(tmp_path / str(number))
@@ -316,11 +327,10 @@ def test_data_of_its_own_is_named(run_in_both, tmp_path):
     identity = agreement.data_identity(folder, clips)
     agreement.check_files(lambda: {'config.data.train': identity})
 
-  build_toy(tmp_path / '1')
+  shutil.copytree(tmp_path / '0', tmp_path / '1')
   run_in_both(check)
-  index = dataset.ClipIndex.load(tmp_path / '1' / path / 'index-train.npz')
-  index.labels[6] = 0
-  index.save(tmp_path / '1' / path / 'index-train.npz')
+  shutil.rmtree(tmp_path / '1')
+  build(LongerToy(tmp_path / '1'), workers=0)
   with pytest.raises(UserError, match="config.data.train is '23 of 37 clips.* give all hosts"):
     run_in_both(check)
 
