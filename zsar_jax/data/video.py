@@ -32,6 +32,10 @@ _FORMATS = (
 # Frames per second. Of raw DV, FFmpeg gives the unit of time as the average rate, 60000.
 _NO_RATE = 10_000
 
+# Before PyAV 19, metadata that is not UTF-8 is an error unless this is given; later versions always
+# read it.
+_LENIENT = {'metadata_errors': 'replace'} if int(av.__version__.split('.')[0]) < 19 else {}
+
 # More frames than any video has.
 _ENDLESS = 2**62
 
@@ -289,7 +293,7 @@ def _open(path: str | os.PathLike[str]) -> av.container.InputContainer:
   allowed = {'format_whitelist': _FORMATS, 'protocol_whitelist': 'file'}
   try:
     # Without 'file:', what stands before a colon in the path is taken for a protocol.
-    return av.open(f'file:{os.fspath(path)}', container_options=allowed, metadata_errors='replace')
+    return av.open(f'file:{os.fspath(path)}', container_options=allowed, **_LENIENT)
   except av.ArgumentError:
     raise ClipError(
       f'{path} cannot be decoded (it is damaged, or not of a format of videos)'
