@@ -119,7 +119,7 @@ def test_any_text_is_opened_or_refused(name, rest):
   st.sampled_from([0, 1]),
 )
 def test_specs_are_read_back(path, values, first):
-  assume(not spec._OPTION.search(path))
+  assume(not spec._OPTION.search(path) and not path.startswith('~') and '://' not in path)
   text = '/'.join(f'{value}:{region}' for value, region in values.items())
   fake = dataclasses.replace(FORMATS['palette'], open=lambda path, **options: (path, options))
   with pytest.MonkeyPatch.context() as patch:
