@@ -246,12 +246,17 @@ def run_in_both(monkeypatch):
   def run(function):
     def call(number):
       here.links = processes[number]
-      return function(number)
+      try:
+        return function(number)
+      except BaseException:
+        processes[1 - number]._refusal = 'the other one does not come'
+        raise
 
     first, second = side_by_side(lambda: call(0), lambda: call(1))
     if isinstance(first, BaseException):
       assert str(first) == str(second)
       raise first
+    assert not isinstance(second, BaseException), second
     return first, second
 
   return run
@@ -310,6 +315,8 @@ def test_the_workdir_is_one_folder(run_in_both, tmp_path, monkeypatch):
 
 class LongerToy(Toy):
   """The same clips, of which one has a frame more."""
+
+  name = 'toy'
 
   def tasks(self):
     tasks = super().tasks()
