@@ -18,7 +18,6 @@ from tests.toy import Toy, build_toy
 from zsar_jax import agreement, distributed, links, relay
 from zsar_jax.config import default_config
 from zsar_jax.data import dataset, subset
-from zsar_jax.data.builder import build
 from zsar_jax.errors import UserError
 from zsar_jax.interruption import Interrupted, Interruption
 
@@ -50,6 +49,7 @@ class Process(links.Links):
 
   def die(self):
     """What the system does to the connections of a process that is killed."""
+    self.lost = True  # It tells nobody of what it sees.
     for peer in self._peers:
       with contextlib.suppress(OSError):
         peer.socket.shutdown(socket.SHUT_RDWR)
@@ -108,7 +108,7 @@ def test_all_others_name_the_one_that_is_gone(gone):
   processes[gone].die()
   for number in {0, 1, 2} - {gone}:
     ((sentence, failed),) = processes[number].ended()
-    assert sentence.startswith(f'process {gone} ({socket.gethostname()}) is gone')
+    assert sentence.startswith(f'process {gone} ({socket.gethostname()}) is gone'), sentence
     assert not failed
 
 
@@ -264,6 +264,7 @@ def run_in_both(monkeypatch):
     if isinstance(first, BaseException):
       assert str(first) == str(second)
       raise first
+    assert not isinstance(second, BaseException), second
     return first, second
 
   return run
@@ -320,19 +321,14 @@ def test_the_workdir_is_one_folder(run_in_both, tmp_path, monkeypatch):
   assert not (tmp_path / '0' / 'checkpoints').exists()
 
 
-class LongerToy(Toy, skip_registration=True):
-  """The same clips, of which one has a frame more."""
+def test_data_of_its_own_is_named(run_in_both, tmp_path, monkeypatch):
+  tasks = Toy.tasks
 
-  name = 'toy'
-
-  def tasks(self):
-    tasks = super().tasks()
-    first, *others = tasks['train']
+  def one_is_longer(self):
+    first, *others = tasks(self)['train']
     longer = dataclasses.replace(first, num_frames=first.num_frames + 1)
-    return tasks | {'train': [longer, *others]}
+    return tasks(self) | {'train': [longer, *others]}
 
-
-def test_data_of_its_own_is_named(run_in_both, tmp_path):
   build_toy(tmp_path / '0')
 
   def check(number):
@@ -344,7 +340,8 @@ def test_data_of_its_own_is_named(run_in_both, tmp_path):
   shutil.copytree(tmp_path / '0', tmp_path / '1')
   run_in_both(check)
   shutil.rmtree(tmp_path / '1')
-  build(LongerToy(tmp_path / '1'), workers=0)
+  monkeypatch.setattr(Toy, 'tasks', one_is_longer)
+  build_toy(tmp_path / '1')
   with pytest.raises(UserError, match="config.data.train is '23 of 37 clips.* give all hosts"):
     run_in_both(check)
 
