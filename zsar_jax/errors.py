@@ -22,9 +22,6 @@ _REMEDIES = {
 # The longest reason that a sentence quotes, in characters.
 _REASON = 200
 
-# Too many open files, of the process or the system.
-_HANDLES = (errno.EMFILE, errno.ENFILE)
-
 
 class UserError(Exception):
   """Bad input: one sentence that names the file or the field and the remedy.
