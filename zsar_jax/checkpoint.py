@@ -240,7 +240,7 @@ class Checkpoints:
     """Turns what Orbax raises where the disk is full or not there into one sentence."""
     try:
       yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, NotImplementedError) as error:
       self._failed = True
       # What Orbax would count has the one that failed.
       steps = (path.name for path in self._folder.glob('*'))

@@ -183,7 +183,7 @@ class ClipDataset:
     self._compare([path.name, *(file.name for file in (*self._shards, *tables))])
     self.index = ClipIndex.load(path)
     self._check(path)
-    self._check_build(path, metadata.get(CHECKED, False))
+    self._check_build(metadata.get(CHECKED, False))
     self._clip_frames = np.concatenate([[0], np.cumsum(self.index.num_frames, dtype=np.int64)])
     # Files of the same names may take the place of these, of which some are open.
     self._build = path.stat().st_mtime_ns
@@ -202,7 +202,7 @@ class ClipDataset:
         ' the whole folder again or build the data set again'
       )
 
-  def _check_build(self, index: pathlib.Path, checked: bool) -> None:
+  def _check_build(self, checked: bool) -> None:
     """Tells a data set of an earlier version from one that has lost its checksums."""
     if (self._directory / checksums.FILE).exists():
       return
