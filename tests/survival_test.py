@@ -315,6 +315,7 @@ def test_a_signal_to_a_process_that_waits_for_others_that_never_come(folder):
   flags = [f'--coordinator_address={address}', '--num_processes=3']
   process = start(folder, folder / 'alone', *flags, '--process_id=0')
   assert process.stderr.readline() == 'waiting for the other 2 processes\n'
+  time.sleep(0.5)  # Python prints a line again whose printing is interrupted.
   process.send_signal(signal.SIGINT)
   _, err = process.communicate(timeout=10)
   assert process.returncode == 130
