@@ -50,7 +50,7 @@ class Process(links.Links):
   def die(self):
     """What the system does to the connections of a process that is killed."""
     self.lost = True  # It tells nobody of what it sees.
-    for peer in self._peers:
+    for peer in list(self._peers):  # Its own thread takes them out meanwhile.
       with contextlib.suppress(OSError):
         peer.socket.shutdown(socket.SHUT_RDWR)
 

@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from zsar_jax.errors import UserError, sentence_of
+from zsar_jax.errors import UserError, first_line, sentence_of
 from zsar_jax.interruption import GRACE, MESSAGE, Interrupted, end_now, exit_status
 from zsar_jax.links import SILENCE, Links
 from zsar_jax.relay import relay
@@ -122,10 +122,9 @@ def _detected(
     if None in (address, count, process):
       raise ValueError('the launcher does not say where process 0 is')
   except Exception as error:  # Kubernetes' client has errors of its own.
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     raise UserError(
-      f'the processes do not find each other ({reason[:200]}); start them with srun, mpirun or the'
-      ' like, or give --coordinator_address, --num_processes and --process_id, see docs/pods.md'
+      f'the processes do not find each other ({first_line(error)}); start them with srun, mpirun or'
+      ' the like, or give --coordinator_address, --num_processes and --process_id, see docs/pods.md'
     ) from None
   if not 0 <= process < count:
     raise UserError(f'--process_id: {process} is none of the {count} processes, which count from 0')
@@ -292,8 +291,7 @@ def _end_with_others(error: BaseException) -> None:
   _ending.acquire()
   if sentence is None:
     traceback.print_exception(error)
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    status, sentence = 1, f'{type(error).__name__}: {reason[:200]}'
+    status, sentence = 1, f'{type(error).__name__}: {first_line(error)}'
   else:
     status = 2
     print(f'error: {sentence}', file=sys.stderr, flush=True)

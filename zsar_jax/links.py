@@ -178,7 +178,8 @@ class Links:
         self._changed.wait(0.1)
 
   def _known(self) -> list[_Peer]:
-    return [peer for peer in self._peers if peer.process is not None]
+    # A copy: the thread that reads the connections takes peers out meanwhile.
+    return [peer for peer in list(self._peers) if peer.process is not None]
 
   def _where(self) -> str:
     return f'{self._address[0]}:{self._address[1]}'

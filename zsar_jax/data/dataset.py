@@ -34,7 +34,7 @@ from array_record.python import array_record_module
 from zsar_jax import checksums
 from zsar_jax.data import frame_table, records
 from zsar_jax.data.frame_table import ClipFrames, FrameFile, table_path
-from zsar_jax.errors import UserError
+from zsar_jax.errors import UserError, first_line
 from zsar_jax.paths import local_path
 from zsar_jax.writers import say
 
@@ -165,8 +165,9 @@ class ClipDataset:
       self.class_texts = tuple(metadata['class_texts'] or self.classes)
       self.region_names: tuple[str, ...] = tuple(metadata['region_names'])
     except Exception as error:  # TFDS and protobuf raise classes of their own.
-      reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-      raise UserError(f'{directory} is damaged ({reason}); build the data set again') from None
+      raise UserError(
+        f'{directory} is damaged ({first_line(error)}); build the data set again'
+      ) from None
     parts = _part_files(directory)
     if split not in info.splits and split not in parts:
       present = ', '.join(sorted({*info.splits, *parts}))

@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from zsar_jax import checkpoint
-from zsar_jax.errors import UserError
+from zsar_jax.errors import UserError, first_line
 from zsar_jax.interop import hub, pickles, runs, torch_files
 from zsar_jax.interop.pickles import PickledArray, PickledDtype
 from zsar_jax.interop.preprocessing import PREPROCESSOR, PROCESSOR
@@ -284,8 +284,7 @@ def _read_msgpack(path: pathlib.Path) -> State:
       max_array_len=0,
     )
   except Exception as error:  # Of damaged files it raises almost anything.
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    raise UserError(f'{path}: damaged ({reason[:200]}); fetch it again') from None
+    raise UserError(f'{path}: damaged ({first_line(error)}); fetch it again') from None
   state, waiting = {}, [('', tree.get('params', tree) if isinstance(tree, dict) else tree)]
   while waiting:
     prefix, value = waiting.pop()

@@ -40,9 +40,7 @@ CONVERSION = Hints(
   missing='name weights that are whole',
   left_over='ignore keys with --allow-left-over=REGEX',
 )
-_CONVERT = (
-  'convert the weights first with tools.convert_checkpoint --to=zsar --allow-left-over=REGEX'
-)
+_CONVERT = 'convert the weights first with zsar convert --to=zsar --allow-left-over=REGEX'
 PREDICTION = dataclasses.replace(CONVERSION, source='--checkpoint', left_over=_CONVERT)
 PYTHON = dataclasses.replace(
   PREDICTION,

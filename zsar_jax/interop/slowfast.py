@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from zsar_jax.errors import UserError
+from zsar_jax.errors import UserError, first_line
 from zsar_jax.interop.pickles import Record
 from zsar_jax.interop.tensors import State, shown
 
@@ -64,8 +64,7 @@ def _parse(path: pathlib.Path, text: str) -> yaml.Node | None:
       raise ValueError(f'more than {_MOST_CHARACTERS:,} characters')
     return yaml.compose(text, Loader=yaml.SafeLoader)
   except (yaml.YAMLError, ValueError, RecursionError) as error:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     raise UserError(
-      f'{path}: its settings, {_NAME}, are no YAML ({shown(reason)}); take the file as its program'
-      ' wrote it'
+      f'{path}: its settings, {_NAME}, are no YAML ({shown(first_line(error))}); take the file as'
+      ' its program wrote it'
     ) from None
