@@ -17,7 +17,7 @@ from zsar_jax.errors import UserError
 METHODS = {
   'colour': ('background painted (arXiv 2501.12681)', {'recipe': 'background=normal'}),
   'half': ('background painted in every second clip', {'recipe': 'background=normal@0.5'}),
-  'mean': ('background filled with the mean colour (HAT)', {'recipe': 'background=mean'}),
+  'mean': ('background filled with the mean color (HAT)', {'recipe': 'background=mean'}),
   'swap': ("another clip's background (HAT)", {'recipe': 'background=swap@0.5'}),
   'actorcutmix': ('ActorCutMix', {'recipe': 'actorcutmix@0.5'}),
   'be': ('background erasing (BE)', {'recipe': 'be@0.5'}),

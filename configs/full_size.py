@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from zsar_jax.config import clips, default_config
+from zsar_jax.config import dataset_ref, default_config
 from zsar_jax.errors import UserError
 
 # Training clips of Kinetics-400 that are still to be had, about.
@@ -31,7 +31,7 @@ def full_size() -> ConfigDict:
 def kinetics_epochs(config: ConfigDict, epochs: int, warmup: int) -> None:
   """Trains on all of Kinetics-400 for so many epochs, the first `warmup` of them with warm-up."""
   epoch = KINETICS_CLIPS // config.data.batch_size
-  config.data.train = clips('kinetics400', 'train')
+  config.data.train = dataset_ref('kinetics400', 'train')
   config.steps = epochs * epoch
   config.optim.warmup_steps = warmup * epoch
   config.checkpoint.every = epoch
@@ -41,12 +41,12 @@ def kinetics_evaluation(config: ConfigDict) -> None:
   """The field's zero-shot evaluation after Kinetics-400: see configs/zeroshot_eval.py."""
   names = ('1', '2', '3')
   splits = {
-    f'{dataset}_{name}': clips(dataset, f'test{name}')
+    f'{dataset}_{name}': dataset_ref(dataset, f'test{name}')
     for dataset in ('ucf101', 'hmdb51')
     for name in names
   }
   splits |= {
-    f'kinetics600_{name}': clips(
+    f'kinetics600_{name}': dataset_ref(
       'kinetics600', 'validation', f'splits/k600_outside_k400.json:{name}'
     )
     for name in names
@@ -81,8 +81,8 @@ def vifi_and_xclip_training(config: ConfigDict) -> None:
 def shrink_kinetics(config: ConfigDict, variant: str) -> None:
   """`shrink`, to what a few clips of Kinetics-400 can be trained and evaluated on."""
   shrink(config, variant)
-  config.data.train = clips('kinetics400', 'train')
-  config.eval.datasets = ConfigDict({'kinetics400': clips('kinetics400', 'validation')})
+  config.data.train = dataset_ref('kinetics400', 'train')
+  config.eval.datasets = ConfigDict({'kinetics400': dataset_ref('kinetics400', 'validation')})
   config.eval.groups = ConfigDict()
   config.eval.allow_seen_classes = True
 

@@ -12,7 +12,7 @@ follows ViFi-CLIP (arXiv 2212.03640).
 
 from ml_collections import ConfigDict
 
-from zsar_jax.config import clips
+from zsar_jax.config import dataset_ref
 from zsar_jax.configs.full_size import full_size, shrink_kinetics
 
 VARIANTS = ('', 'smoke')
@@ -21,7 +21,7 @@ VARIANTS = ('', 'smoke')
 def get_config(variant: str = '') -> ConfigDict:
   """The config of one variant, see the head of this file."""
   config = full_size()
-  config.data.train = clips('kinetics400', 'train', 'without_mimetics')
+  config.data.train = dataset_ref('kinetics400', 'train', 'without_mimetics')
   config.augment.flip = 0.5
   config.recipe = 'background=normal'
   config.text.templates = ('a video of a person {}.',)
@@ -32,8 +32,8 @@ def get_config(variant: str = '') -> ConfigDict:
   config.eval.recipes = ('none', 'background=normal', 'person=normal')
   config.eval.datasets = ConfigDict(
     {
-      'kinetics400_novel': clips('kinetics400', 'validation', 'mimetics'),
-      'mimetics': clips('mimetics', 'test'),
+      'kinetics400_novel': dataset_ref('kinetics400', 'validation', 'mimetics'),
+      'mimetics': dataset_ref('mimetics', 'test'),
     }
   )
   if variant:

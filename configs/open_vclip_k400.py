@@ -1,11 +1,11 @@
-"""Attention to neighbouring frames: Open-VCLIP (arXiv 2302.00624) and FROSTER (2402.03241), B/16.
+"""Attention to neighboring frames: Open-VCLIP (arXiv 2302.00624) and FROSTER (2402.03241), B/16.
 
     configs/open_vclip_k400.py            22 epochs of 8 frames; the text tower is frozen
     configs/open_vclip_k400.py:froster    both towers, drawn towards the frozen CLIP
     configs/open_vclip_k400.py:smoke      the same code in a minute on a CPU: a tiny model
 
 Both evaluate the mean of the weights after each epoch from the second on, Open-VCLIP half-way
-between that and CLIP's. Its interpolated weight optimisation, a second loss at weights in between
+between that and CLIP's. Its interpolated weight optimization, a second loss at weights in between
 while training, is not here; nor are its 28 templates and FROSTER's class descriptions by a language
 model (put texts of yours into config.text.templates). Frames are one of each of 8 segments, where
 they take 8 at a stride of 16 from a random start.

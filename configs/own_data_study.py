@@ -11,10 +11,10 @@ it: all settings and their meaning are in zsar_jax/config.py.
 
 from ml_collections import ConfigDict
 
-from zsar_jax.bias.study.plan import default_study, experiment, finding, run
-from zsar_jax.config import clips
+from zsar_jax.config import dataset_ref
 from zsar_jax.configs.full_size import full_size, shrink
 from zsar_jax.errors import UserError
+from zsar_jax.study.plan import default_study, experiment, finding, run
 
 VARIANTS = ('', 'small')
 
@@ -40,8 +40,8 @@ def get_config(variant: str = '') -> ConfigDict:
   if variant:
     shrink(base, 'smoke')
     base.data.batch_size, base.steps = 8, 100
-  base.data.train = clips(DATASET, TRAIN_SPLIT, f'{CLASSES}:base')
-  base.eval.datasets = ConfigDict({'novel': clips(DATASET, TEST_SPLIT, f'{CLASSES}:novel')})
+  base.data.train = dataset_ref(DATASET, TRAIN_SPLIT, f'{CLASSES}:base')
+  base.eval.datasets = ConfigDict({'novel': dataset_ref(DATASET, TEST_SPLIT, f'{CLASSES}:novel')})
   # Without the people and without the background: the report's BOR and HOR.
   base.eval.recipes = ('none', PAINTED, 'person=mean', 'background=mean')
 

@@ -2,14 +2,14 @@
 
     configs/pantomime.py             trains on `scenes` with the background painted over
     configs/pantomime.py:none        trains on `scenes` as they are
-    configs/pantomime.py:tabletop    trains on `tabletop` with two colours
+    configs/pantomime.py:tabletop    trains on `tabletop` with two colors
 
 Training sees the base classes; the novel classes are zero-shot.
 """
 
 from ml_collections import ConfigDict
 
-from zsar_jax.config import clips, default_config
+from zsar_jax.config import dataset_ref, default_config
 from zsar_jax.errors import UserError
 
 VARIANTS = {
@@ -30,7 +30,7 @@ def get_config(variant: str = '') -> ConfigDict:
   world, recipe = VARIANTS[variant]
   config = default_config()
   config.data.embedded = True
-  config.data.train = clips(f'pantomime/{world}', 'train', 'base')
+  config.data.train = dataset_ref(f'pantomime/{world}', 'train', 'base')
   config.data.batch_size = 64
   config.view.num_frames = 4
   config.view.size = 48
@@ -62,7 +62,7 @@ def get_config(variant: str = '') -> ConfigDict:
     config.eval.recipes += ('object=normal', 'background=normal,object=normal')
   config.eval.datasets = ConfigDict(
     {
-      f'{world}_{classes}': clips(f'pantomime/{world}', 'validation', classes)
+      f'{world}_{classes}': dataset_ref(f'pantomime/{world}', 'validation', classes)
       for world in worlds
       for classes in ('novel', 'all')
     }

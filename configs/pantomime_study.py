@@ -12,15 +12,15 @@ The settings were chosen on the split `validation`, with other seeds. The study 
 
 from ml_collections import ConfigDict
 
-from zsar_jax.bias.study.plan import BASELINE, default_study, experiment, finding, run
-from zsar_jax.config import clips
+from zsar_jax.config import dataset_ref
 from zsar_jax.configs import pantomime
 from zsar_jax.configs.debiasing import METHODS
 from zsar_jax.errors import UserError
+from zsar_jax.study.plan import BASELINE, default_study, experiment, finding, run
 
 VARIANTS = ('', 'baselines', 'smoke')
 
-# Background-only, human-only, another clip's background, SCUBA, SCUFO and a second colour.
+# Background-only, human-only, another clip's background, SCUBA, SCUFO and a second color.
 PROBES = (
   'person=mean,object=mean',
   'background=mean,object=mean',
@@ -64,7 +64,7 @@ def get_config(variant: str = '') -> ConfigDict:
   )
   if variant != 'baselines':
     study.experiments.tabletop = experiment(
-      # Two colours are learnt slowly. All runs together stay under 45 minutes on two cores.
+      # Two colors are learnt slowly. All runs together stay under 45 minutes on two cores.
       _base('tabletop_none', ('tabletop',), steps=650),
       'unmasked',
       {
@@ -72,7 +72,7 @@ def get_config(variant: str = '') -> ConfigDict:
         # With the background painted in every clip, models are 8 points worse where they meet it
         # again than where it stays painted.
         'both': run(
-          'object and background in two colours, the background in every second clip',
+          'object and background in two colors, the background in every second clip',
           {'recipe': 'background=normal@0.5,object=normal'},
         ),
       },
@@ -113,8 +113,8 @@ def findings() -> tuple[ConfigDict, ...]:
       threshold=0.15,
     ),
     finding(
-      'Two colours help where the object misleads',
-      'Training with background and object in two colours gains at least 10 points on tabletop.',
+      'Two colors help where the object misleads',
+      'Training with background and object in two colors gains at least 10 points on tabletop.',
       better=('tabletop', 'both', 'tabletop_novel', 'none'),
       worse=('tabletop', 'unmasked', 'tabletop_novel', 'none'),
       threshold=0.10,
@@ -133,7 +133,7 @@ def _base(variant: str, worlds: tuple[str, ...], steps: int) -> ConfigDict:
   """A config of configs/pantomime.py, tested on the novel classes of some worlds."""
   config = pantomime.get_config(variant)
   config.eval.datasets = ConfigDict(
-    {f'{world}_novel': clips(f'pantomime/{world}', 'test', 'novel') for world in worlds}
+    {f'{world}_novel': dataset_ref(f'pantomime/{world}', 'test', 'novel') for world in worlds}
   )
   config.eval.allow_seen_classes = False
   config.eval.recipes += PROBES

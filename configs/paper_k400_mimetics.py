@@ -11,9 +11,9 @@ and what the paper does not say: see configs/k400_bgmask.py.
 
 from ml_collections import ConfigDict
 
-from zsar_jax.bias.study.plan import default_study, experiment, finding, run
 from zsar_jax.configs import k400_bgmask
 from zsar_jax.configs.pantomime_study import PROBES
+from zsar_jax.study.plan import default_study, experiment, finding, run
 
 VARIANTS = ('', 'smoke')
 

@@ -6,15 +6,15 @@
     zsar study --config=paper_ssv2 --workdir=studies/ssv2
 
 Objects are masked by their boxes, by their shapes, and together with the background in another
-colour. In data that has boxes alone these stand in for the shapes. What the paper does not say:
+color. In data that has boxes alone these stand in for the shapes. What the paper does not say:
 see configs/ssv2_objmask.py.
 """
 
 from ml_collections import ConfigDict
 
-from zsar_jax.bias.study.plan import default_study, experiment, finding, run
 from zsar_jax.configs import ssv2_objmask
 from zsar_jax.configs.pantomime_study import PROBES
+from zsar_jax.study.plan import default_study, experiment, finding, run
 
 VARIANTS = ('', 'smoke')
 
@@ -42,7 +42,7 @@ def get_config(variant: str = '') -> ConfigDict:
       'object_box': run("objects' boxes painted", {'recipe': 'object_box=normal'}),
       'object': run("objects' shapes painted", {'recipe': 'object=normal'}),
       'both': run(
-        'background and objects in two colours', {'recipe': 'background=normal,object=normal'}
+        'background and objects in two colors', {'recipe': 'background=normal,object=normal'}
       ),
     },
     'Trained on Something-Something v2.',
@@ -50,8 +50,8 @@ def get_config(variant: str = '') -> ConfigDict:
   if not variant:
     study.findings = (
       finding(
-        'Two colours help',
-        'Training with background and objects painted in two colours gains accuracy.',
+        'Two colors help',
+        'Training with background and objects painted in two colors gains accuracy.',
         better=('ssv2', 'both', 'ssv2_novel', 'none'),
         worse=('ssv2', 'unmasked', 'ssv2_novel', 'none'),
         threshold=0.0,

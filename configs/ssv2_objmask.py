@@ -1,4 +1,4 @@
-"""Something-Something v2 with background and objects painted over in two colours.
+"""Something-Something v2 with background and objects painted over in two colors.
 
     configs/ssv2_objmask.py          the setting of arXiv 2501.12681
     configs/ssv2_objmask.py:smoke    the same code in a minute on a CPU: a tiny model, few steps
@@ -10,7 +10,7 @@ What the paper does not say (frames, schedule, class split) follows ViFi-CLIP (a
 
 from ml_collections import ConfigDict
 
-from zsar_jax.config import clips
+from zsar_jax.config import dataset_ref
 from zsar_jax.configs.full_size import full_size, shrink
 
 VARIANTS = ('', 'smoke')
@@ -19,7 +19,7 @@ VARIANTS = ('', 'smoke')
 def get_config(variant: str = '') -> ConfigDict:
   """The config of one variant, see the head of this file."""
   config = full_size()
-  config.data.train = clips('ssv2', 'train', 'base')
+  config.data.train = dataset_ref('ssv2', 'train', 'base')
   # No flip: many classes are told apart by left and right, and not all of them by name.
   config.recipe = 'background=normal,object=normal'
   config.text.templates = ('{}',)
@@ -34,10 +34,10 @@ def get_config(variant: str = '') -> ConfigDict:
     'object=normal',
     'background=normal,object=normal',
   )
-  config.eval.datasets = ConfigDict({'ssv2_novel': clips('ssv2', 'validation', 'novel')})
+  config.eval.datasets = ConfigDict({'ssv2_novel': dataset_ref('ssv2', 'validation', 'novel')})
   if variant:
     shrink(config, variant)
-    config.data.train = clips('ssv2', 'train')
-    config.eval.datasets = ConfigDict({'ssv2': clips('ssv2', 'validation')})
+    config.data.train = dataset_ref('ssv2', 'train')
+    config.eval.datasets = ConfigDict({'ssv2': dataset_ref('ssv2', 'validation')})
     config.eval.allow_seen_classes = True
   return config

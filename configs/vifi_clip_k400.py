@@ -5,7 +5,7 @@
     configs/vifi_clip_k400.py:smoke      the same code in a minute on a CPU: a tiny model, few steps
 
 What differs from its code on purpose, here and in the other published recipes (docs/models.md says
-more): frames are normalised with CLIP's constants, not ImageNet's; colour jitter is drawn once for
+more): frames are normalized with CLIP's constants, not ImageNet's; color jitter is drawn once for
 a clip, not for each frame; mixing is drawn for each clip, not for each micro-batch of 4; no clip is
 dropped at evaluation.
 """

@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 
 import zsar_jax
-from tests.data.video_test import write_video
+from tests.datasets.video_test import write_video
 from tests.models.clip_test import random_params
 from tools import predict
 from zsar_jax import api
-from zsar_jax.checkpoint import Checkpoints
 from zsar_jax.config import default_config, to_json
 from zsar_jax.errors import UserError
-from zsar_jax.interop.hints import PREDICTION, PYTHON
-from zsar_jax.interop.save import save_weights
 from zsar_jax.models.build import build_model
 from zsar_jax.models.presets import TEMPORAL, VideoSpec, preset
 from zsar_jax.models.video_clip import VideoModel
-from zsar_jax.ops.photometric import normalise
+from zsar_jax.ops.photometric import normalize
 from zsar_jax.text.tokenizers import make_tokenizer
+from zsar_jax.weights.checkpoint import Checkpoints
+from zsar_jax.weights.formats.hints import PREDICTION, PYTHON
+from zsar_jax.weights.formats.save import save_weights
 
 _LEVELS = [20, 60, 100, 140, 180, 220]
 
@@ -42,12 +42,12 @@ def test_zero_shot_is_the_models(tmp_path, kind):
   templates = ('a {}.', 'one doing {}')
   model = zsar_jax.load(str(tmp_path / 'weights'), tokenizer='words', templates=templates)
 
-  # The centres of three segments; the central square, to 48 pixels.
+  # The centers of three segments; the central square, to 48 pixels.
   frames = [
     cv2.resize(frame[:, 10:70], (48, 48), interpolation=cv2.INTER_CUBIC)
     for frame in video[[1, 3, 5]]
   ]
-  encoded = reference.encode_video(params, normalise(np.stack(frames)[None] / 255.0))
+  encoded = reference.encode_video(params, normalize(np.stack(frames)[None] / 255.0))
   tokenizer = make_tokenizer('words', 4096, 32)
   names = ['archery', 'Arm Wrestling', 'zumba']
   texts = jnp.mean(

@@ -9,9 +9,9 @@ from ml_collections import ConfigDict
 
 from configs import own_data_study
 from zsar_jax import config as config_lib
-from zsar_jax.bias.study.plan import plan
 from zsar_jax.errors import UserError
 from zsar_jax.models.build import build_model
+from zsar_jax.study.plan import plan
 
 
 def config_with(**changes):
@@ -112,7 +112,7 @@ def test_refusals_name_the_field(changes, words):
 )
 def test_class_names_on_the_command_line(text, classes):
   config = config_with(data__train__classes=text)
-  config.eval.datasets = ConfigDict({'x': config_lib.clips('toy', 'validation', text)})
+  config.eval.datasets = ConfigDict({'x': config_lib.dataset_ref('toy', 'validation', text)})
   config_lib.validate(config)
   assert config.data.train.classes == config.eval.datasets.x.classes == classes
 
@@ -151,7 +151,7 @@ def test_a_config_without_a_key_is_refused():
 )
 def test_groups_are_of_data_sets(groups, words):
   config = config_lib.default_config()
-  config.eval.datasets = ConfigDict({name: config_lib.clips('toy', name) for name in 'ab'})
+  config.eval.datasets = ConfigDict({name: config_lib.dataset_ref('toy', name) for name in 'ab'})
   config.eval.groups = ConfigDict({'both': ('a', 'b')})
   config_lib.validate(config)
   config.eval.groups = ConfigDict(groups)

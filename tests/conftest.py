@@ -1,6 +1,6 @@
 """Eight CPU devices in one process, so that meshes can be tested anywhere.
 
-What runs in this process is compiled without optimisation, in half the time; the tests that start
+What runs in this process is compiled without optimization, in half the time; the tests that start
 the trainer as a program do so as a user does.
 """
 

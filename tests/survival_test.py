@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from tests.toy import build_toy
-from zsar_jax import checksums
+from zsar_jax.runtime import checksums
 
 ROOT = pathlib.Path(__file__).parent.parent
 

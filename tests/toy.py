@@ -1,4 +1,4 @@
-"""A small data set of flat-coloured clips, written by the project's own builder."""
+"""A small data set of flat-colored clips, written by the project's own builder."""
 
 import dataclasses
 
@@ -6,9 +6,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from zsar_jax.data import records
-from zsar_jax.data.builder import ClipBuilder, build
-from zsar_jax.data.regions import OBJECT_BOX, PERSON_BOX
-from zsar_jax.data.staging import ClipError
+from zsar_jax.datasets.builder import ClipBuilder, build
+from zsar_jax.datasets.staging import ClipError
+from zsar_jax.recipes.regions import OBJECT_BOX, PERSON_BOX
 
 CLASSES = ('moving left', 'moving right', 'resting', 'jumping', 'turning')
 

@@ -8,8 +8,8 @@ Every measurement is one line of JSON on stdout, every comparison another one at
 import argparse
 from collections.abc import Sequence
 
-from zsar_jax.command_line import parse_arguments
-from zsar_jax.errors import reported
+from zsar_jax.runtime.command_line import parse_arguments
+from zsar_jax.runtime.reporting import exit_on_user_error
 
 from .benchmarks import evaluation, masking, pipeline, step, text
 
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     described = (module.__doc__ or '').splitlines()[0]
     module.add_flags(commands.add_parser(name, help=described, description=described))
   arguments = parse_arguments(parser, argv)
-  with reported():
+  with exit_on_user_error():
     BENCHMARKS[arguments.benchmark].run(arguments)
 
 

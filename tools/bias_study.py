@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 from absl import app, flags
 from ml_collections import config_flags
 
-from zsar_jax.command_line import begin, parse_flags
-from zsar_jax.errors import UserError, reported
-from zsar_jax.host_memory import cpu_alone
-from zsar_jax.interruption import end_with, interruptible
+from zsar_jax.errors import UserError
+from zsar_jax.runtime.command_line import begin, parse_flags
+from zsar_jax.runtime.host_memory import cpu_alone
+from zsar_jax.runtime.interruption import end_with, interruptible
+from zsar_jax.runtime.reporting import exit_on_user_error
 
 if TYPE_CHECKING:
-  from zsar_jax.bias.study.plan import Job
+  from zsar_jax.study.plan import Job
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config',
@@ -50,10 +51,10 @@ _PARENT = flags.DEFINE_integer(
 
 def main(argv: list[str]) -> None:
   """Runs the program; see the head of this file."""
-  with reported():
+  with exit_on_user_error():
     workdir = begin(argv)
     # Imported late, so that --help and a misspelt flag answer at once.
-    from zsar_jax.bias.study import plan
+    from zsar_jax.study import plan
 
     planned = plan.plan(_CONFIG.value, workdir)
     if _ONLY.value:
@@ -71,16 +72,18 @@ def _train(planned: list['Job'], name: str) -> None:
       f'--only: {name!r} is no run; there are {", ".join(job.name for job in planned)}'
     )
   # Imported late: the process that starts the others leaves the devices to them.
-  from zsar_jax import compilation, evaluate, experiment
+  from zsar_jax import experiment
+  from zsar_jax.evaluation import evaluator
+  from zsar_jax.training import compilation
 
-  compilation.keep_compiled()
-  print(evaluate.table(experiment.run(chosen[0].config, chosen[0].folder)))
+  compilation.enable_compilation_cache()
+  print(evaluator.table(experiment.run(chosen[0].config, chosen[0].folder)))
 
 
 def _study(planned: list['Job'], workdir: pathlib.Path) -> None:
-  from zsar_jax.bias.study import jobs
-  from zsar_jax.bias.study.checks import check_data
-  from zsar_jax.writers import make_folder
+  from zsar_jax.runtime.writers import make_folder
+  from zsar_jax.study import jobs
+  from zsar_jax.study.checks import check_data
 
   check_data(planned)
   make_folder(workdir, '--workdir')
@@ -88,8 +91,8 @@ def _study(planned: list['Job'], workdir: pathlib.Path) -> None:
   safe = [] if os.getcwd() in sys.path else ['-P']
   command = [sys.executable, *safe, '-m', 'zsar_jax.tools.bias_study', *sys.argv[1:]]
   jobs.train_all(planned, command, _PROCESSES.value or _room())
-  from zsar_jax.bias.report import write_report
-  from zsar_jax.bias.study.analysis import write_study
+  from zsar_jax.study.analysis import write_study
+  from zsar_jax.study.report import write_report
 
   text = shlex.join(['zsar', 'study', *sys.argv[1:]])
   write_study(_CONFIG.value, planned, workdir, text)

@@ -25,21 +25,23 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from zsar_jax.command_line import parse_arguments
-from zsar_jax.data import pantomime, records
-from zsar_jax.data.builder import Beam, ClipBuilder, build
-from zsar_jax.data.masks.something_else import SomethingElseBoxes
-from zsar_jax.data.masks.spec import FORMATS, open_masks
-from zsar_jax.data.pantomime_builder import TEST_CLIPS, TRAIN_CLIPS, VALIDATION_CLIPS, Pantomime
-from zsar_jax.data.sources.folder import list_files, list_folder
-from zsar_jax.data.sources.kinetics import list_kinetics, list_mimetics
-from zsar_jax.data.sources.listing import Listing
-from zsar_jax.data.sources.ssv2 import list_ssv2
-from zsar_jax.data.sources.ucf_hmdb import list_hmdb51, list_ucf101
-from zsar_jax.data.video import DEFAULT_FPS, Storage
-from zsar_jax.data.video_builder import VideoBuilder
-from zsar_jax.errors import UserError, reported
-from zsar_jax.paths import local_path
+from zsar_jax import pantomime
+from zsar_jax.data import records
+from zsar_jax.datasets.builder import Beam, ClipBuilder, build
+from zsar_jax.datasets.masks.something_else import SomethingElseBoxes
+from zsar_jax.datasets.masks.spec import FORMATS, open_masks
+from zsar_jax.datasets.sources.folder import list_files, list_folder
+from zsar_jax.datasets.sources.kinetics import list_kinetics, list_mimetics
+from zsar_jax.datasets.sources.listing import Listing
+from zsar_jax.datasets.sources.ssv2 import list_ssv2
+from zsar_jax.datasets.sources.ucf_hmdb import list_hmdb51, list_ucf101
+from zsar_jax.datasets.video import DEFAULT_FPS, Storage
+from zsar_jax.datasets.video_builder import VideoBuilder
+from zsar_jax.errors import UserError
+from zsar_jax.pantomime.worlds import TEST_CLIPS, TRAIN_CLIPS, VALIDATION_CLIPS, Pantomime
+from zsar_jax.runtime.command_line import parse_arguments
+from zsar_jax.runtime.paths import local_path
+from zsar_jax.runtime.reporting import exit_on_user_error
 
 Values = dict[str, Any]
 
@@ -295,7 +297,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     name if name.startswith('beam_') else name.replace('_', '-'): value
     for name, value in arguments.items()
   }
-  with reported():
+  with exit_on_user_error():
     try:
       for builder in _builders(values):
         build(builder, values['workers'], values['strict'], _beam(values))

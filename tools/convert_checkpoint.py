@@ -11,14 +11,15 @@ on the way out, or to keep the result.
 import argparse
 import pathlib
 
-from zsar_jax.command_line import parse_arguments
-from zsar_jax.errors import UserError, reported
-from zsar_jax.interop import infer, load, save
-from zsar_jax.interop.hints import CONVERSION
-from zsar_jax.interop.weights import FAMILIES, FORMATS, read_weights
+from zsar_jax.errors import UserError
 from zsar_jax.models.video_clip import VideoModel
-from zsar_jax.paths import local_path
-from zsar_jax.writers import make_folder
+from zsar_jax.runtime.command_line import parse_arguments
+from zsar_jax.runtime.paths import local_path
+from zsar_jax.runtime.reporting import exit_on_user_error
+from zsar_jax.runtime.writers import make_folder
+from zsar_jax.weights.formats import infer, load, save
+from zsar_jax.weights.formats.hints import CONVERSION
+from zsar_jax.weights.formats.read import FAMILIES, FORMATS, read_weights
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
     dest='format_name',
     default='auto',
     choices=['auto', *sorted([*FAMILIES, *(form.name for form in FORMATS)])],
-    help='what SRC is; hf is hf_clip or hf_xclip; default: recognised by its keys',
+    help='what SRC is; hf is hf_clip or hf_xclip; default: recognized by its keys',
   )
   parser.add_argument(
     '--to',
@@ -57,7 +58,7 @@ def main() -> None:
     help='whole keys in SRC that may be ignored; may be given again',
   )
   args = parse_arguments(parser)
-  with reported():
+  with exit_on_user_error():
     out = pathlib.Path(local_path(args.out, 'OUT'))
     if out.exists():
       raise UserError(f'{args.out} is there already; name another or remove it')

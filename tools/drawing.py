@@ -11,20 +11,21 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 
-from zsar_jax.data.pipeline import PARTNER, ClipLoader, View
-from zsar_jax.data.regions import REGION_BITS
+from zsar_jax.data.batch import PARTNER
+from zsar_jax.data.pipeline import ClipLoader, View
 from zsar_jax.data.sampling import segment_indices
 from zsar_jax.data.subset import Subset
-from zsar_jax.evaluate import COLOUR_SEED
-from zsar_jax.ops.photometric import denormalise
-from zsar_jax.ops.prepare import prepare
-from zsar_jax.ops.recipes import Recipe
-from zsar_jax.terminal import visible
+from zsar_jax.evaluation.evaluator import COLOR_SEED
+from zsar_jax.ops.photometric import denormalize
+from zsar_jax.ops.prepare import evaluation_input
+from zsar_jax.recipes.language import Recipe
+from zsar_jax.recipes.regions import REGION_BITS
+from zsar_jax.runtime.terminal import visible
 
 from .fonts import fonts_for
 
 # Of a region's shape, and lighter of its box; boxes are drawn first.
-COLOURS = {
+COLORS = {
   'person_box': '#fb9a99',
   'object_box': '#a6cee3',
   'person': '#e41a1c',
@@ -80,14 +81,14 @@ def contact_sheet(
   # Of the frames that are shown, bool[T] each; the batch counts those with borrowed planes.
   annotated = [x[segment_indices(len(x), view.num_frames)] for x in known]
   legend = '' if all(map(all, annotated)) else 'dashed edge: a frame that is not annotated'
-  key = jax.random.key(COLOUR_SEED)
+  key = jax.random.key(COLOR_SEED)
   batch |= {
     f'{PARTNER}{name}': np.roll(batch[name], 1, axis=0)
     for name in ('frames', 'regions', 'annotated')
   }
   pictures = []  # Of each column u8[N, T, S, S, 3].
   for column in columns:
-    video = np.asarray(denormalise(prepare(key, batch, column.recipe)))
+    video = np.asarray(denormalize(evaluation_input(key, batch, column.recipe)))
     video = (np.clip(video, 0, 1) * 255 + 0.5).astype(np.uint8)
     if column.outline:
       outline_regions(video, batch['regions'])
@@ -136,10 +137,10 @@ def outline_regions(video: np.ndarray, regions: np.ndarray) -> None:
   for frame, plane in zip(
     video.reshape(-1, *video.shape[-3:]), regions.reshape(-1, *regions.shape[-2:]), strict=True
   ):
-    for region, colour in COLOURS.items():
+    for region, color in COLORS.items():
       area = (plane & REGION_BITS[region] > 0).astype(np.uint8)
       edges, _ = cv2.findContours(area, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-      red_green_blue = tuple(bytes.fromhex(colour[1:]))
+      red_green_blue = tuple(bytes.fromhex(color[1:]))
       cv2.drawContours(frame, edges, -1, red_green_blue, thickness=1)
 
 

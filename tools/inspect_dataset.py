@@ -12,8 +12,9 @@ import json
 import pathlib
 from typing import TYPE_CHECKING
 
-from zsar_jax.command_line import parse_arguments
-from zsar_jax.errors import UserError, reported
+from zsar_jax.errors import UserError
+from zsar_jax.runtime.command_line import parse_arguments
+from zsar_jax.runtime.reporting import exit_on_user_error
 
 if TYPE_CHECKING:
   from zsar_jax.data.subset import Subset
@@ -50,11 +51,11 @@ def main(argv: list[str] | None = None) -> None:
   from zsar_jax.data.dataset import find_dataset, list_datasets, open_dataset
   from zsar_jax.data.pipeline import View
   from zsar_jax.data.subset import select
-  from zsar_jax.writers import make_folder
+  from zsar_jax.runtime.writers import make_folder
 
   from .drawing import choose_clips, contact_sheet
 
-  with reported():
+  with exit_on_user_error():
     for flag in ('clips', 'frames', 'size'):
       if getattr(args, flag) < 1:
         raise UserError(f'--{flag}: {getattr(args, flag)} is too small; at least 1')
@@ -80,16 +81,16 @@ def main(argv: list[str] | None = None) -> None:
 
 def _columns(subset: 'Subset', outline: bool) -> list['Column']:
   """The columns of a sheet, of those regions that the data set knows."""
-  from zsar_jax.ops import recipes
+  from zsar_jax.recipes import language
 
-  from .drawing import COLOURS, Column
+  from .drawing import COLORS, Column
 
-  nothing = recipes.parse('none')
+  nothing = language.parse('none')
   columns = [Column('none', nothing)]
   known = [region for region in ('person', 'object') if region in subset.region_names]
   if known:
-    painted = recipes.parse(','.join(f'{region}={COLOURS[region]}' for region in known))
-    white = recipes.parse('background=white')
+    painted = language.parse(','.join(f'{region}={COLORS[region]}' for region in known))
+    white = language.parse('background=white')
     columns += [
       Column('regions', nothing if outline else painted, outline),
       Column(str(white), white),
@@ -99,7 +100,7 @@ def _columns(subset: 'Subset', outline: bool) -> list['Column']:
 
 def _read_report(name: str, path: pathlib.Path) -> tuple[list[str], str]:
   """The splits of a build's report, and the report in words."""
-  from zsar_jax.data.report import describe
+  from zsar_jax.datasets.build_report import describe
 
   try:
     report = json.loads(path.read_text())

@@ -22,12 +22,13 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from zsar_jax.command_line import parse_arguments
 from zsar_jax.data import splits
 from zsar_jax.data.dataset import find_dataset, list_datasets, open_dataset
-from zsar_jax.errors import UserError, reported
-from zsar_jax.wording import counted
-from zsar_jax.writers import write_whole
+from zsar_jax.errors import UserError
+from zsar_jax.runtime.command_line import parse_arguments
+from zsar_jax.runtime.reporting import exit_on_user_error
+from zsar_jax.runtime.wording import counted
+from zsar_jax.runtime.writers import write_file
 
 Parts = dict[str, tuple[str, ...]]
 
@@ -143,7 +144,7 @@ def write_parts(path: pathlib.Path, parts: Parts, made_by: dict[str, Any]) -> No
     raise UserError(f'--out: {path} is there with other content; delete it or take another name')
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, text)
+    write_file(path, text)
   except OSError as error:
     raise UserError(f'--out: {path} cannot be written ({error.strerror})') from None
 
@@ -153,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   given = vars(parse_arguments(_parser(), argv))
   arguments = {name.replace('_', '-'): value for name, value in given.items()}
   kind, out = arguments['kind'], pathlib.Path(arguments['out'])
-  with reported():
+  with exit_on_user_error():
     if out.suffix != '.json':
       raise UserError(f'--out: {out} does not end in .json, by which a config knows such a file')
     values = _values(arguments, kind)

@@ -17,10 +17,11 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from zsar_jax.command_line import parse_flags
-from zsar_jax.errors import UserError, reported
-from zsar_jax.planning import topologies
-from zsar_jax.writers import make_folder
+from zsar_jax.errors import UserError
+from zsar_jax.performance import topologies
+from zsar_jax.runtime.command_line import parse_flags
+from zsar_jax.runtime.reporting import exit_on_user_error
+from zsar_jax.runtime.writers import make_folder
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment: see zsar train --help.')
 _TOPOLOGY = flags.DEFINE_string(
@@ -41,29 +42,29 @@ _JSON = flags.DEFINE_string('json', None, 'Writes the plan to this file as well.
 def main(argv: list[str]) -> None:
   """Runs the program; see the head of this file."""
   logging.set_verbosity(logging.ERROR)
-  with reported():
+  with exit_on_user_error():
     if len(argv) > 1:
       raise UserError(f'{argv[1]!r} is no flag; settings are written --config.NAME=VALUE')
     if _CONFIG.value is None or not _TOPOLOGY.value:
       raise UserError('both --config=FILE and --topology=NAME are needed; see --help')
     # Imported late: they are slow, and JAX's devices are made with the environment that is now set.
-    from zsar_jax.planning import plan, report
+    from zsar_jax.performance import plan_text, planner
 
-    plan.check_config(_CONFIG.value)
+    planner.check_config(_CONFIG.value)
     if _JSON.value:
       make_folder(pathlib.Path(_JSON.value).parent, '--json')
     topology = topologies.parse(_TOPOLOGY.value)
-    found = plan.make_plan(_CONFIG.value, topology, _CLASSES.value, _LARGEST.value)
+    found = planner.make_plan(_CONFIG.value, topology, _CLASSES.value, _LARGEST.value)
     if _JSON.value:
       pathlib.Path(_JSON.value).write_text(json.dumps(found, indent=2) + '\n')
-  print(report.describe(found))
+  print(plan_text.describe(found))
 
 
 def prepare(argv: list[str]) -> None:
   """Sets the environment for the topology that the command line names, if it names one."""
   words = '\n'.join(argv)
   names = re.findall(r'^--?topology[=\n](.*)$', words, re.MULTILINE)
-  with reported():
+  with exit_on_user_error():
     for name in names[-1:]:
       topologies.prepare_environment(topologies.parse(name))
 

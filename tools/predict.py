@@ -10,8 +10,9 @@ import argparse
 import pathlib
 import sys
 
-from zsar_jax.command_line import parse_arguments
-from zsar_jax.errors import UserError, reported
+from zsar_jax.errors import UserError
+from zsar_jax.runtime.command_line import parse_arguments
+from zsar_jax.runtime.reporting import exit_on_user_error
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -67,10 +68,10 @@ def main(argv: list[str] | None = None) -> None:
   # Imported late: they are slow, and --help needs none of them.
   from zsar_jax import api
   from zsar_jax.data.splits import is_class_file, read_classes
-  from zsar_jax.interop.hints import PREDICTION
-  from zsar_jax.writers import make_folder
+  from zsar_jax.runtime.writers import make_folder
+  from zsar_jax.weights.formats.hints import PREDICTION
 
-  with reported():
+  with exit_on_user_error():
     if args.top < 1:
       raise UserError(f'--top: {args.top} is too small; at least 1')
     if args.picture:

@@ -3,7 +3,7 @@
     zsar show --dataset-dir=data --out=sheet.png \\
         --recipes='none;background=normal;background=normal,object_box=normal'
 
-A row is a clip, a column a recipe. Frames, crop and colours are those of an evaluation. Where a
+A row is a clip, a column a recipe. Frames, crop and colors are those of an evaluation. Where a
 recipe has clips meet, each meets that of the row above. Frames that are not annotated have a dashed
 edge. With --outline the regions are outlined: people in red, objects in blue.
 """
@@ -12,8 +12,9 @@ import argparse
 import pathlib
 from typing import TYPE_CHECKING
 
-from zsar_jax.command_line import parse_arguments
-from zsar_jax.errors import UserError, reported
+from zsar_jax.errors import UserError
+from zsar_jax.runtime.command_line import parse_arguments
+from zsar_jax.runtime.reporting import exit_on_user_error
 
 if TYPE_CHECKING:
   from zsar_jax.data.subset import Subset
@@ -48,12 +49,12 @@ def main() -> None:
   args = parse_arguments(parser)
   # Imported late: they are slow, and --help needs none of them.
   from zsar_jax.data.pipeline import View
-  from zsar_jax.ops import recipes
-  from zsar_jax.writers import make_folder
+  from zsar_jax.recipes import language
+  from zsar_jax.runtime.writers import make_folder
 
   from . import drawing
 
-  with reported():
+  with exit_on_user_error():
     for flag in ('clips', 'frames', 'size'):
       if getattr(args, flag) < 1:
         raise UserError(f'--{flag}: {getattr(args, flag)} is too small; at least 1')
@@ -65,7 +66,7 @@ def main() -> None:
       texts = 'none' if args.outline else 'none;background=normal'
     columns = []
     for text in texts.split(';'):
-      recipe = recipes.parse(text, '--recipes')
+      recipe = language.parse(text, '--recipes')
       if recipe.effect('stillmix_bank'):
         raise UserError("--recipes: stillmix_bank needs a run's bank; 'stillmix' shows the same")
       columns.append(drawing.Column(str(recipe), recipe, args.outline))

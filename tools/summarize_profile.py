@@ -13,12 +13,13 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from zsar_jax import chips, traces
-from zsar_jax.command_line import parse_arguments
-from zsar_jax.errors import UserError, reported
-from zsar_jax.profiling import FACTS
-from zsar_jax.traces import CATEGORIES, Span, Trace
-from zsar_jax.wording import counted
+from zsar_jax.errors import UserError
+from zsar_jax.performance import chips, traces
+from zsar_jax.performance.traces import CATEGORIES, Span, Trace
+from zsar_jax.runtime.command_line import parse_arguments
+from zsar_jax.runtime.reporting import exit_on_user_error
+from zsar_jax.runtime.wording import counted
+from zsar_jax.training.profiling import FACTS
 
 # Shares of a step from which on they are what holds it back.
 _MUCH_WAITING = 0.1
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument('workdir', type=pathlib.Path, help='of the training')
   parser.add_argument('--top', type=int, default=10, help='operations listed (default: 10)')
   arguments = parse_arguments(parser, argv)
-  with reported():
+  with exit_on_user_error():
     folder = arguments.workdir / 'profile'
     facts = read_facts(folder / FACTS)
     for path in traces.newest(folder):
@@ -122,7 +123,7 @@ def _ends(spans: Sequence[Span]) -> tuple[float, float]:
   return min(span.start for span in spans), max(span.end for span in spans)
 
 
-def utilisation(summary: Summary, facts: dict[str, float]) -> float | None:
+def utilization(summary: Summary, facts: dict[str, float]) -> float | None:
   """MFU: the model's operations per second as a share of the devices' peak, if that is known."""
   chip = chips.find(facts['device']) if facts else None
   if chip is None:
@@ -169,7 +170,7 @@ def table(summary: Summary, facts: dict[str, float]) -> str:
   lines.append(f'no operation running: {summary.idle:.1%}')
   if facts:
     rate = facts['flops_per_step'] / summary.seconds
-    mfu = utilisation(summary, facts)
+    mfu = utilization(summary, facts)
     known = f'MFU {mfu:.1%}' if mfu is not None else 'MFU not known, for want of its peak'
     lines.append(
       f'{facts["clips_per_step"] / summary.seconds:.4g} clips/s, {rate / 1e12:.4g} TFLOP/s on'

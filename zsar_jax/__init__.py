@@ -1,4 +1,4 @@
-"""zsar_jax: does a zero-shot recogniser see the action, or only the scene and the objects?
+"""zsar_jax: does a zero-shot recognizer see the action, or only the scene and the objects?
 
 model = zsar_jax.load('runs/pantomime')
 model.zero_shot('clip.mp4', ['archery', 'arm wrestling'])

@@ -19,19 +19,19 @@ from zsar_jax.data import records
 from zsar_jax.data.geometry import centre_crop, resize_frame
 from zsar_jax.data.pipeline import View
 from zsar_jax.data.sampling import segment_indices
-from zsar_jax.data.video import Storage, read_video
+from zsar_jax.datasets.video import Storage, read_video
 from zsar_jax.errors import UserError
-from zsar_jax.interop.hints import PYTHON, Hints
-from zsar_jax.interop.infer import infer_spec
-from zsar_jax.interop.load import LoadReport, fit
-from zsar_jax.interop.weights import read_weights
 from zsar_jax.models.layers import Compute
 from zsar_jax.models.video_clip import Encoded, Params, VideoModel
-from zsar_jax.ops.photometric import normalise
+from zsar_jax.ops.photometric import normalize
 from zsar_jax.ops.prepare import to_float
-from zsar_jax.paths import local_path
+from zsar_jax.runtime.paths import local_path
 from zsar_jax.text.classes import ClassTexts
 from zsar_jax.text.tokenizers import has_vocabulary, make_tokenizer
+from zsar_jax.weights.formats.hints import PYTHON, Hints
+from zsar_jax.weights.formats.infer import infer_spec
+from zsar_jax.weights.formats.load import LoadReport, fit
+from zsar_jax.weights.formats.read import read_weights
 
 # A file, a folder of frames, or u8[T, H, W, 3] RGB frames: an array of any library, or a list of
 # the frames.
@@ -200,7 +200,7 @@ def _checked(classes: Sequence[str]) -> tuple[str, ...]:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _encode_frames(model: VideoModel, params: Params, frames: jax.Array) -> Encoded:
-  return model.encode_video(params, normalise(to_float(frames)))
+  return model.encode_video(params, normalize(to_float(frames)))
 
 
 @functools.partial(jax.jit, static_argnums=0)

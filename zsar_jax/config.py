@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from zsar_jax.config_tuples import check_tuples, read_class_names
 from zsar_jax.data.geometry import INTERPOLATIONS, RESIZES
 from zsar_jax.data.pipeline import CROPS, View
 from zsar_jax.data.watchdog import CHOICES
 from zsar_jax.errors import UserError
 from zsar_jax.models.presets import NORMALIZATIONS
-from zsar_jax.ops import recipes
 from zsar_jax.ops.prepare import Augmentation
-from zsar_jax.paths import HUB, local_path
-from zsar_jax.text.names import PLACEHOLDERS
+from zsar_jax.recipes import language
+from zsar_jax.runtime import agreement
+from zsar_jax.runtime.config_tuples import check_tuples, read_class_names
+from zsar_jax.runtime.paths import HUB, local_path
+from zsar_jax.text.phrasing import PLACEHOLDERS
 
 UNANNOTATED = ('nearest', 'leave', 'drop')
 DTYPES = ('float32', 'bfloat16')
@@ -58,23 +59,23 @@ _WEIGHTS = _PATHS[2:]
 # Dictionaries whose keys the config file chooses.
 _FREE_KEYS = ('config.eval.datasets', 'config.eval.groups')
 
-_MANY = 10**9
+_UNBOUNDED = 10**9
 
 # The least and the greatest value of numbers that would otherwise fail late, or silently.
 RANGES = {
   'seed': (0, 2**32 - 1),
-  'steps': (1, _MANY),
-  'data.batch_size': (1, _MANY),
+  'steps': (1, _UNBOUNDED),
+  'data.batch_size': (1, _UNBOUNDED),
   'data.workers': (0, 1024),
-  'data.patience': (1, _MANY),
+  'data.patience': (1, _UNBOUNDED),
   'data.max_bad_clips': (0, 1),
-  'eval.batch_size': (1, _MANY),
-  'eval.every': (0, _MANY),
+  'eval.batch_size': (1, _UNBOUNDED),
+  'eval.every': (0, _UNBOUNDED),
   'eval.clips': (1, 1000),
-  'eval.saliency': (0, _MANY),
-  'log.every': (1, _MANY),
-  'checkpoint.every': (1, _MANY),
-  'checkpoint.keep': (1, _MANY),
+  'eval.saliency': (0, _UNBOUNDED),
+  'log.every': (1, _UNBOUNDED),
+  'checkpoint.every': (1, _UNBOUNDED),
+  'checkpoint.keep': (1, _UNBOUNDED),
   'model.temporal_layers': (1, 1024),
   'model.prompts.image': (0, 1024),
   'model.prompts.text': (0, 64),
@@ -96,21 +97,21 @@ RANGES = {
   'augment.cutmix': (0, 100),
   'augment.erasing': (0, 1),
   'augment.still_share': (0.001, 10**6),
-  'stills.count': (1, _MANY),
+  'stills.count': (1, _UNBOUNDED),
   'stills.share': (0.001, 1),
   'mesh.data': (-1, 10**6),
   'mesh.fsdp': (-1, 10**6),
   'mesh.tensor': (-1, 10**6),
   'mesh.fsdp_min_bytes': (0, 2**60),
-  'optim.accumulation': (1, _MANY),
+  'optim.accumulation': (1, _UNBOUNDED),
   'optim.lr': (0, 10**3),
   'optim.final_lr': (0, 1),
   'optim.weight_decay': (0, 10**3),
   'optim.b1': (0, 1 - 1e-9),
   'optim.b2': (0, 1 - 1e-9),
   'optim.eps': (1e-20, 1),
-  'optim.clip_norm': (0, _MANY),
-  'optim.warmup_steps': (0, _MANY),
+  'optim.clip_norm': (0, _UNBOUNDED),
+  'optim.warmup_steps': (0, _UNBOUNDED),
   'optim.label_smoothing': (0, 0.999),
   'optim.max_logit_scale': (1, 10**6),
   'optim.distillation': (0, 1000),
@@ -118,8 +119,8 @@ RANGES = {
   'optim.still_clip.static': (0, 1000),
   'optim.still_clip.entropy': (0, 1000),
   'optim.still_clip.gradient': (0, 1000),
-  'optim.average_every': (0, _MANY),
-  'optim.average_from': (0, _MANY),
+  'optim.average_every': (0, _UNBOUNDED),
+  'optim.average_from': (0, _UNBOUNDED),
   'eval.interpolate': (0, 1),
 }
 
@@ -135,8 +136,8 @@ def default_config() -> ConfigDict:
   config.data.dir = 'data'
   # Builds the data set Pantomime in `dir` where it is absent.
   config.data.embedded = False
-  # What to train on, see `clips`.
-  config.data.train = clips('', split='train')
+  # What to train on, see `dataset_ref`.
+  config.data.train = dataset_ref('', split='train')
   config.data.batch_size = 64
   # Processes that decode clips; 0 decodes in threads of the training process.
   config.data.workers = 0
@@ -154,13 +155,13 @@ def default_config() -> ConfigDict:
   config.augment = ConfigDict(dataclasses.asdict(Augmentation()))
   # What happens to clips in training, above all what is painted over: see ops.recipes.
   config.recipe = 'none'
-  # The frames that 'stillmix_bank' mixes in, see zsar_jax.stills: so many, out of those of which
-  # the weights `source` ('' means those of model.init_from) are surest, this share of all.
+  # The frames that 'stillmix_bank' mixes in, see training.still_bank: `count` of them, out of
+  # the `share` of all frames that the weights `source` ('': model.init_from) are surest of.
   config.stills = ConfigDict(dict(source='', count=1024, share=0.5))
 
   config.model = ConfigDict()
   config.model.preset = 'vit_b16'
-  # Of the frames that it sees: one of models.presets.NORMALIZATIONS. Colours are painted in CLIP's.
+  # Of the frames that it sees: one of models.presets.NORMALIZATIONS. Colors are painted in CLIP's.
   config.model.normalization = 'clip'
   # From frames to a video: one of models.presets.TEMPORAL, see VideoSpec there;
   # 'transformer' (6 layers as published) and 'xclip' (1) have so many layers over the frames.
@@ -268,7 +269,7 @@ def default_config() -> ConfigDict:
   return config
 
 
-def clips(
+def dataset_ref(
   dataset: str, split: str, classes: str | tuple[str, ...] = 'all', pairs: str = 'rand:0'
 ) -> ConfigDict:
   """A reference to clips, for `config.data.train` and `config.eval.datasets`.
@@ -302,7 +303,7 @@ def validate(config: ConfigDict) -> None:
   _check_keys(config, default_config(), 'config')
   read_class_names(config.data.train, 'config.data.train')
   for name, reference in config.eval.datasets.items():
-    _check_keys(reference, clips('', ''), f'config.eval.datasets.{name}')
+    _check_keys(reference, dataset_ref('', ''), f'config.eval.datasets.{name}')
     read_class_names(reference, f'config.eval.datasets.{name}')
   check_tuples(config)
   _check_groups(config.eval)
@@ -330,7 +331,7 @@ def validate(config: ConfigDict) -> None:
       if not low <= value <= high:
         limits = (
           f'is less than {low}'
-          if value < low and high == _MANY
+          if value < low and high == _UNBOUNDED
           else (f'does not lie between {low} and {high}')
         )
         raise UserError(f'config.{field}: {value} {limits}')
@@ -340,9 +341,9 @@ def validate(config: ConfigDict) -> None:
       f'config.profile.steps: {steps} are not the first and the last of {config.steps} steps; take'
       ' such as (10, 15), or ()'
     )
-  recipes.parse(config.recipe, 'config.recipe')
+  language.parse(config.recipe, 'config.recipe')
   for text in config.eval.recipes:
-    recipe = recipes.parse(text, 'config.eval.recipes')
+    recipe = language.parse(text, 'config.eval.recipes')
     if any(effect.name != 'freeze' for effect in recipe.effects):
       raise UserError(
         f'config.eval.recipes: {text!r} is for training; of the effects freeze is not'
@@ -411,7 +412,7 @@ def check_same_run(
       f'{saved}: not readable as JSON ({error}); take another --workdir or restore the file'
     ) from None
   now = json.loads(to_json(config))
-  for field, was, value in differences(before, now):
+  for field, was, value in agreement.differences(before, now):
     free = any(field == one or field.startswith(f'{one}.') for one in FREE_TO_CHANGE)
     if field in fields if fields is not None else not free:
       raise UserError(
@@ -425,16 +426,6 @@ def _over(default: Any, saved: Any) -> Any:
   if isinstance(default, dict) and isinstance(saved, dict):
     return default | {key: _over(default.get(key), value) for key, value in saved.items()}
   return saved
-
-
-def differences(before: Any, now: Any, path: str = '') -> list[tuple[str, Any, Any]]:
-  """The dotted paths at which nested dictionaries differ, each with both values."""
-  if isinstance(before, dict) and isinstance(now, dict):
-    found = []
-    for key in sorted(before.keys() | now.keys()):
-      found += differences(before.get(key), now.get(key), f'{path}.{key}' if path else key)
-    return found
-  return [] if before == now else [(path, before, now)]
 
 
 def _check_keys(config: Any, reference: ConfigDict, path: str) -> None:

@@ -1,18 +1,22 @@
 """One experiment: from a config to a folder with everything that came of it."""
 
+import json
 import pathlib
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from zsar_jax import agreement, distributed, evaluate, train
 from zsar_jax import config as config_lib
-from zsar_jax.data import pantomime_builder
 from zsar_jax.data.handles import reserve_handles
+from zsar_jax.evaluation import evaluator
+from zsar_jax.pantomime import worlds
+from zsar_jax.runtime import agreement, distributed
+from zsar_jax.training import loop
 
 
 def run(
   config: ConfigDict, workdir: pathlib.Path, mode: str = 'train', started: float | None = None
-) -> evaluate.Results:
+) -> evaluator.Results:
   """Trains and evaluates, or only evaluates, and saves predictions and results.
 
   Args:
@@ -26,14 +30,19 @@ def run(
     Interrupted: after Ctrl-C or SIGTERM, with a checkpoint written.
   """
   config_lib.validate(config)
-  agreement.check_command(config, mode)
+  agreement.check_command(settings(config, mode))
   reserve_handles(config.data.workers)
   if config.data.embedded:
     references = [config.data.train, *config.eval.datasets.values()]
     names = [one.dataset for one in references]
-    distributed.main_first(lambda: pantomime_builder.build_worlds(config.data.dir, names))
+    distributed.run_main_first(lambda: worlds.build_worlds(config.data.dir, names))
   if mode == 'train':
-    predictions = train.train(config, workdir, started)
+    predictions = loop.train(config, workdir, started)
   else:
-    predictions = evaluate.evaluate_checkpoint(config, workdir)
-  return evaluate.save_results(predictions, config.eval.groups, workdir)
+    predictions = evaluator.evaluate_checkpoint(config, workdir)
+  return evaluator.save_results(predictions, config.eval.groups, workdir)
+
+
+def settings(config: ConfigDict, mode: str) -> dict[str, Any]:
+  """The settings that must be equal in all processes, as JSON values by flag."""
+  return {'config': json.loads(config_lib.to_json(config)), '--mode': mode}

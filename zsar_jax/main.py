@@ -12,10 +12,10 @@ import time
 from absl import app, flags
 from ml_collections import config_flags
 
-from zsar_jax import distributed
-from zsar_jax.command_line import begin, parse_flags
-from zsar_jax.errors import reported
-from zsar_jax.interruption import interruptible
+from zsar_jax.runtime import distributed
+from zsar_jax.runtime.command_line import begin, parse_flags
+from zsar_jax.runtime.interruption import interruptible
+from zsar_jax.runtime.reporting import exit_on_user_error
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config',
@@ -47,7 +47,7 @@ _STARTED = time.monotonic()
 
 def main(argv: list[str]) -> None:
   """Runs the program; see the head of this file."""
-  with reported():
+  with exit_on_user_error():
     _run(begin(argv))
 
 
@@ -55,18 +55,20 @@ def _run(workdir: pathlib.Path) -> None:
   # Imported late, so that --help and a misspelt flag answer at once.
   import jax
 
-  from zsar_jax import compilation, evaluate, experiment
+  from zsar_jax import experiment
+  from zsar_jax.evaluation import evaluator
+  from zsar_jax.training import compilation
 
-  compilation.keep_compiled()
+  compilation.enable_compilation_cache()
   numbers = _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
   with distributed.joined(*numbers, patience=_WAIT.value):
     jax.devices()  # What is not there is said before anything is built.
     results = experiment.run(_CONFIG.value, workdir, _MODE.value, _STARTED)
     if distributed.is_main():
-      print(evaluate.table(results))
+      print(evaluator.table(results))
       print(f'results: {workdir / "results.json"}')
 
 
 if __name__ == '__main__':
-  with interruptible(distributed.tell_to_stop):
+  with interruptible(distributed.request_stop):
     app.run(main, flags_parser=parse_flags)

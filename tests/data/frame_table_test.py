@@ -10,7 +10,7 @@ import pytest
 from tests.toy import build_toy
 from zsar_jax.data import frame_table, handles, records
 from zsar_jax.data.dataset import open_dataset
-from zsar_jax.data.staging import Chunk, stage_chunk
+from zsar_jax.datasets.staging import Chunk, stage_chunk
 from zsar_jax.errors import UserError
 
 

@@ -16,16 +16,10 @@ import pytest
 from tests.toy import CLASSES, build_toy
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.frame_table import ClipFrames
-from zsar_jax.data.pipeline import (
-  ClipLoader,
-  View,
-  Views,
-  evaluation_batches,
-  training_batches,
-)
-from zsar_jax.data.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX
+from zsar_jax.data.pipeline import ClipLoader, View, Views, evaluation_batches, training_batches
 from zsar_jax.data.subset import select
 from zsar_jax.errors import UserError
+from zsar_jax.recipes.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX
 
 ROOT = pathlib.Path(__file__).parents[2]
 VIEW = View(num_frames=3, size=8)
@@ -144,7 +138,7 @@ def test_only_sampled_frames_are_decoded(data_dir, monkeypatch):
   monkeypatch.setattr(records, 'decode_frame', lambda jpeg: decoded.append(1) or decode(jpeg))
   clip = loader(data_dir).evaluation_clip(36)
   assert len(decoded) == 3
-  # 41 frames of grey level 4 n: the centres of three segments are frames 6, 20 and 34.
+  # 41 frames of grey level 4 n: the centers of three segments are frames 6, 20 and 34.
   np.testing.assert_allclose(clip['frames'].mean((1, 2, 3)), [24, 80, 136], atol=2)
 
 
@@ -168,7 +162,7 @@ def test_unknown_classes(data_dir, classes, word):
 
 
 def test_unannotated_frames(data_dir):
-  """Clip 3 has 8 frames, of which the even ones are not annotated; its centres are 1, 4, 6."""
+  """Clip 3 has 8 frames, of which the even ones are not annotated; its centers are 1, 4, 6."""
   nearest = loader(data_dir).evaluation_clip(3)
   assert nearest['annotated'].all()
   assert (nearest['regions'] & PERSON_BOX).any((1, 2)).all()

@@ -1,4 +1,4 @@
-"""Crop, resize and normalisation on real frames, against Pillow and Hugging Face's CLIP."""
+"""Crop, resize and normalization on real frames, against Pillow and Hugging Face's CLIP."""
 
 import pathlib
 
@@ -8,8 +8,8 @@ from PIL import Image
 
 from zsar_jax.data import records
 from zsar_jax.data.geometry import centre_crop, resize_frame
-from zsar_jax.data.video import Storage, read_video
-from zsar_jax.ops.photometric import normalise
+from zsar_jax.datasets.video import Storage, read_video
+from zsar_jax.ops.photometric import normalize
 
 _VIDEOS = pathlib.Path(__file__).parents[3] / 'shared' / 'data' / 'kinetics400' / 'videos'
 
@@ -64,5 +64,5 @@ def test_against_hugging_faces_image_processor(frames):
   assert _difference(frames, theirs) < 4
   constant = np.full((224, 224, 3), 100, np.uint8)
   pixels = processor(Image.fromarray(constant), return_tensors='np')['pixel_values'][0]
-  ours = normalise(_ours(constant) / 255.0)
+  ours = normalize(_ours(constant) / 255.0)
   np.testing.assert_allclose(ours, pixels.transpose(1, 2, 0), atol=1e-5)

@@ -12,7 +12,8 @@ from zsar_jax.data.geometry import (
   resize_frame,
   resize_plane,
 )
-from zsar_jax.data.regions import (
+from zsar_jax.data.sampling import nearest_annotated, segment_indices
+from zsar_jax.recipes.regions import (
   OBJECT,
   OBJECT_BOX,
   PERSON,
@@ -20,19 +21,18 @@ from zsar_jax.data.regions import (
   draw_box,
   shapes_from_boxes,
 )
-from zsar_jax.data.sampling import nearest_annotated, segment_indices
 
 
 @pytest.mark.parametrize('num_frames', [1, 3, 8, 9, 36, 300])
 @pytest.mark.parametrize('num_segments', [1, 4, 8, 32])
 def test_segments(num_frames, num_segments):
-  """Centres are X-CLIP's int(i N / T + N / 2T); random places stay in their own segment."""
-  centres = segment_indices(num_frames, num_segments)
+  """Centers are X-CLIP's int(i N / T + N / 2T); random places stay in their own segment."""
+  centers = segment_indices(num_frames, num_segments)
   expected = [
     int(i * num_frames / num_segments + num_frames / (2 * num_segments))
     for i in range(num_segments)
   ]
-  assert centres.tolist() == expected
+  assert centers.tolist() == expected
   drawn = np.array(
     [segment_indices(num_frames, num_segments, np.random.default_rng(seed)) for seed in range(200)]
   )
@@ -99,8 +99,8 @@ def test_frames_and_planes_share_their_geometry(box, interpolation):
   plane = resize_plane(blob * PERSON, box, size) == PERSON
   moments = [cv2.moments(mask.astype(np.uint8), binaryImage=True) for mask in (resized, plane)]
   for axis in ('m10', 'm01'):
-    centres = [moment[axis] / moment['m00'] for moment in moments]
-    assert abs(centres[0] - centres[1]) < 0.35
+    centers = [moment[axis] / moment['m00'] for moment in moments]
+    assert abs(centers[0] - centers[1]) < 0.35
   assert (resized != plane).mean() < 0.04
 
 

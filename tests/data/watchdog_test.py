@@ -14,7 +14,7 @@ import pytest
 from tests.data.pipeline_test import assert_same, loader, take
 from tests.toy import build_toy
 from zsar_jax.data.pipeline import training_batches
-from zsar_jax.data.watchdog import Guard, WatchedBatches
+from zsar_jax.data.watchdog import WatchedBatches, WorkerPolicy
 from zsar_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -63,7 +63,7 @@ def watched(fails, guard, always=False):
 
 @pytest.mark.parametrize('how', ['dies', 'hangs'])
 def test_stop(how):
-  batches = watched({2: how}, Guard(patience=0.5))
+  batches = watched({2: how}, WorkerPolicy(patience=0.5))
   try:
     assert [next(batches)['number'] for _ in range(2)] == [0, 1]
     words = {
@@ -77,14 +77,14 @@ def test_stop(how):
 
 
 def test_restart(capfd):
-  batches = watched({2: 'dies', 4: 'hangs'}, Guard(0.5, 'restart'))
+  batches = watched({2: 'dies', 4: 'hangs'}, WorkerPolicy(0.5, 'restart'))
   assert [next(batches)['number'] for _ in range(6)] == list(range(6))
   batches.close()
   assert capfd.readouterr().err.count('the workers are started anew') == 2
 
 
 def test_restarting_has_an_end():
-  batches = watched({1: 'dies'}, Guard(9, 'restart'), always=True)
+  batches = watched({1: 'dies'}, WorkerPolicy(9, 'restart'), always=True)
   next(batches)
   with pytest.raises(UserError, match='was ended by SIGKILL'):
     next(batches)
@@ -117,7 +117,7 @@ class Sharing:
 def test_small_shared_memory_is_named_with_its_remedy(error, words):
   if not pathlib.Path('/dev/shm').is_dir():
     words = words.replace('MiB, ', 'shared memory ')
-  batches = WatchedBatches(lambda first, name: Sharing(error), 1, Guard())
+  batches = WatchedBatches(lambda first, name: Sharing(error), 1, WorkerPolicy())
   with pytest.raises(
     UserError, match=f'{words}.*--shm-size=8g, or --ipc=host.*config.data.workers'
   ):
@@ -127,7 +127,7 @@ def test_small_shared_memory_is_named_with_its_remedy(error, words):
 
 def test_workers_of_each_loader_are_its_own():
   """Names are those of living children of this process; it need not write to any folder."""
-  first, second = (watched({}, Guard(9)) for _ in range(2))
+  first, second = (watched({}, WorkerPolicy(9)) for _ in range(2))
   for batches in (first, second):
     next(batches)
   assert first._pids == {0: first._batches.child.pid}
@@ -145,7 +145,7 @@ def test_real_workers(tmp_path, capfd):
   clips = loader(build_toy(tmp_path))
   # A worker's batches that are ready are given before it is missed.
   reference = take(training_batches(clips, 4, 0, 0, 0), 120)
-  batches = training_batches(clips, 4, 0, 0, 2, guard=Guard(20, 'restart'))
+  batches = training_batches(clips, 4, 0, 0, 2, guard=WorkerPolicy(20, 'restart'))
   found = []
   try:
     for k in range(120):

@@ -114,7 +114,7 @@ def test_parameter_paths_and_kernel_layouts():
 
 def test_initial_deviations():
   """OpenAI's, but for tokens and image positions: see the constants in clip.py."""
-  # Towers of one width share the compilation of their initialisers.
+  # Towers of one width share the compilation of their initializers.
   spec = dataclasses.replace(TINY, text_width=96, text_heads=3, image_layers=1)
   params = video_clip.VideoModel(spec, VideoSpec(1)).init(jax.random.key(0))
   text, visual = params['text'], params['visual']
@@ -180,8 +180,8 @@ def test_bfloat16_is_close_to_float32(model, params):
 def test_presets_refuse_what_cannot_be_built():
   with pytest.raises(UserError, match="config.model.preset: 'vit_b15' is none of tiny, vit_b32"):
     presets.preset('vit_b15')
-  with pytest.raises(UserError, match='no field colour'):
-    presets.preset('tiny', colour=3)
+  with pytest.raises(UserError, match='no field color'):
+    presets.preset('tiny', color=3)
   with pytest.raises(UserError, match='resolution .50. must be a multiple of patch'):
     presets.preset('tiny', resolution=50)
 

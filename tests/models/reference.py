@@ -6,9 +6,9 @@ import numpy as np
 
 
 def layer_norm(x, p):
-  centred = x - x.mean(-1, keepdims=True)
-  deviation = np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
-  return centred / deviation * p['scale'] + p['bias']
+  centered = x - x.mean(-1, keepdims=True)
+  deviation = np.sqrt((centered**2).mean(-1, keepdims=True) + 1e-5)
+  return centered / deviation * p['scale'] + p['bias']
 
 
 def dense(x, p):

@@ -1,4 +1,4 @@
-"""Flip and colour changes against NumPy and colorsys."""
+"""Flip and color changes against NumPy and colorsys."""
 
 import colorsys
 
@@ -7,8 +7,8 @@ import numpy as np
 
 from zsar_jax.ops import photometric
 from zsar_jax.ops.geometric import NO_MIRROR, flip, mirror_labels
-from zsar_jax.ops.prepare import Augmentation, augment
-from zsar_jax.ops.recipes import parse
+from zsar_jax.ops.prepare import Augmentation, training_input
+from zsar_jax.recipes.language import parse
 
 
 def test_hue_against_colorsys():
@@ -40,7 +40,7 @@ def test_jitter_against_numpy():
   np.testing.assert_array_equal(photometric.jitter(key, video, 0.4, 0.4, 0.4, 0.1, 0.0), video)
 
 
-def test_greyscale_takes_all_colour():
+def test_greyscale_takes_all_color():
   video = np.random.default_rng(2).random((2, 4, 4, 3), np.float32)
   grey = np.asarray(photometric.greyscale(jax.random.key(0), video, 1.0))
   np.testing.assert_allclose(
@@ -48,9 +48,9 @@ def test_greyscale_takes_all_colour():
   )
 
 
-def test_normalise_and_back():
+def test_normalize_and_back():
   rgb = np.random.default_rng(3).random((5, 3), np.float32)
-  np.testing.assert_allclose(photometric.denormalise(photometric.normalise(rgb)), rgb, atol=1e-6)
+  np.testing.assert_allclose(photometric.denormalize(photometric.normalize(rgb)), rgb, atol=1e-6)
 
 
 def test_mirror_labels():
@@ -100,7 +100,7 @@ def test_augmentation_follows_the_clip_and_not_its_place():
   mirrored = np.array([1, 0, 2])
 
   def run(clips):
-    return augment(jax.random.key(1), clips, settings, mirrored, recipe)
+    return training_input(jax.random.key(1), clips, settings, mirrored, recipe)
 
   whole = run(batch)
   order = [4, 0, 3]

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zsar_jax.data.regions import OBJECT, PERSON, PERSON_BOX
 from zsar_jax.ops import backgrounds
 from zsar_jax.ops.backgrounds import (
   centroid_shift,
@@ -18,6 +17,7 @@ from zsar_jax.ops.backgrounds import (
   swap_background,
   widen,
 )
+from zsar_jax.recipes.regions import OBJECT, PERSON, PERSON_BOX
 
 SIZES = [(1, 1, 1), (1, 1, 6), (2, 7, 5), (3, 8, 8)]
 
@@ -208,7 +208,7 @@ def test_stripes_lie_where_a_loop_over_stripes_draws_them(monkeypatch):
   assert (np.abs(picture - expected) < 1e-6).all(-1).mean() > 0.998  # Rounding at the edges.
 
 
-def test_stripes_have_two_colours_that_the_key_draws():
+def test_stripes_have_two_colors_that_the_key_draws():
   keys = jax.random.split(jax.random.key(1), 300)
   draw = jax.jit(jax.vmap(lambda key: stripes(key, 24, 24)))
   pictures = np.asarray(draw(keys))
@@ -217,9 +217,9 @@ def test_stripes_have_two_colours_that_the_key_draws():
   shares = []
   grounds = jax.vmap(lambda key: jax.random.uniform(jax.random.split(key, 3)[0], (3,)))(keys)
   for ground, picture in zip(np.asarray(grounds), pictures, strict=True):
-    colours, counts = np.unique(picture.reshape(-1, 3), axis=0, return_counts=True)
-    np.testing.assert_allclose(colours.sum(0), 1, atol=1e-6)
-    striped = np.abs(colours - (1 - ground)).max(1) < 1e-6
+    colors, counts = np.unique(picture.reshape(-1, 3), axis=0, return_counts=True)
+    np.testing.assert_allclose(colors.sum(0), 1, atol=1e-6)
+    striped = np.abs(colors - (1 - ground)).max(1) < 1e-6
     shares.append(counts[striped].sum() / counts.sum())
   # A stripe is two half-widths of three to five: of 2 / U(3, 5) the mean is log(5 / 3).
   np.testing.assert_allclose(np.mean(shares), np.log(5 / 3), atol=0.02)

@@ -16,7 +16,7 @@ def random_video(rng, frames=3, height=6, width=5):
   return rng.normal(size=(frames, height, width, 3)).astype(np.float32)
 
 
-def normalised(rgb):
+def normalized(rgb):
   return ((rgb - np.array(CLIP_MEAN)) / np.array(CLIP_STD)).astype(np.float32)
 
 
@@ -140,20 +140,20 @@ def fame_score(rgb, radius):
   moving = [bins[place] for place in order[-(len(order) // 2) :]]
   still = [bins[place] for place in order[: len(order) // 10]]
   score = []
-  for colour in bins:
-    foreground = moving.count(colour) / len(moving)
-    background = (still.count(colour) + 1) / (len(still) + 1000)
+  for color in bins:
+    foreground = moving.count(color) / len(moving)
+    background = (still.count(color) + 1) / (len(still) + 1000)
     score.append(foreground / (foreground + background))
   return blurred(np.reshape(score, (height, width)), radius)
 
 
 @pytest.mark.parametrize(('size', 'radius'), [((2, 8, 9), 0), ((3, 42, 20), 2)])
-def test_fame_keeps_the_half_with_the_colours_of_what_moves(size, radius):
+def test_fame_keeps_the_half_with_the_colors_of_what_moves(size, radius):
   rng = np.random.default_rng(3)
   ground = rng.random((1, *size[1:], 3)) * [0.5, 1, 0.5]
   rgb = np.clip(ground + 0.2 * rng.random((*size, 3)) ** 3, 0, 1)
   rgb[:, : size[1] // 2, :3] = rng.random((size[0], size[1] // 2, 3, 3))
-  mask = np.asarray(foreground_of(normalised(rgb)))
+  mask = np.asarray(foreground_of(normalized(rgb)))
   score = fame_score(rgb, radius)
   count = mask.size // 2
   assert mask.sum() == count
@@ -169,7 +169,7 @@ def test_fame_finds_what_moves_over_a_still_scene():
   rgb = np.broadcast_to(rng.random((1, 42, 20, 1)) * [0.3, 0.6, 0.3], (3, 42, 20, 3)).copy()
   for t in range(3):
     rgb[t, 8:26, 2 + t : 14 + t] = [0.9, 0.1, 0.1]
-  mask = np.asarray(foreground_of(normalised(rgb)))
+  mask = np.asarray(foreground_of(normalized(rgb)))
   assert mask[8:26, 4:14].mean() > 0.95
 
 
@@ -178,7 +178,7 @@ def test_of_pixels_alike_fame_takes_the_first():
   rgb[0, 5:7, 1:4] = rgb[1, 5:7, 5:8] = [0.9, 0.1, 0.5]
   moved = (rgb != 0.2).any((0, 3))
   rest = np.cumsum(~moved).reshape(8, 9) <= 36 - moved.sum()
-  np.testing.assert_array_equal(foreground_of(normalised(rgb)), moved | rest & ~moved)
+  np.testing.assert_array_equal(foreground_of(normalized(rgb)), moved | rest & ~moved)
 
 
 @pytest.mark.parametrize('frames', [1, 2])
@@ -189,7 +189,7 @@ def test_without_movement_all_is_foreground(frames):
 
 def test_fame_lays_its_foreground_over_the_other_clip():
   rng = np.random.default_rng(6)
-  videos = normalised(rng.random((3, 2, 8, 9, 3)))
+  videos = normalized(rng.random((3, 2, 8, 9, 3)))
   mixed = np.asarray(jax.jit(jax.vmap(baselines.fame))(videos, videos[::-1]))
   for video, other, out in zip(videos, videos[::-1], mixed, strict=True):
     mask = np.asarray(foreground_of(video))

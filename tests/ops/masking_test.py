@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from zsar_jax.data.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX, UNKNOWN_SHIFT
 from zsar_jax.ops.masking import paint
 from zsar_jax.ops.photometric import CLIP_MEAN, CLIP_STD
-from zsar_jax.ops.prepare import prepare
-from zsar_jax.ops.recipes import parse
+from zsar_jax.ops.prepare import evaluation_input
+from zsar_jax.recipes.language import parse
+from zsar_jax.recipes.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX, UNKNOWN_SHIFT
 
 RECIPES = [
   'none',
@@ -51,11 +51,11 @@ def layer_of(bits, recipe):
 
 
 @pytest.mark.parametrize('text', RECIPES)
-def test_only_the_regions_of_the_recipe_change_and_each_gets_one_colour(text):
+def test_only_the_regions_of_the_recipe_change_and_each_gets_one_color(text):
   recipe = parse(text)
   batch = random_clips(np.random.default_rng(0))
   key = jax.random.key(3)
-  painted = np.asarray(prepare(key, batch, recipe))
+  painted = np.asarray(evaluation_input(key, batch, recipe))
   plain = (batch['frames'] / 255 - np.array(CLIP_MEAN)) / np.array(CLIP_STD)
   fixed = {
     'black': -np.array(CLIP_MEAN) / CLIP_STD,
@@ -65,7 +65,7 @@ def test_only_the_regions_of_the_recipe_change_and_each_gets_one_colour(text):
   }
   asked = {part.region: part for part in recipe.parts}
   for clip in range(len(painted)):
-    colours = {}
+    colors = {}
     for t, y, x in np.ndindex(painted.shape[1:4]):
       region = layer_of(batch['regions'][clip, t, y, x], recipe)
       pixel = painted[clip, t, y, x]
@@ -75,8 +75,8 @@ def test_only_the_regions_of_the_recipe_change_and_each_gets_one_colour(text):
       place = (region, t) if asked[region].draw == 'frame' else region
       if asked[region].probability < 1 and np.allclose(pixel, plain[clip, t, y, x], atol=1e-5):
         pixel = np.array([np.inf] * 3)  # This clip is one that is not painted.
-      colours.setdefault(place, pixel)
-      np.testing.assert_array_equal(pixel, colours[place])
+      colors.setdefault(place, pixel)
+      np.testing.assert_array_equal(pixel, colors[place])
       if asked[region].fill in fixed:
         np.testing.assert_allclose(pixel, fixed[asked[region].fill], atol=1e-5)
 
@@ -87,17 +87,17 @@ def test_a_region_that_is_unknown_is_not_painted_and_nor_is_the_background():
   batch['regions'][0] |= OBJECT << UNKNOWN_SHIFT
   batch['regions'][0] &= ~np.uint8(OBJECT)
   batch['regions'][1] |= PERSON_BOX << UNKNOWN_SHIFT
-  plain = np.asarray(prepare(jax.random.key(0), batch, parse('none')))
+  plain = np.asarray(evaluation_input(jax.random.key(0), batch, parse('none')))
   for text, painted in (
     ('background=black', [False, True, True]),
     ('object=black', [False, True, True]),
     ('person=black', [True, True, True]),
   ):
-    changed = np.asarray(prepare(jax.random.key(0), batch, parse(text))) != plain
+    changed = np.asarray(evaluation_input(jax.random.key(0), batch, parse(text))) != plain
     assert changed.any((1, 2, 3, 4)).tolist() == painted
 
 
-def background_colours(text, clips=4000):
+def background_colors(text, clips=4000):
   """f32[N, T, 3]: what `text` draws for clips of nothing but background."""
   recipe = parse(text)
   video = np.full((2, 1, 1, 3), 99, np.float32)
@@ -107,37 +107,37 @@ def background_colours(text, clips=4000):
   return np.asarray(painted)[:, :, 0, 0]
 
 
-def test_normal_is_standard_in_normalised_space_and_one_colour_a_clip():
-  colours = background_colours('background=normal')
-  np.testing.assert_array_equal(colours[:, 0], colours[:, 1])
-  np.testing.assert_allclose(colours[:, 0].mean(0), 0, atol=0.06)
-  np.testing.assert_allclose(np.cov(colours[:, 0].T), np.eye(3), atol=0.08)
+def test_normal_is_standard_in_normalized_space_and_one_color_a_clip():
+  colors = background_colors('background=normal')
+  np.testing.assert_array_equal(colors[:, 0], colors[:, 1])
+  np.testing.assert_allclose(colors[:, 0].mean(0), 0, atol=0.06)
+  np.testing.assert_allclose(np.cov(colors[:, 0].T), np.eye(3), atol=0.08)
 
 
 def test_frame_redraws_for_each_frame():
-  colours = background_colours('background=normal/frame')
-  assert abs(np.corrcoef(colours[:, 0, 0], colours[:, 1, 0])[0, 1]) < 0.06
+  colors = background_colors('background=normal/frame')
+  assert abs(np.corrcoef(colors[:, 0, 0], colors[:, 1, 0])[0, 1]) < 0.06
 
 
 def test_uniform_is_uniform_in_rgb():
-  rgb = background_colours('background=uniform')[:, 0] * CLIP_STD + CLIP_MEAN
+  rgb = background_colors('background=uniform')[:, 0] * CLIP_STD + CLIP_MEAN
   for channel in rgb.T:
     np.testing.assert_allclose(np.histogram(channel, 4, (0, 1))[0], 1000, atol=120)
 
 
 def test_probability_is_of_clips():
-  painted = background_colours('background=normal@0.3')[:, :, 0] != 99
+  painted = background_colors('background=normal@0.3')[:, :, 0] != 99
   assert (painted[:, 0] == painted[:, 1]).all()
   assert abs(painted[:, 0].mean() - 0.3) < 0.03
 
 
-def test_two_parts_have_independent_colours_and_the_background_keeps_its_own():
+def test_two_parts_have_independent_colors_and_the_background_keeps_its_own():
   batch = random_clips(np.random.default_rng(1), clips=2)
   batch['regions'][:, :, 0, 0], batch['regions'][:, :, 0, 1] = 0, OBJECT
   batch['annotated'][:] = True
   key = jax.random.key(0)
-  both = np.asarray(prepare(key, batch, parse('background=normal,object=normal')))
-  alone = np.asarray(prepare(key, batch, parse('background=normal')))
+  both = np.asarray(evaluation_input(key, batch, parse('background=normal,object=normal')))
+  alone = np.asarray(evaluation_input(key, batch, parse('background=normal')))
   assert (both[:, 0, 0, 0] != both[:, 0, 0, 1]).all()
   np.testing.assert_array_equal(both[:, 0, 0, 0], alone[:, 0, 0, 0])
 
@@ -147,13 +147,13 @@ def test_the_number_of_devices_changes_nothing(devices):
   batch = random_clips(np.random.default_rng(2), clips=16)
   recipe = parse('background=normal/frame@0.7,object=uniform')
   key = jax.random.key(5)
-  one = prepare(key, batch, recipe)
+  one = evaluation_input(key, batch, recipe)
   axis_types = (AxisType.Auto,)  # As the project's meshes are.
   mesh = jax.make_mesh(
     (devices,), ('data',), devices=jax.devices()[:devices], axis_types=axis_types
   )
   placed = jax.device_put(batch, NamedSharding(mesh, PartitionSpec('data')))
-  many = prepare(key, placed, recipe)
+  many = evaluation_input(key, placed, recipe)
   assert len(many.sharding.device_set) == devices
   np.testing.assert_array_equal(np.asarray(many), np.asarray(one))
 
@@ -161,6 +161,6 @@ def test_the_number_of_devices_changes_nothing(devices):
 def test_a_clip_is_painted_alike_in_any_batch():
   batch = random_clips(np.random.default_rng(2), clips=8)
   recipe = parse('background=normal')
-  whole = np.asarray(prepare(jax.random.key(5), batch, recipe))
+  whole = np.asarray(evaluation_input(jax.random.key(5), batch, recipe))
   part = {name: array[[5, 2]] for name, array in batch.items()}
-  np.testing.assert_array_equal(prepare(jax.random.key(5), part, recipe), whole[[5, 2]])
+  np.testing.assert_array_equal(evaluation_input(jax.random.key(5), part, recipe), whole[[5, 2]])

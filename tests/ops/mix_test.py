@@ -83,6 +83,6 @@ def test_boxes_have_the_area_asked_for():
     boxes = jax.vmap(lambda key, share=share: random_box(key, 40, 60, jnp.float32(share)))(keys)
     areas = boxes.mean((1, 2))
     assert areas.max() == pytest.approx(1 - share, abs=0.03)  # Those that the border does not cut.
-    centres = (boxes * jnp.arange(60)).sum((1, 2)) / jnp.maximum(boxes.sum((1, 2)), 1)
+    centers = (boxes * jnp.arange(60)).sum((1, 2)) / jnp.maximum(boxes.sum((1, 2)), 1)
     if share == 0.36:
-      assert 20 < centres.mean() < 40
+      assert 20 < centers.mean() < 40

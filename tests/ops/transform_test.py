@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from zsar_jax.data.regions import OBJECT, PERSON
 from zsar_jax.ops import backgrounds, baselines
-from zsar_jax.ops.photometric import normalise
-from zsar_jax.ops.prepare import prepare
-from zsar_jax.ops.recipes import parse
+from zsar_jax.ops.photometric import normalize
+from zsar_jax.ops.prepare import evaluation_input
 from zsar_jax.ops.transform import Clips, reverse, transform
+from zsar_jax.recipes.language import parse
+from zsar_jax.recipes.regions import OBJECT, PERSON
 
 B, T, H, W, C = 6, 3, 12, 16, 4
 
@@ -85,7 +85,7 @@ def test_a_still_frame_is_blended_with_every_frame(clips, stills):
       still = (out[b] - share * clip) / (1 - share)
       np.testing.assert_allclose(still, still[:1].repeat(T, axis=0), atol=1e-3)
       candidates = np.asarray(
-        normalise(stills / 255) if text == 'stillmix_bank' else clips.video[B - 1 - b]
+        normalize(stills / 255) if text == 'stillmix_bank' else clips.video[B - 1 - b]
       )
       assert min(np.abs(still[0] - one).max() for one in candidates) < 1e-3
 
@@ -97,7 +97,7 @@ def test_freezing_comes_last_and_painting_after_what_was_moved(clips):
   both = _changed(clips, 'background=swap,object=white')
   swapped = _changed(clips, 'background=swap')
   painted = ((swapped.regions & OBJECT) != 0) & ((swapped.regions & PERSON) == 0)
-  expected = np.where(painted[..., None], normalise(jnp.ones(3)), swapped.video)
+  expected = np.where(painted[..., None], normalize(jnp.ones(3)), swapped.video)
   np.testing.assert_allclose(both.video, expected, atol=1e-5)
 
 
@@ -153,10 +153,10 @@ def test_an_evaluation_does_not_depend_on_devices_or_places(clips, text):
   for name in ('frames', 'regions', 'annotated'):
     batch[f'partner_{name}'] = batch[name][order]
   key = jax.random.key(0)
-  whole = np.asarray(prepare(key, batch, parse(text)))
-  assert not np.array_equal(whole, prepare(key, batch, parse('none')))
+  whole = np.asarray(evaluation_input(key, batch, parse(text)))
+  assert not np.array_equal(whole, evaluation_input(key, batch, parse('none')))
   mesh = jax.make_mesh((8,), ('data',), axis_types=(jax.sharding.AxisType.Auto,))
   placed = jax.device_put(batch, NamedSharding(mesh, PartitionSpec('data')))
-  np.testing.assert_allclose(prepare(key, placed, parse(text)), whole, atol=1e-6)
+  np.testing.assert_allclose(evaluation_input(key, placed, parse(text)), whole, atol=1e-6)
   some = {name: array[[6, 1]] for name, array in batch.items()}
-  np.testing.assert_allclose(prepare(key, some, parse(text)), whole[[6, 1]], atol=1e-6)
+  np.testing.assert_allclose(evaluation_input(key, some, parse(text)), whole[[6, 1]], atol=1e-6)

@@ -10,8 +10,9 @@ import pytest
 
 from tools import benchmark
 from tools.benchmarks import models, pipeline, step, turns, workload
-from zsar_jax import chips, flops
+from zsar_jax.models import flops
 from zsar_jax.models.build import build_model
+from zsar_jax.performance import chips
 
 
 def test_the_pipeline_benchmark(capfd):
@@ -93,7 +94,7 @@ _TINY = ['--preset=tiny', '--frames=2', '--batch=4', '--micro-batches=2', '--cla
   [
     ('step', ['--no-compile'], ('step', 'forward'), ('step', 'forward')),
     ('eval', [], ('eval',), ('eval',)),
-    ('masking', [], ('step', 'step_masked', 'normalise', 'mask'), ('normalise', 'mask')),
+    ('masking', [], ('step', 'step_masked', 'normalize', 'mask'), ('normalize', 'mask')),
   ],
 )
 def test_the_benchmarks_of_models(capfd, monkeypatch, name, flags, ours, peers):
@@ -132,13 +133,13 @@ def test_ratios_of_the_wall_clock_and_of_processor_time():
   assert 'skipped' in models.compare(missing, found)
 
 
-def test_utilisation_is_the_share_of_the_peak():
+def test_utilization_is_the_share_of_the_peak():
   """A step of B/32 on 8 frames and 400 texts against its operations counted as it is traced."""
   parser = argparse.ArgumentParser()
   step.add_flags(parser)
   work = workload.from_flags(parser.parse_args(['--precision=bfloat16', '--micro-batches=1']))
   chip = chips.find('NVIDIA H100 80GB HBM3, 570.86')
-  line = step.utilisation(work, chip, seconds=1.0)
+  line = step.utilization(work, chip, seconds=1.0)
   model = build_model(workload.config(work))
   params = jax.eval_shape(model.init, jax.random.key(0))
   clips = jax.ShapeDtypeStruct((work.batch, work.frames, 224, 224, 3), np.float32)
@@ -152,7 +153,7 @@ def test_utilisation_is_the_share_of_the_peak():
   assert line['flops'] == pytest.approx(traced, rel=0.02)
   assert line['mfu'] == pytest.approx(traced / 989.5e12, rel=0.02)
   assert line['met'] is False
-  assert step.utilisation(work, chip, seconds=traced / 600e12)['met'] is True
+  assert step.utilization(work, chip, seconds=traced / 600e12)['met'] is True
 
 
 def _make_loops():

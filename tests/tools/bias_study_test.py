@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.toy import build_toy
-from zsar_jax.bias import metrics, predictions
+from zsar_jax.evaluation import metrics, predictions
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -20,7 +20,7 @@ import sys
 sys.path.insert(0, {root!r})
 from ml_collections import ConfigDict
 from tests.train_test import toy_config
-from zsar_jax.bias.study.plan import default_study, experiment, finding, run
+from zsar_jax.study.plan import default_study, experiment, finding, run
 from zsar_jax.config import clips
 def get_config(variant=''):
   base = toy_config({data_dir!r}, steps=30, recipe='none', checkpoint__every=5, view__size=32)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from tests.data.sources.ssv2_test import write_json
-from tests.data.video_test import write_video
+from tests.datasets.sources.ssv2_test import write_json
+from tests.datasets.video_test import write_video
 from tests.toy import build_toy
 from tools import build_dataset, inspect_dataset
 from zsar_jax.data import dataset, records
-from zsar_jax.data.regions import OBJECT_BOX, PERSON, PERSON_BOX
+from zsar_jax.recipes.regions import OBJECT_BOX, PERSON, PERSON_BOX
 
 _SHARED = pathlib.Path(__file__).parents[3] / 'shared' / 'data'
 
@@ -239,7 +239,7 @@ def test_places_that_cannot_be_written_or_read_are_one_sentence(clips, tmp_path,
 def test_an_interrupted_build_of_videos_continues(clips, tmp_path, monkeypatch):
   videos, masks = clips
   flags = ['--dataset=folder', f'--videos={videos}', '--masks', f'grey:{masks}']
-  monkeypatch.setattr('zsar_jax.data.builder._CHUNK_CLIPS', 1)
+  monkeypatch.setattr('zsar_jax.datasets.builder._CHUNK_CLIPS', 1)
   _build(*flags, out=tmp_path / 'whole')
 
   calls = []

@@ -9,17 +9,17 @@ import pytest
 from flax import serialization
 
 import zsar_jax
-from tests.interop.written import random_params
+from tests.weights.formats.written import random_params
 from tools import convert_checkpoint
-from zsar_jax import optim
-from zsar_jax.checkpoint import Checkpoints
 from zsar_jax.config import default_config, to_json
 from zsar_jax.errors import UserError
-from zsar_jax.interop import load
-from zsar_jax.interop.weights import read_weights
 from zsar_jax.models.build import build_model, model_spec
 from zsar_jax.models.video_clip import VideoModel
-from zsar_jax.step import init_state
+from zsar_jax.training import optim
+from zsar_jax.weights.checkpoint import Checkpoints
+from zsar_jax.weights.formats import load
+from zsar_jax.weights.formats.read import read_weights
+from zsar_jax.weights.state import init_state
 
 
 def run(monkeypatch, *flags):

@@ -14,15 +14,15 @@ from matplotlib import font_manager
 
 from tests.toy import CLASSES, build_toy
 from tools import drawing, fonts, show_clips
-from zsar_jax import checksums
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.pipeline import View
-from zsar_jax.data.regions import REGION_BITS
 from zsar_jax.data.subset import select
-from zsar_jax.ops import recipes
+from zsar_jax.recipes import language
+from zsar_jax.recipes.regions import REGION_BITS
+from zsar_jax.runtime import checksums
 
 VIEW = View(num_frames=4, size=64, centre_crop=1.0)
-NOTHING = drawing.Column('none', recipes.parse('none'))
+NOTHING = drawing.Column('none', language.parse('none'))
 
 
 @pytest.fixture(scope='module')
@@ -46,7 +46,7 @@ def test_rows_are_spread_over_the_classes(data_dir):
   assert {subset.classes[subset.labels[position]] for subset, position in rows} == set(CLASSES)
 
 
-def test_a_sheet_shows_the_painted_colours(tmp_path, monkeypatch, data_dir):
+def test_a_sheet_shows_the_painted_colors(tmp_path, monkeypatch, data_dir):
   out = tmp_path / 'folder' / 'sheet.png'
   painted = 'background=#ff0000,object=#00ff00,person=#0000ff'
   run(
@@ -58,8 +58,8 @@ def test_a_sheet_shows_the_painted_colours(tmp_path, monkeypatch, data_dir):
     '--frames=2',
   )
   sheet = _read(out)
-  for colour in np.eye(3, dtype=int) * 255:
-    found = (np.abs(sheet - colour).max(-1) < 8).nonzero()[1]
+  for color in np.eye(3, dtype=int) * 255:
+    found = (np.abs(sheet - color).max(-1) < 8).nonzero()[1]
     assert len(found) > 1000
     assert found.min() > sheet.shape[1] / 2  # Only in the second column.
 

@@ -6,8 +6,8 @@ import jax
 import pytest
 
 from tools import summarize_profile
-from zsar_jax import traces
-from zsar_jax.traces import Instruction, category
+from zsar_jax.performance import traces
+from zsar_jax.performance.traces import Instruction, category
 
 MS = 1_000_000_000  # ps
 
@@ -142,7 +142,7 @@ def test_what_a_tpu_does_beside_counts_as_long_as_it_is_waited_for(tmp_path):
   assert summary.categories['copies'] == pytest.approx(6 / 80)
 
 
-def test_utilisation_where_the_peak_is_known(tmp_path, capsys):
+def test_utilization_where_the_peak_is_known(tmp_path, capsys):
   text = plane('/host:CPU', 'python', HOST, False) + metadata()
   write(tmp_path, text + plane('/device:TPU:0', 'XLA Ops', OPS, False))
   facts = {'device': 'TPU v5 lite', 'devices': 4, 'clips_per_step': 9, 'flops_per_step': 3.5e12}

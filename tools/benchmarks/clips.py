@@ -19,9 +19,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from zsar_jax.data import records
-from zsar_jax.data.builder import ClipBuilder, build
-from zsar_jax.data.regions import REGION_BITS
-from zsar_jax.data.video import Storage, read_video
+from zsar_jax.datasets.builder import ClipBuilder, build
+from zsar_jax.datasets.video import Storage, read_video
+from zsar_jax.recipes.regions import REGION_BITS
 
 REGIONS = ('person', 'object')
 

@@ -8,14 +8,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from zsar_jax import optim, sharding
-from zsar_jax.interop.save import save_weights
 from zsar_jax.models.build import build_model, build_teacher
 from zsar_jax.models.layers import compiler_options
-from zsar_jax.ops import recipes
-from zsar_jax.ops.prepare import prepare
-from zsar_jax.step import init_state, make_train_step
+from zsar_jax.ops.prepare import evaluation_input
+from zsar_jax.recipes import language
+from zsar_jax.runtime import sharding
 from zsar_jax.text.classes import encode_classes
+from zsar_jax.training import optim
+from zsar_jax.training.step import make_train_step
+from zsar_jax.weights.formats.save import save_weights
+from zsar_jax.weights.state import init_state
 
 from . import workload
 from .turns import Lazy, Loop
@@ -42,7 +44,7 @@ def loops(work: Workload) -> Lazy:
       'step_masked': lambda: ours.step(workload.MASKS),
       'forward': ours.scores,
       'eval': lambda: ours.scores(workload.RECIPES),
-      'normalise': lambda: ours.prepared('none'),
+      'normalize': lambda: ours.prepared('none'),
       'mask': lambda: ours.prepared(workload.MASKS),
       'text': ours.texts,
     }
@@ -58,7 +60,7 @@ class Ours:
     self._mesh = sharding.make_mesh(self._config.mesh)
     self._model = build_model(self._config)
     self._params = jax.jit(self._model.init)(jax.random.key(0))
-    self._batch = sharding.place(workload.clips(work), self._mesh)
+    self._batch = sharding.shard_batch(workload.clips(work), self._mesh)
     self._tokens = jnp.asarray(workload.tokens(work))
     self._state: Any = None
 
@@ -99,21 +101,22 @@ class Ours:
       return jnp.exp(params['logit_scale']) * cosines
 
     score = jax.jit(score, compiler_options=compiler_options())
-    parsed = [recipes.parse(name) for name in names]
+    parsed = [language.parse(name) for name in names]
     key = jax.random.key(0)
 
     def loop() -> float:
       found = [
-        score(self._parameters(), prepare(key, self._batch, recipe), texts) for recipe in parsed
+        score(self._parameters(), evaluation_input(key, self._batch, recipe), texts)
+        for recipe in parsed
       ]
       return float(sum(one.mean() for one in found))
 
     return loop
 
   def prepared(self, recipe: str) -> Loop:
-    """What a recipe does to the batch, normalising included, alone; the mean."""
-    parsed, key = recipes.parse(recipe), jax.random.key(0)
-    return lambda: float(prepare(key, self._batch, parsed)[:, :, 0, 0].mean())
+    """What a recipe does to the batch, normalizing included, alone; the mean."""
+    parsed, key = language.parse(recipe), jax.random.key(0)
+    return lambda: float(evaluation_input(key, self._batch, parsed)[:, :, 0, 0].mean())
 
   def texts(self) -> Loop:
     """The embeddings of all class texts; their mean."""

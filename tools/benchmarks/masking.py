@@ -7,14 +7,14 @@ from .models import Comparison
 
 _LOOPS = (
   ('ours/step', 'ours/step_masked'),
-  ('ours/normalise', 'ours/mask', 'peer/normalise', 'peer/mask'),
+  ('ours/normalize', 'ours/mask', 'peer/normalize', 'peer/mask'),
 )
 _COMPARISONS = (
   Comparison(
     'time of the step with masks / without', 'ours/step_masked', 'ours/step', at_most=1.02
   ),
-  Comparison('time of normalising and masking alone / the step', 'ours/mask', 'ours/step'),
-  Comparison('clips per second normalised and masked, ours / peer', 'peer/mask', 'ours/mask'),
+  Comparison('time of normalizing and masking alone / the step', 'ours/mask', 'ours/step'),
+  Comparison('clips per second normalized and masked, ours / peer', 'peer/mask', 'ours/mask'),
 )
 
 
@@ -26,5 +26,5 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
   """Measures and prints the lines."""
   work = workload.from_flags(arguments)
-  same = (('ours/normalise', 'peer/normalise'),)
+  same = (('ours/normalize', 'peer/normalize'),)
   models.run(work, arguments.repeats, work.batch, _LOOPS, _COMPARISONS, same)

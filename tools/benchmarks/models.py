@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from zsar_jax.host_memory import keep_freed_memory
+from zsar_jax.runtime.host_memory import keep_freed_memory
 
 from . import lines, turns
 from .workload import Workload

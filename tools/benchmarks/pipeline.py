@@ -35,7 +35,7 @@ from zsar_jax.data.pipeline import ClipLoader, View, training_batches
 from zsar_jax.data.sampling import segment_indices
 from zsar_jax.data.subset import Subset, select
 from zsar_jax.errors import UserError
-from zsar_jax.host_memory import keep_freed_memory
+from zsar_jax.runtime.host_memory import keep_freed_memory
 
 from . import clips, lines, turns
 

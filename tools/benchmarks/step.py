@@ -3,8 +3,9 @@
 import argparse
 from typing import Any
 
-from zsar_jax import chips, flops
+from zsar_jax.models import flops
 from zsar_jax.models.presets import VideoSpec
+from zsar_jax.performance import chips
 
 from . import lines, models, workload
 from .models import Comparison
@@ -37,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
   gpu = lines.gpu()
   found = models.run(work, arguments.repeats, work.batch, groups, comparisons(bool(gpu)), _SAME)
   if (chip := chips.find(gpu)) and 'seconds' in found['ours/step']:
-    lines.show(**utilisation(work, chip, found['ours/step']['seconds']))
+    lines.show(**utilization(work, chip, found['ours/step']['seconds']))
 
 
 def comparisons(gpu: bool) -> list[Comparison]:
@@ -52,7 +53,7 @@ def comparisons(gpu: bool) -> list[Comparison]:
   ]
 
 
-def utilisation(work: Workload, chip: chips.Chip, seconds: float) -> dict[str, Any]:
+def utilization(work: Workload, chip: chips.Chip, seconds: float) -> dict[str, Any]:
   """The fields of the line on MFU: a step's operations by the model's dimensions, to the peak."""
   towers = {name: {'kernel': True} for name in ('text', 'visual')}
   texts = workload.tokens(work).shape

@@ -15,7 +15,7 @@ import torch
 
 from zsar_jax.data.geometry import resize_frame, resize_plane
 from zsar_jax.data.pipeline import View
-from zsar_jax.data.regions import REGION_BITS
+from zsar_jax.recipes.regions import REGION_BITS
 
 from . import clips
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 import transformers
 
-from zsar_jax.data.regions import OBJECT, PERSON
 from zsar_jax.ops.photometric import CLIP_MEAN, CLIP_STD
+from zsar_jax.recipes.regions import OBJECT, PERSON
 
 from . import workload
 from .turns import Lazy, Loop
@@ -27,7 +27,7 @@ def loops(work: Workload) -> Lazy:
   eager, compiled = (_Peer(work, compile_it) for compile_it in (False, True))
   made: dict[str, Callable[[], Loop]] = {
     'eval': eager.evaluation,
-    'normalise': lambda: eager.prepared(masked=False),
+    'normalize': lambda: eager.prepared(masked=False),
     'mask': lambda: eager.prepared(masked=True),
     'text_longest': lambda: eager.texts(padded=False),
   }
@@ -110,7 +110,7 @@ class _Peer:
       total = 0.0
       for n in range(parts):
         with self._amp():
-          logits = run(self._normalised(slice(n, None, parts)), self._tokens[0])
+          logits = run(self._normalized(slice(n, None, parts)), self._tokens[0])
           loss = torch.nn.functional.cross_entropy(logits, self._labels[n::parts]) / parts
         loss.backward()
         total += loss.detach()
@@ -128,7 +128,7 @@ class _Peer:
     @torch.inference_mode()
     def loop() -> float:
       with self._amp():
-        return float(run(self._normalised(slice(None)), texts).mean())
+        return float(run(self._normalized(slice(None)), texts).mean())
 
     return loop
 
@@ -141,12 +141,12 @@ class _Peer:
     def loop() -> float:
       total = 0.0
       for name in workload.RECIPES:
-        video = self._normalised(slice(None))
+        video = self._normalized(slice(None))
         regions = self._batch['regions'][:, :, None]
         if name == 'background=mean':
           video = torch.where((regions & (PERSON | OBJECT)) == 0, 0.0, video)
         elif name == 'person=black':
-          black = self._colour(CLIP_MEAN, -1)
+          black = self._color(CLIP_MEAN, -1)
           video = torch.where((regions & PERSON) != 0, black, video)
         with self._amp():
           total += model(video, texts).mean()
@@ -155,10 +155,10 @@ class _Peer:
     return loop
 
   def prepared(self, masked: bool) -> Loop:
-    """Normalised clips, with background and object in a random colour of each clip's."""
+    """Normalized clips, with background and object in a random color of each clip's."""
 
     def loop() -> float:
-      video = self._normalised(slice(None))
+      video = self._normalized(slice(None))
       if masked:
         regions = self._batch['regions'][:, :, None]  # [B, T, 1, H, W]
         shape = (2, len(video), 1, 3, 1, 1)
@@ -188,13 +188,13 @@ class _Peer:
     with self._amp():
       return sum(model.texts(one) for one in self._longest) / len(self._longest)
 
-  def _normalised(self, rows: slice) -> torch.Tensor:
+  def _normalized(self, rows: slice) -> torch.Tensor:
     """f32[B, T, 3, H, W]."""
     video = self._batch['frames'][rows].permute(0, 1, 4, 2, 3).float() / 255
-    return video * self._colour([1 / s for s in CLIP_STD], 1) + self._colour(CLIP_MEAN, -1)
+    return video * self._color([1 / s for s in CLIP_STD], 1) + self._color(CLIP_MEAN, -1)
 
-  def _colour(self, rgb: Any, sign: int) -> torch.Tensor:
-    """f32[1, 1, 3, 1, 1]: a scale, or with a sign of -1 black in normalised space for the mean."""
+  def _color(self, rgb: Any, sign: int) -> torch.Tensor:
+    """f32[1, 1, 3, 1, 1]: a scale, or with a sign of -1 black in normalized space for the mean."""
     values = torch.tensor(rgb, device=self._device)
     if sign < 0:
       values = -values / torch.tensor(CLIP_STD, device=self._device)

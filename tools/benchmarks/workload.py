@@ -10,10 +10,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
-from zsar_jax.data.regions import OBJECT, PERSON
 from zsar_jax.errors import UserError
 from zsar_jax.models.layers import ATTENTIONS, REMATS
-from zsar_jax.models.presets import PRESETS, ClipSpec
+from zsar_jax.models.presets import PRESETS, TowerSpec
+from zsar_jax.recipes.regions import OBJECT, PERSON
 from zsar_jax.text.classes import ClassTexts
 from zsar_jax.text.tokenizers import make_tokenizer
 
@@ -66,7 +66,7 @@ class Workload:
   weights: str = ''
 
   @property
-  def spec(self) -> ClipSpec:
+  def spec(self) -> TowerSpec:
     """The dimensions of the towers."""
     return PRESETS[self.preset]
 

@@ -1,6 +1,6 @@
 """A data set on disk, opened for reading: clips by position, and an index to choose them by.
 
-The folder of a data set, as `zsar_jax.data.builder` writes it:
+The folder of a data set, as `zsar_jax.datasets.builder` writes it:
 
     {data_dir}/{name}/{version}/      name is 'ssv2', or 'pantomime/scenes' with a configuration
       dataset_info.json, features.json, label.labels.txt, *.array_record-*   as TFDS has them
@@ -31,12 +31,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
-from zsar_jax import checksums
 from zsar_jax.data import frame_table, records
 from zsar_jax.data.frame_table import ClipFrames, FrameFile, table_path
 from zsar_jax.errors import UserError, first_line
-from zsar_jax.paths import local_path
-from zsar_jax.writers import say
+from zsar_jax.runtime import checksums
+from zsar_jax.runtime.paths import local_path
+from zsar_jax.runtime.writers import log
 
 # What NumPy raises for a damaged .npz file.
 _DAMAGE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
@@ -248,9 +248,9 @@ class ClipDataset:
     shard = self._shard(stored)
     try:
       reader = array_record_module.ArrayRecordReader(os.fspath(self._shards[shard]))
-      serialised = reader.read([stored - int(self._shard_clips[shard])])[0]
+      serialized = reader.read([stored - int(self._shard_clips[shard])])[0]
       reader.close()
-      record = records.features(self.classes).deserialize_example_np(serialised)
+      record = records.features(self.classes).deserialize_example_np(serialized)
       record['id'] = record['id'].decode()
       record['attributes'] = json.loads(record['attributes'])
       record['annotated'] = np.asarray(record['annotated'], bool)
@@ -300,7 +300,7 @@ class ClipDataset:
 @functools.lru_cache
 def _warn_unchecked(directory: pathlib.Path) -> None:
   """Says once that the files of a data set have no checksums."""
-  say(
+  log(
     f'{directory} was built by an earlier version: whether its files are of one build is not'
     ' checked; build it again to have that'
   )

@@ -53,19 +53,19 @@ _NPY_HEADER = 10
 OPEN_FILES = 32
 
 
-def locate(serialised: bytes) -> np.ndarray:
-  """`ROW`[N] of a serialised record of N frames; the places are counted from its first byte."""
+def locate(serialized: bytes) -> np.ndarray:
+  """`ROW`[N] of a serialized record of N frames; the places are counted from its first byte."""
   # Imported here, so that reading does not need TFDS.
   from tensorflow_datasets.proto import tf_example_pb2
 
-  fields = tf_example_pb2.Example.FromString(serialised).features.feature
+  fields = tf_example_pb2.Example.FromString(serialized).features.feature
   rows = np.zeros(len(fields['frames'].bytes_list.value), ROW)
   rows['height'] = fields['height'].int64_list.value[0]
   rows['width'] = fields['width'].int64_list.value[0]
   for field, name in (('frames', 'frame'), ('regions', 'plane')):
     start = 0
     for row, content in zip(rows, fields[field].bytes_list.value, strict=True):
-      start = serialised.index(content, start)
+      start = serialized.index(content, start)
       row[f'{name}_start'], row[f'{name}_bytes'] = start, len(content)
       start += len(content)
   return rows

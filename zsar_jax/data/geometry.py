@@ -24,10 +24,10 @@ class Box:
 def centre_crop(
   height: int, width: int, fraction: float, place: float = 0.5, resize: str = 'shortest'
 ) -> Box:
-  """The square whose side is `fraction` of the frame's short side, and which is centred on that.
+  """The square whose side is `fraction` of the frame's short side, and which is centered on that.
 
   With fraction = size / short this is the field's resize of the short side to `short`
-  followed by a centre crop of `size`, in one resampling. With 'squash' both sides are resized to
+  followed by a center crop of `size`, in one resampling. With 'squash' both sides are resized to
   `short`, and the box has the frame's shape.
 
   Args:
@@ -107,9 +107,9 @@ def resize_frame(
 def resize_plane(
   plane: np.ndarray, box: Box, size: int, out: np.ndarray | None = None
 ) -> np.ndarray:
-  """Cuts `box` from u8[H, W] and resizes it to u8[size, size] by nearest neighbour.
+  """Cuts `box` from u8[H, W] and resizes it to u8[size, size] by nearest neighbor.
 
-  INTER_NEAREST_EXACT looks at pixel centres, as the frames' interpolation does; plain
+  INTER_NEAREST_EXACT looks at pixel centers, as the frames' interpolation does; plain
   INTER_NEAREST looks at corners and would shift the planes against the frames.
   """
   method = cv2.INTER_NEAREST_EXACT

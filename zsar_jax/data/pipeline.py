@@ -1,21 +1,5 @@
 """The input pipeline: records to batches of uint8 clips, decoded and resized on the host.
 
-A batch is a dict of arrays, B clips of T frames:
-
-    frames     u8[B, T, S, S, 3]   RGB
-    regions    u8[B, T, S, S]      region planes, with the frames' geometry
-    annotated  bool[B, T]          whether a frame's plane says anything
-    label      i32[B]              the class, in the subset's vocabulary
-    seed       u32[B]              the clip's own random number, for all that is random on device
-    clip       i32[B]              the clip's place in the subset
-    weight     f32[B]              1, or 0 for the padding of the last evaluation batch
-
-Where clips meet others in an evaluation, a batch has partner_frames, partner_regions and
-partner_annotated as well. A training batch has
-
-    replaced   i32[B]              the clip in whose place this one stands, as it does not decode;
-                                   -1 where none was replaced
-
 Batch k is a function of the seed and k alone, so the iterator needs no state of its own: a
 run that resumes at step k starts the pipeline there, whatever the number of worker processes
 or hosts. Of each global batch a host reads its part alone, clips that follow each other.
@@ -32,6 +16,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from zsar_jax.data import records
+from zsar_jax.data.batch import PARTNER, Batch
 from zsar_jax.data.frame_table import ClipFrames
 from zsar_jax.data.geometry import (
   centre_crop,
@@ -40,15 +25,13 @@ from zsar_jax.data.geometry import (
   resize_frame,
   resize_plane,
 )
-from zsar_jax.data.regions import shapes_from_boxes
 from zsar_jax.data.sampling import nearest_annotated, segment_indices
 from zsar_jax.data.shared_memory import SharedBatches
 from zsar_jax.data.subset import Subset
-from zsar_jax.data.watchdog import UNHURRIED, Guard, WatchedBatches, take_name
+from zsar_jax.data.watchdog import DEFAULT_POLICY, WatchedBatches, WorkerPolicy, take_name
 from zsar_jax.data.workers import start_worker
 from zsar_jax.errors import UserError
-
-Batch = dict[str, np.ndarray]
+from zsar_jax.recipes.regions import shapes_from_boxes
 
 # Iterates over batches, and has a `close`.
 BatchIterator = WatchedBatches
@@ -58,9 +41,6 @@ _SHARED_BYTES = 1 << 12
 
 # So many clips in a row are tried where one does not decode.
 _REPLACEMENTS = 16
-
-# What the arrays of the clip that another meets begin with.
-PARTNER = 'partner_'
 
 # What `Views.crops` may be.
 CROPS = (1, 3)
@@ -108,7 +88,7 @@ class Views:
 
   Attributes:
     clips: views in time. View j of V takes from each segment the frame at (j + 0.5) / V of its
-      length: of one view, the centre.
+      length: of one view, the center.
     crops: 1 for the central square; 3 for those at the start, in the middle and at the end of
       the frame's long side.
   """
@@ -171,7 +151,7 @@ class ClipLoader:
   def evaluation_clip(self, position: int, moment: float = 0.5, place: float = 0.5) -> Batch:
     """One view of the clip at `position`; past the end, padding of weight 0.
 
-    The seed comes from the clip's id, so that a clip is painted with the same colours in every
+    The seed comes from the clip's id, so that a clip is painted with the same colors in every
     view and in every evaluation that it is part of.
 
     Args:
@@ -267,7 +247,7 @@ def training_batches(
   first_step: int,
   workers: int,
   share: tuple[int, int] = (0, 1),
-  guard: Guard = UNHURRIED,
+  guard: WorkerPolicy = DEFAULT_POLICY,
 ) -> BatchIterator:
   """Endless training batches: every clip once in each epoch, in an order of its own.
 
@@ -301,7 +281,7 @@ def evaluation_batches(
   views: Views = Views(),
   partners: np.ndarray | None = None,
   share: tuple[int, int] = (0, 1),
-  guard: Guard = UNHURRIED,
+  guard: WorkerPolicy = DEFAULT_POLICY,
 ) -> BatchIterator:
   """Every view of every clip exactly once, in order; the last batch is filled up with weight 0.
 
@@ -350,7 +330,11 @@ class _EvaluationView(grain.transforms.Map):
 
 
 def _batches(
-  clips: grain.MapDataset, batch_size: int, workers: int, share: tuple[int, int], guard: Guard
+  clips: grain.MapDataset,
+  batch_size: int,
+  workers: int,
+  share: tuple[int, int],
+  guard: WorkerPolicy,
 ) -> BatchIterator:
   """This host's share of the global batches.
 
@@ -368,7 +352,7 @@ def _batches(
     # Grain's workers read absl flags, which only programs of absl's parse.
     if not flags.FLAGS.is_parsed():
       flags.FLAGS.mark_as_parsed()
-    # Inside a worker process one thread reads: the processes are the parallelism.
+    # Inside a worker process one thread reads: the processes are the parallelizm.
     read = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
     begin = functools.partial(_start_worker, name)

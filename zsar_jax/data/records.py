@@ -24,8 +24,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from zsar_jax.data.regions import REGION_BITS, UNKNOWN_SHIFT
 from zsar_jax.errors import UserError
+from zsar_jax.recipes.regions import REGION_BITS, UNKNOWN_SHIFT
 
 JPEG_QUALITY = 90
 
@@ -76,7 +76,7 @@ def features(classes: tuple[str, ...]) -> Any:
   )
 
 
-def serialise(record: dict[str, Any]) -> bytes:
+def serialize(record: dict[str, Any]) -> bytes:
   """The record as a tf.train.Example, its fields in one order.
 
   TFDS' own serializer leaves the order to a hash that differs by process, and holds the images of

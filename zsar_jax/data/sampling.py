@@ -12,14 +12,14 @@ def segment_indices(
   """One frame from each of `num_segments` equal segments of a clip.
 
   Segment sampling is from Temporal Segment Networks (Wang et al., ECCV 2016): a random place
-  in each segment in training, the segment's centre in validation. A clip with fewer frames
+  in each segment in training, the segment's center in validation. A clip with fewer frames
   than segments gives some of its frames more than once.
 
   Args:
     num_frames: frames in the clip, at least 1.
     num_segments: frames to take.
     rng: draws the places; None takes `place`.
-    place: in [0, 1), of every segment: 0.5 is the centre.
+    place: in [0, 1), of every segment: 0.5 is the center.
 
   Returns:
     i64[num_segments], ascending, each in [0, num_frames).

@@ -17,7 +17,7 @@ import numpy as np
 
 from zsar_jax.data.class_names import class_key, counterparts, normal
 from zsar_jax.errors import UserError
-from zsar_jax.paths import local_path
+from zsar_jax.runtime.paths import local_path
 
 # The 50 classes of Mimetics v1.0 (Weinzaepfel and Rogez, arXiv 1912.07249), all of Kinetics-400.
 MIMETICS_CLASSES = (

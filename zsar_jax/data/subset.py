@@ -1,17 +1,19 @@
 """The part of a data set that a run uses: a split, restricted to some of its classes."""
 
 import dataclasses
+import json
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from zsar_jax.data import splits
 from zsar_jax.data.class_names import counterparts
-from zsar_jax.data.dataset import ClipDataset, ClipIndex
+from zsar_jax.data.dataset import ClipDataset, ClipIndex, find_dataset
 from zsar_jax.data.frame_table import ClipFrames
-from zsar_jax.data.regions import REGION_BITS
 from zsar_jax.errors import UserError
-from zsar_jax.ops.recipes import Recipe
+from zsar_jax.recipes.language import Recipe
+from zsar_jax.recipes.regions import REGION_BITS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,3 +164,23 @@ def _chosen(dataset: ClipDataset, classes: str | Sequence[str], field: str) -> s
       ' file'
     )
   return {dataset.classes.index(meant[name][0]) for name in names}
+
+
+def data_identity(data_dir: str, subset: Subset) -> str:
+  """What tells a data set's files and the clips chosen of it from others, for people too.
+
+  Args:
+    data_dir: `config.data.dir`.
+    subset: clips of a data set in it.
+  """
+  dataset, index = subset.dataset, subset.dataset.index
+  shards = find_dataset(data_dir, dataset.name).glob('*.array_record*')
+  files = [(shard.name, shard.stat().st_size) for shard in sorted(shards)]
+  names = [dataset.classes, dataset.class_texts, sorted(dataset.region_names), subset.classes]
+  known = [index.ids, index.attributes, files, names]
+  total = zlib.crc32(json.dumps(known).encode())
+  arrays = (index.labels, index.num_frames, index.num_annotated, index.coverage)
+  for column in (*arrays, subset.positions, subset.labels):
+    total = zlib.crc32(np.ascontiguousarray(column).tobytes(), total)
+  size = sum(size for _, size in files)
+  return f'{len(subset)} of {len(index)} clips, {size} bytes, checksum {total:08x}'

@@ -49,7 +49,7 @@ class Batches(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Guard:
+class WorkerPolicy:
   """What happens where workers fail; the fields of `config.data` of these names.
 
   Attributes:
@@ -63,16 +63,18 @@ class Guard:
   stopping: Callable[[], Any] = lambda: False
 
 
-UNHURRIED = Guard()
+DEFAULT_POLICY = WorkerPolicy()
 
 
 class WatchedBatches:
-  """Batches from worker processes under a `Guard`.
+  """Batches from worker processes under a `WorkerPolicy`.
 
   What is read in threads of this process cannot be ended; that it takes long is said.
   """
 
-  def __init__(self, start: Callable[[int, str], Batches], workers: int, guard: Guard) -> None:
+  def __init__(
+    self, start: Callable[[int, str], Batches], workers: int, guard: WorkerPolicy
+  ) -> None:
     """Starts the workers.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 
 import cv2
 
-from zsar_jax.streams import keep_streams
+from zsar_jax.runtime.streams import keep_streams
 
 
 def start_worker(on_signal: Any) -> None:
@@ -22,7 +22,7 @@ def start_worker(on_signal: Any) -> None:
   keep_streams()
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, on_signal)
-  # The processes are the parallelism; a pool of threads in each would only get in the way.
+  # The processes are the parallelizm; a pool of threads in each would only get in the way.
   cv2.setNumThreads(0)
   parent = multiprocessing.parent_process()
 

@@ -5,14 +5,14 @@ from ml_collections import ConfigDict
 
 from zsar_jax.errors import UserError
 from zsar_jax.models.layers import Compute
-from zsar_jax.models.presets import ClipSpec, VideoSpec, preset
+from zsar_jax.models.presets import TowerSpec, VideoSpec, preset
 from zsar_jax.models.video_clip import VideoModel
 
 # What the text tower needs besides prompts: the start, the end, and two for words.
 _FEWEST_TOKENS = 4
 
 
-def model_spec(config: ConfigDict) -> tuple[ClipSpec, VideoSpec]:
+def model_spec(config: ConfigDict) -> tuple[TowerSpec, VideoSpec]:
   """The model of `config.model` for the clips of `config.view`, however it is computed.
 
   Raises:

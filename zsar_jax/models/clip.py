@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from zsar_jax.models import frames, layers
+from zsar_jax.models import cross_frame, layers
 from zsar_jax.models.layers import Compute
-from zsar_jax.models.presets import ClipSpec, VideoSpec
-from zsar_jax.models.prompts import DeepPrompts
+from zsar_jax.models.learnt_prompts import DeepPrompts
+from zsar_jax.models.presets import TowerSpec, VideoSpec
 
 # Standard deviations at the start of training from scratch. OpenAI's are 0.02 for tokens and
 # width**-0.5 for image positions, next to patches of about 0.5. On the few clips that one
@@ -48,7 +48,7 @@ class ImageTower(nnx.Module):
   In some video models the frames of a clip see each other here; see `frames`.
   """
 
-  def __init__(self, spec: ClipSpec, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs):
+  def __init__(self, spec: TowerSpec, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs):
     width, depth, dtype = spec.image_width, spec.image_layers, compute.dtype
     init = nnx.initializers.normal(width**-0.5)
     self.conv1 = PatchEmbedding(spec.patch, width, dtype=dtype, rngs=rngs)
@@ -67,8 +67,8 @@ class ImageTower(nnx.Module):
     def block(number: int) -> layers.ResidualBlock:
       del number
       options = dict(residual_std=layers.residual_std(width, depth), compute=compute, rngs=rngs)
-      if video.temporal in frames.BLOCKS:
-        make = frames.BLOCKS[video.temporal]
+      if video.temporal in cross_frame.BLOCKS:
+        make = cross_frame.BLOCKS[video.temporal]
         return make(width, spec.image_heads, num_frames=video.num_frames, **options)
       return layers.ResidualBlock(width, spec.image_heads, **options)
 
@@ -84,11 +84,11 @@ class ImageTower(nnx.Module):
     """Embeds images.
 
     Args:
-      images: f32[N, resolution, resolution, 3], normalised; with frames that see each other,
+      images: f32[N, resolution, resolution, 3], normalized; with frames that see each other,
         the T frames of each clip one after another.
 
     Returns:
-      embeddings: f32[N, E], not normalised to unit length.
+      embeddings: f32[N, E], not normalized to unit length.
       patches: [N, G * G, D], the patches' tokens after the last block; None where class
         embeddings do not look at them.
     """
@@ -110,7 +110,7 @@ class ImageTower(nnx.Module):
 class TextTower(nnx.Module):
   """A causal transformer whose end-of-text token, projected, is the text's embedding."""
 
-  def __init__(self, spec: ClipSpec, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs):
+  def __init__(self, spec: TowerSpec, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs):
     width, dtype = spec.text_width, compute.dtype
     normal = nnx.initializers.normal
     self.token_embedding = nnx.Embed(
@@ -139,7 +139,7 @@ class TextTower(nnx.Module):
         text. What follows it changes nothing, for attention is causal.
 
     Returns:
-      f32[C, E], not normalised to unit length.
+      f32[C, E], not normalized to unit length.
     """
     x = self.token_embedding(tokens)  # [C, L, D]
     if self.prompts:

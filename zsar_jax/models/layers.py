@@ -70,7 +70,7 @@ class Compute:
 def compiler_options(mesh: Mesh | None = None) -> dict[str, str] | None:
   """For the jits of a model's passes: what makes a CPU keep to the borders between blocks.
 
-  XLA for CPUs drops optimisation barriers before it fuses operations, and then forms the residual
+  XLA for CPUs drops optimization barriers before it fuses operations, and then forms the residual
   stream (and its gradient) anew from the first block on in each block, and several times. None on
   other devices, where the stream has no barriers.
 
@@ -81,7 +81,7 @@ def compiler_options(mesh: Mesh | None = None) -> dict[str, str] | None:
   return {'xla_disable_hlo_passes': 'cse_barrier_expander'} if platform == 'cpu' else None
 
 
-def _border(x: jax.Array) -> jax.Array:
+def _fusion_barrier(x: jax.Array) -> jax.Array:
   """The border of a block, on a CPU: see `compiler_options`."""
   return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
 
@@ -199,7 +199,7 @@ class Attention(nnx.Module):
       [N, L, D], or [N, 1, D].
     """
     context = x if context is None else context
-    key, value = self.neighbours(self.key(context)), self.neighbours(self.value(context))
+    key, value = self.neighbors(self.key(context)), self.neighbors(self.value(context))
     query = self.query(x if only is None else at(x, only))
     seen, implementation = {'is_causal': self.causal}, self.compute.attention
     if only is not None:
@@ -213,7 +213,7 @@ class Attention(nnx.Module):
       )  # [N, L, H, d]
     return self.out(mixed)  # [N, L, D]
 
-  def neighbours(self, x: jax.Array) -> jax.Array:
+  def neighbors(self, x: jax.Array) -> jax.Array:
     """From the keys or values [N, M, H, d] of each sequence to those that it attends to."""
     return x
 
@@ -329,7 +329,7 @@ class Transformer(nnx.Module):
       call = _call_for(only if i == self.layers - 1 else None)
       if self.compute.remat != 'none':
         call = nnx.remat(call, policy=REMATS[self.compute.remat])
-      x = _border(call(block, x))
+      x = _fusion_barrier(call(block, x))
     return x
 
 

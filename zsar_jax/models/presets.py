@@ -6,7 +6,7 @@ from typing import Any
 
 from zsar_jax.errors import UserError
 
-# The means and deviations that frames in [0, 1], RGB, are normalised with: those of OpenAI's CLIP,
+# The means and deviations that frames in [0, 1], RGB, are normalized with: those of OpenAI's CLIP,
 # and those of ImageNet, with which ViFi-CLIP and X-CLIP were trained.
 NORMALIZATIONS = types.MappingProxyType(
   {
@@ -17,7 +17,7 @@ NORMALIZATIONS = types.MappingProxyType(
 
 
 @dataclasses.dataclass(frozen=True)
-class ClipSpec:
+class TowerSpec:
   """The dimensions of a CLIP model.
 
   Attributes:
@@ -83,7 +83,7 @@ class VideoSpec:
   Attributes:
     num_frames: T, of a clip.
     temporal: how frames become a clip. 'mean' of their embeddings (ViFi-CLIP), a 'transformer'
-      over them (ActionCLIP), attention to neighbouring frames in a 'window' (Open-VCLIP), or
+      over them (ActionCLIP), attention to neighboring frames in a 'window' (Open-VCLIP), or
       'xclip' (X-CLIP).
     temporal_layers: residual blocks of the transformer over frames, of 'transformer' and
       'xclip'.
@@ -109,7 +109,7 @@ class VideoSpec:
       raise UserError(f'config.model.temporal: {self.temporal!r} is none of {", ".join(TEMPORAL)}')
 
 
-_VIT_B16 = ClipSpec(
+_VIT_B16 = TowerSpec(
   embed_dim=512,
   resolution=224,
   patch=16,
@@ -120,7 +120,7 @@ _VIT_B16 = ClipSpec(
   text_layers=12,
   text_heads=8,
 )
-_VIT_L14 = ClipSpec(
+_VIT_L14 = TowerSpec(
   embed_dim=768,
   resolution=224,
   patch=14,
@@ -135,7 +135,7 @@ _VIT_L14 = ClipSpec(
 # The published models are those of arXiv 2103.00020, tables 19 and 20.
 PRESETS = types.MappingProxyType(
   {
-    'tiny': ClipSpec(
+    'tiny': TowerSpec(
       embed_dim=64,
       resolution=48,
       patch=8,
@@ -156,7 +156,7 @@ PRESETS = types.MappingProxyType(
 )
 
 
-def preset(name: str, **overrides: Any) -> ClipSpec:
+def preset(name: str, **overrides: Any) -> TowerSpec:
   """The preset `name`, with the fields given in `overrides` replaced.
 
   Raises:
@@ -164,7 +164,7 @@ def preset(name: str, **overrides: Any) -> ClipSpec:
   """
   if name not in PRESETS:
     raise UserError(f'config.model.preset: {name!r} is none of {", ".join(PRESETS)}')
-  unknown = overrides.keys() - {field.name for field in dataclasses.fields(ClipSpec)}
+  unknown = overrides.keys() - {field.name for field in dataclasses.fields(TowerSpec)}
   if unknown:
     raise UserError(f'a model preset has no field {", ".join(sorted(unknown))}.')
   return dataclasses.replace(PRESETS[name], **overrides)

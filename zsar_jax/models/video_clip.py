@@ -16,7 +16,7 @@ from flax import nnx
 from zsar_jax.models import clip, layers, temporal
 from zsar_jax.models.distillation import ResidualNetwork, distance
 from zsar_jax.models.layers import Compute
-from zsar_jax.models.presets import NORMALIZATIONS, ClipSpec, VideoSpec
+from zsar_jax.models.presets import NORMALIZATIONS, TowerSpec, VideoSpec
 from zsar_jax.models.video_prompts import VideoPrompts
 
 # A nested dict of f32 arrays; a path reads like 'visual/transformer/resblocks/0/ln_1/scale'.
@@ -35,7 +35,7 @@ class VideoClip(nnx.Module):
     logit_scale: f32[], the logarithm of what cosines are multiplied by.
   """
 
-  def __init__(self, spec: ClipSpec, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs):
+  def __init__(self, spec: TowerSpec, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs):
     self.visual = clip.ImageTower(spec, video, compute=compute, rngs=rngs)
     self.text = clip.TextTower(spec, video, compute=compute, rngs=rngs)
     self.temporal = temporal.make_head(spec.embed_dim, video, compute=compute, rngs=rngs)
@@ -63,7 +63,7 @@ class VideoClip(nnx.Module):
     """Embeds each frame of clips.
 
     Args:
-      frames: f32[B, T, H, W, 3], normalised with CLIP's mean and deviation, whatever the spec's
+      frames: f32[B, T, H, W, 3], normalized with CLIP's mean and deviation, whatever the spec's
         normalization; H = W = the spec's resolution.
 
     Returns:
@@ -71,14 +71,14 @@ class VideoClip(nnx.Module):
       patches: [B, T, M, D], the patches' last tokens; None where nothing looks at them.
     """
     batch, count = frames.shape[:2]
-    frames = _renormalise(frames, self.normalization)
+    frames = _renormalize(frames, self.normalization)
     embedded, patches = self.visual(frames.reshape(batch * count, *frames.shape[2:]))
     if patches is not None:
       patches = patches.reshape(batch, count, *patches.shape[1:])
     return embedded.reshape(batch, count, -1), patches
 
   def encode_video(self, frames: jax.Array) -> Encoded:
-    """Encodes clips `frames: f32[B, T, H, W, 3]`, normalised; see `Encoded`."""
+    """Encodes clips `frames: f32[B, T, H, W, 3]`, normalized; see `Encoded`."""
     embedded, patches = self.encode_frames(frames)
     if self.mean_of_cosines:
       embedding = jnp.mean(layers.l2_normalize(embedded), axis=1)
@@ -138,7 +138,7 @@ class VideoClip(nnx.Module):
     return distance(frames, frame_teacher) + distance(named, text_teacher)
 
 
-def _renormalise(frames: jax.Array, normalization: str) -> jax.Array:
+def _renormalize(frames: jax.Array, normalization: str) -> jax.Array:
   """f32[..., 3] from the space of CLIP's mean and deviation to that of others."""
   if normalization == 'clip':
     return frames
@@ -160,7 +160,7 @@ class VideoModel:
     abstract_params: what `init` returns, as `jax.ShapeDtypeStruct`.
   """
 
-  def __init__(self, spec: ClipSpec, video: VideoSpec, compute: Compute | None = None):
+  def __init__(self, spec: TowerSpec, video: VideoSpec, compute: Compute | None = None):
     """Describes a model.
 
     Args:

@@ -10,7 +10,7 @@ Each op takes one clip; `jax.vmap` it over a batch.
 import jax
 import jax.numpy as jnp
 
-from zsar_jax.data.regions import OBJECT, PERSON
+from zsar_jax.recipes.regions import OBJECT, PERSON
 
 # Halves of a pixel are common between boxes: rounding errors are not to decide about them.
 _HALF = 0.5 + 1e-3
@@ -18,7 +18,7 @@ _HALF = 0.5 + 1e-3
 # HAT widens what it takes out of a frame of 240 rows four times by a cross of 3 x 3.
 _WIDENING = 4 / 240
 
-# SCUBA's stripes. Lengths are pixels of a picture whose longer side is 256, the centre of a canvas
+# SCUBA's stripes. Lengths are pixels of a picture whose longer side is 256, the center of a canvas
 # of 384. Each range is drawn from evenly.
 _PICTURE = 256
 _CANVAS = 384
@@ -42,7 +42,7 @@ def fill_holes(video: jax.Array, holes: jax.Array) -> jax.Array:
     holes: bool[T, H, W].
 
   Returns:
-    f32[T, H, W, 3]: known pixels as they were; 0, the mean colour of normalised space, in frames
+    f32[T, H, W, 3]: known pixels as they were; 0, the mean color of normalized space, in frames
     that are one hole.
   """
   num_frames, height, width, channels = video.shape
@@ -137,7 +137,7 @@ def swap_background(
   clip. A frame without people or objects, be it that nobody annotated it, shows the scene alone.
 
   Args:
-    video: f32[T, H, W, 3], normalised.
+    video: f32[T, H, W, 3], normalized.
     regions: u8[T, H, W], its region planes.
     other_video: f32[T, H, W, 3], the clip that gives its scene.
     other_regions: u8[T, H, W], its region planes.
@@ -160,7 +160,7 @@ def _foreground(regions: jax.Array) -> jax.Array:
 
 
 def stripes(key: jax.Array, height: int, width: int) -> jax.Array:
-  """Draws SCUBA's background of wavy stripes, in one colour and its complement.
+  """Draws SCUBA's background of wavy stripes, in one color and its complement.
 
   A stripe is what lies within a half-width, measured across the wave's axis, of a sine wave; it
   is repeated at even spacing, and all is turned by an angle.
@@ -173,7 +173,7 @@ def stripes(key: jax.Array, height: int, width: int) -> jax.Array:
   Returns:
     f32[H, W, 3], RGB in [0, 1].
   """
-  colour_key, shape_key, turn_key = jax.random.split(key, 3)
+  color_key, shape_key, turn_key = jax.random.split(key, 3)
   ranges = jnp.array([_HALF_WIDTH, _SPACING, _AMPLITUDE, _WAVELENGTH])
   half_width, spacing, amplitude, wavelength = jax.random.uniform(
     shape_key, (4,), minval=ranges[:, 0], maxval=ranges[:, 1]
@@ -190,14 +190,14 @@ def stripes(key: jax.Array, height: int, width: int) -> jax.Array:
   period = spacing * half_width
   beyond = (across - wave) % period  # How far a pixel lies beyond the last stripe's middle.
   striped = jnp.minimum(beyond, period - beyond) <= half_width
-  ground = jax.random.uniform(colour_key, (3,))
+  ground = jax.random.uniform(color_key, (3,))
   return jnp.where(striped[..., None], 1 - ground, ground)
 
 
 def freeze(
   video: jax.Array, regions: jax.Array, annotated: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Repeats the middle frame, as SCUFO does: what is recognised then is not recognised by movement.
+  """Repeats the middle frame, as SCUFO does: what is recognized then is not recognized by movement.
 
   Args:
     video: f32[T, H, W, 3].

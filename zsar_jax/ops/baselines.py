@@ -6,7 +6,7 @@ Each docstring names its paper, and says where what was published is not followe
 import jax
 import jax.numpy as jnp
 
-from zsar_jax.ops.photometric import denormalise, hsv_cone, normalise
+from zsar_jax.ops.photometric import denormalize, hsv_cone, normalize
 
 # ActorCutMix: the label's share of the scene falls with this power of the scene's area.
 _LABEL_POWER = 4
@@ -15,7 +15,7 @@ _LABEL_POWER = 4
 _MOVING_SHARE = 0.5
 _STILL_SHARE = 0.1
 _KEPT_SHARE = 0.5
-# Its bins of colour in each direction of the HSV cone, and the side of its blur in frame heights.
+# Its bins of color in each direction of the HSV cone, and the side of its blur in frame heights.
 _BINS = 10
 _BLUR_SIZE = 0.1
 # With an even number of bins grey lies on an edge. So far beyond it, rounding errors do not count.
@@ -40,7 +40,7 @@ def actor_cutmix(
   at no further: the published code blackens the whole of it where its clip has no actors.
 
   Args:
-    video: f32[T, H, W, 3], normalised.
+    video: f32[T, H, W, 3], normalized.
     actors: bool[T, H, W]; the paper takes boxes of people.
     targets: f32[C], a distribution over the classes.
     other_video: f32[T, H, W, 3], the clip that gives its scene.
@@ -52,7 +52,7 @@ def actor_cutmix(
     targets: f32[C].
   """
   valid = actors.any() & ~actors.all()
-  scene = jnp.where(other_actors[..., None], normalise(jnp.zeros(3)), other_video)
+  scene = jnp.where(other_actors[..., None], normalize(jnp.zeros(3)), other_video)
   mixed = jnp.where(actors[..., None], video, scene)
   share = 1 - (1 - actors.mean()) ** _LABEL_POWER
   blended = share * targets + (1 - share) * other_targets
@@ -86,7 +86,7 @@ def still_mix(
 
   From Li et al., "Mitigating and Evaluating Static Bias of Action Representations in the
   Background and the Foreground" (ICCV 2023), who draw the frame from a bank of those that a network
-  recognises by themselves, or at random. The label stays.
+  recognizes by themselves, or at random. The label stays.
 
   Args:
     key: the clip's random key.
@@ -109,7 +109,7 @@ def fame(video: jax.Array, other_video: jax.Array) -> jax.Array:
   background Merging" (CVPR 2022).
 
   Args:
-    video: f32[T, H, W, 3], normalised.
+    video: f32[T, H, W, 3], normalized.
     other_video: f32[T, H, W, 3].
 
   Returns:
@@ -119,25 +119,25 @@ def fame(video: jax.Array, other_video: jax.Array) -> jax.Array:
 
 
 def fame_foreground(video: jax.Array) -> jax.Array:
-  """FAME's foreground: the half of the picture whose colours are those of what moves.
+  """FAME's foreground: the half of the picture whose colors are those of what moves.
 
   Half of the pixels, where frames differ most, are taken for foreground, and the tenth where they
-  differ least for background; colours are counted in both, and each pixel is judged by the
-  colour that it has on the average of the frames. Finding the halves sorts all pixels, two sorts
+  differ least for background; colors are counted in both, and each pixel is judged by the
+  color that it has on the average of the frames. Finding the halves sorts all pixels, two sorts
   for the movement and one for the result: a cost that none of the other ops has.
 
   Other than published: hue is an angle once (the published code multiplies radians by 2 pi
   again); the first pixels in reading order win where many are equal, on any device; movement and
-  colour scores are not stretched to [0, 1], which changes no order; a clip without any movement is
+  color scores are not stretched to [0, 1], which changes no order; a clip without any movement is
   foreground everywhere, where the published mask would be arbitrary.
 
   Args:
-    video: f32[T, H, W, 3], normalised.
+    video: f32[T, H, W, 3], normalized.
 
   Returns:
     bool[H, W], one mask for all frames.
   """
-  rgb = jnp.clip(denormalise(video), 0, 1)
+  rgb = jnp.clip(denormalize(video), 0, 1)
   num_frames, height, width, _ = rgb.shape
   pixels = height * width
   change = jnp.abs(rgb[1:] - rgb[:-1]).sum((0, 3)) / max(num_frames - 1, 1)  # [H, W]
@@ -145,7 +145,7 @@ def fame_foreground(video: jax.Array) -> jax.Array:
 
   moving = _largest(movement, _count(_MOVING_SHARE, pixels))
   still = ~_largest(movement, pixels - _count(_STILL_SHARE, pixels))
-  bins = _colour_bins(rgb.mean(0))  # [H, W]
+  bins = _color_bins(rgb.mean(0))  # [H, W]
   foreground = jnp.zeros(_BINS**3).at[bins].add(moving)
   background = jnp.zeros(_BINS**3).at[bins].add(still) + 1
   foreground /= foreground.sum()
@@ -166,8 +166,8 @@ def _largest(x: jax.Array, count: int) -> jax.Array:
   return above | (equal & (place <= count - above.sum()))
 
 
-def _colour_bins(rgb: jax.Array) -> jax.Array:
-  """i32[...]: the bin of each colour, f32[..., 3] in [0, 1], in the cone of HSV."""
+def _color_bins(rgb: jax.Array) -> jax.Array:
+  """i32[...]: the bin of each color, f32[..., 3] in [0, 1], in the cone of HSV."""
   sixths, chroma, value = hsv_cone(rgb)
   angle = sixths * (jnp.pi / 3)
   saturation = chroma / jnp.where(value > 0, value, 1)

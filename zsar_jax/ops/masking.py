@@ -1,4 +1,4 @@
-"""Painting the regions of a clip over with colours, as a mask recipe says.
+"""Painting the regions of a clip over with colors, as a mask recipe says.
 
 This is the project's instrument: a model that still names the action when the background
 or the objects are painted over has seen the action (arXiv 2501.12681).
@@ -7,10 +7,10 @@ or the objects are painted over has seen the action (arXiv 2501.12681).
 import jax
 import jax.numpy as jnp
 
-from zsar_jax.data.regions import OBJECT, PERSON, REGION_BITS, UNKNOWN_SHIFT
 from zsar_jax.ops.backgrounds import stripes
-from zsar_jax.ops.photometric import normalise
-from zsar_jax.ops.recipes import LAYERS, Part, Recipe
+from zsar_jax.ops.photometric import normalize
+from zsar_jax.recipes.language import LAYERS, Part, Recipe
+from zsar_jax.recipes.regions import OBJECT, PERSON, REGION_BITS, UNKNOWN_SHIFT
 
 
 def paint(
@@ -28,9 +28,9 @@ def paint(
   another clip included, is `transform`'s.
 
   Args:
-    key: the clip's random key. A part's colour depends on the key and its region alone, so
-      that the background of a clip gets the same colour under every recipe that draws it alike.
-    video: f32[T, H, W, 3], normalised.
+    key: the clip's random key. A part's color depends on the key and its region alone, so
+      that the background of a clip gets the same color under every recipe that draws it alike.
+    video: f32[T, H, W, 3], normalized.
     regions: u8[T, H, W], region planes.
     annotated: bool[T].
     recipe: what to paint.
@@ -46,9 +46,9 @@ def paint(
     if part.probability < 1:
       area &= jax.random.bernoulli(clip_key, part.probability)
     if part.fill == 'stripes':
-      fill = normalise(stripes(fill_key, *video.shape[1:3]))[None]  # [1, H, W, 3]
+      fill = normalize(stripes(fill_key, *video.shape[1:3]))[None]  # [1, H, W, 3]
     else:
-      fill = _colour(fill_key, part, video.shape[0])[:, None, None, :]  # [T or 1, 1, 1, 3]
+      fill = _color(fill_key, part, video.shape[0])[:, None, None, :]  # [T or 1, 1, 1, 3]
     video = jnp.where(area[..., None], fill.astype(video.dtype), video)
   return video
 
@@ -76,19 +76,19 @@ def _area(part: Part, regions: jax.Array) -> jax.Array:
   return area
 
 
-def _colour(key: jax.Array, part: Part, num_frames: int) -> jax.Array:
-  """f32[T or 1, 3]: the part's colour in normalised space."""
+def _color(key: jax.Array, part: Part, num_frames: int) -> jax.Array:
+  """f32[T or 1, 3]: the part's color in normalized space."""
   shape = (num_frames if part.draw == 'frame' else 1, 3)
   match part.fill:
     case 'normal':
       return jax.random.normal(key, shape)
     case 'uniform':
-      return normalise(jax.random.uniform(key, shape))
+      return normalize(jax.random.uniform(key, shape))
     case 'mean':
       return jnp.zeros(shape)
     case 'black':
-      return normalise(jnp.zeros(shape))
+      return normalize(jnp.zeros(shape))
     case 'white':
-      return normalise(jnp.ones(shape))
+      return normalize(jnp.ones(shape))
     case rgb:
-      return normalise(jnp.array([[int(rgb[i : i + 2], 16) / 255 for i in (1, 3, 5)]]))
+      return normalize(jnp.array([[int(rgb[i : i + 2], 16) / 255 for i in (1, 3, 5)]]))

@@ -2,7 +2,7 @@
 
 Each clip is mixed with the one at its place in the batch counted from the end. Everything random
 is drawn for each clip (X-CLIP and ViFi-CLIP draw one share and one box for a whole batch).
-Clips are mixed before they are painted: a mixed clip has one background, in one colour.
+Clips are mixed before they are painted: a mixed clip has one background, in one color.
 """
 
 import jax
@@ -58,12 +58,12 @@ def mix(
 
 
 def random_box(key: jax.Array, height: int, width: int, share: jax.Array) -> jax.Array:
-  """bool[H, W]: a box with sqrt(1 - share) of each side, at a random centre, cut at the border."""
+  """bool[H, W]: a box with sqrt(1 - share) of each side, at a random center, cut at the border."""
   row, column = jax.random.uniform(key, (2,))
   inside = []
-  for size, centre in ((height, row), (width, column)):
+  for size, center in ((height, row), (width, column)):
     half = jnp.sqrt(1 - share) * size / 2
     place = jnp.arange(size)
-    start, end = jnp.round(centre * size - half), jnp.round(centre * size + half)
+    start, end = jnp.round(center * size - half), jnp.round(center * size + half)
     inside.append((place >= start) & (place < end))
   return inside[0][:, None] & inside[1][None, :]

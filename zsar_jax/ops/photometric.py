@@ -1,4 +1,4 @@
-"""Colour: normalisation, and jitter and greyscale that are drawn once for a clip."""
+"""Color: normalization, and jitter and greyscale that are drawn once for a clip."""
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +12,13 @@ CLIP_MEAN, CLIP_STD = NORMALIZATIONS['clip']
 LUMA = (0.299, 0.587, 0.114)
 
 
-def normalise(rgb: jax.Array) -> jax.Array:
+def normalize(rgb: jax.Array) -> jax.Array:
   """Maps RGB in [0, 1], f32[..., 3], to the space in which CLIP sees frames."""
   return (rgb - jnp.array(CLIP_MEAN)) / jnp.array(CLIP_STD)
 
 
-def denormalise(pixels: jax.Array) -> jax.Array:
-  """The inverse of `normalise`, f32[..., 3]."""
+def denormalize(pixels: jax.Array) -> jax.Array:
+  """The inverse of `normalize`, f32[..., 3]."""
   return pixels * jnp.array(CLIP_STD) + jnp.array(CLIP_MEAN)
 
 
@@ -31,7 +31,7 @@ def jitter(
   hue: float,
   probability: float,
 ) -> jax.Array:
-  """Colour jitter of one clip, in the fixed order of the arguments.
+  """Color jitter of one clip, in the fixed order of the arguments.
 
   The factors are drawn once for the clip: drawing them for each frame, as some recipes of
   the field do, adds a flicker that a video model can mistake for movement.
@@ -42,7 +42,7 @@ def jitter(
     brightness: the factor is drawn from 1 +- this.
     contrast: likewise, towards the clip's mean grey.
     saturation: likewise, towards each pixel's grey.
-    hue: the shift is drawn from +- this, in turns of the colour circle.
+    hue: the shift is drawn from +- this, in turns of the color circle.
     probability: the share of clips that are changed.
 
   Returns:
@@ -62,7 +62,7 @@ def jitter(
 
 
 def greyscale(key: jax.Array, video: jax.Array, probability: float) -> jax.Array:
-  """Takes the colour from one clip, f32[T, H, W, 3], with the given probability."""
+  """Takes the color from one clip, f32[T, H, W, 3], with the given probability."""
   return jnp.where(jax.random.bernoulli(key, probability), grey(video), video)
 
 
@@ -72,10 +72,10 @@ def grey(video: jax.Array) -> jax.Array:
 
 
 def hsv_cone(rgb: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """The colours f32[..., 3] in [0, 1] in the cone of HSV.
+  """The colors f32[..., 3] in [0, 1] in the cone of HSV.
 
   Returns:
-    Each f32[...]: the angle in sixths of the colour circle (of greys 0), chroma and value.
+    Each f32[...]: the angle in sixths of the color circle (of greys 0), chroma and value.
   """
   value = rgb.max(-1)
   chroma = value - rgb.min(-1)
@@ -88,9 +88,9 @@ def hsv_cone(rgb: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 
 def shift_hue(rgb: jax.Array, turns: jax.Array) -> jax.Array:
-  """Turns the hue of f32[..., 3] in [0, 1] by a fraction of the colour circle, through HSV."""
+  """Turns the hue of f32[..., 3] in [0, 1] by a fraction of the color circle, through HSV."""
   sixths, chroma, value = hsv_cone(rgb)
-  # Each channel is a trapezium over the colour circle; the three are a third of a turn apart.
+  # Each channel is a trapezium over the color circle; the three are a third of a turn apart.
   place = (jnp.array([5.0, 3.0, 1.0]) + (sixths + 6 * turns)[..., None]) % 6
   dip = jnp.clip(jnp.minimum(place, 4 - place), 0, 1)
   return value[..., None] - chroma[..., None] * dip

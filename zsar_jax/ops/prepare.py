@@ -11,12 +11,12 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from zsar_jax.data.pipeline import PARTNER
+from zsar_jax.data.batch import PARTNER
 from zsar_jax.ops.geometric import flip
 from zsar_jax.ops.mix import mix
-from zsar_jax.ops.photometric import greyscale, jitter, normalise
-from zsar_jax.ops.recipes import Recipe
+from zsar_jax.ops.photometric import greyscale, jitter, normalize
 from zsar_jax.ops.transform import Clips, reverse, transform
+from zsar_jax.recipes.language import Recipe
 
 Batch = dict[str, jax.Array]
 
@@ -28,12 +28,12 @@ class Augmentation:
   Attributes:
     flip: the probability of a left-right flip.
     mirror_labels: whether the flip exchanges labels that name left and right.
-    jitter: the probability of colour jitter.
+    jitter: the probability of color jitter.
     brightness: see `photometric.jitter`.
     contrast: see `photometric.jitter`.
     saturation: see `photometric.jitter`.
     hue: see `photometric.jitter`.
-    greyscale: the probability of losing all colour.
+    greyscale: the probability of losing all color.
     mixup: the alpha of mixup, see `mix`; 0 does not mix clips so.
     cutmix: the alpha of CutMix.
     erasing: the largest share of the still frame in 'be' recipes, see `baselines`.
@@ -54,7 +54,7 @@ class Augmentation:
   still_share: tuple[float, float] = (200.0, 200.0)
 
 
-def augment(
+def training_input(
   key: jax.Array,
   batch: Batch,
   augmentation: Augmentation,
@@ -93,7 +93,7 @@ def augment(
       )
     if augmentation.greyscale:
       video = greyscale(greyscale_key, video, augmentation.greyscale)
-    return paint_key, mix_key, normalise(video), regions, jax.nn.one_hot(label, len(mirrored))
+    return paint_key, mix_key, normalize(video), regions, jax.nn.one_hot(label, len(mirrored))
 
   paint_keys, mix_keys, video, regions, targets = jax.vmap(change)(batch)
   annotated = batch['annotated']
@@ -109,15 +109,15 @@ def augment(
 
 
 @functools.partial(jax.jit, static_argnames='recipe')
-def prepare(key: jax.Array, batch: Batch, recipe: Recipe) -> jax.Array:
-  """An evaluation batch under a recipe: f32[B, T, H, W, 3], normalised.
+def evaluation_input(key: jax.Array, batch: Batch, recipe: Recipe) -> jax.Array:
+  """An evaluation batch under a recipe: f32[B, T, H, W, 3], normalized.
 
   Nothing is random but what the recipe draws, and that depends on the clip alone.
   """
   keys = jax.vmap(lambda seed: jax.random.fold_in(key, seed))(batch['seed'])
 
   def clips(prefix: str) -> Clips:
-    video = normalise(to_float(batch[f'{prefix}frames']))
+    video = normalize(to_float(batch[f'{prefix}frames']))
     regions, annotated = batch[f'{prefix}regions'], batch[f'{prefix}annotated']
     # Effects that change targets are no part of it.
     nothing = jnp.zeros_like(annotated, jnp.float32)

@@ -9,19 +9,19 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from zsar_jax.data.regions import OBJECT, PERSON
 from zsar_jax.ops import baselines
 from zsar_jax.ops.backgrounds import freeze, swap_background
 from zsar_jax.ops.masking import is_known, paint, part_keys
-from zsar_jax.ops.photometric import normalise
-from zsar_jax.ops.recipes import EFFECTS, LAYERS, Effect, Recipe
+from zsar_jax.ops.photometric import normalize
+from zsar_jax.recipes.language import EFFECTS, LAYERS, Effect, Recipe
+from zsar_jax.recipes.regions import OBJECT, PERSON
 
 
 class Clips(NamedTuple):
   """Clips on their way to the model, B of them, or one without the first dimension.
 
   Attributes:
-    video: f32[B, T, H, W, 3], normalised.
+    video: f32[B, T, H, W, 3], normalized.
     regions: u8[B, T, H, W], region planes.
     annotated: bool[B, T].
     targets: f32[B, C], a distribution over the classes for each clip.
@@ -119,7 +119,7 @@ def _apply(
     case 'stillmix_bank':
       place_key, key = jax.random.split(key)
       place = jax.random.randint(place_key, (), 0, len(stills))
-      still = normalise(stills[place].astype(jnp.float32) / 255)
+      still = normalize(stills[place].astype(jnp.float32) / 255)
   return clip._replace(video=baselines.still_mix(key, clip.video, still, *still_share))
 
 

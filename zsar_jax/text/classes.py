@@ -8,10 +8,10 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from zsar_jax import sharding
 from zsar_jax.models.video_clip import VideoModel
-from zsar_jax.text.names import render
-from zsar_jax.text.prompts import class_texts
+from zsar_jax.runtime import sharding
+from zsar_jax.text.phrasing import render
+from zsar_jax.text.templates import class_texts
 from zsar_jax.text.tokenizers import Tokenizer, make_tokenizer
 
 # The token in the place of a learnable prompt; what it is does not matter.

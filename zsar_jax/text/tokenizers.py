@@ -22,7 +22,7 @@ import tokenizers
 
 from zsar_jax.data.class_names import words
 from zsar_jax.errors import UserError
-from zsar_jax.paths import local_path
+from zsar_jax.runtime.paths import local_path
 
 # How CLIP splits a text into the words that it encodes separately (OpenAI's
 # `SimpleTokenizer.pat`): contractions, runs of letters, single digits, runs of other signs.
@@ -85,7 +85,7 @@ class Tokenizer:
 
 
 def clean(text: str) -> str:
-  """Lower-cases a text and normalises its characters and white space, as CLIP does.
+  """Lower-cases a text and normalizes its characters and white space, as CLIP does.
 
   OpenAI's code repairs characters with the `ftfy` library. NFKC and straight quotes do the
   same for ligatures, full-width letters and curly quotes, which is what class names have; NFKC

@@ -1,0 +1,127 @@
+"""Tests of zsar_jax.datasets.masks.combine."""
+
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.datasets.masks.tools import video
+from zsar_jax.data.records import ClipError
+from zsar_jax.datasets.masks.combine import Combined, boxes_from_shapes
+from zsar_jax.recipes.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX
+
+
+@dataclasses.dataclass(frozen=True)
+class _Masks:
+  """Planes of one bit each, 0 for an empty one and None for none; a remark with the last one."""
+
+  bits: tuple[int | None, ...]
+  remark: str
+
+  def planes(self, facts, remarks):
+    for place in facts.kept:
+      if place == facts.kept[-1]:
+        remarks['masks resized'] = self.remark
+        remarks[f'only {self.remark}'] = 'x'
+      bit = self.bits[place]
+      yield None if bit is None else np.full((facts.height, facts.width), bit, np.uint8)
+
+
+def test_planes_are_united_where_all_parts_are_annotated():
+  combined = Combined(
+    (_Masks((PERSON, PERSON, None, 0), 'a'), _Masks((OBJECT, None, OBJECT, 0), 'b')), False
+  )
+  remarks = {'masks resized': 'before', 'video': 'long'}
+  iterator = pickle.loads(pickle.dumps(combined)).planes(video(4), remarks)
+  planes = [next(iterator) for _ in range(4)]
+  assert (planes[0] == PERSON | OBJECT).all()
+  assert planes[1] is None
+  assert planes[2] is None
+  assert not planes[3].any()
+  assert remarks == {
+    'masks resized': 'before; a; b',
+    'video': 'long',
+    'only a': 'x',
+    'only b': 'x',
+  }
+  assert not list(iterator)
+
+
+def test_a_frame_is_annotated_where_all_parts_are_and_unknown_regions_have_their_bit():
+  class Known:
+    def __init__(self, *frames):
+      self.frames = frames
+
+    def annotated(self, num_frames, own):
+      assert (num_frames, own) == (9, None)
+      return self.frames
+
+  assert Combined((Known(0, 3, 5), Known(5, 3, 8)), False).annotated(9, None) == {3, 5}
+  masks = Combined((_Masks((PERSON, 0, None), 'a'),), True, ('object', 'object_box'))
+  found = list(masks.planes(video(3), {}))
+  unknown = (OBJECT | OBJECT_BOX) << 4
+  assert (found[0] == PERSON | PERSON_BOX | unknown).all()
+  assert (found[1] == unknown).all()
+  assert found[2] is None
+
+
+def test_errors_of_parts_come_through():
+  class Broken:
+    def planes(self, facts, remarks):
+      yield None
+      raise ClipError('broken')
+
+  combined = Combined((_Masks((0, 0), 'a'), Broken()), False)
+  with pytest.raises(ClipError, match='broken'):
+    list(combined.planes(video(2), {}))
+
+
+def test_boxes_go_around_each_piece():
+  plane = np.zeros((20, 30), np.uint8)
+  plane[2:5, 3:8] = PERSON
+  plane[5, 8] = PERSON  # Touches by a corner.
+  plane[10:12, 20:29] = PERSON
+  plane[4:9, 6:7] |= OBJECT
+  plane[19, 0] = OBJECT_BOX
+  before = plane.copy()
+  expected = plane.copy()
+  expected[2:6, 3:9] |= PERSON_BOX
+  expected[10:12, 20:29] |= PERSON_BOX
+  expected[4:9, 6:7] |= OBJECT_BOX
+  np.testing.assert_array_equal(boxes_from_shapes(plane), expected)
+  np.testing.assert_array_equal(plane, before)
+  masks = Combined((_Masks((PERSON,), 'a'),), True)
+  (drawn,) = masks.planes(video(1), {})
+  assert (drawn == PERSON | PERSON_BOX).all()
+
+
+def _pieces(inside: np.ndarray):
+  """The 8-connected pieces by flooding, as lists of pixels."""
+  left = set(zip(*np.nonzero(inside), strict=True))
+  while left:
+    pending = [left.pop()]
+    piece = []
+    while pending:
+      y, x = pending.pop()
+      piece.append((y, x))
+      around = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
+      left -= around
+      pending += around
+    yield np.array(piece)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 2**32), st.floats(0, 0.5))
+def test_boxes_agree_with_flooding(seed, density):
+  rng = np.random.default_rng(seed)
+  plane = (rng.random((12, 17)) < density).astype(np.uint8) * PERSON
+  plane |= (rng.random((12, 17)) < density).astype(np.uint8) * OBJECT
+  expected = plane.copy()
+  for shape, box in ((PERSON, PERSON_BOX), (OBJECT, OBJECT_BOX)):
+    for piece in _pieces(plane & shape):
+      (top, left), (bottom, right) = piece.min(0), piece.max(0)
+      expected[top : bottom + 1, left : right + 1] |= box
+  np.testing.assert_array_equal(boxes_from_shapes(plane), expected)

@@ -1,0 +1,338 @@
+"""Predictions: what is written is read, and what is damaged is refused in one sentence."""
+
+import dataclasses
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zsar_jax.errors import UserError
+from zsar_jax.evaluation import archive, predictions
+from zsar_jax.evaluation.predictions import Predictions
+
+
+def example(**changes):
+  """Three clips of two classes under two recipes."""
+  fields = {
+    'dataset': 'mimes',
+    'recipes': ('none', 'background=swap'),
+    'classes': ('archery', 'tai chi'),
+    'ids': ('a', 'b', 'c'),
+    'labels': np.array([0, 1, 1], np.int32),
+    'logits': {
+      'none': np.array([[2, 1], [0, 3], [5, 4]], np.float32),
+      'background=swap': np.array([[2, 1], [np.nan, np.nan], [5, 4]], np.float32),
+    },
+    'regions': ('person', 'object'),
+    'coverage': np.array([[0.1, 0], [0.2, np.nan], [np.nan, 1]], np.float32),
+    'attributes': ({'scene': 'no'}, {}, {'scene': 'yes', 'mime': 'no'}),
+    'partners': ('b', '', 'elsewhere'),
+    'partner_labels': np.array([1, -1, -1], np.int32),
+    'saliency': np.array([[0.5, 0.25, 0.25]] * 3, np.float32),
+    'saliency_area': np.full((3, 3), np.nan, np.float32),
+  }
+  return Predictions(**(fields | changes))
+
+
+def assert_same(one, other):
+  for field in dataclasses.fields(Predictions):
+    mine, others = getattr(one, field.name), getattr(other, field.name)
+    if field.name == 'logits':
+      assert list(mine) == list(others)
+      for recipe in mine:
+        np.testing.assert_array_equal(mine[recipe], others[recipe], strict=True)
+    elif isinstance(mine, np.ndarray):
+      np.testing.assert_array_equal(mine, others, strict=True)
+    else:
+      assert mine == others
+      assert type(mine) is type(others)
+
+
+def test_round_trip(tmp_path):
+  path = tmp_path / 'predictions' / 'mimes.npz'
+  example().save(path)
+  assert_same(predictions.load(path), example())
+  assert [file.name for file in path.parent.iterdir()] == ['mimes.npz']
+  with np.load(path, allow_pickle=False) as file:
+    assert {name: (file[name].dtype.kind, file[name].shape) for name in file.files} == {
+      'dataset': ('U', ()),
+      'recipes': ('U', (2,)),
+      'classes': ('U', (2,)),
+      'ids': ('U', (3,)),
+      'labels': ('i', (3,)),
+      'logits': ('f', (2, 3, 2)),
+      'regions': ('U', (2,)),
+      'coverage': ('f', (3, 2)),
+      'attributes': ('U', (3,)),
+      'partners': ('U', (3,)),
+      'partner_labels': ('i', (3,)),
+      'saliency': ('f', (3, 3)),
+      'saliency_area': ('f', (3, 3)),
+    }
+
+
+NAMES = st.text(st.characters(exclude_characters='\0', exclude_categories=['Cs']), max_size=8)
+FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=True)
+SHARES = st.one_of(st.just(np.nan), st.floats(0, 1, width=32))
+
+
+@st.composite
+def any_predictions(draw):
+  def words(count, least=1):
+    return tuple(draw(st.lists(NAMES.filter(len), min_size=least, max_size=count, unique=True)))
+
+  def numbers(kind, *shape):
+    count = int(np.prod(shape))
+    values = draw(st.lists(kind, min_size=count, max_size=count))
+    return np.array(values, np.float32).reshape(shape)
+
+  ids, classes, regions = words(4), words(3), words(2, least=0)
+  texts = ('none', 'background=swap', 'person=mean,object=mean', 'freeze')
+  recipes = tuple(draw(st.lists(st.sampled_from(texts), min_size=1, unique=True)))
+  clips = len(ids)
+  labels = st.lists(st.integers(0, len(classes) - 1), min_size=clips, max_size=clips)
+  partners = tuple(draw(st.lists(st.sampled_from(('', *ids)), min_size=clips, max_size=clips)))
+  partner_labels = [
+    label if partner else -1 for label, partner in zip(draw(labels), partners, strict=True)
+  ]
+  attribute = st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2)
+  return Predictions(
+    dataset=draw(NAMES),
+    recipes=recipes,
+    classes=classes,
+    ids=ids,
+    labels=np.array(draw(labels), np.int32),
+    logits={recipe: numbers(FLOATS, clips, len(classes)) for recipe in recipes},
+    regions=regions,
+    coverage=numbers(SHARES, clips, len(regions)),
+    attributes=tuple(draw(st.lists(attribute, min_size=clips, max_size=clips))),
+    partners=partners,
+    partner_labels=np.array(partner_labels, np.int32),
+    saliency=numbers(SHARES, clips, 3),
+    saliency_area=numbers(SHARES, clips, 3),
+  )
+
+
+@settings(max_examples=100, deadline=None)
+@given(any_predictions())
+def test_any_round_trip(tmp_path_factory, one):
+  path = tmp_path_factory.mktemp('predictions') / 'a.npz'
+  one.save(path)
+  assert_same(predictions.load(path), one)
+
+
+def test_counted():
+  one = example()
+  assert one.counted('none').tolist() == [True, True, True]
+  # The background is known where all regions are that are known of any clip.
+  assert one.counted('background=stripes').tolist() == [True, False, False]
+  # Of the second clip nobody knows the object, of the third nobody the person.
+  assert one.counted('object=normal').tolist() == [True, False, True]
+  assert one.counted('person=mean').tolist() == [True, True, False]
+  assert one.counted('person=mean,object=mean').tolist() == [True, False, False]
+  one = example(coverage=np.array([[0.1, 0], [0.2, 0], [0, 1]], np.float32))
+  assert one.counted('background=swap').tolist() == [True, False, True]
+  assert one.counted('background=swap@0.5').tolist() == [True, False, True]
+  assert one.counted('background=stripes').tolist() == [True, True, True]
+  none = example(coverage=np.full((3, 2), np.nan, np.float32))
+  assert none.counted('background=stripes').tolist() == [False, False, False]
+
+
+@pytest.mark.parametrize(
+  ('changes', 'match'),
+  [
+    ({'recipes': ('none',)}, '^logits: of'),
+    ({'recipes': (), 'logits': {}}, '^recipes: there are none'),
+    ({'recipes': ('red',), 'logits': {'red': np.zeros((3, 2), np.float32)}}, '^recipes: cannot'),
+    ({'classes': ('archery', 'archery')}, "^classes: 'archery' is there twice"),
+    ({'classes': ('archery',)}, '^logits: float32'),
+    ({'ids': ('a', 'b', 'a')}, "^ids: 'a' is there twice"),
+    ({'ids': ('a', 'b', 'c\0')}, r"^ids: 'c\\x00' has"),
+    ({'labels': np.array([0, 1, 2], np.int32)}, '^labels: not all of 0 to 1'),
+    ({'labels': np.array([0, 1, -1], np.int32)}, '^labels: not all of 0 to 1'),
+    ({'labels': np.zeros(3, np.int64)}, r'^labels: int64\[3\], where it must be int32\[3\]'),
+    ({'labels': np.zeros(2, np.int32)}, r'^labels: int32\[2\]'),
+    ({'regions': ('person',)}, r'^coverage: float32\[3, 2\], where it must be float32\[3, 1\]'),
+    ({'coverage': np.full((3, 2), 1.5, np.float32)}, '^coverage: not all of 0 to 1'),
+    ({'coverage': np.full((3, 2), np.inf, np.float32)}, '^coverage: not all of 0 to 1'),
+    ({'saliency': np.full((3, 3), -0.5, np.float32)}, '^saliency: not all of 0 to 1'),
+    ({'saliency_area': np.zeros((3, 2), np.float32)}, '^saliency_area: float32'),
+    ({'attributes': ({}, {})}, '^attributes: 2, where there are 3 clips'),
+    ({'attributes': ({}, {}, {'a': 1})}, "^attributes: those of 'c' are no words"),
+    ({'attributes': ({}, [], {})}, "^attributes: those of 'b' are no words"),
+    ({'partners': ('', '')}, '^partners: 2'),
+    ({'partners': ('', '', '')}, "^partner_labels: 'a' has one"),
+    ({'partner_labels': np.array([2, -1, -1], np.int32)}, '^partner_labels: not all of -1'),
+    ({'partner_labels': np.array([-2, -1, -1], np.int32)}, '^partner_labels: not all of -1'),
+  ],
+)
+def test_contradictions(changes, match):
+  # A recipe that cannot be read has its own sentence.
+  with pytest.raises((ValueError, UserError), match=match):
+    example(**changes)
+
+
+def refused(path, match):
+  with pytest.raises(UserError, match=match) as caught:
+    predictions.load(path)
+  text = str(caught.value)
+  assert str(path) in text
+  assert '\n' not in text
+  assert text.endswith('evaluate the run again')
+
+
+@pytest.mark.parametrize(
+  ('name', 'array', 'match'),
+  [
+    ('labels', None, 'labels: missing'),
+    ('dataset', None, 'dataset: missing'),
+    ('labels', np.array([0, 1, 5], np.int32), 'labels: not all'),
+    ('labels', np.zeros(3, '>i4'), 'labels: >i4 with 1 axes, where it must be int32 with 1'),
+    ('labels', np.zeros((3, 1), np.int32), 'labels: int32 with 2 axes'),
+    ('logits', np.zeros((2, 3, 2)), 'logits: float64'),
+    ('logits', np.zeros((3, 3, 2), np.float32), 'logits: 3 recipes, where there are 2'),
+    ('logits', np.zeros((2, 3, 5), np.float32), 'logits: 5 classes, where there are 2'),
+    ('recipes', np.array(['none', 'none']), 'logits: of 2 recipes'),
+    ('recipes', np.array(['none', 'red']), "recipes: cannot read the recipe 'red'"),
+    ('recipes', np.array([], str), 'logits: 2 recipes, where there are 0'),
+    ('ids', np.array([b'a', b'b', b'c']), 'ids: |S1 with'),
+    ('ids', np.array(['a', 'a', 'b']), "ids: 'a' is there twice"),
+    ('ids', np.array(['a', 'b', None], object), 'ids: it holds Python objects'),
+    ('attributes', np.array(['{}', '{}', '{']), 'attributes: not JSON'),
+    ('attributes', np.array(['{}', '{}', '[' * 10_000]), 'attributes: not JSON'),
+    ('attributes', np.array(['{}', '{}', '["a"]']), "attributes: those of 'c'"),
+    ('attributes', np.array(['{}', '{}', '{"a": null}']), "attributes: those of 'c'"),
+    ('coverage', np.full((3, 2), 2, np.float32), 'coverage: not all'),
+    ('saliency', np.zeros(3, [('a', 'f4')]), 'saliency: '),
+  ],
+)
+def test_wrong_arrays(tmp_path, name, array, match):
+  path = tmp_path / 'mimes.npz'
+  example().save(path)
+  with np.load(path) as file:
+    arrays = dict(file)
+  arrays[name] = array
+  np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+  refused(path, match)
+
+
+def test_other_files(tmp_path):
+  path = tmp_path / 'mimes.npz'
+  refused(path, 'cannot be read')
+  refused(tmp_path, 'cannot be read')
+  for content in (b'', b'PK\x03\x04', b'text', b'\x80\x04}.'):
+    path.write_bytes(content)
+    refused(path, 'damaged')
+  np.save(tmp_path / 'a.npy', np.zeros(3))
+  refused(tmp_path / 'a.npy', 'damaged')
+  # An array that asks for more memory than there is, and one that is no array.
+  example().save(path)
+  content = path.read_bytes()
+  for member in (b'no array', b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, "):
+    with zipfile.ZipFile(path, 'w') as file:
+      file.writestr('labels.npy', member)
+    refused(path, 'damaged|missing')
+  huge = io.BytesIO()
+  header = {'descr': '<i4', 'fortran_order': False, 'shape': (2**60,)}
+  np.lib.format.write_array_header_1_0(huge, header)
+  with zipfile.ZipFile(path, 'w') as file:
+    file.writestr('labels.npy', huge.getvalue())
+  refused(path, 'damaged')
+  for end in (1, 10, len(content) // 2, len(content) - 1):
+    path.write_bytes(content[:end])
+    refused(path, 'damaged')
+
+
+def test_what_inflates_too_far_is_not_inflated(tmp_path, monkeypatch):
+  path = tmp_path / 'mimes.npz'
+  example().save(path)
+  with np.load(path) as file:
+    arrays = dict(file)
+  monkeypatch.setattr(archive, '_FREE_BYTES', 100_000)
+  assert_same(predictions.load(path), example())
+  # From here on nothing is inflated.
+  monkeypatch.setattr(archive.Archive, 'array', None)
+  for changes, match in (
+    # All sizes agree.
+    ({'attributes': np.array(['{}', '{}', '{}' + ' ' * 100_000])}, 'inflate to 0.0 GiB'),
+    ({'dataset': np.array('x' * 1_000_000)}, 'inflate to 0.0 GiB'),
+    # They do not.
+    ({'logits': np.zeros((2, 3, 40_000), np.float32)}, 'inflate to 0.0 GiB'),
+    ({'logits': np.zeros((2, 3, 40), np.float32)}, 'logits: 40 classes'),
+  ):
+    np.savez_compressed(path, **(arrays | changes))
+    assert path.stat().st_size < 10_000
+    refused(path, match)
+
+
+def test_headers_that_lie(tmp_path, monkeypatch):
+  path = tmp_path / 'mimes.npz'
+  example().save(path)
+  with zipfile.ZipFile(path) as file:
+    members = {name: file.read(name) for name in file.namelist()}
+  monkeypatch.setattr(archive.Archive, 'array', None)
+  labels = members['labels.npy']
+  version_2 = b'\x93NUMPY\x02\x00' + labels[8:10] + b'\x00\x00' + labels[10:]
+  for changed, match in (
+    (labels.replace(b'(3,)', b'(9,)'), r'labels: its 140 bytes are no int32\[9\]'),
+    (labels.replace(b'(3,)', b'(-3,)'), 'labels: '),
+    (version_2, 'another version'),
+  ):
+    with zipfile.ZipFile(path, 'w') as file:
+      for name, member in (members | {'labels.npy': changed}).items():
+        file.writestr(name, member)
+    refused(path, match)
+  with zipfile.ZipFile(path, 'w', zipfile.ZIP_LZMA) as file:
+    for name, member in members.items():
+      file.writestr(name, member)
+  refused(path, 'compressed in a way')
+  with zipfile.ZipFile(path, 'w') as file:
+    for name, member in members.items():
+      file.writestr(name, member)
+    with pytest.warns(UserWarning, match='Duplicate'):
+      file.writestr('labels.npy', labels)
+  refused(path, 'labels: it is there twice')
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_damaged_files(data, tmp_path_factory):
+  path = tmp_path_factory.mktemp('predictions') / 'a.npz'
+  example().save(path)
+  content = bytearray(path.read_bytes())
+  for _ in range(data.draw(st.integers(1, 3))):
+    content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+  path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+  try:
+    found = predictions.load(path)
+  except UserError:
+    return
+  # What was changed is not looked at, such as a date.
+  assert_same(found, example())
+
+
+def test_same_clips():
+  predictions.same_clips(example(), example(dataset='other'))
+  for changes, match in (
+    ({'classes': ('tai chi', 'archery')}, "same classes, of which number 1 is 'archery' and 'tai"),
+    ({'ids': ('a', 'b', 'd')}, "mimes: .* same clips, of which number 3 is 'c' and 'd'"),
+    ({'labels': np.array([0, 1, 0], np.int32)}, 'same labels, of which number 3 is 1 and 0'),
+  ):
+    with pytest.raises(UserError, match=match):
+      predictions.same_clips(example(), example(**changes))
+  two = example(
+    ids=('a', 'b'),
+    labels=np.array([0, 1], np.int32),
+    logits={recipe: logits[:2] for recipe, logits in example().logits.items()},
+    coverage=example().coverage[:2],
+    attributes=({}, {}),
+    partners=('', ''),
+    partner_labels=np.full(2, -1, np.int32),
+    saliency=example().saliency[:2],
+    saliency_area=example().saliency_area[:2],
+  )
+  with pytest.raises(UserError, match="number 3 is 'c' and missing"):
+    predictions.same_clips(example(), two)

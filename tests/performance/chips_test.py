@@ -1,0 +1,25 @@
+"""Which chip a device is, by the name that JAX gives it."""
+
+import pytest
+
+from zsar_jax.performance import chips
+
+
+@pytest.mark.parametrize(
+  ('device_kind', 'name'),
+  [
+    ('TPU v5 lite', 'TPU v5e'),
+    ('TPU v5', 'TPU v5p'),
+    ('TPU v6 lite', 'TPU v6e'),
+    ('NVIDIA H100 80GB HBM3', 'H100 SXM'),
+    ('NVIDIA A100-SXM4-80GB', 'A100 SXM 80 GB'),
+  ],
+)
+def test_known(device_kind, name):
+  assert chips.find(device_kind).name == name
+
+
+@pytest.mark.parametrize('device_kind', ['cpu', 'TPU v4', 'NVIDIA H100 PCIe'])
+def test_unknown(device_kind):
+  """What others can do is not guessed from a longer name's beginning."""
+  assert chips.find(device_kind) is None

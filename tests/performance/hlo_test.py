@@ -1,0 +1,252 @@
+# ruff: noqa: E501  HLO is written in long lines.
+"""Reading HLO: small programs written here, and what XLA makes of programs on eight devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from zsar_jax.performance import hlo
+
+# Three steps of a loop, each a product of a gathered matrix; a reduce-scatter as the TPU compiler
+# writes it; and a sum that runs beside other work, in two fusions with one channel.
+LOOP = """HloModule jit_step, is_scheduled=true
+
+%add (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %sum = f32[] add(%a, %b)
+}
+
+%all-reduce-scatter.1 (input: bf16[16,4]) -> bf16[4,4] {
+  %input = bf16[16,4]{1,0:T(8,128)(2,1)} parameter(0)
+  %all-reduce.1 = bf16[16,4]{1,0} all-reduce(%input), channel_id=3, replica_groups={{0,1,2,3},{4,5,6,7}}, to_apply=%add
+  ROOT %slice.1 = bf16[4,4]{1,0} slice(%all-reduce.1), slice={[0:4], [0:4]}
+}
+
+%begin (p: f32[8]) -> f32[8] {
+  %p = f32[8]{0:T(128)S(1)} parameter(0)
+  ROOT %all-reduce.2 = f32[8]{0} all-reduce(%p), channel_id=4, replica_groups=[4,2]<=[2,4]T(1,0), to_apply=%add
+}
+
+%end (p.2: f32[8]) -> f32[8] {
+  %p.2 = f32[8]{0:T(128)S(1)} parameter(0)
+  ROOT %all-reduce.3 = f32[8]{0} all-reduce(%p.2), channel_id=4, replica_groups=[4,2]<=[2,4]T(1,0), to_apply=%add
+}
+
+%body (state: (s32[], f32[8,16], f32[4,16])) -> (s32[], f32[8,16], f32[4,16]) {
+  %state = (s32[]{:T(128)}, f32[8,16]{1,0}, /*index=2*/f32[4,16]{1,0:T(8,128)}) parameter(0)
+  %i = s32[] get-tuple-element(%state), index=0
+  %x = f32[8,16]{1,0} get-tuple-element(%state), index=1
+  %w = f32[4,16]{1,0:T(8,128)} get-tuple-element(%state), index=2
+  %all-gather.1 = f32[16,16]{1,0} all-gather(%w), channel_id=1, replica_groups=mesh['x'=2,'y'=4] {'y'}, dimensions={0}, metadata={op_name="jit(step)/while/dot" stack_frame_id=3}
+  %dot.1 = f32[8,16]{1,0} dot(%x, %all-gather.1), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+  %one = s32[] constant(1)
+  %next = s32[] add(%i, %one)
+  ROOT %out = (s32[], f32[8,16], f32[4,16]) tuple(%next, %dot.1, %w)
+}
+
+%condition (state.1: (s32[], f32[8,16], f32[4,16])) -> pred[] {
+  %state.1 = (s32[], f32[8,16], f32[4,16]) parameter(0)
+  %limit = s32[] constant(3)
+  %i.1 = s32[] get-tuple-element(%state.1), index=0
+  ROOT %less = pred[] compare(%i.1, %limit), direction=LT
+}
+
+ENTRY %main (state.2: (s32[], f32[8,16], f32[4,16]), g: bf16[16,4], v: f32[8]) -> bf16[4,4] {
+  %state.2 = (s32[], f32[8,16], f32[4,16]) parameter(0)
+  %g = bf16[16,4]{1,0:T(8,128)(2,1)} parameter(1)
+  %v = f32[8]{0:T(128)S(1)} parameter(2)
+  %while.1 = (s32[], f32[8,16], f32[4,16]) while(%state.2), condition=%condition, body=%body
+  %async-collective-start = f32[8]{0:T(128)S(1)} fusion(%v), kind=kCustom, calls=%begin
+  %async-collective-done = f32[8]{0:T(128)S(1)} fusion(%async-collective-start), kind=kCustom, calls=%end
+  ROOT %fusion.1 = bf16[4,4]{1,0} fusion(%g), kind=kCustom, calls=%all-reduce-scatter.1
+}
+"""
+MESH = {'x': 2, 'y': 4}
+
+
+def test_a_loops_body_counts_as_often_as_it_is_run():
+  module = hlo.Module(LOOP)
+  assert module.matmul_flops() == 3 * 2 * 8 * 16 * 16
+  assert module.matmul_flops(once=True) == 2 * 8 * 16 * 16
+  assert not module.unknown_loops
+  told = LOOP.replace('body=%body', 'body=%body, backend_config={"known_trip_count":{"n":"5"}}')
+  assert hlo.Module(told).runs['body'] == 5
+  for change in (('direction=LT', 'direction=NE'), ('add(%i, %one)', 'multiply(%i, %one)')):
+    unknown = hlo.Module(LOOP.replace(*change))
+    assert unknown.runs['body'] == 1
+    assert unknown.unknown_loops == ['main/while.1']
+
+
+def test_reductions_that_were_put_together_are_told_apart():
+  """They have all the same channel."""
+  second = LOOP[LOOP.index('%all-reduce-scatter.1') : LOOP.index('%begin')].replace(
+    'scatter.1', 'scatter.2'
+  )
+  text = LOOP.replace('%begin', second + '%begin', 1).replace(
+    '  ROOT %fusion.1',
+    '  %fusion.2 = bf16[4,4]{1,0} fusion(%g), calls=%all-reduce-scatter.2\n  ROOT %fusion.1',
+  )
+  kinds = [one.kind for one in hlo.Module(text).collectives(MESH)]
+  assert sorted(kinds) == ['all-gather', 'all-reduce', 'reduce-scatter', 'reduce-scatter']
+
+
+def test_an_unrolled_loop_is_run_less_often():
+  """The compiler leaves the limit and raises the counter by more, in a fusion perhaps."""
+  unrolled = LOOP.replace('add(%i, %one)', 'add(%half, %one)').replace(
+    '  %next =', '  %half = s32[] add(%i, %one)\n  %next ='
+  )
+  assert hlo.Module(unrolled).runs['body'] == 2
+  fused = LOOP.replace('%next = s32[] add(%i, %one)', '%next = s32[] fusion(%i), calls=%raise')
+  fused = fused.replace(
+    '%body (',
+    """%raise (p.3: s32[]) -> s32[] {
+  %p.3 = s32[] parameter(0)
+  %two = s32[] constant(2)
+  ROOT %raised = s32[] add(%p.3, %two)
+}
+
+%body (""",
+  )
+  assert hlo.Module(fused).runs['body'] == 2
+
+
+def test_collectives_with_their_axes_and_sizes():
+  found = {one.kind: one for one in hlo.Module(LOOP).collectives(MESH)}
+  assert len(hlo.Module(LOOP).collectives(MESH)) == 3
+  gather = found['all-gather']
+  assert (gather.axes, gather.group, gather.count) == (('y',), 4, 3)
+  assert gather.arrays == (hlo.Array('f32', (16, 16)),)
+  assert gather.moved == 3 * 16 * 16 * 4 * 3 / 4
+  assert gather.name == 'jit(step)/while/dot'
+  scatter = found['reduce-scatter']
+  assert (scatter.axes, scatter.bytes, scatter.moved) == (('y',), 128, 96)
+  # Two devices apart by four: they differ in x; start and end are one sum.
+  both = found['all-reduce']
+  assert (both.axes, both.group, both.count, both.moved) == (('x',), 2, 1, 2 * 32 / 2)
+
+
+def test_what_lies_on_the_chip_is_no_memory_traffic():
+  # In each of three steps the gather reads w and writes, the product reads and writes, and 4 bytes
+  # are counted up with a 4-byte constant that is free; g is read and its part written.
+  body = (4 + 16) * 16 * 4 + (8 + 16 + 8) * 16 * 4 + 3 * 4
+  assert hlo.Module(LOOP).memory_bytes() == 3 * body + 16 * 4 * 2 + 4 * 4 * 2
+
+
+@pytest.mark.parametrize(
+  ('text', 'groups'),
+  [
+    ('replica_groups={{0,2},{1,3}}', [[0, 2], [1, 3]]),
+    ('replica_groups={}', [[0, 1, 2, 3]]),
+    ('replica_groups=[2,2]<=[4]', [[0, 1], [2, 3]]),
+    ('replica_groups=[2,2]<=[2,2]T(1,0)', [[0, 2], [1, 3]]),
+    ("replica_groups=mesh['a'=2,'b'=2] {'b'}", [[0, 1], [2, 3]]),
+    ("replica_groups=mesh['a'=2,'b'=2] {'a'}", [[0, 2], [1, 3]]),
+    ("replica_groups=mesh['a'=2,'b'=2], device_ids=([2,2]T(1,0)) {'a'}", [[0, 1], [2, 3]]),
+    ("replica_groups=mesh['a'=2,'b'=2] {'a','b'}", [[0, 1, 2, 3]]),
+    ("replica_groups=mesh['a'=4] {'a':(2)2}", [[0, 1], [2, 3]]),
+    ("replica_groups=mesh['a'=4] {'a':(1)2}", [[0, 2], [1, 3]]),
+    ('source_target_pairs={{0,1},{1,0},{2,2}}', [[0, 1], [1, 0]]),
+  ],
+)
+def test_replica_groups(text, groups):
+  assert hlo.replica_groups(f'channel_id=1, {text}, dimensions={{0}}', 4).tolist() == groups
+
+
+def test_unreadable_replica_groups_are_an_error():
+  with pytest.raises(ValueError, match='replica groups'):
+    hlo.replica_groups('channel_id=1, replica_groups=<new>', 4)
+
+
+@pytest.mark.parametrize(
+  ('line', 'flops'),
+  [
+    # 16 x 3 products of (37 x 32) and (32 x 37), as the TPU compiler writes a batched product.
+    (
+      'bf16[16,3,37,37] convolution(%a, %b), window={size=16x3 stride=15x2 lhs_dilate=16x3},'
+      ' dim_labels=0b1f_0o1i->01bf',
+      2 * 48 * 37 * 37 * 32,
+    ),
+    # A dense layer over 3 heads of 32, and one from them.
+    (
+      'bf16[16,37,3,32] convolution(%c, %d), window={size=1x3 pad=0_0x2_2 rhs_reversal=0x1},'
+      ' dim_labels=0bf1_i1o0->0b1f',
+      2 * 16 * 37 * 96 * 96,
+    ),
+    ('bf16[16,64] convolution(%e, %f), dim_labels=bf_io->bf', 2 * 16 * 96 * 64),
+    # An image of 8 x 8 with a kernel of 3 x 3 and padding of 1: 22 x 22 places lie inside.
+    (
+      'f32[1,8,8,5] convolution(%g, %h), window={size=3x3 pad=1_1x1_1}, dim_labels=b01f_01io->b01f',
+      2 * 22 * 22 * 4 * 5,
+    ),
+  ],
+)
+def test_convolutions_count_what_lies_inside(line, flops):
+  shapes = {
+    'a': (16, 37, 3, 32),
+    'b': (16, 37, 3, 32),
+    'c': (16, 37, 96, 1),
+    'd': (96, 3, 32, 1),
+    'e': (16, 96),
+    'f': (96, 64),
+    'g': (1, 8, 8, 4),
+    'h': (3, 3, 4, 5),
+  }
+  parameters = [
+    f'  %{name} = bf16[{",".join(map(str, shape))}]{{0}} parameter({place})'
+    for place, (name, shape) in enumerate(shapes.items())
+  ]
+  text = '\n'.join(
+    ['ENTRY %main (a: bf16[1]) -> bf16[1] {', *parameters, f'  ROOT %r = {line}', '}']
+  )
+  assert hlo.Module(text).matmul_flops() == flops
+
+
+@pytest.fixture(scope='module')
+def mesh():
+  return jax.make_mesh((2, 4), ('x', 'y'), axis_types=(AxisType.Auto,) * 2)
+
+
+def compiled(mesh, function, *shapes_and_specs):
+  arguments = [
+    jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, PartitionSpec(*spec)))
+    for shape, spec in shapes_and_specs
+  ]
+  return jax.jit(function).lower(*arguments).compile()
+
+
+def test_what_xla_writes_on_eight_devices(mesh):
+  """A scan of products with a matrix that is gathered before the loop."""
+
+  def function(x, w):
+    w = jax.lax.with_sharding_constraint(w, NamedSharding(mesh, PartitionSpec()))
+
+    def body(x, _):
+      return jax.lax.with_sharding_constraint(
+        jnp.tanh(x @ w), NamedSharding(mesh, PartitionSpec('x'))
+      ), None
+
+    return jax.lax.scan(body, x, length=5)[0].sum()
+
+  program = compiled(mesh, function, ((64, 32), ('x',)), ((32, 32), ('y',)))
+  module = hlo.Module(program.as_text())
+  assert not module.unknown_loops
+  assert module.matmul_flops() == 5 * 2 * 32 * 32 * 32
+  found = module.collectives({'x': 2, 'y': 4})
+  gathers = [one for one in found if one.kind == 'all-gather']
+  assert [(one.axes, one.arrays[0].shape) for one in gathers] == [(('y',), (32, 32))]
+  assert [one.axes for one in found if one.kind == 'all-reduce'] == [('x',)]
+
+
+def test_flops_are_the_compilers(mesh):
+  """Of a program without loops, XLA's own count is the same but for what is no product."""
+
+  def function(x, w):
+    return jnp.einsum('bld,bmd->blm', x @ w, x)
+
+  program = compiled(mesh, function, ((8, 24, 64), ('x',)), ((64, 64), ()))
+  flops = hlo.Module(program.as_text()).matmul_flops()
+  assert flops == 4 * (2 * 24 * 64 * 64 + 2 * 24 * 24 * 64)
+  np.testing.assert_allclose(flops, program.cost_analysis()['flops'], rtol=0.05)

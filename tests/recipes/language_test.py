@@ -1,0 +1,125 @@
+"""The language of mask recipes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zsar_jax.errors import UserError
+from zsar_jax.recipes.language import COLORS, EFFECTS, LAYERS, Effect, Part, Recipe, parse
+
+
+@pytest.mark.parametrize(
+  ('text', 'parts'),
+  [
+    ('none', ()),
+    (' background = normal ', (Part('background', 'normal'),)),
+    (
+      'object=normal,background=normal',
+      (Part('background', 'normal'), Part('object', 'normal')),
+    ),
+    (
+      'background=mean,person=black',
+      (Part('background', 'mean'), Part('person', 'black')),
+    ),
+    ('person_box=#00FF7f', (Part('person_box', '#00ff7f'),)),
+    (
+      'object_box=uniform/frame@0.25!',
+      (Part('object_box', 'uniform', draw='frame', probability=0.25, whole=True),),
+    ),
+    ('background=normal/other', (Part('background', 'normal', draw='other'),)),
+    ('background=swap@0.5', (Part('background', 'swap', probability=0.5),)),
+  ],
+)
+def test_parses(text, parts):
+  assert parse(text) == Recipe(parts)
+
+
+def test_effects_stand_in_the_order_in_which_they_are_applied():
+  recipe = parse('freeze, background=stripes, fame@0.5, be')
+  assert recipe == Recipe(
+    (Part('background', 'stripes'),), (Effect('be'), Effect('fame', 0.5), Effect('freeze'))
+  )
+  assert str(recipe) == 'be,fame@0.5,background=stripes,freeze'
+
+
+@pytest.mark.parametrize(
+  ('text', 'regions', 'pairs'),
+  [
+    ('background=normal,freeze', {'background'}, False),
+    ('background=swap', {'background'}, True),
+    ('actorcutmix', {'person'}, True),
+    ('fame,object=mean', {'object'}, True),
+    ('stillmix', set(), True),
+    ('stillmix_bank,be', set(), False),
+  ],
+)
+def test_what_a_recipe_needs(text, regions, pairs):
+  assert parse(text).regions == regions
+  assert parse(text).pairs is pairs
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    'none',
+    'background=normal',
+    'background=mean,object_box=normal/frame@0.5!',
+    'person=#102030',
+    'actorcutmix@0.25,background=stripes/other,freeze',
+  ],
+)
+def test_text_survives_the_round_trip(text):
+  assert str(parse(text)) == text
+
+
+@pytest.mark.parametrize(
+  ('text', 'place', 'word'),
+  [
+    ('', 'character 1', 'REGION=COLOR'),
+    ('background', 'character 1', 'REGION=COLOR'),
+    ('backgruond=normal', 'character 1', 'regions are'),
+    ('background=normal,object=nrmal', 'character 26', 'colors are'),
+    ('background=#12345', 'character 12', '#rrggbb'),
+    ('background=normal,background=mean', 'character 19', 'twice'),
+    ('background=normal/clip', 'character 18', '/frame'),
+    ('background=mean/frame', 'character 16', '/frame'),
+    ('background=normal@1.5', 'character 18', 'probability'),
+    ('background=normal@nan', 'character 18', 'probability'),
+    ('background=normal@', 'character 18', 'probability'),
+    ('background=normal!', 'character 18', 'object_box'),
+    ('background=normal,none', 'character 19', 'REGION=COLOR'),
+    ('person=swap', 'character 8', 'only the background'),
+    ('background=swap/other', 'character 16', '/other'),
+    ('fame@2', 'character 5', 'probability'),
+    ('fame,fame', 'character 6', 'twice'),
+    ('freeze!', 'character 1', 'freeze'),
+    ('object=normal!@0.5', 'character 1', 'REGION=COLOR'),
+  ],
+)
+def test_errors_show_the_place(text, place, word):
+  with pytest.raises(UserError) as error:
+    parse(text, 'config.recipe')
+  message = str(error.value)
+  assert message.startswith('config.recipe: ')
+  assert place in message
+  assert word in message
+
+
+_PROBABILITIES = st.just('') | st.floats().map(lambda share: f'@{share!r}') | st.just('@x')
+_PIECES = st.tuples(
+  st.sampled_from([f'{name}=' for name in LAYERS] + list(EFFECTS)),
+  st.sampled_from(['', *COLORS, '#12aBcd', '#12', 'stripes', 'swap']),
+  st.sampled_from(['', '/frame', '/other', '/', ' ']),
+  _PROBABILITIES,
+  st.sampled_from(['', '!', '!!']),
+).map(''.join)
+
+
+@given(st.text() | st.lists(_PIECES, max_size=4).map(','.join))
+def test_any_text_is_read_or_refused(text):
+  """And what is read says what it is, to the last digit."""
+  try:
+    recipe = parse(text)
+  except UserError:
+    return
+  assert parse(str(recipe)) == recipe

@@ -1,0 +1,357 @@
+"""Processes that find each other, wait for each other and lose each other: threads stand for them.
+
+survival_test.py has real ones.
+"""
+
+import contextlib
+import dataclasses
+import json
+import shutil
+import signal
+import socket
+import threading
+import time
+
+import pytest
+
+from tests.toy import Toy, build_toy
+from zsar_jax.config import default_config
+from zsar_jax.data import dataset, subset
+from zsar_jax.errors import UserError
+from zsar_jax.experiment import settings
+from zsar_jax.runtime import agreement, distributed, links, relay
+from zsar_jax.runtime.interruption import Interrupted, Interruption
+
+
+def free_port():
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    return free.getsockname()[1]
+
+
+class Process(links.Links):
+  """One process, which notes what it is told."""
+
+  def __init__(self, port, count, number):
+    self.signals, self.ends = [], []
+    super().__init__(
+      ('localhost', port),
+      count,
+      number,
+      self.signals.append,
+      lambda sentence, failed: self.ends.append((sentence, failed)),
+    )
+
+  def ended(self):
+    deadline = time.monotonic() + 5
+    while not self.ends and time.monotonic() < deadline:
+      time.sleep(0.01)
+    return self.ends
+
+  def die(self):
+    """What the system does to the connections of a process that is killed."""
+    self.lost = True  # It tells nobody of what it sees.
+    for peer in list(self._peers):  # Its own thread takes them out meanwhile.
+      with contextlib.suppress(OSError):
+        peer.socket.shutdown(socket.SHUT_RDWR)
+
+
+def side_by_side(*calls):
+  """What each call returns or raises; none may take a minute."""
+  results = [None] * len(calls)
+
+  def run(number):
+    try:
+      results[number] = calls[number]()
+    except BaseException as error:
+      results[number] = error
+
+  threads = [threading.Thread(target=run, args=(n,), daemon=True) for n in range(len(calls))]
+  for thread in threads:
+    thread.start()
+  deadline = time.monotonic() + 60
+  for thread in threads:
+    thread.join(max(0, deadline - time.monotonic()))
+  assert not any(thread.is_alive() for thread in threads), f'a call hangs: {results}'
+  return results
+
+
+def gathered(count):
+  port = free_port()
+  processes = [Process(port, count, number) for number in range(count)]
+  answers = side_by_side(*(lambda one=one: one.gather(10) for one in processes))
+  assert answers == [None] * count
+  return processes
+
+
+def test_what_each_brings_all_get():
+  processes = gathered(3)
+  for number in range(2):
+    brought = side_by_side(
+      *(
+        lambda n=n, one=one, number=number: one.exchange('x', [n, number])
+        for n, one in enumerate(processes)
+      )
+    )
+    assert brought == [[[0, number], [1, number], [2, number]]] * 3
+  assert processes[2].hosts == [socket.gethostname()] * 3
+  # Whoever says farewell is not missed.
+  side_by_side(*(lambda one=one: one.leave(5) for one in processes))
+  for one in processes:
+    one.die()
+  time.sleep(0.1)
+  assert [one.ends for one in processes] == [[], [], []]
+
+
+@pytest.mark.parametrize('gone', [0, 2])
+def test_all_others_name_the_one_that_is_gone(gone):
+  processes = gathered(3)
+  processes[gone].die()
+  for number in {0, 1, 2} - {gone}:
+    ((sentence, failed),) = processes[number].ended()
+    assert sentence.startswith(f'process {gone} ({socket.gethostname()}) is gone'), sentence
+    assert not failed
+
+
+def test_one_that_says_nothing_is_gone(monkeypatch):
+  monkeypatch.setattr(links, 'SILENCE', 0.6)
+  monkeypatch.setattr(links, '_BEAT', 0.2)
+  port = free_port()
+  first, stopped = Process(port, 2, 0), Process(port, 2, 1)
+  stopped._run = lambda: None  # Its thread does not run.
+  gathering = threading.Thread(target=lambda: stopped.gather(10), daemon=True)
+  gathering.start()
+  first.gather(10)
+  ((sentence, _),) = first.ended()
+  assert 'process 1' in sentence
+  assert 'has not answered for' in sentence
+  stopped._refusal = 'the test is over'
+  gathering.join()
+
+
+@pytest.mark.parametrize('failing', [0, 1])
+def test_one_that_fails_tells_the_others(failing, monkeypatch):
+  monkeypatch.setattr(links, '_FAREWELL', 0.1)
+  processes = gathered(3)
+  processes[failing].fail('the disk is full')
+  for number in {0, 1, 2} - {failing}:
+    assert processes[number].ended() == [('the disk is full', True)]
+
+
+def test_one_that_comes_late_is_told_so():
+  """JAX's service, or anything else, has the port by then."""
+  with socket.create_server(('localhost', 0)) as other:
+    late = Process(other.getsockname()[1], 2, 1)
+    threading.Thread(target=lambda: other.accept()[0].close(), daemon=True).start()
+    with pytest.raises(UserError, match='process 0 at localhost:.* or begun without this one'):
+      late.gather(5)
+
+
+def test_signals_reach_all_others():
+  processes = gathered(3)
+  processes[1].stop_all(15)
+  deadline = time.monotonic() + 5
+  while not (processes[0].signals and processes[2].signals) and time.monotonic() < deadline:
+    time.sleep(0.01)
+  assert [one.signals for one in processes] == [[15], [], [15]]
+
+
+def test_different_ways_are_an_error():
+  first, second = gathered(2)
+  waiting = [
+    threading.Thread(target=one.exchange, args=(name,), daemon=True)
+    for one, name in ((first, 'the checkpoint'), (second, 'the evaluation'))
+  ]
+  for thread in waiting:
+    thread.start()
+  for one in (first, second):
+    ((sentence, failed),) = one.ended()
+    assert "at 'the checkpoint'" in sentence
+    assert "at 'the evaluation'" in sentence
+    assert failed
+
+
+def test_who_does_not_come_is_named(monkeypatch):
+  monkeypatch.setattr(links, '_FAREWELL', 0.1)
+  port = free_port()
+  answers = side_by_side(*(lambda n=n: Process(port, 4, n).gather(1) for n in (0, 1, 3)))
+  for answer in answers:
+    assert isinstance(answer, UserError)
+    assert str(answer).startswith(f'process 2 of 4 did not come to localhost:{port}')
+  with pytest.raises(UserError, match='process 0 did not answer at localhost:.*refused'):
+    Process(free_port(), 2, 1).gather(0.3)
+
+
+def test_numbers_that_do_not_fit(monkeypatch):
+  monkeypatch.setattr(links, '_FAREWELL', 0.1)
+  port = free_port()
+  calls = [Process(port, 2, 0), Process(port, 3, 1)]
+  for answer in side_by_side(*(lambda one=one: one.gather(5) for one in calls)):
+    assert '--num_processes is 2 in process 0' in str(answer)
+    assert 'and 3 in process 1' in str(answer)
+  port = free_port()
+  calls = [Process(port, 3, 0), Process(port, 3, 1), Process(port, 3, 1)]
+  for answer in side_by_side(*(lambda one=one: one.gather(5) for one in calls)):
+    assert str(answer) == 'two processes are process 1: --process_id differs in each'
+
+
+def test_strangers_are_not_heard():
+  port = free_port()
+  first, second = Process(port, 2, 0), Process(port, 2, 1)
+  waiting = threading.Thread(target=lambda: first.gather(10))
+  waiting.start()
+  for text in (b'GET / HTTP/1.1\r\n\r\n', b'[1]\n', b'x' * 10_000, b'{"process": null}\n', b''):
+    while True:
+      with contextlib.suppress(ConnectionRefusedError):
+        stranger = socket.create_connection(('localhost', port), timeout=5)
+        break
+    with stranger, contextlib.suppress(ConnectionError):
+      stranger.sendall(text)
+  second.gather(10)
+  waiting.join()
+  assert first.together
+  assert not first.ends
+
+
+@pytest.mark.parametrize('waiting', ['roll call', 'connection', 'exchange'])
+def test_a_signal_ends_the_wait_at_once(waiting):
+  first = Process(free_port(), 2, 1 if waiting == 'connection' else 0)
+  if waiting == 'exchange':
+    first, _ = gathered(2)
+  began = time.monotonic()
+  threading.Timer(0.3, signal.raise_signal, [signal.SIGTERM]).start()
+  with Interruption() as one, pytest.raises(Interrupted) as end, one.leaving():
+    first.exchange('x') if waiting == 'exchange' else first.gather(60)
+  assert time.monotonic() - began < 3
+  expected = 'process 0 at localhost' if waiting == 'connection' else 'process 1'
+  assert str(end.value).startswith(f'interrupted while waiting for {expected}')
+  assert end.value.status == 0
+
+
+def test_a_relay_hides_that_the_service_is_gone():
+  service = socket.create_server(('127.0.0.1', 0))
+  client = socket.create_connection(('127.0.0.1', relay.relay(service.getsockname()[:2])))
+  answering, _ = service.accept()
+  client.sendall(b'question')
+  assert answering.recv(100) == b'question'
+  answering.sendall(b'answer')
+  assert client.recv(100) == b'answer'
+  answering.close()
+  service.close()
+  client.settimeout(0.3)
+  with pytest.raises(TimeoutError):
+    client.recv(100)
+
+
+@pytest.fixture
+def run_in_both(monkeypatch):
+  """Calls a function of 0 and 1 as two processes do, and returns or raises what both do."""
+  here = threading.local()
+
+  class Here:
+    def __getattr__(self, name):
+      return getattr(here.links, name)
+
+  monkeypatch.setattr(distributed, '_links', Here())
+  monkeypatch.setattr(distributed, 'is_main', lambda: here.links.process == 0)
+  processes = gathered(2)
+
+  def run(function):
+    def call(number):
+      here.links = processes[number]
+      return function(number)
+
+    first, second = side_by_side(lambda: call(0), lambda: call(1))
+    if isinstance(first, BaseException):
+      assert str(first) == str(second)
+      raise first
+    assert not isinstance(second, BaseException), second
+    return first, second
+
+  return run
+
+
+def test_what_process_0_makes_all_have(run_in_both):
+  assert (
+    run_in_both(lambda n: distributed.broadcast_from_main(lambda: {'from': n}))
+    == ({'from': 0},) * 2
+  )
+  made = []
+  assert run_in_both(lambda n: distributed.run_main_first(lambda: made.append(n) or n)) == (0, 1)
+  assert made == [0, 1]
+
+
+@pytest.mark.parametrize(
+  ('field', 'values', 'mode'),
+  [
+    ('optim.lr', (1e-3, 2e-3), 'train'),
+    ('data.batch_size', (16, 32), 'eval'),
+    ('checkpoint.every', (5, 6), 'train'),
+    ('seed', (0, 1), 'train'),
+    ('recipe', ('none', 'object=mean'), 'eval'),
+    ('model.init_from', ('', 'other'), 'train'),
+  ],
+)
+def test_a_config_of_its_own_is_named(run_in_both, field, values, mode):
+  def check(number):
+    config = default_config()
+    config.update_from_flattened_dict({field: values[number]})
+    agreement.check_command(settings(config, mode))
+
+  with pytest.raises(UserError) as error:
+    run_in_both(check)
+  first, second = values
+  assert f'config.{field} is {first!r} in process 0 ({socket.gethostname()})' in str(error.value)
+  assert f'and {second!r} in process 1 ({socket.gethostname()})' in str(error.value)
+
+
+def test_other_modes_and_code_are_named(run_in_both, monkeypatch):
+  run_in_both(lambda n: agreement.check_command(settings(default_config(), 'eval')))
+  with pytest.raises(UserError, match="--mode is 'train' in process 0"):
+    run_in_both(lambda n: agreement.check_command(settings(default_config(), ['train', 'eval'][n])))
+  numbers = iter(['0.10.2', '0.12.0'])
+  monkeypatch.setattr(agreement, '_versions', lambda: {"jax's version": next(numbers)})
+  with pytest.raises(UserError, match="jax's version is '0.1.*' in process 0 .* the same versions"):
+    run_in_both(lambda n: agreement.check_command(settings(default_config(), 'eval')))
+
+
+def test_the_workdir_is_one_folder(run_in_both, tmp_path, monkeypatch):
+  monkeypatch.setattr(agreement, '_VISIBLE', 0.1)
+  run_in_both(lambda n: agreement.check_workdir(tmp_path / 'shared'))
+  assert list((tmp_path / 'shared').iterdir()) == []
+  (tmp_path / '1').mkdir()
+  with pytest.raises(UserError, match=r'--workdir: process 1 .*/1 what process 0 wrote to .*/0;'):
+    run_in_both(lambda n: agreement.check_workdir(tmp_path / str(n)))
+  assert not (tmp_path / '0' / 'checkpoints').exists()
+
+
+def test_data_of_its_own_is_named(run_in_both, tmp_path, monkeypatch):
+  tasks = Toy.tasks
+
+  def one_is_longer(self):
+    first, *others = tasks(self)['train']
+    longer = dataclasses.replace(first, num_frames=first.num_frames + 1)
+    return tasks(self) | {'train': [longer, *others]}
+
+  build_toy(tmp_path / '0')
+
+  def check(number):
+    folder = str(tmp_path / str(number))
+    clips = subset.select(dataset.open_dataset(folder, 'toy', 'train'), 'base', 'leave', 'field')
+    identity = subset.data_identity(folder, clips)
+    agreement.check_files(lambda: {'config.data.train': identity})
+
+  shutil.copytree(tmp_path / '0', tmp_path / '1')
+  run_in_both(check)
+  shutil.rmtree(tmp_path / '1')
+  monkeypatch.setattr(Toy, 'tasks', one_is_longer)
+  build_toy(tmp_path / '1')
+  with pytest.raises(UserError, match="config.data.train is '23 of 37 clips.* give all hosts"):
+    run_in_both(check)
+
+
+def test_checksums_of_arrays():
+  tree = {'a': [1.0, 2.0], 'b': 3}
+  assert agreement.checksum(tree) == agreement.checksum(json.loads(json.dumps(tree)))
+  assert agreement.checksum(tree) != agreement.checksum({'a': [1.0, 2.5], 'b': 3})
+  assert agreement.checksum(tree) != agreement.checksum({'a': [1.0, 2.0], 'c': 3})

@@ -1,0 +1,111 @@
+"""Paths that users write: ~ goes home, URLs are refused."""
+
+import pytest
+
+from zsar_jax import config as config_lib
+from zsar_jax.data import dataset, splits
+from zsar_jax.datasets.masks.spec import open_masks
+from zsar_jax.errors import UserError
+from zsar_jax.evaluation import swaps
+from zsar_jax.runtime.paths import local_argument, local_path
+from zsar_jax.text.tokenizers import make_tokenizer
+from zsar_jax.weights.formats.weight_files import open_source
+
+URLS = ('gs://bucket/run', 's3://bucket/run', 'hf://owner/name', 'file:///data', 'HTTPS://x.y/z')
+
+
+@pytest.fixture(autouse=True)
+def _home(monkeypatch):
+  monkeypatch.setenv('HOME', '/home/somebody')
+
+
+@pytest.mark.parametrize(
+  ('text', 'path'),
+  [
+    ('~/v', '/home/somebody/v'),
+    ('~', '/home/somebody'),
+    ('a/~/v', 'a/~/v'),
+    ('~v.mp4~', '~v.mp4~'),
+    ('runs/a:b//c', 'runs/a:b//c'),
+    ('', ''),
+  ],
+)
+def test_local_paths(text, path):
+  assert local_path(text, '--out') == path
+
+
+@pytest.mark.parametrize('url', URLS)
+def test_urls_are_refused_with_what_was_typed(url):
+  with pytest.raises(UserError, match=f'^--out: {url} is a URL'):
+    local_path(url, '--out')
+
+
+def test_a_user_who_is_not_there():
+  with pytest.raises(UserError, match='there is no such user'):
+    local_path('~nobody_of_this_name/x', '--out')
+
+
+@pytest.mark.parametrize(
+  ('argument', 'read'),
+  [
+    ('--videos=~/v', '--videos=/home/somebody/v'),
+    ('-config.data.dir=~', '-config.data.dir=/home/somebody'),
+    ('~/clip.mp4', '/home/somebody/clip.mp4'),
+    ('--checkpoint=hf://a/b', '--checkpoint=hf://a/b'),
+    ('--config.model.init_from=hf://a/b', '--config.model.init_from=hf://a/b'),
+    ('--config.experiments.x.base.model.init_from=hf://a', None),
+    ('hf://a/b', 'hf://a/b'),
+    ('--beam_options=temp=gs://b/t', '--beam_options=temp=gs://b/t'),
+    ("--config.recipe='~'", "--config.recipe='~'"),
+    ('--recipes=none;a', '--recipes=none;a'),
+  ],
+)
+def test_arguments(argument, read):
+  assert local_argument(argument) == (argument if read is None else read)
+
+
+@pytest.mark.parametrize(
+  'argument', ['--workdir=hf://a/b', '--out=gs://b', 's3://b', '-json=gs://b']
+)
+def test_arguments_that_are_urls(argument):
+  with pytest.raises(UserError, match='is a URL'):
+    local_argument(argument)
+
+
+# Everything that opens what a user named: a function of the path.
+OPENERS = {
+  'data sets': lambda path: dataset.list_datasets(path),
+  'a data set': lambda path: dataset.open_dataset(path, 'ssv2', 'train'),
+  'masks': lambda path: open_masks(f'grey:{path}'),
+  'weights': lambda path: open_source(path, 'SRC'),
+  'classes': lambda path: splits.read_classes(f'{path}.txt', '--classes'),
+  'pairs': lambda path: swaps.open_pairs(path, [], [], [], [], 'config.pairs'),
+  'tokenizer': lambda path: make_tokenizer(path, 100, 8),
+}
+
+
+@pytest.mark.parametrize('name', OPENERS)
+def test_everything_that_opens_a_path(name):
+  with pytest.raises(UserError, match='gs://bucket.* is a URL'):
+    OPENERS[name]('gs://bucket')
+  with pytest.raises(UserError, match='/home/somebody/x|neither|is not a folder'):
+    OPENERS[name]('~/x')
+
+
+def test_a_path_among_the_options_of_masks():
+  with pytest.raises(UserError, match='^--masks: gs://bucket is a URL'):
+    open_masks('coco:x,images=gs://bucket')
+
+
+def test_paths_of_a_config():
+  config = config_lib.default_config()
+  config.data.dir, config.model.init_from, config.text.tokenizer = '~/data', '~/w', '~/t'
+  config.stills.source = 'hf://owner/name'
+  config_lib.validate(config)
+  assert config.data.dir == '/home/somebody/data'
+  assert config.model.init_from == '/home/somebody/w'
+  assert config.text.tokenizer == '/home/somebody/t'
+  assert config.stills.source == 'hf://owner/name'
+  config.model.tokens_from = 's3://bucket/w'
+  with pytest.raises(UserError, match='^config.model.tokens_from: s3://bucket/w is a URL'):
+    config_lib.validate(config)

@@ -1,0 +1,63 @@
+"""What programs say, and their exit status."""
+
+import errno
+import os
+
+import jax
+import pytest
+
+from zsar_jax.errors import UserError, first_line
+from zsar_jax.runtime.reporting import exit_on_user_error
+
+
+@pytest.mark.parametrize(
+  ('error', 'words'),
+  [
+    (UserError('config.seed: no'), 'error: config.seed: no\n'),
+    (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'runs/a'), 'runs/a: No space left'),
+    (OSError(errno.EROFS, os.strerror(errno.EROFS)), 'a file: Read-only file system; make room'),
+    (NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), 'a/b'), 'a/b: Not a directory'),
+    (OSError(errno.EMFILE, os.strerror(errno.EMFILE), 'a'), 'a: Too many open files; raise the li'),
+    (FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), 'a'), 'a: File exists'),
+  ],
+)
+def test_one_sentence(capsys, error, words):
+  with pytest.raises(SystemExit) as end, exit_on_user_error():
+    raise error
+  assert end.value.code == 2
+  err = capsys.readouterr().err
+  assert words in err
+  assert err.count('\n') == 1
+
+
+@pytest.mark.parametrize(
+  'error', [ValueError('x'), OSError(errno.ECONNRESET, 'gone'), AssertionError(), RuntimeError('x')]
+)
+def test_defects_keep_their_traceback(error):
+  with pytest.raises(type(error)), exit_on_user_error():
+    raise error
+
+
+def test_what_a_library_says_is_cut_between_words():
+  said = ValueError('\n' + 'forty words ' * 40 + '\nmore')
+  assert first_line(said) == ('forty words ' * 17)[:197] + ' ...'
+  assert first_line(ValueError('short\nmore')) == 'short'
+  assert first_line(KeyError()) == 'KeyError'
+  assert first_line(ValueError('x' * 300)) == 'x' * 200 + ' ...'
+
+
+@pytest.mark.parametrize('raised', [AssertionError(), RuntimeError('Unable to initialize')])
+def test_devices_that_are_not_there(monkeypatch, capsys, raised):
+  """JAX's error for a plugin that is not installed is an assertion without a word."""
+
+  def devices():
+    raise raised
+
+  monkeypatch.setenv('JAX_PLATFORMS', 'cuda')
+  monkeypatch.setattr(jax, 'devices', devices)
+  with pytest.raises(SystemExit) as end, exit_on_user_error():
+    raise AssertionError
+  assert end.value.code == 2
+  err = capsys.readouterr().err
+  assert err.startswith('error: JAX_PLATFORMS=cuda: JAX has no such devices here (')
+  assert err.count('\n') == 1

@@ -1,0 +1,103 @@
+"""The gallery: which clips are chosen, and what is said of those that do not count."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tests.evaluation.metrics_test import predictions
+from tests.toy import CLASSES, Toy, ToyTask
+from tests.training.loop_test import toy_config
+from zsar_jax.config import dataset_ref
+from zsar_jax.datasets.builder import build
+from zsar_jax.study import clip_images
+
+# Of 12 clips those without masks, and that of which every other frame has some.
+UNMASKED, PARTLY = (1, 4, 7), 2
+
+
+def _answers(right):
+  """One-hot logits that are right where `right` is."""
+  labels = np.arange(len(right)) % 2
+  return np.eye(2, dtype=np.float32)[np.where(right, labels, 1 - labels)]
+
+
+def _predictions(unpainted, painted, masks):
+  coverage = np.where(masks[:, None], np.float32(0.2), np.float32(np.nan))
+  logits = {
+    'none': _answers(unpainted),
+    'background=normal': np.where(masks[:, None], _answers(painted), np.float32(np.nan)),
+  }
+  return predictions(np.arange(len(masks)) % 2, logits, coverage=coverage)
+
+
+def test_clips_that_do_not_count_are_not_taken_for_wrong():
+  masks = np.ones(12, bool)
+  masks[list(UNMASKED)] = False
+  yes, no = np.ones(12, bool), np.zeros(12, bool)
+  # Nothing is wrong where the background is painted, but some clips have no masks.
+  chosen = clip_images.choose({'plain': _predictions(yes, yes, masks)}, 'plain', 6)
+  assert {choice.why for choice in chosen} == {'Chosen at an even distance among all clips.'}
+  # All is wrong there that counts.
+  chosen = clip_images.choose({'plain': _predictions(yes, no, masks)}, 'plain', 12)
+  wrong = {choice.position for choice in chosen if 'wrong under background=normal' in choice.why}
+  assert wrong
+  assert not wrong & set(UNMASKED)
+
+
+class Partly(Toy):
+  """Clips of which some have no masks, and one has masks of every other frame."""
+
+  name = 'partly'
+
+  def tasks(self):
+    """Twelve clips to validate, one to train."""
+    masks = {n: (False,) for n in UNMASKED} | {PARTLY: (True, False)}
+    return {
+      'validation': [ToyTask(f'v{n}', n % 2, 8, masks.get(n, (True,))) for n in range(12)],
+      'train': [ToyTask('t', 0, 8, (True,))],
+    }
+
+
+@pytest.fixture(scope='module', name='drawn')
+def _drawn(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('study')
+  build(Partly(folder / 'data'), workers=0)
+  config = toy_config(str(folder / 'data'), recipe='none', view__unannotated='leave')
+  config.view.num_frames = 8
+  config.eval.datasets = {'here': dataset_ref('partly', 'validation', CLASSES[:2])}
+  masks = np.ones(12, bool)
+  masks[list(UNMASKED)] = False
+  p = _predictions(masks, masks, masks)
+  swapped = np.where(np.arange(12)[:, None] == 3, _answers(masks), np.float32(np.nan))
+  p.logits['none'][5] = np.nan  # The model's own: the clip counts, and is wrong.
+  p = dataclasses.replace(
+    p,
+    ids=tuple(f'v{n}' for n in range(12)),
+    recipes=(*p.recipes, 'background=swap'),
+    logits=p.logits | {'background=swap': swapped},
+    partners=tuple('v0' if n == 3 else '' for n in range(12)),
+    partner_labels=np.where(np.arange(12) == 3, 0, -1).astype(np.int32),
+  )
+  choices = [clip_images.Choice(position, 'why') for position in (1, 2, 3, 5)]
+  return folder, clip_images.draw(config, 'here', {'run': p}, choices, folder, 'e-d')
+
+
+def test_why_a_clip_does_not_count(drawn):
+  folder, (unmasked, partly, paired, no_answer) = drawn
+  painting = {'background=normal', 'background=swap'}
+  assert unmasked['not_counted'] == dict.fromkeys(painting, 'no masks')
+  assert partly['not_counted'] == no_answer['not_counted'] == {'background=swap': 'no partner'}
+  assert paired['not_counted'] == {}
+  for entry in (unmasked, partly, paired, no_answer):
+    # A recipe has either pictures or a reason.
+    assert set(entry['pictures']) == {'none', *painting} - set(entry['not_counted'])
+    assert all((folder / path).exists() for path in entry['pictures'].values())
+  assert set(no_answer['predictions']['run']) == {'background=normal'}
+
+
+def test_frames_that_stay_unpainted_are_counted(drawn):
+  _, (_, partly, paired, _) = drawn
+  assert partly['frames'] == 8
+  assert partly['unpainted'] == {'background=normal': 4, 'background=swap': 4}
+  assert paired['unpainted'] == {}

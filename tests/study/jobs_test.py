@@ -1,0 +1,117 @@
+"""Runs side by side: what is done, in which order, and what an interruption leaves.
+
+A small program stands in for the trainer. It writes what a run writes.
+"""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.study.plan_test import _study
+from zsar_jax.errors import UserError
+from zsar_jax.study import jobs
+from zsar_jax.study.plan import BASELINE, plan
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+# Argument 1 is the workdir. A run sleeps, or fails if it is told to, and says when it was.
+TRAINER = """
+import json, pathlib, signal, sys, time
+sys.path.insert(0, {root!r})
+from tests.bias.study.jobs_test import jobs_of
+from zsar_jax import config
+workdir = pathlib.Path(sys.argv[1])
+(job,) = [job for job in jobs_of(workdir) if sys.argv[2] == '--only=' + job.name]
+signal.signal(signal.SIGTERM, lambda *_: sys.exit('stopped'))
+with open(workdir / 'order.txt', 'a') as order:
+  print('begin', job.name, file=order)
+if (workdir / 'fail').exists() and 'colour' in job.name:
+  sys.exit('error: it cannot be')
+time.sleep({seconds})
+(job.folder / 'metrics.jsonl').write_text(json.dumps({{'step': job.config.steps}}) + '\\n')
+(job.folder / 'config.json').write_text(config.to_json(job.config))
+(job.folder / 'predictions').mkdir(exist_ok=True)
+(job.folder / 'predictions' / 'toy.npz').write_bytes(b'')
+results = {{'toy': {{recipe: {{}} for recipe in ('none', 'background=normal')}}}}
+(job.folder / 'results.json').write_text(json.dumps(results))
+with open(workdir / 'order.txt', 'a') as order:
+  print('end', job.name, file=order)
+"""
+
+
+def jobs_of(workdir):
+  """Two seeds of a baseline, a run that needs it and one that does not."""
+  study = _study(
+    after=('x', {'model.init_from': BASELINE}), color=('y', {'recipe': 'background=normal'})
+  )
+  return plan(study, workdir)
+
+
+def _command(tmp_path, seconds=0.0):
+  program = tmp_path / 'trainer.py'
+  program.write_text(TRAINER.format(root=str(ROOT), seconds=seconds))
+  return [sys.executable, str(program), str(tmp_path)]
+
+
+def _order(tmp_path):
+  return (tmp_path / 'order.txt').read_text().splitlines()
+
+
+def test_a_run_waits_for_the_one_it_needs_and_nothing_is_done_twice(tmp_path):
+  planned = jobs_of(tmp_path)
+  jobs.train_all(planned, _command(tmp_path), at_a_time=3)
+  order = _order(tmp_path)
+  assert len(order) == 12
+  for seed in (4, 7):
+    assert order.index(f'end one/plain/{seed}') < order.index(f'begin one/after/{seed}')
+  assert all(jobs.finished(job) for job in planned)
+  # A run whose results are not all there is done again, and no other.
+  (planned[2].folder / 'results.json').write_text('{"toy": {"none": {}}}')
+  jobs.train_all(planned, _command(tmp_path), at_a_time=2)
+  assert _order(tmp_path)[12:] == [f'{what} {planned[2].name}' for what in ('begin', 'end')]
+
+
+def test_a_run_that_fails_is_told_with_its_last_word(tmp_path):
+  (tmp_path / 'fail').touch()
+  planned = jobs_of(tmp_path)
+  with pytest.raises(UserError) as error:
+    jobs.train_all(planned, _command(tmp_path), at_a_time=1)
+  assert 'the run one/colour/4 failed: it cannot be' in str(error.value)
+  assert 'log.txt' in str(error.value)
+  (tmp_path / 'fail').unlink()
+  jobs.train_all(planned, _command(tmp_path), at_a_time=1)
+  assert all(jobs.finished(job) for job in planned)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_ends_the_runs_and_the_same_command_goes_on(tmp_path, number):
+  program = f"""
+import pathlib, sys
+sys.path.insert(0, {str(ROOT)!r})
+from tests.bias.study.jobs_test import jobs_of
+from zsar_jax.study import jobs
+from zsar_jax.interruption import interruptible
+with interruptible():
+  jobs.train_all(jobs_of(pathlib.Path({str(tmp_path)!r})), {_command(tmp_path, 60)!r}, 2)
+"""
+  environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
+  process = subprocess.Popen([sys.executable, '-c', program], env=environment)
+  deadline = time.monotonic() + 60
+  while not (tmp_path / 'order.txt').exists() or len(_order(tmp_path)) < 2:
+    assert time.monotonic() < deadline
+    time.sleep(0.05)
+  process.send_signal(number)
+  assert process.wait(30) == (130 if number == signal.SIGINT else 0)
+  planned = jobs_of(tmp_path)
+  for job in planned[:2]:
+    assert not jobs.finished(job)
+  logs = [path.read_text() for path in tmp_path.rglob(jobs.LOG)]
+  assert logs
+  assert all('stopped' in log for log in logs)
+  jobs.train_all(planned, _command(tmp_path), at_a_time=4)
+  assert all(jobs.finished(job) for job in planned)

@@ -1,0 +1,119 @@
+"""What runs follow from a study, and which studies are refused."""
+
+import pathlib
+
+import pytest
+from ml_collections import ConfigDict
+
+from zsar_jax.config import dataset_ref, default_config, validate
+from zsar_jax.errors import UserError
+from zsar_jax.study.plan import BASELINE, default_study, experiment, finding, plan, run
+
+WORKDIR = pathlib.Path('studies/one')
+
+
+def _study(**runs):
+  base = default_config()
+  base.data.train = dataset_ref('toy', 'train')
+  base.eval.datasets = ConfigDict({'toy': dataset_ref('toy', 'validation')})
+  base.eval.recipes = ('none', 'background=normal')
+  study = default_study()
+  study.seeds = (4, 7)
+  study.experiments.one = experiment(
+    base, 'plain', {'plain': run('as they are'), **{name: run(*it) for name, it in runs.items()}}
+  )
+  return study
+
+
+def test_baselines_come_first_and_every_seed_has_its_folder():
+  study = _study(
+    after=('from the baseline', {'model.init_from': BASELINE}),
+    color=('painted', {'recipe': 'background=normal', 'optim.still_clip.static': 1.0}),
+  )
+  jobs = plan(study, WORKDIR)
+  assert [job.name for job in jobs] == [
+    f'one/{name}/{seed}' for seed in (4, 7) for name in ('plain', 'after', 'colour')
+  ]
+  by_name = {job.name: job for job in jobs}
+  assert by_name['one/colour/7'].folder == WORKDIR / 'runs/one/colour/seed7'
+  assert by_name['one/colour/7'].config.seed == 7
+  assert by_name['one/colour/7'].config.optim.still_clip.static == 1
+  assert by_name['one/plain/7'].config.recipe == 'none'
+  assert by_name['one/after/7'].after == by_name['one/plain/7'].folder
+  assert by_name['one/after/4'].config.model.init_from == str(by_name['one/plain/4'].folder)
+
+
+def _with_finding(**changes):
+  study = _study()
+  study.experiments.one.base.eval.datasets.other = dataset_ref('toy', 'train')
+  place = ('one', 'plain', 'toy', 'none')
+  fields = {'better': place, 'worse': place, 'threshold': 0.1} | changes
+  study.findings = (finding('f', 's', **fields),)
+  return study
+
+
+def test_findings_that_differ_in_the_pairs_are_of_the_same_clips():
+  study = _with_finding(worse=('one', 'plain', 'other', 'none'))
+  study.experiments.one.base.eval.datasets.other = dataset_ref('toy', 'validation', pairs='same:0')
+  assert plan(study, WORKDIR)
+
+
+def test_one_folder_of_data_for_all_experiments():
+  study = _study(moved=('other data', {'data.dir': 'moved'}))
+  study.experiments.two = study.experiments.one
+  dirs = {job.name: job.config.data.dir for job in plan(study, WORKDIR)}
+  assert (dirs['one/plain/4'], dirs['one/moved/4']) == ('data', 'moved')
+  study.data.dir = 'elsewhere'
+  dirs = {job.name: job.config.data.dir for job in plan(study, WORKDIR)}
+  assert {dirs[f'{name}/plain/{seed}'] for name in ('one', 'two') for seed in (4, 7)} == {
+    'elsewhere'
+  }
+  # What a run changes stays changed.
+  assert dirs['two/moved/7'] == 'moved'
+
+
+def test_a_study_is_no_training():
+  with pytest.raises(UserError, match='the config of a study, not of one training'):
+    validate(_study())
+
+
+@pytest.mark.parametrize(
+  ('study', 'words'),
+  [
+    (lambda: default_study(), 'config.experiments: there is none'),
+    (lambda: _changed(seeds=()), 'config.seeds'),
+    (lambda: _changed(seeds=(1, 1)), 'config.seeds'),
+    (lambda: _study(bad=('x', {'optim.lrr': 1.0})), 'config.optim.lrr cannot be 1.0'),
+    (lambda: _study(bad=('x', {'steps': 'many'})), "config.steps cannot be 'many'"),
+    (lambda: _study(bad=('x', {'recipe': 'backgruond=normal'})), 'regions are'),
+    (lambda: _study(**{'a/b': ('x', {})}), "'a/b' becomes a folder"),
+    (lambda: _changed(baseline='none'), "'none' is none of plain"),
+    (lambda: _changed(recipes=('none',)), "'none' alone measures no bias"),
+    (lambda: _changed(datasets=False), 'nothing to measure'),
+    (
+      lambda: _with_finding(better=('one', 'plain', 'toy', 'person=black')),
+      "'person=black' is none of",
+    ),
+    (lambda: _with_finding(threshold=10.0), '10 points are written 0.1'),
+    (lambda: _with_finding(worse=('one', 'plain', 'other', 'none')), 'compares different clips'),
+    (lambda: default_config(), 'the config of one training, not of a study'),
+    (lambda: ConfigDict({'seeds': (1,), 'experiments': {}}), "it has no field 'about'"),
+    (lambda: _with_finding(worse=('two', 'plain', 'toy', 'none')), "'two' is none of one"),
+  ],
+)
+def test_refusals(study, words):
+  with pytest.raises(UserError) as error:
+    plan(study(), WORKDIR)
+  assert words in str(error.value)
+
+
+def _changed(seeds=(1,), baseline='plain', recipes=None, datasets=True):
+  study = _study()
+  study.seeds = seeds
+  one = study.experiments.one
+  one.baseline = baseline
+  if recipes:
+    one.base.eval.recipes = recipes
+  if not datasets:
+    one.base.eval.datasets = ConfigDict()
+  return study

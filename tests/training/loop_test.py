@@ -1,0 +1,322 @@
+"""Training end to end on a toy data set: meshes, accumulation, freezing, resuming, refusals."""
+
+import functools
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import optax
+import pytest
+from ml_collections import ConfigDict
+
+from tests.toy import build_toy
+from zsar_jax.config import dataset_ref, default_config
+from zsar_jax.data.pipeline import ClipLoader, View, training_batches
+from zsar_jax.errors import UserError
+from zsar_jax.evaluation.evaluator import evaluate_checkpoint
+from zsar_jax.models.build import build_model, build_teacher
+from zsar_jax.runtime import sharding, trees
+from zsar_jax.text.classes import ClassTexts, encode_classes
+from zsar_jax.training import loop, optim
+from zsar_jax.training import step as step_lib
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+  return build_toy(tmp_path_factory.mktemp('toy'))
+
+
+def toy_config(data_dir, **changes):
+  config = default_config()
+  config.data.dir = str(data_dir)
+  config.data.train = dataset_ref('toy', 'train', 'base')
+  config.data.batch_size = 16
+  config.view.num_frames = 2
+  config.view.size = 16
+  config.augment.flip = 0.5
+  config.recipe = 'background=normal,object=normal@0.5'
+  config.model.preset = 'tiny'
+  config.model.temporal = 'transformer'
+  config.model.temporal_layers = 1
+  config.text.tokenizer = 'words'
+  config.text.templates = ('{}', 'a video of {}.')
+  config.optim.lr = 1e-3
+  config.optim.warmup_steps = 1
+  config.optim.accumulation = 2
+  config.steps = 6
+  config.log.every = 1
+  config.checkpoint.every = 2
+  config.eval.batch_size = 8
+  config.eval.datasets = ConfigDict({'toy': dataset_ref('toy', 'validation', 'novel')})
+  config.update_from_flattened_dict({k.replace('__', '.'): v for k, v in changes.items()})
+  return config
+
+
+def take_steps(config, devices, steps=2):
+  """The state and metrics after some steps, on the first `devices` devices."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(jax, 'device_count', lambda: devices)
+    patch.setattr(
+      jax, 'make_mesh', functools.partial(jax.make_mesh, devices=jax.devices()[:devices])
+    )
+    mesh = sharding.make_mesh(config.mesh)
+  model = build_model(config)
+  subset = loop.open_training_subset(config)
+  optimizer, trained = optim.make_optimizer(config.optim, model.abstract_params, config.steps)
+  init = functools.partial(step_lib.init_state, optimizer, trained, False)
+  template = sharding.sharded_shapes(
+    jax.eval_shape(init, model.abstract_params), mesh, config.mesh.fsdp_min_bytes
+  )
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
+  params = jax.jit(model.init, out_shardings=shardings['params'])(jax.random.key(0))
+  state = jax.jit(init, out_shardings=shardings)(params)
+  text = ClassTexts.from_config(config, model).tokens(subset.texts, sharding.batch_parts(mesh))
+  texts_frozen = not any(jax.tree.leaves(trained['text']))
+  if texts_frozen:
+    text = jax.jit(functools.partial(encode_classes, model, mesh=mesh))(params, text)
+  train_step = step_lib.make_train_step(
+    config, model, build_teacher(config), optimizer, trained, subset.classes, mesh
+  )
+  step = jax.jit(
+    functools.partial(train_step, texts_frozen=texts_frozen),
+    out_shardings=(shardings, sharding.replicated(mesh)),
+  )
+  loader = ClipLoader(subset, View.from_config(config))
+  batches = training_batches(loader, config.data.batch_size, 0, 0, 0)
+  metrics = []
+  inputs = {'key': jax.random.key(config.seed), 'texts': text}
+  for _ in range(steps):
+    state, values = step(state, sharding.shard_batch(next(batches), mesh), inputs)
+    metrics.append(jax.device_get(values))
+  batches.close()
+  return state, metrics
+
+
+def bytes_on_one_device(tree):
+  return sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(tree))
+
+
+def assert_same_training(first, second):
+  """Compares metrics, gradients (Adam's first moments) and the parameters after the steps.
+
+  Adam divides gradients by their own size, so where a gradient is nothing but rounding the
+  update is too: there parameters are not compared.
+  """
+  (state, metrics), (other_state, other_metrics) = jax.device_get((first, second))
+  for one, other in zip(metrics, other_metrics, strict=True):
+    for name in one:
+      np.testing.assert_allclose(one[name], other[name], rtol=2e-4, err_msg=name)
+  moments, other_moments = (optax.tree.get(one['opt'], 'mu') for one in (state, other_state))
+  compared = 0
+  for mu, other_mu, leaf, other_leaf in zip(
+    *map(jax.tree.leaves, (moments, other_moments, state['params'], other_state['params'])),
+    strict=True,
+  ):
+    np.testing.assert_allclose(mu, other_mu, rtol=2e-3, atol=2e-6)
+    real = np.abs(mu) > 1e-4
+    np.testing.assert_allclose(leaf[real], other_leaf[real], rtol=1e-3, atol=1e-5)
+    compared += real.sum()
+  assert compared > 1000
+
+
+def test_losses_against_static_bias_join_with_their_signs(data_dir):
+  """Each term is a metric, and has its own test; still clips are to be got wrong."""
+  plain = dict(optim__accumulation=1, recipe='none')
+  weights = {'static': 0.25, 'entropy': 2.0, 'gradient': 3.0}
+  both = {f'optim__still_clip__{name}': weight for name, weight in weights.items()}
+  _, (before,) = take_steps(toy_config(data_dir, **plain), 1, steps=1)
+  config = toy_config(data_dir, **plain, **both, optim__confusion=0.5)
+  _, (after,) = take_steps(config, 1, steps=1)
+  expected = before['loss'] + 0.5 * after['confusion'] - 0.25 * after['still_static']
+  expected += 2.0 * after['still_entropy'] + 3.0 * after['still_gradient']
+  np.testing.assert_allclose(after['loss'], expected, rtol=1e-5)
+  assert after['confusion'] < 0 < after['still_gradient']
+
+
+@pytest.fixture(scope='module')
+def one_device(data_dir):
+  return take_steps(toy_config(data_dir, mesh__fsdp_min_bytes=1), 1)
+
+
+@pytest.mark.parametrize('mesh', [(8, 1, 1), (2, 4, 1), (2, 2, 2)])
+def test_a_step_is_the_same_on_every_mesh(data_dir, one_device, mesh):
+  config = toy_config(data_dir, mesh__fsdp_min_bytes=1)
+  for axis, size in zip(sharding.AXES, mesh, strict=True):
+    config.mesh[axis] = size
+  state, metrics = take_steps(config, 8)
+  assert_same_training((state, metrics), one_device)
+  # fsdp splits nearly everything; tensor splits attention and MLPs further, embeddings not.
+  share = 1.05 / mesh[1] if mesh[2] == 1 else 0.8 / mesh[1]
+  assert bytes_on_one_device(state) <= share * bytes_on_one_device(one_device[0])
+
+
+def test_accumulation_changes_nothing(data_dir, one_device):
+  config = toy_config(data_dir, optim__accumulation=1)
+  assert_same_training(take_steps(config, 1), one_device)
+
+
+def test_frozen_parameters_stay_and_multipliers_scale(data_dir, one_device):
+  config = toy_config(data_dir)
+  config.optim.lr_rules = (('text/.*', 0.0), ('temporal/.*', 0.5))
+  start, _ = take_steps(config, 1, steps=0)
+  state, metrics = take_steps(config, 1)
+  # Embeddings made once and embeddings made in the step are the same classifier.
+  np.testing.assert_allclose(metrics[0]['loss'], one_device[1][0]['loss'], rtol=1e-5)
+
+  def change(state, part):
+    moved = jax.tree.map(
+      lambda a, b: np.abs(np.asarray(a) - np.asarray(b)).max(),
+      state['params'][part],
+      start['params'][part],
+    )
+    return max(jax.tree.leaves(moved))
+
+  assert change(state, 'text') == 0
+  assert change(state, 'visual') > 0
+  assert 0.45 < change(state, 'temporal') / change(one_device[0], 'temporal') < 0.55
+  paths = []
+  trees.map_with_path(lambda path, _: paths.append(path), state['opt'])
+  assert paths
+  assert not [path for path in paths if '/text/' in path]
+
+
+def test_a_rule_of_a_misspelt_path_is_refused(data_dir):
+  config = toy_config(data_dir)
+  config.optim.lr_rules = (('txt/.*', 0.0),)
+  with pytest.raises(UserError, match='config.optim.lr_rules'):
+    take_steps(config, 1)
+
+
+CONFIG = """
+import sys
+sys.path.insert(0, {root!r})
+from tests.train_test import toy_config
+def get_config(variant=''):
+  return toy_config({data_dir!r}, steps=36, checkpoint__every=3)
+"""
+
+
+def run_main(tmp_path, workdir, *flags):
+  """Starts the trainer on one CPU device, as a user does, where TensorFlow can be imported."""
+  tensorflow = tmp_path / 'path' / 'tensorflow' / '__init__.py'
+  tensorflow.parent.mkdir(parents=True, exist_ok=True)
+  tensorflow.write_text(f'open({str(tmp_path / "imported")!r}, "w")')
+  environment = {
+    **os.environ,
+    'PYTHONPATH': str(tensorflow.parent.parent),
+    'JAX_PLATFORMS': 'cpu',
+    'XLA_FLAGS': '',
+    # What the first start compiled, the others find.
+    'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'compiled'),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+  }
+  command = [sys.executable, '-m', 'zsar_jax.main', f'--config={tmp_path / "config.py"}']
+  return subprocess.Popen(
+    [*command, f'--workdir={workdir}', *flags],
+    cwd=ROOT,
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def losses(workdir):
+  lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+  return {line['step']: line['loss'] for line in lines}, [line['step'] for line in lines]
+
+
+def wait_for_step(process, workdir, step):
+  path = workdir / 'metrics.jsonl'
+  while process.poll() is None:
+    if path.exists() and len(path.read_text().splitlines()) >= step:
+      return
+    time.sleep(0.005)
+
+
+def test_interrupted_runs_continue_bit_for_bit(tmp_path, data_dir):
+  """One run is killed, then terminated, then left alone; another is never disturbed.
+
+  It is killed at a random step, and at a random moment of it: also while a checkpoint is written.
+  """
+  moment = random.Random()
+  (tmp_path / 'config.py').write_text(CONFIG.format(root=str(ROOT), data_dir=str(data_dir)))
+  whole, broken = tmp_path / 'whole', tmp_path / 'broken'
+  process = run_main(tmp_path, whole)
+  out, err = process.communicate()
+  assert process.returncode == 0, err
+  assert 'top-1' in out
+  assert json.loads((whole / 'results.json').read_text())['toy']['none']['count'] == 4
+  assert not (tmp_path / 'imported').exists(), 'TensorFlow was imported'
+  values = list(losses(whole)[0].values())
+  assert np.mean(values[-10:]) < np.mean(values[:10])
+
+  process = run_main(tmp_path, broken)
+  wait_for_step(process, broken, moment.randint(1, 15))
+  time.sleep(moment.random() * 0.05)
+  process.kill()
+  process.communicate()
+  killed_at = len((broken / 'metrics.jsonl').read_text().splitlines())
+  assert killed_at < 36
+
+  process = run_main(tmp_path, broken)
+  wait_for_step(process, broken, killed_at + 2)
+  process.send_signal(signal.SIGTERM)
+  _, err = process.communicate()
+  assert process.returncode == 0, err
+  interrupted_at = max(losses(broken)[1])
+  assert interrupted_at < 36
+  assert f'interrupted after step {interrupted_at}' in err
+
+  process = run_main(tmp_path, broken)
+  out, err = process.communicate()
+  assert process.returncode == 0, err
+  assert f'after step {interrupted_at}' in err
+  assert losses(broken) == losses(whole)
+  assert losses(broken)[1] == list(range(1, 37))
+  results = [json.loads((run / 'results.json').read_text()) for run in (broken, whole)]
+  assert results[0] == results[1]
+
+  # The finished run evaluates alike by itself, and refuses what would make it another run.
+  process = run_main(tmp_path, broken, '--mode=eval')
+  out, err = process.communicate()
+  assert process.returncode == 0, err
+  assert json.loads((broken / 'results.json').read_text()) == results[0]
+  changed = functools.partial(toy_config, data_dir, steps=36, checkpoint__every=3)
+  with pytest.raises(UserError, match='config.optim.lr was 0.001.*--workdir'):
+    loop.train(changed(optim__lr=0.5), broken)
+  with pytest.raises(UserError, match='config.model.temporal_layers was 1'):
+    evaluate_checkpoint(changed(model__temporal_layers=2), broken)
+  started = changed(model__temporal_layers=2, model__init_from=str(broken))
+  lacking = 'lacks temporal/transformer/resblocks/1.*config.model.allow_missing'
+  with pytest.raises(UserError, match=lacking):
+    loop.train(started, tmp_path / 'other')
+
+
+@pytest.mark.parametrize(
+  ('changes', 'words'),
+  [
+    ({'data__batch_size': 12}, ['config.data.batch_size', 'multiple of 16']),
+    ({'eval__batch_size': 9}, ['config.eval.batch_size', 'multiple of 8']),
+    ({'mesh__fsdp': 3}, ['config.mesh', '8 devices']),
+    ({'recipe': 'none', 'model__preset': 'vit_b17'}, ['vit_b17', 'vit_b16']),
+    ({'model__temporal': 'lstm'}, ['lstm', 'transformer']),
+    ({'data__dir': '/nowhere'}, ['/nowhere']),
+    ({'model__init_from': '/nowhere'}, ['config.model.init_from', '/nowhere']),
+    ({'data__train__split': 'trian'}, ["'trian'", 'train, validation']),
+  ],
+)
+def test_refusals(tmp_path, data_dir, changes, words):
+  with pytest.raises(UserError) as error:
+    loop.train(toy_config(data_dir, **changes), tmp_path)
+  for word in words:
+    assert word in str(error.value)

@@ -1,0 +1,60 @@
+"""Traces of steps, and their reading."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from tests.toy import build_toy
+from tests.training.loop_test import toy_config
+from tools import summarize_profile
+from zsar_jax import config as config_lib
+from zsar_jax.errors import UserError
+from zsar_jax.models.layers import compiler_options
+from zsar_jax.models.presets import VideoSpec, preset
+from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.performance import traces
+from zsar_jax.training import loop, profiling
+
+
+def test_a_training_run_is_traced(tmp_path, capsys):
+  """Two of four steps, and what the tool says of them."""
+  config = toy_config(build_toy(tmp_path / 'data'), steps=4, profile__steps=(2, 3))
+  config.checkpoint.every = 4
+  config.eval.datasets = config_lib.ConfigDict()
+  workdir = tmp_path / 'run'
+  loop.train(config, workdir)
+  (path,) = traces.newest(workdir / 'profile')
+  trace = traces.read(path)
+  assert len(trace.steps) == len(trace.waits) == 2
+  found = {span.category for spans in trace.ops.values() for span in spans}
+  assert {'matmul', 'attention', 'layer norm'} <= found
+  capsys.readouterr()
+  summarize_profile.main([str(workdir)])
+  out = capsys.readouterr().out
+  assert '2 steps' in out
+  assert 'What holds the step back: ' in out
+  assert 'MFU not known' in out
+  facts = summarize_profile.read_facts(workdir / 'profile' / profiling.FACTS)
+  assert facts['clips_per_step'] == 16
+
+
+@pytest.mark.parametrize('steps', [(3,), (0, 2), (4, 3), (5, 7)])
+def test_steps_that_there_are_not_are_refused(tmp_path, steps):
+  config = toy_config(tmp_path, steps=6, profile__steps=steps)
+  with pytest.raises(UserError, match='config.profile.steps'):
+    config_lib.validate(config)
+
+
+def test_blocks_keep_their_borders_on_a_cpu():
+  """Otherwise each block would form the residual stream anew, from all blocks before it."""
+  spec = preset('tiny', image_layers=12)
+  model = VideoModel(spec, VideoSpec(2))
+
+  def loss(params, video):
+    return model.encode_video(params, video)['embedding'].sum()
+
+  video = jax.ShapeDtypeStruct((1, 2, 48, 48, 3), jnp.float32)
+  compiled = jax.jit(jax.grad(loss)).lower(model.abstract_params, video).compile(compiler_options())
+  fusions = [line for line in compiled.as_text().splitlines() if ' fusion(' in line]
+  assert fusions
+  assert max(line.partition(' fusion(')[2].count('%') for line in fusions) < 40

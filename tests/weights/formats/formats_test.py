@@ -1,0 +1,421 @@
+"""The layouts of other codebases, written from the same weights: the same parameters."""
+
+import argparse
+import dataclasses
+import subprocess
+import sys
+import types
+
+import jax
+import numpy as np
+import pytest
+from flax import serialization
+
+from tests.models import reference
+from tests.weights.formats import states
+from zsar_jax.errors import UserError
+from zsar_jax.models.presets import VideoSpec
+from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.runtime import trees
+from zsar_jax.weights.formats import infer, load, save
+from zsar_jax.weights.formats.read import FORMATS, read_weights
+from zsar_jax.weights.formats.usage import Usage
+
+torch = states.torch
+
+
+@pytest.fixture(scope='module', name='clip')
+def _clip(tmp_path_factory):
+  """(OpenAI's state dict, our parameters of the same weights, their model)."""
+  theirs = states.clip()
+  folder = tmp_path_factory.mktemp('clip')
+  theirs.save_pretrained(folder)
+  weights = read_weights(str(folder), 'SRC')
+  model = VideoModel(*infer.infer_spec(weights))
+  return states.openai(theirs.state_dict()), load.fit(weights, model)[0], model
+
+
+@pytest.fixture(scope='module', name='xclip')
+def _xclip(tmp_path_factory):
+  theirs = states.xclip()
+  folder = tmp_path_factory.mktemp('xclip')
+  theirs.save_pretrained(folder)
+  weights = read_weights(str(folder), 'SRC')
+  model = VideoModel(*infer.infer_spec(weights))
+  return states.openai(theirs.state_dict()), load.fit(weights, model)[0], model
+
+
+def read(path, **options):
+  """(format, model, parameters, report) of a file."""
+  weights = read_weights(str(path), 'SRC', **options)
+  model = VideoModel(*infer.infer_spec(weights))
+  params, report = load.fit(weights, model)
+  assert report.format == weights.format.name
+  assert report.matched == len(jax.tree.leaves(model.abstract_params))
+  return model, params, report
+
+
+def equal(ours, expected, rtol=0.0):
+  assert jax.tree.structure(ours) == jax.tree.structure(expected)
+
+  def compare(path, leaf):
+    assert leaf.dtype == np.float32
+    np.testing.assert_allclose(leaf, leaves[path], rtol=rtol, atol=rtol, err_msg=path)
+
+  leaves = {
+    trees.path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(expected)
+  }
+  trees.map_with_path(compare, ours)
+
+
+class Nest(torch.nn.Module):
+  """Modules and parameters with the names of a state dict's keys."""
+
+  def __init__(self, state):
+    super().__init__()
+    groups = {}
+    for key, value in state.items():
+      first, _, rest = key.partition('.')
+      if not rest and value.is_floating_point():
+        self.register_parameter(first, torch.nn.Parameter(value, requires_grad=False))
+      elif not rest:
+        self.register_buffer(first, value)
+      else:
+        groups.setdefault(first, {})[rest] = value
+    for name, group in groups.items():
+      self.add_module(name, Nest(group))
+
+  def forward(self, x):
+    return x
+
+
+SIZES = {
+  'input_resolution': torch.tensor(32),
+  'context_length': torch.tensor(16),
+  'vocab_size': torch.tensor(300),
+}
+
+
+def test_openai_torchscript_archive_in_half_precision(clip, tmp_path):
+  state, expected, model = clip
+  half = {key: value.half() if value.ndim else value for key, value in state.items()}
+  archive = torch.jit.script(Nest(half | SIZES))
+  torch.jit.save(archive, tmp_path / 'ViT.pt')
+  found, params, report = read(tmp_path / 'ViT.pt')
+  assert report.format == 'openai'
+  assert sorted(report.dropped) == sorted(SIZES)
+  assert not report.notes
+  assert (found.spec, found.video) == (model.spec, model.video)
+  equal(params, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize('legacy', [False, True])
+def test_openai_state_dict(legacy, clip, tmp_path):
+  state, expected, _ = clip
+  torch.save(state, tmp_path / 'a.pt', _use_new_zipfile_serialization=not legacy)
+  _, params, report = read(tmp_path / 'a.pt')
+  assert report.format == 'openai'
+  assert 'quick GELU is assumed' in report.describe()
+  assert 'heads 64 wide (3 of images, 2 of texts)' in report.describe()
+  equal(params, expected)
+
+
+def test_what_training_programs_save_with_the_weights(clip, tmp_path, monkeypatch):
+  state, expected, _ = clip
+  # The settings of ViFi-CLIP and X-CLIP, of a package that need not be here.
+  monkeypatch.setitem(sys.modules, 'yacs', types.ModuleType('yacs'))
+  module = types.ModuleType('yacs.config')
+  module.CfgNode = settings = type('CfgNode', (dict,), {'__module__': 'yacs.config'})
+  monkeypatch.setitem(sys.modules, 'yacs.config', module)
+  parameters = [torch.nn.Parameter(value.clone()) for value in state.values()]
+  optimizer = torch.optim.AdamW(parameters)
+  sum(value.sum() for value in parameters).backward()
+  optimizer.step()
+  saved = {
+    'args': argparse.Namespace(lr=1),
+    'config': settings(AUG=settings(FLIP=True)),
+    'epoch': 3,
+    'max_accuracy': np.float64(70.5),
+    'optimizer': optimizer.state_dict(),
+    'state_dict': {f'module.{key}': value.bfloat16() for key, value in state.items()},
+  }
+  for legacy in (False, True):
+    torch.save(saved, tmp_path / f'{legacy}.pt', _use_new_zipfile_serialization=not legacy)
+    equal(read(tmp_path / f'{legacy}.pt')[1], expected, rtol=1e-2)
+
+
+def test_views_of_one_storage(clip, tmp_path):
+  """Transposed, offset and shared tensors, as state dicts may hold."""
+  state, expected, _ = clip
+  state = dict(state)
+  state['visual.proj'] = state['visual.proj'].T.contiguous().T
+  both = torch.cat([state['ln_final.weight'], state['ln_final.bias']])
+  state['ln_final.weight'], state['ln_final.bias'] = both.chunk(2)
+  assert not state['visual.proj'].is_contiguous()
+  state['positional_embedding'] = torch.nn.Parameter(state['positional_embedding'])
+  torch.save(state, tmp_path / 'a.pt')
+  equal(read(tmp_path / 'a.pt')[1], expected)
+
+
+def test_open_clip(clip, tmp_path):
+  state, expected, model = clip
+  torch.save(state | {'attn_mask': torch.zeros(16, 16)}, tmp_path / 'open_clip_pytorch_model.bin')
+  towers = (
+    '"vision_cfg": {"image_size": 32, "layers": 2, "width": 192, "patch_size": 8},'
+    ' "text_cfg": {"context_length": 16, "vocab_size": 300, "width": 128, "heads": 2, "layers": 2}'
+  )
+  config = tmp_path / 'open_clip_config.json'
+  config.write_text(f'{{"model_cfg": {{"embed_dim": 128, "quick_gelu": true, {towers}}}}}')
+  found, params, report = read(tmp_path)
+  assert (report.format, report.dropped) == ('open_clip', ('attn_mask',))
+  assert found.spec == model.spec
+  equal(params, expected)
+
+  config.write_text(f'{{"model_cfg": {{"embed_dim": 128, {towers}}}}}')
+  with pytest.raises(UserError, match='open_clip_config.json: .*trained with GELU'):
+    read_weights(str(tmp_path), 'SRC')
+  config.write_text(
+    f'{{"model_cfg": {{"quick_gelu": true, {towers}}}}}'.replace(
+      '"layers"', '"pool_type": 1, "layers"'
+    )
+  )
+  with pytest.raises(UserError, match='the setting pool_type'):
+    read_weights(str(tmp_path), 'SRC')
+  config.write_text('{"model_cfg": {"quick_gelu": true, "vision_cfg": 3}}')
+  with pytest.raises(UserError, match='open_clip_config.json: describes no model of open_clip'):
+    read_weights(str(tmp_path), 'SRC')
+
+
+@pytest.mark.parametrize('froster', [False, True])
+def test_open_vclip_and_froster(froster, clip, tmp_path):
+  state, expected, model = clip
+  saved = {f'model.{key}': value for key, value in state.items()}
+  if froster:
+    saved |= {f'raw_model.{key}': value for key, value in state.items()}
+    for name in ('projector_v.0', 'projector_v.2', 'projector_t.0', 'projector_t.2'):
+      saved[f'{name}.weight'] = torch.randn(128, 128)
+  torch.save({'model_state': saved, 'cfg': 'A: 1'}, tmp_path / 'a.pyth')
+  found, params, report = read(tmp_path / 'a.pyth')
+  assert found.video.temporal == 'window'
+  assert report.format == ('froster' if froster else 'open_vclip')
+  if froster:
+    kernel = params.pop('distillation')['text']['second']['kernel']
+    np.testing.assert_array_equal(kernel, saved['projector_t.2.weight'].T)
+    # A model without distillation has no use for them.
+    _, plain = load.load_weights(str(tmp_path / 'a.pyth'), model, field='SRC')
+    assert sum(key.startswith('projector') for key in plain.dropped) == 4
+  equal(params, expected)
+
+
+@pytest.mark.parametrize(
+  ('prompts', 'template'),
+  [
+    (0, 'a photo of a {}.'),
+    # Learnt tokens take the place of as many of the words.
+    (1, 'photo of a {}.'),
+    (3, 'a {}.'),
+    (4, '{}.'),
+    (10, '{}.'),
+  ],
+)
+def test_class_texts_of_vifi_clip(prompts, template, clip, tmp_path):
+  torch.save({'model': states.vifi(clip[0], prompts)}, tmp_path / 'vifi.pth')
+  torch.save(clip[0], tmp_path / 'clip.pt')
+  weights = read_weights(str(tmp_path / 'vifi.pth'), 'SRC', tokens_from=str(tmp_path / 'clip.pt'))
+  assert weights.usage.templates == (template,)
+  if prompts == 10:
+    # The folder that --to=zsar writes keeps it, and a config with another template is told.
+    model = VideoModel(*infer.infer_spec(weights))
+    params, report = load.fit(weights, model, usage=Usage(templates=('a video of {}.', '{}')))
+    assert "config.text.templates: 'a video of {}.' and 1 more here, and '{}.' in its" in (
+      report.describe()
+    )
+    save.save_weights(params, model, 'zsar', tmp_path / 'out', usage=weights.usage)
+    assert read_weights(str(tmp_path / 'out'), 'SRC').usage == weights.usage
+
+
+@pytest.mark.parametrize('prompts', [0, 3])
+def test_vifi_clip(prompts, clip, tmp_path):
+  state, expected, model = clip
+  saved = states.vifi(state, prompts)
+  torch.save({'model': saved, 'optimizer': {}, 'epoch': 1}, tmp_path / 'vifi.pth')
+  torch.save(state, tmp_path / 'clip.pt')
+  with pytest.raises(UserError, match='no token embedding; name .* config.model.tokens_from'):
+    read(tmp_path / 'vifi.pth')
+  if not prompts:
+    with pytest.raises(UserError, match='ViFi-CLIP hold no .* config.model.tokens_from'):
+      load.load_weights(str(tmp_path / 'vifi.pth'), model, field='SRC')
+  with pytest.raises(UserError, match='tokens_from: .*vifi.pth has no token embedding'):
+    read(tmp_path / 'vifi.pth', tokens_from=str(tmp_path / 'vifi.pth'))
+
+  found, params, report = read(tmp_path / 'vifi.pth', tokens_from=str(tmp_path / 'clip.pt'))
+  assert report.format == 'vifi_clip'
+  assert f'token embedding: from {tmp_path / "clip.pt"}' in report.describe()
+  video = found.video
+  assert (video.image_prompts, video.text_prompts) == (prompts, prompts)
+  if prompts:
+    assert video.prompt_depth == 2
+    for tower, first, encoder in (
+      ('visual', 'image_encoder.VPT', 'image_encoder'),
+      ('text', 'prompt_learner.ctx', 'text_encoder'),
+    ):
+      ours = params[tower].pop('prompts')
+      np.testing.assert_array_equal(ours['inputs'], saved[f'module.{first}'])
+      key = f'module.{encoder}.transformer.resblocks.1.VPT_shallow'
+      np.testing.assert_array_equal(ours['blocks']['1'], saved[key])
+  equal(params, expected)
+
+
+def test_xclip(xclip, tmp_path):
+  state, expected, model = xclip
+  torch.save({'model': state, 'epoch': 1}, tmp_path / 'a.pth')
+  found, params, report = read(tmp_path / 'a.pth')
+  assert report.format == 'xclip'
+  # The authors' own code normalizes with ImageNet's constants.
+  assert found.spec == dataclasses.replace(model.spec, normalization='imagenet')
+  assert found.video == model.video
+  assert 'normalization: imagenet' in report.describe()
+  equal(params, expected)
+  _, report = load.load_weights(str(tmp_path / 'a.pth'), model, field='SRC')
+  assert "trained on frames normalized as for 'imagenet', and used here as for 'clip'" in (
+    report.describe()
+  )
+
+
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+def test_actionclip(prefix, clip, tmp_path):
+  state, expected, model = clip
+  width, layers = 128, 3
+  block = torch.nn.ModuleDict(
+    {
+      'attn': torch.nn.MultiheadAttention(width, width // 64),
+      'ln_1': torch.nn.LayerNorm(width),
+      'mlp': torch.nn.ModuleDict(
+        {'c_fc': torch.nn.Linear(width, 4 * width), 'c_proj': torch.nn.Linear(4 * width, width)}
+      ),
+      'ln_2': torch.nn.LayerNorm(width),
+    }
+  )
+  head = {
+    f'transformer.resblocks.{n}.{key}': torch.randn(value.shape)
+    for n in range(layers)
+    for key, value in block.state_dict().items()
+  }
+  head['frame_position_embeddings.weight'] = torch.randn(77, width)
+  saved = {
+    'epoch': 1,
+    'model_state_dict': state,
+    'fusion_model_state_dict': {f'{prefix}{key}': value for key, value in head.items()},
+    'optimizer_state_dict': {'state': {0: {'step': torch.ones(1)}}, 'param_groups': []},
+  }
+  torch.save(saved, tmp_path / 'a.pt')
+  found, params, report = read(tmp_path / 'a.pt')
+  assert report.format == 'actionclip'
+  assert found.video == VideoSpec(8, 'transformer', layers)
+  temporal = params.pop('temporal')
+  equal(params, expected)
+  np.testing.assert_array_equal(
+    temporal['positional_embedding'], head['frame_position_embeddings.weight'][:8]
+  )
+
+  frames = torch.randn(8, width)
+  with torch.no_grad():
+    x = frames + head['frame_position_embeddings.weight'][:8]
+    for n in range(layers):
+      start = f'transformer.resblocks.{n}.'
+      block.load_state_dict(
+        {key.removeprefix(start): one for key, one in head.items() if key.startswith(start)}
+      )
+      y = block['ln_1'](x)
+      x = x + block['attn'](y, y, y)[0]
+      y = block['mlp']['c_fc'](block['ln_2'](x))
+      x = x + block['mlp']['c_proj'](y * torch.sigmoid(1.702 * y))
+    clip_embedding = (frames + x).mean(0).numpy()
+  found = reference.integrate(frames.numpy(), temporal)
+  np.testing.assert_allclose(found, clip_embedding, rtol=1e-4, atol=1e-3)
+
+
+def test_weights_beside_the_model_are_not_lost(clip, tmp_path):
+  torch.save({'model': clip[0], 'head': {'fc.weight': torch.ones(2, 2)}}, tmp_path / 'a.pt')
+  with pytest.raises(UserError, match='head.fc.weight'):
+    read(tmp_path / 'a.pt')
+
+
+def test_clip_under_another_name_is_not_openvclip_where_the_user_says_so(clip, tmp_path):
+  state, expected, _ = clip
+  saved = {f'model.{key}': value for key, value in state.items()}
+  torch.save({'state_dict': saved}, tmp_path / 'a.ckpt')
+  model, _, report = read(tmp_path / 'a.ckpt')
+  assert model.video.temporal == 'window'
+  assert 'taken for Open-VCLIP' in report.describe()
+  model, params, report = read(tmp_path / 'a.ckpt', format_name='openai')
+  assert (model.video.temporal, report.format) == ('mean', 'openai')
+  equal(params, expected)
+
+
+def test_scenic(clip, tmp_path):
+  state, expected, model = clip
+  tree = states.scenic(state)
+  for name, content in (('a', {'params': tree}), ('b', tree)):
+    (tmp_path / name).write_bytes(serialization.msgpack_serialize(content))
+    found, params, report = read(tmp_path / name)
+    assert (report.format, found.spec) == ('scenic', model.spec)
+    equal(params, expected)
+
+
+def test_scenics_files_of_openais_weights(clip, tmp_path):
+  state, expected, _ = clip
+  arrays = {key: value.numpy().astype(np.float16) for key, value in state.items()}
+  arrays['visual.proj'] = np.asfortranarray(arrays['visual.proj'])
+  np.save(tmp_path / 'a.npy', arrays, allow_pickle=True)
+  _, params, report = read(tmp_path / 'a.npy')
+  assert report.format == 'openai'
+  equal(params, expected, rtol=1e-3)
+
+
+def test_formats_can_be_named(clip, tmp_path):
+  torch.save(clip[0], tmp_path / 'a.pt')
+  assert read(tmp_path / 'a.pt', format_name='open_clip')[2].format == 'open_clip'
+  with pytest.raises(UserError, match='not those of hf_clip; the format is o'):
+    read_weights(str(tmp_path / 'a.pt'), 'SRC', 'hf_clip')
+  assert len({form.name for form in FORMATS}) == len(FORMATS)
+
+
+@pytest.mark.parametrize(
+  ('key', 'words'),
+  [
+    ('visual.layer1.0.conv1.weight', 'ResNet'),
+    ('logit_bias', 'SigLIP'),
+    ('text_decoder.ln.weight', 'CoCa'),
+    ('visual.trunk.cls_token', 'timm'),
+    ('text.transformer.resblocks.0.ln_1.weight', 'text tower of its own'),
+  ],
+)
+def test_other_models_are_named(key, words, clip, tmp_path):
+  torch.save(clip[0] | {key: torch.zeros(1)}, tmp_path / 'a.pt')
+  with pytest.raises(UserError, match=words):
+    read_weights(str(tmp_path / 'a.pt'), 'SRC')
+
+
+def test_unknown_weights_are_refused(tmp_path):
+  torch.save({'fc.weight': torch.zeros(2, 2)}, tmp_path / 'a.pt')
+  with pytest.raises(UserError, match=r"no known format .1 array, such as 'fc.weight'.*scenic"):
+    read_weights(str(tmp_path / 'a.pt'), 'SRC')
+
+
+def test_torch_is_not_imported(clip, tmp_path):
+  torch.save(clip[0], tmp_path / 'a.pt')
+  torch.jit.save(torch.jit.script(Nest(clip[0])), tmp_path / 'b.pt')
+  torch.save(clip[0], tmp_path / 'c.pt', _use_new_zipfile_serialization=False)
+  states.clip().save_pretrained(tmp_path / 'd')
+  program = f"""
+import sys
+from zsar_jax.weights.formats import infer, load
+from zsar_jax.weights.formats.read import read_weights
+from zsar_jax.models.video_clip import VideoModel
+for name in ('a.pt', 'b.pt', 'c.pt', 'd'):
+  weights = read_weights({str(tmp_path)!r} + '/' + name, 'SRC')
+  params, report = load.fit(weights, VideoModel(*infer.infer_spec(weights)))
+assert not {{'torch', 'transformers', 'tensorflow'}} & set(sys.modules), 'imported'
+"""
+  subprocess.run([sys.executable, '-c', program], check=True, timeout=120)

@@ -1,0 +1,216 @@
+"""What is matched, missing and left over; what is interpolated; what is refused."""
+
+import dataclasses
+import sys
+import types
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from tests.weights.formats.written import random_params
+from zsar_jax.errors import UserError
+from zsar_jax.models.presets import VideoSpec, preset
+from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.runtime import trees
+from zsar_jax.weights.formats import infer, load, positions, save
+from zsar_jax.weights.formats.read import read_weights
+
+SPEC = preset('tiny', image_layers=2, image_width=64, image_heads=1, text_heads=1)
+MODEL = VideoModel(SPEC, VideoSpec(4))
+
+
+@pytest.fixture(scope='module', name='params')
+def _params():
+  return random_params(MODEL)
+
+
+@pytest.fixture(name='folder')
+def _folder(tmp_path, params):
+  """A folder of transformers', whose arrays tests may change."""
+  save.save_weights(params, MODEL, 'hf', tmp_path / 'w')
+  return tmp_path / 'w'
+
+
+def change(folder, function):
+  arrays = load_file(folder / 'model.safetensors')
+  function(arrays)
+  save_file(arrays, folder / 'model.safetensors')
+
+
+def read(folder, model=MODEL, **options):
+  return load.load_weights(str(folder), model, field='config.model.init_from', **options)
+
+
+def refused(folder, words, model=MODEL, **options):
+  with pytest.raises(UserError, match=words) as caught:
+    read(folder, model, **options)
+  assert '\n' not in str(caught.value)
+
+
+def test_missing_parts_keep_their_initial_values(folder, params):
+  model = VideoModel(SPEC, VideoSpec(4, 'transformer', 2, image_prompts=2, prompt_depth=2))
+  refused(folder, r'w: lacks temporal/positional_embedding .35 arrays missing', model)
+  rules = ['temporal/.*', 'visual/prompts/.*']
+  refused(folder, 'lacks visual/prompts/blocks/1 .2 arrays', model, allow_missing=rules[:1])
+  loaded, report = read(folder, model, allow_missing=rules)
+  assert report.matched == len(jax.tree.leaves(params))
+  assert len(report.missing) == 35
+  assert 'missing: 35 (temporal/positional_embedding, temporal/transformer/' in report.describe()
+  assert 'resblocks/*/attn/key/bias x 2' in report.describe()
+  assert len(report.describe().splitlines()) == 2
+
+  initial = random_params(model, seed=1)
+  whole = trees.merge(loaded, initial)
+  assert jax.tree.structure(whole) == jax.tree.structure(model.abstract_params)
+  np.testing.assert_array_equal(whole['logit_scale'], params['logit_scale'])
+  for part in (lambda tree: tree['temporal'], lambda tree: tree['visual']['prompts']):
+    jax.tree.map(np.testing.assert_array_equal, part(whole), part(initial))
+
+  refused(folder, "allow_missing: 'tempral/.*' matches no parameter", allow_missing=['tempral/.*'])
+  refused(folder, 'allow_missing: .* is no .regular expression', allow_missing=['('])
+
+
+def test_renamed_and_left_over(folder):
+  def rename(arrays):
+    arrays['visual_projection.wait'] = arrays.pop('visual_projection.weight')
+
+  change(folder, rename)
+  refused(folder, r'lacks visual/proj/kernel .1 array missing, 1 left over; taken for hf_clip')
+  refused(folder, 'also holds visual_projection.wait', allow_missing=['visual/proj/kernel'])
+  rules = dict(allow_missing=['visual/proj/kernel'], allow_left_over=[r'visual_projection\..*'])
+  loaded, report = read(folder, **rules)
+  assert loaded['visual']['proj']['kernel'] is None
+  assert report.left_over == ('visual_projection.wait',)
+  assert 'left over: 1 (visual_projection.wait)' in report.describe()
+  refused(folder, 'allow_left_over: no regular expression', allow_left_over=['('])
+  with pytest.raises(UserError, match='does not show its embed_dim'):
+    infer.infer_spec(read_weights(str(folder), 'SRC'))
+
+
+def test_layers_that_are_missing_or_too_many(folder):
+  deeper = VideoModel(dataclasses.replace(SPEC, image_layers=3), VideoSpec(4))
+  refused(folder, 'lacks visual/transformer/resblocks/2/.*16 arrays missing, 0 left over', deeper)
+  shallower = VideoModel(dataclasses.replace(SPEC, text_layers=1), VideoSpec(4))
+  refused(folder, r'also holds text_model.encoder.layers.1..*0 arrays missing, 16', shallower)
+
+
+@pytest.mark.parametrize(
+  ('field', 'value'),
+  [('image_width', 128), ('patch', 4), ('embed_dim', 32), ('image_heads', 2), ('vocab_size', 99)],
+)
+def test_weights_of_another_model(field, value, folder):
+  model = VideoModel(dataclasses.replace(SPEC, **{field: value}), VideoSpec(4))
+  there = getattr(SPEC, field)
+  refused(folder, f'w: weights of another model: {field} is {there} there and {value} here', model)
+
+
+def test_arrays_that_are_wrong(folder):
+  key = 'vision_model.encoder.layers.1.mlp.fc1.weight'
+  good = load_file(folder / 'model.safetensors')
+  for value, words in (
+    (good[key].T, rf'{key} is \(64, 256\) there and must be \(256, 64\)'),
+    (good[key][:-1], r'is \(255, 64\)'),
+    (good[key].reshape(-1), r'is \(16384,\)'),
+    (good[key].astype(np.int32), f'{key} holds int32, not floats'),
+    (np.where(good[key] > 2, np.nan, good[key]), f'{key} holds numbers that are not finite'),
+    (np.where(good[key] > 2, np.inf, good[key]), 'not finite'),
+    (good[key].astype(np.float64) * 1e300, 'not finite'),
+  ):
+    change(folder, lambda arrays, value=value: arrays.update({key: np.ascontiguousarray(value)}))
+    refused(folder, words)
+  change(folder, lambda arrays: arrays.update({key: good[key].astype(np.float64)}))
+  loaded, _ = read(folder)
+  kernel = loaded['visual']['transformer']['resblocks']['1']['mlp']['c_fc']['kernel']
+  np.testing.assert_array_equal(kernel, good[key].T)
+  assert kernel.dtype == np.float32
+
+
+def test_every_parameter_is_f32_in_one_piece(folder, params):
+  loaded, report = read(folder)
+  jax.tree.map(np.testing.assert_array_equal, loaded, params)
+  for leaf, wanted in zip(
+    jax.tree.leaves(loaded), jax.tree.leaves(MODEL.abstract_params), strict=True
+  ):
+    assert isinstance(leaf, np.ndarray)
+    assert (leaf.shape, leaf.dtype) == (wanted.shape, wanted.dtype)
+    assert leaf.flags.c_contiguous
+  assert report.describe() == f'{folder}: hf_clip, {report.matched} arrays matched'
+
+
+@pytest.mark.parametrize('size', [(7, 14), (7, 10), (14, 7), (24, 16)])
+def test_positions_are_resized_as_open_clip_does(size):
+  torch = pytest.importorskip('torch', reason='the reference needs the extra `parity`')
+  old, new = size
+  rows = np.random.default_rng(0).normal(size=(1 + old * old, 5)).astype(np.float32)
+  ours = positions.resize_grid(rows, 1 + new * new)
+  grid = torch.tensor(rows[1:].reshape(1, old, old, 5)).permute(0, 3, 1, 2)
+  expected = torch.nn.functional.interpolate(
+    grid, (new, new), mode='bicubic', align_corners=False, antialias=True
+  )
+  expected = expected.permute(0, 2, 3, 1).reshape(new * new, 5)
+  np.testing.assert_allclose(ours[1:], expected, atol=2e-5)
+  np.testing.assert_array_equal(ours[0], rows[0])
+
+
+def test_frames_are_resized_linearly():
+  torch = pytest.importorskip('torch', reason='the reference needs the extra `parity`')
+  rows = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
+  expected = torch.nn.functional.interpolate(
+    torch.tensor(rows.T[None]), 32, mode='linear', align_corners=False
+  )[0].T
+  np.testing.assert_allclose(positions.resize_frames(rows, 32), expected, atol=1e-6)
+  ramp = np.arange(8, dtype=np.float32)[:, None]
+  fewer = positions.resize_frames(ramp, 4)[:, 0]
+  np.testing.assert_allclose(fewer[1:3], [2.5, 4.5], atol=1e-5)  # Means of neighbors.
+  assert np.all(np.diff(fewer) > 1)
+
+
+def test_another_resolution_and_number_of_frames(tmp_path):
+  model = VideoModel(SPEC, VideoSpec(4, 'xclip', 1))
+  params = random_params(model)
+  save.save_weights(params, model, 'hf', tmp_path / 'w')
+  larger = VideoModel(dataclasses.replace(SPEC, resolution=64), VideoSpec(6, 'xclip', 1))
+  loaded, report = read(tmp_path / 'w', larger)
+  assert loaded['visual']['positional_embedding'].shape == (65, 64)
+  np.testing.assert_allclose(
+    loaded['temporal']['positional_embedding'],
+    positions.resize_frames(params['temporal']['positional_embedding'], 6),
+  )
+  text = report.describe()
+  assert 'interpolated: visual/positional_embedding, from (37, 64) to (65, 64)' in text
+  assert 'interpolated: temporal/positional_embedding, from (1, 4, 64) to (6, 64)' in text
+
+  def spoil(arrays):
+    key = 'vision_model.embeddings.position_embedding.weight'
+    arrays[key] = np.zeros((36, 64), np.float32)
+
+  change(tmp_path / 'w', spoil)
+  refused(tmp_path / 'w', r'position_embedding.weight is \(36, 64\) there and must be', larger)
+
+
+def test_names_of_the_hub(folder, params, monkeypatch):
+  asked = []
+
+  def download(name, *, revision, allow_patterns):
+    asked.append((name, revision, allow_patterns[-1]))
+    return str(folder)
+
+  module = types.SimpleNamespace(snapshot_download=download)
+  monkeypatch.setitem(sys.modules, 'huggingface_hub', module)
+  loaded, _ = read('hf://openai/clip-vit-base-patch16@main')
+  np.testing.assert_array_equal(loaded['logit_scale'], params['logit_scale'])
+  assert asked == [('openai/clip-vit-base-patch16', 'main', '*.safetensors')]
+
+  (folder / 'model.safetensors').rename(folder / 'other')
+  refused('hf://a/b', 'hf://a/b: has neither safetensors nor .bin')
+  assert asked[1:] == [('a/b', None, '*.safetensors'), ('a/b', None, '*.bin')]
+
+  def fail(*_, **__):
+    raise ConnectionError('no route\nto host')
+
+  module.snapshot_download = fail
+  refused('hf://a/b', 'hf://a/b: not to be had from the hub .no route.; check the name')
+  monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
+  refused('hf://a/b', r'pip install .zsar_jax\[hub\]')

@@ -1,0 +1,130 @@
+"""Files that are damaged or mean harm: one sentence, and nothing returned."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+from flax import serialization
+from safetensors.numpy import save_file
+
+from tests.weights.formats.written import ARRAYS, read, refused
+from zsar_jax.errors import UserError
+from zsar_jax.weights.formats import weight_files
+
+
+def _safetensors(path, header, data=bytes(24)):
+  text = json.dumps(header).encode()
+  path.write_bytes(struct.pack('<Q', len(text)) + text + data)
+  return path
+
+
+@pytest.mark.parametrize(
+  'header',
+  [
+    {'a': {'dtype': 'F32', 'shape': [2, 3], 'data_offsets': [0, 25]}},
+    {'a': {'dtype': 'F32', 'shape': [2, 4], 'data_offsets': [0, 24]}},
+    {'a': {'dtype': 'F32', 'shape': [2**40, 2**40], 'data_offsets': [0, 24]}},
+    {
+      'a': {'dtype': 'F32', 'shape': [4], 'data_offsets': [0, 16]},
+      'b': {'dtype': 'F32', 'shape': [4], 'data_offsets': [8, 24]},
+    },
+    {'a': {'dtype': 'O', 'shape': [6], 'data_offsets': [0, 24]}},
+    {'a': 3},
+  ],
+)
+def test_safetensors_that_contradict_themselves(header, tmp_path):
+  refused(_safetensors(tmp_path / 'a', header), 'damaged')
+
+
+def test_safetensors_that_are_not_whole_or_of_other_types(tmp_path):
+  save_file(ARRAYS, tmp_path / 'a')
+  good = (tmp_path / 'a').read_bytes()
+  for cut in (1, 20, len(good) - 12):
+    (tmp_path / 'b').write_bytes(good[:-cut])
+    refused(tmp_path / 'b', 'damaged')
+  (tmp_path / 'b').write_bytes(struct.pack('<Q', 2**60) + good[8:])
+  refused(tmp_path / 'b', 'damaged')
+  header = {'a': {'dtype': 'F8_E4M3', 'shape': [24], 'data_offsets': [0, 24]}}
+  refused(_safetensors(tmp_path / 'c', header), 'a is F8_E4M3, which is no type of CLIP')
+
+
+def test_bfloat16_safetensors(tmp_path):
+  header = {'a': {'dtype': 'BF16', 'shape': [2, 2], 'data_offsets': [0, 8]}}
+  data = np.array([1, -2.5, 0, 3], np.float32).view(np.uint32)
+  path = _safetensors(tmp_path / 'a', header, (data >> 16).astype('<u2').tobytes())
+  np.testing.assert_array_equal(read(path)['a'].astype(np.float32), [[1, -2.5], [0, 3]])
+
+
+def test_shards(tmp_path):
+  save_file(ARRAYS, tmp_path / 'one.safetensors')
+  outside = tmp_path.parent / f'{tmp_path.name}-outside.safetensors'
+  save_file(ARRAYS, outside)
+  index = tmp_path / 'model.safetensors.index.json'
+
+  def write(places):
+    index.write_text(json.dumps({'weight_map': places}))
+
+  write({'a': 'one.safetensors', 'b': 'one.safetensors'})
+  np.testing.assert_array_equal(read(index)['a'], ARRAYS['a'])
+  for name in (f'../{outside.name}', str(outside), '..', '', index.name, 'x\\one.safetensors'):
+    write({'a': name})
+    refused(index, 'is no file beside it|is missing')
+  write({'a': 'two.safetensors'})
+  refused(index, 'its part two.safetensors is missing')
+  write({'c': 'one.safetensors'})
+  refused(index, 'one.safetensors: lacks c')
+  write([])
+  refused(index, 'no weight_map')
+  index.write_text('[' * 100000)
+  refused(index, 'not readable as JSON')
+
+
+def test_numpy_files(tmp_path):
+  path = tmp_path / 'a.npy'
+  np.save(path, ARRAYS['a'])
+  refused(path, 'one array of numbers')
+  np.save(path, np.array([1, 'a', None], object), allow_pickle=True)
+  refused(path, 'one array of numbers')
+  np.save(path, {'a': np.array(['x', None], object)}, allow_pickle=True)
+  refused(path, 'a is no array of numbers')
+  np.save(path, {'a': np.ones(2, '>f4')}, allow_pickle=True)
+  refused(path, 'a is no array of numbers')
+  np.save(path, [1], allow_pickle=True)
+  refused(path, 'one array of numbers')
+  np.save(path, {'a': 1}, allow_pickle=True)
+  refused(path, 'a is no array of numbers')
+  np.save(path, ARRAYS, allow_pickle=True)
+  path.write_bytes(path.read_bytes()[:-9])
+  refused(path, 'damaged')
+
+
+def test_msgpack_files(tmp_path):
+  path = tmp_path / 'a.msgpack'
+  good = serialization.msgpack_serialize({'params': {'x': {'a': ARRAYS['a']}}})
+  path.write_bytes(good)
+  np.testing.assert_array_equal(read(path)['x/a'], ARRAYS['a'])
+  path.write_bytes(good[:-5])
+  refused(path, 'damaged')
+  path.write_bytes(serialization.msgpack_serialize({'a': 'text'}))
+  refused(path, 'a is no array')
+  path.write_bytes(b'\xdf\xff\xff\xff\xff')
+  refused(path, 'damaged')
+  path.write_bytes(b'\x81\xa1a' * 5000)
+  refused(path, 'damaged')
+
+
+def test_what_is_no_file_of_weights(tmp_path):
+  path = tmp_path / 'a'
+  for content in (b'', b'<html>', bytes(100)):
+    path.write_bytes(content)
+    refused(path, 'neither safetensors, PyTorch')
+  (tmp_path / 'adapter').mkdir()
+  (tmp_path / 'adapter' / 'adapter_config.json').write_text('{}')
+  save_file(ARRAYS, tmp_path / 'adapter' / 'adapter_model.safetensors')
+  with pytest.raises(UserError, match='adapter: holds adapters .LoRA. without .* merge them'):
+    weight_files.open_source(str(tmp_path / 'adapter'), 'SRC')
+  with pytest.raises(UserError, match='SRC: .*nowhere does not exist'):
+    weight_files.open_source(str(tmp_path / 'nowhere'), 'SRC')
+  with pytest.raises(UserError, match='holds none of .* is no run of this project'):
+    weight_files.open_source(str(tmp_path), 'SRC')

@@ -1,3 +1,0 @@
-"""The report of a study: one page to look at, and the same in Markdown."""
-
-from zsar_jax.bias.report.page import write_report as write_report

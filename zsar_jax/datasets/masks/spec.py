@@ -1,0 +1,176 @@
+"""How masks are named on the command line: FORMAT:PATH[,OPTION=VALUE...]."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+from zsar_jax.datasets.masks.arrays import open_arrays
+from zsar_jax.datasets.masks.coco import open_coco
+from zsar_jax.datasets.masks.frame_matching import Stride
+from zsar_jax.datasets.masks.images import open_egohos, open_grey, open_palette
+from zsar_jax.datasets.masks.source import MaskSource
+from zsar_jax.datasets.masks.yolo import YoloSource
+from zsar_jax.errors import UserError
+from zsar_jax.recipes.regions import REGION_BITS
+from zsar_jax.runtime.paths import local_path
+
+# An option at the end of a path, which may itself hold commas.
+_OPTION = re.compile(r',([a-z_]+)=([^,]*)$')
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+  """A format of masks.
+
+  Attributes:
+    open: opens a source, from its path and its options by name.
+    options: the names of its options.
+    description: one line.
+  """
+
+  open: Callable[..., MaskSource]
+  options: tuple[str, ...]
+  description: str
+
+
+FORMATS = {
+  'grey': Format(
+    open_grey,
+    ('region', 'first', 'spread', 'stride'),
+    '{clip}/{frame}.png or .jpg, above 128 is inside (HAT, or any 0/255 masks)',
+  ),
+  'palette': Format(
+    open_palette,
+    ('values', 'first', 'spread', 'stride'),
+    '{clip}/{frame}.png or {clip}/{object}/{frame}.png, a pixel is a label (DAVIS, SAM 2)',
+  ),
+  'egohos': Format(
+    open_egohos,
+    ('values', 'first', 'spread', 'stride'),
+    '{clip}/{frame}.png, labels 1 and 2 are hands and 3 to 8 objects (EgoHOS)',
+  ),
+  'coco': Format(
+    open_coco,
+    ('values', 'first', 'score', 'images', 'stride'),
+    '{clip}.json, or one file for all clips: RLE, polygons or boxes (COCO, detectron2)',
+  ),
+  'yolo': Format(
+    YoloSource,
+    ('values', 'first', 'score', 'extra', 'spread', 'stride'),
+    '{clip}/{frame}.txt or {clip}_{frame}.txt, polygons or boxes (ultralytics save_txt)',
+  ),
+  'arrays': Format(
+    open_arrays,
+    ('region', 'values', 'spread', 'stride'),
+    '{clip}.npz or .npy, [frames, height, width] of bool, 0/255 or labels',
+  ),
+}
+
+
+def open_masks(text: str) -> MaskSource:
+  """Opens what a `--masks` names.
+
+  Args:
+    text: such as 'palette:Annotations,values=1:person/*:object'. Options are looked for from the
+      right, so that the path may hold commas.
+
+  Raises:
+    UserError: for an unknown format, option or value, and for masks that cannot be opened.
+  """
+  name, colon, rest = text.partition(':')
+  if not colon or name not in FORMATS:
+    raise UserError(
+      f'--masks: {text!r} must be FORMAT:PATH with one of the formats {", ".join(FORMATS)}'
+    )
+  chosen = FORMATS[name]
+  options = {}
+  while match := _OPTION.search(rest):
+    option, value = match.groups()
+    if option not in chosen.options:
+      raise UserError(
+        f'--masks: {name} has no option {option!r}; its options are {", ".join(chosen.options)}'
+      )
+    if option in options:
+      raise UserError(f'--masks: option {option!r} of {text!r} is given twice')
+    options[option] = _PARSERS[option](value, name)
+    rest = rest[: match.start()]
+  if not rest:
+    raise UserError(f'--masks: {text!r} has no path')
+  if 'region' in options and 'values' in options:
+    raise UserError(f'--masks: {text!r} has region= and values=; give one of the two')
+  for option in ('first', 'stride'):
+    if options.get('spread') and option in options:
+      raise UserError(
+        f'--masks: {text!r} has {option}=, but with spread=yes numbers only order masks'
+      )
+  return chosen.open(local_path(rest, '--masks'), **options)
+
+
+def _choice(option: str, choices: dict[str, Any]) -> Callable[[str, str], Any]:
+  def parse(value: str, name: str) -> Any:
+    if value not in choices:
+      raise UserError(f'--masks: {option}={value} must be one of {", ".join(choices)}')
+    return choices[value]
+
+  return parse
+
+
+def _parse_values(value: str, name: str) -> dict[str, int]:
+  """The region's bit of each label or category."""
+  bits = {}
+  for part in value.split('/'):
+    label, colon, region = part.rpartition(':')
+    if not colon or not label or region not in REGION_BITS:
+      raise UserError(
+        f'--masks: values={value}: {part!r} must be VALUE:REGION with one of the regions '
+        f'{", ".join(REGION_BITS)}'
+      )
+    if label.isascii() and label.isdecimal():
+      label = label.lstrip('0') or '0'
+    elif label != '*' and name != 'coco':
+      raise UserError(f'--masks: values={value}: {label!r} must be a whole number or *')
+    if label in bits:
+      raise UserError(f'--masks: values={value} names {label} twice')
+    bits[label] = REGION_BITS[region]
+  return bits
+
+
+def _parse_score(value: str, name: str) -> float:
+  try:
+    score = float(value)
+  except ValueError:
+    score = math.nan
+  if not 0 <= score <= 1:
+    raise UserError(f'--masks: score={value} must be a number from 0 to 1')
+  return score
+
+
+def _parse_stride(value: str, name: str) -> Stride:
+  match = re.fullmatch(r'([1-9][0-9]{0,5})(?:\+([0-9]{1,6}))?', value)
+  if not match:
+    raise UserError(
+      f'--masks: stride={value} must be a number of frames such as 10, or 10+9 where the first '
+      'mask is of frame 9, counted from 0'
+    )
+  return int(match[1]), match[2] and int(match[2])
+
+
+def _parse_images(value: str, name: str) -> str:
+  if not value:
+    raise UserError('--masks: images= must be the path of a COCO file')
+  return local_path(value, '--masks')
+
+
+# Each turns a value into what the format's `open` takes; the format's name is for what differs.
+_PARSERS = {
+  'region': _choice('region', {name: name for name in REGION_BITS}),
+  'values': _parse_values,
+  'first': _choice('first', {'auto': None, '0': 0, '1': 1}),
+  'spread': _choice('spread', {'yes': True, 'no': False}),
+  'stride': _parse_stride,
+  'score': _parse_score,
+  'extra': _choice('extra', {'auto': None, '0': 0, '1': 1, '2': 2}),
+  'images': _parse_images,
+}

@@ -1,0 +1,33 @@
+"""Pantomime: a synthetic data set whose static bias is known, with every pixel labeled.
+
+Three worlds, after the three data sets on which static bias is measured (arXiv 2501.12681):
+
+  scenes    a person acts in a scene that almost gives the leg action away, in training and in
+            validation alike (as Kinetics400);
+  mimes     the same actions in scenes drawn at random (as Mimetics);
+  tabletop  a hand moves an object that almost gives the manner away in training, and no longer
+            does in validation (as Something-Something v2).
+
+Clips are rendered on demand, `render_clip(world, split, index, seed)`, each by itself.
+"""
+
+from zsar_jax.pantomime.lexicon import SPLITS, WORLDS, class_names, class_split
+from zsar_jax.pantomime.render import (
+  OBJECT_AGREEMENT,
+  SCENE_AGREEMENT,
+  RenderedClip,
+  clip_ids,
+  render_clip,
+)
+
+__all__ = [
+  'OBJECT_AGREEMENT',
+  'SCENE_AGREEMENT',
+  'SPLITS',
+  'WORLDS',
+  'RenderedClip',
+  'class_names',
+  'class_split',
+  'clip_ids',
+  'render_clip',
+]

@@ -1,0 +1,115 @@
+"""Builds Pantomime, the embedded data set: one configuration for each of its worlds."""
+
+import dataclasses
+import os
+from collections.abc import Collection
+
+import tensorflow_datasets as tfds
+
+from zsar_jax import pantomime
+from zsar_jax.data import records
+from zsar_jax.data.dataset import find_dataset
+from zsar_jax.datasets.builder import ClipBuilder, build
+from zsar_jax.recipes.regions import REGION_BITS
+
+TRAIN_CLIPS = 2000
+VALIDATION_CLIPS = 640
+TEST_CLIPS = 640
+SIZE = 64
+NUM_FRAMES = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class PantomimeTask:
+  """One clip, and the arguments of `pantomime.render_clip` that make it."""
+
+  id: str
+  world: str
+  split: str
+  index: int
+  seed: int
+  size: int
+  num_frames: int
+  jpeg_quality: int
+
+
+def encode_task(task: PantomimeTask) -> records.EncodedClip:
+  """Renders the clip."""
+  clip = pantomime.render_clip(
+    task.world, task.split, task.index, task.seed, size=task.size, num_frames=task.num_frames
+  )
+  jpegs = records.encode_frames(clip.frames, task.jpeg_quality)
+  return records.encode_clip(
+    clip.id, clip.label, jpegs, clip.regions, clip.frames.shape[1:3], clip.fps
+  )
+
+
+class Pantomime(ClipBuilder, skip_registration=True):
+  """Builds one world of Pantomime."""
+
+  name = 'pantomime'
+  VERSION = tfds.core.Version('1.1.0')
+  RELEASE_NOTES = {'1.1.0': 'The split test; train and validation are those of 1.0.0.'}
+  BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=world) for world in pantomime.WORLDS]
+  encode = staticmethod(encode_task)
+
+  def __init__(
+    self,
+    data_dir: str | os.PathLike[str],
+    world: str,
+    seed: int = 0,
+    train_clips: int = TRAIN_CLIPS,
+    validation_clips: int = VALIDATION_CLIPS,
+    test_clips: int = TEST_CLIPS,
+    jpeg_quality: int = records.JPEG_QUALITY,
+  ):
+    """Sets what to render.
+
+    Args:
+      data_dir: the folder of data sets to build in.
+      world: one of `pantomime.WORLDS`.
+      seed: of all that is drawn at random.
+      train_clips: in the split 'train'.
+      validation_clips: in the split 'validation', on which settings are chosen.
+      test_clips: in the split 'test'.
+      jpeg_quality: 1 to 100.
+    """
+    self.classes = pantomime.class_names(world)
+    self.class_splits = pantomime.class_split(world)
+    self.region_names = tuple(REGION_BITS)
+    self.parameters = {
+      'seed': seed,
+      'clips': {'train': train_clips, 'validation': validation_clips, 'test': test_clips},
+      'size': SIZE,
+      'num_frames': NUM_FRAMES,
+      'jpeg_quality': jpeg_quality,
+    }
+    self._world = world
+    super().__init__(data_dir, world)
+
+  def tasks(self) -> dict[str, list[PantomimeTask]]:
+    """One task for each clip."""
+    options = dict(self.parameters)
+    clips = options.pop('clips')
+    return {
+      split: [
+        PantomimeTask(clip_id, self._world, split, index, **options)
+        for index, clip_id in enumerate(pantomime.clip_ids(self._world, split, count))
+      ]
+      for split, count in clips.items()
+    }
+
+
+def build_worlds(data_dir: str | os.PathLike[str], names: Collection[str]) -> None:
+  """Builds those of the named data sets that are worlds of Pantomime and not there as of today.
+
+  Args:
+    data_dir: the folder of data sets.
+    names: of data sets, such as 'pantomime/scenes'.
+  """
+  for world in pantomime.WORLDS:
+    name = f'{Pantomime.name}/{world}'
+    if name in names:
+      found = find_dataset(data_dir, name)
+      if found is None or found.name != str(Pantomime.VERSION):
+        build(Pantomime(data_dir, world))

@@ -1,0 +1,183 @@
+"""How programs read their command lines.
+
+Those that take a config file have absl's flags, --config=NAME and --config.FIELD=VALUE, and parse
+them with `parse_flags`; the others have an argparse parser and use `parse_arguments`.
+"""
+
+import argparse
+import difflib
+import os
+import pathlib
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+
+from absl import flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from zsar_jax.errors import UserError, first_line
+from zsar_jax.runtime import terminal
+from zsar_jax.runtime.host_memory import keep_freed_memory
+from zsar_jax.runtime.paths import local_argument, local_path
+from zsar_jax.runtime.reporting import exit_on_user_error
+
+# The experiments that come with the project; a wheel has them inside the package, too.
+_CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
+
+_HELP = ('-?', '-h', '-help', '--help', '--helpshort')
+
+
+def parse_arguments(
+  parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
+) -> argparse.Namespace:
+  """Parses the command line of a program without a config file.
+
+  Args:
+    parser: knows the flags.
+    argv: without the program's name; None for the process's own.
+  """
+  terminal.protect()
+  with exit_on_user_error():
+    arguments = [local_argument(text) for text in (sys.argv[1:] if argv is None else argv)]
+  return parser.parse_args(arguments)
+
+
+def config_names(studies: bool) -> list[str]:
+  """The names that --config takes: of the packaged studies, or of the packaged trainings."""
+  names = []
+  for path in sorted(_CONFIGS.glob('*.py')):
+    text = path.read_text(encoding='utf-8')
+    if 'def get_config(' in text and ('default_study(' in text) == studies:
+      names.append(path.stem)
+  return names
+
+
+def config_file(text: str) -> str:
+  """The file of an experiment.
+
+  Args:
+    text: the file, or the name of a packaged experiment, either with ':VARIANT' behind it or not.
+
+  Raises:
+    UserError: there is no such file or name.
+  """
+  name, colon, variant = text.partition(':')
+  if not name.endswith('.py') and '/' not in name:
+    path = _CONFIGS / f'{name}.py'
+    if not path.is_file():
+      names = config_names(studies=False) + config_names(studies=True)
+      guess = difflib.get_close_matches(name, names, n=1)
+      hint = f'did you mean {guess[0]}?' if guess else f'there are {", ".join(names)}'
+      raise UserError(f'--config: no packaged config is named {name!r}; {hint}')
+    return f'{path}{colon}{variant}'
+  if not os.path.isfile(name):
+    stem = pathlib.PurePath(name).stem
+    packaged = (_CONFIGS / f'{stem}.py').is_file()
+    hint = f'the packaged config is --config={stem}' if packaged else 'name a Python file'
+    raise UserError(f'--config: {name} is not there; {hint}')
+  return text
+
+
+def begin(argv: list[str]) -> pathlib.Path:
+  """Checks the flags `config` and `workdir` of a program, and returns the workdir.
+
+  Args:
+    argv: what `parse_flags` left.
+
+  Raises:
+    UserError: for what is no flag, and where one of the two is missing.
+  """
+  keep_freed_memory()
+  if not flags.FLAGS['verbosity'].present:
+    logging.set_verbosity(logging.WARNING)  # The libraries tell a lot.
+  if len(argv) > 1:
+    raise UserError(f'{argv[1]!r} is no flag; settings are written --config.NAME=VALUE')
+  if flags.FLAGS['config'].value is None or not flags.FLAGS['workdir'].value:
+    raise UserError('both --config=FILE and --workdir=DIR are needed; see --help')
+  # Absolute: configs name it, and are compared when a run goes on.
+  workdir = pathlib.Path(local_path(flags.FLAGS['workdir'].value, '--workdir')).absolute()
+  if workdir.exists() and not workdir.is_dir():
+    raise UserError(f'--workdir: {workdir} is a file; name a folder')
+  return workdir
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+  """Parses the command line; a mistake in it, or in the config file, is one sentence."""
+  terminal.protect()
+  if any(argument in _HELP for argument in argv[1:]):
+    names = ', '.join(config_names(studies='study' in pathlib.Path(argv[0]).stem))
+    print(f'{sys.modules["__main__"].__doc__}\nflags:{_flags_help(argv[0])}')
+    print(f'\npackaged configs: {names}')
+    raise SystemExit(0)
+  with exit_on_user_error():
+    arguments = _with_config_file([local_argument(argument) for argument in argv])
+    try:
+      rest = flags.FLAGS(arguments)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+      raise UserError(_sentence(error, argv)) from None
+    except (OSError, SyntaxError) as error:
+      raise UserError(f'--config: {error}') from None
+    except UserError:
+      raise
+    except Exception as error:  # The file is a program, and may raise anything.
+      raise UserError(_sentence_of_config(error, arguments)) from None
+    config = flags.FLAGS['config'].value
+    if config is not None and not isinstance(config, ConfigDict):
+      file = config_flags.get_config_filename(flags.FLAGS['config'])
+      raise UserError(f'--config: get_config of {file} returns no ConfigDict')
+    return rest
+
+
+def _with_config_file(arguments: list[str]) -> list[str]:
+  """Puts a file in place of a packaged config's name, in --config=NAME or --config NAME."""
+  changed = list(arguments)
+  for i, argument in enumerate(arguments):
+    flag = re.match('--?config(=|$)', argument)
+    if flag and flag[1]:
+      changed[i] = f'{flag[0]}{config_file(argument[flag.end() :])}'
+    elif flag and i + 1 < len(arguments):
+      changed[i + 1] = config_file(arguments[i + 1])
+  return changed
+
+
+def _sentence_of_config(error: Exception, arguments: list[str]) -> str:
+  """What a config file raised, and the line of that file."""
+  frames = traceback.extract_tb(error.__traceback__)
+  lines = [f'{f.filename}, line {f.lineno}: ' for f in frames if f.filename in ' '.join(arguments)]
+  return f'--config: {lines[-1] if lines else ""}{type(error).__name__}: {first_line(error)}'
+
+
+def _flags_help(program: str) -> str:
+  """The flags of a program, without the heading of its file's name."""
+  return flags.FLAGS.module_help(program).partition(':')[2]
+
+
+# What Python, absl and ml_collections say of a value, and what the user is told.
+_WRONG_VALUES = {
+  'could not convert string to float': 'is no number',
+  'invalid literal for int()': 'is no whole number',
+  'Non-boolean argument': 'is neither true nor false',
+  'as a ConfigDict': 'is no value for a group of settings; set one of its fields',
+}
+
+
+def _sentence(error: Exception, argv: list[str]) -> str:
+  """What ml_collections or absl has to say, without its traceback and its quotation marks."""
+  # A KeyError's text is quoted once for each time that it was raised again.
+  text = str(error).replace('\\n', '\n').replace('\\', '').strip('\'"\n ')
+  if wrong := re.fullmatch('flag (--[^=]+)=(.*?): (.*)', text, re.DOTALL):
+    for reason, words in _WRONG_VALUES.items():
+      if reason in wrong[3]:
+        return f'{wrong[1]}: {wrong[2]!r} {words}'
+  if "'config_config' has no attribute 'get_config" in text:
+    return '--config: the file has no function get_config'
+  key = re.search(r'Key "(\w+)" does not exist|^\'*(\w+)\'*$', text, re.MULTILINE)
+  if not key:
+    return str(error).strip().splitlines()[-1]
+  name = key[1] or key[2]
+  overrides = [arg.split('=')[0] for arg in argv if re.match(rf'--config\..*\b{name}\b', arg)]
+  place = (overrides or [arg for arg in argv if arg.startswith('--config')])[0]
+  guess = re.search(r'Did you mean "(\w+)"', text)
+  hint = f'did you mean {guess[1]!r}?' if guess else 'see zsar_jax/config.py for those there are'
+  return f'{place}: the config has no key {name!r}; {hint}'

@@ -1,0 +1,117 @@
+"""What is looked at after every step, one step late so that the devices do not wait for it.
+
+Each host sees the same figures of the whole batch: whether the step has failed, which clips did not
+decode, and whether some host was told to stop. So all hosts decide alike, at the same step.
+"""
+
+import contextlib
+import json
+import pathlib
+
+import jax
+import numpy as np
+
+from zsar_jax.data.pipeline import ClipLoader
+from zsar_jax.errors import UserError
+from zsar_jax.runtime import distributed
+from zsar_jax.runtime.writers import log, write_file
+from zsar_jax.training.step import Metrics
+
+BAD_CLIPS = 'bad_clips.jsonl'
+FAILED_BATCH = 'failed_batch.json'
+
+
+class StepMonitor:
+  """Looks at each step once its figures are there.
+
+  Attributes:
+    stop: whether a host was told to stop, as all hosts know.
+  """
+
+  def __init__(self, loader: ClipLoader, workdir: pathlib.Path, max_bad_clips: float):
+    """Reads which clips were found not to decode before.
+
+    Args:
+      loader: of the training clips.
+      workdir: the run's folder.
+      max_bad_clips: the largest share of the clips that may not decode.
+    """
+    self.stop = False
+    self._loader, self._workdir, self._max_bad_clips = loader, workdir, max_bad_clips
+    self._waiting: tuple[int, Metrics] | None = None
+    path = workdir / BAD_CLIPS
+    self._bad = set(distributed.broadcast_from_main(lambda: _bad_before(path)))
+
+  @property
+  def busy(self) -> bool:
+    """Whether the devices still compute the step that was noted last."""
+    return self._waiting is not None and not self._waiting[1]['loss'].is_ready()
+
+  def note(self, step: int, told: Metrics) -> None:
+    """Takes the figures of a step that was begun, and looks at those of the step before.
+
+    Raises:
+      UserError: where that step has failed, or too many clips do not decode.
+    """
+    self.catch_up()
+    self._waiting = step, told
+
+  def catch_up(self) -> None:
+    """Waits for the step that was noted last and looks at it; raises as `note` does."""
+    if self._waiting is None:
+      return
+    (step, told), self._waiting = self._waiting, None
+    told = jax.device_get(told)
+    self.stop |= bool(told['stop'])
+    self._check_clips(step, told['replaced'])
+    figures = {name: float(told[name]) for name in ('loss', 'gradient_norm')}
+    if not np.isfinite(list(figures.values())).all():
+      self._fail(step, figures, told['clip'])
+
+  def _check_clips(self, step: int, replaced: np.ndarray) -> None:
+    subset = self._loader.subset
+    for position in np.unique(replaced[replaced >= 0]).tolist():
+      name = subset.clip_id(position)
+      if name in self._bad:
+        continue
+      self._bad.add(name)
+      reason = distributed.broadcast_from_main(
+        lambda position=position: self._loader.damage(position)
+      )
+      if distributed.is_main():
+        with (self._workdir / BAD_CLIPS).open('a', encoding='utf-8') as file:
+          file.write(json.dumps({'clip': name, 'step': step, 'reason': reason}) + '\n')
+      share = len(self._bad) / len(subset)
+      if share > self._max_bad_clips:
+        raise UserError(
+          f'{subset.dataset.name}, clip {name}: {reason}; {len(self._bad)} of {len(subset)} clips'
+          f' do not decode (see {self._workdir / BAD_CLIPS}), which is more than'
+          f' config.data.max_bad_clips, {self._max_bad_clips:g}, allows'
+        )
+      log(f'clip {name} does not decode, another takes its place: {reason}')
+
+  def _fail(self, step: int, figures: dict[str, float], clips: np.ndarray) -> None:
+    path = self._workdir / FAILED_BATCH
+    if distributed.is_main():
+      ids = [self._loader.subset.clip_id(position) for position in clips.tolist()]
+      # Text: JSON has no NaN.
+      found = {'step': step} | {name: str(value) for name, value in figures.items()}
+      write_file(path, json.dumps(found | {'clips': ids}, indent=1) + '\n')
+    wrong = next(name for name, value in figures.items() if not np.isfinite(value))
+    raise UserError(
+      f'{self._workdir}: the {wrong.replace("_", " ")} is {figures[wrong]} at step {step}; its'
+      f' clips are in {path}; lower config.optim.lr, or look at the data'
+    )
+
+
+def _bad_before(path: pathlib.Path) -> list[str]:
+  """The clips that a file lists; a line that a crash has cut is left out, and mended."""
+  if not path.exists():
+    return []
+  lines = []
+  for text in path.read_text(encoding='utf-8', errors='replace').splitlines():
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+      line = json.loads(text)
+      lines.append((str(line['clip']), json.dumps(line)))
+  write_file(path, ''.join(f'{line}\n' for _, line in lines))
+  return [clip for clip, _ in lines]

@@ -1,0 +1,98 @@
+"""Tracing steps of the training, for zsar profile and for XProf."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from zsar_jax.models import flops
+from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.runtime import distributed
+from zsar_jax.runtime.writers import log, write_file
+
+# The names of the trainer's annotations in a trace.
+STEP = 'train'
+DATA_WAIT = 'data_wait'
+
+# Beside the traces: what of the run they do not hold.
+FACTS = 'run.json'
+
+
+def waiting() -> jax.profiler.TraceAnnotation:
+  """Marks the time in which the loop waits for a batch; costs nothing outside a trace."""
+  return jax.profiler.TraceAnnotation(DATA_WAIT)
+
+
+class Profile:
+  """Traces the steps `config.profile.steps`, and does nothing in the others."""
+
+  def __init__(
+    self,
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    model: VideoModel,
+    trained: Any,
+    texts: Sequence[int],
+  ):
+    """Describes the run.
+
+    Args:
+      config: a validated config.
+      workdir: the run's folder; traces go to 'profile' in it.
+      model: the model.
+      trained: a tree of bools like the parameters.
+      texts: (P, C, L), the shape of the tokens of the class texts.
+    """
+    self._steps = tuple(config.profile.steps)
+    self._folder = workdir / 'profile'
+    self._running = False
+    self._step: jax.profiler.StepTraceAnnotation | None = None
+    batch = config.data.batch_size
+    self._facts = {
+      'device': jax.devices()[0].device_kind,
+      'devices': jax.device_count(),
+      'clips_per_step': batch,
+      'flops_per_step': flops.training_step(model.spec, model.video, batch, texts, trained),
+    }
+
+  def before(self, step: int, state: Any) -> None:
+    """Is called before each step; starts the trace.
+
+    Args:
+      step: the number of the step that is about to begin.
+      state: what the steps before it compute; the trace begins when it is there.
+    """
+    if self._steps and self._steps[0] <= step <= self._steps[1]:
+      if not self._running:
+        self._start(state)
+      self._step = jax.profiler.StepTraceAnnotation(STEP, step_num=step)
+      self._step.__enter__()
+
+  def after(self, step: int, state: Any) -> None:
+    """Is called when a step has been dispatched; ends the trace when the last one is done."""
+    if self._step:
+      self._step.__exit__(None, None, None)
+      self._step = None
+      if step == self._steps[1]:
+        jax.block_until_ready(state)
+        self.close()
+
+  def _start(self, state: Any) -> None:
+    self._folder.mkdir(parents=True, exist_ok=True)
+    if distributed.is_main():
+      write_file(self._folder / FACTS, json.dumps(self._facts, indent=2) + '\n')
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level = 0  # Every call of a Python function would be in the trace.
+    jax.block_until_ready(state)
+    jax.profiler.start_trace(str(self._folder), profiler_options=options)
+    self._running = True
+
+  def close(self) -> None:
+    """Ends a trace that is being taken, also one of fewer steps than were asked for."""
+    if self._running:
+      jax.profiler.stop_trace()
+      self._running = False
+      log(f'traced steps to {self._folder}: zsar profile {self._folder.parent}')

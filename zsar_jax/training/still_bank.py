@@ -1,0 +1,105 @@
+"""The bank of still frames that StillMix mixes into clips: frames that give the action away.
+
+StillMix (Li et al., ICCV 2023) trains an image classifier on single frames and keeps those that it
+is surest of. Here the classifier is a CLIP image tower that is not trained any further.
+"""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from zsar_jax.data.pipeline import ClipLoader, View
+from zsar_jax.data.subset import Subset
+from zsar_jax.errors import UserError
+from zsar_jax.models.build import build_teacher
+from zsar_jax.ops.photometric import normalize
+from zsar_jax.runtime import file_systems
+from zsar_jax.runtime.writers import Progress, log
+from zsar_jax.text.classes import ClassTexts
+from zsar_jax.weights.formats.load import load_weights
+
+_BATCH = 64
+
+# Of so many times the bank's size the frames are classified: more would not fit into memory.
+_CANDIDATES = 4
+
+
+def open_bank(config: ConfigDict, subset: Subset, workdir: pathlib.Path) -> np.ndarray:
+  """The bank of a run: made once, kept in `workdir`/stills.npz.
+
+  Of some training clips, drawn with the run's seed, the middle frame is classified among the
+  training classes. The bank is drawn from the frames with the highest probability of any class.
+
+  Args:
+    config: of the run; `config.stills` says what to take.
+    subset: the training clips.
+    workdir: the run's folder.
+
+  Returns:
+    u8[K, S, S, 3], RGB; K is `config.stills.count`, or the number of frames if they are fewer.
+
+  Raises:
+    UserError: where no weights are named, or a saved bank cannot be read.
+  """
+  path = workdir / 'stills.npz'
+  if path.exists():
+    try:
+      with np.load(path, allow_pickle=False) as arrays:
+        return arrays['frames']
+    except Exception as error:  # NumPy and zipfile raise many kinds.
+      raise UserError(f'{path} is damaged ({error}); delete it and it is made again') from None
+  random = np.random.default_rng(config.seed)
+  candidates = min(_CANDIDATES * config.stills.count, len(subset))
+  positions = np.sort(random.choice(len(subset), candidates, replace=False))
+  frames, sureness = _classify(config, subset, positions)
+  best = np.argsort(-sureness, kind='stable')[: max(1, int(len(frames) * config.stills.share))]
+  chosen = random.choice(best, min(config.stills.count, len(best)), replace=False)
+  bank = frames[np.sort(chosen)]
+  temporary = path.with_suffix('.tmp.npz')
+  np.savez_compressed(temporary, frames=bank)
+  file_systems.replace(temporary, path)
+  return bank
+
+
+def _classify(
+  config: ConfigDict, subset: Subset, positions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Of N clips the middle frame, u8[N, S, S, 3], and the probability of its class, f32[N]."""
+  source = config.stills.source or config.model.init_from
+  if not source:
+    raise UserError(
+      'config.stills.source: a bank needs weights that classify frames; name some, or set'
+      " config.model.init_from, or take 'stillmix', which needs none"
+    )
+  field = 'config.stills.source' if config.stills.source else 'config.model.init_from'
+  model = build_teacher(config)
+  params, _ = load_weights(source, model, field=field, allow_left_over=('.*',))
+  params = jax.device_put(params)
+  texts = ClassTexts.from_config(config, model).tokens(subset.texts, 1)  # [P, C, L]
+  classes = jnp.stack([jax.jit(model.encode_text)(params, tokens) for tokens in texts]).mean(0)
+
+  @jax.jit
+  def sureness(frames: jax.Array) -> jax.Array:
+    video = normalize(frames[:, None].astype(jnp.float32) / 255)  # [B, 1, S, S, 3]
+    cosines = model.similarity(params, model.encode_video(params, video), classes)
+    return jax.nn.softmax(jnp.exp(params['logit_scale']) * cosines).max(axis=-1)
+
+  view = View.from_config(config)
+  loader = ClipLoader(subset, View(**vars(view) | {'num_frames': 1}))
+  count = len(positions)
+  frames = np.empty((count, view.size, view.size, 3), np.uint8)
+  found = np.empty(count, np.float32)
+  log(f'choosing still frames by {source}')
+  progress = Progress(-(-count // _BATCH), 0, 'frames', _BATCH, pause=10)
+  for step, first in enumerate(range(0, count, _BATCH), start=1):
+    places = positions[first : first + _BATCH]
+    frames[first : first + _BATCH] = [loader.evaluation_clip(n)['frames'][0] for n in places]
+    batch = np.zeros((_BATCH, *frames.shape[1:]), np.uint8)  # One shape is compiled.
+    batch[: len(places)] = frames[first : first + _BATCH]
+    found[first : first + _BATCH] = np.asarray(sureness(batch))[: len(places)]
+    progress.show(step, 'still frames')
+  progress.close()
+  return frames, found

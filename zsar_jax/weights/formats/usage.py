@@ -1,0 +1,96 @@
+"""How clips and class names reached a model in its training, so that they do so again."""
+
+import dataclasses
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from zsar_jax.data.geometry import INTERPOLATIONS, RESIZES
+from zsar_jax.text.phrasing import PLACEHOLDERS
+
+# The tokenizers that have no files.
+_NAMED = ('clip', 'words')
+
+
+@dataclasses.dataclass(frozen=True)
+class Usage:
+  """How clips become frames and class names texts; the defaults are CLIP's.
+
+  Attributes:
+    interpolation: see `View`.
+    resize: see `View`.
+    centre_crop: see `View`.
+    templates: see `ClassTexts`.
+    split_words: see `ClassTexts`.
+    placeholders: see `ClassTexts`.
+    tokenizer: 'clip' or 'words'; '' is that of the files beside the weights, or 'clip'.
+
+  Raises:
+    TypeError, ValueError: for fields that cannot be.
+  """
+
+  interpolation: str = 'bicubic'
+  resize: str = 'shortest'
+  centre_crop: float = 1.0
+  templates: tuple[str, ...] = ('a photo of a {}.',)
+  split_words: bool = True
+  placeholders: str = 'keep'
+  tokenizer: str = ''
+
+  def __post_init__(self):
+    object.__setattr__(self, 'templates', tuple(self.templates))
+    if not (
+      self.interpolation in INTERPOLATIONS
+      and self.resize in RESIZES
+      and 0 < self.centre_crop <= 1
+      and all(isinstance(template, str) for template in self.templates)
+      and isinstance(self.split_words, bool)
+      and self.placeholders in PLACEHOLDERS
+      and self.tokenizer in ('', *_NAMED)
+    ):
+      raise ValueError(f'{self} is none')
+
+  @classmethod
+  def from_config(cls, config: ConfigDict) -> 'Usage':
+    """That of a run's config."""
+    view, text = config.view, config.text
+    return cls(
+      interpolation=view.interpolation,
+      resize=view.resize,
+      centre_crop=view.centre_crop,
+      templates=text.templates,
+      split_words=text.split_words,
+      placeholders=text.placeholders,
+      tokenizer=text.tokenizer if text.tokenizer in _NAMED else '',
+    )
+
+
+CLIP = Usage()
+
+# Where the config sets what a field is.
+_FIELDS = {
+  'interpolation': 'config.view.interpolation',
+  'centre_crop': 'config.view.centre_crop',
+  'resize': 'config.view.resize',
+  'templates': 'config.text.templates',
+  'split_words': 'config.text.split_words',
+  'placeholders': 'config.text.placeholders',
+}
+
+
+def differences(trained: Usage, here: Usage) -> list[str]:
+  """A sentence for each field in which `here` differs from the training."""
+  sentences = []
+  for field, name in _FIELDS.items():
+    theirs, ours = getattr(trained, field), getattr(here, field)
+    if theirs != ours:
+      sentences.append(f'{name}: {_short(ours)} here, and {_short(theirs)} in its training')
+  return sentences
+
+
+def _short(value: Any) -> str:
+  """A value, of many templates the first."""
+  if isinstance(value, tuple):
+    more = f' and {len(value) - 1} more' if len(value) > 1 else ''
+    return f'{value[0]!r}{more}' if value else 'none'
+  return f'{value:.4g}' if isinstance(value, float) else repr(value)
