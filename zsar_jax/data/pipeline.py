@@ -16,7 +16,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from zsar_jax.data import records
-from zsar_jax.data.batch import PARTNER, Batch
+from zsar_jax.data.batch import PARTNER, PARTNER_FIELDS, Batch, padding_clip
 from zsar_jax.data.frame_table import ClipFrames
 from zsar_jax.data.geometry import (
   centre_crop,
@@ -162,16 +162,7 @@ class ClipLoader:
     if position < len(self.subset):
       name = self.subset.clip_id(position)
       return self._load(position, None, zlib.crc32(name.encode()), moment, place)
-    shape = (self.view.num_frames, self.view.size, self.view.size)
-    return {
-      'frames': np.zeros((*shape, 3), np.uint8),
-      'regions': np.zeros(shape, np.uint8),
-      'annotated': np.zeros(shape[:1], bool),
-      'label': np.int32(0),
-      'seed': np.uint32(0),
-      'clip': np.int32(-1),
-      'weight': np.float32(0),
-    }
+    return padding_clip(self.view.num_frames, self.view.size)
 
   def _load(
     self,
@@ -326,7 +317,7 @@ class _EvaluationView(grain.transforms.Map):
     end = len(self.loader.subset)
     partner = self.partners[position] if position < end else -1
     other = self.loader.evaluation_clip(end if partner < 0 else int(partner), *places)
-    return clip | {f'{PARTNER}{name}': other[name] for name in ('frames', 'regions', 'annotated')}
+    return clip | {f'{PARTNER}{name}': other[name] for name in PARTNER_FIELDS}
 
 
 def _batches(

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from zsar_jax.data.batch import PARTNER
+from zsar_jax.data.batch import PARTNER, PARTNER_FIELDS
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.pipeline import ClipLoader, View
 from zsar_jax.data.subset import select
@@ -120,7 +120,7 @@ def draw(
   rows = [loader.evaluation_clip(choice.position) for choice in choices]
   for row, choice in zip(rows, choices, strict=True):
     other = loader.evaluation_clip(place.get(one.partners[choice.position], len(subset)))
-    row |= {f'{PARTNER}{name}': other[name] for name in ('frames', 'regions', 'annotated')}
+    row |= {f'{PARTNER}{name}': other[name] for name in PARTNER_FIELDS}
   batch = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
 
   entries = [
