@@ -12,6 +12,11 @@ CLIP_MEAN, CLIP_STD = NORMALIZATIONS['clip']
 LUMA = (0.299, 0.587, 0.114)
 
 
+def to_float(frames: jax.Array) -> jax.Array:
+  """Maps u8 pixels to f32 in [0, 1]."""
+  return frames.astype(jnp.float32) / 255
+
+
 def normalize(rgb: jax.Array) -> jax.Array:
   """Maps RGB in [0, 1], f32[..., 3], to the space in which CLIP sees frames."""
   return (rgb - jnp.array(CLIP_MEAN)) / jnp.array(CLIP_STD)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from zsar_jax.data.batch import PARTNER
 from zsar_jax.ops.geometric import flip
 from zsar_jax.ops.mix import mix
-from zsar_jax.ops.photometric import greyscale, jitter, normalize
+from zsar_jax.ops.photometric import greyscale, jitter, normalize, to_float
 from zsar_jax.ops.transform import Clips, reverse, transform
 from zsar_jax.recipes.language import Recipe
 
@@ -126,8 +126,3 @@ def evaluation_input(key: jax.Array, batch: Batch, recipe: Recipe) -> jax.Array:
   found = clips('')
   partners = clips(PARTNER) if recipe.pairs else found
   return transform(keys, found, partners, recipe).video
-
-
-def to_float(frames: jax.Array) -> jax.Array:
-  """u8 pixels to f32 in [0, 1]."""
-  return frames.astype(jnp.float32) / 255

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from zsar_jax.ops import baselines
 from zsar_jax.ops.backgrounds import freeze, swap_background
 from zsar_jax.ops.masking import is_known, paint, part_keys
-from zsar_jax.ops.photometric import normalize
+from zsar_jax.ops.photometric import normalize, to_float
 from zsar_jax.recipes.language import EFFECTS, LAYERS, Effect, Recipe
 from zsar_jax.recipes.regions import OBJECT, PERSON
 
@@ -119,7 +119,7 @@ def _apply(
     case 'stillmix_bank':
       place_key, key = jax.random.split(key)
       place = jax.random.randint(place_key, (), 0, len(stills))
-      still = normalize(stills[place].astype(jnp.float32) / 255)
+      still = normalize(to_float(stills[place]))
   return clip._replace(video=baselines.still_mix(key, clip.video, still, *still_share))
 
 
