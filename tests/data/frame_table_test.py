@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.toy import build_toy
-from zsar_jax.data import frame_table, handles, records
+from zsar_jax.data import frame_table, open_files, records
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.datasets.staging import Chunk, stage_chunk
 from zsar_jax.errors import UserError
@@ -83,18 +83,18 @@ def test_open_files_are_bounded(data_dir, monkeypatch):
 )
 def test_handles_are_reserved(monkeypatch, limit, most, workers, then):
   limits = [(limit, most)]
-  monkeypatch.setattr(handles.os, 'cpu_count', lambda: 2)
-  monkeypatch.setattr(handles.resource, 'getrlimit', lambda kind: limits[-1])
-  monkeypatch.setattr(handles.resource, 'setrlimit', lambda kind, values: limits.append(values))
-  handles.reserve_handles(workers)
+  monkeypatch.setattr(open_files.os, 'cpu_count', lambda: 2)
+  monkeypatch.setattr(open_files.resource, 'getrlimit', lambda kind: limits[-1])
+  monkeypatch.setattr(open_files.resource, 'setrlimit', lambda kind, values: limits.append(values))
+  open_files.raise_open_file_limit(workers)
   assert limits[-1] == (then, most)
 
 
 def test_too_few_handles_are_told_before_the_run(monkeypatch):
-  monkeypatch.setattr(handles.os, 'cpu_count', lambda: 2)
-  monkeypatch.setattr(handles.resource, 'getrlimit', lambda kind: (256, 256))
+  monkeypatch.setattr(open_files.os, 'cpu_count', lambda: 2)
+  monkeypatch.setattr(open_files.resource, 'getrlimit', lambda kind: (256, 256))
   with pytest.raises(UserError, match=r'needs 602 .* allows 256 \(ulimit -n\); .*config.data.work'):
-    handles.reserve_handles(14)
+    open_files.raise_open_file_limit(14)
 
 
 @pytest.mark.parametrize('pattern', ['toy-train.array_record-*.npy', 'toy-train.array_record-*2'])
@@ -119,4 +119,4 @@ def test_another_layout_of_the_file_is_refused(tmp_path):
   path = tmp_path / 'records'
   path.write_bytes(bytes(200))
   with pytest.raises((ValueError, UserError)):
-    frame_table.write_table(tmp_path / 'table', path, [np.zeros(1, frame_table.ROW)], [10])
+    frame_table.write_table(tmp_path / 'table', path, [np.zeros(1, frame_table.ROW_DTYPE)], [10])

@@ -405,7 +405,7 @@ def test_a_clip_too_large_for_a_record_is_left_out(tmp_path, folder, monkeypatch
 
 
 def test_records_are_serialized_as_by_tfds(tmp_path):
-  features = records.features(_CLASSES)
+  features = records.record_features(_CLASSES)
   for number in range(3):
     record = _encode(_Task(f'train-{number}', number, str(tmp_path))).record
     by_tfds = tf_example_pb2.Example.FromString(
@@ -461,7 +461,7 @@ def _make_early(built):
   folder = built / 'toy' / '1.0.0'
   (folder / 'checksums.json').unlink()
   metadata = json.loads((folder / 'metadata.json').read_text())
-  del metadata[dataset.CHECKED]
+  del metadata[dataset.HAS_CHECKSUMS]
   (folder / 'metadata.json').write_text(json.dumps(metadata))
   _change_index(built, starts=None, marks=None)
 

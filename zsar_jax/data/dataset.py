@@ -51,7 +51,7 @@ _COMMON = (
 )
 
 # In metadata.json: that the data set has checksums.
-CHECKED = 'has_checksums'
+HAS_CHECKSUMS = 'has_checksums'
 
 _VERSION = re.compile(r'(\d+)\.(\d+)\.(\d+)')
 
@@ -184,7 +184,7 @@ class ClipDataset:
     self._compare([path.name, *(file.name for file in (*self._shards, *tables))])
     self.index = ClipIndex.load(path)
     self._check(path)
-    self._check_build(metadata.get(CHECKED, False))
+    self._check_build(metadata.get(HAS_CHECKSUMS, False))
     self._clip_frames = np.concatenate([[0], np.cumsum(self.index.num_frames, dtype=np.int64)])
     # Files of the same names may take the place of these, of which some are open.
     self._build = path.stat().st_mtime_ns
@@ -250,7 +250,7 @@ class ClipDataset:
       reader = array_record_module.ArrayRecordReader(os.fspath(self._shards[shard]))
       serialized = reader.read([stored - int(self._shard_clips[shard])])[0]
       reader.close()
-      record = records.features(self.classes).deserialize_example_np(serialized)
+      record = records.record_features(self.classes).deserialize_example_np(serialized)
       record['id'] = record['id'].decode()
       record['attributes'] = json.loads(record['attributes'])
       record['annotated'] = np.asarray(record['annotated'], bool)
@@ -266,7 +266,9 @@ class ClipDataset:
   def frames(self, position: int) -> ClipFrames:
     """The frames of the clip at `position`; what is not asked for is not read."""
     stored = position if self._places is None else int(self._places[position])
-    return self._clip(stored, position, functools.partial(frame_table.opened, build=self._build))
+    return self._clip(
+      stored, position, functools.partial(frame_table.open_frame_file, build=self._build)
+    )
 
   def _clip(
     self, stored: int, position: int, opened: Callable[[pathlib.Path, int], FrameFile]

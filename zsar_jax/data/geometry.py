@@ -21,7 +21,7 @@ class Box:
   width: int
 
 
-def centre_crop(
+def center_crop(
   height: int, width: int, fraction: float, place: float = 0.5, resize: str = 'shortest'
 ) -> Box:
   """The square whose side is `fraction` of the frame's short side, and which is centered on that.

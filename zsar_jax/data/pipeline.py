@@ -19,7 +19,7 @@ from zsar_jax.data import records
 from zsar_jax.data.batch import PARTNER, Batch
 from zsar_jax.data.frame_table import ClipFrames
 from zsar_jax.data.geometry import (
-  centre_crop,
+  center_crop,
   random_crop,
   random_square,
   resize_frame,
@@ -28,8 +28,8 @@ from zsar_jax.data.geometry import (
 from zsar_jax.data.sampling import nearest_annotated, segment_indices
 from zsar_jax.data.shared_memory import SharedBatches
 from zsar_jax.data.subset import Subset
-from zsar_jax.data.watchdog import DEFAULT_POLICY, WatchedBatches, WorkerPolicy, take_name
-from zsar_jax.data.workers import start_worker
+from zsar_jax.data.watchdog import DEFAULT_POLICY, WatchedBatches, WorkerPolicy, set_worker_name
+from zsar_jax.data.workers import initialize_worker
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import shapes_from_boxes
 
@@ -42,8 +42,8 @@ _SHARED_BYTES = 1 << 12
 # So many clips in a row are tried where one does not decode.
 _REPLACEMENTS = 16
 
-# What `Views.crops` may be.
-CROPS = (1, 3)
+# What `EvaluationViews.crops` may be.
+CROP_COUNTS = (1, 3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +83,7 @@ class View:
 
 
 @dataclasses.dataclass(frozen=True)
-class Views:
+class EvaluationViews:
   """The views that an evaluation takes of each clip; nothing about them is random.
 
   Attributes:
@@ -136,7 +136,7 @@ class ClipLoader:
         position = int(rng.integers(len(self.subset)))
     raise failure
 
-  def damage(self, position: int) -> str:
+  def describe_damage(self, position: int) -> str:
     """What is wrong with a clip, in words; all its frames are decoded."""
     try:
       clip = self.subset.frames(position)
@@ -157,7 +157,7 @@ class ClipLoader:
     Args:
       position: of the clip, in the subset.
       moment: which frame of each segment, see `segment_indices`.
-      place: which square of each frame, see `centre_crop`.
+      place: which square of each frame, see `center_crop`.
     """
     if position < len(self.subset):
       name = self.subset.clip_id(position)
@@ -210,7 +210,7 @@ class ClipLoader:
       sources = nearest_annotated(known, sampled)
     height, width = clip.size
     if rng is None:
-      box = centre_crop(height, width, view.centre_crop, place, view.resize)
+      box = center_crop(height, width, view.centre_crop, place, view.resize)
     elif view.crop_side[1]:
       box = random_square(rng, height, width, view.crop_side)
     else:
@@ -247,7 +247,7 @@ def training_batches(
   first_step: int,
   workers: int,
   share: tuple[int, int] = (0, 1),
-  guard: WorkerPolicy = DEFAULT_POLICY,
+  policy: WorkerPolicy = DEFAULT_POLICY,
 ) -> BatchIterator:
   """Endless training batches: every clip once in each epoch, in an order of its own.
 
@@ -259,7 +259,7 @@ def training_batches(
     workers: processes that load clips; 0 loads in threads of this process.
     share: (i, n): of n equal parts of each batch, this host's is the i-th; see
       `sharding.host_share`.
-    guard: what happens where workers fail.
+    policy: what happens where workers fail.
 
   Returns:
     An iterator over batches, to be closed.
@@ -271,17 +271,17 @@ def training_batches(
     .repeat()
     .random_map(_TrainingClip(loader))
   )
-  return _batches(clips[first_step * batch_size :], batch_size, workers, share, guard)
+  return _batches(clips[first_step * batch_size :], batch_size, workers, share, policy)
 
 
 def evaluation_batches(
   loader: ClipLoader,
   batch_size: int,
   workers: int,
-  views: Views = Views(),
+  views: EvaluationViews = EvaluationViews(),
   partners: np.ndarray | None = None,
   share: tuple[int, int] = (0, 1),
-  guard: WorkerPolicy = DEFAULT_POLICY,
+  policy: WorkerPolicy = DEFAULT_POLICY,
 ) -> BatchIterator:
   """Every view of every clip exactly once, in order; the last batch is filled up with weight 0.
 
@@ -292,7 +292,7 @@ def evaluation_batches(
     views: of each clip; they follow each other.
     partners: i32[N], the position of the clip that each meets; -1 is padding of its own.
     share: as for `training_batches`.
-    guard: what happens where workers fail.
+    policy: what happens where workers fail.
 
   Returns:
     An iterator over batches, to be closed.
@@ -300,7 +300,7 @@ def evaluation_batches(
   count = len(loader.subset) * len(views)
   elements = grain.MapDataset.range(-(-count // batch_size) * batch_size)
   clips = elements.map(_EvaluationView(loader, views, partners))
-  return _batches(clips, batch_size, workers, share, guard)
+  return _batches(clips, batch_size, workers, share, policy)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -314,7 +314,7 @@ class _TrainingClip(grain.transforms.RandomMap):
 @dataclasses.dataclass(frozen=True)
 class _EvaluationView(grain.transforms.Map):
   loader: ClipLoader
-  views: Views
+  views: EvaluationViews
   partners: np.ndarray | None
 
   def map(self, element: int) -> Batch:
@@ -334,7 +334,7 @@ def _batches(
   batch_size: int,
   workers: int,
   share: tuple[int, int],
-  guard: WorkerPolicy,
+  policy: WorkerPolicy,
 ) -> BatchIterator:
   """This host's share of the global batches.
 
@@ -361,11 +361,11 @@ def _batches(
     read_alone = grain.experimental.WithOptionsIterDataset(rest.to_iter_dataset(read), sent)
     return SharedBatches(iter(read_alone.mp_prefetch(options, begin)))
 
-  return WatchedBatches(start, workers, guard)
+  return WatchedBatches(start, workers, policy)
 
 
 def _start_worker(name: str, worker: int, workers: int) -> None:
   del workers
   # The trainer decides when its workers end: after the step under way.
-  start_worker(signal.SIG_IGN)
-  take_name(name, worker)
+  initialize_worker(signal.SIG_IGN)
+  set_worker_name(name, worker)

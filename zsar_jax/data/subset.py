@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from zsar_jax.data import splits
-from zsar_jax.data.class_names import counterparts
+from zsar_jax.data.class_names import match_classes
 from zsar_jax.data.dataset import ClipDataset, ClipIndex, find_dataset
 from zsar_jax.data.frame_table import ClipFrames
 from zsar_jax.errors import UserError
@@ -50,7 +50,7 @@ class Subset:
     return self.dataset.index.take(self.positions)
 
   @property
-  def actor(self) -> str:
+  def person_region(self) -> str:
     """The region that people are annotated with: their silhouette, or else their box."""
     return 'person_box' if 'person' in self.boxes_as_shapes else 'person'
 
@@ -103,7 +103,7 @@ def select(
     dataset: all the clips.
     classes: 'all', the name of one of the data set's class splits, a file of class names as
       `splits.read_classes` takes it, or class names. Names that the vocabulary writes in
-      another way are found, see `class_names.counterparts`.
+      another way are found, see `class_names.match_classes`.
     unannotated: with 'drop', clips with a frame or a region that nobody annotated are left out.
     field: the config field that `classes` comes from, for errors.
 
@@ -153,7 +153,7 @@ def _chosen(dataset: ClipDataset, classes: str | Sequence[str], field: str) -> s
         f' {", ".join(["all", *sorted(dataset.class_splits)])}; a file of class names ends in .txt,'
         " .csv or .json:PART, and names are written ('archery', 'bowling')"
       )
-  meant = counterparts(names, dataset.classes)
+  meant = match_classes(names, dataset.classes)
   unknown = [name for name in names if len(meant[name]) != 1]
   if unknown:
     others = f' ({len(unknown)} such names)' if len(unknown) > 1 else ''

@@ -33,11 +33,18 @@ from tensorflow_datasets.core import dataset_builder
 from tensorflow_datasets.core.constants import INCOMPLETE_PREFIX
 
 from zsar_jax.data import records
-from zsar_jax.data.dataset import CHECKED, ClipIndex, save_part
+from zsar_jax.data.dataset import HAS_CHECKSUMS, ClipIndex, save_part
 from zsar_jax.data.frame_table import table_path
-from zsar_jax.data.workers import start_worker
+from zsar_jax.data.workers import initialize_worker
 from zsar_jax.datasets import build_report
-from zsar_jax.datasets.staging import Chunk, ClipTask, Encode, Staged, serialized_size, stage_chunk
+from zsar_jax.datasets.staging import (
+  Chunk,
+  ClipTask,
+  Encode,
+  StagedChunk,
+  serialized_size,
+  stage_chunk,
+)
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import checksums, file_systems, locks, terminal
 from zsar_jax.runtime.paths import local_path
@@ -104,7 +111,7 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
       data_dir: the folder of data sets; this one becomes a folder in it.
       config: the name of one of `BUILDER_CONFIGS`.
     """
-    self._staged: dict[str, list[Staged]] = {}
+    self._staged: dict[str, list[StagedChunk]] = {}
     data_dir = pathlib.Path(local_path(data_dir, '--out')).absolute()
     super().__init__(data_dir=data_dir, config=config, file_format='array_record')
 
@@ -122,11 +129,11 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
     """The folder of what is not finished yet."""
     return pathlib.Path(self.data_dir_root, '.staging', *self.full_name.split('/'))
 
-  def report(self, staged: dict[str, list[Staged]]) -> dict[str, Any]:
+  def report(self, staged: dict[str, list[StagedChunk]]) -> dict[str, Any]:
     """What went in, see `zsar_jax.datasets.build_report`."""
     return build_report.make_report(staged, self.region_names, self.remarks)
 
-  def publish(self, staged: dict[str, list[Staged]]) -> None:
+  def publish(self, staged: dict[str, list[StagedChunk]]) -> None:
     """Makes the data set out of every split's staged chunks."""
     self._staged = staged
     if self.builder_config and file_systems.REPLACING in file_systems.lacking(self.staging):
@@ -139,13 +146,13 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
   def _info(self) -> tfds.core.DatasetInfo:
     return _CheckedInfo(
       builder=self,
-      features=records.features(self.classes),
+      features=records.record_features(self.classes),
       metadata=tfds.core.MetadataDict(
         class_splits=dict(self.class_splits),
         class_texts=self.class_texts,
         region_names=self.region_names,
         parameters=self.parameters,
-        **{CHECKED: True},
+        **{HAS_CHECKSUMS: True},
       ),
     )
 
@@ -299,7 +306,7 @@ def _build(builder: ClipBuilder, workers: int | None, strict: bool, beam: Beam |
     results = _stage(work, builder.full_name, workers)
   else:
     results = _stage_on_beam(work, builder.full_name, beam)
-  staged: dict[str, list[Staged]] = {split: [] for split in splits}
+  staged: dict[str, list[StagedChunk]] = {split: [] for split in splits}
   for (split, _, _), result in zip(chunks, results, strict=True):
     staged[split].append(result)
 
@@ -374,7 +381,7 @@ def _chunks(builder: ClipBuilder, split: str, tasks: Sequence[ClipTask]) -> list
   ]
 
 
-def _stage(work: list[tuple[Chunk, str]], name: str, workers: int | None) -> list[Staged]:
+def _stage(work: list[tuple[Chunk, str]], name: str, workers: int | None) -> list[StagedChunk]:
   """Stages all chunks, in this process or in others, and shows how far it is."""
   clips = sum(len(chunk.tasks) for chunk, _ in work)
   workers = min(os.cpu_count() or 1 if workers is None else workers, len(work))
@@ -388,7 +395,7 @@ def _stage(work: list[tuple[Chunk, str]], name: str, workers: int | None) -> lis
 
     # JAX may run in this process, so it must not be forked.
     pool = concurrent.futures.ProcessPoolExecutor(
-      workers, multiprocessing.get_context('spawn'), start_worker, (signal.SIG_DFL,)
+      workers, multiprocessing.get_context('spawn'), initialize_worker, (signal.SIG_DFL,)
     )
     try:
       futures = [pool.submit(stage_chunk, chunk, path) for chunk, path in work]
@@ -405,7 +412,7 @@ def _stage(work: list[tuple[Chunk, str]], name: str, workers: int | None) -> lis
       pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _stage_on_beam(work: list[tuple[Chunk, str]], name: str, beam: Beam) -> list[Staged]:
+def _stage_on_beam(work: list[tuple[Chunk, str]], name: str, beam: Beam) -> list[StagedChunk]:
   """Stages all chunks on an engine of Apache Beam."""
   from zsar_jax.datasets.beam import stage_on_beam
 

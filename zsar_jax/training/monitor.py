@@ -76,7 +76,7 @@ class StepMonitor:
         continue
       self._bad.add(name)
       reason = distributed.broadcast_from_main(
-        lambda position=position: self._loader.damage(position)
+        lambda position=position: self._loader.describe_damage(position)
       )
       if distributed.is_main():
         with (self._workdir / BAD_CLIPS).open('a', encoding='utf-8') as file:
