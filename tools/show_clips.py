@@ -48,7 +48,7 @@ def main() -> None:
   )
   args = parse_arguments(parser)
   # Imported late: they are slow, and --help needs none of them.
-  from zsar_jax.data.pipeline import View
+  from zsar_jax.data.view import View
   from zsar_jax.recipes import language
   from zsar_jax.runtime.writers import make_folder
 

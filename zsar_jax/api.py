@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike
 
 from zsar_jax.data import records
 from zsar_jax.data.geometry import center_crop, resize_frame
-from zsar_jax.data.pipeline import View
 from zsar_jax.data.sampling import segment_indices
+from zsar_jax.data.view import View
 from zsar_jax.datasets.video import Storage, read_video
 from zsar_jax.errors import UserError
 from zsar_jax.models.layers import Compute

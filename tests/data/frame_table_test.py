@@ -63,7 +63,7 @@ def test_frames_of_any_length_are_found(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not pathlib.Path('/proc/self/fd').is_dir(), reason='counts them in /proc')
 def test_open_files_are_bounded(data_dir, monkeypatch):
-  monkeypatch.setattr(frame_table, 'OPEN_FILES', 1)
+  monkeypatch.setattr(frame_table, 'MAX_OPEN_FILES', 1)
   splits = [open_dataset(data_dir, 'toy', split) for split in ('train', 'validation')]
   expected = {id(clips): [list(clips[n]['frames']) for n in range(len(clips))] for clips in splits}
   before = len(os.listdir('/proc/self/fd'))

@@ -14,16 +14,12 @@ import numpy as np
 import pytest
 
 from tests.toy import CLASSES, build_toy
+from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.frame_table import ClipFrames
-from zsar_jax.data.pipeline import (
-  ClipLoader,
-  EvaluationViews,
-  View,
-  evaluation_batches,
-  training_batches,
-)
+from zsar_jax.data.pipeline import evaluation_batches, training_batches
 from zsar_jax.data.subset import select
+from zsar_jax.data.view import EvaluationViews, View
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX
 
@@ -202,7 +198,7 @@ INTERRUPTED = """
 import sys
 from tests.data.pipeline_test import loader
 from zsar_jax.data.pipeline import training_batches
-from zsar_jax.interruption import Interruption
+from zsar_jax.runtime.interruption import Interruption
 
 kept = []
 

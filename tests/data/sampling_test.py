@@ -46,7 +46,7 @@ def test_segments(num_frames, num_segments):
 @pytest.mark.parametrize('views', [2, 3, 5])
 def test_views_in_time_share_out_the_segments(views):
   """With as many frames in a segment as there are views, each view takes its own frame."""
-  found = [segment_indices(4 * views, 4, place=(j + 0.5) / views) for j in range(views)]
+  found = [segment_indices(4 * views, 4, offset=(j + 0.5) / views) for j in range(views)]
   assert [indices.tolist() for indices in found] == [
     [segment * views + j for segment in range(4)] for j in range(views)
   ]

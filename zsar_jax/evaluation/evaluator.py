@@ -14,10 +14,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
+from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.dataset import open_dataset
-from zsar_jax.data.pipeline import ClipLoader, EvaluationViews, View, evaluation_batches
+from zsar_jax.data.pipeline import evaluation_batches
 from zsar_jax.data.splits import intersection
 from zsar_jax.data.subset import Subset, data_identity, select
+from zsar_jax.data.view import EvaluationViews, View
 from zsar_jax.data.watchdog import WorkerPolicy
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation import saliency, swaps

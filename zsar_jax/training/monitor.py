@@ -11,7 +11,7 @@ import pathlib
 import jax
 import numpy as np
 
-from zsar_jax.data.pipeline import ClipLoader
+from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import distributed
 from zsar_jax.runtime.writers import log, write_file
