@@ -22,7 +22,7 @@ def data_dir(tmp_path_factory):
 @pytest.mark.parametrize('split', ['train', 'validation'])
 def test_frames_are_those_of_the_records(data_dir, split):
   clips = open_dataset(data_dir, 'toy', split)
-  assert len(list(clips._directory.glob(f'*{split}*.npy'))) == (2 if split == 'train' else 1)
+  assert len(list(clips.directory.glob(f'*{split}*.npy'))) == (2 if split == 'train' else 1)
   for position, record in enumerate(clips):
     frames = clips.frames(position)
     assert [frames.frame(n) for n in range(len(frames))] == list(record['frames'])
@@ -101,7 +101,7 @@ def test_too_few_handles_are_told_before_the_run(monkeypatch):
 def test_a_file_cut_short_is_named(tmp_path, data_dir, pattern):
   shutil.copytree(data_dir, tmp_path / 'copy')
   clips = open_dataset(tmp_path / 'copy', 'toy', 'train')
-  for path in clips._directory.glob(pattern):
+  for path in clips.directory.glob(pattern):
     path.write_bytes(path.read_bytes()[:100])
   with pytest.raises(UserError, match=r'array_record-00000-of-00002.* again'):
     clips.frames(0).frame(0)

@@ -16,7 +16,7 @@ import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from zsar_jax.data import dataset, records
+from zsar_jax.data import catalog, clip_index, dataset, records
 from zsar_jax.datasets import builder as builder_lib
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import locks
@@ -223,8 +223,8 @@ def test_a_split_that_is_a_part_of_another(built):
     dataset.open_dataset(built, 'toy', 'none')
   _make_early(built)
   path = built / 'toy' / '1.0.0' / 'part-odd.npz'
-  dataset.save_part(path, 'train', np.array([10]))
-  with pytest.raises(UserError, match="split 'odd' has places outside the split 'train'"):
+  clip_index.save_part(path, 'train', np.array([10]))
+  with pytest.raises(UserError, match="split 'odd' has positions outside the split 'train'"):
     dataset.open_dataset(built, 'toy', 'odd')
   path.write_bytes(b'PK')
   with pytest.raises(UserError, match='part-odd.npz is damaged'):
@@ -235,8 +235,8 @@ def test_a_full_disk_is_named_and_loses_nothing(built, tmp_path, folder):
   # A limit on the size of files fails writes just as a full disk does.
   program = f"""
 import pathlib, resource, sys
-from tests.data import builder_test
-from zsar_jax.data import builder
+from tests.datasets import builder_test
+from zsar_jax.datasets import builder
 from zsar_jax.errors import UserError
 resource.setrlimit(resource.RLIMIT_FSIZE, (2500, resource.RLIM_INFINITY))
 builder._CHUNK_CLIPS = 4
@@ -368,8 +368,8 @@ def test_what_a_killed_build_leaves_is_cleared(built, tmp_path, folder, monkeypa
 
   with monkeypatch.context() as patch:
     # As after kill -9, nobody deletes the folder.
-    patch.setattr(builder_lib.report, 'describe', lambda *args: '')
-    patch.setattr(dataset.ClipIndex, 'save', killed)
+    patch.setattr(builder_lib.build_report, 'describe', lambda *args: '')
+    patch.setattr(clip_index.ClipIndex, 'save', killed)
     patch.setattr('etils.epath.gpath.PosixGPath.rmtree', lambda *args, **options: None)
     with pytest.raises(KeyboardInterrupt):
       builder_lib.build(toy, workers=0)
@@ -429,17 +429,17 @@ def test_dataset_survives_pickling(built):
 
 
 def test_data_dir_may_be_the_data_set_itself(built):
-  assert dataset.list_datasets(built) == ['toy']
-  assert dataset.list_datasets(built / 'toy') == ['toy']
+  assert catalog.list_datasets(built) == ['toy']
+  assert catalog.list_datasets(built / 'toy') == ['toy']
   assert len(dataset.open_dataset(built / 'toy', 'toy', 'validation')) == 3
 
 
 def test_newest_version_is_opened(built):
   (built / 'toy' / '1.0.0').rename(built / 'toy' / '9.0.0')
   (built / 'toy' / '10.0.0').mkdir()
-  assert dataset.find_dataset(built, 'toy').name == '9.0.0'
+  assert catalog.find_dataset(built, 'toy').name == '9.0.0'
   (built / 'toy' / '10.0.0' / 'dataset_info.json').touch()
-  assert dataset.find_dataset(built, 'toy').name == '10.0.0'
+  assert catalog.find_dataset(built, 'toy').name == '10.0.0'
 
 
 def test_what_is_not_there_is_named(built):
@@ -453,7 +453,7 @@ def test_what_is_not_there_is_named(built):
 
 def _change_index(built, **columns):
   path = built / 'toy' / '1.0.0' / 'index-train.npz'
-  dataclasses.replace(dataset.ClipIndex.load(path), **columns).save(path)
+  dataclasses.replace(clip_index.ClipIndex.load(path), **columns).save(path)
 
 
 def _make_early(built):
@@ -597,8 +597,9 @@ def test_checksums_that_are_lost_are_missed(built, marked):
 def test_neither_tensorflow_nor_jax_is_imported(tmp_path):
   program = f"""
 import pathlib, sys
-from tests.data import builder_test
-from zsar_jax.data import builder, dataset
+from tests.datasets import builder_test
+from zsar_jax.data import dataset
+from zsar_jax.datasets import builder
 out = pathlib.Path({str(tmp_path)!r})
 builder.build(builder_test._Toy(out, out / 'clips'), workers=0)
 dataset.open_dataset(out, 'toy', 'train')[0]

@@ -33,7 +33,8 @@ from tensorflow_datasets.core import dataset_builder
 from tensorflow_datasets.core.constants import INCOMPLETE_PREFIX
 
 from zsar_jax.data import records
-from zsar_jax.data.dataset import HAS_CHECKSUMS, ClipIndex, save_part
+from zsar_jax.data.clip_index import ClipIndex, save_part
+from zsar_jax.data.dataset import HAS_CHECKSUMS
 from zsar_jax.data.frame_table import table_path
 from zsar_jax.data.workers import initialize_worker
 from zsar_jax.datasets import build_report

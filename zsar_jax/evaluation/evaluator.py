@@ -130,7 +130,7 @@ class Evaluator:
     facts = {}
     for entry in self._entries:
       field = f'config.eval.datasets.{entry.name}'
-      facts[field] = data_identity(self._config.data.dir, entry.subset)
+      facts[field] = data_identity(entry.subset)
       facts[f'{field}, class texts'] = agreement.checksum(entry.tokens)
       facts[f'{field}.pairs'] = agreement.checksum(entry.partners)
     return facts

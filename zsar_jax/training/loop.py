@@ -93,7 +93,7 @@ def train(
   meta['computed_with'] = machine.computed_with()
   agreement.check_files(
     lambda: {
-      'config.data.train': data_identity(config.data.dir, subset),
+      'config.data.train': data_identity(subset),
       'config.data.train, class texts': agreement.checksum(tokens),
       'config.model.init_from': start.identity(),
       'the classes seen in training': seen,
