@@ -19,7 +19,8 @@ from zsar_jax.data import records
 from zsar_jax.data.geometry import center_crop, resize_frame
 from zsar_jax.data.sampling import segment_indices
 from zsar_jax.data.view import View
-from zsar_jax.datasets.video import Storage, read_video
+from zsar_jax.datasets.video import Storage
+from zsar_jax.datasets.video_reading import read_video
 from zsar_jax.errors import UserError
 from zsar_jax.models.layers import Compute
 from zsar_jax.models.video_clip import Encoded, Params, VideoModel

@@ -8,7 +8,8 @@ from PIL import Image
 
 from zsar_jax.data import records
 from zsar_jax.data.geometry import center_crop, resize_frame
-from zsar_jax.datasets.video import Storage, read_video
+from zsar_jax.datasets.video import Storage
+from zsar_jax.datasets.video_reading import read_video
 from zsar_jax.ops.photometric import normalize
 
 _VIDEOS = pathlib.Path(__file__).parents[3] / 'shared' / 'data' / 'kinetics400' / 'videos'

@@ -15,7 +15,8 @@ from zsar_jax.datasets.builder import ClipBuilder
 from zsar_jax.datasets.masks.combine import Combined
 from zsar_jax.datasets.masks.source import ClipMasks, MaskSource
 from zsar_jax.datasets.sources.listing import ListedClip, Listing
-from zsar_jax.datasets.video import DEFAULT_FPS, Storage, StoredVideo, read_video
+from zsar_jax.datasets.video import DEFAULT_FPS, Storage, StoredVideo
+from zsar_jax.datasets.video_reading import read_video
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import REGION_BITS
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from zsar_jax.data.class_names import match_classes, to_nfc
+from zsar_jax.datasets.frame_folder import IMAGE_SUFFIXES
 from zsar_jax.datasets.sources.listing import SPLITS, ListedClip
-from zsar_jax.datasets.video import IMAGES
 from zsar_jax.errors import UserError
 
 # The usual names of files that `video.read_video` opens, containers and bare streams.
@@ -275,7 +275,7 @@ def _walk(
         elif name.endswith(VIDEOS):
           videos.append(below + entry.name)
         else:
-          images += name.endswith(IMAGES)
+          images += name.endswith(IMAGE_SUFFIXES)
           _count(left_out, _extension(entry.name), below + entry.name)
   except OSError as error:
     raise UserError(
@@ -292,7 +292,7 @@ def _walk(
     any_file |= has_file
   if images > len(videos) and below and not any_file:
     videos = [below.rstrip('/')]
-    left_out = {kind: files for kind, files in left_out.items() if kind not in IMAGES}
+    left_out = {kind: files for kind, files in left_out.items() if kind not in IMAGE_SUFFIXES}
     for path in previews:
       _count(left_out, _extension(path), path)
   for kind, (count, path) in left_out.items():
