@@ -22,7 +22,7 @@ from zsar_jax.data.sampling import segment_indices
 from zsar_jax.datasets.video import Storage, read_video
 from zsar_jax.errors import UserError
 from zsar_jax.models.layers import Compute
-from zsar_jax.models.video_clip import Encoded, Params, VideoModel
+from zsar_jax.models.video_model import Encoded, Params, VideoModel
 from zsar_jax.ops.photometric import normalize
 from zsar_jax.ops.prepare import to_float
 from zsar_jax.runtime.paths import local_path

@@ -22,8 +22,8 @@ from zsar_jax.models.presets import NORMALIZATIONS
 from zsar_jax.ops.prepare import Augmentation
 from zsar_jax.recipes import language
 from zsar_jax.runtime import agreement
-from zsar_jax.runtime.config_tuples import check_tuples, read_class_names
 from zsar_jax.runtime.paths import HUB, local_path
+from zsar_jax.runtime.settings import check_tuples, read_class_names
 from zsar_jax.text.phrasing import PLACEHOLDERS
 
 UNANNOTATED = ('nearest', 'leave', 'drop')

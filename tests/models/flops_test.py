@@ -6,7 +6,7 @@ import pytest
 
 from zsar_jax.models import flops
 from zsar_jax.models.presets import VideoSpec, preset
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 
 
 def traced(function, *arguments):

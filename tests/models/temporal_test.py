@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tests.models import reference
-from tests.models.clip_test import TINY, frames, random_params, texts
+from tests.models.towers_test import TINY, frames, random_params, texts
 from zsar_jax.errors import UserError
 from zsar_jax.models.presets import TEMPORAL, VideoSpec
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 
 
 def exact(params):

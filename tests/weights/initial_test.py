@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
-from tests.models.clip_test import random_params
+from tests.models.towers_test import random_params
 from tests.toy import build_toy
 from tests.training.loop_test import assert_same_training, take_steps, toy_config
 from zsar_jax.errors import UserError

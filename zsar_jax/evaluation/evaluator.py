@@ -25,7 +25,7 @@ from zsar_jax.evaluation.metrics import accuracy
 from zsar_jax.evaluation.predictions import PARTS, Predictions
 from zsar_jax.models.build import build_model
 from zsar_jax.models.layers import compiler_options
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.ops.prepare import evaluation_input
 from zsar_jax.recipes import language
 from zsar_jax.recipes.regions import REGION_BITS

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 from zsar_jax.errors import UserError
 from zsar_jax.models.layers import Compute
 from zsar_jax.models.presets import TowerSpec, VideoSpec, preset
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 
 # What the text tower needs besides prompts: the start, the end, and two for words.
 _FEWEST_TOKENS = 4

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from zsar_jax.models import cross_frame, layers
 from zsar_jax.models.layers import Compute
-from zsar_jax.models.learnt_prompts import DeepPrompts
+from zsar_jax.models.learned_prompts import DeepPrompts
 from zsar_jax.models.presets import TowerSpec, VideoSpec
 
 # Standard deviations at the start of training from scratch. OpenAI's are 0.02 for tokens and

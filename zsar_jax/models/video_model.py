@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from zsar_jax.models import clip, layers, temporal
+from zsar_jax.models import layers, temporal, towers
 from zsar_jax.models.distillation import ResidualNetwork, distance
 from zsar_jax.models.layers import Compute
 from zsar_jax.models.presets import NORMALIZATIONS, TowerSpec, VideoSpec
@@ -36,8 +36,8 @@ class VideoClip(nnx.Module):
   """
 
   def __init__(self, spec: TowerSpec, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs):
-    self.visual = clip.ImageTower(spec, video, compute=compute, rngs=rngs)
-    self.text = clip.TextTower(spec, video, compute=compute, rngs=rngs)
+    self.visual = towers.ImageTower(spec, video, compute=compute, rngs=rngs)
+    self.text = towers.TextTower(spec, video, compute=compute, rngs=rngs)
     self.temporal = temporal.make_head(spec.embed_dim, video, compute=compute, rngs=rngs)
     self.video_prompts = nnx.data(
       VideoPrompts(spec.image_width, spec.embed_dim, compute=compute, rngs=rngs)
