@@ -163,7 +163,7 @@ def default_config() -> ConfigDict:
   config.model.preset = 'vit_b16'
   # Of the frames that it sees: one of models.presets.NORMALIZATIONS. Colors are painted in CLIP's.
   config.model.normalization = 'clip'
-  # From frames to a video: one of models.presets.TEMPORAL, see VideoSpec there;
+  # From frames to a video: one of models.presets.TEMPORAL_MODELS, see VideoSpec there;
   # 'transformer' (6 layers as published) and 'xclip' (1) have so many layers over the frames.
   config.model.temporal = 'mean'
   config.model.temporal_layers = 6

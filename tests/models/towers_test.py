@@ -178,18 +178,18 @@ def test_bfloat16_is_close_to_float32(model, params):
 
 
 def test_presets_refuse_what_cannot_be_built():
-  with pytest.raises(UserError, match="config.model.preset: 'vit_b15' is none of tiny, vit_b32"):
+  with pytest.raises(UserError, match="preset: 'vit_b15' is none of tiny, vit_b32"):
     presets.preset('vit_b15')
   with pytest.raises(UserError, match='no field color'):
     presets.preset('tiny', color=3)
-  with pytest.raises(UserError, match='resolution .50. must be a multiple of patch'):
+  with pytest.raises(UserError, match='the image size 50 is not a multiple of the patch size 8'):
     presets.preset('tiny', resolution=50)
 
 
 def test_choices_that_do_not_apply_are_refused():
   for options, words in (
-    ({'attention': 'flash'}, "config.model.attention: 'flash' is none of xla, cudnn"),
-    ({'remat': 'some'}, "config.model.remat: 'some' is none of none, dots, full"),
+    ({'attention': 'flash'}, "^attention: 'flash' is none of xla, cudnn"),
+    ({'remat': 'some'}, "^remat: 'some' is none of none, dots, full"),
     ({'attention': 'cudnn'}, 'computes attention in bfloat16 only'),
     ({'attention': 'cudnn', 'dtype': jnp.bfloat16}, 'needs an NVIDIA GPU and JAX runs on cpu'),
   ):
@@ -208,7 +208,7 @@ def test_one_wanted_token_is_what_it_would_be_among_all(causal, place, remat):
 
   def loss(weights, x, alone):
     stack = nnx.merge(module, weights)
-    y = stack(x, only=place) if alone else layers.at(stack(x), place)
+    y = stack(x, query_index=place) if alone else layers.select_token(stack(x), place)
     assert y.shape == (3, 1, 32)
     return jnp.sum(jnp.sin(y))
 

@@ -16,7 +16,7 @@ from zsar_jax.training import optim
 
 
 def traced(program):
-  return flops.traced(program.trace().jaxpr)
+  return flops.of_jaxpr(program.trace().jaxpr)
 
 
 def tiny(**changes):

@@ -106,7 +106,7 @@ class Evaluator:
         subset.check_recipe(recipe, f'config.eval.recipes, {name}')
       tokens = texts.tokens(subset.texts, sharding.batch_parts(mesh))
       partners = None
-      if any(recipe.swaps for recipe in self._recipes):
+      if any(recipe.swap_part for recipe in self._recipes):
         partners = _partners(subset, reference.pairs, f'{field}.pairs')
       self._entries.append(_Entry(name, subset, tokens, partners))
 

@@ -1,4 +1,7 @@
-"""The model that a config describes."""
+"""Builds the model that a config describes."""
+
+import contextlib
+from collections.abc import Iterator
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -8,19 +11,22 @@ from zsar_jax.models.layers import Compute
 from zsar_jax.models.presets import TowerSpec, VideoSpec, preset
 from zsar_jax.models.video_model import VideoModel
 
-# What the text tower needs besides prompts: the start, the end, and two for words.
-_FEWEST_TOKENS = 4
+# Tokens that the text tower needs besides prompts: start, end, and two for words.
+_MIN_TEXT_TOKENS = 4
 
 
 def model_spec(config: ConfigDict) -> tuple[TowerSpec, VideoSpec]:
-  """The model of `config.model` for the clips of `config.view`, however it is computed.
+  """Returns the dimensions of `config.model` for clips of `config.view`.
+
+  They do not depend on how the model is computed (dtype, attention, rematerialization).
 
   Raises:
-    UserError: for an unknown preset or kind of model, a size that patches do not divide, or
-      prompts that a tower has no room for.
+    UserError: for an unknown preset or temporal model, a frame size that is not a multiple of the
+      patch size, or prompts that a tower has no room for.
   """
   model, size = config.model, config.view.size
-  patch = preset(model.preset).patch
+  with _config_fields_in_errors():
+    patch = preset(model.preset).patch
   if size % patch:
     fitting = [str(n * patch) for n in (size // patch, size // patch + 1) if n]
     raise UserError(
@@ -29,11 +35,11 @@ def model_spec(config: ConfigDict) -> tuple[TowerSpec, VideoSpec]:
     )
   spec = preset(model.preset, resolution=size, normalization=model.normalization)
   prompts = model.prompts
-  most = spec.context_length - _FEWEST_TOKENS
-  if prompts.text > most:
+  limit = spec.context_length - _MIN_TEXT_TOKENS
+  if prompts.text > limit:
     raise UserError(
-      f'config.model.prompts.text: {prompts.text} prompts leave nothing for words of the'
-      f" {spec.context_length} tokens of {model.preset}'s texts; at most {most}"
+      f'config.model.prompts.text: {prompts.text} prompts leave no room for words among the'
+      f" {spec.context_length} tokens of {model.preset}'s texts; at most {limit}"
     )
   layers = {'image': spec.image_layers, 'text': spec.text_layers}
   for tower, count in layers.items():
@@ -42,32 +48,46 @@ def model_spec(config: ConfigDict) -> tuple[TowerSpec, VideoSpec]:
         f'config.model.prompts.depth: {prompts.depth} is more than the {count} blocks of'
         f" {model.preset}'s {tower} tower; at most {count}"
       )
-  return spec, VideoSpec(
-    config.view.num_frames,
-    model.temporal,
-    model.temporal_layers,
-    prompts.image,
-    prompts.text,
-    prompts.depth,
-    residual_distillation=config.optim.distillation > 0,
-  )
+  with _config_fields_in_errors():
+    video = VideoSpec(
+      config.view.num_frames,
+      model.temporal,
+      model.temporal_layers,
+      prompts.image,
+      prompts.text,
+      prompts.depth,
+      residual_distillation=config.optim.distillation > 0,
+    )
+  return spec, video
 
 
 def build_model(config: ConfigDict) -> VideoModel:
-  """Builds the model that `model_spec` describes; no array is made.
+  """Builds the model that `model_spec` describes, without allocating arrays.
 
   Raises:
-    UserError: as `model_spec`, and for a way of computing it that does not apply here.
+    UserError: as `model_spec`, and if `config.model` asks for a way to compute the model that the
+      devices do not support.
   """
   model = config.model
-  compute = Compute(jnp.dtype(model.dtype), model.attention, model.remat)
+  with _config_fields_in_errors():
+    compute = Compute(jnp.dtype(model.dtype), model.attention, model.remat)
   return VideoModel(*model_spec(config), compute)
 
 
 def build_teacher(config: ConfigDict) -> VideoModel:
-  """Builds the CLIP that distillation stays close to: frames by themselves, nothing learnt."""
+  """Builds the plain CLIP that distillation uses as teacher: no prompts, no temporal model."""
+  model = config.model
+  with _config_fields_in_errors():
+    compute = Compute(jnp.dtype(model.dtype), model.attention)
   return VideoModel(
-    preset(config.model.preset, resolution=config.view.size),
-    VideoSpec(config.view.num_frames),
-    Compute(jnp.dtype(config.model.dtype), config.model.attention),
+    preset(model.preset, resolution=config.view.size), VideoSpec(config.view.num_frames), compute
   )
+
+
+@contextlib.contextmanager
+def _config_fields_in_errors() -> Iterator[None]:
+  """Prefixes 'config.model.' to errors of classes whose fields have the names of the config's."""
+  try:
+    yield
+  except UserError as error:
+    raise UserError(f'config.model.{error}') from None

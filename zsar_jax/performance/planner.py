@@ -341,7 +341,7 @@ class _Planner:
 
   def _traced(self, programs: list[Program]) -> float:
     """FLOPs on each device."""
-    return sum(flops.traced(program.trace().jaxpr) for program in programs) / self._topology.count
+    return sum(flops.of_jaxpr(program.trace().jaxpr) for program in programs) / self._topology.count
 
   def _ring(self, *axes: str) -> float:
     """Bytes per second in a ring over mesh axes; infinite where nothing is published."""

@@ -100,7 +100,7 @@ def evaluation_programs(config: ConfigDict, mesh: Mesh, classes: int) -> list[Pr
   model = build_model(config)
   whole = sharding.replicated(mesh)
   asked = [language.parse(text) for text in config.eval.recipes]
-  swapping = any(recipe.swaps for recipe in asked)
+  swapping = any(recipe.swap_part for recipe in asked)
   batch = batch_shapes(config, batch_size, mesh, partners=swapping)
   programs = [
     Program('prepare', evaluation_input, {'key': _key(whole), 'batch': batch}, {'recipe': recipe})

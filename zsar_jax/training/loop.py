@@ -288,7 +288,7 @@ def check_pairing(config: ConfigDict) -> None:
   pairing = (
     config.augment.mixup
     or config.augment.cutmix
-    or language.parse(config.recipe, 'config.recipe').pairs
+    or language.parse(config.recipe, 'config.recipe').needs_partner
   )
   if pairing and config.data.batch_size // config.optim.accumulation % 2:
     raise UserError(

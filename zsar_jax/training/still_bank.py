@@ -15,7 +15,7 @@ from zsar_jax.data.pipeline import ClipLoader, View
 from zsar_jax.data.subset import Subset
 from zsar_jax.errors import UserError
 from zsar_jax.models.build import build_teacher
-from zsar_jax.ops.photometric import normalize
+from zsar_jax.ops.photometric import normalize, to_float
 from zsar_jax.runtime import file_systems
 from zsar_jax.runtime.writers import Progress, log
 from zsar_jax.text.classes import ClassTexts
@@ -83,7 +83,7 @@ def _classify(
 
   @jax.jit
   def sureness(frames: jax.Array) -> jax.Array:
-    video = normalize(frames[:, None].astype(jnp.float32) / 255)  # [B, 1, S, S, 3]
+    video = normalize(to_float(frames[:, None]))  # [B, 1, S, S, 3]
     cosines = model.similarity(params, model.encode_video(params, video), classes)
     return jax.nn.softmax(jnp.exp(params['logit_scale']) * cosines).max(axis=-1)
 
