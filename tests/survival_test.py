@@ -24,7 +24,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 CONFIG = """
 import sys
 sys.path.insert(0, {root!r})
-from tests.train_test import toy_config
+from tests.training.loop_test import toy_config
 def get_config(variant=''):
   return toy_config(
     {data_dir!r}, steps=16, checkpoint__every=2, recipe='none', model__temporal='mean',

@@ -19,7 +19,7 @@ CONFIG = """
 import sys
 sys.path.insert(0, {root!r})
 from ml_collections import ConfigDict
-from tests.train_test import toy_config
+from tests.training.loop_test import toy_config
 from zsar_jax.study.plan import default_study, experiment, finding, run
 from zsar_jax.config import clips
 def get_config(variant=''):

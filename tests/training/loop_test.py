@@ -199,7 +199,7 @@ def test_a_rule_of_a_misspelt_path_is_refused(data_dir):
 CONFIG = """
 import sys
 sys.path.insert(0, {root!r})
-from tests.train_test import toy_config
+from tests.training.loop_test import toy_config
 def get_config(variant=''):
   return toy_config({data_dir!r}, steps=36, checkpoint__every=3)
 """

@@ -97,8 +97,7 @@ class Ours:
     texts = self._encode_texts()(self._parameters(), self._tokens).mean(0)
 
     def score(params: Any, video: jax.Array, texts: jax.Array) -> jax.Array:
-      cosines = model.similarity(params, model.encode_video(params, video), texts)
-      return jnp.exp(params['logit_scale']) * cosines
+      return model.logits(params, model.encode_video(params, video), texts)
 
     score = jax.jit(score, compiler_options=compiler_options())
     parsed = [language.parse(name) for name in names]

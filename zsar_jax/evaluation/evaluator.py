@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -37,9 +36,9 @@ from zsar_jax.weights.checkpoint import has_checkpoint
 from zsar_jax.weights.formats.usage import Usage, differences
 from zsar_jax.weights.initial import (
   InitialWeights,
-  classes_of,
-  load_weights_of_state,
-  seen_before,
+  load_weight_entries,
+  run_seen_classes,
+  source_seen_classes,
   weights_for_evaluation,
 )
 
@@ -209,8 +208,7 @@ class Evaluator:
 
 def score(model: VideoModel, params: dict, video: jax.Array, classes: jax.Array) -> jax.Array:
   """The logits f32[B, C] of clips f32[B, T, H, W, 3] for class embeddings f32[C, E]."""
-  cosines = model.similarity(params, model.encode_video(params, video), classes)
-  return jnp.exp(params['logit_scale']) * cosines
+  return model.logits(params, model.encode_video(params, video), classes)
 
 
 def jit_score(model: VideoModel, mesh: Mesh, fsdp_min_bytes: int) -> Callable[..., jax.Array]:
@@ -396,10 +394,10 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predi
     trained = Usage.from_config(runs.saved_config(workdir))
     for difference in differences(trained, Usage.from_config(config)):
       log(difference)
-    seen = classes_of(workdir, '--workdir')
+    seen = run_seen_classes(workdir, '--workdir')
     evaluator = Evaluator(config, model, texts, mesh, seen)
     agreement.check_files(evaluator.identity)
-    state = load_weights_of_state(workdir, config, model, mesh)
+    state = load_weight_entries(workdir, config, model, mesh)
     params = weights_for_evaluation(state, start, config.eval.interpolate)
   elif config.model.init_from:
     if config.eval.interpolate:
@@ -410,9 +408,9 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predi
     saved = pathlib.Path(config.model.init_from, 'config.json')
     if has_checkpoint(saved.parent):
       config_lib.check_same_run(config, saved, config_lib.MODEL_FIELDS)
-    evaluator = Evaluator(config, model, texts, mesh, seen_before(config))
+    evaluator = Evaluator(config, model, texts, mesh, source_seen_classes(config))
     agreement.check_files(evaluator.identity)
-    params = start.whole()
+    params = start.load_all()
   else:
     raise UserError(
       f'--workdir: {workdir} holds no checkpoint of this project; name the --workdir of a run that'

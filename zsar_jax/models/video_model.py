@@ -199,6 +199,10 @@ class VideoModel:
     """See `VideoNetwork.similarity`."""
     return nnx.merge(self._graphdef, params).similarity(encoded, texts)
 
+  def logits(self, params: Params, encoded: Encoded, texts: jax.Array) -> jax.Array:
+    """Scores clips for classes, f32[B, C]: the cosines of `similarity` times exp(logit_scale)."""
+    return jnp.exp(params['logit_scale']) * self.similarity(params, encoded, texts)
+
   def distance(
     self,
     params: Params,

@@ -30,14 +30,14 @@ from zsar_jax.training import optim, still_bank
 from zsar_jax.training.compilation import batch_shapes, compile_step, parameter_table
 from zsar_jax.training.goodput import Goodput
 from zsar_jax.training.monitor import StepMonitor
-from zsar_jax.training.profiling import Profile, waiting
+from zsar_jax.training.profiling import Profile, annotate_data_wait
 from zsar_jax.training.step import jit_train_step, texts_frozen
 from zsar_jax.weights.checkpoint import Checkpoints, has_checkpoint
 from zsar_jax.weights.initial import (
   SEEN_CLASSES,
   InitialWeights,
-  classes_of,
-  seen_before,
+  run_seen_classes,
+  source_seen_classes,
   weights_for_evaluation,
 )
 from zsar_jax.weights.state import State, sharded_state
@@ -87,13 +87,13 @@ def train(
   shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
   start = InitialWeights(config, model, template['params'])
 
-  meta = {'clips': fingerprint(subset), SEEN_CLASSES: seen, 'start': start.identity()}
+  meta = {'clips': fingerprint(subset), SEEN_CLASSES: seen, 'start': start.source_step()}
   meta['computed_with'] = machine.computed_with()
   agreement.check_files(
     lambda: {
       'config.data.train': data_identity(config.data.dir, subset),
       'config.data.train, class texts': agreement.checksum(tokens),
-      'config.model.init_from': start.identity(),
+      'config.model.init_from': start.source_step(),
       'the classes seen in training': seen,
       **evaluator.identity(),
     }
@@ -107,7 +107,7 @@ def train(
       check_meta(checkpoints.meta(step), meta, workdir, config)
       return checkpoints.restore(step, template)
 
-    step, state = checkpoints.newest(read) or (0, None)
+    step, state = checkpoints.read_newest(read) or (0, None)
     checkpoints.clear_after(step)
     if step:
       log(f'resuming {workdir} after step {step}')
@@ -176,7 +176,7 @@ def train(
     writer = MetricWriter(workdir, step, config.log.tensorboard)
     opened.callback(writer.close)
     goodput.resume(writer.last, writer.dropped)
-    lookout = StepMonitor(loader, workdir, config.data.max_bad_clips)
+    monitor = StepMonitor(loader, workdir, config.data.max_bad_clips)
     progress = Progress(config.steps, step, 'clips', config.data.batch_size)
     opened.callback(progress.close)
     profile = Profile(config, workdir, model, trained, inputs['texts'].shape)
@@ -194,7 +194,7 @@ def train(
 
     def stopping() -> bool:
       """Whether to stop here, on which all the hosts agree."""
-      return lookout.stop if jax.process_count() > 1 else interruption.signal is not None
+      return monitor.stop if jax.process_count() > 1 else interruption.signal is not None
 
     with opened:
       with interruption, jax.transfer_guard('disallow'):
@@ -203,7 +203,7 @@ def train(
         while step < config.steps and not stopping():
           profile.before(step + 1, state)
           try:
-            with waiting():
+            with annotate_data_wait():
               batch = next(batches)
           except UserError:
             # A worker that hangs is given up soon where the run is to end anyway.
@@ -212,20 +212,20 @@ def train(
             raise
           batch['stop'] = np.full(rows, interruption.signal is not None)
           batch = sharding.shard_batch(batch, mesh)
-          goodput.lap('step' if lookout.busy else 'data')
-          state, metrics, told = train_step(state, batch, inputs)
+          goodput.lap('step' if monitor.busy else 'data')
+          state, metrics, outputs = train_step(state, batch, inputs)
           step += 1
-          lookout.note(step, told)
+          monitor.submit(step, outputs)
           profile.after(step, state)
           if step == first_step:
-            lookout.catch_up()
+            monitor.flush()
             goodput.lap('step')
             log(time_to_first_step(goodput.started, compiling))
             progress.restart(step)
           due = evaluating(config, step)
           saving = due or step % config.checkpoint.every == 0 or step == config.steps
           if saving or step % config.log.every == 0:
-            lookout.catch_up()
+            monitor.flush()
             goodput.lap('step')
             values = {name: float(value) for name, value in jax.device_get(metrics).items()}
             progress.show(step, f'loss {values["loss"]:.4f}  accuracy {values["accuracy"]:.3f}')
@@ -238,12 +238,12 @@ def train(
           if due and not stopping():
             evaluate()
           goodput.lap('step')
-        lookout.catch_up()
+        monitor.flush()
         if step > saved:
           checkpoints.save(step, state, meta)
         checkpoints.wait()
         goodput.lap('checkpoint')
-      if interruption.signal or lookout.stop:
+      if interruption.signal or monitor.stop:
         raise Interrupted(
           f'interrupted after step {step}; the same command goes on from there',
           interruption.status,
@@ -322,9 +322,9 @@ def fingerprint(subset: Subset) -> int:
 def seen_classes(config: ConfigDict, subset: Subset, workdir: pathlib.Path) -> list[str]:
   """The classes of this run's training, and of the run whose weights it started from."""
   if has_checkpoint(workdir):
-    earlier = classes_of(workdir, '--workdir')
+    earlier = run_seen_classes(workdir, '--workdir')
   elif config.model.init_from:
-    earlier = seen_before(config)
+    earlier = source_seen_classes(config)
   else:
     earlier = []
   if earlier is None:

@@ -21,7 +21,7 @@ DATA_WAIT = 'data_wait'
 FACTS = 'run.json'
 
 
-def waiting() -> jax.profiler.TraceAnnotation:
+def annotate_data_wait() -> jax.profiler.TraceAnnotation:
   """Marks the time in which the loop waits for a batch; costs nothing outside a trace."""
   return jax.profiler.TraceAnnotation(DATA_WAIT)
 

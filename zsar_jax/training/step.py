@@ -53,18 +53,18 @@ def jit_train_step(
 def with_monitor_outputs(
   train_step: Callable[..., tuple[State, Metrics]],
 ) -> Callable[..., tuple[State, Metrics, Metrics]]:
-  """The train step that also returns what a `Lookout` looks at; the batch has 'stop', bool[B]."""
+  """Returns `train_step` with the outputs for a `StepMonitor`; its batch has `stop`, bool[B]."""
 
   def step(state: State, batch: dict[str, jax.Array], inputs: dict[str, Any]) -> Any:
     state, metrics = train_step(state, batch, inputs)
-    told = {
+    outputs = {
       'loss': metrics['loss'],
       'gradient_norm': metrics['gradient_norm'],
       'clip': batch['clip'],
       'replaced': batch['replaced'],
       'stop': batch['stop'].any(),
     }
-    return state, metrics, told
+    return state, metrics, outputs
 
   return step
 
@@ -147,8 +147,7 @@ def make_train_step(
       embeddings = embeddings[: len(classes)]
 
       def score(encoded: Encoded) -> jax.Array:
-        cosines = model.similarity(params, encoded, embeddings)
-        return jnp.exp(params['logit_scale']) * cosines  # [B / A, C]
+        return model.logits(params, encoded, embeddings)  # [B / A, C]
 
       logits = score(encoded)
       smooth = optax.smooth_labels(targets, config.optim.label_smoothing)

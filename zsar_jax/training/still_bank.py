@@ -84,8 +84,8 @@ def _classify(
   @jax.jit
   def sureness(frames: jax.Array) -> jax.Array:
     video = normalize(to_float(frames[:, None]))  # [B, 1, S, S, 3]
-    cosines = model.similarity(params, model.encode_video(params, video), classes)
-    return jax.nn.softmax(jnp.exp(params['logit_scale']) * cosines).max(axis=-1)
+    logits = model.logits(params, model.encode_video(params, video), classes)
+    return jax.nn.softmax(logits).max(axis=-1)
 
   view = View.from_config(config)
   loader = ClipLoader(subset, View(**vars(view) | {'num_frames': 1}))
