@@ -27,7 +27,9 @@ from typing import Any
 
 from zsar_jax import pantomime
 from zsar_jax.data import records
-from zsar_jax.datasets.builder import Beam, ClipBuilder, build
+from zsar_jax.datasets.beam import Beam
+from zsar_jax.datasets.build import build
+from zsar_jax.datasets.builder import ClipBuilder
 from zsar_jax.datasets.masks.something_else import SomethingElseBoxes
 from zsar_jax.datasets.masks.spec import FORMATS, open_masks
 from zsar_jax.datasets.sources.folder import list_files, list_folder

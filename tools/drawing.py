@@ -12,9 +12,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from zsar_jax.data.batch import PARTNER
-from zsar_jax.data.pipeline import ClipLoader, View
+from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.sampling import segment_indices
 from zsar_jax.data.subset import Subset
+from zsar_jax.data.view import View
 from zsar_jax.evaluation.evaluator import COLOR_SEED
 from zsar_jax.ops.photometric import denormalize
 from zsar_jax.ops.prepare import evaluation_input

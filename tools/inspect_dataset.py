@@ -48,9 +48,10 @@ def main(argv: list[str] | None = None) -> None:
   )
   args = parse_arguments(parser, argv)
   # Imported late: they are slow, and --help needs none of them.
-  from zsar_jax.data.dataset import find_dataset, list_datasets, open_dataset
-  from zsar_jax.data.pipeline import View
+  from zsar_jax.data.catalog import find_dataset, list_datasets
+  from zsar_jax.data.dataset import open_dataset
   from zsar_jax.data.subset import select
+  from zsar_jax.data.view import View
   from zsar_jax.runtime.writers import make_folder
 
   from .drawing import choose_clips, contact_sheet

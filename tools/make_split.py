@@ -23,7 +23,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from zsar_jax.data import splits
-from zsar_jax.data.dataset import find_dataset, list_datasets, open_dataset
+from zsar_jax.data.catalog import find_dataset, list_datasets
+from zsar_jax.data.dataset import open_dataset
 from zsar_jax.errors import UserError
 from zsar_jax.runtime.command_line import parse_arguments
 from zsar_jax.runtime.reporting import exit_on_user_error

@@ -48,7 +48,7 @@ def main() -> None:
   )
   args = parse_arguments(parser)
   # Imported late: they are slow, and --help needs none of them.
-  from zsar_jax.data.pipeline import View
+  from zsar_jax.data.view import View
   from zsar_jax.recipes import language
   from zsar_jax.runtime.writers import make_folder
 
@@ -81,7 +81,8 @@ def main() -> None:
 
 def _subsets(folder: pathlib.Path, split: str | None) -> list['Subset']:
   """A split of each data set below a folder: the one that is named, or one that is there."""
-  from zsar_jax.data.dataset import list_datasets, open_dataset, split_names
+  from zsar_jax.data.catalog import list_datasets, split_names
+  from zsar_jax.data.dataset import open_dataset
   from zsar_jax.data.subset import select
 
   subsets = []

@@ -15,8 +15,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from zsar_jax.data.geometry import INTERPOLATIONS, RESIZES
-from zsar_jax.data.pipeline import CROPS, View
-from zsar_jax.data.watchdog import CHOICES
+from zsar_jax.data.view import CROP_COUNTS, View
+from zsar_jax.data.watchdog import FAILURE_ACTIONS
 from zsar_jax.errors import UserError
 from zsar_jax.models.presets import NORMALIZATIONS
 from zsar_jax.ops.prepare import Augmentation
@@ -149,7 +149,7 @@ def default_config() -> ConfigDict:
   # this share of them all; 0 ends the run at the first.
   config.data.max_bad_clips = 0.001
 
-  # How a clip becomes frames: see data.pipeline.View.
+  # How a clip becomes frames: see data.view.View.
   config.view = ConfigDict(dataclasses.asdict(View()))
   # Random changes in training: see ops.prepare.Augmentation.
   config.augment = ConfigDict(dataclasses.asdict(Augmentation()))
@@ -256,7 +256,7 @@ def default_config() -> ConfigDict:
   # Whether classes that were seen in training may be evaluated; otherwise that is an error.
   config.eval.allow_seen_classes = False
   # Views of a clip: so many in time, each of `crops` (1 or 3) squares along the frame's long side;
-  # see data.pipeline.Views.
+  # see data.view.EvaluationViews.
   config.eval.clips = 1
   # What is averaged over the views: 'probabilities' of the classes (X-CLIP, ViFi-CLIP) or 'logits'
   # (Open-VCLIP, FROSTER).
@@ -318,9 +318,9 @@ def validate(config: ConfigDict) -> None:
   check_choice('config.model.dtype', config.model.dtype, DTYPES)
   check_choice('config.optim.cosine_from', config.optim.cosine_from, COSINES)
   check_choice('config.text.placeholders', config.text.placeholders, PLACEHOLDERS)
-  check_choice('config.data.on_worker_failure', config.data.on_worker_failure, CHOICES)
+  check_choice('config.data.on_worker_failure', config.data.on_worker_failure, FAILURE_ACTIONS)
   check_choice('config.eval.view_mean', config.eval.view_mean, VIEW_MEANS)
-  check_choice('config.eval.crops', config.eval.crops, CROPS)
+  check_choice('config.eval.crops', config.eval.crops, CROP_COUNTS)
   if config.view.resize == 'squash' and config.eval.crops > 1:
     raise UserError(
       'config.eval.crops: frames that config.view.resize squashes have one crop; set it to 1, or'

@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
-from zsar_jax.data.handles import reserve_handles
+from zsar_jax.data.open_files import raise_open_file_limit
 from zsar_jax.evaluation import evaluator
 from zsar_jax.pantomime import worlds
 from zsar_jax.runtime import agreement, distributed
@@ -31,7 +31,7 @@ def run(
   """
   config_lib.validate(config)
   agreement.check_command(settings(config, mode))
-  reserve_handles(config.data.workers)
+  raise_open_file_limit(config.data.workers)
   if config.data.embedded:
     references = [config.data.train, *config.eval.datasets.values()]
     names = [one.dataset for one in references]

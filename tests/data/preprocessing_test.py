@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from zsar_jax.data import records
-from zsar_jax.data.geometry import centre_crop, resize_frame
+from zsar_jax.data.geometry import center_crop, resize_frame
 from zsar_jax.datasets.video import Storage, read_video
 from zsar_jax.ops.photometric import normalize
 
@@ -23,7 +23,7 @@ def _frames():
 
 
 def _ours(frame, fraction=1.0):
-  return resize_frame(frame, centre_crop(*frame.shape[:2], fraction), 224, 'bicubic')
+  return resize_frame(frame, center_crop(*frame.shape[:2], fraction), 224, 'bicubic')
 
 
 def _difference(frames, other):
@@ -33,7 +33,7 @@ def _difference(frames, other):
 
 def test_resizing_is_pillows_but_for_its_smoothing(frames):
   def pillow(frame):
-    box = centre_crop(*frame.shape[:2], 1.0)
+    box = center_crop(*frame.shape[:2], 1.0)
     corners = (box.left, box.top, box.left + box.width, box.top + box.height)
     image = Image.fromarray(frame).crop(corners).resize((224, 224), Image.Resampling.BICUBIC)
     return np.asarray(image, float)
@@ -57,7 +57,7 @@ def test_against_hugging_faces_image_processor(frames):
   # Of the same square only the smoothing differs. Of whole frames they resize first and round
   # the crop's place down twice, which puts it up to a pixel beside the middle: 3.3 levels here.
   def of_the_square(frame):
-    box = centre_crop(*frame.shape[:2], 1.0)
+    box = center_crop(*frame.shape[:2], 1.0)
     return theirs(frame[box.top : box.top + box.height, box.left : box.left + box.width])
 
   assert _difference(frames, of_the_square) < 1.5

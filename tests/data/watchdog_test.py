@@ -54,10 +54,10 @@ class FakeWorkers:
     self.child.wait()
 
 
-def watched(fails, guard, always=False):
+def watched(fails, policy, always=False):
   fails = dict(fails)
   return WatchedBatches(
-    lambda first, name: FakeWorkers(first, name, dict(fails) if always else fails), 1, guard
+    lambda first, name: FakeWorkers(first, name, dict(fails) if always else fails), 1, policy
   )
 
 
@@ -145,7 +145,7 @@ def test_real_workers(tmp_path, capfd):
   clips = loader(build_toy(tmp_path))
   # A worker's batches that are ready are given before it is missed.
   reference = take(training_batches(clips, 4, 0, 0, 0), 120)
-  batches = training_batches(clips, 4, 0, 0, 2, guard=WorkerPolicy(20, 'restart'))
+  batches = training_batches(clips, 4, 0, 0, 2, policy=WorkerPolicy(20, 'restart'))
   found = []
   try:
     for k in range(120):

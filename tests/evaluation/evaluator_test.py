@@ -13,9 +13,10 @@ from ml_collections import ConfigDict
 from tests.toy import CLASSES, build_toy
 from tests.training.loop_test import toy_config
 from zsar_jax.config import dataset_ref
+from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.dataset import open_dataset
-from zsar_jax.data.pipeline import ClipLoader, View
 from zsar_jax.data.subset import select
+from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation.evaluator import (
   COLOR_SEED,

@@ -125,7 +125,7 @@ def test_the_other_word_is_not_given_away(world):
 def test_other_processes_render_the_same_bytes():
   here = ' '.join(_digest(world) for world in pantomime.WORLDS)
   program = (
-    'from tests.data.pantomime_test import _digest, pantomime;'
+    'from tests.pantomime.render_test import _digest, pantomime;'
     'print(*(_digest(world) for world in reversed(pantomime.WORLDS)))'
   )
   there = subprocess.run(

@@ -9,9 +9,11 @@ import pytest
 from configs import ssv2_objmask
 from tests.toy import build_toy
 from zsar_jax.config import dataset_ref
+from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.dataset import open_dataset
-from zsar_jax.data.pipeline import ClipLoader, View, evaluation_batches, training_batches
+from zsar_jax.data.pipeline import evaluation_batches, training_batches
 from zsar_jax.data.subset import select
+from zsar_jax.data.view import View
 from zsar_jax.performance import plan_text, planner, programs, topologies
 from zsar_jax.performance.chips import CHIPS, GIB
 from zsar_jax.runtime import sharding

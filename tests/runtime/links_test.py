@@ -338,7 +338,7 @@ def test_data_of_its_own_is_named(run_in_both, tmp_path, monkeypatch):
   def check(number):
     folder = str(tmp_path / str(number))
     clips = subset.select(dataset.open_dataset(folder, 'toy', 'train'), 'base', 'leave', 'field')
-    identity = subset.data_identity(folder, clips)
+    identity = subset.data_identity(clips)
     agreement.check_files(lambda: {'config.data.train': identity})
 
   shutil.copytree(tmp_path / '0', tmp_path / '1')

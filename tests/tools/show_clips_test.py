@@ -15,8 +15,8 @@ from matplotlib import font_manager
 from tests.toy import CLASSES, build_toy
 from tools import drawing, fonts, show_clips
 from zsar_jax.data.dataset import open_dataset
-from zsar_jax.data.pipeline import View
 from zsar_jax.data.subset import select
+from zsar_jax.data.view import View
 from zsar_jax.recipes import language
 from zsar_jax.recipes.regions import REGION_BITS
 from zsar_jax.runtime import checksums

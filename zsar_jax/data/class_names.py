@@ -28,12 +28,12 @@ _SPACES = re.compile(rf'[\s_{_DASHES}]')
 _VARIATION_SELECTORS = frozenset(map(chr, range(0xFE00, 0xFE10)))
 
 
-def normal(text: str) -> str:
+def to_nfc(text: str) -> str:
   """A text in NFC: names are kept and compared in this form."""
   return unicodedata.normalize('NFC', text)
 
 
-def words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
   """The words of a text: runs of letters, digits and combining marks, and each symbol."""
   spaced = (
     sign if _is_of_word(sign) else f' {sign} ' if _is_symbol(sign) else ' '
@@ -63,7 +63,7 @@ def class_key(name: str) -> str:
   return ''.join(kept) or _spelling(name)
 
 
-def counterparts(names: Iterable[str], vocabulary: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def match_classes(names: Iterable[str], vocabulary: Sequence[str]) -> dict[str, tuple[str, ...]]:
   """Finds the classes of a vocabulary that names mean.
 
   A name means the class that is written as it is; or else those that differ in case, spaces and
@@ -89,7 +89,7 @@ def counterparts(names: Iterable[str], vocabulary: Sequence[str]) -> dict[str, t
   return meant
 
 
-def vocabulary(names: Iterable[str]) -> tuple[str, ...]:
+def unique_classes(names: Iterable[str]) -> tuple[str, ...]:
   """The different classes among names, sorted; names may differ in case, spaces and underscores."""
   classes: dict[str, str] = {}
   for name in sorted(set(names)):
@@ -122,4 +122,4 @@ def _spelling(name: str) -> str:
 
 
 # From the strictest to the loosest.
-_SPELLINGS: tuple[Callable[[str], str], ...] = (normal, _spelling, class_key)
+_SPELLINGS: tuple[Callable[[str], str], ...] = (to_nfc, _spelling, class_key)

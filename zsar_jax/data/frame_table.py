@@ -4,7 +4,7 @@ Of the frames of a record training decodes a few, and ArrayRecord reads nothing 
 with 300 frames that takes longer than decoding 8 of them, even where the disk's cache has them. So
 beside each file of records there is a table of where its frames are:
 
-    {file}.frames.npy    a row of `ROW` for each frame, in the order of the records
+    {file}.frames.npy    a row of `ROW_DTYPE` for each frame, in the order of the records
 
 An ArrayRecord file is a Riegeli file: chunks, here of one uncompressed record each, as a stream
 that a block header interrupts every 64 KiB. Places in the table are places in that stream. The
@@ -29,7 +29,7 @@ from zsar_jax.errors import UserError
 
 # One frame: where its JPEG and its region plane are, in bytes, and their size in pixels. The
 # plane of a frame that nobody annotated has no bytes.
-ROW = np.dtype(
+ROW_DTYPE = np.dtype(
   [
     ('frame_start', '<u8'),
     ('plane_start', '<u8'),
@@ -50,16 +50,16 @@ _MIXED = 'not all of one build; copy the whole folder again or build the data se
 _NPY_HEADER = 10
 
 # A process keeps so many files of records open, of all data sets together, each with its table.
-OPEN_FILES = 32
+MAX_OPEN_FILES = 32
 
 
-def locate(serialized: bytes) -> np.ndarray:
-  """`ROW`[N] of a serialized record of N frames; the places are counted from its first byte."""
+def locate_frames(serialized: bytes) -> np.ndarray:
+  """Returns `ROW_DTYPE`[N] of a serialized record of N frames, with offsets from its first byte."""
   # Imported here, so that reading does not need TFDS.
   from tensorflow_datasets.proto import tf_example_pb2
 
   fields = tf_example_pb2.Example.FromString(serialized).features.feature
-  rows = np.zeros(len(fields['frames'].bytes_list.value), ROW)
+  rows = np.zeros(len(fields['frames'].bytes_list.value), ROW_DTYPE)
   rows['height'] = fields['height'].int64_list.value[0]
   rows['width'] = fields['width'].int64_list.value[0]
   for field, name in (('frames', 'frame'), ('regions', 'plane')):
@@ -79,7 +79,7 @@ def write_table(
   Args:
     path: of the table.
     records: the file.
-    located: what `locate` says of each record.
+    located: what `locate_frames` says of each record.
     sizes: of each record, in bytes.
 
   Returns:
@@ -88,7 +88,7 @@ def write_table(
   Raises:
     ValueError: if the file is not laid out as is said above.
   """
-  tables, marks = [np.zeros(0, ROW)], []
+  tables, marks = [np.zeros(0, ROW_DTYPE)], []
   file = _File(records)
   position = 0
   for rows, size in zip(located, sizes, strict=True):
@@ -193,7 +193,7 @@ class FrameFile:
     self._records, self._table = _File(records), _File(table_path(records))
     header = self._table.read(0, _NPY_HEADER)
     self._first_row = _NPY_HEADER + int.from_bytes(header[8:], 'little')
-    if self._table.size() != self._first_row + frames * ROW.itemsize:
+    if self._table.size() != self._first_row + frames * ROW_DTYPE.itemsize:
       raise UserError(
         f'{self._table.name} has not the {frames} frames of the index, so the two are {_MIXED}'
       )
@@ -210,18 +210,20 @@ class FrameFile:
     Raises:
       UserError: where the record or the rows are not those of the index.
     """
-    rows = self._table.read(self._first_row + first * ROW.itemsize, count * ROW.itemsize)
+    rows = self._table.read(
+      self._first_row + first * ROW_DTYPE.itemsize, count * ROW_DTYPE.itemsize
+    )
     if mark is not None and mark != _mark(_read(self._records, start, _CHUNK_HEADER), rows):
       raise UserError(f'{self._records.name}: the records, their table and the index are {_MIXED}')
-    return ClipFrames(self._records, np.frombuffer(rows, ROW))
+    return ClipFrames(self._records, np.frombuffer(rows, ROW_DTYPE))
 
 
 _opened: collections.OrderedDict[tuple[str, Hashable], FrameFile] = collections.OrderedDict()
 _opening = threading.Lock()
 
 
-def opened(records: str | os.PathLike[str], frames: int, build: Hashable) -> FrameFile:
-  """A `FrameFile` of the `OPEN_FILES` that the process keeps open.
+def open_frame_file(records: str | os.PathLike[str], frames: int, build: Hashable) -> FrameFile:
+  """A `FrameFile` of the `MAX_OPEN_FILES` that the process keeps open.
 
   One that makes room for another is closed when no clip of it is in use.
 
@@ -237,7 +239,7 @@ def opened(records: str | os.PathLike[str], frames: int, build: Hashable) -> Fra
   with _opening:
     file = _opened.pop(key, None) or FrameFile(records, frames)
     _opened[key] = file
-    while len(_opened) > OPEN_FILES:
+    while len(_opened) > MAX_OPEN_FILES:
       _opened.popitem(last=False)
   return file
 

@@ -52,7 +52,7 @@ class ClipError(Exception):
     self.missing = missing
 
 
-def features(classes: tuple[str, ...]) -> Any:
+def record_features(classes: tuple[str, ...]) -> Any:
   """The record's `tfds.features.FeaturesDict`, for a vocabulary of `classes`.
 
   Encoded images are plain bytes here: the Image feature of TFDS would import TensorFlow.

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax.data.class_names import class_key, counterparts, normal
+from zsar_jax.data.class_names import class_key, match_classes, to_nfc
 from zsar_jax.errors import UserError
 from zsar_jax.runtime.paths import local_path
 
@@ -106,11 +106,11 @@ def _first_name(name: str) -> str:
 def intersection(classes: Sequence[str], others: Collection[str]) -> tuple[str, ...]:
   """Those of `classes` that `others` has too, whichever way it writes them.
 
-  Two names are the same class if each means the other, see `class_names.counterparts`.
+  Two names are the same class if each means the other, see `class_names.match_classes`.
   """
   ours = {name: _first_name(name) for name in classes}
   theirs = tuple(map(_first_name, others))
-  meant, meaning = counterparts(ours.values(), theirs), counterparts(theirs, (*ours.values(),))
+  meant, meaning = match_classes(ours.values(), theirs), match_classes(theirs, (*ours.values(),))
   return tuple(
     name for name, first in ours.items() if any(first in meaning[other] for other in meant[first])
   )
@@ -190,7 +190,7 @@ def mimetics_split(classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
     {'mimetics': names, 'without_mimetics': names}, each in label order; {} where the
     vocabulary does not have all 50.
   """
-  meant = counterparts(MIMETICS_CLASSES, classes)
+  meant = match_classes(MIMETICS_CLASSES, classes)
   if any(len(names) != 1 for names in meant.values()):
     return {}
   wanted = {name for names in meant.values() for name in names}
@@ -232,7 +232,7 @@ def read_classes(reference: str, field: str, ordered: bool = False) -> tuple[str
     raise UserError(f'{field}: {path} cannot be read ({reason}); name a file of classes') from None
   where = f'{field}: {path}'
   listed = _part(text, part, where) if path.suffix == '.json' else _lines(text, where, ordered)
-  names = tuple(map(normal, listed))
+  names = tuple(map(to_nfc, listed))
   if not names:
     raise UserError(f'{field}: {path} names no class; write one on each line')
   for name in names:

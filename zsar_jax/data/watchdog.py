@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from zsar_jax.errors import UserError, first_line
 
-CHOICES = ('stop', 'restart')
+FAILURE_ACTIONS = ('stop', 'restart')
 
 # So often in a row the workers are started anew for the same batch.
 _ATTEMPTS = 3
@@ -73,16 +73,16 @@ class WatchedBatches:
   """
 
   def __init__(
-    self, start: Callable[[int, str], Batches], workers: int, guard: WorkerPolicy
+    self, start: Callable[[int, str], Batches], workers: int, policy: WorkerPolicy
   ) -> None:
     """Starts the workers.
 
     Args:
-      start: the batches from a number on. Each worker calls `take_name` with the given name.
+      start: the batches from a number on. Each worker calls `set_worker_name` with the given name.
       workers: how many processes.
-      guard: when a worker counts as failed, and what happens then.
+      policy: when a worker counts as failed, and what happens then.
     """
-    self._start, self._workers, self._guard = start, workers, guard
+    self._start, self._workers, self._policy = start, workers, policy
     self._given = self._first = self._failures = 0
     # When the wait for a batch began; None while nobody waits.
     self._since: float | None = None
@@ -106,12 +106,12 @@ class WatchedBatches:
         batch = next(self._batches)
       except RuntimeError as error:  # Grain's, where a worker has died.
         failure = self._hung or self._failure(error)
-        stopping = self._guard.stopping()
-        if self._guard.on_worker_failure == 'stop' or self._failures == _ATTEMPTS or stopping:
+        stopping = self._policy.stopping()
+        if self._policy.on_worker_failure == 'stop' or self._failures == _ATTEMPTS or stopping:
           remedy = 'a smaller config.data.workers needs less memory'
           if _exit_code(error) == -signal.SIGBUS:
             remedy = f'{_shared_memory()} is full: {_LARGER}'
-          elif self._guard.on_worker_failure == 'stop':
+          elif self._policy.on_worker_failure == 'stop':
             remedy += ', and --config.data.on_worker_failure=restart goes on without ending'
           raise UserError(f'{failure}; the same command goes on; {remedy}') from None
       except OSError as error:  # Of the workers' queues, locks and blocks of shared memory.
@@ -147,7 +147,7 @@ class WatchedBatches:
       if since is None:
         continue
       waited = time.monotonic() - since
-      hopeless = waited > (_STOPPING if self._guard.stopping() else self._guard.patience)
+      hopeless = waited > (_STOPPING if self._policy.stopping() else self._policy.patience)
       if hopeless and self._workers and not self._hung:
         turn = (self._given - self._first) % self._workers
         pid = _named().get(self._name, {}).get(turn)
@@ -214,7 +214,7 @@ def _shared_memory() -> str:
     return 'shared memory'
 
 
-def take_name(name: str, worker: int) -> None:
+def set_worker_name(name: str, worker: int) -> None:
   """To be called in a worker process, so that it is found: the system keeps the name, not a file.
 
   Args:

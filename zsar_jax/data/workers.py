@@ -12,7 +12,7 @@ import cv2
 from zsar_jax.runtime.streams import keep_streams
 
 
-def start_worker(on_signal: Any) -> None:
+def initialize_worker(on_signal: Any) -> None:
   """To be called first in a worker process.
 
   Args:

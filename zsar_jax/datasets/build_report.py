@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from zsar_jax.datasets.sources.listing import PASSED_OVER
-from zsar_jax.datasets.staging import Staged
+from zsar_jax.datasets.staging import StagedChunk
 from zsar_jax.recipes.regions import REGION_BITS
 from zsar_jax.runtime.wording import counted
 
@@ -31,7 +31,7 @@ _PRINTED = 20
 
 
 def make_report(
-  staged: Mapping[str, Iterable[Staged]],
+  staged: Mapping[str, Iterable[StagedChunk]],
   region_names: Iterable[str],
   listed: Mapping[str, Mapping[str, Mapping[str, str]]],
 ) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import numpy as np
 _MOST_DELAYED = 32
 
 
-class Untrusted(Exception):
+class UnreliablePackets(Exception):
   """The packets do not tell which frames decoding gives: all of the file must be decoded."""
 
 
@@ -159,7 +159,7 @@ def decode(
       if frame.pts is not None and frame.pts < packets.pts[start]:
         continue  # Such a frame may need packets before the start.
       if number >= len(times) or frame.pts != times[number] or frame.is_corrupt:
-        raise Untrusted
+        raise UnreliablePackets
       if number in rest:
         yield number, frame
         rest.remove(number)
@@ -167,7 +167,7 @@ def decode(
         break
       number += 1
     if rest:
-      raise Untrusted
+      raise UnreliablePackets
 
 
 # Packets with their indices in the order of the file. An empty one ends the stream.
@@ -181,7 +181,7 @@ def _seek(
   try:
     container.seek(int(packets.dts[start]), stream=stream)
   except av.FFmpegError:
-    raise Untrusted from None
+    raise UnreliablePackets from None
   index = start
   for packet in container.demux(stream):
     is_before = packet.pts is None or packet.pts < packets.pts[start]
@@ -197,11 +197,11 @@ def _decoded_from(feed: _Feed, packets: Packets, start: int) -> Iterator[av.Vide
       continue
     if packet.size:
       if index >= len(packets.pts):
-        raise Untrusted
+        raise UnreliablePackets
       position = -1 if packet.pos is None else packet.pos
       expected = packets.pts[index], packets.positions[index], packets.sizes[index]
       if (packet.pts, position, packet.size) != expected:
-        raise Untrusted
+        raise UnreliablePackets
     yield from packet.decode()  # The empty one gives the frames that are left.
 
 

@@ -102,7 +102,7 @@ _Outcome = tuple[IndexEntry, bytes] | Failure
 
 
 @dataclasses.dataclass(frozen=True)
-class Staged:
+class StagedChunk:
   """A staged chunk.
 
   Attributes:
@@ -116,7 +116,7 @@ class Staged:
   failures: tuple[Failure, ...]
 
 
-def stage_chunk(chunk: Chunk, path: str) -> Staged:
+def stage_chunk(chunk: Chunk, path: str) -> StagedChunk:
   """Stages a chunk, or what is left of it to do.
 
   Args:
@@ -162,7 +162,7 @@ def _attempt(chunk: Chunk, task: ClipTask) -> _Outcome:
   return entry, records.serialize(record)
 
 
-def _merged(chunk: Chunk, before: Staged, retried: dict[str, _Outcome]) -> Iterator[_Outcome]:
+def _merged(chunk: Chunk, before: StagedChunk, retried: dict[str, _Outcome]) -> Iterator[_Outcome]:
   """The outcomes of all tasks, in order: the retried ones and, from the file, the others."""
   reader = array_record_module.ArrayRecordReader(os.fspath(before.records))
   entries = enumerate(before.entries)
@@ -175,7 +175,7 @@ def _merged(chunk: Chunk, before: Staged, retried: dict[str, _Outcome]) -> Itera
   reader.close()
 
 
-def _write(outcomes: Iterable[_Outcome], path: str, chunk: Chunk) -> Staged:
+def _write(outcomes: Iterable[_Outcome], path: str, chunk: Chunk) -> StagedChunk:
   output, report = _paths(path)
   temporary = pathlib.Path(f'{path}.tmp')
   entries, failures = [], []
@@ -189,7 +189,7 @@ def _write(outcomes: Iterable[_Outcome], path: str, chunk: Chunk) -> Staged:
       else:
         entry, serialized = outcome
         entries.append(entry)
-        located.append(frame_table.locate(serialized))
+        located.append(frame_table.locate_frames(serialized))
         sizes.append(len(serialized))
         writer.write(serialized)
     writer.close()
@@ -206,7 +206,7 @@ def _write(outcomes: Iterable[_Outcome], path: str, chunk: Chunk) -> Staged:
       dataclasses.replace(entry, start=start, mark=mark)
       for entry, (start, mark) in zip(entries, marks, strict=True)
     ]
-    staged = Staged(output, tuple(entries), tuple(failures))
+    staged = StagedChunk(output, tuple(entries), tuple(failures))
     content = {
       'fingerprint': chunk.fingerprint(),
       'bytes': output.stat().st_size,
@@ -223,7 +223,7 @@ def _write(outcomes: Iterable[_Outcome], path: str, chunk: Chunk) -> Staged:
   return staged
 
 
-def _load(path: str, chunk: Chunk) -> Staged | None:
+def _load(path: str, chunk: Chunk) -> StagedChunk | None:
   """What was staged at `path`, if it was finished and is the same chunk."""
   output, report = _paths(path)
   try:
@@ -234,7 +234,7 @@ def _load(path: str, chunk: Chunk) -> Staged | None:
       return None
     if not all('mark' in entry for entry in content['entries']):
       return None  # An earlier version staged it.
-    return Staged(
+    return StagedChunk(
       output,
       tuple(_entry(entry) for entry in content['entries']),
       tuple(Failure(**failure) for failure in content['failures']),

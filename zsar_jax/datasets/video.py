@@ -57,7 +57,7 @@ DEFAULT_FPS = 30.0
 
 # From the number of a video's frames, and i64[N], their own numbers where they are images of a
 # folder, or None, to the frames that are annotated.
-Annotated = Callable[[int, np.ndarray | None], Collection[int]]
+AnnotatedFrames = Callable[[int, np.ndarray | None], Collection[int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +153,7 @@ def read_video(
   path: str | os.PathLike[str],
   storage: Storage,
   folder_fps: float = DEFAULT_FPS,
-  annotated: Annotated | None = None,
+  annotated: AnnotatedFrames | None = None,
 ) -> StoredVideo:
   """Decodes a video, upright, or a folder of frames.
 
@@ -189,7 +189,7 @@ def read_video(
 
 
 def _read_file(
-  path: str | os.PathLike[str], storage: Storage, annotated: Annotated | None
+  path: str | os.PathLike[str], storage: Storage, annotated: AnnotatedFrames | None
 ) -> StoredVideo:
   rule, _, number = storage.keep.partition(':')
   if rule == 'all':
@@ -200,7 +200,7 @@ def _read_file(
   kept = _kept(storage, expected, annotated)
   if packets.is_worth_it(kept):
     for by_seeking in (True, False):
-      with contextlib.suppress(seeking.Untrusted):
+      with contextlib.suppress(seeking.UnreliablePackets):
         return _decode(path, storage, kept, packets, by_seeking)
   if rule == 'every' and annotated is None:
     return _decode(path, storage, range(0, _ENDLESS, int(number)))
@@ -213,7 +213,7 @@ def _read_file(
     kept = _kept(storage, expected, annotated)
 
 
-def _kept(storage: Storage, num_frames: int, annotated: Annotated | None) -> list[int]:
+def _kept(storage: Storage, num_frames: int, annotated: AnnotatedFrames | None) -> list[int]:
   """The frames that are kept of a file, ascending."""
   near: Collection[int] = ()
   # Masks may be refused for a number of frames that is wrong, before the right one is known. For
@@ -237,7 +237,7 @@ def _decode(
 
   Raises:
     ClipError: it ends too early, or has no frame, or frames of several sizes.
-    seeking.Untrusted: decoding contradicts the packets.
+    seeking.UnreliablePackets: decoding contradicts the packets.
   """
   jpegs = records.Images()
   kept: list[int] = []
@@ -359,7 +359,7 @@ def _has_its_length(path: str | os.PathLike[str]) -> bool:
 
 
 def _read_folder(
-  folder: pathlib.Path, storage: Storage, fps: float, annotated: Annotated | None
+  folder: pathlib.Path, storage: Storage, fps: float, annotated: AnnotatedFrames | None
 ) -> StoredVideo:
   """Reads a folder of numbered images. Those that cannot be read are left out and counted."""
   images, remarks = _numbered_images(folder)

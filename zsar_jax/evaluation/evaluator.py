@@ -13,10 +13,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
+from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.dataset import open_dataset
-from zsar_jax.data.pipeline import ClipLoader, View, Views, evaluation_batches
+from zsar_jax.data.pipeline import evaluation_batches
 from zsar_jax.data.splits import intersection
 from zsar_jax.data.subset import Subset, data_identity, select
+from zsar_jax.data.view import EvaluationViews, View
 from zsar_jax.data.watchdog import WorkerPolicy
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation import saliency, swaps
@@ -92,7 +94,7 @@ class Evaluator:
     )
     self._config, self._mesh = config, mesh
     self._recipes = [language.parse(text) for text in config.eval.recipes]
-    self._views = Views(config.eval.clips, config.eval.crops)
+    self._views = EvaluationViews(config.eval.clips, config.eval.crops)
     self._entries = []
     if seen is None and config.eval.datasets:
       log('which classes the weights were trained on is not known: nothing says this is zero-shot')
@@ -127,7 +129,7 @@ class Evaluator:
     facts = {}
     for entry in self._entries:
       field = f'config.eval.datasets.{entry.name}'
-      facts[field] = data_identity(self._config.data.dir, entry.subset)
+      facts[field] = data_identity(entry.subset)
       facts[f'{field}, class texts'] = agreement.checksum(entry.tokens)
       facts[f'{field}.pairs'] = agreement.checksum(entry.partners)
     return facts
@@ -225,7 +227,7 @@ def _partners(subset: Subset, pairs: str, field: str) -> np.ndarray:
   """i32[N]: the position of the clip whose background each gets, or -1."""
   ids = [subset.clip_id(n) for n in range(len(subset))]
   index = subset.index
-  person = index.coverage[:, list(REGION_BITS).index(subset.actor)]
+  person = index.coverage[:, list(REGION_BITS).index(subset.person_region)]
   partners = swaps.open_pairs(pairs, ids, subset.labels, subset.classes, person, field)
   # A list of pairs knows nothing of the masks here: both clips need them, and a figure to move.
   whole = (index.num_annotated == index.num_frames) & (person > 0)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax.data.class_names import counterparts, normal
+from zsar_jax.data.class_names import match_classes, to_nfc
 from zsar_jax.errors import UserError, first_line
 from zsar_jax.runtime.paths import local_path
 from zsar_jax.runtime.writers import log
@@ -162,14 +162,14 @@ def read_hat(
   table = _read_table(pathlib.Path(path))
   places = _places(ids)
   clips = [name for clip, entry in table.items() for name in (clip, entry[0])]
-  meant = counterparts((name.split('/')[-2] for name in clips if '/' in name), classes)
+  meant = match_classes((name.split('/')[-2] for name in clips if '/' in name), classes)
 
   def find(name: str) -> int:
     folder, _, clip = name.rpartition('/')
     if folder and not meant[folder.rpartition('/')[2]]:
       return -1
     candidates = (name, os.path.splitext(name)[0], clip, os.path.splitext(clip)[0])
-    return next((places[normal(one)] for one in candidates if normal(one) in places), -1)
+    return next((places[to_nfc(one)] for one in candidates if to_nfc(one) in places), -1)
 
   partners = np.full(len(ids), -1, np.int32)
   met: set[int] = set()
@@ -199,11 +199,11 @@ def read_hat(
 def _places(ids: Sequence[str]) -> dict[str, int]:
   """The position of each id, and of what follows its last '/' where that is no other's."""
   short: dict[str, int] = {}
-  for n, name in enumerate(map(normal, ids)):
+  for n, name in enumerate(map(to_nfc, ids)):
     last = name.rpartition('/')[2]
     short[last] = -1 if last in short else n
   known = {name: n for name, n in short.items() if n >= 0}
-  return known | {normal(name): n for n, name in enumerate(ids)}
+  return known | {to_nfc(name): n for n, name in enumerate(ids)}
 
 
 def open_pairs(

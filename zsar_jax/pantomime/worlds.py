@@ -8,8 +8,9 @@ import tensorflow_datasets as tfds
 
 from zsar_jax import pantomime
 from zsar_jax.data import records
-from zsar_jax.data.dataset import find_dataset
-from zsar_jax.datasets.builder import ClipBuilder, build
+from zsar_jax.data.catalog import find_dataset
+from zsar_jax.datasets.build import build
+from zsar_jax.datasets.builder import ClipBuilder
 from zsar_jax.recipes.regions import REGION_BITS
 
 TRAIN_CLIPS = 2000

@@ -12,9 +12,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from zsar_jax.data.batch import PARTNER
+from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.dataset import open_dataset
-from zsar_jax.data.pipeline import ClipLoader, View
 from zsar_jax.data.subset import select
+from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation.evaluator import COLOR_SEED
 from zsar_jax.evaluation.metrics import ranks

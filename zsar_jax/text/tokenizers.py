@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tokenizers
 
-from zsar_jax.data.class_names import words
+from zsar_jax.data.class_names import split_words
 from zsar_jax.errors import UserError
 from zsar_jax.runtime.paths import local_path
 
@@ -196,7 +196,7 @@ def _words(vocab_size: int) -> _Parts:
   def encode(text: str) -> list[int]:
     # Id 0 is the padding's, the last two are start and end. Python's own hash differs from
     # one process to the next.
-    return [1 + zlib.crc32(word.encode()) % (vocab_size - 3) for word in words(text)]
+    return [1 + zlib.crc32(word.encode()) % (vocab_size - 3) for word in split_words(text)]
 
   return encode, start, end
 

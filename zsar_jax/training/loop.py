@@ -12,9 +12,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
+from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.dataset import open_dataset
-from zsar_jax.data.pipeline import ClipLoader, View, training_batches
+from zsar_jax.data.pipeline import training_batches
 from zsar_jax.data.subset import Subset, data_identity, select
+from zsar_jax.data.view import View
 from zsar_jax.data.watchdog import WorkerPolicy
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation.evaluator import Evaluator, Results, results_of
@@ -91,7 +93,7 @@ def train(
   meta['computed_with'] = machine.computed_with()
   agreement.check_files(
     lambda: {
-      'config.data.train': data_identity(config.data.dir, subset),
+      'config.data.train': data_identity(subset),
       'config.data.train, class texts': agreement.checksum(tokens),
       'config.model.init_from': start.source_step(),
       'the classes seen in training': seen,

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from zsar_jax.data.pipeline import ClipLoader, View
+from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.subset import Subset
+from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
 from zsar_jax.models.build import build_teacher
 from zsar_jax.ops.photometric import normalize, to_float

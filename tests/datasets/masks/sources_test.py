@@ -11,7 +11,7 @@ from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.records import decode_plane
 from zsar_jax.data.subset import select
 from zsar_jax.datasets import build_report
-from zsar_jax.datasets.builder import build
+from zsar_jax.datasets.build import build
 from zsar_jax.datasets.masks.spec import open_masks
 from zsar_jax.datasets.sources.folder import list_folder
 from zsar_jax.datasets.staging import Chunk, stage_chunk

@@ -5,7 +5,7 @@ import pathlib
 import re
 from collections.abc import Mapping
 
-from zsar_jax.data.class_names import counterparts, normal, vocabulary
+from zsar_jax.data.class_names import match_classes, to_nfc, unique_classes
 from zsar_jax.data.splits import read_classes
 from zsar_jax.datasets.sources.listing import (
   PASSED_OVER,
@@ -65,13 +65,13 @@ def list_folder(videos: str | os.PathLike[str], labels: str | None = None) -> Li
         ' give --lists'
       )
     check_label(name, f'--videos: the folder of {path!r}')
-    found.append((split, normal(name), path))
+    found.append((split, to_nfc(name), path))
   classes = (
     read_classes(labels, '--labels', ordered=True)
     if labels
-    else vocabulary(name for _, name, _ in found)
+    else unique_classes(name for _, name, _ in found)
   )
-  meant = counterparts((name for _, name, _ in found), classes)
+  meant = match_classes((name for _, name, _ in found), classes)
   labels_of = {name: label for label, name in enumerate(classes)}
   lists = ClipLists()
   for split, name, path in found:
@@ -79,7 +79,7 @@ def list_folder(videos: str | os.PathLike[str], labels: str | None = None) -> Li
       problem = f'has {" and ".join(meant[name])} for' if meant[name] else 'lacks'
       raise UserError(f'--labels: {labels} {problem} {name!r}, a folder of {videos}; correct one')
     double = files.has_double(path)
-    clip_id = normal(_clip_id(path, double))
+    clip_id = to_nfc(_clip_id(path, double))
     clip = files.clip(clip_id, labels_of[meant[name][0]], [path], path, with_extension=double)
     lists.add(split, clip, f'{files.root}/{path}')
     if double:
@@ -131,12 +131,12 @@ def list_files(
         f'--labels is needed: {next(iter(lists.values()))} has labels that are numbers; give a file'
         ' of the class names in their order'
       )
-    classes = vocabulary(names)
+    classes = unique_classes(names)
   labels_of = {name: label for label, name in enumerate(classes)}
-  meant = counterparts((label for *_, label, _ in parsed), classes)
+  meant = match_classes((label for *_, label, _ in parsed), classes)
   clips = [(str(inside(path, where)), split, where, *rest) for split, where, path, *rest in parsed]
   videos_of = {path: files.find(path) for path, *_ in clips}
-  folders = counterparts(
+  folders = match_classes(
     (name for path in (*videos_of, *filter(None, videos_of.values())) for name in _folders(path)),
     classes,
   )

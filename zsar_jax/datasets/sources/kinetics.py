@@ -17,7 +17,7 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-from zsar_jax.data.class_names import counterparts, vocabulary
+from zsar_jax.data.class_names import match_classes, unique_classes
 from zsar_jax.data.splits import mimetics_split, read_classes
 from zsar_jax.datasets.sources.listing import (
   SPLITS,
@@ -61,7 +61,7 @@ def list_kinetics(
   classes = (
     read_classes(labels, '--labels', ordered=True)
     if labels
-    else vocabulary(row['label'] for _, row in rows)
+    else unique_classes(row['label'] for _, row in rows)
   )
   lists = _gather(Videos(videos), rows, classes, {})
   return Listing(classes, lists.splits, mimetics_split(classes), remarks=lists.remarks)
@@ -112,7 +112,7 @@ def _gather(
 ) -> ClipLists:
   """The clips of the rows, each row with its place for errors."""
   place = {name: label for label, name in enumerate(classes)}
-  meant = counterparts((row['label'] for _, row in rows), classes)
+  meant = match_classes((row['label'] for _, row in rows), classes)
   folders = videos.class_folders(classes)
   lists = ClipLists()
   for where, row in rows:

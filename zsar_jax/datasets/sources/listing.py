@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 
-from zsar_jax.data.class_names import normal
+from zsar_jax.data.class_names import to_nfc
 from zsar_jax.errors import UserError
 
 # What copies of data sets and of their lists call a split, in lower case, and what it is here.
@@ -137,7 +137,7 @@ def read_text(path: pathlib.Path, flag: str) -> str:
   """The text of a list, in NFC; a `UserError` if it cannot be read."""
   try:
     # Spreadsheets put a mark at the beginning.
-    return normal(path.read_text(encoding='utf-8-sig'))
+    return to_nfc(path.read_text(encoding='utf-8-sig'))
   except (OSError, UnicodeDecodeError) as error:
     reason = getattr(error, 'strerror', None) or 'it is not text in UTF-8'
     raise UserError(f'{flag}: {path} cannot be read ({reason}); give another file') from None

@@ -7,7 +7,7 @@ import os
 import pathlib
 import re
 
-from zsar_jax.data.class_names import counterparts, normal
+from zsar_jax.data.class_names import match_classes, to_nfc
 from zsar_jax.datasets.sources.listing import ClipLists, Listing, check_label, inside, read_text
 from zsar_jax.datasets.sources.video_files import Videos
 from zsar_jax.errors import UserError
@@ -50,7 +50,7 @@ def list_ucf101(videos: str | os.PathLike[str], annotations: str | os.PathLike[s
         match = re.fullmatch(r'(.+?)(?: +(\d+))?', line)
         listed[match[1]] = where
         numbered.append((match[1].partition('/')[0], match[2], line, where))
-  meant = counterparts((name for name, *_ in numbered), classes)
+  meant = match_classes((name for name, *_ in numbered), classes)
   labels = {name: label for label, name in enumerate(classes, start=1)}
   for name, label, line, where in numbered:
     if label and meant[name] and int(label) not in map(labels.get, meant[name]):
@@ -75,7 +75,7 @@ def list_hmdb51(videos: str | os.PathLike[str], annotations: str | os.PathLike[s
   folder = pathlib.Path(annotations)
   names = {}
   for path in sorted(folder.glob('[!.]*.txt')):  # Not the companions ._NAME that macOS writes.
-    match = re.fullmatch(r'(.+)_test_split([123])', normal(path.stem))
+    match = re.fullmatch(r'(.+)_test_split([123])', to_nfc(path.stem))
     if match:
       names.setdefault(match[1], {})[int(match[2])] = path
   if not names:
@@ -106,7 +106,7 @@ def _listing(
   for listed in parts.values():
     first = listed | first
   paths = {path: str(inside(path, where)).rpartition('/') for path, where in first.items()}
-  meant = counterparts((name for name, _, _ in paths.values()), classes)
+  meant = match_classes((name for name, _, _ in paths.values()), classes)
   lists = ClipLists()
   ids = {}
   known = {}  # The id of each video of a class: lists differ in the case of names.

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from zsar_jax.data.class_names import counterparts, normal
+from zsar_jax.data.class_names import match_classes, to_nfc
 from zsar_jax.datasets.sources.listing import SPLITS, ListedClip
 from zsar_jax.datasets.video import IMAGES
 from zsar_jax.errors import UserError
@@ -67,11 +67,11 @@ class Videos:
 
   def has_double(self, path: str) -> bool:
     """Whether two videos have the path of a video, with different extensions."""
-    return sum(normal(_base(other)) == normal(_base(path)) for other in self._named(path)) > 1
+    return sum(to_nfc(_base(other)) == to_nfc(_base(path)) for other in self._named(path)) > 1
 
   def class_folders(self, classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """By the names of all folders that videos lie in, the classes that a folder is named after."""
-    return counterparts((folder for path in self for folder in path.split('/')[:-1]), classes)
+    return match_classes((folder for path in self for folder in path.split('/')[:-1]), classes)
 
   def find(self, path: str) -> str | None:
     """The path of the video that is listed with a path, or None if there is none.
@@ -158,7 +158,7 @@ class Videos:
       UserError: two have the least rank.
     """
     named = self._named(path)
-    same_case = [video for video in named if normal(_stem(video)) == normal(_stem(path))]
+    same_case = [video for video in named if to_nfc(_stem(video)) == to_nfc(_stem(path))]
     for candidates in (same_case, named):
       listed = _at(path, candidates)
       ranks = {video: rank(video, video in listed) for video in candidates}
@@ -198,13 +198,13 @@ def is_folder(path: str) -> bool:
 
 
 def _without_case(name: str) -> str:
-  return normal(normal(name).casefold())
+  return to_nfc(to_nfc(name).casefold())
 
 
 def _at(path: str, videos: Sequence[str]) -> list[str]:
   """The video at a path, or those at the same path with other extensions."""
-  exact = [video for video in videos if normal(video) == normal(path)]
-  return exact or [video for video in videos if normal(_base(video)) == normal(_base(path))]
+  exact = [video for video in videos if to_nfc(video) == to_nfc(path)]
+  return exact or [video for video in videos if to_nfc(_base(video)) == to_nfc(_base(path))]
 
 
 def _base(path: str) -> str:
