@@ -15,7 +15,7 @@ from tools import predict
 from zsar_jax import api
 from zsar_jax.config import default_config, to_json
 from zsar_jax.errors import UserError
-from zsar_jax.models.build import build_model
+from zsar_jax.models.from_config import build_model
 from zsar_jax.models.presets import TEMPORAL_MODELS, VideoSpec, preset
 from zsar_jax.models.video_model import VideoModel
 from zsar_jax.ops.photometric import normalize

@@ -11,7 +11,7 @@ import pytest
 from tools import benchmark
 from tools.benchmarks import models, pipeline, step, turns, workload
 from zsar_jax.models import flops
-from zsar_jax.models.build import build_model
+from zsar_jax.models.from_config import build_model
 from zsar_jax.performance import chips
 
 

@@ -14,7 +14,7 @@ from tests.training.loop_test import assert_same_training, take_steps, toy_confi
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation.evaluator import evaluate_checkpoint, results_of
 from zsar_jax.models import presets
-from zsar_jax.models.build import build_model
+from zsar_jax.models.from_config import build_model
 from zsar_jax.runtime import sharding
 from zsar_jax.training import loop
 from zsar_jax.weights.checkpoint import Checkpoints, load_params

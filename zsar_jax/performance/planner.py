@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
 from zsar_jax.models import flops
-from zsar_jax.models.build import build_model
+from zsar_jax.models.from_config import build_model
 from zsar_jax.performance import estimate, hlo, topologies
 from zsar_jax.performance.programs import Program, evaluation_programs, train_program
 from zsar_jax.performance.topologies import Topology

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from zsar_jax import config as config_lib
 from zsar_jax.data.batch import PARTNER
 from zsar_jax.evaluation import evaluator
-from zsar_jax.models.build import build_model, build_teacher
+from zsar_jax.models.from_config import build_model, build_teacher
 from zsar_jax.models.video_model import VideoModel
 from zsar_jax.ops.prepare import evaluation_input
 from zsar_jax.recipes import language
