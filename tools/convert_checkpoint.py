@@ -12,7 +12,7 @@ import argparse
 import pathlib
 
 from zsar_jax.errors import UserError
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.runtime.command_line import parse_arguments
 from zsar_jax.runtime.paths import local_path
 from zsar_jax.runtime.reporting import exit_on_user_error

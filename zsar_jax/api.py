@@ -23,7 +23,7 @@ from zsar_jax.datasets.video import Storage
 from zsar_jax.datasets.video_reading import read_video
 from zsar_jax.errors import UserError
 from zsar_jax.models.layers import Compute
-from zsar_jax.models.video_clip import Encoded, Params, VideoModel
+from zsar_jax.models.video_model import Encoded, Params, VideoModel
 from zsar_jax.ops.photometric import normalize, to_float
 from zsar_jax.runtime.paths import local_path
 from zsar_jax.text.classes import ClassTexts
@@ -275,7 +275,7 @@ def load(
     (templates,) if isinstance(templates, str) else tuple(templates or usage.templates),
     split_words=usage.split_words,
     placeholders=usage.placeholders,
-    learnt=video.text_prompts,
+    num_prompts=video.text_prompts,
     templates_field=hints.templates,
   )
   return Model(model, jax.device_put(params), texts, view, report)

@@ -30,7 +30,7 @@ from zsar_jax.evaluation.evaluator import (
 )
 from zsar_jax.evaluation.predictions import Predictions
 from zsar_jax.evaluation.predictions import load as load_predictions
-from zsar_jax.models.build import build_model
+from zsar_jax.models.from_config import build_model
 from zsar_jax.ops.prepare import evaluation_input
 from zsar_jax.recipes import language
 from zsar_jax.runtime import sharding

@@ -13,8 +13,8 @@ from tests.weights.formats.written import random_params
 from tools import convert_checkpoint
 from zsar_jax.config import default_config, to_json
 from zsar_jax.errors import UserError
-from zsar_jax.models.build import build_model, model_spec
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.from_config import build_model, model_spec
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.training import optim
 from zsar_jax.weights.checkpoint import Checkpoints
 from zsar_jax.weights.formats import load

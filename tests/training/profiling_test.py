@@ -11,7 +11,7 @@ from zsar_jax import config as config_lib
 from zsar_jax.errors import UserError
 from zsar_jax.models.layers import compiler_options
 from zsar_jax.models.presets import VideoSpec, preset
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.performance import traces
 from zsar_jax.training import loop, profiling
 

@@ -24,16 +24,16 @@ from zsar_jax.errors import UserError
 from zsar_jax.evaluation import saliency, swaps
 from zsar_jax.evaluation.metrics import accuracy
 from zsar_jax.evaluation.predictions import PARTS, Predictions
-from zsar_jax.models.build import build_model
+from zsar_jax.models.from_config import build_model
 from zsar_jax.models.layers import compiler_options
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.ops.prepare import evaluation_input
 from zsar_jax.recipes import language
 from zsar_jax.recipes.regions import REGION_BITS
 from zsar_jax.runtime import agreement, distributed, sharding
 from zsar_jax.runtime.writers import Progress, log, make_folder, write_file
 from zsar_jax.text.classes import ClassTexts, encode_classes
-from zsar_jax.weights import runs
+from zsar_jax.weights import run_config, runs
 from zsar_jax.weights.checkpoint import has_checkpoint
 from zsar_jax.weights.formats.usage import Usage, differences
 from zsar_jax.weights.initial import (
@@ -107,7 +107,7 @@ class Evaluator:
         subset.check_recipe(recipe, f'config.eval.recipes, {name}')
       tokens = texts.tokens(subset.texts, sharding.batch_parts(mesh))
       partners = None
-      if any(recipe.swaps for recipe in self._recipes):
+      if any(recipe.swap_part for recipe in self._recipes):
         partners = _partners(subset, reference.pairs, f'{field}.pairs')
       self._entries.append(_Entry(name, subset, tokens, partners))
 
@@ -388,11 +388,11 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predi
   template = sharding.sharded_shapes(model.abstract_params, mesh, config.mesh.fsdp_min_bytes)
   start = InitialWeights(config, model, template)
   if has_checkpoint(workdir):
-    fields = config_lib.MODEL_FIELDS
+    fields = run_config.MODEL_FIELDS
     if config.eval.interpolate:
       # The other end must be what this run began with.
       fields += ('model.init_from',)
-    config_lib.check_same_run(config, workdir / 'config.json', fields)
+    run_config.check_same_run(config, workdir / 'config.json', fields)
     trained = Usage.from_config(runs.saved_config(workdir))
     for difference in differences(trained, Usage.from_config(config)):
       log(difference)
@@ -409,7 +409,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predi
       )
     saved = pathlib.Path(config.model.init_from, 'config.json')
     if has_checkpoint(saved.parent):
-      config_lib.check_same_run(config, saved, config_lib.MODEL_FIELDS)
+      run_config.check_same_run(config, saved, run_config.MODEL_FIELDS)
     evaluator = Evaluator(config, model, texts, mesh, source_seen_classes(config))
     agreement.check_files(evaluator.identity)
     params = start.load_all()

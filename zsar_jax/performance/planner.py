@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
 from zsar_jax.models import flops
-from zsar_jax.models.build import build_model
+from zsar_jax.models.from_config import build_model
 from zsar_jax.performance import estimate, hlo, topologies
 from zsar_jax.performance.programs import Program, evaluation_programs, train_program
 from zsar_jax.performance.topologies import Topology
@@ -341,7 +341,7 @@ class _Planner:
 
   def _traced(self, programs: list[Program]) -> float:
     """FLOPs on each device."""
-    return sum(flops.traced(program.trace().jaxpr) for program in programs) / self._topology.count
+    return sum(flops.of_jaxpr(program.trace().jaxpr) for program in programs) / self._topology.count
 
   def _ring(self, *axes: str) -> float:
     """Bytes per second in a ring over mesh axes; infinite where nothing is published."""

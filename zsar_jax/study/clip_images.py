@@ -173,7 +173,7 @@ def _background_recipe(texts: Sequence[str]) -> str | None:
     recipe = language.parse(text)
     if (
       [part.region for part in recipe.parts] == ['background']
-      and recipe.parts[0].fill not in language.SCENES
+      and recipe.parts[0].fill not in language.BACKGROUND_FILLS
       and not recipe.effects
     ):
       return text

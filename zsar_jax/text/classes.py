@@ -8,10 +8,10 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.runtime import sharding
 from zsar_jax.text.phrasing import render
-from zsar_jax.text.templates import class_texts
+from zsar_jax.text.templates import fill_templates
 from zsar_jax.text.tokenizers import Tokenizer, make_tokenizer
 
 # The token in the place of a learnable prompt; what it is does not matter.
@@ -27,7 +27,7 @@ class ClassTexts:
     templates: each with one '{}' for the class text.
     split_words: see `names.render`.
     placeholders: see `names.render`.
-    learnt: tokens after the start that are left to the model's prompts.
+    num_prompts: number of positions after the start token that the model's prompts fill.
     templates_field: the setting with the templates, for errors.
   """
 
@@ -35,22 +35,22 @@ class ClassTexts:
   templates: tuple[str, ...]
   split_words: bool
   placeholders: str
-  learnt: int = 0
+  num_prompts: int = 0
   templates_field: str = 'config.text.templates'
 
   @classmethod
   def from_config(cls, config: ConfigDict, model: VideoModel) -> 'ClassTexts':
     """As `config.text` says, for a model's vocabulary size and context length."""
-    learnt = model.video.text_prompts
+    num_prompts = model.video.text_prompts
     tokenizer = make_tokenizer(
-      config.text.tokenizer, model.spec.vocab_size, model.spec.context_length - learnt
+      config.text.tokenizer, model.spec.vocab_size, model.spec.context_length - num_prompts
     )
     return cls(
       tokenizer,
       tuple(config.text.templates),
       config.text.split_words,
       config.text.placeholders,
-      learnt,
+      num_prompts,
     )
 
   def tokens(self, texts: Sequence[str], multiple: int) -> np.ndarray:
@@ -69,11 +69,11 @@ class ClassTexts:
       UserError: two classes read the same, or a prompt does not fit into the context.
     """
     names = render(texts, self.split_words, self.placeholders)
-    prompts = class_texts(names, self.templates, self.templates_field)
-    tokens = np.stack([self.tokenizer(one) for one in prompts])  # [P, C, L - learnt]
+    prompts = fill_templates(names, self.templates, self.templates_field)
+    tokens = np.stack([self.tokenizer(one) for one in prompts])  # [P, C, L - num_prompts]
     tokens = tokens[..., : tokens.argmax(-1).max() + 1]  # The end has the largest id.
     # Any token but the end holds a prompt's place.
-    tokens = np.insert(tokens, [1] * self.learnt, _HELD, axis=-1)  # [P, C, L]
+    tokens = np.insert(tokens, [1] * self.num_prompts, _HELD, axis=-1)  # [P, C, L]
     return np.pad(tokens, ((0, 0), (0, -len(names) % multiple), (0, 0)))
 
 

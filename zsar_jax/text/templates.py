@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from zsar_jax.errors import UserError
 
 
-def class_texts(
+def fill_templates(
   classes: Sequence[str], templates: Sequence[str], field: str = 'config.text.templates'
 ) -> list[list[str]]:
   """Writes each class name into each template.

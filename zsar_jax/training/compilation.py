@@ -44,7 +44,7 @@ def compile_step(step: Any, *arguments: Any) -> tuple[Any, str]:
   """
   traced = step.trace(*arguments)
   compiled = traced.lower().compile()
-  text = f'{flops.traced(traced.jaxpr) / 1e9:,.1f} GFLOPs in matrix products a step'
+  text = f'{flops.of_jaxpr(traced.jaxpr) / 1e9:,.1f} GFLOPs in matrix products a step'
   memory = compiled.memory_analysis()
   if memory is not None:
     reused = memory.alias_size_in_bytes

@@ -21,7 +21,7 @@ from zsar_jax.data.watchdog import WorkerPolicy
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation.evaluator import Evaluator, Results, results_of
 from zsar_jax.evaluation.predictions import Predictions
-from zsar_jax.models.build import build_model, build_teacher
+from zsar_jax.models.from_config import build_model, build_teacher
 from zsar_jax.recipes import language
 from zsar_jax.runtime import agreement, distributed, locks, machine, sharding
 from zsar_jax.runtime.interruption import Interrupted, Interruption
@@ -34,6 +34,7 @@ from zsar_jax.training.goodput import Goodput
 from zsar_jax.training.monitor import StepMonitor
 from zsar_jax.training.profiling import Profile, annotate_data_wait
 from zsar_jax.training.step import jit_train_step, texts_frozen
+from zsar_jax.weights import run_config
 from zsar_jax.weights.checkpoint import Checkpoints, has_checkpoint
 from zsar_jax.weights.initial import (
   SEEN_CLASSES,
@@ -103,7 +104,7 @@ def train(
   saved_config = workdir / 'config.json'
   with _alone_in(workdir), Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
     if checkpoints.latest:
-      config_lib.check_same_run(config, saved_config)
+      run_config.check_same_run(config, saved_config)
 
     def read(step: int) -> State:
       check_meta(checkpoints.meta(step), meta, workdir, config)
@@ -290,7 +291,7 @@ def check_pairing(config: ConfigDict) -> None:
   pairing = (
     config.augment.mixup
     or config.augment.cutmix
-    or language.parse(config.recipe, 'config.recipe').pairs
+    or language.parse(config.recipe, 'config.recipe').needs_partner
   )
   if pairing and config.data.batch_size // config.optim.accumulation % 2:
     raise UserError(

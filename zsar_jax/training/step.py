@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from zsar_jax.models.layers import compiler_options
-from zsar_jax.models.video_clip import Encoded, Params, VideoModel
+from zsar_jax.models.video_model import Encoded, Params, VideoModel
 from zsar_jax.ops.geometric import mirror_labels
 from zsar_jax.ops.prepare import Augmentation, Batch, training_input
 from zsar_jax.recipes import language

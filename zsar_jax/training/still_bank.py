@@ -15,7 +15,7 @@ from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.subset import Subset
 from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
-from zsar_jax.models.build import build_teacher
+from zsar_jax.models.from_config import build_teacher
 from zsar_jax.ops.photometric import normalize, to_float
 from zsar_jax.runtime import file_systems
 from zsar_jax.runtime.writers import Progress, log

@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 
 from zsar_jax.config import default_config
 from zsar_jax.errors import UserError
-from zsar_jax.models.build import model_spec
-from zsar_jax.models.video_clip import Params, VideoModel
+from zsar_jax.models.from_config import model_spec
+from zsar_jax.models.video_model import Params, VideoModel
 from zsar_jax.runtime import trees
 from zsar_jax.training import optim
 from zsar_jax.weights import checkpoint

@@ -15,7 +15,7 @@ from tests.models import reference
 from tests.weights.formats import states
 from zsar_jax.errors import UserError
 from zsar_jax.models.presets import VideoSpec
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.runtime import trees
 from zsar_jax.weights.formats import infer, load, save
 from zsar_jax.weights.formats.read import FORMATS, read_weights
@@ -412,7 +412,7 @@ def test_torch_is_not_imported(clip, tmp_path):
 import sys
 from zsar_jax.weights.formats import infer, load
 from zsar_jax.weights.formats.read import read_weights
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 for name in ('a.pt', 'b.pt', 'c.pt', 'd'):
   weights = read_weights({str(tmp_path)!r} + '/' + name, 'SRC')
   params, report = load.fit(weights, VideoModel(*infer.infer_spec(weights)))

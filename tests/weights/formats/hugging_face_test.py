@@ -13,7 +13,7 @@ from tests.weights.formats import states
 from tests.weights.formats.written import random_params
 from zsar_jax.errors import UserError
 from zsar_jax.models.presets import NORMALIZATIONS, VideoSpec, preset
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.ops.photometric import normalize
 from zsar_jax.weights.formats import infer, load, save
 from zsar_jax.weights.formats.read import read_weights

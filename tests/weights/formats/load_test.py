@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from tests.weights.formats.written import random_params
 from zsar_jax.errors import UserError
 from zsar_jax.models.presets import VideoSpec, preset
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.runtime import trees
 from zsar_jax.weights.formats import infer, load, positions, save
 from zsar_jax.weights.formats.read import read_weights

@@ -8,7 +8,7 @@ import pytest
 from tests.weights.formats.written import random_params
 from zsar_jax.errors import UserError
 from zsar_jax.models.presets import NORMALIZATIONS, VideoSpec, preset
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.weights.formats import preprocessing, save
 from zsar_jax.weights.formats.read import read_weights
 from zsar_jax.weights.formats.usage import Usage

@@ -11,7 +11,7 @@ from flax import serialization
 from tests.weights.formats.written import random_params
 from zsar_jax.errors import UserError
 from zsar_jax.models.presets import TowerSpec, VideoSpec
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.weights.formats import infer, load, save
 from zsar_jax.weights.formats.key_tables import Table
 from zsar_jax.weights.formats.read import FORMATS, read_weights

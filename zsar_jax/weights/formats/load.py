@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from zsar_jax.errors import UserError
-from zsar_jax.models.video_clip import Params, VideoModel
+from zsar_jax.models.video_model import Params, VideoModel
 from zsar_jax.runtime import trees
 from zsar_jax.runtime.wording import counted
 from zsar_jax.weights.formats import infer, positions

@@ -10,7 +10,7 @@ from flax import nnx
 
 from tests.models import reference
 from zsar_jax.errors import UserError
-from zsar_jax.models import layers, presets, video_clip
+from zsar_jax.models import layers, presets, video_model
 from zsar_jax.models.layers import Compute
 from zsar_jax.models.presets import NORMALIZATIONS, VideoSpec
 
@@ -50,7 +50,7 @@ def shapes_by_path(params):
 
 @pytest.fixture(scope='module')
 def model():
-  return video_clip.VideoModel(TINY, VideoSpec(2))
+  return video_model.VideoModel(TINY, VideoSpec(2))
 
 
 @pytest.fixture(scope='module')
@@ -69,13 +69,13 @@ def params(model):
 )
 def test_full_size_models_have_as_many_parameters_as_openais(name, count):
   spec = presets.preset(name)
-  model = video_clip.VideoModel(spec, VideoSpec(8), Compute(jnp.bfloat16))
+  model = video_model.VideoModel(spec, VideoSpec(8), Compute(jnp.bfloat16))
   assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(model.abstract_params)) == count
 
 
 def test_full_size_model_is_traced_without_parameters():
   spec = presets.preset('vit_b16')
-  model = video_clip.VideoModel(spec, VideoSpec(8), Compute(jnp.bfloat16))
+  model = video_model.VideoModel(spec, VideoSpec(8), Compute(jnp.bfloat16))
   clips = jax.ShapeDtypeStruct((2, 8, 224, 224, 3), jnp.float32)
   video = jax.eval_shape(model.encode_video, model.abstract_params, clips)['embedding']
   assert (video.shape, video.dtype) == ((2, 512), jnp.float32)
@@ -86,7 +86,7 @@ def test_full_size_model_is_traced_without_parameters():
 
 def test_parameter_paths_and_kernel_layouts():
   spec = dataclasses.replace(TINY, image_layers=11, text_layers=1)
-  model = video_clip.VideoModel(spec, VideoSpec(2))
+  model = video_model.VideoModel(spec, VideoSpec(2))
   drawn = jax.eval_shape(model.init, jax.random.key(0))
   assert drawn == model.abstract_params
   shapes = shapes_by_path(drawn)
@@ -113,10 +113,10 @@ def test_parameter_paths_and_kernel_layouts():
 
 
 def test_initial_deviations():
-  """OpenAI's, but for tokens and image positions: see the constants in clip.py."""
+  """OpenAI's, but for tokens and image positions: see the constants in towers.py."""
   # Towers of one width share the compilation of their initializers.
   spec = dataclasses.replace(TINY, text_width=96, text_heads=3, image_layers=1)
-  params = video_clip.VideoModel(spec, VideoSpec(1)).init(jax.random.key(0))
+  params = video_model.VideoModel(spec, VideoSpec(1)).init(jax.random.key(0))
   text, visual = params['text'], params['visual']
   block = text['transformer']['resblocks']['1']
   residual = 96**-0.5 * (2 * 2) ** -0.5
@@ -163,7 +163,7 @@ def test_tokens_after_the_end_change_nothing(model, params):
 
 
 def test_bfloat16_is_close_to_float32(model, params):
-  rough = video_clip.VideoModel(TINY, VideoSpec(2), Compute(jnp.bfloat16))
+  rough = video_model.VideoModel(TINY, VideoSpec(2), Compute(jnp.bfloat16))
   assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(rough.abstract_params))
   clips, tokens = frames(TINY, clips=2, count=2), texts(TINY, [5, 9, 4000], [7])
   for name, inputs in (('encode_video', clips), ('encode_text', tokens)):
@@ -178,18 +178,18 @@ def test_bfloat16_is_close_to_float32(model, params):
 
 
 def test_presets_refuse_what_cannot_be_built():
-  with pytest.raises(UserError, match="config.model.preset: 'vit_b15' is none of tiny, vit_b32"):
+  with pytest.raises(UserError, match="preset: 'vit_b15' is none of tiny, vit_b32"):
     presets.preset('vit_b15')
   with pytest.raises(UserError, match='no field color'):
     presets.preset('tiny', color=3)
-  with pytest.raises(UserError, match='resolution .50. must be a multiple of patch'):
+  with pytest.raises(UserError, match='the image size 50 is not a multiple of the patch size 8'):
     presets.preset('tiny', resolution=50)
 
 
 def test_choices_that_do_not_apply_are_refused():
   for options, words in (
-    ({'attention': 'flash'}, "config.model.attention: 'flash' is none of xla, cudnn"),
-    ({'remat': 'some'}, "config.model.remat: 'some' is none of none, dots, full"),
+    ({'attention': 'flash'}, "^attention: 'flash' is none of xla, cudnn"),
+    ({'remat': 'some'}, "^remat: 'some' is none of none, dots, full"),
     ({'attention': 'cudnn'}, 'computes attention in bfloat16 only'),
     ({'attention': 'cudnn', 'dtype': jnp.bfloat16}, 'needs an NVIDIA GPU and JAX runs on cpu'),
   ):
@@ -208,7 +208,7 @@ def test_one_wanted_token_is_what_it_would_be_among_all(causal, place, remat):
 
   def loss(weights, x, alone):
     stack = nnx.merge(module, weights)
-    y = stack(x, only=place) if alone else layers.at(stack(x), place)
+    y = stack(x, query_index=place) if alone else layers.select_token(stack(x), place)
     assert y.shape == (3, 1, 32)
     return jnp.sum(jnp.sin(y))
 
@@ -220,7 +220,7 @@ def test_rematerialisation_repeats_products_and_changes_no_gradient():
   clips = frames(TINY, clips=2, count=2)
   gradients, products = [], []
   for remat in ('none', 'dots', 'full'):
-    model = video_clip.VideoModel(TINY, VideoSpec(2), Compute(remat=remat))
+    model = video_model.VideoModel(TINY, VideoSpec(2), Compute(remat=remat))
     params = random_params(model)
 
     def loss(params, model=model):
@@ -319,7 +319,7 @@ def test_towers_agree_with_transformers(width, heads):
     for parameter in theirs.parameters():
       parameter += 0.05 * torch.randn_like(parameter)
   params = from_hugging_face(theirs.state_dict(), spec)
-  model = video_clip.VideoModel(spec, VideoSpec(1))
+  model = video_model.VideoModel(spec, VideoSpec(1))
   assert shapes_by_path(params) == shapes_by_path(model.abstract_params)
 
   images, tokens = frames(spec, clips=3), texts(spec, [5, 9, 4000], [7])
@@ -338,8 +338,8 @@ def test_towers_agree_with_transformers(width, heads):
 
 def test_frames_reach_a_model_as_it_was_trained_to_see_them():
   spec = dataclasses.replace(TINY, image_layers=1, resolution=16)
-  plain = video_clip.VideoModel(spec, VideoSpec(2))
-  other = video_clip.VideoModel(dataclasses.replace(spec, normalization='imagenet'), VideoSpec(2))
+  plain = video_model.VideoModel(spec, VideoSpec(2))
+  other = video_model.VideoModel(dataclasses.replace(spec, normalization='imagenet'), VideoSpec(2))
   params = random_params(plain)
   rgb = np.random.default_rng(0).uniform(size=(1, 2, 16, 16, 3))
   clips, imagenet = (

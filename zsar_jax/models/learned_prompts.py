@@ -1,14 +1,14 @@
-"""Learnable tokens among those of images and texts (deep prompting, as in ViFi-CLIP).
+"""Learnable tokens in the sequences of images and texts (deep prompting, as in ViFi-CLIP).
 
-Before the first block, `inputs` are among the tokens; before each of the next blocks, up to the
-depth, the tokens in their place are replaced by that block's own.
+The first block gets the prompts `inputs` among its tokens. Before each of the next blocks, up to
+the depth, the tokens at those positions are replaced by that block's own prompts.
 """
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-# The deviation that ViFi-CLIP draws prompts with.
+# The standard deviation of ViFi-CLIP's initial prompts.
 _STD = 0.02
 
 
@@ -16,8 +16,8 @@ class DeepPrompts(nnx.Module):
   """The prompts of one tower.
 
   Attributes:
-    count: P, in each layer.
-    start: the place of the first among a sequence's tokens.
+    count: P, the number of prompts in each block.
+    start: index of the first prompt in a sequence.
   """
 
   def __init__(self, count: int, depth: int, width: int, start: int, *, rngs: nnx.Rngs):
@@ -30,13 +30,13 @@ class DeepPrompts(nnx.Module):
     self.start = start
 
   def __call__(self, block: int, x: jax.Array) -> jax.Array:
-    """The tokens [N, L, D] that block number `block` gets in place of `x`."""
+    """Returns the tokens [N, L, D] that block number `block` gets instead of `x`."""
     if str(block) not in self.blocks:
       return x
     return self.replace(x, self.blocks[str(block)][...])
 
   def replace(self, x: jax.Array, prompts: jax.Array) -> jax.Array:
-    """`x: [N, L, D]` with `prompts: [P, D]` in their place."""
+    """Returns `x: [N, L, D]` with `prompts: [P, D]` at their positions."""
     shape = (x.shape[0], *prompts.shape)
     prompts = jnp.broadcast_to(prompts.astype(x.dtype), shape)
     return jnp.concatenate([x[:, : self.start], prompts, x[:, self.start + self.count :]], axis=1)

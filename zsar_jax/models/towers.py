@@ -11,22 +11,22 @@ from jax.typing import DTypeLike
 
 from zsar_jax.models import cross_frame, layers
 from zsar_jax.models.layers import Compute
-from zsar_jax.models.learnt_prompts import DeepPrompts
+from zsar_jax.models.learned_prompts import DeepPrompts
 from zsar_jax.models.presets import TowerSpec, VideoSpec
 
-# Standard deviations at the start of training from scratch. OpenAI's are 0.02 for tokens and
-# width**-0.5 for image positions, next to patches of about 0.5. On the few clips that one
-# trains from scratch on, a model learns where a limb is, and which class text is which, sooner
-# if they are not drowned by the rest from the start.
+# Initial standard deviations for training from scratch. OpenAI's are 0.02 for tokens and
+# width**-0.5 for image positions, while patch embeddings have about 0.5. With larger values,
+# positions and tokens stand out from the start, so that a model trained on few clips learns sooner
+# where a limb is and how class texts differ.
 _IMAGE_POSITION_STD = 0.5
 _TOKEN_STD = 0.2
 
 
 class PatchEmbedding(nnx.Module):
-  """The convolution that turns each patch into a token: stride = kernel size, no bias."""
+  """The convolution that turns each patch into a token; its stride is its kernel size, no bias."""
 
   def __init__(self, patch: int, width: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
-    # PyTorch's default for a convolution: uniform, variance 1 / (3 * fan_in).
+    # PyTorch's default for convolutions: uniform, with variance 1 / (3 * fan_in).
     init = nnx.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
     self.kernel = nnx.Param(init(rngs.params(), (patch, patch, 3, width), jnp.float32))
     self.dtype = dtype
@@ -36,16 +36,16 @@ class PatchEmbedding(nnx.Module):
     kernel = self.kernel[...].astype(self.dtype)  # [P, P, 3, D]
     patch, _, channels, width = kernel.shape
     count, rows, columns = images.shape[0], images.shape[1] // patch, images.shape[2] // patch
-    # Patches that do not overlap make the convolution one matrix product.
+    # As patches do not overlap, the convolution is one matrix product.
     x = images.astype(self.dtype).reshape(count, rows, patch, columns, patch, channels)
     x = x.swapaxes(2, 3).reshape(count, rows * columns, -1)  # [N, G * G, P * P * 3]
     return x @ kernel.reshape(-1, width)  # [N, G * G, D]
 
 
 class ImageTower(nnx.Module):
-  """A vision transformer whose class token, projected, is the image's embedding.
+  """A vision transformer; the image's embedding is the projection of its class token.
 
-  In some video models the frames of a clip see each other here; see `frames`.
+  In some video models the frames of a clip attend to each other here; see `cross_frame`.
   """
 
   def __init__(self, spec: TowerSpec, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs):
@@ -56,7 +56,7 @@ class ImageTower(nnx.Module):
     self.positional_embedding = nnx.Param(
       nnx.initializers.normal(_IMAGE_POSITION_STD)(rngs.params(), (1 + spec.num_patches, width))
     )
-    # After the patches; they have no position.
+    # Prompts follow the patches and get no positional embedding.
     self.prompts = nnx.data(
       DeepPrompts(video.image_prompts, video.prompt_depth, width, 1 + spec.num_patches, rngs=rngs)
       if video.image_prompts
@@ -68,14 +68,14 @@ class ImageTower(nnx.Module):
       del number
       options = dict(residual_std=layers.residual_std(width, depth), compute=compute, rngs=rngs)
       if video.temporal in cross_frame.BLOCKS:
-        make = cross_frame.BLOCKS[video.temporal]
-        return make(width, spec.image_heads, num_frames=video.num_frames, **options)
+        block_class = cross_frame.BLOCKS[video.temporal]
+        return block_class(width, spec.image_heads, num_frames=video.num_frames, **options)
       return layers.ResidualBlock(width, spec.image_heads, **options)
 
     self.transformer = layers.Transformer(depth, block, compute)
     self.ln_post = layers.layer_norm(width, dtype, rngs)
-    # What X-CLIP's class embeddings look at.
-    self.patches_wanted = video.temporal == 'xclip'
+    # X-CLIP's class embeddings attend to the patches.
+    self.returns_patches = video.temporal == 'xclip'
     self.proj = nnx.Linear(
       width, spec.embed_dim, use_bias=False, kernel_init=init, dtype=dtype, rngs=rngs
     )
@@ -84,31 +84,30 @@ class ImageTower(nnx.Module):
     """Embeds images.
 
     Args:
-      images: f32[N, resolution, resolution, 3], normalized; with frames that see each other,
-        the T frames of each clip one after another.
+      images: f32[N, resolution, resolution, 3], normalized. Where frames attend to each other, the
+        T frames of a clip are consecutive.
 
     Returns:
-      embeddings: f32[N, E], not normalized to unit length.
-      patches: [N, G * G, D], the patches' tokens after the last block; None where class
-        embeddings do not look at them.
+      embeddings: f32[N, E], not of unit length.
+      patches: [N, G * G, D], the patches' tokens after the last block; None in models whose class
+        embeddings do not attend to them.
     """
     patches = self.conv1(images)  # [N, G * G, D]
     count, grid, width = patches.shape
-    start = self.class_embedding[...].astype(patches.dtype)
-    x = jnp.concatenate(
-      [jnp.broadcast_to(start, (count, 1, width)), patches], axis=1
-    )  # [N, 1 + G * G, D]
+    class_token = self.class_embedding[...].astype(patches.dtype)
+    class_tokens = jnp.broadcast_to(class_token, (count, 1, width))
+    x = jnp.concatenate([class_tokens, patches], axis=1)  # [N, 1 + G * G, D]
     x = x + self.positional_embedding[...].astype(x.dtype)
     if self.prompts:
       x = self.prompts.replace(x, self.prompts.inputs[...])  # [N, 1 + G * G + P, D]
-    only = None if self.patches_wanted else 0
-    x = self.transformer(self.ln_pre(x), self.prompts, only)
+    query_index = None if self.returns_patches else 0
+    x = self.transformer(self.ln_pre(x), self.prompts, query_index)
     embeddings = self.proj(self.ln_post(x[:, 0])).astype(jnp.float32)  # [N, E]
-    return embeddings, x[:, 1 : 1 + grid] if self.patches_wanted else None
+    return embeddings, x[:, 1 : 1 + grid] if self.returns_patches else None
 
 
 class TextTower(nnx.Module):
-  """A causal transformer whose end-of-text token, projected, is the text's embedding."""
+  """A causal transformer; the text's embedding is the projection of its end-of-text token."""
 
   def __init__(self, spec: TowerSpec, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs):
     width, dtype = spec.text_width, compute.dtype
@@ -117,7 +116,7 @@ class TextTower(nnx.Module):
       spec.vocab_size, width, embedding_init=normal(_TOKEN_STD), dtype=dtype, rngs=rngs
     )
     self.positional_embedding = nnx.Param(normal(0.01)(rngs.params(), (spec.context_length, width)))
-    # After the start token, in the place of tokens that stand there for them.
+    # Prompts follow the start token and replace the placeholder tokens there.
     self.prompts = nnx.data(
       DeepPrompts(video.text_prompts, video.prompt_depth, width, 1, rngs=rngs)
       if video.text_prompts
@@ -135,15 +134,16 @@ class TextTower(nnx.Module):
     """Embeds texts.
 
     Args:
-      tokens: i32[C, L], L at most context_length; the end-of-text token is the largest id in its
-        text. What follows it changes nothing, for attention is causal.
+      tokens: i32[C, L], where L is at most context_length. The end-of-text token has the largest
+        id of its text. Tokens after it have no effect, since attention is causal.
 
     Returns:
-      f32[C, E], not normalized to unit length.
+      f32[C, E], not of unit length.
     """
     x = self.token_embedding(tokens)  # [C, L, D]
     if self.prompts:
       x = self.prompts.replace(x, self.prompts.inputs[...])
     x = x + self.positional_embedding[: tokens.shape[1]].astype(x.dtype)
-    x = self.transformer(x, self.prompts, only=jnp.argmax(tokens, axis=-1))[:, 0]  # [C, D]
+    ends = jnp.argmax(tokens, axis=-1)  # [C]
+    x = self.transformer(x, self.prompts, query_index=ends)[:, 0]  # [C, D]
     return self.text_projection(self.ln_final(x)).astype(jnp.float32)  # [C, E]

@@ -1,6 +1,6 @@
 """CLIP for video: each frame through the image tower, the frames through a temporal head.
 
-`VideoClip` is the module; `VideoModel` is the functional view of it that training uses, in
+`VideoNetwork` is the module; `VideoModel` is the functional view of it that training uses, in
 which parameters are a plain nested dict of arrays, keyed by strings.
 
 Letters in shapes: B clips, T frames, H and W pixels, C texts, L tokens, M patches, E embedding.
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from zsar_jax.models import clip, layers, temporal
+from zsar_jax.models import layers, temporal, towers
 from zsar_jax.models.distillation import ResidualNetwork, distance
 from zsar_jax.models.layers import Compute
 from zsar_jax.models.presets import NORMALIZATIONS, TowerSpec, VideoSpec
@@ -28,7 +28,7 @@ Params = dict[str, Any]
 Encoded = dict[str, jax.Array]
 
 
-class VideoClip(nnx.Module):
+class VideoNetwork(nnx.Module):
   """A video and a text tower into one space.
 
   Attributes:
@@ -36,8 +36,8 @@ class VideoClip(nnx.Module):
   """
 
   def __init__(self, spec: TowerSpec, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs):
-    self.visual = clip.ImageTower(spec, video, compute=compute, rngs=rngs)
-    self.text = clip.TextTower(spec, video, compute=compute, rngs=rngs)
+    self.visual = towers.ImageTower(spec, video, compute=compute, rngs=rngs)
+    self.text = towers.TextTower(spec, video, compute=compute, rngs=rngs)
     self.temporal = temporal.make_head(spec.embed_dim, video, compute=compute, rngs=rngs)
     self.video_prompts = nnx.data(
       VideoPrompts(spec.image_width, spec.embed_dim, compute=compute, rngs=rngs)
@@ -149,7 +149,7 @@ def _renormalize(frames: jax.Array, normalization: str) -> jax.Array:
 
 
 class VideoModel:
-  """`VideoClip` as pure functions of its parameters.
+  """`VideoNetwork` as pure functions of its parameters.
 
   Building it computes nothing: the parameters exist only once `init` has been called, which
   may be done under `jax.jit` with `out_shardings`, so that none is ever whole on one device.
@@ -170,8 +170,8 @@ class VideoModel:
     """
     compute = compute or Compute()
 
-    def build(key: jax.Array) -> VideoClip:
-      return VideoClip(spec, video, compute=compute, rngs=nnx.Rngs(key))
+    def build(key: jax.Array) -> VideoNetwork:
+      return VideoNetwork(spec, video, compute=compute, rngs=nnx.Rngs(key))
 
     self.spec = spec
     self.video = video
@@ -184,19 +184,19 @@ class VideoModel:
     return nnx.to_pure_dict(nnx.split(self._build(key))[1])
 
   def encode_frames(self, params: Params, frames: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-    """See `VideoClip.encode_frames`."""
+    """See `VideoNetwork.encode_frames`."""
     return nnx.merge(self._graphdef, params).encode_frames(frames)
 
   def encode_video(self, params: Params, frames: jax.Array) -> Encoded:
-    """See `VideoClip.encode_video`."""
+    """See `VideoNetwork.encode_video`."""
     return nnx.merge(self._graphdef, params).encode_video(frames)
 
   def encode_text(self, params: Params, tokens: jax.Array) -> jax.Array:
-    """See `VideoClip.encode_text`."""
+    """See `VideoNetwork.encode_text`."""
     return nnx.merge(self._graphdef, params).encode_text(tokens)
 
   def similarity(self, params: Params, encoded: Encoded, texts: jax.Array) -> jax.Array:
-    """See `VideoClip.similarity`."""
+    """See `VideoNetwork.similarity`."""
     return nnx.merge(self._graphdef, params).similarity(encoded, texts)
 
   def logits(self, params: Params, encoded: Encoded, texts: jax.Array) -> jax.Array:
@@ -211,6 +211,6 @@ class VideoModel:
     frame_teacher: jax.Array,
     text_teacher: jax.Array,
   ) -> jax.Array:
-    """See `VideoClip.distance`."""
+    """See `VideoNetwork.distance`."""
     model = nnx.merge(self._graphdef, params)
     return model.distance(encoded, texts, frame_teacher, text_teacher)
