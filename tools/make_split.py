@@ -28,8 +28,8 @@ from zsar_jax.data.dataset import open_dataset
 from zsar_jax.errors import UserError
 from zsar_jax.runtime.command_line import parse_arguments
 from zsar_jax.runtime.reporting import exit_on_user_error
-from zsar_jax.runtime.wording import counted
-from zsar_jax.runtime.writers import write_file
+from zsar_jax.runtime.wording import pluralize
+from zsar_jax.runtime.files import write_file
 
 Parts = dict[str, tuple[str, ...]]
 
@@ -165,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       raise UserError(f'--kind={kind}: no class remains for the part {empty[0]!r}; nothing written')
     write_parts(out, parts, {'program': 'tools.make_split', 'kind': kind} | values)
     for name, names in parts.items():
-      print(f'{out}:{name}  {counted(len(names), "class")}')
+      print(f'{out}:{name}  {pluralize(len(names), "class")}')
 
 
 if __name__ == '__main__':

@@ -17,7 +17,7 @@ from zsar_jax.models.presets import NORMALIZATIONS, PRESETS, TEMPORAL_MODELS
 from zsar_jax.ops.prepare import Augmentation
 from zsar_jax.recipes import language
 from zsar_jax.runtime import settings
-from zsar_jax.runtime.paths import HUB, local_path
+from zsar_jax.runtime.paths import HUB_PREFIX, local_path
 from zsar_jax.runtime.settings import UNBOUNDED, check_choice, get_value, set_value
 from zsar_jax.text.phrasing import PLACEHOLDERS
 
@@ -304,7 +304,7 @@ def validate(config: ConfigDict) -> None:
   _check_groups(config.eval)
   for field in _PATH_FIELDS:
     value = get_value(config, field)
-    if not (field in _WEIGHT_FIELDS and value.startswith(HUB)):
+    if not (field in _WEIGHT_FIELDS and value.startswith(HUB_PREFIX)):
       set_value(config, field, local_path(value, f'config.{field}'))
   for field, choices in CHOICES.items():
     check_choice(f'config.{field}', get_value(config, field), choices)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from zsar_jax.runtime.wording import counted
+from zsar_jax.runtime.wording import pluralize
 
 
 @pytest.mark.parametrize(
@@ -16,4 +16,4 @@ from zsar_jax.runtime.wording import counted
   ],
 )
 def test_counted(count, noun, words):
-  assert counted(count, noun) == words
+  assert pluralize(count, noun) == words

@@ -6,7 +6,9 @@ import pathlib
 import pytest
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.writers import MetricWriter, clock, make_folder
+from zsar_jax.runtime.files import make_folder
+from zsar_jax.runtime.metric_writer import MetricWriter
+from zsar_jax.runtime.progress import clock
 
 
 def steps(workdir):

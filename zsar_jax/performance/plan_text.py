@@ -3,7 +3,7 @@
 from typing import Any
 
 from zsar_jax.performance.chips import GIB
-from zsar_jax.runtime.wording import counted
+from zsar_jax.runtime.wording import pluralize
 
 _ESTIMATES = ('activations', 'gradients', 'gathered parameters')
 _NAMES = {'compute': 'computing', 'memory': 'memory', 'network': 'network'}
@@ -14,8 +14,8 @@ def describe(plan: dict[str, Any]) -> str:
   model, chip = plan['model'], plan['chip']
   mesh = ', '.join(f'{axis} {size}' for axis, size in plan['mesh'].items())
   lines = [
-    f'{plan["topology"]}: {counted(plan["devices"], "device")}, mesh {mesh}',
-    f'{model["preset"]}, temporal {model["temporal"]}, {counted(plan["frames"], "frame")},'
+    f'{plan["topology"]}: {pluralize(plan["devices"], "device")}, mesh {mesh}',
+    f'{model["preset"]}, temporal {model["temporal"]}, {pluralize(plan["frames"], "frame")},'
     f' {model["dtype"]}, remat {model["remat"]}; {plan["parameters"]:,} parameters,'
     f' {plan["classes"]} classes',
   ]
@@ -42,7 +42,7 @@ def describe(plan: dict[str, Any]) -> str:
   if 'evaluation' in plan:
     step = plan['evaluation']
     recipes = f'{step["recipes"]} recipe' + ('s' if step['recipes'] > 1 else '')
-    title = f'Evaluation step, {counted(step["batch"], "clip")} under {recipes}'
+    title = f'Evaluation step, {pluralize(step["batch"], "clip")} under {recipes}'
     lines += ['', title, *_step(step, plan)]
   return '\n'.join(lines)
 
@@ -117,10 +117,10 @@ def _roofline(step: dict[str, Any]) -> list[str]:
 
 def _largest(answer: dict[str, Any], compiled: bool) -> str:
   if not compiled:
-    return f'{counted(answer["batch"], "clip")}, by the estimate'
+    return f'{pluralize(answer["batch"], "clip")}, by the estimate'
   sizes = ' and '.join(map(str, answer['from']))
   how = 'compiled' if answer['verified'] else f'a line through compiles at {sizes}, not compiled'
-  return f'{counted(answer["batch"], "clip")} ({how})'
+  return f'{pluralize(answer["batch"], "clip")} ({how})'
 
 
 def _count(flops: float) -> str:

@@ -39,7 +39,7 @@ def write(
     file_systems.sync(file)
 
 
-def damage(folder: pathlib.Path, names: Collection[str] | None = None) -> str | None:
+def find_damage(folder: pathlib.Path, names: Collection[str] | None = None) -> str | None:
   """What is wrong with a folder, in words; None where all is as it was written.
 
   A folder without checksums, which was written by something else, is taken as it is.

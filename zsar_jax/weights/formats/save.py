@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from zsar_jax.errors import UserError
 from zsar_jax.models.video_model import Params, VideoModel
 from zsar_jax.runtime import trees
-from zsar_jax.runtime.writers import make_folder
+from zsar_jax.runtime.files import make_folder
 from zsar_jax.weights.formats import hugging_face, preprocessing, zsar
 from zsar_jax.weights.formats.key_tables import Format
 from zsar_jax.weights.formats.scenic import SCENIC
