@@ -111,7 +111,7 @@ int rename(const char *from, const char *to) {
 SAVING = """
 import pathlib, sys
 import jax, jax.numpy as jnp
-from zsar_jax.checkpoint import Checkpoints
+from zsar_jax.weights.checkpoint import Checkpoints
 
 with Checkpoints(pathlib.Path(sys.argv[1]), keep=2) as checkpoints:
   for step in (1, 2):

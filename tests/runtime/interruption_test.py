@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 BEGIN = """
 import ctypes, threading, time
-from zsar_jax import interruption
+from zsar_jax.runtime import interruption
 interruption.GRACE = 0.3
 
 def compile():

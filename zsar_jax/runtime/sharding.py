@@ -23,7 +23,7 @@ from zsar_jax.runtime import trees
 AXES = ('data', 'fsdp', 'tensor')
 BATCH = PartitionSpec(('data', 'fsdp'))
 
-# Tensor parallelizm as in Megatron-LM (Shoeybi et al., 2019): the first matrix of each pair is
+# Tensor parallelism as in Megatron-LM (Shoeybi et al., 2019): the first matrix of each pair is
 # split by its outputs and the second by its inputs, which leaves one sum for each pair.
 # They match optimizer state too, whose paths end like the parameters'.
 TENSOR_RULES = (
@@ -153,32 +153,32 @@ def gather_fsdp(params: Any, mesh: Mesh, fsdp_min_bytes: int) -> Any:
   def gather(param: jax.Array, split: Any, whole: Any) -> jax.Array:
     if split.sharding == whole.sharding:
       return param
-    return _resharded(param, whole.sharding, split.sharding)
+    return _reshard(param, whole.sharding, split.sharding)
 
   return jax.tree.map(gather, params, split, whole)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _resharded(x: jax.Array, place: NamedSharding, gradient: NamedSharding) -> jax.Array:
-  """`x` as it is, lying where `shard_batch` says, with its gradient where `gradient` says."""
-  del gradient
-  return jax.lax.with_sharding_constraint(x, shard_batch)
+def _reshard(x: jax.Array, forward: NamedSharding, backward: NamedSharding) -> jax.Array:
+  """Returns `x` with the sharding `forward`; its gradient has the sharding `backward`."""
+  del backward
+  return jax.lax.with_sharding_constraint(x, forward)
 
 
-def _resharded_forward(
-  x: jax.Array, place: NamedSharding, gradient: NamedSharding
+def _reshard_forward(
+  x: jax.Array, forward: NamedSharding, backward: NamedSharding
 ) -> tuple[jax.Array, None]:
-  return _resharded(x, shard_batch, gradient), None
+  return _reshard(x, forward, backward), None
 
 
-def _resharded_backward(
-  place: NamedSharding, gradient: NamedSharding, residuals: None, cotangent: jax.Array
+def _reshard_backward(
+  forward: NamedSharding, backward: NamedSharding, residuals: None, cotangent: jax.Array
 ) -> tuple[jax.Array]:
-  del place, residuals
-  return (jax.lax.with_sharding_constraint(cotangent, gradient),)
+  del forward, residuals
+  return (jax.lax.with_sharding_constraint(cotangent, backward),)
 
 
-_resharded.defvjp(_resharded_forward, _resharded_backward)
+_reshard.defvjp(_reshard_forward, _reshard_backward)
 
 
 def shard_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
