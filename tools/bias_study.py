@@ -17,9 +17,9 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.command_line import begin, parse_flags
-from zsar_jax.runtime.host_memory import cpu_alone
-from zsar_jax.runtime.interruption import end_with, interruptible
+from zsar_jax.runtime.command_line import parse_flags, start_program
+from zsar_jax.runtime.host_memory import is_cpu_only
+from zsar_jax.runtime.interruption import exit_with_parent, interruptible_program
 from zsar_jax.runtime.reporting import exit_on_user_error
 
 if TYPE_CHECKING:
@@ -52,14 +52,14 @@ _PARENT = flags.DEFINE_integer(
 def main(argv: list[str]) -> None:
   """Runs the program; see the head of this file."""
   with exit_on_user_error():
-    workdir = begin(argv)
+    workdir = start_program(argv)
     # Imported late, so that --help and a misspelt flag answer at once.
     from zsar_jax.study import plan
 
     planned = plan.plan(_CONFIG.value, workdir)
     if _ONLY.value:
       if _PARENT.value:
-        end_with(_PARENT.value)
+        exit_with_parent(_PARENT.value)
       _train(planned, _ONLY.value)
     else:
       _study(planned, workdir)
@@ -81,7 +81,7 @@ def _train(planned: list['Job'], name: str) -> None:
 
 
 def _study(planned: list['Job'], workdir: pathlib.Path) -> None:
-  from zsar_jax.runtime.writers import make_folder
+  from zsar_jax.runtime.files import make_folder
   from zsar_jax.study import jobs
   from zsar_jax.study.checks import check_data
 
@@ -102,9 +102,9 @@ def _study(planned: list['Job'], workdir: pathlib.Path) -> None:
 
 def _room() -> int:
   """How many runs at a time this machine has room for."""
-  return min(os.cpu_count() or 1, 4) if cpu_alone() else 1
+  return min(os.cpu_count() or 1, 4) if is_cpu_only() else 1
 
 
 if __name__ == '__main__':
-  with interruptible():
+  with interruptible_program():
     app.run(main, flags_parser=parse_flags)

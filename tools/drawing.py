@@ -20,7 +20,7 @@ from zsar_jax.ops.photometric import denormalize
 from zsar_jax.ops.prepare import evaluation_input
 from zsar_jax.recipes.language import Recipe
 from zsar_jax.recipes.regions import REGION_BITS
-from zsar_jax.runtime.terminal import visible
+from zsar_jax.runtime.terminal import escape_control_chars
 
 from .fonts import fonts_for
 
@@ -124,7 +124,7 @@ def contact_sheet(
 
 def _caption(subset: Subset, position: int, annotated: np.ndarray) -> str:
   text = f'{subset.classes[subset.labels[position]]}  ({subset.clip_id(position)})'
-  return visible(text if annotated.any() else f'{text}, not annotated')
+  return escape_control_chars(text if annotated.any() else f'{text}, not annotated')
 
 
 def outline_regions(video: np.ndarray, regions: np.ndarray) -> None:
@@ -174,7 +174,7 @@ def scores(frames: np.ndarray, ranked: Sequence[tuple[str, float]], out: pathlib
   sheet = np.concatenate(strips)
   height = 10 * sheet.shape[0] / sheet.shape[1]
   names, shares = zip(*ranked[::-1], strict=True)
-  names = [visible(name) for name in names]
+  names = [escape_control_chars(name) for name in names]
   with fonts_for(names, str(out)):
     figure, (above, below) = plt.subplots(
       2,

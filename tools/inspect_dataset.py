@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
   from zsar_jax.data.dataset import find_dataset, list_datasets, open_dataset
   from zsar_jax.data.pipeline import View
   from zsar_jax.data.subset import select
-  from zsar_jax.runtime.writers import make_folder
+  from zsar_jax.runtime.files import make_folder
 
   from .drawing import choose_clips, contact_sheet
 

@@ -24,11 +24,11 @@ from typing import Any
 
 from zsar_jax.data import splits
 from zsar_jax.data.dataset import find_dataset, list_datasets, open_dataset
-from zsar_jax.errors import UserError
+from zsar_jax.errors import UserError, error_reason
 from zsar_jax.runtime.command_line import parse_arguments
+from zsar_jax.runtime.files import write_file
 from zsar_jax.runtime.reporting import exit_on_user_error
-from zsar_jax.runtime.wording import counted
-from zsar_jax.runtime.writers import write_file
+from zsar_jax.runtime.wording import pluralize
 
 Parts = dict[str, tuple[str, ...]]
 
@@ -146,7 +146,7 @@ def write_parts(path: pathlib.Path, parts: Parts, made_by: dict[str, Any]) -> No
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, text)
   except OSError as error:
-    raise UserError(f'--out: {path} cannot be written ({error.strerror})') from None
+    raise UserError(f'--out: {path} cannot be written ({error_reason(error)})') from None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -164,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       raise UserError(f'--kind={kind}: no class remains for the part {empty[0]!r}; nothing written')
     write_parts(out, parts, {'program': 'tools.make_split', 'kind': kind} | values)
     for name, names in parts.items():
-      print(f'{out}:{name}  {counted(len(names), "class")}')
+      print(f'{out}:{name}  {pluralize(len(names), "class")}')
 
 
 if __name__ == '__main__':

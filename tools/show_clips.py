@@ -50,7 +50,7 @@ def main() -> None:
   # Imported late: they are slow, and --help needs none of them.
   from zsar_jax.data.pipeline import View
   from zsar_jax.recipes import language
-  from zsar_jax.runtime.writers import make_folder
+  from zsar_jax.runtime.files import make_folder
 
   from . import drawing
 

@@ -18,7 +18,7 @@ from zsar_jax.performance import chips, traces
 from zsar_jax.performance.traces import CATEGORIES, Span, Trace
 from zsar_jax.runtime.command_line import parse_arguments
 from zsar_jax.runtime.reporting import exit_on_user_error
-from zsar_jax.runtime.wording import counted
+from zsar_jax.runtime.wording import pluralize
 from zsar_jax.training.profiling import FACTS
 
 # Shares of a step from which on they are what holds it back.
@@ -62,9 +62,9 @@ def main(argv: Sequence[str] | None = None) -> None:
   with exit_on_user_error():
     folder = arguments.workdir / 'profile'
     facts = read_facts(folder / FACTS)
-    for path in traces.newest(folder):
+    for path in traces.newest_files(folder):
       print(path)
-      print(table(summarize(traces.read(path), arguments.top), facts))
+      print(table(summarize(traces.read_trace(path), arguments.top), facts))
 
 
 def read_facts(path: pathlib.Path) -> dict[str, float]:
@@ -98,9 +98,9 @@ def summarize(trace: Trace, top: int) -> Summary:
   inside = [span for span in everything if span.end > start]
   shares = []
   for spans in trace.ops.values():  # A mean over the devices.
-    busy = traces.busy(spans)
-    waited = sum(traces.uncovered(one.start, one.end, busy) for one in trace.waits)
-    shares.append((waited / (end - start), traces.uncovered(start, end, busy) / (end - start)))
+    busy = traces.busy_intervals(spans)
+    waited = sum(traces.uncovered_time(one.start, one.end, busy) for one in trace.waits)
+    shares.append((waited / (end - start), traces.uncovered_time(start, end, busy) / (end - start)))
   waiting, idle = (sum(column) / len(shares) for column in zip(*shares, strict=True))
   by_category = collections.Counter({name: 0.0 for name in CATEGORIES})
   by_operation: collections.Counter[tuple[str, str]] = collections.Counter()
@@ -125,7 +125,7 @@ def _ends(spans: Sequence[Span]) -> tuple[float, float]:
 
 def utilization(summary: Summary, facts: dict[str, float]) -> float | None:
   """MFU: the model's operations per second as a share of the devices' peak, if that is known."""
-  chip = chips.find(facts['device']) if facts else None
+  chip = chips.find_chip(facts['device']) if facts else None
   if chip is None:
     return None
   return facts['flops_per_step'] / summary.seconds / (chip.flops * facts['devices'])
@@ -158,7 +158,7 @@ def verdict(summary: Summary) -> str:
 
 def table(summary: Summary, facts: dict[str, float]) -> str:
   """The summary as text."""
-  lines = [f'{counted(summary.steps, "step")}, {1e3 * summary.seconds:.4g} ms each', '']
+  lines = [f'{pluralize(summary.steps, "step")}, {1e3 * summary.seconds:.4g} ms each', '']
   lines.append(f'{"operations, by category":<34}{"ms per step":>12}{"share":>8}')
   for name, share in summary.categories.items():
     ms = 1e3 * share * summary.operation_seconds

@@ -23,7 +23,7 @@ from zsar_jax.ops.prepare import Augmentation
 from zsar_jax.recipes import language
 from zsar_jax.runtime import agreement
 from zsar_jax.runtime.config_tuples import check_tuples, read_class_names
-from zsar_jax.runtime.paths import HUB, local_path
+from zsar_jax.runtime.paths import HUB_PREFIX, local_path
 from zsar_jax.text.phrasing import PLACEHOLDERS
 
 UNANNOTATED = ('nearest', 'leave', 'drop')
@@ -309,7 +309,7 @@ def validate(config: ConfigDict) -> None:
   _check_groups(config.eval)
   for field in _PATHS:
     value = config_value(config, field)
-    if not (field in _WEIGHTS and value.startswith(HUB)):
+    if not (field in _WEIGHTS and value.startswith(HUB_PREFIX)):
       set_value(config, field, local_path(value, f'config.{field}'))
   check_choice('config.view.interpolation', config.view.interpolation, INTERPOLATIONS)
   check_choice('config.view.resize', config.view.resize, RESIZES)

@@ -263,12 +263,12 @@ def test_the_disk_need_is_estimated_before(monkeypatch, tmp_path, folder, capsys
   assert not (tmp_path / 'toy').exists()
   monkeypatch.setattr(builder_lib.shutil, 'disk_usage', lambda path: Usage(10**9))
   builder_lib.build(toy, workers=0)
-  told = float(re.search(r'13 clips will take about ([\d.]+) MB', capsys.readouterr().err)[1])
+  told = float(re.search(r'13 clips will take about ([\d.]+) KiB', capsys.readouterr().err)[1])
   opened = [dataset.open_dataset(tmp_path, 'toy', split) for split in ('train', 'validation')]
   images = [
     image for clips in opened for clip in clips for image in [*clip['frames'], *clip['regions']]
   ]
-  assert sum(map(len, images)) / 2e6 < told < sum(map(len, images)) / 0.5e6
+  assert sum(map(len, images)) / 2 < 1024 * told < 2 * sum(map(len, images))
 
 
 def test_strict_writes_nothing_and_retries_only_what_failed(built, tmp_path, folder):
@@ -345,7 +345,7 @@ def test_second_build_waits_for_the_first(built, tmp_path, folder, capsys):
   out = tmp_path / 'both'
   first, second = _Toy(out, folder), _Toy(out, folder)
   _encoded(folder)
-  with locks.alone_in(first.staging):
+  with locks.lock_folder(first.staging):
     thread = threading.Thread(target=builder_lib.build, args=(second, 0))
     thread.start()
     thread.join(timeout=0.2)
@@ -561,7 +561,7 @@ def test_files_of_another_build_are_refused(built, other, pattern):
   with pytest.raises(UserError, match='not all of one build; copy the whole folder') as error:
     dataset.open_dataset(built, 'toy', 'odd')
   assert len(str(error.value).splitlines()) == 1
-  assert not dataset.checksums.damage(other)
+  assert not dataset.checksums.find_damage(other)
 
 
 def test_a_clip_of_another_build_is_refused(built, tmp_path, monkeypatch):

@@ -88,7 +88,7 @@ def owed(config):
   model = build_model(config)
   params = sharding.sharded_shapes(model.abstract_params, mesh, config.mesh.fsdp_min_bytes)
   _, trained = optim.make_optimizer(config.optim, model.abstract_params, config.steps)
-  return estimate.must_move(config, model.spec, params, trained, mesh, 20), params
+  return estimate.required_traffic(config, model.spec, params, trained, mesh, 20), params
 
 
 def test_data_parallelizm_owes_one_sum_of_all_gradients():

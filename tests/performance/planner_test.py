@@ -111,7 +111,7 @@ def test_a_largest_batch_lies_on_the_line_through_two():
   ],
 )
 def test_what_the_compiler_says_of_too_little_memory(message, needed):
-  assert planner.parse_needed(message) == needed
+  assert planner.parse_required_bytes(message) == needed
 
 
 def test_a_program_that_does_not_fit_is_an_answer(monkeypatch):

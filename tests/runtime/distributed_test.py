@@ -54,12 +54,12 @@ def test_launchers(monkeypatch, environment, expected):
   ],
 )
 def test_numbers_that_cannot_be(numbers, words):
-  with pytest.raises(UserError, match=words), distributed.joined(*numbers):
+  with pytest.raises(UserError, match=words), distributed.process_group(*numbers):
     pass
 
 
 def test_one_of_one_is_alone():
-  with distributed.joined('localhost:1234', 1, 0):
+  with distributed.process_group('localhost:1234', 1, 0):
     assert not distributed.is_multiprocess()
 
 

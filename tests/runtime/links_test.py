@@ -20,7 +20,7 @@ from zsar_jax.data import dataset, subset
 from zsar_jax.errors import UserError
 from zsar_jax.experiment import settings
 from zsar_jax.runtime import agreement, distributed, links, relay
-from zsar_jax.runtime.interruption import Interrupted, Interruption
+from zsar_jax.runtime.interruption import DeferredSignals, Interrupted
 
 
 def free_port():
@@ -220,7 +220,7 @@ def test_a_signal_ends_the_wait_at_once(waiting):
     first, _ = gathered(2)
   began = time.monotonic()
   threading.Timer(0.3, signal.raise_signal, [signal.SIGTERM]).start()
-  with Interruption() as one, pytest.raises(Interrupted) as end, one.leaving():
+  with DeferredSignals() as one, pytest.raises(Interrupted) as end, one.interruptible():
     first.exchange('x') if waiting == 'exchange' else first.gather(60)
   assert time.monotonic() - began < 3
   expected = 'process 0 at localhost' if waiting == 'connection' else 'process 1'
@@ -230,7 +230,7 @@ def test_a_signal_ends_the_wait_at_once(waiting):
 
 def test_a_relay_hides_that_the_service_is_gone():
   service = socket.create_server(('127.0.0.1', 0))
-  client = socket.create_connection(('127.0.0.1', relay.relay(service.getsockname()[:2])))
+  client = socket.create_connection(('127.0.0.1', relay.start_relay(service.getsockname()[:2])))
   answering, _ = service.accept()
   client.sendall(b'question')
   assert answering.recv(100) == b'question'
@@ -352,6 +352,6 @@ def test_data_of_its_own_is_named(run_in_both, tmp_path, monkeypatch):
 
 def test_checksums_of_arrays():
   tree = {'a': [1.0, 2.0], 'b': 3}
-  assert agreement.checksum(tree) == agreement.checksum(json.loads(json.dumps(tree)))
-  assert agreement.checksum(tree) != agreement.checksum({'a': [1.0, 2.5], 'b': 3})
-  assert agreement.checksum(tree) != agreement.checksum({'a': [1.0, 2.0], 'c': 3})
+  assert agreement.tree_checksum(tree) == agreement.tree_checksum(json.loads(json.dumps(tree)))
+  assert agreement.tree_checksum(tree) != agreement.tree_checksum({'a': [1.0, 2.5], 'b': 3})
+  assert agreement.tree_checksum(tree) != agreement.tree_checksum({'a': [1.0, 2.0], 'c': 3})

@@ -14,13 +14,13 @@ ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = """
 import os, pathlib, sys, time
 from zsar_jax.runtime import interruption
-with interruption.interruptible():
+with interruption.interruptible_program():
   out = pathlib.Path(sys.argv[1])
   with open(out / 'first', 'w') as file:
     if sys.argv[2] == 'closed':
       os.write(2, b'of a library')
     file.write('kept')
-  with interruption.Interruption() as one:
+  with interruption.DeferredSignals() as one:
     print('ready', flush=True)
     while len(sys.argv) > 3 and not one.signal:
       time.sleep(0.01)

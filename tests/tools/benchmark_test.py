@@ -138,7 +138,7 @@ def test_utilization_is_the_share_of_the_peak():
   parser = argparse.ArgumentParser()
   step.add_flags(parser)
   work = workload.from_flags(parser.parse_args(['--precision=bfloat16', '--micro-batches=1']))
-  chip = chips.find('NVIDIA H100 80GB HBM3, 570.86')
+  chip = chips.find_chip('NVIDIA H100 80GB HBM3, 570.86')
   line = step.utilization(work, chip, seconds=1.0)
   model = build_model(workload.config(work))
   params = jax.eval_shape(model.init, jax.random.key(0))

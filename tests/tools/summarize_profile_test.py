@@ -7,7 +7,7 @@ import pytest
 
 from tools import summarize_profile
 from zsar_jax.performance import traces
-from zsar_jax.performance.traces import Instruction, category
+from zsar_jax.performance.traces import Instruction, categorize
 
 MS = 1_000_000_000  # ps
 
@@ -111,8 +111,8 @@ def test_a_trace_of_each_kind_of_device(tmp_path, name, line, with_stat, device)
   summing_up = plane(name, 'XLA Modules' if with_stat else 'Steps', [('fusion.1', 0, 90)], False)
   text = plane('/host:CPU', 'python', HOST, False) + plane(name, line, OPS, with_stat) + metadata()
   write(tmp_path, text + (summing_up if device != 'CPU' else ''))
-  (path,) = traces.newest(tmp_path / 'profile')
-  trace = traces.read(path)
+  (path,) = traces.newest_files(tmp_path / 'profile')
+  trace = traces.read_trace(path)
   assert list(trace.ops) == [device]
   summary = summarize_profile.summarize(trace, 2)
   assert summary.steps == 2
@@ -136,8 +136,8 @@ def test_what_a_tpu_does_beside_counts_as_long_as_it_is_waited_for(tmp_path):
   text = plane('/device:TPU:0', 'XLA Ops', [*OPS, ('async-done.1', 90, 20)], False)
   text += plane('/device:TPU:0', 'Async XLA Ops', beside, False) + metadata()
   write(tmp_path, plane('/host:CPU', 'python', HOST, False) + text)
-  (path,) = traces.newest(tmp_path / 'profile')
-  summary = summarize_profile.summarize(traces.read(path), 5)
+  (path,) = traces.newest_files(tmp_path / 'profile')
+  summary = summarize_profile.summarize(traces.read_trace(path), 5)
   assert summary.categories['collectives'] == pytest.approx(30 / 80)
   assert summary.categories['copies'] == pytest.approx(6 / 80)
 
@@ -181,7 +181,7 @@ def test_verdicts():
 )
 def test_categories(name, parts, scope, expected):
   found = Instruction('fusion', frozenset(parts), (scope,) if scope else ())
-  assert category(name, found) == expected
+  assert categorize(name, found) == expected
 
 
 @pytest.mark.parametrize(
@@ -196,13 +196,13 @@ def test_categories(name, parts, scope, expected):
   ],
 )
 def test_categories_of_what_no_program_names(name, expected):
-  assert category(name, None) == expected
+  assert categorize(name, None) == expected
 
 
 @pytest.mark.parametrize('content', [b'not a trace at all', b'\x0a\xff\xff', b''])
 def test_files_that_are_no_traces(tmp_path, content, capsys):
   write(tmp_path, '')
-  (path,) = traces.newest(tmp_path / 'profile')
+  (path,) = traces.newest_files(tmp_path / 'profile')
   path.write_bytes(content)
   with pytest.raises(SystemExit) as exit_:
     summarize_profile.main([str(tmp_path)])

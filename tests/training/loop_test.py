@@ -79,7 +79,7 @@ def take_steps(config, devices, steps=2):
   shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
   params = jax.jit(model.init, out_shardings=shardings['params'])(jax.random.key(0))
   state = jax.jit(init, out_shardings=shardings)(params)
-  text = ClassTexts.from_config(config, model).tokens(subset.texts, sharding.batch_parts(mesh))
+  text = ClassTexts.from_config(config, model).tokens(subset.texts, sharding.num_batch_shards(mesh))
   texts_frozen = not any(jax.tree.leaves(trained['text']))
   if texts_frozen:
     text = jax.jit(functools.partial(encode_classes, model, mesh=mesh))(params, text)

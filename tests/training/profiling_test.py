@@ -23,8 +23,8 @@ def test_a_training_run_is_traced(tmp_path, capsys):
   config.eval.datasets = config_lib.ConfigDict()
   workdir = tmp_path / 'run'
   loop.train(config, workdir)
-  (path,) = traces.newest(workdir / 'profile')
-  trace = traces.read(path)
+  (path,) = traces.newest_files(workdir / 'profile')
+  trace = traces.read_trace(path)
   assert len(trace.steps) == len(trace.waits) == 2
   found = {span.category for spans in trace.ops.values() for span in spans}
   assert {'matmul', 'attention', 'layer norm'} <= found

@@ -36,7 +36,7 @@ from zsar_jax.data.frame_table import ClipFrames, FrameFile, table_path
 from zsar_jax.errors import UserError, first_line
 from zsar_jax.runtime import checksums
 from zsar_jax.runtime.paths import local_path
-from zsar_jax.runtime.writers import log
+from zsar_jax.runtime.progress import log
 
 # What NumPy raises for a damaged .npz file.
 _DAMAGE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
@@ -196,7 +196,7 @@ class ClipDataset:
 
   def _compare(self, names: Collection[str]) -> None:
     """Raises a `UserError` where files are not as the build has left them."""
-    damage = checksums.damage(self._directory, names)
+    damage = checksums.find_damage(self._directory, names)
     if damage:
       raise UserError(
         f'{self._directory}: {damage}: its files are not all there, or not all of one build; copy'

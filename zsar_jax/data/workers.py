@@ -9,7 +9,7 @@ from typing import Any
 
 import cv2
 
-from zsar_jax.runtime.streams import keep_streams
+from zsar_jax.runtime.streams import tolerate_closed_streams
 
 
 def start_worker(on_signal: Any) -> None:
@@ -19,7 +19,7 @@ def start_worker(on_signal: Any) -> None:
     on_signal: what SIGINT and SIGTERM do, as for `signal.signal`: Ctrl-C reaches all the processes
       of a terminal at once, and a cluster's SIGTERM all those of a job.
   """
-  keep_streams()
+  tolerate_closed_streams()
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, on_signal)
   # The processes are the parallelizm; a pool of threads in each would only get in the way.

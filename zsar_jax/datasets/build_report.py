@@ -22,7 +22,7 @@ import numpy as np
 from zsar_jax.datasets.sources.listing import PASSED_OVER
 from zsar_jax.datasets.staging import Staged
 from zsar_jax.recipes.regions import REGION_BITS
-from zsar_jax.runtime.wording import counted
+from zsar_jax.runtime.wording import format_bytes, pluralize
 
 _QUANTILES = (5, 25, 50, 75, 95)
 
@@ -92,9 +92,9 @@ def describe(name: str, report: Mapping[str, Any]) -> str:
   lines = []
   for split, part in report.items():
     lines.append(
-      f'{name}, {split}: {counted(part["written"], "clip")},'
-      f' {counted(part["frames"], "frame")},'
-      f' {part["bytes"] / 1e6:.1f} MB; {len(part["missing"])} missing,'
+      f'{name}, {split}: {pluralize(part["written"], "clip")},'
+      f' {pluralize(part["frames"], "frame")},'
+      f' {format_bytes(part["bytes"])}; {len(part["missing"])} missing,'
       f' {len(part["unreadable"])} unreadable'
     )
     if part['regions']:
@@ -113,7 +113,7 @@ def describe(name: str, report: Mapping[str, Any]) -> str:
         f' {found["never"]:10}   {quantiles}'
       )
     if part['regions'] and part['unannotated']:
-      lines.append(f'  {counted(part["unannotated"], "clip")} without any annotated frame')
+      lines.append(f'  {pluralize(part["unannotated"], "clip")} without any annotated frame')
     for kind in ('missing', 'unreadable'):
       lines += _named(kind, part[kind])
     for kind, clips in part['remarks'].items():
@@ -124,7 +124,7 @@ def describe(name: str, report: Mapping[str, Any]) -> str:
 def _named(kind: str, clips: Mapping[str, str]) -> list[str]:
   if not clips:
     return []
-  lines = [f'  {kind}:' if kind == PASSED_OVER else f'  {kind}: {counted(len(clips), "clip")}']
+  lines = [f'  {kind}:' if kind == PASSED_OVER else f'  {kind}: {pluralize(len(clips), "clip")}']
   lines += [f'    {clip}: {what}' for clip, what in itertools.islice(clips.items(), _PRINTED)]
   if len(clips) > _PRINTED:
     lines.append(f'    ... and {len(clips) - _PRINTED} more, see build_report.json')

@@ -38,10 +38,10 @@ from zsar_jax.data.frame_table import table_path
 from zsar_jax.data.workers import start_worker
 from zsar_jax.datasets import build_report
 from zsar_jax.datasets.staging import Chunk, ClipTask, Encode, Staged, serialized_size, stage_chunk
-from zsar_jax.errors import UserError
+from zsar_jax.errors import UserError, error_reason
 from zsar_jax.runtime import checksums, file_systems, locks, terminal
 from zsar_jax.runtime.paths import local_path
-from zsar_jax.runtime.wording import counted
+from zsar_jax.runtime.wording import format_bytes, pluralize
 
 # The fewest clips of a chunk, and the most chunks of a split. Each is a shard in the end, and a
 # reader keeps all of them open: the limit of open files is often 1024.
@@ -129,7 +129,9 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
   def publish(self, staged: dict[str, list[Staged]]) -> None:
     """Makes the data set out of every split's staged chunks."""
     self._staged = staged
-    if self.builder_config and file_systems.REPLACING in file_systems.lacking(self.staging):
+    if self.builder_config and file_systems.REPLACING in file_systems.missing_features(
+      self.staging
+    ):
       # TFDS writes the name of the default configuration anew.
       shutil.rmtree(pathlib.Path(self.data_dir).parent.parent / '.config', ignore_errors=True)
     # TFDS announces a download on stdout, and makes folders for it.
@@ -201,7 +203,7 @@ class _CheckedInfo(tfds.core.DatasetInfo):
     """Writes the files of TFDS and then the checksums of all files."""
     super().write_to_directory(dataset_info_dir, all_metadata)
     # The index has a mark of each clip, for what is too large to be read whole.
-    checksums.write(pathlib.Path(dataset_info_dir), by_size=lambda name: '.array_record-' in name)
+    checksums.write(pathlib.Path(dataset_info_dir), size_only=lambda name: '.array_record-' in name)
 
 
 def build(
@@ -229,9 +231,11 @@ def build(
   if builder.staging.exists() or not _finished(builder, directory, strict):
     with contextlib.ExitStack() as stack:
       try:
-        stack.enter_context(locks.alone_in(builder.staging))
+        stack.enter_context(locks.lock_folder(builder.staging))
       except OSError as error:
-        raise UserError(f'--out: {builder.staging} cannot be written ({error.strerror})') from None
+        raise UserError(
+          f'--out: {builder.staging} cannot be written ({error_reason(error)})'
+        ) from None
       for unfinished in directory.parent.glob(f'{INCOMPLETE_PREFIX}*_{directory.name}'):
         shutil.rmtree(unfinished)  # Of a build that was killed while it published.
       # It may have been another process's build that this one waited for.
@@ -252,7 +256,7 @@ def _finished(builder: ClipBuilder, directory: pathlib.Path, strict: bool) -> bo
     classes = tfds.builder_from_directory(directory).info.features['label'].names
     differing = sorted(key for key in present | wanted if present.get(key) != wanted.get(key))
     left_out = [clip for split in found.values() for clip in split['missing'] | split['unreadable']]
-    if damage := checksums.damage(directory):
+    if damage := checksums.find_damage(directory):
       raise ValueError(damage)
   except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
     raise UserError(
@@ -310,7 +314,7 @@ def _build(builder: ClipBuilder, workers: int | None, strict: bool, beam: Beam |
     builder.publish(staged)
   except OSError as error:
     raise UserError(
-      f'{builder.data_dir} cannot be written ({error.strerror or error}); make room, and the same'
+      f'{builder.data_dir} cannot be written ({error_reason(error)}); make room, and the same'
       ' command continues'
     ) from None
   print(f'{builder.full_name}: built in {builder.data_dir}')
@@ -342,20 +346,15 @@ def _check_disk(builder: ClipBuilder, chunks: list[Chunk]) -> None:
   need = len(tasks) * sum(sizes) / tried
   free = shutil.disk_usage(builder.staging).free
   print(
-    f'{builder.full_name}: {counted(len(tasks), "clip")} will take about {_size(need)}, as'
-    f' {tried} of them tell; {_size(free)} are free',
+    f'{builder.full_name}: {pluralize(len(tasks), "clip")} will take about {format_bytes(need)}, as'
+    f' {tried} of them tell; {format_bytes(free)} are free',
     file=sys.stderr,
   )
   if need > free:
     raise UserError(
-      f'{builder.staging}: the records need about {_size(need)} and {_size(free)} are free; choose'
-      ' another --out, or a smaller --short-side, --jpeg-quality or --keep'
+      f'{builder.staging}: the records need about {format_bytes(need)} and {format_bytes(free)} are'
+      ' free; choose another --out, or a smaller --short-side, --jpeg-quality or --keep'
     )
-
-
-def _size(count: float) -> str:
-  """A number of bytes in words."""
-  return f'{count / 1e9:.1f} GB' if count >= 1e9 else f'{count / 1e6:.3g} MB'
 
 
 def _chunks(builder: ClipBuilder, split: str, tasks: Sequence[ClipTask]) -> list[Chunk]:
@@ -441,7 +440,7 @@ def _watched(work: list[tuple[Chunk, str]], name: str) -> Iterator[None]:
 def _progress(clips: int, name: str) -> tqdm.tqdm:
   # A log file is not to be filled with the states of a bar.
   interval = 0.2 if sys.stderr.isatty() else 60
-  bars = terminal.unfiltered()
+  bars = terminal.raw_stderr()
   return tqdm.tqdm(total=clips, desc=name, unit=' clips', mininterval=interval, file=bars)
 
 
@@ -458,7 +457,7 @@ def _check_failures(name: str, found: dict[str, Any], strict: bool) -> None:
       )
     if strict and failures:
       raise UserError(
-        f'{name}, split {split!r}: {counted(len(failures), "clip")} failed,'
+        f'{name}, split {split!r}: {pluralize(len(failures), "clip")} failed,'
         f' {next(iter(failures))} first; mend them and the same command continues, or leave out'
         ' --strict'
       )

@@ -17,7 +17,7 @@ from zsar_jax.data import records
 from zsar_jax.data.records import ClipError
 from zsar_jax.data.sampling import segment_indices
 from zsar_jax.datasets import seeking
-from zsar_jax.errors import UserError
+from zsar_jax.errors import UserError, error_reason
 
 # A file that was cut short decodes without an error as far as it goes. The duration that its
 # header states tells; it is not exact, so only a good part less counts.
@@ -180,8 +180,7 @@ def read_video(
       video = _read_file(path, storage, annotated)
     # FFmpegError is not always an OSError or a ValueError, nor the other way round.
     except (av.FFmpegError, OSError, ValueError) as error:
-      reason = getattr(error, 'strerror', None) or error  # Without the path once more.
-      raise ClipError(f'{path} cannot be decoded ({reason})') from None
+      raise ClipError(f'{path} cannot be decoded ({error_reason(error)})') from None
   rule, _, number = storage.keep.partition(':')
   if rule == 'segments' and len(video.jpegs) < int(number):
     video.remarks['fewer frames than asked'] = f'{len(video.jpegs)} of {number}'

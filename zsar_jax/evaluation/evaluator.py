@@ -30,7 +30,8 @@ from zsar_jax.ops.prepare import evaluation_input
 from zsar_jax.recipes import language
 from zsar_jax.recipes.regions import REGION_BITS
 from zsar_jax.runtime import agreement, distributed, sharding
-from zsar_jax.runtime.writers import Progress, log, make_folder, write_file
+from zsar_jax.runtime.files import make_folder, write_file
+from zsar_jax.runtime.progress import Progress, log
 from zsar_jax.text.classes import ClassTexts, encode_classes
 from zsar_jax.weights import runs
 from zsar_jax.weights.checkpoint import has_checkpoint
@@ -89,7 +90,7 @@ class Evaluator:
         that were seen, unless `config.eval.allow_seen_classes`.
     """
     config_lib.check_batch(
-      'config.eval.batch_size', config.eval.batch_size, sharding.batch_parts(mesh)
+      'config.eval.batch_size', config.eval.batch_size, sharding.num_batch_shards(mesh)
     )
     self._config, self._mesh = config, mesh
     self._recipes = [language.parse(text) for text in config.eval.recipes]
@@ -104,7 +105,7 @@ class Evaluator:
       check_unseen(subset.classes, seen or (), config.eval.allow_seen_classes, field)
       for recipe in self._recipes:
         subset.check_recipe(recipe, f'config.eval.recipes, {name}')
-      tokens = texts.tokens(subset.texts, sharding.batch_parts(mesh))
+      tokens = texts.tokens(subset.texts, sharding.num_batch_shards(mesh))
       partners = None
       if any(recipe.swaps for recipe in self._recipes):
         partners = _partners(subset, reference.pairs, f'{field}.pairs')
@@ -129,8 +130,8 @@ class Evaluator:
     for entry in self._entries:
       field = f'config.eval.datasets.{entry.name}'
       facts[field] = data_identity(self._config.data.dir, entry.subset)
-      facts[f'{field}, class texts'] = agreement.checksum(entry.tokens)
-      facts[f'{field}.pairs'] = agreement.checksum(entry.partners)
+      facts[f'{field}, class texts'] = agreement.tree_checksum(entry.tokens)
+      facts[f'{field}.pairs'] = agreement.tree_checksum(entry.partners)
     return facts
 
   def run(self, params: dict) -> list[Predictions]:
@@ -164,7 +165,7 @@ class Evaluator:
       config.data.workers,
       views,
       entry.partners,
-      sharding.host_share(self._mesh),
+      sharding.process_batch_shard(self._mesh),
       WorkerPolicy(config.data.patience, config.data.on_worker_failure),
     )
     steps = -(-len(subset) * len(views) // config.eval.batch_size)
@@ -172,7 +173,7 @@ class Evaluator:
     looked_at = -(-config.eval.saliency // config.eval.batch_size)
     looking = set(np.linspace(1, steps, min(looked_at, steps)).astype(int).tolist())
     unit = 'clips' if len(views) == 1 else 'views'
-    progress = Progress(steps, 0, unit, config.eval.batch_size, pause=10)
+    progress = Progress(steps, 0, unit, config.eval.batch_size, log_interval=10)
     try:
       for step, host_batch in enumerate(batches, start=1):
         batch = sharding.shard_batch(host_batch, self._mesh)

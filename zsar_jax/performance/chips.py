@@ -64,7 +64,7 @@ CHIPS = {
 }
 
 
-def find(device_kind: str) -> Chip | None:
+def find_chip(device_kind: str) -> Chip | None:
   """The chip that JAX calls `device_kind`, by the longest beginning; None for another."""
   known = {
     kind: chip for chip in CHIPS.values() for kind in chip.kinds if device_kind.startswith(kind)

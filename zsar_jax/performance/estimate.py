@@ -21,7 +21,7 @@ from zsar_jax.training.step import texts_frozen
 
 @dataclasses.dataclass(frozen=True)
 class Traffic:
-  """Bytes that each device must send in a step; see `must_move`.
+  """Bytes that each device must send in a step; see `required_traffic`.
 
   Attributes:
     gathered: parameters that are split over fsdp, for the use of them.
@@ -43,7 +43,7 @@ class Traffic:
     return sum(dataclasses.astuple(self))
 
 
-def must_move(
+def required_traffic(
   config: ConfigDict, spec: TowerSpec, params: Any, trained: Any, mesh: Mesh, classes: int
 ) -> Traffic:
   """What the sharding makes every device send in one training step.
@@ -113,7 +113,7 @@ def activation_bytes(config: ConfigDict, spec: TowerSpec, classes: int, mesh: Me
   its input and its products' outputs: 10; with 'full' its input: 1. To that come the work of one
   block that is computed again, and the frames in float32, twice.
   """
-  everyone, tensor = sharding.batch_parts(mesh), mesh.shape['tensor']
+  everyone, tensor = sharding.num_batch_shards(mesh), mesh.shape['tensor']
   itemsize = np.dtype(jax.numpy.dtype(config.model.dtype)).itemsize
   kept_per_block = {'none': 16, 'dots': 10, 'full': 1}[config.model.remat]
   most = 0.0

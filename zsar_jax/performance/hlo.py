@@ -343,7 +343,7 @@ class Module:
         found[key] = Collective(
           kind,
           arrays,
-          axes_of(groups, mesh_shape),
+          group_axes(groups, mesh_shape),
           groups.shape[1],
           times,
           operation[1] if operation else '',
@@ -399,7 +399,7 @@ def replica_groups(attributes: str, devices: int) -> np.ndarray:
   return order.reshape(shape).transpose(*rest, *chosen).reshape(-1, together)
 
 
-def axes_of(groups: np.ndarray, mesh_shape: dict[str, int]) -> tuple[str, ...]:
+def group_axes(groups: np.ndarray, mesh_shape: dict[str, int]) -> tuple[str, ...]:
   """The mesh axes along which the devices of a group differ.
 
   Args:

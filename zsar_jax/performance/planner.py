@@ -59,7 +59,7 @@ def compile_program(program: Program) -> Compiled:
   try:
     compiled = lowered.compile()
   except jax.errors.JaxRuntimeError as error:
-    needed = parse_needed(str(error))
+    needed = parse_required_bytes(str(error))
     if needed is None:
       raise
     return Compiled(time.monotonic() - start, 0, 0, 0, 0, math.nan, None, needed, fits=False)
@@ -76,7 +76,7 @@ def compile_program(program: Program) -> Compiled:
   return Compiled(time.monotonic() - start, *parts, operations, module, sum(parts))
 
 
-def parse_needed(message: str) -> float | None:
+def parse_required_bytes(message: str) -> float | None:
   """Bytes that the TPU compiler would have needed, from what it says when it has too few."""
   found = re.search(r'Used ([\d.]+)([KMGT]?) of|temporaries \(([\d.]+)([KMGT]?)\)', message)
   if not ('Ran out of memory' in message and found):
@@ -100,7 +100,7 @@ def make_plan(
     UserError: for a mesh or a batch that does not fit the devices, or a missing compiler.
   """
   mesh = sharding.make_mesh(config.mesh, topology.devices())
-  config, changes = _fitted(config, sharding.batch_parts(mesh))
+  config, changes = _fitted(config, sharding.num_batch_shards(mesh))
   model = build_model(config)
   plan = {
     'changes': changes,
@@ -155,7 +155,9 @@ class _Planner:
     state = program.arguments['state']
     model = build_model(config)
     _, trained = optim.make_optimizer(config.optim, model.abstract_params, config.steps)
-    owed = estimate.must_move(config, model.spec, state['params'], trained, mesh, self._classes)
+    owed = estimate.required_traffic(
+      config, model.spec, state['params'], trained, mesh, self._classes
+    )
     rest = {name: tree for name, tree in state.items() if name != 'params'}
     self._kept = estimate.device_bytes(rest)
     memory = {
@@ -183,7 +185,7 @@ class _Planner:
       found = compile_program(program)
       return found.needed + estimate.device_bytes(program.arguments['batch'])
 
-    quantum = sharding.batch_parts(mesh) * config.optim.accumulation
+    quantum = sharding.num_batch_shards(mesh) * config.optim.accumulation
     step['largest_batch'] = self._largest(step, needed, quantum, largest)
     return step
 
@@ -231,7 +233,7 @@ class _Planner:
       batch = 2 * estimate.device_bytes(batch_of(smaller, mesh))
       return compile_program(program).needed + self._kept + (recipes - 1) * video + batch
 
-    step['largest_batch'] = self._largest(step, needed, sharding.batch_parts(mesh), largest)
+    step['largest_batch'] = self._largest(step, needed, sharding.num_batch_shards(mesh), largest)
     return step
 
   def _describe(
@@ -328,7 +330,7 @@ class _Planner:
     config, mesh = self._config, self._mesh
     model = build_model(config)
     params = sharding.sharded_shapes(model.abstract_params, mesh, config.mesh.fsdp_min_bytes)
-    padded = self._classes + -self._classes % sharding.batch_parts(mesh)
+    padded = self._classes + -self._classes % sharding.num_batch_shards(mesh)
     sizes = {count * model.spec.embed_dim: 'class embeddings' for count in (self._classes, padded)}
     for leaf in jax.tree.leaves(params):
       tensor = mesh.shape['tensor'] if 'tensor' in leaf.sharding.spec else 1
@@ -391,7 +393,7 @@ class _Planner:
     growing = sum(memory[kind] for kind in grows)
     fixed = memory['total'] - growing
     accumulation = 1 if 'recipes' in step else self._config.optim.accumulation
-    quantum = sharding.batch_parts(self._mesh) * accumulation
+    quantum = sharding.num_batch_shards(self._mesh) * accumulation
     size = int(step['batch'] * (memory['available'] - fixed) / growing) // quantum * quantum
     return {'batch': max(0, size), 'from': [], 'verified': False}
 

@@ -54,7 +54,7 @@ def train_program(config: ConfigDict, mesh: Mesh, classes: int) -> Program:
   Raises:
     UserError: where mesh and accumulation do not divide the batch.
   """
-  parts = sharding.batch_parts(mesh)
+  parts = sharding.num_batch_shards(mesh)
   batch_size, accumulation = config.data.batch_size, config.optim.accumulation
   config_lib.check_batch('config.data.batch_size', batch_size, parts, accumulation)
   model, teacher = build_model(config), build_teacher(config)
@@ -96,7 +96,7 @@ def evaluation_programs(config: ConfigDict, mesh: Mesh, classes: int) -> list[Pr
     UserError: where the mesh does not divide the batch.
   """
   batch_size = config.eval.batch_size
-  config_lib.check_batch('config.eval.batch_size', batch_size, sharding.batch_parts(mesh))
+  config_lib.check_batch('config.eval.batch_size', batch_size, sharding.num_batch_shards(mesh))
   model = build_model(config)
   whole = sharding.replicated(mesh)
   asked = [language.parse(text) for text in config.eval.recipes]

@@ -122,7 +122,7 @@ class Trace:
   steps: list[Span]
 
 
-def newest(folder: pathlib.Path) -> list[pathlib.Path]:
+def newest_files(folder: pathlib.Path) -> list[pathlib.Path]:
   """The files of the newest trace below a folder, one of each host.
 
   Raises:
@@ -136,7 +136,7 @@ def newest(folder: pathlib.Path) -> list[pathlib.Path]:
   return [path for path in files if path.parent == files[-1].parent]
 
 
-def read(path: pathlib.Path) -> Trace:
+def read_trace(path: pathlib.Path) -> Trace:
   """Reads the trace of one host.
 
   Raises:
@@ -203,7 +203,7 @@ def _with_own_time(
       # Of an event that does not say its program, any that has such an operation.
       instruction = programs.get(operation) or programs.get(('', name))
       if not (instruction.opcode if instruction else name).startswith(_CONTROL):
-        yield Span(name, start, end, category(name, instruction), max(end - start - inside, 0))
+        yield Span(name, start, end, categorize(name, instruction), max(end - start - inside, 0))
 
   for operation, start, end in sorted(events, key=lambda event: (event[1], -event[2])):
     yield from close(start)
@@ -211,7 +211,7 @@ def _with_own_time(
   yield from close(float('inf'))
 
 
-def category(name: str, instruction: Instruction | None) -> str:
+def categorize(name: str, instruction: Instruction | None) -> str:
   """The kind of an operation, one of `CATEGORIES`; of one without a program by its name."""
   instruction = instruction or Instruction(name, frozenset((re.sub(r'\.\d+$', '', name),)), ())
   what = {instruction.opcode, *instruction.parts, name.lower()}
@@ -232,7 +232,7 @@ def category(name: str, instruction: Instruction | None) -> str:
   return 'other'
 
 
-def busy(spans: Iterable[Span]) -> list[tuple[float, float]]:
+def busy_intervals(spans: Iterable[Span]) -> list[tuple[float, float]]:
   """When at least one of the spans was going on, as intervals in order."""
   merged: list[tuple[float, float]] = []
   for start, end in sorted((span.start, span.end) for span in spans):
@@ -243,7 +243,7 @@ def busy(spans: Iterable[Span]) -> list[tuple[float, float]]:
   return merged
 
 
-def uncovered(start: float, end: float, busy: Iterable[tuple[float, float]]) -> float:
+def uncovered_time(start: float, end: float, busy: Iterable[tuple[float, float]]) -> float:
   """The ns from `start` to `end` that lie in none of the intervals."""
   covered = sum(max(0.0, min(end, stop) - max(start, begin)) for begin, stop in busy)
   return end - start - covered

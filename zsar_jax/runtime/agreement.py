@@ -16,7 +16,7 @@ import numpy as np
 
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import distributed
-from zsar_jax.runtime.writers import make_folder
+from zsar_jax.runtime.files import make_folder
 
 # Libraries of which another version may compute, read or write something else.
 _LIBRARIES = ('flax', 'grain', 'jax', 'jaxlib', 'numpy', 'optax', 'orbax-checkpoint')
@@ -123,7 +123,7 @@ def _check_same(facts: Mapping[str, Any], remedy: str) -> None:
   )
 
 
-def checksum(tree: Any) -> str:
+def tree_checksum(tree: Any) -> str:
   """A checksum of the arrays of a tree on the host, and of their paths."""
   total = 0
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):

@@ -18,28 +18,28 @@ _CHUNK = 1 << 24
 
 def write(
   folder: pathlib.Path,
-  but: Collection[str] = (),
-  by_size: Callable[[str], bool] = lambda name: False,
+  exclude: Collection[str] = (),
+  size_only: Callable[[str], bool] = lambda name: False,
 ) -> None:
   """Writes {path: [bytes, CRC-32]} of the folder's files into it, when they all are on the disk.
 
   Args:
     folder: which.
-    but: names of files that are left out.
-    by_size: whether of a file the size alone is noted, and null for its CRC-32.
+    exclude: names of files that are left out.
+    size_only: whether of a file the size alone is noted, and null for its CRC-32.
   """
   sums = {}
   for path in sorted(folder.rglob('*')):
-    if path.is_file() and path.name not in (FILE, *but):
+    if path.is_file() and path.name not in (FILE, *exclude):
       name = path.relative_to(folder).as_posix()
-      sums[name] = _sum(path, by_size(name), durable=True)
+      sums[name] = _sum(path, size_only(name), durable=True)
   with (folder / FILE).open('w') as file:
     json.dump(sums, file)
     file.flush()
     file_systems.sync(file)
 
 
-def damage(folder: pathlib.Path, names: Collection[str] | None = None) -> str | None:
+def find_damage(folder: pathlib.Path, names: Collection[str] | None = None) -> str | None:
   """What is wrong with a folder, in words; None where all is as it was written.
 
   A folder without checksums, which was written by something else, is taken as it is.
@@ -56,7 +56,7 @@ def damage(folder: pathlib.Path, names: Collection[str] | None = None) -> str | 
       if not (folder / name).resolve().is_relative_to(folder.resolve()):
         return f'{FILE} lists {name!r}, which lies elsewhere'
       expected = sums[name]
-      found = _sum(folder / name, by_size=expected[1] is None)
+      found = _sum(folder / name, size_only=expected[1] is None)
       if found[0] != expected[0]:
         return f'{name} has {found[0]} of {expected[0]} bytes'
       if found != expected:
@@ -69,13 +69,13 @@ def damage(folder: pathlib.Path, names: Collection[str] | None = None) -> str | 
   return None
 
 
-def _sum(path: pathlib.Path, by_size: bool = False, durable: bool = False) -> list[int | None]:
+def _sum(path: pathlib.Path, size_only: bool = False, durable: bool = False) -> list[int | None]:
   """[bytes, CRC-32] of a file; `durable` has the system write it to the disk first."""
   size = crc = 0
   with path.open('rb') as file:
     if durable:
       file_systems.sync(file)
-    if by_size:
+    if size_only:
       return [os.fstat(file.fileno()).st_size, None]
     while chunk := file.read(_CHUNK):
       size, crc = size + len(chunk), zlib.crc32(chunk, crc)

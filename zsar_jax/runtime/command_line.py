@@ -37,7 +37,7 @@ def parse_arguments(
     parser: knows the flags.
     argv: without the program's name; None for the process's own.
   """
-  terminal.protect()
+  terminal.escape_output()
   with exit_on_user_error():
     arguments = [local_argument(text) for text in (sys.argv[1:] if argv is None else argv)]
   return parser.parse_args(arguments)
@@ -53,7 +53,7 @@ def config_names(studies: bool) -> list[str]:
   return names
 
 
-def config_file(text: str) -> str:
+def resolve_config_file(text: str) -> str:
   """The file of an experiment.
 
   Args:
@@ -79,7 +79,7 @@ def config_file(text: str) -> str:
   return text
 
 
-def begin(argv: list[str]) -> pathlib.Path:
+def start_program(argv: list[str]) -> pathlib.Path:
   """Checks the flags `config` and `workdir` of a program, and returns the workdir.
 
   Args:
@@ -104,7 +104,7 @@ def begin(argv: list[str]) -> pathlib.Path:
 
 def parse_flags(argv: list[str]) -> list[str]:
   """Parses the command line; a mistake in it, or in the config file, is one sentence."""
-  terminal.protect()
+  terminal.escape_output()
   if any(argument in _HELP for argument in argv[1:]):
     names = ', '.join(config_names(studies='study' in pathlib.Path(argv[0]).stem))
     print(f'{sys.modules["__main__"].__doc__}\nflags:{_flags_help(argv[0])}')
@@ -135,9 +135,9 @@ def _with_config_file(arguments: list[str]) -> list[str]:
   for i, argument in enumerate(arguments):
     flag = re.match('--?config(=|$)', argument)
     if flag and flag[1]:
-      changed[i] = f'{flag[0]}{config_file(argument[flag.end() :])}'
+      changed[i] = f'{flag[0]}{resolve_config_file(argument[flag.end() :])}'
     elif flag and i + 1 < len(arguments):
-      changed[i + 1] = config_file(arguments[i + 1])
+      changed[i + 1] = resolve_config_file(arguments[i + 1])
   return changed
 
 

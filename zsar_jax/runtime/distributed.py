@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from zsar_jax.errors import UserError, first_line
-from zsar_jax.runtime.interruption import GRACE, MESSAGE, Interrupted, end_now, exit_status
+from zsar_jax.runtime.interruption import GRACE_SECONDS, MESSAGE, Interrupted, exit_now, exit_status
 from zsar_jax.runtime.links import SILENCE, Links
-from zsar_jax.runtime.relay import relay
+from zsar_jax.runtime.relay import start_relay
 from zsar_jax.runtime.reporting import user_message
 
 T = TypeVar('T')
@@ -48,7 +48,7 @@ _OWN_WORDS = 3.0
 _REASON = 15.0
 
 # Seconds that a process waits for the others at most after a signal.
-PATIENCE_AFTER_SIGNAL = 300.0
+SIGNAL_TIMEOUT = 300.0
 
 _links: Links | None = None
 _told: list[int] = []
@@ -57,11 +57,11 @@ _ending = threading.Lock()
 
 
 @contextlib.contextmanager
-def joined(
+def process_group(
   coordinator_address: str | None = None,
   num_processes: int | None = None,
   process_id: int | None = None,
-  patience: float = 100.0,
+  timeout: float = 100.0,
 ) -> Iterator[None]:
   """A block that this process does together with the others, where there are any.
 
@@ -73,7 +73,7 @@ def joined(
     coordinator_address: HOST:PORT of process 0, the same in each process.
     num_processes: of them all.
     process_id: of this one, from 0.
-    patience: seconds to wait for the others at the start.
+    timeout: seconds to wait for the others at the start.
 
   Raises:
     UserError: where only a part of the arguments is given, or they cannot be.
@@ -96,7 +96,7 @@ def joined(
   sys.warnoptions.append('ignore:resource_tracker:UserWarning')
   _links = Links(_host_and_port(address), count, process, _stop, _end_after_another)
   try:
-    _links.gather(patience)
+    _links.gather(timeout)
     _initialize_jax(address, devices)
     yield
     wait_for_all('the end')
@@ -147,7 +147,7 @@ def _initialize_jax(address: str, devices: Any) -> None:
   jax.config.update('jax_enable_preemption_service', False)
   if _links.process:
     os.environ.update(no_grpc_proxy='127.0.0.1')
-    address = f'127.0.0.1:{relay(_host_and_port(address))}'
+    address = f'127.0.0.1:{start_relay(_host_and_port(address))}'
   jax.config.update('jax_check_proxy_envs', False)
   with warnings.catch_warnings():
     warnings.simplefilter('ignore')
@@ -249,11 +249,11 @@ def _bound(number: int) -> None:
   """Ends this process when it still waits for the others long after a signal."""
 
   def end() -> None:
-    time.sleep(PATIENCE_AFTER_SIGNAL)
+    time.sleep(SIGNAL_TIMEOUT)
     _end(
       exit_status(number),
       f'interrupted; the processes were not done with their step and its checkpoint within'
-      f' {PATIENCE_AFTER_SIGNAL:.0f} seconds; the same command goes on from the newest checkpoint',
+      f' {SIGNAL_TIMEOUT:.0f} seconds; the same command goes on from the newest checkpoint',
     )
 
   threading.Thread(target=end, daemon=True).start()
@@ -276,11 +276,11 @@ def _end_after_another(sentence: str, failed: bool) -> None:
 def _end_with_others(error: BaseException) -> None:
   """Ends this process, and all the others, because of what came out of the block."""
   for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, lambda *_: end_now(2))
+    signal.signal(number, lambda *_: exit_now(2))
   if isinstance(error, (Interrupted, KeyboardInterrupt)):
     status = getattr(error, 'status', 130)
     request_stop(signal.SIGINT if status else signal.SIGTERM)
-    _links.leave(GRACE if isinstance(error, Interrupted) else 0.0)
+    _links.leave(GRACE_SECONDS if isinstance(error, Interrupted) else 0.0)
     _end(status, str(error) or f'\n{MESSAGE}')
   sentence = user_message(error)
   if _told and sentence is None:
@@ -298,10 +298,10 @@ def _end_with_others(error: BaseException) -> None:
     print(f'error: {sentence}', file=sys.stderr, flush=True)
   if _links.together:
     _links.fail(f'{_links.name(_links.process)} failed: {sentence}')
-  end_now(status)
+  exit_now(status)
 
 
 def _end(status: int, message: str | None = None) -> None:
   """Ends the process, with the message of whoever comes first."""
   _ending.acquire()
-  end_now(status, message)
+  exit_now(status, message)

@@ -27,7 +27,7 @@ _CONSEQUENCES = {
 _known: dict[int, frozenset[str]] = {}
 
 
-def lacking(folder: pathlib.Path) -> frozenset[str]:
+def missing_features(folder: pathlib.Path) -> frozenset[str]:
   """What the file system of a folder lacks; it is tried, and said, once in a process.
 
   Args:
@@ -70,7 +70,7 @@ def replace(source: pathlib.Path, target: pathlib.Path) -> None:
   except OSError as error:
     if error.errno not in _NO_REPLACING or not target.is_file():
       raise
-    lacking(target.parent)
+    missing_features(target.parent)
     target.unlink()
     source.rename(target)
 

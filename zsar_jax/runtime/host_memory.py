@@ -18,7 +18,7 @@ def keep_freed_memory() -> None:
   from the system and unmaps them, and the system clears each page when it is touched again. To
   be called before JAX starts its threads.
   """
-  if not cpu_alone():
+  if not is_cpu_only():
     return
   try:
     mallopt = ctypes.CDLL(None).mallopt
@@ -30,7 +30,7 @@ def keep_freed_memory() -> None:
   mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def cpu_alone() -> bool:
+def is_cpu_only() -> bool:
   """Whether JAX can find nothing but the CPU here."""
   platforms = os.environ.get('JAX_PLATFORMS')
   if platforms:

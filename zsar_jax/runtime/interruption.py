@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from zsar_jax.runtime.streams import keep_streams
+from zsar_jax.runtime.streams import tolerate_closed_streams
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 # Seconds for an orderly end, of the 30 that a preemption leaves.
-GRACE = 10.0
+GRACE_SECONDS = 10.0
 
 # A second Ctrl-C sooner than that, in seconds, is the first one that came by another way.
 _SAME = 2.0
@@ -40,7 +40,7 @@ class Interrupted(BaseException):
     self.status = status
 
 
-def end_with(parent: int) -> None:
+def exit_with_parent(parent: int) -> None:
   """Has this process get SIGTERM when its parent is gone, which then cannot pass one on."""
 
   def watch() -> None:
@@ -51,10 +51,10 @@ def end_with(parent: int) -> None:
   threading.Thread(target=watch, daemon=True).start()
 
 
-class Interruption:
+class DeferredSignals:
   """A context manager in which SIGINT and SIGTERM only set `signal`; a second Ctrl-C ends at once.
 
-  In blocks of `leaving` they end the block, by an `Interrupted`.
+  In blocks of `interruptible` they end the block, by an `Interrupted`.
   """
 
   def __init__(self, tell: Callable[[int], None] = lambda number: None):
@@ -70,7 +70,7 @@ class Interruption:
     self._afterwards: dict[int, Any] = {}
     self._closed = threading.Event()
 
-  def __enter__(self) -> 'Interruption':
+  def __enter__(self) -> 'DeferredSignals':
     for number in _SIGNALS:
       self._afterwards[number] = signal.signal(number, self._note)
     hearing, heard = os.pipe()
@@ -96,7 +96,7 @@ class Interruption:
     return exit_status(self.signal)
 
   @contextlib.contextmanager
-  def leaving(self, ready: Callable[[], bool] = lambda: True) -> Iterator[None]:
+  def interruptible(self, ready: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """A block that may be left anywhere, as nothing in it has to be saved.
 
     Where the main thread does not come round, the process ends as soon as `ready` says that it can.
@@ -142,47 +142,47 @@ class Interruption:
         return
       with contextlib.suppress(Exception):  # Others that cannot be told are no reason to stay.
         self._tell(heard[0])
-      if self._closed.wait(GRACE):
+      if self._closed.wait(GRACE_SECONDS):
         return
       while not self._closed.wait(0.2):
         if self._ready is not None and self._ready():
-          end_now(exit_status(heard[0]), MESSAGE)
+          exit_now(exit_status(heard[0]), MESSAGE)
 
 
 @contextlib.contextmanager
-def interruptible(tell: Callable[[int], None] = lambda number: None) -> Iterator[None]:
+def interruptible_program(tell: Callable[[int], None] = lambda number: None) -> Iterator[None]:
   """Of a program: an interruption inside the block ends it with one line and its exit status.
 
-  After an error the process ends within `GRACE`, whatever its threads do.
+  After an error the process ends within `GRACE_SECONDS`, whatever its threads do.
   After the block SIGTERM is ignored: all is done, and the interpreter takes a while to end.
 
   Args:
-    tell: as for `Interruption`.
+    tell: as for `DeferredSignals`.
   """
-  keep_streams()
-  interruption = Interruption(tell)
+  tolerate_closed_streams()
+  interruption = DeferredSignals(tell)
   try:
     with interruption:
       interruption._afterwards[signal.SIGTERM] = signal.SIG_IGN
-      with interruption.leaving():
+      with interruption.interruptible():
         yield
   except (Interrupted, KeyboardInterrupt) as end:
     print(end if str(end) else f'\n{MESSAGE}', file=sys.stderr)
-    end_within(GRACE, getattr(end, 'status', 130))
+    exit_after(GRACE_SECONDS, getattr(end, 'status', 130))
     raise SystemExit(getattr(end, 'status', 130)) from None
   except BaseException as error:
     status = error.code if isinstance(error, SystemExit) else 1
     if status:  # Threads of a write that has failed wait for minutes.
-      end_within(GRACE, status if isinstance(status, int) else 1)
+      exit_after(GRACE_SECONDS, status if isinstance(status, int) else 1)
     raise
 
 
-def end_within(seconds: float, status: int) -> None:
+def exit_after(seconds: float, status: int) -> None:
   """Ends the process if it has not ended by then: threads that hang would keep it for ever."""
 
   def end() -> None:
     time.sleep(seconds)
-    end_now(status)
+    exit_now(status)
 
   threading.Thread(target=end, daemon=True).start()
 
@@ -199,7 +199,7 @@ def exit_status(number: int | None) -> int:
   return 130 if number == signal.SIGINT else 0
 
 
-def end_now(status: int, message: str | None = None) -> None:
+def exit_now(status: int, message: str | None = None) -> None:
   """Ends the process, without anything that runs at the end of a program."""
   with contextlib.suppress(OSError, ValueError):
     if message:

@@ -9,7 +9,7 @@ from zsar_jax.runtime import file_systems
 
 
 @contextlib.contextmanager
-def alone_in(folder: pathlib.Path) -> Iterator[None]:
+def lock_folder(folder: pathlib.Path) -> Iterator[None]:
   """Holds `folder`/lock; waits for another process that does, and says so.
 
   The system lets go of it when the process ends, however it ends. Where the file system has no
@@ -20,7 +20,7 @@ def alone_in(folder: pathlib.Path) -> Iterator[None]:
   """
   folder.mkdir(parents=True, exist_ok=True)
   with open(folder / 'lock', 'w') as file:
-    file_systems.lacking(folder)
+    file_systems.missing_features(folder)
     try:
       file_systems.lock(file, wait=False)
     except BlockingIOError:

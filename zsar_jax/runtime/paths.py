@@ -14,7 +14,7 @@ _HOME = re.compile(r'~[\w.-]*(/|$)')
 _FLAG = re.compile(r'--?([\w.-]+)=')
 
 # Weights on the Hugging Face hub, and the flags and fields that take their names.
-HUB = 'hf://'
+HUB_PREFIX = 'hf://'
 _TAKES_HUB = re.compile(r'checkpoint|tokens[-_]from|config\..*(init_from|tokens_from|source)')
 
 
@@ -53,7 +53,7 @@ def local_argument(argument: str) -> str:
   """
   flag = _FLAG.match(argument)
   value = argument[flag.end() :] if flag else argument
-  if value.startswith(HUB) and (not flag or _TAKES_HUB.fullmatch(flag[1])):
+  if value.startswith(HUB_PREFIX) and (not flag or _TAKES_HUB.fullmatch(flag[1])):
     return argument
   if not (_HOME.match(value) or _URL.match(value)):
     return argument

@@ -13,7 +13,7 @@ import time
 _PATIENCE = 60.0
 
 
-def relay(address: tuple[str, int]) -> int:
+def start_relay(address: tuple[str, int]) -> int:
   """Starts to relay, as long as this process lives.
 
   Args:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from zsar_jax.errors import UserError, first_line
-from zsar_jax.runtime.streams import keep_streams
+from zsar_jax.runtime.streams import tolerate_closed_streams
 
 # What is wrong with a disk or a path, or with the limits of the system, and not with a program.
 _DISK = (
@@ -29,7 +29,7 @@ def exit_on_user_error() -> Iterator[None]:
   A disk that is full or cannot be written to, a file where a folder should be, or too many open
   files, of which the place is not foreseen, is one too; so are devices that JAX does not find.
   """
-  keep_streams()
+  tolerate_closed_streams()
   try:
     yield
   except (UserError, OSError, AssertionError, RuntimeError) as error:

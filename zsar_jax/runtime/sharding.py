@@ -21,7 +21,7 @@ from zsar_jax.errors import UserError
 from zsar_jax.runtime import trees
 
 AXES = ('data', 'fsdp', 'tensor')
-BATCH = PartitionSpec(('data', 'fsdp'))
+BATCH_SPEC = PartitionSpec(('data', 'fsdp'))
 
 # Tensor parallelism as in Megatron-LM (Shoeybi et al., 2019): the first matrix of each pair is
 # split by its outputs and the second by its inputs, which leaves one sum for each pair.
@@ -66,17 +66,17 @@ def make_mesh(
   return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), **chosen)
 
 
-def batch_parts(mesh: Mesh) -> int:
+def num_batch_shards(mesh: Mesh) -> int:
   """Into how many parts the mesh splits a batch."""
   return mesh.shape['data'] * mesh.shape['fsdp']
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
   """Where batches and activations lie: split along their first dimension."""
-  return NamedSharding(mesh, BATCH)
+  return NamedSharding(mesh, BATCH_SPEC)
 
 
-def host_share(mesh: Mesh) -> tuple[int, int]:
+def process_batch_shard(mesh: Mesh) -> tuple[int, int]:
   """(i, n): of n equal parts of each batch, this process loads the i-th.
 
   Processes whose devices split a model and not the batch load the same part.
@@ -85,10 +85,12 @@ def host_share(mesh: Mesh) -> tuple[int, int]:
     UserError: where processes would have to load parts that overlap.
   """
   rows = {}
-  for device, (index,) in batch_sharding(mesh).devices_indices_map((batch_parts(mesh),)).items():
+  for device, (index,) in (
+    batch_sharding(mesh).devices_indices_map((num_batch_shards(mesh),)).items()
+  ):
     rows.setdefault(device.process_index, set()).add(index.start or 0)
   parts = sorted({tuple(sorted(places)) for places in rows.values()})
-  if len({len(part) for part in parts}) > 1 or sum(map(len, parts)) != batch_parts(mesh):
+  if len({len(part) for part in parts}) > 1 or sum(map(len, parts)) != num_batch_shards(mesh):
     raise UserError(
       f'config.mesh: {dict(mesh.shape)} gives the {jax.process_count()} processes parts of a batch'
       " that overlap; let fsdp and tensor divide a process's devices, or be multiples of them"

@@ -23,7 +23,7 @@ class _Unbroken(io.FileIO):
       select.select([], [self], [])
 
 
-def keep_streams() -> None:
+def tolerate_closed_streams() -> None:
   """Lets the program go on where stdout or stderr is closed, or its reader is gone.
 
   `tee` dies of the same Ctrl-C as the program that it logs, `head` when it has enough, a terminal

@@ -1,8 +1,8 @@
-"""What programs print, made safe for a terminal.
+"""Makes what programs print safe for a terminal.
 
-Names of classes, clips and files come from strangers and may hold escape sequences, which move the
-cursor, recolor the screen or set the clipboard. `protect` puts a filter before stdout and stderr,
-so that nothing which prints has to think of it; progress lines go around it.
+Names of classes, clips and files come from strangers. They may hold escape sequences, which move
+the cursor, recolor the screen or set the clipboard. `escape_output` filters stdout and stderr, so
+that code which prints needs no care; progress lines bypass the filter to move the cursor.
 """
 
 import io
@@ -15,19 +15,19 @@ from typing import Any
 _UNSAFE = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]')
 
 
-def visible(text: str) -> str:
+def escape_control_chars(text: str) -> str:
   r"""Text with control characters written out, such as \x1b for an escape."""
   return _UNSAFE.sub(lambda match: match[0].encode('unicode_escape').decode(), text)
 
 
 class _Visible:
-  """A text stream to which only `visible` text is written."""
+  """A text stream to which only `escape_control_chars` text is written."""
 
   def __init__(self, stream: Any):
     self.stream = stream
 
   def write(self, text: str) -> int:
-    self.stream.write(visible(text))
+    self.stream.write(escape_control_chars(text))
     return len(text)
 
   def writelines(self, lines: Any) -> None:
@@ -38,7 +38,7 @@ class _Visible:
     return getattr(self.stream, name)
 
 
-def protect() -> None:
+def escape_output() -> None:
   """Filters stdout and stderr from here on; letters that they cannot encode are written out."""
   for name in ('stdout', 'stderr'):
     stream = getattr(sys, name)
@@ -49,13 +49,6 @@ def protect() -> None:
     setattr(sys, name, _Visible(stream))
 
 
-def unfiltered() -> Any:
+def raw_stderr() -> Any:
   """Stderr without the filter, for progress bars, which move the cursor."""
   return sys.stderr.stream if isinstance(sys.stderr, _Visible) else sys.stderr
-
-
-def rewrite(text: str) -> None:
-  """Writes a line on stderr, a terminal, over the one that stands there."""
-  stream = unfiltered()
-  stream.write(f'\r\x1b[K{visible(text)}')
-  stream.flush()

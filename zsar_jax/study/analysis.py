@@ -22,7 +22,8 @@ from zsar_jax import config as config_lib
 from zsar_jax.evaluation import metrics, predictions
 from zsar_jax.evaluation.metrics import Ratio
 from zsar_jax.evaluation.predictions import Predictions
-from zsar_jax.runtime.writers import log, write_file
+from zsar_jax.runtime.files import write_file
+from zsar_jax.runtime.progress import log
 from zsar_jax.study import clip_images, statistics
 from zsar_jax.study.plan import Job
 

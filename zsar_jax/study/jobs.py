@@ -8,15 +8,15 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 
+import tqdm
+
 from zsar_jax import config as config_lib
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import terminal
-from zsar_jax.runtime.interruption import Interrupted, Interruption
-from zsar_jax.runtime.writers import clock, log
+from zsar_jax.runtime.interruption import DeferredSignals, Interrupted
+from zsar_jax.runtime.progress import StatusLine, log
 from zsar_jax.study.plan import Job
 
 # Seconds between two looks at the runs, and between two lines in a log file.
@@ -66,7 +66,7 @@ def train_all(jobs: Sequence[Job], command: Sequence[str], at_a_time: int) -> No
     log(f'{len(jobs) - len(left)} of {len(jobs)} runs are finished already')
   running: dict[int, tuple[Job, subprocess.Popen]] = {}
   status = _Status(len(jobs), left)
-  with Interruption() as interruption:
+  with DeferredSignals() as interruption:
     try:
       while (left or running) and not interruption.signal:
         for slot in range(at_a_time):
@@ -146,14 +146,14 @@ class _Status:
     self._total, self._left = total, tuple(left)
     self._begun = sum(map(_steps, self._left))
     self._start, self._next = time.monotonic(), 0.0
-    self._terminal = sys.stderr.isatty()
+    self._line = StatusLine()
 
   def show(self, running: Sequence[Job]) -> None:
     """Shows where everything is."""
     now = time.monotonic()
     if now < self._next:
       return
-    self._next = now + (_PAUSE if self._terminal else _PAUSE_IN_FILES)
+    self._next = now + (_PAUSE if self._line.in_place else _PAUSE_IN_FILES)
     steps = [(_steps(job), job.config.steps) for job in self._left]
     done, total = map(sum, zip(*steps, strict=True))
     trained = self._total - sum(step < last for step, last in steps)
@@ -162,16 +162,12 @@ class _Status:
       text += f', {job.name} at {_steps(job)}/{job.config.steps}'
     if done > self._begun:
       left = (now - self._start) * (total - done) / (done - self._begun)
-      text += f', about {clock(left)} left'
-    if self._terminal:
-      terminal.rewrite(text)
-    else:
-      print(text, file=sys.stderr, flush=True)
+      text += f', about {tqdm.tqdm.format_interval(left)} left'
+    self._line.show(text)
 
   def close(self) -> None:
     """Leaves the line standing."""
-    if self._terminal:
-      print(file=sys.stderr)
+    self._line.close()
 
 
 def _steps(job: Job) -> int:

@@ -21,10 +21,12 @@ from zsar_jax.evaluation.evaluator import Evaluator, Results, results_of
 from zsar_jax.evaluation.predictions import Predictions
 from zsar_jax.models.build import build_model, build_teacher
 from zsar_jax.recipes import language
-from zsar_jax.runtime import agreement, distributed, locks, machine, sharding
-from zsar_jax.runtime.interruption import Interrupted, Interruption
-from zsar_jax.runtime.wording import counted
-from zsar_jax.runtime.writers import MetricWriter, Progress, log, make_folder, write_file
+from zsar_jax.runtime import agreement, distributed, locks, numerics_environment, sharding
+from zsar_jax.runtime.files import make_folder, write_file
+from zsar_jax.runtime.interruption import DeferredSignals, Interrupted
+from zsar_jax.runtime.metric_writer import MetricWriter
+from zsar_jax.runtime.progress import Progress, log
+from zsar_jax.runtime.wording import pluralize
 from zsar_jax.text.classes import ClassTexts, encode_classes
 from zsar_jax.training import optim, still_bank
 from zsar_jax.training.compilation import batch_shapes, compile_step, parameter_table
@@ -66,7 +68,7 @@ def train(
   config_lib.check_batch(
     'config.data.batch_size',
     config.data.batch_size,
-    sharding.batch_parts(mesh),
+    sharding.num_batch_shards(mesh),
     config.optim.accumulation,
   )
   check_pairing(config)
@@ -76,7 +78,7 @@ def train(
   texts = ClassTexts.from_config(config, model)
   seen = seen_classes(config, subset, workdir)
   evaluator = Evaluator(config, model, texts, mesh, seen)
-  tokens = texts.tokens(subset.texts, sharding.batch_parts(mesh))
+  tokens = texts.tokens(subset.texts, sharding.num_batch_shards(mesh))
 
   whole = sharding.replicated(mesh)
   key = sharding.random_key(config.seed, mesh)
@@ -88,11 +90,11 @@ def train(
   start = InitialWeights(config, model, template['params'])
 
   meta = {'clips': fingerprint(subset), SEEN_CLASSES: seen, 'start': start.identity()}
-  meta['computed_with'] = machine.computed_with()
+  meta['computed_with'] = numerics_environment.current()
   agreement.check_files(
     lambda: {
       'config.data.train': data_identity(config.data.dir, subset),
-      'config.data.train, class texts': agreement.checksum(tokens),
+      'config.data.train, class texts': agreement.tree_checksum(tokens),
       'config.model.init_from': start.identity(),
       'the classes seen in training': seen,
       **evaluator.identity(),
@@ -111,7 +113,7 @@ def train(
     checkpoints.clear_after(step)
     if step:
       log(f'resuming {workdir} after step {step}')
-      if changes := machine.changes(
+      if changes := numerics_environment.describe_changes(
         checkpoints.meta(step).get('computed_with'), meta['computed_with']
       ):
         log(
@@ -132,7 +134,7 @@ def train(
       inputs['teacher'] = start.teacher(teacher)
       # Without the places that the model's own texts have for learnt prompts.
       plain = ClassTexts.from_config(config, teacher).tokens(
-        subset.texts, sharding.batch_parts(mesh)
+        subset.texts, sharding.num_batch_shards(mesh)
       )
       plain = sharding.put_global(plain, whole)
       inputs['teacher_texts'] = encode(teacher, inputs['teacher'], plain, mesh=mesh)
@@ -145,14 +147,14 @@ def train(
     # The data's workers start while the step is compiled.
     loader = ClipLoader(subset, View.from_config(config))
     under_way = 'the step under way and its checkpoint'
-    interruption = Interruption(lambda number: distributed.request_stop(number, under_way))
+    interruption = DeferredSignals(lambda number: distributed.request_stop(number, under_way))
     # Of many hosts one cannot stop before the others, and waits for its batch.
     guard = WorkerPolicy(
       config.data.patience,
       config.data.on_worker_failure,
       lambda: interruption.signal is not None and jax.process_count() == 1,
     )
-    share = sharding.host_share(mesh)
+    share = sharding.process_batch_shard(mesh)
     batches = training_batches(
       loader, config.data.batch_size, config.seed, step, config.data.workers, share, guard
     )
@@ -162,9 +164,9 @@ def train(
     train_step, text = compile_step(train_step, state, shapes, inputs)
     compiling = goodput.lap('compile')
     log(
-      f'{counted(len(subset), "clip")} of {counted(len(subset.classes), "class")},'
-      f' {counted(jax.process_count(), "process")},'
-      f' {counted(jax.device_count(), f"{jax.devices()[0].platform} device")},'
+      f'{pluralize(len(subset), "clip")} of {pluralize(len(subset.classes), "class")},'
+      f' {pluralize(jax.process_count(), "process")},'
+      f' {pluralize(jax.device_count(), f"{jax.devices()[0].platform} device")},'
       f' mesh {dict(mesh.shape)}'
     )
     log(parameter_table(model.abstract_params, trained))
@@ -186,7 +188,7 @@ def train(
 
     def evaluate() -> None:
       """Evaluates and writes the figures; the step is saved."""
-      with interruption.leaving(lambda: not checkpoints.writing):
+      with interruption.interruptible(lambda: not checkpoints.writing):
         predictions = evaluator.run(weights_for_evaluation(state, start, config.eval.interpolate))
       goodput.lap('evaluation')
       values = flatten(results_of(predictions, config.eval.groups)) | goodput.metrics()
@@ -261,7 +263,7 @@ def _alone_in(workdir: pathlib.Path) -> Iterator[None]:
   with contextlib.ExitStack() as stack:
     if distributed.is_main():
       make_folder(workdir, '--workdir')
-      stack.enter_context(locks.alone_in(workdir))
+      stack.enter_context(locks.lock_folder(workdir))
     distributed.wait_for_all('the workdir')
     yield
 

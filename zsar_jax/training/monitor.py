@@ -14,7 +14,8 @@ import numpy as np
 from zsar_jax.data.pipeline import ClipLoader
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import distributed
-from zsar_jax.runtime.writers import log, write_file
+from zsar_jax.runtime.files import write_file
+from zsar_jax.runtime.progress import log
 from zsar_jax.training.step import Metrics
 
 BAD_CLIPS = 'bad_clips.jsonl'

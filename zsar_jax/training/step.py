@@ -109,7 +109,7 @@ def make_train_step(
   mirrored = mirror_labels(classes) if augmentation.mirror_labels else np.arange(len(classes))
   recipe = language.parse(config.recipe)
   accumulation = config.optim.accumulation
-  micro_sharding = NamedSharding(mesh, PartitionSpec(None, *sharding.BATCH))
+  micro_sharding = NamedSharding(mesh, PartitionSpec(None, *sharding.BATCH_SPEC))
 
   def split(x: jax.Array) -> jax.Array:
     # Neighboring rows go to different micro-batches, so that each device keeps its own rows.

@@ -26,8 +26,8 @@ import tensorstore
 
 from zsar_jax.errors import UserError, first_line
 from zsar_jax.runtime import checksums, distributed, file_systems, trees
-from zsar_jax.runtime.wording import counted
-from zsar_jax.runtime.writers import log
+from zsar_jax.runtime.progress import log
+from zsar_jax.runtime.wording import pluralize
 from zsar_jax.weights.orbax_runtime import silence, suit
 
 FOLDER = 'checkpoints'
@@ -129,7 +129,7 @@ class Checkpoints:
     self._writing, self._arrays = step, len(jax.tree.leaves(state))
     with self._writable(), jax.transfer_guard('allow'):
       self._folder.mkdir(parents=True, exist_ok=True)
-      suit(file_systems.lacking(self._folder))
+      suit(file_systems.missing_features(self._folder))
       items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta))
       self._manager.save(step, args=items)
 
@@ -272,7 +272,7 @@ class Checkpoints:
           ' process wrote elsewhere; see that --workdir is the same folder on all hosts'
         )
       # Orbax adds to its own notes when the folder has its final name.
-      checksums.write(folder, but=(_NOTES,))
+      checksums.write(folder, exclude=(_NOTES,))
 
   def _check(self, step: int, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Compares shapes by path: what was saved with what is wanted."""
@@ -288,7 +288,7 @@ class Checkpoints:
     if missing or extra:
       lacks = f'it lacks {missing[0]}' if missing else f'it also holds {extra[0]}'
       raise UserError(
-        f'{place}: {lacks} ({counted(len(missing), "array")} missing, {len(extra)} left over);'
+        f'{place}: {lacks} ({pluralize(len(missing), "array")} missing, {len(extra)} left over);'
         f' {remedy}'
       )
 
@@ -342,9 +342,9 @@ def _newest(checkpoints: Checkpoints, run: pathlib.Path, field: str, read: Calla
 
 @functools.lru_cache(maxsize=64)
 def _sums_agree(folder: pathlib.Path, changed: int) -> str | None:
-  """`checksums.damage`, once for each checkpoint and time of change that a process meets."""
+  """`checksums.find_damage`, once for each checkpoint and time of change that a process meets."""
   del changed
-  return checksums.damage(folder)
+  return checksums.find_damage(folder)
 
 
 def _verified(folder: pathlib.Path) -> tuple[bool, str | None]:

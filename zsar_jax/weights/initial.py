@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from zsar_jax.errors import UserError
 from zsar_jax.models.video_clip import Params, VideoModel
 from zsar_jax.runtime import agreement, sharding, trees
-from zsar_jax.runtime.writers import log
+from zsar_jax.runtime.progress import log
 from zsar_jax.training import optim
 from zsar_jax.weights import runs
 from zsar_jax.weights.checkpoint import has_checkpoint, latest_step, load_meta, load_state
@@ -108,7 +108,7 @@ class InitialWeights:
       allow_left_over=config.allow_left_over if left_over is None else left_over,
       usage=self._usage,
     )
-    agreement.check_files(lambda: {'config.model.init_from': agreement.checksum(params)})
+    agreement.check_files(lambda: {'config.model.init_from': agreement.tree_checksum(params)})
     if say_what:
       log(report.describe())
     return params

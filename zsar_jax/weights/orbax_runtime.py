@@ -32,7 +32,7 @@ def silence() -> None:
 
 
 def suit(lacking: Collection[str]) -> None:
-  """Has checkpoints written without what the file system lacks; see `file_systems.lacking`.
+  """Has checkpoints written without what `file_systems.missing_features` names.
 
   TensorStore locks each file that it writes, renames it and calls fsync. A checkpoint is complete
   when its folder gets its final name: of its files none has to be.

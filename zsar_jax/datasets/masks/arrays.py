@@ -24,7 +24,7 @@ from zsar_jax.datasets.masks.lookup import OnePerClip, folder_of_masks, region_n
 from zsar_jax.datasets.masks.source import Remarks
 from zsar_jax.datasets.video import VideoFacts
 from zsar_jax.recipes.regions import REGION_BITS
-from zsar_jax.runtime.wording import counted
+from zsar_jax.runtime.wording import pluralize
 
 _EXTENSIONS = ('.npz', '.npy')
 
@@ -172,10 +172,10 @@ class ArrayMasks:
     count, stride = counts.pop(), self.counting.stride
     wanted = len(range(self.counting.start, num_frames, stride))
     if not self.counting.spread and count != wanted:
-      frames = counted(num_frames, 'frame') + (f', {wanted} with stride={stride}' * (stride > 1))
+      frames = pluralize(num_frames, 'frame') + (f', {wanted} with stride={stride}' * (stride > 1))
       raise ClipError(
-        f'{self.path} has {counted(count, "mask")} and the video {frames}; save one for each frame,'
-        ' or add stride=N or spread=yes to --masks if they are of frames further apart'
+        f'{self.path} has {pluralize(count, "mask")} and the video {frames}; save one for each'
+        ' frame, or add stride=N or spread=yes to --masks if they are of frames further apart'
       )
     return self.counting.places(range(count), num_frames, None, self.path, {})
 

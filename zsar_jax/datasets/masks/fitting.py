@@ -8,7 +8,7 @@ import numpy as np
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks.source import Remarks
 from zsar_jax.datasets.video import VideoFacts
-from zsar_jax.runtime.wording import counted
+from zsar_jax.runtime.wording import pluralize
 
 # No mask has longer sides; what claims to is not decoded.
 MAX_SIDE = 16384
@@ -51,7 +51,7 @@ class Fitting:
       )
     self._resized[size] += 1
     self._remarks['masks resized'] = '; '.join(
-      f'{counted(count, "mask")}, from {width} x {height}'
+      f'{pluralize(count, "mask")}, from {width} x {height}'
       for (height, width), count in self._resized.items()
     )
 

@@ -15,7 +15,7 @@ from zsar_jax.datasets.masks.frame_numbers import frame_numbers
 from zsar_jax.datasets.masks.source import Remarks
 from zsar_jax.datasets.video import VideoFacts
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.wording import counted
+from zsar_jax.runtime.wording import pluralize
 
 _Item = TypeVar('_Item')
 
@@ -102,7 +102,7 @@ class Counting:
     frames = {self.start + (number - self.first) * self.stride: number for number in numbers}
     beyond = [number for frame, number in frames.items() if frame >= num_frames]
     span = f'{numbers[0]} to {numbers[-1]}'
-    about = f'masks are numbered {span} and the video has {counted(num_frames, "frame")}'
+    about = f'masks are numbered {span} and the video has {pluralize(num_frames, "frame")}'
     self._check_end(numbers, max(frames), num_frames, f'{where}: {about}')
     # Masks that count from 1, taken to count from 0, leave frame 0 without one and end one late.
     one_late = len(beyond) == 1 and max(frames) - self.stride < num_frames

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from zsar_jax.runtime import terminal, writers
+from zsar_jax.runtime import files, terminal
 from zsar_jax.study.report import (
   answers,
   class_gains,
@@ -46,9 +46,9 @@ def write_report(folder: pathlib.Path) -> None:
   room = _PAGE - len(make_page(study, folder, 0).encode())
   html = make_page(study, folder, max(0, room) * 3 // 4)  # As text, 3 bytes become 4.
   text = markdown.make_markdown(study, folder)
-  writers.write_file(folder / 'report.html', html)
+  files.write_file(folder / 'report.html', html)
   # A terminal may show it, and the names in it are strangers'.
-  writers.write_file(folder / 'report.md', terminal.visible(text))
+  files.write_file(folder / 'report.md', terminal.escape_control_chars(text))
 
 
 def make_page(study: dict[str, Any], folder: pathlib.Path, pictures: int) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from zsar_jax.errors import UserError
 from zsar_jax.models.video_clip import Params, VideoModel
 from zsar_jax.runtime import trees
-from zsar_jax.runtime.wording import counted
+from zsar_jax.runtime.wording import pluralize
 from zsar_jax.weights.formats import infer, positions
 from zsar_jax.weights.formats.read import TOKENS, Array, Weights, read_weights
 from zsar_jax.weights.formats.tensors import FLOATS
@@ -53,7 +53,7 @@ class LoadReport:
 
   def describe(self) -> str:
     """A few lines, block numbers summed up."""
-    lines = [f'{self.path}: {self.format}, {counted(self.matched, "array")} matched']
+    lines = [f'{self.path}: {self.format}, {pluralize(self.matched, "array")} matched']
     for name in ('missing', 'left_over', 'dropped'):
       paths = getattr(self, name)
       if paths:
@@ -217,7 +217,7 @@ def _check_rules(
       f'{weights.path}: files of ViFi-CLIP hold no token embedding; name the CLIP model that'
       f' its training began from in {weights.hints.tokens_from}'
     )
-  counts = f'{counted(len(missing), "array")} missing, {len(left_over)} left over'
+  counts = f'{pluralize(len(missing), "array")} missing, {len(left_over)} left over'
   if missing:
     raise UserError(
       f'{weights.path}: lacks {missing[0]} ({counts}; taken for {weights.format.name});'

@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.wording import counted
+from zsar_jax.runtime.wording import pluralize
 from zsar_jax.weights.formats import actionclip, preprocessing, weight_files, wrappers, zsar
 from zsar_jax.weights.formats.actionclip import ACTIONCLIP, MMACTION2
 from zsar_jax.weights.formats.hints import CONFIG, Hints
@@ -317,7 +317,7 @@ def recognize(
   if not fitting:
     example = min(state, default='none at all')
     raise UserError(
-      f'{path}: of no known format ({counted(len(state), "array")}, such as {example!r}); the'
+      f'{path}: of no known format ({pluralize(len(state), "array")}, such as {example!r}); the'
       f' formats are {", ".join(form.name for form in FORMATS)}'
     )
   return fitting[0]

@@ -15,10 +15,10 @@ import numpy as np
 from flax import serialization
 from safetensors.numpy import save_file
 
-from zsar_jax.errors import UserError
+from zsar_jax.errors import UserError, error_reason
 from zsar_jax.models.video_clip import Params, VideoModel
 from zsar_jax.runtime import trees
-from zsar_jax.runtime.writers import make_folder
+from zsar_jax.runtime.files import make_folder
 from zsar_jax.weights.formats import hugging_face, preprocessing, zsar
 from zsar_jax.weights.formats.key_tables import Format
 from zsar_jax.weights.formats.scenic import SCENIC
@@ -166,7 +166,7 @@ def _whole(out: pathlib.Path) -> Iterator[pathlib.Path]:
     yield partial
     partial.rename(out)
   except OSError as error:
-    raise UserError(f'{out}: not written ({error.strerror or error})') from None
+    raise UserError(f'{out}: not written ({error_reason(error)})') from None
   finally:
     if partial.is_dir():
       shutil.rmtree(partial)

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 
-def computed_with() -> dict[str, Any]:
+def current() -> dict[str, Any]:
   """The platform, JAX's version and, on a CPU, the threads that XLA shares its sums out over.
 
   XLA takes one thread for each core that the process may run on (`taskset` and Slurm restrict
@@ -20,8 +20,8 @@ def computed_with() -> dict[str, Any]:
   return found
 
 
-def changes(saved: Any, now: dict[str, Any]) -> str:
-  """What of `computed_with` is not as it was: 'threads: 1, and 2 before'; '' for nothing."""
+def describe_changes(saved: Any, now: dict[str, Any]) -> str:
+  """What of `current` is not as it was: 'threads: 1, and 2 before'; '' for nothing."""
   before = saved if isinstance(saved, dict) else {}
   return ', '.join(
     f'{name}: {value}, and {before[name]} before'

@@ -5,16 +5,16 @@ import os
 import jax
 import pytest
 
-from zsar_jax.runtime import machine
+from zsar_jax.runtime import numerics_environment
 
 
 def test_the_threads_are_the_cores_that_the_process_may_use():
   whole = os.sched_getaffinity(0)
-  found = machine.computed_with()
+  found = numerics_environment.current()
   assert found == {'platform': 'cpu', 'jax': jax.__version__, 'threads': len(whole)}
   try:
     os.sched_setaffinity(0, {min(whole)})
-    assert machine.computed_with()['threads'] == 1
+    assert numerics_environment.current()['threads'] == 1
   finally:
     os.sched_setaffinity(0, whole)
 
@@ -31,4 +31,4 @@ def test_the_threads_are_the_cores_that_the_process_may_use():
   ],
 )
 def test_what_has_changed(saved, said):
-  assert machine.changes(saved, {'platform': 'cpu', 'threads': 4}) == said
+  assert numerics_environment.describe_changes(saved, {'platform': 'cpu', 'threads': 4}) == said
