@@ -35,7 +35,7 @@ def lack(monkeypatch, number):
   monkeypatch.setattr(os, 'replace', rename)
   monkeypatch.setattr(os, 'rename', rename)
   monkeypatch.setattr(os, 'link', fail)
-  monkeypatch.setattr(file_systems, '_known', {})
+  monkeypatch.setattr(file_systems, '_missing', {})
 
 
 @pytest.mark.parametrize('number', [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
@@ -59,7 +59,7 @@ def test_files_are_written_with_one_warning(tmp_path, monkeypatch, capsys, numbe
 
 
 def test_nothing_is_said_of_others(tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(file_systems, '_known', {})
+  monkeypatch.setattr(file_systems, '_missing', {})
   with locks.lock_folder(tmp_path):
     pass
   assert not capsys.readouterr().err

@@ -324,7 +324,7 @@ def test_different_modes_and_versions_are_named(run_in_both, monkeypatch):
 
 
 def test_the_workdir_is_the_same_folder(run_in_both, tmp_path, monkeypatch):
-  monkeypatch.setattr(agreement, '_VISIBLE', 0.1)
+  monkeypatch.setattr(agreement, '_VISIBILITY_TIMEOUT', 0.1)
   run_in_both(lambda n: agreement.check_workdir(tmp_path / 'shared'))
   assert list((tmp_path / 'shared').iterdir()) == []
   (tmp_path / '1').mkdir()

@@ -11,14 +11,14 @@ from zsar_jax.runtime.files import write_file
 
 
 class MetricWriter:
-  """Writes one JSON object a step to `workdir`/metrics.jsonl, and TensorBoard events if asked.
+  """Writes one JSON object per step to `workdir`/metrics.jsonl, and optionally TensorBoard events.
 
-  A resumed run drops the lines that lie after its checkpoint, which it is about to write
-  again: every step stands there once. Of several processes one writes.
+  A resumed run drops the lines after its checkpoint, because it will write them again: the file
+  has each step once. Only process 0 writes.
 
   Attributes:
-    last: the last line, as an object; {} where there is none.
-    dropped: the last of the lines that were dropped, or `last`.
+    last: the last line, as a dictionary; {} if there is none.
+    last_on_disk: the last line before lines were dropped, as a dictionary; {} if there is none.
   """
 
   def __init__(self, workdir: pathlib.Path, first_step: int, tensorboard: bool):
@@ -26,17 +26,17 @@ class MetricWriter:
 
     Args:
       workdir: the run's folder.
-      first_step: the step that the run resumes after; 0 begins anew.
+      first_step: the step after which the run resumes; 0 starts an empty file.
       tensorboard: whether to write event files too.
 
     Raises:
-      UserError: if TensorBoard is asked for and tensorboardX is not installed.
+      UserError: if `tensorboard` is set and tensorboardX is not installed.
     """
     path = workdir / 'metrics.jsonl'
-    lines = distributed.broadcast_from_main(lambda: _lines(path))
+    lines = distributed.broadcast_from_main(lambda: _read_lines(path))
     kept = [line for line in lines if line['step'] <= first_step]
     self.last: dict[str, Any] = kept[-1] if kept else {}
-    self.dropped: dict[str, Any] = lines[-1] if lines else {}
+    self.last_on_disk: dict[str, Any] = lines[-1] if lines else {}
     self._file = self._events = None
     if distributed.is_main():
       write_file(path, ''.join(json.dumps(line) + '\n' for line in kept))
@@ -46,19 +46,19 @@ class MetricWriter:
       self._events = _open_events(workdir, first_step) if tensorboard else None
 
   def write(self, step: int, values: dict[str, float]) -> None:
-    """Writes the values of one step, in one line that reaches the disk's cache at once.
+    """Writes the values of a step; values of the last step join its line.
 
-    More values of the same step join its line.
+    The line is handed to the system at once, so that a crash of the process does not lose it.
     """
-    again = self.last.get('step') == step
-    self.last = self.last | values if again else {'step': step, **values}
+    same_step = self.last.get('step') == step
+    self.last = self.last | values if same_step else {'step': step, **values}
     if self._file:
-      if again:
+      if same_step:
         self._file.seek(self._start)
       self._start = self._file.tell()
       self._file.write(json.dumps(self.last).encode() + b'\n')
       self._file.flush()
-      self._file.truncate()  # What the line that it replaces had more.
+      self._file.truncate()  # The replaced line may have been longer.
     if self._events:
       for name, value in values.items():
         self._events.add_scalar(name, value, step)
@@ -71,8 +71,8 @@ class MetricWriter:
       self._events.close()
 
 
-def _lines(path: pathlib.Path) -> list[dict[str, Any]]:
-  """The complete lines of a metrics file; a line cut short by a crash ends it."""
+def _read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+  """Returns the lines of a metrics file, up to one that a crash cut short."""
   lines = []
   if path.exists():
     for text in path.read_text().splitlines():

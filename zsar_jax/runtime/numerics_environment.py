@@ -1,4 +1,4 @@
-"""What the last bits of a run's numbers depend on: noted beside each checkpoint."""
+"""The environment that determines the last bits of a run's numbers; checkpoints record it."""
 
 import os
 from typing import Any
@@ -7,24 +7,29 @@ import jax
 
 
 def current() -> dict[str, Any]:
-  """The platform, JAX's version and, on a CPU, the threads that XLA shares its sums out over.
+  """Returns the platform, JAX's version and, on a CPU, the number of XLA's threads.
 
-  XLA takes one thread for each core that the process may run on (`taskset` and Slurm restrict
-  them), and another number of threads adds numbers up in another order.
+  XLA starts one thread for each core that the process may use (`taskset` and Slurm restrict them).
+  Sums are shared out over the threads, so that their number changes the order of additions.
   """
   platform = jax.default_backend()
-  found = {'platform': platform, 'jax': jax.__version__}
+  environment = {'platform': platform, 'jax': jax.__version__}
   if platform == 'cpu':
-    allowed = getattr(os, 'sched_getaffinity', None)
-    found['threads'] = len(allowed(0)) if allowed else os.cpu_count()
-  return found
+    get_cores = getattr(os, 'sched_getaffinity', None)
+    environment['threads'] = len(get_cores(0)) if get_cores else os.cpu_count()
+  return environment
 
 
-def describe_changes(saved: Any, now: dict[str, Any]) -> str:
-  """What of `current` is not as it was: 'threads: 1, and 2 before'; '' for nothing."""
+def describe_changes(saved: Any, environment: dict[str, Any]) -> str:
+  """Returns what differs from a saved environment: 'threads: 1, and 2 before'; '' if nothing.
+
+  Args:
+    saved: what `current` returned in an earlier run; anything else compares as empty.
+    environment: what `current` returns.
+  """
   before = saved if isinstance(saved, dict) else {}
   return ', '.join(
     f'{name}: {value}, and {before[name]} before'
-    for name, value in now.items()
+    for name, value in environment.items()
     if name in before and before[name] != value
   )

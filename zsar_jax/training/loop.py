@@ -177,7 +177,7 @@ def train(
     opened.callback(batches.close)
     writer = MetricWriter(workdir, step, config.log.tensorboard)
     opened.callback(writer.close)
-    goodput.resume(writer.last, writer.dropped)
+    goodput.resume(writer.last, writer.last_on_disk)
     lookout = StepMonitor(loader, workdir, config.data.max_bad_clips)
     progress = Progress(config.steps, step, 'clips', config.data.batch_size)
     opened.callback(progress.close)
