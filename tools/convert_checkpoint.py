@@ -14,9 +14,9 @@ import pathlib
 from zsar_jax.errors import UserError
 from zsar_jax.models.video_model import VideoModel
 from zsar_jax.runtime.command_line import parse_arguments
+from zsar_jax.runtime.files import make_folder
 from zsar_jax.runtime.paths import local_path
 from zsar_jax.runtime.reporting import exit_on_user_error
-from zsar_jax.runtime.files import make_folder
 from zsar_jax.weights.formats import infer, load, save
 from zsar_jax.weights.formats.hints import CONVERSION
 from zsar_jax.weights.formats.read import FAMILIES, FORMATS, read_weights

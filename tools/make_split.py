@@ -27,9 +27,9 @@ from zsar_jax.data.catalog import find_dataset, list_datasets
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.errors import UserError
 from zsar_jax.runtime.command_line import parse_arguments
+from zsar_jax.runtime.files import write_file
 from zsar_jax.runtime.reporting import exit_on_user_error
 from zsar_jax.runtime.wording import pluralize
-from zsar_jax.runtime.files import write_file
 
 Parts = dict[str, tuple[str, ...]]
 

@@ -20,8 +20,8 @@ from ml_collections import config_flags
 from zsar_jax.errors import UserError
 from zsar_jax.performance import topologies
 from zsar_jax.runtime.command_line import parse_flags
-from zsar_jax.runtime.reporting import exit_on_user_error
 from zsar_jax.runtime.files import make_folder
+from zsar_jax.runtime.reporting import exit_on_user_error
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment: see zsar train --help.')
 _TOPOLOGY = flags.DEFINE_string(

@@ -35,7 +35,7 @@ def lack(monkeypatch, number):
   monkeypatch.setattr(os, 'replace', rename)
   monkeypatch.setattr(os, 'rename', rename)
   monkeypatch.setattr(os, 'link', fail)
-  monkeypatch.setattr(file_systems, '_known', {})
+  monkeypatch.setattr(file_systems, '_missing', {})
 
 
 @pytest.mark.parametrize('number', [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
@@ -59,7 +59,7 @@ def test_files_are_written_with_one_warning(tmp_path, monkeypatch, capsys, numbe
 
 
 def test_nothing_is_said_of_others(tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(file_systems, '_known', {})
+  monkeypatch.setattr(file_systems, '_missing', {})
   with locks.lock_folder(tmp_path):
     pass
   assert not capsys.readouterr().err
@@ -111,7 +111,7 @@ int rename(const char *from, const char *to) {
 SAVING = """
 import pathlib, sys
 import jax, jax.numpy as jnp
-from zsar_jax.checkpoint import Checkpoints
+from zsar_jax.weights.checkpoint import Checkpoints
 
 with Checkpoints(pathlib.Path(sys.argv[1]), keep=2) as checkpoints:
   for step in (1, 2):
@@ -119,7 +119,7 @@ with Checkpoints(pathlib.Path(sys.argv[1]), keep=2) as checkpoints:
   checkpoints.wait()
   like = {name: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=jax.sharding.SingleDeviceSharding(
     jax.devices()[0])) for name, shape in (('x', (1000,)), ('y', (3,)))}
-  step, state = checkpoints.read_newest(lambda step: checkpoints.restore(step, like))
+  step, state = checkpoints.newest(lambda step: checkpoints.restore(step, like))
   print(step, float(state['x'][999]), checkpoints.meta(step))
 """
 

@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 BEGIN = """
 import ctypes, threading, time
-from zsar_jax import interruption
+from zsar_jax.runtime import interruption
 interruption.GRACE_SECONDS = 0.3
 
 def compile():
@@ -148,7 +148,11 @@ with interruption.DeferredSignals(told.append) as one:
 
 
 def test_an_error_of_its_own_is_no_interruption():
-  with interruption.DeferredSignals() as one, pytest.raises(ValueError, match='own'), one.interruptible():
+  with (
+    interruption.DeferredSignals() as one,
+    pytest.raises(ValueError, match='own'),
+    one.interruptible(),
+  ):
     raise ValueError('own')
 
 

@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 # It ends as training does: told to stop, it says so, saves, and says that.
 SCRIPT = """
 import os, pathlib, sys, time
-from zsar_jax import interruption
+from zsar_jax.runtime import interruption
 with interruption.interruptible_program():
   out = pathlib.Path(sys.argv[1])
   with open(out / 'first', 'w') as file:
@@ -57,8 +57,8 @@ def test_every_program_goes_on_without_a_reader():
   read, write = os.pipe()
   os.close(read)
   script = """
-from zsar_jax.runtime.reporting import reported
-with reported():
+from zsar_jax.runtime.reporting import exit_on_user_error
+with exit_on_user_error():
   print('x')
   raise SystemExit(3)
 """

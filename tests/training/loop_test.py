@@ -74,7 +74,7 @@ def take_steps(config, devices, steps=2):
   model = build_model(config)
   subset = loop.open_training_subset(config)
   optimizer, trained = optim.make_optimizer(config.optim, model.abstract_params, config.steps)
-  init = functools.partial(step_lib.init_state, optimizer, trained, False)
+  init = functools.partial(init_state, optimizer, trained, False)
   template = sharding.sharded_shapes(
     jax.eval_shape(init, model.abstract_params), mesh, config.mesh.fsdp_min_bytes
   )

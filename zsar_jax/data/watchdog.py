@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from zsar_jax.errors import UserError, first_line
+from zsar_jax.runtime.wording import format_bytes
 
 FAILURE_ACTIONS = ('stop', 'restart')
 
@@ -209,7 +210,7 @@ def _unshared(error: OSError) -> Exception:
 def _shared_memory() -> str:
   """The place in words, with its size."""
   try:
-    return f'{_SHARED}, of {shutil.disk_usage(_SHARED).total / 2**20:.1f} MiB,'
+    return f'{_SHARED}, of {format_bytes(shutil.disk_usage(_SHARED).total)},'
   except OSError:  # It is not there, or this is not Linux.
     return 'shared memory'
 

@@ -91,7 +91,9 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
   def publish(self, staged: dict[str, list[StagedChunk]]) -> None:
     """Writes the data set from the staged chunks of every split."""
     self._staged = staged
-    if self.builder_config and file_systems.REPLACING in file_systems.missing_features(self.staging_dir):
+    if self.builder_config and file_systems.REPLACING in file_systems.missing_features(
+      self.staging_dir
+    ):
       # TFDS would replace this file, which has the name of the default configuration.
       shutil.rmtree(pathlib.Path(self.data_dir).parent.parent / '.config', ignore_errors=True)
     # TFDS announces a download on stdout, and makes folders for it.

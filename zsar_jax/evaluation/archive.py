@@ -13,6 +13,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from zsar_jax.runtime.wording import format_bytes
+
 # What a file may inflate to: this much, and this often its own size. Logits are deflated by a
 # tenth only; names, which are padded to the longest, and the NaN of clips that do not count by
 # much more.
@@ -77,7 +79,7 @@ class Archive:
     total = sum(header.nbytes for header in headers.values())
     if total > _FREE_BYTES + _MOST_TIMES * self._size:
       raise ValueError(
-        f'its {self._size / 2**20:.1f} MiB would inflate to {total / 2**30:.1f} GiB, more than an'
+        f'its {format_bytes(self._size)} would inflate to {format_bytes(total)}, more than an'
         ' evaluation of this file size takes'
       )
     return headers

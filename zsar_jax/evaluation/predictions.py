@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax.errors import UserError, first_line
+from zsar_jax.errors import UserError, error_reason, first_line
 from zsar_jax.evaluation.archive import Archive, Header
 from zsar_jax.recipes import language
 from zsar_jax.runtime import file_systems
@@ -217,8 +217,7 @@ def load(path: str | os.PathLike[str]) -> Predictions:
       # What the headers contradict is not inflated.
       arrays = {} if wrong else {name: archive.array(name) for name in headers}
   except OSError as error:
-    reason = error.strerror or error
-    raise UserError(f'{path}: cannot be read ({reason}); {remedy}') from None
+    raise UserError(f'{path}: cannot be read ({error_reason(error)}); {remedy}') from None
   except Exception as error:  # Of damaged files, NumPy and zipfile raise almost anything.
     raise UserError(f'{path}: damaged, or no predictions ({first_line(error)}); {remedy}') from None
   try:

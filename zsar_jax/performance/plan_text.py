@@ -3,7 +3,7 @@
 from typing import Any
 
 from zsar_jax.performance.chips import GIB
-from zsar_jax.runtime.wording import pluralize
+from zsar_jax.runtime.wording import format_bytes, pluralize
 
 _ESTIMATES = ('activations', 'gradients', 'gathered parameters')
 _NAMES = {'compute': 'computing', 'memory': 'memory', 'network': 'network'}
@@ -59,11 +59,11 @@ def _step(step: dict[str, Any], plan: dict[str, Any]) -> list[str]:
   if step.get('unknown_loops'):
     lines.append(f'  loops of unknown length, counted once: {", ".join(step["unknown_loops"])}')
   if step.get('bytes') is not None:
-    lines.append(f'  memory traffic of a device: {_size(step["bytes"])}')
+    lines.append(f'  memory traffic of a device: {format_bytes(step["bytes"])}')
   if 'collectives' in step:
     lines += _collectives(step['collectives'])
   if 'must_move' in step:
-    moved = [f'{name} {_size(size)}' for name, size in step['must_move'].items() if size]
+    moved = [f'{name} {format_bytes(size)}' for name, size in step['must_move'].items() if size]
     lines.append(f'  the sharding must send, from a device: {", ".join(moved) or "nothing"}')
   if 'roofline' in step:
     lines += _roofline(step)
@@ -79,11 +79,11 @@ def _memory(step: dict[str, Any], compiled: bool) -> list[str]:
   for kind, size in step['memory'].items():
     if kind not in ('total', 'available'):
       mark = '  (estimate)' if not compiled and kind in _ESTIMATES else ''
-      lines.append(f'    {kind:<34}{_size(size):>12}{mark}')
-  total = f'    {"total":<34}{_size(step["memory"]["total"]):>12}'
+      lines.append(f'    {kind:<34}{format_bytes(size):>12}{mark}')
+  total = f'    {"total":<34}{format_bytes(step["memory"]["total"]):>12}'
   if 'available' in step['memory']:
     verdict = 'fits' if step['fits'] else 'DOES NOT FIT'
-    total += f'  of {_size(step["memory"]["available"])}: {verdict}'
+    total += f'  of {format_bytes(step["memory"]["available"])}: {verdict}'
   return [*lines, total]
 
 
@@ -95,10 +95,10 @@ def _collectives(rows: list[dict[str, Any]]) -> list[str]:
     over = ' x '.join(row['axes']) or 'unknown'
     lines.append(
       f'    {row["kind"]:<20}{over:<14}{row["what"]:<20}{row["count"]:>6}'
-      f'{_size(row["bytes"]):>12}{_size(row["moved"]):>12}'
+      f'{format_bytes(row["bytes"]):>12}{format_bytes(row["moved"]):>12}'
     )
   sent = sum(row['moved'] for row in rows)
-  return [*lines, f'    {"in all":<60}{"":>12}{_size(sent):>12}']
+  return [*lines, f'    {"in all":<60}{"":>12}{format_bytes(sent):>12}']
 
 
 def _roofline(step: dict[str, Any]) -> list[str]:
@@ -128,10 +128,3 @@ def _count(flops: float) -> str:
     if flops >= scale:
       return f'{flops / scale:.3g} {unit}FLOP'
   return f'{flops / 1e6:.3g} MFLOP'
-
-
-def _size(size: float) -> str:
-  for unit, scale in (('GiB', GIB), ('MiB', 2**20)):
-    if size >= scale:
-      return f'{size / scale:.2f} {unit}'
-  return f'{size / 2**10:.1f} KiB'

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from zsar_jax import config as config_lib
 from zsar_jax.models import flops
 from zsar_jax.models.from_config import build_model
-from zsar_jax.performance import estimate, hlo, topologies
+from zsar_jax.performance import collectives, estimate, hlo, topologies
 from zsar_jax.performance.programs import Program, evaluation_programs, train_program
 from zsar_jax.performance.topologies import Topology
 from zsar_jax.runtime import sharding
@@ -155,7 +155,9 @@ class _Planner:
     state = program.arguments['state']
     model = build_model(config)
     _, trained = optim.make_optimizer(config.optim, model.abstract_params, config.steps)
-    owed = estimate.required_traffic(config, model.spec, state['params'], trained, mesh, self._classes)
+    owed = estimate.required_traffic(
+      config, model.spec, state['params'], trained, mesh, self._classes
+    )
     rest = {name: tree for name, tree in state.items() if name != 'params'}
     self._kept = estimate.device_bytes(rest)
     memory = {
@@ -300,7 +302,7 @@ class _Planner:
     rated['roofline']['without_overlap'] = sum(times.values())
     return rated
 
-  def _collectives(self, found: list[hlo.Collective], times: int) -> list[dict[str, Any]]:
+  def _collectives(self, found: list[collectives.Collective], times: int) -> list[dict[str, Any]]:
     """Rows of collectives of one kind, over the same axes, of the same things."""
     sizes = self._sizes()
     rows: dict[tuple, dict[str, Any]] = collections.defaultdict(

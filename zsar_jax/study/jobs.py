@@ -8,15 +8,14 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from zsar_jax import config as config_lib
 import tqdm
 
+from zsar_jax import config as config_lib
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.interruption import Interrupted, DeferredSignals
+from zsar_jax.runtime.interruption import DeferredSignals, Interrupted
 from zsar_jax.runtime.progress import StatusLine, log
 from zsar_jax.study.plan import Job
 

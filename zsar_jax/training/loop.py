@@ -24,11 +24,11 @@ from zsar_jax.evaluation.predictions import Predictions
 from zsar_jax.models.from_config import build_model, build_teacher
 from zsar_jax.recipes import language
 from zsar_jax.runtime import agreement, distributed, locks, numerics_environment, sharding
-from zsar_jax.runtime.interruption import Interrupted, DeferredSignals
-from zsar_jax.runtime.wording import pluralize
 from zsar_jax.runtime.files import make_folder, write_file
+from zsar_jax.runtime.interruption import DeferredSignals, Interrupted
 from zsar_jax.runtime.metric_writer import MetricWriter
 from zsar_jax.runtime.progress import Progress, log
+from zsar_jax.runtime.wording import pluralize
 from zsar_jax.text.classes import ClassTexts, encode_classes
 from zsar_jax.training import optim, still_bank
 from zsar_jax.training.compilation import batch_shapes, compile_step, parameter_table

@@ -26,8 +26,8 @@ import tensorstore
 
 from zsar_jax.errors import UserError, first_line
 from zsar_jax.runtime import checksums, distributed, file_systems, trees
-from zsar_jax.runtime.wording import pluralize
 from zsar_jax.runtime.progress import log
+from zsar_jax.runtime.wording import pluralize
 from zsar_jax.weights.orbax_runtime import adapt_to_file_system, silence_orbax
 
 FOLDER = 'checkpoints'

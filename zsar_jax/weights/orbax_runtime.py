@@ -32,7 +32,7 @@ def silence_orbax() -> None:
 
 
 def adapt_to_file_system(lacking: Collection[str]) -> None:
-  """Has checkpoints written without what the file system lacks; see `file_systems.missing_features`.
+  """Lets Orbax write checkpoints without the features that the file system lacks.
 
   TensorStore locks each file that it writes, renames it and calls fsync. A checkpoint is complete
   when its folder gets its final name: of its files none has to be.

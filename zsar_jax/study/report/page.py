@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from zsar_jax.runtime import terminal, files
+from zsar_jax.runtime import files, terminal
 from zsar_jax.study.report import (
   answers,
   class_gains,

@@ -1,14 +1,10 @@
-"""metrics.jsonl across sessions."""
+"""metrics.jsonl of runs that stop and resume."""
 
 import json
-import pathlib
 
 import pytest
 
-from zsar_jax.errors import UserError
-from zsar_jax.runtime.files import make_folder
 from zsar_jax.runtime.metric_writer import MetricWriter
-from zsar_jax.runtime.progress import clock
 
 
 def steps(workdir):
@@ -36,10 +32,6 @@ def test_a_new_run_begins_an_empty_file(tmp_path):
   assert steps(tmp_path) == []
 
 
-def test_clock():
-  assert [clock(59.9), clock(61), clock(3661)] == ['0:59', '1:01', '1:01:01']
-
-
 def test_an_evaluation_joins_the_line_of_its_step(tmp_path):
   writer = MetricWriter(tmp_path, 0, tensorboard=False)
   writer.write(1, {'loss': 1.0})
@@ -56,14 +48,3 @@ def test_an_evaluation_joins_the_line_of_its_step(tmp_path):
   lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
   assert lines[1] == {'step': 2, 'loss': 0.5, 'toy/none/top1': 0.25, 'toy/none/top5': 0.75}
   assert [line['step'] for line in lines] == [1, 2, 3]
-
-
-def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
-  make_folder(tmp_path / 'a' / 'b', '--out')
-  assert not list((tmp_path / 'a' / 'b').iterdir())
-  (tmp_path / 'file').touch()
-  with pytest.raises(UserError, match='^--out: .*file cannot be a folder'):
-    make_folder(tmp_path / 'file', '--out')
-  # Nobody may write there, the superuser included.
-  with pytest.raises(UserError, match='^--out: /proc/self cannot be written to'):
-    make_folder(pathlib.Path('/proc/self'), '--out')
