@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax.datasets.sources.listing import PASSED_OVER
+from zsar_jax.datasets.sources.listing import SKIPPED_FILES
 from zsar_jax.datasets.staging import StagedChunk
 from zsar_jax.recipes.regions import REGION_BITS
 from zsar_jax.runtime.wording import pluralize
@@ -126,7 +126,7 @@ def describe(name: str, report: Mapping[str, Any]) -> str:
 def _list_clips(kind: str, clips: Mapping[str, str]) -> list[str]:
   if not clips:
     return []
-  lines = [f'  {kind}:' if kind == PASSED_OVER else f'  {kind}: {pluralize(len(clips), "clip")}']
+  lines = [f'  {kind}:' if kind == SKIPPED_FILES else f'  {kind}: {pluralize(len(clips), "clip")}']
   printed = itertools.islice(clips.items(), _MAX_PRINTED)
   lines += [f'    {clip}: {details}' for clip, details in printed]
   if len(clips) > _MAX_PRINTED:

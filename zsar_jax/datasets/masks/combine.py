@@ -12,7 +12,7 @@ from zsar_jax.recipes.regions import BOX_SHIFT, OBJECT, PERSON, REGION_BITS, UNK
 
 
 @dataclasses.dataclass(frozen=True)
-class Combined:
+class CombinedMasks:
   """The masks of one clip from the sources that have masks of it, together.
 
   A frame is annotated only where each part annotates it: of a frame with an object's mask alone

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from zsar_jax.data.class_names import match_classes, to_nfc, unique_classes
 from zsar_jax.data.splits import read_classes
 from zsar_jax.datasets.sources.listing import (
-  PASSED_OVER,
-  SPLITS,
-  ClipLists,
+  SKIPPED_FILES,
+  SPLIT_NAMES,
+  ClipCollector,
   Listing,
   check_label,
-  inside,
+  relative_path,
   read_text,
 )
 from zsar_jax.datasets.sources.video_files import VIDEOS, Videos, is_folder
@@ -27,7 +27,7 @@ _LABEL_COLUMN = re.compile(r'(.*[ _])?(label|class|category|action|target)s?[ _]
 def list_folder(videos: str | os.PathLike[str], labels: str | None = None) -> Listing:
   """The clips of a folder with a folder of videos for each class.
 
-  The clips are the split 'train', unless the first folders are called as splits are (`SPLITS`, in
+  The clips are the split 'train', unless the first folders are called as splits are (`SPLIT_NAMES`, in
   any case) and hold those of the classes.
 
   Args:
@@ -46,8 +46,8 @@ def list_folder(videos: str | os.PathLike[str], labels: str | None = None) -> Li
     there = f' (but other files: {left_out})' if left_out else ''
     raise UserError(f'--videos: {videos} holds no video{there}; give a folder of folders of videos')
   # Folders that are splits and not classes, where there is nothing else.
-  others = [path for path in paths if path.split('/')[0].lower() not in SPLITS]
-  of_splits = [path for path in paths if path.split('/')[0].lower() in SPLITS]
+  others = [path for path in paths if path.split('/')[0].lower() not in SPLIT_NAMES]
+  of_splits = [path for path in paths if path.split('/')[0].lower() in SPLIT_NAMES]
   deep = [path for path in of_splits if path.count('/') > 1]
   if others and deep:
     raise UserError(
@@ -58,7 +58,7 @@ def list_folder(videos: str | os.PathLike[str], labels: str | None = None) -> Li
   for path in paths:
     split, name, rest = 'train', *path.partition('/')[::2]
     if not others:
-      split, (name, _, rest) = SPLITS[name.lower()], rest.partition('/')
+      split, (name, _, rest) = SPLIT_NAMES[name.lower()], rest.partition('/')
     if not rest:
       raise UserError(
         f'--videos: {files.root}/{path} does not lie in the folder of a class; move it into one, or'
@@ -73,7 +73,7 @@ def list_folder(videos: str | os.PathLike[str], labels: str | None = None) -> Li
   )
   meant = match_classes((name for _, name, _ in found), classes)
   labels_of = {name: label for label, name in enumerate(classes)}
-  lists = ClipLists()
+  lists = ClipCollector()
   for split, name, path in found:
     if len(meant[name]) != 1:
       problem = f'has {" and ".join(meant[name])} for' if meant[name] else 'lacks'
@@ -85,7 +85,7 @@ def list_folder(videos: str | os.PathLike[str], labels: str | None = None) -> Li
     if double:
       lists.remark(split, 'another video has the same name', clip_id, path)
   for kind, (count, path) in sorted(files.passed_over.items()):
-    lists.remark(found[0][0], PASSED_OVER, kind, f'{count}, such as {path}')
+    lists.remark(found[0][0], SKIPPED_FILES, kind, f'{count}, such as {path}')
   return Listing(classes, lists.splits, remarks=lists.remarks)
 
 
@@ -134,13 +134,13 @@ def list_files(
     classes = unique_classes(names)
   labels_of = {name: label for label, name in enumerate(classes)}
   meant = match_classes((label for *_, label, _ in parsed), classes)
-  clips = [(str(inside(path, where)), split, where, *rest) for split, where, path, *rest in parsed]
+  clips = [(str(relative_path(path, where)), split, where, *rest) for split, where, path, *rest in parsed]
   videos_of = {path: files.find(path) for path, *_ in clips}
   folders = match_classes(
     (name for path in (*videos_of, *filter(None, videos_of.values())) for name in _folders(path)),
     classes,
   )
-  gathered = ClipLists()
+  gathered = ClipCollector()
   for path, split, where, label, frames in clips:
     number = int(label) if label.isdecimal() else -1
     if not label.isdecimal() and len(meant[label]) == 1:

@@ -20,11 +20,11 @@ from collections.abc import Sequence
 from zsar_jax.data.class_names import match_classes, unique_classes
 from zsar_jax.data.splits import mimetics_split, read_classes
 from zsar_jax.datasets.sources.listing import (
-  SPLITS,
-  ClipLists,
+  SPLIT_NAMES,
+  ClipCollector,
   Listing,
   check_label,
-  inside,
+  relative_path,
   read_text,
 )
 from zsar_jax.datasets.sources.video_files import Videos
@@ -109,12 +109,12 @@ def _gather(
   rows: list[tuple[str, dict[str, str]]],
   classes: tuple[str, ...],
   attributes: dict[str, dict[str, str]],
-) -> ClipLists:
+) -> ClipCollector:
   """The clips of the rows, each row with its place for errors."""
   place = {name: label for label, name in enumerate(classes)}
   meant = match_classes((row['label'] for _, row in rows), classes)
   folders = videos.class_folders(classes)
-  lists = ClipLists()
+  lists = ClipCollector()
   for where, row in rows:
     split = row['split'].lower()
     if len(meant[row['label']]) != 1:
@@ -122,13 +122,13 @@ def _gather(
         f'{where}: label {row["label"]!r} is not in the labels file; correct one of them'
       )
     (label,) = meant[row['label']]
-    if split not in SPLITS:
-      raise UserError(f'{where}: split {row["split"]!r} is none of {", ".join(SPLITS)}; correct it')
+    if split not in SPLIT_NAMES:
+      raise UserError(f'{where}: split {row["split"]!r} is none of {", ".join(SPLIT_NAMES)}; correct it')
     stem = _stem(row, where)
     expected = f'{row["label"]}/{stem}.mp4'
-    copies = videos.find_clip(expected, label, folders, SPLITS[split], anywhere=True)
+    copies = videos.find_clip(expected, label, folders, SPLIT_NAMES[split], anywhere=True)
     clip = videos.clip(stem, place[label], copies, expected, attributes.get(stem))
-    lists.add(SPLITS[split], clip, where)
+    lists.add(SPLIT_NAMES[split], clip, where)
   return lists
 
 
@@ -148,7 +148,7 @@ def _stem(row: dict[str, str], where: str) -> str:
       ' and the first not after the other; correct them'
     )
   name = f'{row["youtube_id"]}_{times[0]:06d}_{times[1]:06d}'
-  if not row['youtube_id'] or len(inside(name, where).parts) != 1:
+  if not row['youtube_id'] or len(relative_path(name, where).parts) != 1:
     raise UserError(f'{where}: youtube_id {row["youtube_id"]!r} is no id; correct it')
   return name
 
@@ -184,7 +184,7 @@ def _checked(path: pathlib.Path, lines: csv.DictReader) -> list[tuple[int, dict[
       f'--annotations: {path} has no column {missing[0]!r}; its header must name'
       f' {", ".join(_COLUMNS)}, and split'
     )
-  in_name = {SPLITS[word] for word in re.findall('[a-z]+', path.stem.lower()) if word in SPLITS}
+  in_name = {SPLIT_NAMES[word] for word in re.findall('[a-z]+', path.stem.lower()) if word in SPLIT_NAMES}
   rows = []
   for row in lines:
     where = f'--annotations: {path}, line {lines.line_num}'

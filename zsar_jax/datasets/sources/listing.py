@@ -7,7 +7,7 @@ from zsar_jax.data.class_names import to_nfc
 from zsar_jax.errors import UserError
 
 # What copies of data sets and of their lists call a split, in lower case, and what it is here.
-SPLITS = {
+SPLIT_NAMES = {
   'train': 'train',
   'training': 'train',
   'val': 'validation',
@@ -19,7 +19,7 @@ SPLITS = {
 }
 
 # The kind of remark on files that are no videos, which is by extension and not by clip.
-PASSED_OVER = 'files passed over'
+SKIPPED_FILES = 'files passed over'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Listing:
       with [brackets] around what stands for an object. None where the names are all there is.
     clip_splits: splits that are named parts of another: {name: ids}, all from one of `splits`.
     remarks: of each split, what was noticed in its lists: {split: {kind: {clip id: what}}}.
-      The kind `PASSED_OVER` is {extension: how many files of it are no videos}.
+      The kind `SKIPPED_FILES` is {extension: how many files of it are no videos}.
   """
 
   classes: tuple[str, ...]
@@ -67,7 +67,7 @@ class Listing:
   remarks: dict[str, dict[str, dict[str, str]]] = dataclasses.field(default_factory=dict)
 
 
-def inside(relative: str, where: str) -> pathlib.PurePosixPath:
+def relative_path(relative: str, where: str) -> pathlib.PurePosixPath:
   """A path from a list, which must stay below the folder that it is relative to.
 
   Args:
@@ -91,7 +91,7 @@ def check_label(label: str, where: str) -> None:
     )
 
 
-class ClipLists:
+class ClipCollector:
   """Gathers the clips of each split as they are read from the lists.
 
   A clip that is listed twice with one label is kept once, and named in the report, as is one

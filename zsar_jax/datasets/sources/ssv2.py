@@ -14,7 +14,7 @@ from typing import Any
 
 from zsar_jax.data.class_names import match_classes, to_nfc
 from zsar_jax.data.splits import base_to_novel
-from zsar_jax.datasets.sources.listing import ClipLists, Listing, check_label, inside, read_text
+from zsar_jax.datasets.sources.listing import ClipCollector, Listing, check_label, relative_path, read_text
 from zsar_jax.datasets.sources.video_files import Videos
 from zsar_jax.errors import UserError
 
@@ -39,7 +39,7 @@ def list_ssv2(videos: str | os.PathLike[str], annotations: str | os.PathLike[str
   texts = dict(zip(classes, classes, strict=True))
   files = Videos(videos)
   folders = files.class_folders(classes)
-  lists = ClipLists()
+  lists = ClipCollector()
   for split in _SPLITS:
     path = _find(annotations, split)
     entries = _read_clips(path)
@@ -50,7 +50,7 @@ def list_ssv2(videos: str | os.PathLike[str], annotations: str | os.PathLike[str
         raise UserError(f'{where}, clip {clip_id}: template {listed!r} is not in the labels file')
       (name,) = meant[listed]
       texts[name] = template
-      expected = f'{inside(clip_id, where)}.webm'
+      expected = f'{relative_path(clip_id, where)}.webm'
       copies = files.find_clip(expected, name, folders, split, anywhere=True)
       lists.add(split, files.clip(clip_id, place[name], copies, expected), where)
     if split not in lists.splits:

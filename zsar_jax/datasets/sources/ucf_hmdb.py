@@ -8,7 +8,7 @@ import pathlib
 import re
 
 from zsar_jax.data.class_names import match_classes, to_nfc
-from zsar_jax.datasets.sources.listing import ClipLists, Listing, check_label, inside, read_text
+from zsar_jax.datasets.sources.listing import ClipCollector, Listing, check_label, relative_path, read_text
 from zsar_jax.datasets.sources.video_files import Videos
 from zsar_jax.errors import UserError
 
@@ -105,9 +105,9 @@ def _listing(
   first: dict[str, str] = {}  # Where each path is listed first.
   for listed in parts.values():
     first = listed | first
-  paths = {path: str(inside(path, where)).rpartition('/') for path, where in first.items()}
+  paths = {path: str(relative_path(path, where)).rpartition('/') for path, where in first.items()}
   meant = match_classes((name for name, _, _ in paths.values()), classes)
-  lists = ClipLists()
+  lists = ClipCollector()
   ids = {}
   known = {}  # The id of each video of a class: lists differ in the case of names.
   for path, (folder_name, _, file) in paths.items():

@@ -6,7 +6,7 @@ from typing import Any
 
 from zsar_jax.data.class_names import match_classes, to_nfc
 from zsar_jax.datasets.frame_folder import IMAGE_SUFFIXES
-from zsar_jax.datasets.sources.listing import SPLITS, ListedClip
+from zsar_jax.datasets.sources.listing import SPLIT_NAMES, ListedClip
 from zsar_jax.errors import UserError
 
 # The usual names of files that `video.read_video` opens, containers and bare streams.
@@ -112,7 +112,7 @@ class Videos:
       path: where it is to be expected.
       label: its class.
       class_folders: as the method of that name gives them.
-      split: its split, of the values of `SPLITS`, if folders may be those of splits.
+      split: its split, of the values of `SPLIT_NAMES`, if folders may be those of splits.
       anywhere: whether its name is its own and no other video's, so that it may lie in other
         folders as well.
 
@@ -125,14 +125,14 @@ class Videos:
       named_after = [class_folders[name] for name in parents if class_folders[name]]
       if not listed and named_after and label not in named_after[-1]:
         return None
-      splits = {SPLITS[name.lower()] for name in parents if name.lower() in SPLITS}
+      splits = {SPLIT_NAMES[name.lower()] for name in parents if name.lower() in SPLIT_NAMES}
       another = split is not None and bool(splits - {split})
       nearness = 3
       if not parents:
         nearness = 2
       elif class_folders[parents[-1]]:
         nearness = 0
-      elif parents[-1].lower() in SPLITS:
+      elif parents[-1].lower() in SPLIT_NAMES:
         nearness = 1
       if not (listed or anywhere) and (another or nearness == 3):
         return None
