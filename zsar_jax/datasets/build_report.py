@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax.datasets.sources.listing import PASSED_OVER
+from zsar_jax.datasets.sources.listing import SKIPPED_FILES
 from zsar_jax.datasets.staging import Staged
 from zsar_jax.recipes.regions import REGION_BITS
 from zsar_jax.runtime.wording import counted
@@ -124,7 +124,7 @@ def describe(name: str, report: Mapping[str, Any]) -> str:
 def _named(kind: str, clips: Mapping[str, str]) -> list[str]:
   if not clips:
     return []
-  lines = [f'  {kind}:' if kind == PASSED_OVER else f'  {kind}: {counted(len(clips), "clip")}']
+  lines = [f'  {kind}:' if kind == SKIPPED_FILES else f'  {kind}: {counted(len(clips), "clip")}']
   lines += [f'    {clip}: {what}' for clip, what in itertools.islice(clips.items(), _PRINTED)]
   if len(clips) > _PRINTED:
     lines.append(f'    ... and {len(clips) - _PRINTED} more, see build_report.json')

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.datasets.masks.tools import video
 from zsar_jax.data.records import ClipError
-from zsar_jax.datasets.masks.combine import Combined, boxes_from_shapes
+from zsar_jax.datasets.masks.combine import CombinedMasks, boxes_from_shapes
 from zsar_jax.recipes.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX
 
 
@@ -31,7 +31,7 @@ class _Masks:
 
 
 def test_planes_are_united_where_all_parts_are_annotated():
-  combined = Combined(
+  combined = CombinedMasks(
     (_Masks((PERSON, PERSON, None, 0), 'a'), _Masks((OBJECT, None, OBJECT, 0), 'b')), False
   )
   remarks = {'masks resized': 'before', 'video': 'long'}
@@ -55,12 +55,12 @@ def test_a_frame_is_annotated_where_all_parts_are_and_unknown_regions_have_their
     def __init__(self, *frames):
       self.frames = frames
 
-    def annotated(self, num_frames, own):
+    def annotated_frames(self, num_frames, own):
       assert (num_frames, own) == (9, None)
       return self.frames
 
-  assert Combined((Known(0, 3, 5), Known(5, 3, 8)), False).annotated(9, None) == {3, 5}
-  masks = Combined((_Masks((PERSON, 0, None), 'a'),), True, ('object', 'object_box'))
+  assert CombinedMasks((Known(0, 3, 5), Known(5, 3, 8)), False).annotated_frames(9, None) == {3, 5}
+  masks = CombinedMasks((_Masks((PERSON, 0, None), 'a'),), True, ('object', 'object_box'))
   found = list(masks.planes(video(3), {}))
   unknown = (OBJECT | OBJECT_BOX) << 4
   assert (found[0] == PERSON | PERSON_BOX | unknown).all()
@@ -74,7 +74,7 @@ def test_errors_of_parts_come_through():
       yield None
       raise ClipError('broken')
 
-  combined = Combined((_Masks((0, 0), 'a'), Broken()), False)
+  combined = CombinedMasks((_Masks((0, 0), 'a'), Broken()), False)
   with pytest.raises(ClipError, match='broken'):
     list(combined.planes(video(2), {}))
 
@@ -93,7 +93,7 @@ def test_boxes_go_around_each_piece():
   expected[4:9, 6:7] |= OBJECT_BOX
   np.testing.assert_array_equal(boxes_from_shapes(plane), expected)
   np.testing.assert_array_equal(plane, before)
-  masks = Combined((_Masks((PERSON,), 'a'),), True)
+  masks = CombinedMasks((_Masks((PERSON,), 'a'),), True)
   (drawn,) = masks.planes(video(1), {})
   assert (drawn == PERSON | PERSON_BOX).all()
 

@@ -66,7 +66,7 @@ def test_specs(text, path, options):
     ('gray:seg', 'must be FORMAT:PATH'),
     ('grey:', 'has no path'),
     ('grey:,first=0', 'has no path'),
-    ('grey:x,color=red', "no option 'colour'; its options are region, first, spread, stride"),
+    ('grey:x,color=red', "no option 'color'; its options are region, first, spread, stride"),
     ('grey:x,values=1:person', "grey has no option 'values'"),
     ('egohos:x,region=person', "egohos has no option 'region'"),
     ('coco:x,spread=yes', "coco has no option 'spread'"),

@@ -135,7 +135,7 @@ class ArrayMasks:
   values: dict[str, int] | None
   counting: Counting
 
-  def annotated(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
+  def annotated_frames(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
     """See `source.ClipMasks`."""
     with _opened(self.path, self.regions) as arrays:
       return self._places(arrays, num_frames)

@@ -257,7 +257,7 @@ class CocoMasks:
   score: float
   counting: Counting
 
-  def annotated(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
+  def annotated_frames(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
     """See `source.ClipMasks`."""
     return self._items(self._read(), num_frames, own, {})
 

@@ -12,7 +12,7 @@ from zsar_jax.recipes.regions import BOX_SHIFT, OBJECT, PERSON, REGION_BITS, UNK
 
 
 @dataclasses.dataclass(frozen=True)
-class Combined:
+class CombinedMasks:
   """The masks of one clip from the sources that have masks of it, together.
 
   A frame is annotated only where each part annotates it: of a frame with an object's mask alone
@@ -28,9 +28,9 @@ class Combined:
   boxes_from_shapes: bool
   unknown: tuple[str, ...] = ()
 
-  def annotated(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
+  def annotated_frames(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
     """See `source.ClipMasks`."""
-    return set.intersection(*(set(part.annotated(num_frames, own)) for part in self.parts))
+    return set.intersection(*(set(part.annotated_frames(num_frames, own)) for part in self.parts))
 
   def planes(self, video: VideoFacts, remarks: Remarks) -> Iterator[np.ndarray | None]:
     """See `source.ClipMasks`; remarks of a kind that several parts make are joined by '; '."""

@@ -168,7 +168,7 @@ class GreyMasks:
   bit: int
   counting: Counting
 
-  def annotated(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
+  def annotated_frames(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
     """See `source.ClipMasks`."""
     files = numbered_files(self.folder, _EXTENSIONS)
     return self.counting.places(files, num_frames, own, self.folder, {})
@@ -218,7 +218,7 @@ class LabelMasks:
   counting: Counting
   highest: int | None
 
-  def annotated(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
+  def annotated_frames(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
     """See `source.ClipMasks`."""
     return self.counting.places(self._files(), num_frames, own, self.folder, {})
 

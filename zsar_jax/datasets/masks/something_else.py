@@ -54,7 +54,7 @@ class VideoBoxes:
   box_bits: np.ndarray
   corners: np.ndarray
 
-  def annotated(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
+  def annotated_frames(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
     """See `source.ClipMasks`."""
     return self._places(num_frames, own, {})
 

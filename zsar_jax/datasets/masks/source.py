@@ -16,7 +16,7 @@ Remarks = dict[str, str]
 class ClipMasks(Protocol):
   """The masks of one clip, unread: a small frozen dataclass that pickles."""
 
-  def annotated(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
+  def annotated_frames(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
     """The frames, from 0, that `planes` would have a plane for if all were kept.
 
     Args:

@@ -180,7 +180,7 @@ class YoloMasks:
   lines: YoloLines
   counting: Counting
 
-  def annotated(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
+  def annotated_frames(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
     """See `source.ClipMasks`."""
     return self.counting.looked_at(num_frames, self._places(self._files(), num_frames, own, {}))
 

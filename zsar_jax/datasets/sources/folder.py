@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from zsar_jax.data.class_names import counterparts, normal, vocabulary
 from zsar_jax.data.splits import read_classes
 from zsar_jax.datasets.sources.listing import (
-  PASSED_OVER,
+  SKIPPED_FILES,
   SPLITS,
   ClipLists,
   Listing,
@@ -85,7 +85,7 @@ def list_folder(videos: str | os.PathLike[str], labels: str | None = None) -> Li
     if double:
       lists.remark(split, 'another video has the same name', clip_id, path)
   for kind, (count, path) in sorted(files.passed_over.items()):
-    lists.remark(found[0][0], PASSED_OVER, kind, f'{count}, such as {path}')
+    lists.remark(found[0][0], SKIPPED_FILES, kind, f'{count}, such as {path}')
   return Listing(classes, lists.splits, remarks=lists.remarks)
 
 

@@ -19,7 +19,7 @@ SPLITS = {
 }
 
 # The kind of remark on files that are no videos, which is by extension and not by clip.
-PASSED_OVER = 'files passed over'
+SKIPPED_FILES = 'files passed over'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Listing:
       with [brackets] around what stands for an object. None where the names are all there is.
     clip_splits: splits that are named parts of another: {name: ids}, all from one of `splits`.
     remarks: of each split, what was noticed in its lists: {split: {kind: {clip id: what}}}.
-      The kind `PASSED_OVER` is {extension: how many files of it are no videos}.
+      The kind `SKIPPED_FILES` is {extension: how many files of it are no videos}.
   """
 
   classes: tuple[str, ...]
