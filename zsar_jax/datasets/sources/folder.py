@@ -124,9 +124,7 @@ def list_files(
     )
     collector.add(split, clip, where)
     classes_of_folders = [folder_classes[name] for name in _folders(path) + _folders(video)]
-    labeler.check_folders(
-      label, text, [names for names in classes_of_folders if names], path, where
-    )
+    labeler.check_folders(label, text, classes_of_folders, path, where)
   for split, path in lists.items():
     if split not in collector.splits:
       raise UserError(f'--lists: {path} lists no clip; give another file')
@@ -161,7 +159,15 @@ class _Labeler:
     path: str,
     where: str,
   ) -> None:
-    """Raises a `UserError` if the folders of a clip are named after other classes than its own."""
+    """Raises a `UserError` if folders of a clip are named after classes, but not after its own.
+
+    Args:
+      label: the label of the clip.
+      text: the label as listed.
+      classes_of_folders: for each folder, the classes that its name stands for.
+      path: the path of the clip.
+      where: the list and line, for errors.
+    """
     class_name = self._classes[label]
     others = [names for names in classes_of_folders if names]
     if not others or any(class_name in names for names in others):
