@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.picture:
       from . import drawing
 
-      drawing.scores(model.frames(args.video), ranked, args.picture)
+      drawing.draw_scores(model.frames(args.video), ranked, args.picture)
       print(args.picture)
 
 

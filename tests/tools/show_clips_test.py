@@ -67,7 +67,7 @@ def test_a_sheet_shows_the_painted_colors(tmp_path, monkeypatch, data_dir):
 def test_names_are_no_formulas(tmp_path, data_dir):
   clips = select(open_dataset(data_dir, 'toy', 'validation'), 'all', 'nearest', '')
   clips = dataclasses.replace(clips, classes=('a$_$b',) * len(CLASSES))
-  drawing.contact_sheet([(clips, 0)], [NOTHING], VIEW, tmp_path / 'a.png')
+  drawing.draw_contact_sheet([(clips, 0)], [NOTHING], VIEW, tmp_path / 'a.png')
   assert (tmp_path / 'a.png').is_file()
 
 
@@ -75,7 +75,7 @@ def test_names_are_no_formulas(tmp_path, data_dir):
 def test_frames_that_are_not_annotated_are_marked(tmp_path, data_dir, position, marked):
   """Every other frame of every third clip of the toy has no masks."""
   clips = select(open_dataset(data_dir, 'toy', 'train'), 'all', 'nearest', '')
-  drawing.contact_sheet([(clips, position)], [NOTHING], VIEW, tmp_path / 'a.png')
+  drawing.draw_contact_sheet([(clips, position)], [NOTHING], VIEW, tmp_path / 'a.png')
   sheet = _read(tmp_path / 'a.png')
   orange = sheet[..., 0] - sheet[..., 2] > 60  # All else is grey.
   columns = np.flatnonzero(orange[: orange.shape[0] // 2].any(0)) / sheet.shape[1]
@@ -154,7 +154,7 @@ def test_a_font_that_has_the_letters_is_chosen(monkeypatch, capsys, font):
 def test_letters_without_a_font_are_one_sentence(tmp_path, monkeypatch, capsys, font):
   monkeypatch.setattr(font_manager, 'findSystemFonts', list)
   frames = np.zeros((1, 8, 8, 3), np.uint8)
-  drawing.scores(frames, [('\ue123 \ue124', 0.9), ('b\x1b', 0.1)], tmp_path / 'a.png')
+  drawing.draw_scores(frames, [('\ue123 \ue124', 0.9), ('b\x1b', 0.1)], tmp_path / 'a.png')
   sentence = capsys.readouterr().err
   assert sentence.count('\n') == 1
   assert 'a.png: no font on this system has \ue123 \ue124, so boxes' in sentence

@@ -83,7 +83,9 @@ def test_arrays_named_after_regions(root):
   np.savez(root / 'a' / 'd.npz', person=_MASKS)
   with pytest.raises(ClipError, match='d.npz must have the arrays person, object, person_box'):
     planes(source, of=clip('a/d'))
-  with pytest.raises(ClipError, match='c.npz has the arrays object, person, person_box; save one'):
+  with pytest.raises(
+    ClipError, match='c.npz has the arrays object, person, person_box; save a single'
+  ):
     _planes(root, region='person')
   np.savez(root / 'a' / 'c.npz', person=_MASKS, object=_MASKS[:2], person_box=_MASKS)
   with pytest.raises(ClipError, match=r'arrays have \[2, 3\] frames'):

@@ -1,4 +1,4 @@
-"""Tests of zsar_jax.datasets.masks.coco and coco_files."""
+"""Tests of zsar_jax.datasets.masks.coco and coco_json."""
 
 import json
 import pathlib
@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from tests.datasets.masks.tools import HEIGHT, WIDTH, blob, clip, planes, refusal, video
 from zsar_jax.data.records import ClipError
-from zsar_jax.datasets.masks import coco_files
+from zsar_jax.datasets.masks import coco_json
 from zsar_jax.datasets.masks.coco import open_coco
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX
@@ -97,7 +97,7 @@ def test_annotations_of_all_clips(tmp_path):
   (plane,), _ = planes(source, video(9, [8]), clip('a_b/d'))
   assert not plane.any()
   assert source.for_clip(clip('z/z')) is None
-  with pytest.raises(UserError, match='a_b/c may be of val/a b/c or of train/a_b/c'):
+  with pytest.raises(UserError, match='a_b/c may belong to val/a b/c or to train/a_b/c'):
     source.for_clip(clip('train/a_b/c'))
   content['images'].append({'id': 'y', 'file_name': 'e/d/1.jpg'})
   source = open_coco(_write(tmp_path / 'all.json', content))
@@ -137,7 +137,7 @@ def test_results(tmp_path):
   named = _write(tmp_path / 'named.json', _results(lambda frame: f'a/c/{frame:06d}'))
   _assert_results(open_coco(named))
   numbered = _write(tmp_path / 'numbered.json', _results(lambda frame: 100 + frame))
-  with pytest.raises(UserError, match='image_id 100 does not tell the clip; give images=FILE'):
+  with pytest.raises(UserError, match='image_id 100 does not name the clip; give images=FILE'):
     open_coco(numbered)
   # A list of images says which frames were looked at.
   images = [{'id': 100 + frame, 'file_name': f'a/c/{frame}.jpg'} for frame in (0, 2)]
@@ -179,9 +179,7 @@ def test_people_are_found_by_name(tmp_path, one_file):
   np.testing.assert_array_equal(plane, np.where(blob(2), PERSON, 0))
   assert remarks == {'labels not used': '0'}
   del content['annotations'][1]
-  with pytest.raises(
-    UserError if one_file else ClipError, match='lists no categories, and has onl'
-  ):
+  with pytest.raises(UserError if one_file else ClipError, match='lists no categories and has onl'):
     planes(_opened(tmp_path, content, one_file), video(1), _CLIP)
   content['annotations'] = []
   (plane,), _ = planes(_opened(tmp_path, content, one_file), video(1), _CLIP)
@@ -191,7 +189,7 @@ def test_people_are_found_by_name(tmp_path, one_file):
 def test_results_of_no_frame(tmp_path):
   _write(tmp_path / 'a' / 'c.json', _results(lambda frame: frame + 7))
   with pytest.raises(
-    ClipError, match='numbered 7 to 9 and the video has 3 frames, so that they cannot be'
+    ClipError, match='numbered 7 to 9 and the video has 3 frames, so they cannot belong'
   ):
     planes(open_coco(str(tmp_path), first=1), video(3), _CLIP)
 
@@ -303,11 +301,11 @@ def test_sizes(tmp_path):
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    ({'segmentation': [[1, 2, 3, 4, 5, 1000]]}, 'do not lie in an image'),
+    ({'segmentation': [[1, 2, 3, 4, 5, 1000]]}, 'are far outside of the image'),
     ({'category_id': '1'}, "'category_id' must be a whole number"),
     ({'category_id': True}, "'category_id' must be a whole number"),
     ({'score': 'high'}, "'score' must hold numbers"),
-    ({'category_id': 2, 'bbox': [1, 2, 3, 1e9]}, 'do not lie in an image'),
+    ({'category_id': 2, 'bbox': [1, 2, 3, 1e9]}, 'are far outside of the image'),
     ({'image_id': None}, "'image_id' must be a whole number or a string"),
     ({'image_id': 'c/first'}, "'c/first' in field 'image_id' has no frame number"),
     ({'image_id': -1}, 'has no frame number'),
@@ -339,7 +337,11 @@ def test_wrong_entries_have_a_reason(tmp_path, changes, message):
     ({'segmentation': [[1, 2, 3, 4, 5, 6, 7]]}, 'must be 3 or more pairs, not 7 numbers', True),
     ({'segmentation': [[1, 2, 3, 4, 5, 6]]}, 'the points of a polygon lie on one line', True),
     ({'segmentation': [[1, 2, 1, 2, 1, 2]]}, 'the points of a polygon lie on one line', True),
-    ({'segmentation': [[1, 2, 3, 4, 5, float('nan')]]}, 'do not lie in an image', True),
+    (
+      {'segmentation': [[1, 2, 3, 4, 5, float('nan')]]},
+      'a coordinate is not a finite number',
+      True,
+    ),
     ({'segmentation': [[1, 2, 3, 4, 5, 10**400]]}, 'a number that is too large', False),
     ({'segmentation': [[1, 2, 3, 4, 5, '6']]}, 'must hold numbers', False),
     ({'segmentation': [[[1, 2], [3, 4], [5, 6]]]}, 'must hold numbers', False),
@@ -348,7 +350,11 @@ def test_wrong_entries_have_a_reason(tmp_path, changes, message):
     ({'category_id': 2, 'bbox': None}, "'bbox' must be 4 numbers", True),
     ({'category_id': 2, 'bbox': [9, 9, -3, 3]}, 'a box of -3 x 3 pixels has no size', True),
     ({'category_id': 2, 'bbox': [9, 9, 0, 3]}, 'a box of 0 x 3 pixels has no size', True),
-    ({'category_id': 2, 'bbox': [9, 9, float('nan'), 3]}, 'do not lie in an image', True),
+    (
+      {'category_id': 2, 'bbox': [9, 9, float('nan'), 3]},
+      'a coordinate is not a finite number',
+      True,
+    ),
   ],
 )
 def test_one_shape_that_cannot_be_drawn_costs_no_clip(tmp_path, changes, message, annotated):
@@ -430,5 +436,5 @@ def test_garbage_is_drawn_or_refused(tmp_path_factory, content):
   _write(root / 'c.json', content)
   source = open_coco(str(root), {'1': PERSON, '*': OBJECT_BOX}, first=0)
   assert 'c.json' in (refusal(lambda: planes(source, video(1), _CLIP)) or 'c.json')
-  reason = refusal(lambda: coco_files.split_by_clip(content, None, 'here'))
+  reason = refusal(lambda: coco_json.split_by_clip(content, None, 'here'))
   assert (reason or 'here').startswith('here')

@@ -55,11 +55,11 @@ def test_a_frame_is_annotated_where_all_parts_are_and_unknown_regions_have_their
     def __init__(self, *frames):
       self.frames = frames
 
-    def annotated(self, num_frames, own):
+    def annotated_frames(self, num_frames, own):
       assert (num_frames, own) == (9, None)
       return self.frames
 
-  assert CombinedMasks((Known(0, 3, 5), Known(5, 3, 8)), False).annotated(9, None) == {3, 5}
+  assert CombinedMasks((Known(0, 3, 5), Known(5, 3, 8)), False).annotated_frames(9, None) == {3, 5}
   masks = CombinedMasks((_Masks((PERSON, 0, None), 'a'),), True, ('object', 'object_box'))
   found = list(masks.planes(video(3), {}))
   unknown = (OBJECT | OBJECT_BOX) << 4

@@ -69,7 +69,10 @@ def test_a_single_name(stem, owners, number):
   [
     (_HASHES, 'no number counts up in the names b20b31ca125c1d544b14297f73c8f1e0, 74f3'),
     (['frame_1', '2_overview'], 'no number counts up in the names frame_1, 2_overview'),
-    (['1_4', '2_6', '3_5'], 'more than one number differs in the names 1_4, 2_6, 3_5, so that'),
+    (
+      ['1_4', '2_6', '3_5'],
+      'more than one number differs in the names 1_4, 2_6, 3_5, so the frames',
+    ),
     (['10_33', '50_167', '90_300'], 'more than one number differs'),
     (['clip_7_00010'], 'unknown which number in the name clip_7_00010 is the frame'),
     (['0010_mask_1'], 'name it by its frame number alone'),

@@ -128,7 +128,7 @@ def test_any_json_is_decoded_or_refused(size, counts):
     ([4, 5], [True] * 20, "'counts' must be"),
     ([4, 5], None, "'counts' must be"),
     ([4, 5], 'T', 'cut short'),
-    ([4, 5], 'oooooooooo0', 'cut short or no counts'),
+    ([4, 5], 'oooooooooo0', 'cut short or are no counts'),
     ([4, 5], ' ', 'have a character'),
     ([4, 5], '\u0664', 'have a character'),
     ([0, 5], [], "'size' must be"),

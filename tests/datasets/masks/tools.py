@@ -40,7 +40,7 @@ def planes(
   iterator = masks.planes(facts, remarks)
   found = [next(iterator) for _ in facts.kept]
   # What the masks say of all frames before any is decoded.
-  annotated = set(masks.annotated(facts.num_frames, facts.numbers))
+  annotated = set(masks.annotated_frames(facts.num_frames, facts.numbers))
   assert annotated <= set(range(facts.num_frames))
   drawn = {n for n, plane in zip(facts.kept.tolist(), found, strict=True) if plane is not None}
   assert drawn <= annotated

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from tests.datasets.masks.tools import HEIGHT, WIDTH, clip, planes, refusal, video
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks.shapes import draw_polygon
-from zsar_jax.datasets.masks.yolo import YoloLines, YoloSource, parse_line
+from zsar_jax.datasets.masks.yolo import YoloSource
+from zsar_jax.datasets.masks.yolo_lines import LineFormat, parse_line
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX
 
-_LINES = YoloLines({'0': PERSON}, 0.5, None)
+_LINES = LineFormat({'0': PERSON}, 0.5, None)
 
 
 def _write(root: pathlib.Path, files: dict[str, str]) -> str:
@@ -103,9 +104,9 @@ def test_polygon_is_cut_off_at_the_edges():
   draw_polygon(plane, OBJECT, points, '')
   np.testing.assert_array_equal(plane, np.where(_filled((0, 0, 30, 12)), OBJECT, 0))
   for wrong, message in [
-    (np.array([[0, 0], [80.0, 0], [5, 5]]), 'do not lie in an image of 36 x 24'),
-    (np.array([[0, 0], [np.nan, 0], [5, 5]]), 'do not lie in'),
-    (np.array([[0, 0], [-np.inf, 0], [5, 5]]), 'do not lie in'),
+    (np.array([[0, 0], [80.0, 0], [5, 5]]), 'far outside of the image, which is 36 x 24'),
+    (np.array([[0, 0], [np.nan, 0], [5, 5]]), 'is not a finite number'),
+    (np.array([[0, 0], [-np.inf, 0], [5, 5]]), 'is not a finite number'),
     (points[:2], 'a polygon needs 3 points'),
     (np.tile([[0.0, 0.0], [36.0, 24.0]], (100_000, 1)), 'outline of more than'),
   ]:
@@ -150,7 +151,7 @@ def test_files_side_by_side(tmp_path):
   # Folders of their own come first, and count as they do.
   assert planes(source, video(1), clip('b/clip_9'))[0][0].all()
   source.for_clip(clip())
-  with pytest.raises(UserError, match='may be of arm wrestling/clip_7 or of archery/clip_7'):
+  with pytest.raises(UserError, match='may belong to arm wrestling/clip_7 or to archery/clip_7'):
     source.for_clip(clip('archery/clip_7'))
   _write(tmp_path, {'clip_7_0.txt': full})
   with pytest.raises(ClipError, match='numbered 0, but frames are counted from 1'):
@@ -202,7 +203,7 @@ _TRIANGLE = '0 .1 .1 .5 .1 .5 .5'
     ('0 0.5 0.5 0.51 0.52', 'is a box and not a polygon; give values=0:person_box'),
     ('0 0.5 0.5 0.51 0.52 0.62', 'is a box and not a polygon; give values=0:person_box'),
     ('0 0.1 0.1 0.5 0.5 0.9 0.9', 'the points of a polygon lie on one line'),
-    ('0 nan nan nan nan nan nan', 'coordinates must be from 0 to 1, and one is no number'),
+    ('0 nan nan nan nan nan nan', 'coordinates must be from 0 to 1, and one is not a number'),
     ('0 0.1 0.1 0.5 0.1 0.5 0.5 nan', 'the confidence must be from 0 to 1, not nan'),
   ],
 )
@@ -281,7 +282,7 @@ def test_detections_in_each_tenth_frame(tmp_path, options, frames):
     (_TRIANGLE + ' 17', None, 'confidence must be from 0 to 1'),
     (_TRIANGLE + ' nan', None, 'confidence must be from 0 to 1'),
     (_TRIANGLE, 1, 'neither a box nor a polygon, of which 1 are'),
-    ('0 100 100 200 100 200 200', None, 'pixels are not taken'),
+    ('0 100 100 200 100 200 200', None, 'pixels are not accepted'),
     ('0 .1 .1 .5 .1 .5 nan', None, 'coordinates must be from 0 to 1'),
     ('0 -.1 .1 .5 .1 .5 .5', None, 'coordinates must be from 0 to 1'),
     ('0', None, 'neither a box nor a polygon'),
@@ -293,7 +294,7 @@ def test_detections_in_each_tenth_frame(tmp_path, options, frames):
   ],
 )
 def test_lines(line, extra, points):
-  lines = YoloLines({'0': PERSON}, 0.5, extra)
+  lines = LineFormat({'0': PERSON}, 0.5, extra)
   if isinstance(points, int):
     bit, found = parse_line(line, lines, 'here')
     assert bit == PERSON
@@ -311,7 +312,7 @@ def test_left_out_lines():
   # Also where there is no contour.
   for rest in (' .49', ' .1 .1 .49', ' .1 .1 .2 .2 .49'):
     assert parse_line('0' + rest, _LINES, '')[0] == 0
-  assert parse_line(_TRIANGLE + ' .2 9', YoloLines({'0': PERSON}, 0.5, 2), '')[0] == 0
+  assert parse_line(_TRIANGLE + ' .2 9', LineFormat({'0': PERSON}, 0.5, 2), '')[0] == 0
 
 
 _NUMBERS = st.lists(

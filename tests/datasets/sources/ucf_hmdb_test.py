@@ -54,7 +54,7 @@ def test_ucf101(ucf):
 @pytest.mark.parametrize(
   ('file', 'text', 'words'),
   [
-    ('classInd.txt', '1 Archery\n3 Other\n', 'where 2 and a class must stand'),
+    ('classInd.txt', '1 Archery\n3 Other\n', 'must be 2 and the name of a class'),
     ('testlist01.txt', 'Jumping/v_a.avi\n', "'Jumping' is not a class"),
     ('testlist01.txt', '../Archery/v_a.avi\n', 'does not lie below'),
     ('testlist01.txt', '/etc/passwd\n', 'does not lie below'),

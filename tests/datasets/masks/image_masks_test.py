@@ -13,7 +13,8 @@ from PIL import Image
 from tests.datasets.masks.tools import HEIGHT, WIDTH, blob, clip, planes, refusal, video
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks.frame_matching import ANOTHER_RATE
-from zsar_jax.datasets.masks.images import open_egohos, open_grey, open_palette
+from zsar_jax.datasets.masks.grey_images import open_grey
+from zsar_jax.datasets.masks.label_images import open_egohos, open_palette
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import OBJECT, OBJECT_BOX, PERSON
 
@@ -94,7 +95,7 @@ def test_masks_beyond_the_end_are_left_out(tmp_path, folder):
   assert remarks == {'masks beyond the end': '2 of 5, up to 5'}
   # Another frame rate.
   _grey_clip(folder, [6])
-  with pytest.raises(ClipError, match='1 to 6 and the video has 3 frames, so that they cannot be'):
+  with pytest.raises(ClipError, match='1 to 6 and the video has 3 frames, so they cannot belong'):
     planes(open_grey(str(tmp_path)))
 
 
@@ -113,7 +114,7 @@ def test_counting_from_another_number_is_noticed(tmp_path, folder):
   about = 'masks are numbered 1 to 3 and the video has 4 frames'
   assert remarks == {'may count from 1': about, 'frames without masks': '1 of 4'}
   _grey_clip(folder, [6])
-  with pytest.raises(ClipError, match='1 to 6 and the video has 5 frames, so that they may count'):
+  with pytest.raises(ClipError, match='1 to 6 and the video has 5 frames, so they may count'):
     planes(source, video(5))
   # Who says so must know.
   _, remarks = planes(open_grey(str(tmp_path), first=0), video(5))
@@ -351,7 +352,10 @@ _RGB = np.stack([np.full((HEIGHT, WIDTH), level, np.uint8) for level in (200, 10
     (_header_alone(WIDTH, HEIGHT)[:40], 'cannot be decoded'),
     (_header_alone(10**5, 10**5), 'cannot be decoded|is not read'),
     (_header_alone(16000, 16000), 'cannot be decoded|another aspect ratio'),
-    (_header_alone(HEIGHT, WIDTH), 'another aspect ratio; it may be letterboxed or rotated'),
+    (
+      _header_alone(HEIGHT, WIDTH),
+      'another aspect ratio, so the mask may be letterboxed or rotated',
+    ),
     (_header_alone(WIDTH, WIDTH), f'mask is {WIDTH} x {WIDTH} and the video {WIDTH} x {HEIGHT}'),
   ],
 )
@@ -452,7 +456,7 @@ def test_folder_is_found_by_name_or_id(tmp_path):
     assert pickle.loads(pickle.dumps(found)) == found
   for name, clip_id in [('a b/x 1', '1'), ('no/thing', '../' + tmp_path.name), ('z', '/')]:
     assert source.for_clip(clip(name, clip_id)) is None
-  with pytest.raises(UserError, match='y may be of data/val/c d/y or of train/c_d/y'):
+  with pytest.raises(UserError, match='y may belong to data/val/c d/y or to train/c_d/y'):
     source.for_clip(clip('train/c_d/y'))
   with pytest.raises(UserError, match='--masks: .*nowhere is not a folder'):
     open_grey(str(tmp_path / 'nowhere'))

@@ -1,4 +1,4 @@
-"""Shapes that cannot be drawn: left out and counted, so that one of them does not cost the clip."""
+"""Counts shapes that cannot be drawn, so that a single one does not cost the clip."""
 
 import collections
 import itertools
@@ -9,34 +9,36 @@ from zsar_jax.datasets.masks.source import Remarks
 
 
 class EmptyShape(ClipError):
-  """A shape that encloses nothing, such as a contour of two points."""
+  """A shape that encloses no pixel, such as a contour of two points."""
 
 
 class DamagedShape(ClipError):
-  """A shape that does not tell what it encloses: its frame is not annotated."""
+  """A shape whose pixels are unknown, so its frame is not annotated."""
 
 
-class LeftOut:
-  """Counts the shapes of one clip that are drawn and those that are left out."""
+class SkippedShapes:
+  """Counts the drawn and the skipped shapes of one clip."""
 
   def __init__(self, remarks: Remarks):
-    """Gets 'shapes left out' in `remarks`, from `check`."""
+    """Creates the counter; `check` adds 'shapes left out' to `remarks`."""
     self._remarks = remarks
     self._drawn = collections.Counter()
     self._reasons: dict[Hashable, list[str]] = {}
 
-  def count(self, category: Hashable) -> None:
-    """Counts a shape of a category that was drawn."""
+  def count_drawn(self, category: Hashable) -> None:
+    """Counts a drawn shape of a category."""
     self._drawn[category] += 1
 
-  def add(self, category: Hashable, error: EmptyShape | DamagedShape) -> None:
-    """Counts a shape of a category that was not drawn."""
+  def skip(self, category: Hashable, error: EmptyShape | DamagedShape) -> None:
+    """Counts a skipped shape of a category."""
     self._reasons.setdefault(category, []).append(error.reason)
 
   def check(self) -> None:
-    """After the clip's last shape: raises a `ClipError` where all of a category were left out.
+    """Adds the remark, after the clip's last shape.
 
-    Then the file holds something else than shapes, such as boxes. A single one proves nothing.
+    Raises:
+      ClipError: Several shapes of a category were skipped and none was drawn: the file then holds
+        something other than shapes, such as boxes. A single skipped shape proves nothing.
     """
     for category, reasons in self._reasons.items():
       if len(reasons) > 1 and not self._drawn[category]:

@@ -1,35 +1,31 @@
-"""What stands in COCO's JSON files: which frame and which clip each annotation belongs to."""
+"""Parses COCO's JSON: which frame and which clip each annotation belongs to."""
 
 import collections
 import dataclasses
 import json
 import pathlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks.frame_numbers import frame_numbers
-from zsar_jax.recipes.regions import PERSON
 
 _DIGIT = re.compile(r'[0-9]')
 
-# What the name of an image ends in. An image_id may have no such end.
-_IMAGE = re.compile(r'\.(jpe?g|png|bmp|webp|tiff?)$', re.IGNORECASE)
-
-# How many categories an error or a remark names.
-LISTED = 8
+# How the file name of an image ends; an image_id may lack this ending.
+_IMAGE_ENDING = re.compile(r'\.(jpe?g|png|bmp|webp|tiff?)$', re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
 class ClipContent:
-  """What a file says of one clip.
+  """The part of a file about one clip.
 
   Attributes:
-    sizes: the height and width of each image that is listed, by the frame's number; None for one
-      whose size is not stated. None where no images are listed at all.
-    entries: the annotations of each frame that has any, by its number.
-    categories: the ids of the categories that are listed, in digits, by name.
+    sizes: {frame number: (height, width)} for the images that are listed, with None where an
+      image's size is not stated. None if no images are listed at all.
+    entries: {frame number: annotations}, for the frames with annotations.
+    categories: {name: id in digits}, for the categories that are listed.
   """
 
   sizes: dict[int, tuple[int, int] | None] | None
@@ -38,7 +34,7 @@ class ClipContent:
 
 
 def read_json(path: str) -> Any:
-  """The content of a file; a `ClipError` where it is no JSON."""
+  """Reads a JSON file; raises a `ClipError` if that fails."""
   try:
     return json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
   except (OSError, ValueError, RecursionError) as error:
@@ -46,14 +42,14 @@ def read_json(path: str) -> Any:
 
 
 def parse(content: Any, where: str) -> ClipContent:
-  """Reads what JSON says of one clip.
+  """Parses the JSON of one clip.
 
   Args:
-    content: an object of images, annotations and categories, or a list of annotations.
+    content: an object with images, annotations and categories, or a list of annotations.
     where: the file, for errors.
 
   Raises:
-    ClipError: if a field is missing or wrong, or two images are of one frame.
+    ClipError: A field is missing or wrong, or two images are of the same frame.
   """
   images, annotations, categories = _lists(content, where)
   entries = collections.defaultdict(list)
@@ -80,18 +76,18 @@ def parse(content: Any, where: str) -> ClipContent:
 
 
 def split_by_clip(content: Any, listed: Any, where: str) -> dict[str, Any]:
-  """Divides what stands in one file for all clips.
+  """Splits the JSON of all clips into that of each.
 
   Args:
-    content: as of `parse`.
-    listed: an object with the list of images, where that is in a file of its own, or None.
+    content: as for `parse`.
+    listed: an object with the list of images, if that is in a separate file, or None.
     where: the file, for errors.
 
   Returns:
-    {folder of the clip's images: content as of `parse`}.
+    {folder of the clip's images: content as for `parse`}.
 
   Raises:
-    ClipError: if a field is missing or wrong, or an image's name has no folder.
+    ClipError: A field is missing or wrong, or an image's name has no folder.
   """
   images, annotations, _ = _lists(content, where)
   if listed is not None:
@@ -102,7 +98,7 @@ def split_by_clip(content: Any, listed: Any, where: str) -> dict[str, Any]:
       image = _id(entry, 'image_id', where)
       if not isinstance(image, str):
         raise ClipError(
-          f'{where}: image_id {image} does not tell the clip; give images=FILE, a COCO file that '
+          f'{where}: image_id {image} does not name the clip; give images=FILE, a COCO file that '
           'lists the images'
         )
       results[_folder(image, where)].append(entry)
@@ -122,81 +118,22 @@ def split_by_clip(content: Any, listed: Any, where: str) -> dict[str, Any]:
   return clips
 
 
-def category_bits(values: dict[str, int], categories: dict[str, str], where: str) -> dict[str, int]:
-  """The region's bit of each category's id, in digits, and of '*' for all others.
-
-  Args:
-    values: the bits by id or by name.
-    categories: see `ClipContent`.
-    where: the file, for the error.
-
-  Raises:
-    ClipError: for a name that is not listed.
-  """
-  bits = {}
-  for value, bit in values.items():
-    if value != '*' and not value.isdecimal():
-      if value not in categories:
-        listed = ', '.join(categories) or 'none at all'
-        raise ClipError(f'{where} has no category {value!r} but {listed}; correct values=')
-      value = categories[value]
-    bits[value] = bit
-  return bits
-
-
-def default_values(categories: dict[str, str], where: str) -> dict[str, int]:
-  """The bits of a file for which none are given: those of people.
-
-  Args:
-    categories: see `ClipContent`.
-    where: the file, for the error.
-
-  Raises:
-    ClipError: if categories are listed and none is of people.
-  """
-  people = {name: PERSON for name in categories if name.casefold() == 'person'}
-  if categories and not people:
-    listed = ', '.join(list(categories)[:LISTED])
-    raise ClipError(
-      f"{where} has no category 'person' but {listed}; give values=, the region of each category"
-    )
-  # Of results, which do not list them: the number that COCO's own categories give to people.
-  return people or {'1': PERSON}
-
-
-def unused_categories(entries: Iterable[dict[str, Any]], bits: dict[str, int]) -> list[int]:
-  """The ids of categories that annotations have and that are of no region."""
-  found = {entry['category_id'] for entry in entries if type(entry.get('category_id')) is int}
-  return [] if '*' in bits else [number for number in sorted(found) if str(number) not in bits]
-
-
-def check_any_used(entries: Sequence[dict[str, Any]], bits: dict[str, int], where: str) -> None:
-  """A `ClipError` where there are annotations, and all are of categories of no region."""
-  unused = unused_categories(entries, bits)
-  used = any(str(entry.get('category_id')) in bits for entry in entries)
-  if unused and not used:
-    raise ClipError(
-      f'{where} lists no categories, and has only {", ".join(map(str, unused[:LISTED]))}, where 1 '
-      'is taken for people; give values=, the region of each category'
-    )
-
-
 def list_categories(content: Any, where: str) -> dict[str, str]:
-  """The categories of a file; see `ClipContent`."""
+  """Returns the categories of a file as {name: id in digits}."""
   if isinstance(content, list):
     return {}
   return _lists({'annotations': [], **_object(content, where)}, where)[2]
 
 
 def list_annotations(content: Any, where: str) -> list[dict[str, Any]]:
-  """The annotations of a file."""
+  """Returns the annotations of a file."""
   return _lists(content, where)[1]
 
 
 def _lists(
   content: Any, where: str
 ) -> tuple[list[dict[str, Any]] | None, list[dict[str, Any]], dict[str, str]]:
-  """The images, if there is a list of them, the annotations, and the ids of categories by name."""
+  """Returns the images or None, the annotations, and the categories as {name: id}."""
   if isinstance(content, list):
     content = {'annotations': content}
   content = _object(content, where)
@@ -231,15 +168,15 @@ def _id(entry: dict[str, Any], field: str, where: str) -> int | str:
 
 
 def _frames(entries: Iterable[dict[str, Any]], field: str, where: str) -> dict[int | str, int]:
-  """From a field's values to frames' numbers: itself, or that in the last part of a path."""
+  """Returns {value: frame number} for a field: a number itself, or that in a path's last part."""
   names = dict.fromkeys(_id(entry, field, where) for entry in entries)
   paths = {name: _path(name) for name in names if isinstance(name, str)}
-  stems = {name: _IMAGE.sub('', path.name) for name, path in paths.items()}
+  stems = {name: _IMAGE_ENDING.sub('', path.name) for name, path in paths.items()}
   for name in names:
     if (name < 0) if isinstance(name, int) else not _DIGIT.search(stems[name]):
       raise ClipError(f'{where}: {name!r} in field {field!r} has no frame number')
-  owners = {path.parent.name for path in paths.values()} | {pathlib.PurePath(where).stem}
-  numbers = frame_numbers(list(stems.values()), where, sorted(owners, key=len, reverse=True))
+  clip_names = {path.parent.name for path in paths.values()} | {pathlib.PurePath(where).stem}
+  numbers = frame_numbers(list(stems.values()), where, sorted(clip_names, key=len, reverse=True))
   return {name: name for name in names if isinstance(name, int)} | dict(
     zip(stems, numbers, strict=True)
   )
