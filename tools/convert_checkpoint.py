@@ -67,7 +67,7 @@ def main() -> None:
       args.source, CONVERSION.source, args.format_name, args.tokens_from, CONVERSION
     )
     model = VideoModel(*infer.infer_spec(weights))
-    params, report = load.fit(weights, model, allow_left_over=args.allow_left_over)
+    params, report = load.fit_to_model(weights, model, allow_left_over=args.allow_left_over)
     print(report.describe())
     note = save.save_weights(params, model, args.to, out, weights.folder, weights.usage)
   print(f'{args.out}: written as {args.to}' + (f'; {note}' if note else ''))

@@ -30,7 +30,7 @@ from zsar_jax.text.classes import ClassTexts
 from zsar_jax.text.tokenizers import has_vocabulary, make_tokenizer
 from zsar_jax.weights.formats.hints import PYTHON, Hints
 from zsar_jax.weights.formats.infer import infer_spec
-from zsar_jax.weights.formats.load import LoadReport, fit
+from zsar_jax.weights.formats.load import LoadReport, fit_to_model
 from zsar_jax.weights.formats.read import read_weights
 
 # A file, a folder of frames, or u8[T, H, W, 3] RGB frames: an array of any library, or a list of
@@ -253,7 +253,7 @@ def load(
   if num_frames is not None:
     video = dataclasses.replace(video, num_frames=int(num_frames))
   model = VideoModel(spec, video, Compute(dtype))
-  params, report = fit(weights, model)
+  params, report = fit_to_model(weights, model)
   usage = weights.usage
   view = View(
     num_frames=video.num_frames,

@@ -32,7 +32,7 @@ def _clip(tmp_path_factory):
   theirs.save_pretrained(folder)
   weights = read_weights(str(folder), 'SRC')
   model = VideoModel(*infer.infer_spec(weights))
-  return states.openai(theirs.state_dict()), load.fit(weights, model)[0], model
+  return states.openai(theirs.state_dict()), load.fit_to_model(weights, model)[0], model
 
 
 @pytest.fixture(scope='module', name='xclip')
@@ -42,14 +42,14 @@ def _xclip(tmp_path_factory):
   theirs.save_pretrained(folder)
   weights = read_weights(str(folder), 'SRC')
   model = VideoModel(*infer.infer_spec(weights))
-  return states.openai(theirs.state_dict()), load.fit(weights, model)[0], model
+  return states.openai(theirs.state_dict()), load.fit_to_model(weights, model)[0], model
 
 
 def read(path, **options):
   """(format, model, parameters, report) of a file."""
   weights = read_weights(str(path), 'SRC', **options)
   model = VideoModel(*infer.infer_spec(weights))
-  params, report = load.fit(weights, model)
+  params, report = load.fit_to_model(weights, model)
   assert report.format == weights.format.name
   assert report.matched == len(jax.tree.leaves(model.abstract_params))
   return model, params, report
@@ -226,7 +226,7 @@ def test_class_texts_of_vifi_clip(prompts, template, clip, tmp_path):
   if prompts == 10:
     # The folder that --to=zsar writes keeps it, and a config with another template is told.
     model = VideoModel(*infer.infer_spec(weights))
-    params, report = load.fit(weights, model, usage=Usage(templates=('a video of {}.', '{}')))
+    params, report = load.fit_to_model(weights, model, usage=Usage(templates=('a video of {}.', '{}')))
     assert "config.text.templates: 'a video of {}.' and 1 more here, and '{}.' in its" in (
       report.describe()
     )

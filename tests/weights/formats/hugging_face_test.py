@@ -48,7 +48,7 @@ _CLIPS = {
 def read(path):
   weights = read_weights(str(path), 'SRC')
   model = VideoModel(*infer.infer_spec(weights))
-  params, report = load.fit(weights, model)
+  params, report = load.fit_to_model(weights, model)
   assert report.matched == len(jax.tree.leaves(model.abstract_params)), report
   assert not report.missing + report.left_over + report.dropped + report.interpolated
   return model, params
@@ -138,7 +138,7 @@ def test_old_and_sharded_files_are_the_same(tmp_path):
 
   for name in ('many', 'old', 'parts'):
     weights = read_weights(str(tmp_path / name), 'SRC')
-    params, report = load.fit(weights, VideoModel(*infer.infer_spec(weights)))
+    params, report = load.fit_to_model(weights, VideoModel(*infer.infer_spec(weights)))
     jax.tree.map(np.testing.assert_array_equal, params, expected)
     assert len(report.dropped) == (0 if name == 'many' else 2)
 

@@ -73,7 +73,7 @@ def test_round_trip(target, temporal, seed, tmp_path):
   if target == 'zsar':
     assert video == model.video
   assert video.temporal == model.video.temporal
-  loaded, report = load.fit(weights, VideoModel(found_spec, video))
+  loaded, report = load.fit_to_model(weights, VideoModel(found_spec, video))
   assert not report.missing + report.left_over + report.dropped + report.interpolated
   jax.tree.map(np.testing.assert_array_equal, loaded, params)
 

@@ -30,7 +30,7 @@ def infer_spec(weights: Weights) -> tuple[TowerSpec, VideoSpec]:
       )
     spec, video, _ = zsar.from_json(weights.path, weights.config)
     return spec, video
-  fields = clip_fields(weights)
+  fields = tower_fields(weights)
   if 'vocab_size' not in fields:
     raise UserError(
       f'{weights.path}: has no token embedding; name the CLIP model that its training began from'
@@ -49,7 +49,7 @@ def infer_spec(weights: Weights) -> tuple[TowerSpec, VideoSpec]:
   return spec, _video(weights)
 
 
-def clip_fields(weights: Weights) -> dict[str, Any]:
+def tower_fields(weights: Weights) -> dict[str, Any]:
   """The fields of `TowerSpec` that weights and what describes them tell."""
   fields = {
     'embed_dim': _size(weights, 'visual/proj/kernel', 2, 1),

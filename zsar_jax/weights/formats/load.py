@@ -93,7 +93,7 @@ def load_weights(
   Raises:
     UserError: for weights that are damaged, refused or do not fit.
   """
-  return fit(
+  return fit_to_model(
     read_weights(name, field, format_name, tokens_from),
     model,
     allow_missing,
@@ -102,7 +102,7 @@ def load_weights(
   )
 
 
-def fit(
+def fit_to_model(
   weights: Weights,
   model: VideoModel,
   allow_missing: Sequence[str] = (),
@@ -152,7 +152,7 @@ def _assumed(weights: Weights) -> list[str]:
   """What a user should know of what nothing tells."""
   if not weights.silent:
     return []
-  heads = infer.clip_fields(weights)
+  heads = infer.tower_fields(weights)
   counts = f'{heads.get("image_heads", 0)} of images, {heads.get("text_heads", 0)} of texts'
   return [
     'nothing tells the activation and the heads: quick GELU is assumed, and heads 64 wide'
@@ -186,7 +186,7 @@ def _used(weights: Weights, usage: Usage | None) -> list[str]:
 
 def _check_fields(weights: Weights, model: VideoModel) -> None:
   """Refuses weights of another model by the name of what is other."""
-  for field, value in infer.clip_fields(weights).items():
+  for field, value in infer.tower_fields(weights).items():
     if field not in _FREE and value != getattr(model.spec, field):
       raise UserError(
         f'{weights.path}: weights of another model: {field} is {value} there and'

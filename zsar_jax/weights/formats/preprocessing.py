@@ -33,7 +33,7 @@ def from_transformers(path: pathlib.Path, config: dict[str, Any]) -> tuple[str, 
     config: the settings. What they lack is as CLIP's image processor has it.
 
   Returns:
-    The normalization, and fields of `Usage`.
+    The normalization, and fields of `Preprocessing`.
 
   Raises:
     UserError: for frames that are prepared otherwise than this project can.
@@ -59,7 +59,7 @@ def from_transformers(path: pathlib.Path, config: dict[str, Any]) -> tuple[str, 
 
 
 def _geometry(path: pathlib.Path, config: dict[str, Any]) -> dict[str, Any]:
-  """How an image processor of transformers makes a square of a frame, as fields of `Usage`."""
+  """How an image processor of transformers makes a square of a frame, as fields of `Preprocessing`."""
   usage: dict[str, Any] = {}
   size, crop = config.get('size', _SIDE), config.get('crop_size')
   if isinstance(size, dict) and not size.keys() & {'height', 'shortest_edge'}:
@@ -110,7 +110,7 @@ def from_open_clip(path: pathlib.Path, config: dict[str, Any]) -> tuple[str, dic
   return normalization, usage | {'resize': resize}
 
 
-def to_transformers(spec: TowerSpec, usage: Usage) -> dict[str, Any]:
+def to_transformers(spec: TowerSpec, usage: Preprocessing) -> dict[str, Any]:
   """The preprocessor_config.json of a model: the inverse of `from_transformers`."""
   mean, std = NORMALIZATIONS[spec.normalization]
   side = spec.resolution
