@@ -30,7 +30,7 @@ from zsar_jax.text.classes import ClassTexts
 from zsar_jax.text.tokenizers import has_vocabulary, make_tokenizer
 from zsar_jax.weights.formats.hints import PYTHON, Hints
 from zsar_jax.weights.formats.infer import infer_spec
-from zsar_jax.weights.formats.load import LoadReport, fit
+from zsar_jax.weights.formats.load import LoadReport, fit_to_model
 from zsar_jax.weights.formats.read import read_weights
 
 # A file, a folder of frames, or u8[T, H, W, 3] RGB frames: an array of any library, or a list of
@@ -253,16 +253,16 @@ def load(
   if num_frames is not None:
     video = dataclasses.replace(video, num_frames=int(num_frames))
   model = VideoModel(spec, video, Compute(dtype))
-  params, report = fit(weights, model)
-  usage = weights.usage
+  params, report = fit_to_model(weights, model)
+  preprocessing = weights.preprocessing
   view = View(
     num_frames=video.num_frames,
     size=spec.resolution,
-    interpolation=usage.interpolation,
-    resize=usage.resize,
-    centre_crop=usage.centre_crop,
+    interpolation=preprocessing.interpolation,
+    resize=preprocessing.resize,
+    centre_crop=preprocessing.centre_crop,
   )
-  tokenizer = tokenizer or usage.tokenizer
+  tokenizer = tokenizer or preprocessing.tokenizer
   if not tokenizer:
     tokenizer = str(weights.folder) if has_vocabulary(weights.folder) else 'clip'
   texts = ClassTexts(
@@ -272,9 +272,9 @@ def load(
       spec.context_length - video.text_prompts,
       hints.tokenizer,
     ),
-    (templates,) if isinstance(templates, str) else tuple(templates or usage.templates),
-    split_words=usage.split_words,
-    placeholders=usage.placeholders,
+    (templates,) if isinstance(templates, str) else tuple(templates or preprocessing.templates),
+    split_words=preprocessing.split_words,
+    placeholders=preprocessing.placeholders,
     learnt=video.text_prompts,
     templates_field=hints.templates,
   )

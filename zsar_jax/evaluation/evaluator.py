@@ -34,7 +34,7 @@ from zsar_jax.runtime.writers import Progress, log, make_folder, write_file
 from zsar_jax.text.classes import ClassTexts, encode_classes
 from zsar_jax.weights import runs
 from zsar_jax.weights.checkpoint import has_checkpoint
-from zsar_jax.weights.formats.usage import Usage, differences
+from zsar_jax.weights.formats.preprocessing import Preprocessing, describe_differences
 from zsar_jax.weights.initial import (
   InitialWeights,
   classes_of,
@@ -393,8 +393,8 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predi
       # The other end must be what this run began with.
       fields += ('model.init_from',)
     config_lib.check_same_run(config, workdir / 'config.json', fields)
-    trained = Usage.from_config(runs.saved_config(workdir))
-    for difference in differences(trained, Usage.from_config(config)):
+    trained = Preprocessing.from_config(runs.saved_config(workdir))
+    for difference in describe_differences(trained, Preprocessing.from_config(config)):
       log(difference)
     seen = classes_of(workdir, '--workdir')
     evaluator = Evaluator(config, model, texts, mesh, seen)
