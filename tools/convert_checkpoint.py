@@ -19,7 +19,8 @@ from zsar_jax.runtime.paths import local_path
 from zsar_jax.runtime.reporting import exit_on_user_error
 from zsar_jax.weights.formats import infer, load, save
 from zsar_jax.weights.formats.hints import CONVERSION
-from zsar_jax.weights.formats.read import FAMILIES, FORMATS, read_weights
+from zsar_jax.weights.formats.read import read_weights
+from zsar_jax.weights.formats.recognition import FAMILIES, FORMATS
 
 
 def main() -> None:
@@ -69,7 +70,7 @@ def main() -> None:
     model = VideoModel(*infer.infer_spec(weights))
     params, report = load.fit_to_model(weights, model, allow_left_over=args.allow_left_over)
     print(report.describe())
-    note = save.save_weights(params, model, args.to, out, weights.folder, weights.usage)
+    note = save.save_weights(params, model, args.to, out, weights.folder, weights.preprocessing)
   print(f'{args.out}: written as {args.to}' + (f'; {note}' if note else ''))
 
 

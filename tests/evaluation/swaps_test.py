@@ -186,8 +186,8 @@ def test_no_tables(tmp_path, table):
 
 
 def test_keys_are_texts(tmp_path):
-  refused(write(tmp_path / 'a.pickle', {3: ['archery/y', 3, 0]}), 'a key is no text')
-  refused(write(tmp_path / 'b.pickle', {(): ['archery/y', 3, 0]}), 'a key is no text')
+  refused(write(tmp_path / 'a.pickle', {3: ['archery/y', 3, 0]}), 'a key is not a string')
+  refused(write(tmp_path / 'b.pickle', {(): ['archery/y', 3, 0]}), 'a key is not a string')
 
 
 def test_another_data_set(tmp_path):
@@ -260,7 +260,7 @@ def test_nothing_is_executed(tmp_path, name, protocol):
     # A memo place that Python's unpickler would make room for, 32 GB of it.
     (b'}r\xff\xff\xff\xff.', 'damaged'),
     # Depth: Python's unpickler overflows the stack with the hash of the key.
-    (b'})' + b'\x85' * 1_000_000 + b'K\x01s.', 'a key is no text'),
+    (b'})' + b'\x85' * 1_000_000 + b'K\x01s.', 'a key is not a string'),
     # 2^60 values in as many bytes as that takes pairs.
     (b'}X\x01\x00\x00\x00a)' + b'q\x00h\x00\x86' * 60 + b's.', 'must have'),
     (b'}X\x01\x00\x00\x00a' + b']' * 100_000 + b'a' * 99_999 + b's.', 'must have'),

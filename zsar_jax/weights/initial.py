@@ -17,7 +17,7 @@ from zsar_jax.training import optim
 from zsar_jax.weights import runs
 from zsar_jax.weights.checkpoint import has_checkpoint, latest_step, load_meta, load_state
 from zsar_jax.weights.formats.load import load_weights
-from zsar_jax.weights.formats.usage import Usage
+from zsar_jax.weights.formats.preprocessing import Preprocessing
 from zsar_jax.weights.state import WEIGHTS, State, init_state
 
 # The training classes in the JSON object that is saved with a checkpoint.
@@ -40,7 +40,7 @@ class InitialWeights:
     """
     self._model = model
     self._config = config.model
-    self._usage = Usage.from_config(config)
+    self._usage = Preprocessing.from_config(config)
     self._template = template
     for field in ('eval.interpolate', 'optim.distillation'):
       section, name = field.split('.')
@@ -106,7 +106,7 @@ class InitialWeights:
       tokens_from=config.tokens_from,
       allow_missing=missing,
       allow_left_over=config.allow_left_over if left_over is None else left_over,
-      usage=self._usage,
+      preprocessing=self._usage,
     )
     agreement.check_files(lambda: {'config.model.init_from': agreement.tree_checksum(params)})
     if say_what:

@@ -1,4 +1,4 @@
-"""Position embeddings for another resolution or number of frames."""
+"""Resizes position embeddings to another resolution or number of frames."""
 
 import math
 
@@ -7,14 +7,14 @@ import numpy as np
 
 
 def resize_grid(positions: np.ndarray, count: int) -> np.ndarray | None:
-  """The positions of images, `f32[1 + g * g, D]`, as [count, D].
+  """Resizes position embeddings of an image, f32[1 + g * g, D], to f32[count, D].
 
-  The class token's stays; those of the grid are interpolated bicubically with anti-aliasing
-  (Keys' kernel, a = -0.5), which is what open_clip does (`interpolate(mode='bicubic',
-  antialias=True)` of PyTorch; without anti-aliasing, its kernel is another one, a = -0.75).
+  The embedding of the class token is kept. Those of the grid are interpolated bicubically with
+  anti-aliasing (Keys' kernel, a = -0.5) as in open_clip, which calls PyTorch's
+  `interpolate(mode='bicubic', antialias=True)`. (Without anti-aliasing, PyTorch uses a = -0.75.)
 
   Returns:
-    None where either is no square grid.
+    The resized embeddings; None if the old or the new grid is not square.
   """
   old, new = (math.isqrt(size - 1) for size in (len(positions), count))
   if old * old + 1 != len(positions) or new * new + 1 != count or not old or not new:
@@ -26,10 +26,10 @@ def resize_grid(positions: np.ndarray, count: int) -> np.ndarray | None:
 
 
 def resize_frames(positions: np.ndarray, count: int) -> np.ndarray:
-  """The positions of frames, `f32[T, D]`, as [count, D], interpolated linearly.
+  """Resizes position embeddings of frames, f32[T, D], to f32[count, D], by linear interpolation.
 
-  The first and the last frame are taken for the same times, half a frame from the ends of the
-  clip, as in PyTorch's `interpolate(mode='linear', align_corners=False)`; fewer are means.
+  The first and the last frame lie half a frame from the ends of the clip, as in PyTorch's
+  `interpolate(mode='linear', align_corners=False)`. With fewer frames, neighbors are averaged.
   """
   with jax.transfer_guard('allow'):
     shape = (count, positions.shape[1])

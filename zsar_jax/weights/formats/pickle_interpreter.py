@@ -1,13 +1,12 @@
-"""Carries out the instructions of pickles, without Python's unpickler.
+"""Interprets the instructions of untrusted pickles without Python's unpickler.
 
-A pickle is a program, and files come from strangers. Python's unpickler calls what a pickle names;
-and even one that finds no function to call is brought down by a key of nested tuples, whose hash
-overflows the stack. Here the instructions are read one by one. Those that make dictionaries, lists,
-tuples, texts and numbers are carried out; every other one is refused unless a subclass gives it a
-harmless meaning.
+A pickle is a program, and Python's unpickler calls whatever it names. Even an unpickler that finds
+no function to call crashes on a key of nested tuples, whose hash overflows the stack. Here
+instructions that build dictionaries, lists, tuples, strings and numbers are executed; every other
+one is refused unless a subclass gives it a harmless meaning.
 
-Memory and time are bounded: no instruction makes more than it is long, but for those that count
-what they copy, and there are at most `MOST_STEPS`.
+Memory and time are bounded: an instruction creates no more than its own length, except for those
+that count what they copy as steps, and there are at most `MAX_STEPS` steps.
 """
 
 import os
@@ -15,17 +14,17 @@ import pickletools
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, NoReturn
 
-# A checkpoint of ViT-L/14 with its optimizer's state takes 60,000.
-MOST_STEPS = 2_000_000
-# Checkpoints of PyTorch before 1.6 begin with a number of 10 bytes.
-_MOST_BITS = 256
+# A checkpoint of ViT-L/14 with the state of its optimizer takes 60,000 steps.
+MAX_STEPS = 2_000_000
+# The longest integer. Checkpoints of PyTorch before 1.6 begin with one of 80 bits.
+_MAX_BITS = 256
 
 
 class Interpreter:
-  """What a pickle of dictionaries, lists, tuples, texts and numbers holds.
+  """Reads pickles of dictionaries, lists, tuples, strings and numbers.
 
-  The keys of dictionaries are texts. A subclass allows more by overriding the public methods below
-  `spend`.
+  Keys of dictionaries must be strings. A subclass supports more by overriding the public methods
+  that follow `refuse`.
   """
 
   def __init__(self):
@@ -36,14 +35,17 @@ class Interpreter:
     self._memo: dict[int, Any] = {}
 
   def run(self, file: BinaryIO) -> Any:
-    """Carries out one pickle from where `file` is, and leaves `file` behind it.
+    """Reads one pickle from the current position of `file` and moves the position behind it.
 
     Args:
-      file: seekable.
+      file: a seekable file.
+
+    Returns:
+      The pickled object.
 
     Raises:
-      ValueError: for a pickle that asks for anything else, or for too much.
-      Exception: almost any, for a damaged one.
+      ValueError: if the pickle contains a refused instruction or takes too many steps.
+      Exception: almost any, if the pickle is damaged.
     """
     for opcode, argument, _ in pickletools.genops(_Reader(file)):
       self._opcode = opcode.name
@@ -52,68 +54,68 @@ class Interpreter:
         self.refuse()
       _INSTRUCTIONS[opcode.name](self, argument)
     if len(self._stack) != 1:
-      raise ValueError('it is no single value')
+      raise ValueError('it is not a single value')
     return self._stack[0]
 
   def spend(self, steps: int) -> None:
     """Counts steps of work.
 
     Raises:
-      ValueError: there were too many.
+      ValueError: if there are too many.
     """
     self._steps += steps
-    if self._steps > MOST_STEPS:
-      raise ValueError(f'it takes more than {MOST_STEPS:,} steps')
+    if self._steps > MAX_STEPS:
+      raise ValueError(f'it takes more than {MAX_STEPS:,} steps')
 
   def refuse(self) -> NoReturn:
     """Refuses the current instruction."""
     raise ValueError(f'it asks for {self._opcode}')
 
   def key(self, value: Any) -> Any:
-    """What stands for `value` as the key of a dictionary; hashing and comparing it is cheap."""
+    """Returns a replacement of `value` as a dictionary key that is cheap to hash and compare."""
     if type(value) is not str:
-      raise ValueError('a key is no text')
+      raise ValueError('a key is not a string')
     return value
 
   def find(self, module: str, name: str) -> Any:
-    """What stands for a name of a module."""
+    """Returns the replacement of a name in a module."""
     self.refuse()
 
   def call(self, function: Any, arguments: tuple[Any, ...]) -> Any:
-    """What stands for the result of a call."""
+    """Returns the replacement of the result of a call."""
     self.refuse()
 
   def build(self, target: Any, state: Any) -> None:
-    """Gives an object its state."""
+    """Sets the state of an object."""
     self.refuse()
 
   def collect(self, values: Sequence[Any]) -> Any:
-    """What stands for a set."""
+    """Returns the replacement of a set."""
     self.refuse()
 
   def extend(self, target: Any, values: Sequence[Any]) -> None:
     """Adds values to a list or set."""
     if type(target) is not list:
-      raise ValueError('it adds to something that is no list')
+      raise ValueError('it adds elements to something that is not a list')
     target.extend(values)
 
   def items(self, target: Any) -> dict[Any, Any]:
-    """The dictionary that keys and values for `target` are added to."""
+    """Returns the dictionary to which keys and values of `target` are added."""
     if type(target) is not dict:
-      raise ValueError('it adds to something that is no dictionary')
+      raise ValueError('it adds entries to something that is not a dictionary')
     return target
 
   def refer(self, reference: Any) -> Any:
-    """What stands for something outside of the pickle."""
+    """Returns the replacement of an object outside the pickle."""
     self.refuse()
 
   def fill(self, target: dict[Any, Any], pairs: Sequence[Any]) -> None:
-    """Adds keys and values, in turn, to a dictionary."""
+    """Adds alternating keys and values to a dictionary."""
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):
       target[self.key(key)] = value
 
   def _pop(self, count: int | None = None) -> list[Any]:
-    """Takes the uppermost values, by default those above the last mark."""
+    """Pops the top `count` values of the stack, by default those above the last mark."""
     start = self._marks.pop() if count is None else len(self._stack) - count
     if not 0 <= start <= len(self._stack):
       raise ValueError('it ends too early')
@@ -122,8 +124,8 @@ class Interpreter:
     return values
 
   def _push(self, value: Any) -> None:
-    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
-      raise ValueError('a number is too long')
+    if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+      raise ValueError('an integer is too long')
     self._stack.append(value)
 
   def _extend(self, values: list[Any]) -> None:
@@ -133,15 +135,15 @@ class Interpreter:
     self.fill(self.items(self._stack[-1]), pairs)
 
   def _make_dict(self) -> None:
-    pairs, made = self._pop(), {}
-    self.fill(made, pairs)
-    self._push(made)
+    pairs, dictionary = self._pop(), {}
+    self.fill(dictionary, pairs)
+    self._push(dictionary)
 
-  def _remember(self, number: int | None) -> None:
+  def _memoize(self, number: int | None) -> None:
     number = len(self._memo) if number is None else number
-    # Python's unpickler makes room for as many objects as the greatest number given to one.
+    # Memo numbers count up. (Python's unpickler allocates as many entries as the largest number.)
     if number > self._steps:
-      raise ValueError(f'an odd {self._opcode}')
+      raise ValueError(f'{self._opcode} has an invalid number')
     self._memo[number] = self._stack[-1]
 
   def _call(self, function: Any, arguments: Any) -> None:
@@ -152,14 +154,14 @@ class Interpreter:
 
   def _find(self, module: Any, name: Any) -> Any:
     if type(module) is not str or type(name) is not str:
-      raise ValueError('a name is no text')
+      raise ValueError('a name is not a string')
     return self.find(module, name)
 
-  def _call_new(self, named: bool) -> None:
-    if named:
+  def _call_new(self, has_keywords: bool) -> None:
+    if has_keywords:
       function, arguments, options = self._pop(3)
       if type(options) is not dict:
-        raise ValueError('it names its arguments by no dictionary')
+        raise ValueError('its keyword arguments are not a dictionary')
       arguments = (*arguments, *options.values())
     else:
       function, arguments = self._pop(2)
@@ -174,8 +176,8 @@ class Interpreter:
     (state,) = self._pop(1)
     self.build(self._stack[-1], state)
 
-  def _pop_one(self) -> None:
-    # Above the last mark there may be nothing: then it is the mark that goes.
+  def _pop_top(self) -> None:
+    # If no value is above the last mark, the mark itself is popped.
     if self._marks and self._marks[-1] == len(self._stack):
       self._marks.pop()
     else:
@@ -185,8 +187,8 @@ class Interpreter:
 Instruction = Callable[[Interpreter, Any], None]
 
 
-def _table() -> dict[str, Instruction]:
-  """The instructions that are carried out, by their names in `pickletools`."""
+def _instructions() -> dict[str, Instruction]:
+  """Returns the supported instructions by their names in `pickletools`."""
   table: dict[str, Instruction] = {}
 
   def add(names: str, instruction: Instruction) -> None:
@@ -206,7 +208,7 @@ def _table() -> dict[str, Instruction]:
   add('EMPTY_LIST', lambda it, _: it._push([]))
   add('EMPTY_TUPLE', lambda it, _: it._push(()))
   add('MARK', lambda it, _: it._marks.append(len(it._stack)))
-  add('POP', lambda it, _: it._pop_one())
+  add('POP', lambda it, _: it._pop_top())
   add('POP_MARK', lambda it, _: it._pop())
   add('DUP', lambda it, _: it._push(it._stack[-1]))
   add('LIST', lambda it, _: it._push(it._pop()))
@@ -219,16 +221,16 @@ def _table() -> dict[str, Instruction]:
   add('APPENDS', lambda it, _: it._extend(it._pop()))
   add('SETITEM', lambda it, _: it._set_items(it._pop(2)))
   add('SETITEMS', lambda it, _: it._set_items(it._pop()))
-  add('PUT BINPUT LONG_BINPUT MEMOIZE', lambda it, number: it._remember(number))
+  add('PUT BINPUT LONG_BINPUT MEMOIZE', lambda it, number: it._memoize(number))
   add('GET BINGET LONG_BINGET', lambda it, number: it._push(it._memo[number]))
-  # What follows is for subclasses.
+  # The base class refuses these.
   add('EMPTY_SET', lambda it, _: it._push(it.collect(())))
   add('FROZENSET', lambda it, _: it._push(it.collect(it._pop())))
   add('ADDITEMS', lambda it, _: it._extend(it._pop()))
   add('GLOBAL', lambda it, name: it._push(it._find(*name.split(' ', 1))))
   add('STACK_GLOBAL', lambda it, _: it._push(it._find(*it._pop(2))))
-  add('REDUCE NEWOBJ', lambda it, _: it._call_new(named=False))
-  add('NEWOBJ_EX', lambda it, _: it._call_new(named=True))
+  add('REDUCE NEWOBJ', lambda it, _: it._call_new(has_keywords=False))
+  add('NEWOBJ_EX', lambda it, _: it._call_new(has_keywords=True))
   add('INST', lambda it, name: it._call_marked(name))
   add('OBJ', lambda it, _: it._call_marked(None))
   add('BUILD', lambda it, _: it._build())
@@ -237,11 +239,11 @@ def _table() -> dict[str, Instruction]:
   return table
 
 
-_INSTRUCTIONS = _table()
+_INSTRUCTIONS = _instructions()
 
 
 class _Reader:
-  """A file of which nothing is asked that it does not have."""
+  """A file that reads nothing if more bytes are requested than it has left."""
 
   def __init__(self, file: BinaryIO):
     self._file = file

@@ -15,8 +15,8 @@ import pytest
 from tests.weights.formats.written import ARRAYS, archive, legacy, read, refused
 from tests.weights.formats.written import Tensor as WrittenTensor
 from zsar_jax.errors import UserError
-from zsar_jax.weights.formats import instructions, torch_files, wrappers
-from zsar_jax.weights.formats.instructions import Interpreter
+from zsar_jax.weights.formats import pickle_interpreter, torch_files, wrappers
+from zsar_jax.weights.formats.pickle_interpreter import Interpreter
 
 _P = b'\x80\x02'
 _NAME = b'cprogram\nClass\nq\x00'
@@ -76,11 +76,11 @@ ATTACKS = {
 
 @pytest.mark.parametrize('name', ATTACKS)
 def test_pickles_that_take_too_much(name, tmp_path, monkeypatch):
-  monkeypatch.setattr(instructions, 'MOST_STEPS', 120_000)
+  monkeypatch.setattr(pickle_interpreter, 'MAX_STEPS', 120_000)
   container = legacy if 'deep' in name else archive
   path = container(tmp_path / 'a', _P + ATTACKS[name])
   before = time.process_time()
-  refused(path, 'damaged|no state dict|no tree|more than a model')
+  refused(path, 'damaged|no state dict|not a tree|more than a model')
   assert time.process_time() - before < 5
 
 
@@ -108,7 +108,7 @@ def test_archives_with_long_directories(tmp_path, monkeypatch):
   with zipfile.ZipFile(path, 'a') as file:
     for number in range(100):
       file.writestr(f'm/extra/{number}', b'')
-  monkeypatch.setattr(torch_files, '_MOST_DIRECTORY', 3_000)
+  monkeypatch.setattr(torch_files, '_MAX_DIRECTORY_BYTES', 3_000)
   refused(path, 'damaged .its directory is too long')
 
 
