@@ -24,7 +24,9 @@ import sys
 from collections.abc import Sequence
 
 from zsar_jax.data import records
-from zsar_jax.datasets.builder import Beam, ClipBuilder, build
+from zsar_jax.datasets.beam import Beam
+from zsar_jax.datasets.build import build
+from zsar_jax.datasets.builder import ClipBuilder
 from zsar_jax.datasets.masks.spec import FORMATS
 from zsar_jax.datasets.video import DEFAULT_FPS
 from zsar_jax.errors import UserError

@@ -12,15 +12,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from zsar_jax.data.batch import PARTNER
-from zsar_jax.data.pipeline import ClipLoader, View
+from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.sampling import segment_indices
 from zsar_jax.data.subset import Subset
+from zsar_jax.data.view import View
 from zsar_jax.evaluation.evaluator import COLOR_SEED
 from zsar_jax.ops.photometric import denormalize
 from zsar_jax.ops.prepare import evaluation_input
 from zsar_jax.recipes.language import Recipe
 from zsar_jax.recipes.regions import REGION_BITS
-from zsar_jax.runtime.terminal import visible
+from zsar_jax.runtime.terminal import escape_control_chars
 
 from .fonts import fonts_for
 
@@ -135,7 +136,7 @@ def _render_columns(
 
 def _caption(subset: Subset, position: int, annotated: np.ndarray) -> str:
   text = f'{subset.classes[subset.labels[position]]}  ({subset.clip_id(position)})'
-  return visible(text if annotated.any() else f'{text}, not annotated')
+  return escape_control_chars(text if annotated.any() else f'{text}, not annotated')
 
 
 def outline_regions(video: np.ndarray, regions: np.ndarray) -> None:
@@ -191,7 +192,7 @@ def draw_scores(frames: np.ndarray, ranked: Sequence[tuple[str, float]], out: pa
   sheet = np.concatenate(strips)
   height = 10 * sheet.shape[0] / sheet.shape[1]
   names, values = zip(*ranked[::-1], strict=True)
-  names = [visible(name) for name in names]
+  names = [escape_control_chars(name) for name in names]
   with fonts_for(names, str(out)):
     figure, (above, below) = plt.subplots(
       2,

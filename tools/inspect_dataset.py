@@ -50,11 +50,11 @@ def main(argv: list[str] | None = None) -> None:
   add_sheet_flags(parser, clips=12)
   args = parse_arguments(parser, argv)
   # Imported here because they are slow and --help needs none of them.
-  from zsar_jax.runtime.writers import make_folder
-
-  from zsar_jax.data.dataset import find_dataset, list_datasets, open_dataset
-  from zsar_jax.data.pipeline import View
+  from zsar_jax.data.catalog import find_dataset, list_datasets
+  from zsar_jax.data.dataset import open_dataset
   from zsar_jax.data.subset import select
+  from zsar_jax.data.view import View
+  from zsar_jax.runtime.files import make_folder
 
   from .drawing import choose_clips, draw_contact_sheet
 

@@ -22,13 +22,13 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from zsar_jax.runtime.writers import write_file
-
 from zsar_jax.data import splits
-from zsar_jax.data.dataset import find_dataset, list_datasets, open_dataset
+from zsar_jax.data.catalog import find_dataset, list_datasets
+from zsar_jax.data.dataset import open_dataset
 from zsar_jax.errors import UserError
+from zsar_jax.runtime.files import write_file
 from zsar_jax.runtime.reporting import exit_on_user_error
-from zsar_jax.runtime.wording import counted
+from zsar_jax.runtime.wording import pluralize
 
 from .shared_flags import FlagTable, add_flags_of_choices, given_flags, parse_values
 
@@ -171,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       raise UserError(f'--kind={name}: no class remains for the part {empty[0]!r}; nothing written')
     write_parts(out, parts, {'program': 'tools.make_split', 'kind': name} | values)
     for part, classes in parts.items():
-      print(f'{out}:{part}  {counted(len(classes), "class")}')
+      print(f'{out}:{part}  {pluralize(len(classes), "class")}')
 
 
 if __name__ == '__main__':

@@ -49,10 +49,9 @@ def main() -> None:
   add_sheet_flags(parser, clips=6)
   args = parse_arguments(parser)
   # Imported here because they are slow and --help needs none of them.
-  from zsar_jax.runtime.writers import make_folder
-
-  from zsar_jax.data.pipeline import View
+  from zsar_jax.data.view import View
   from zsar_jax.recipes import language
+  from zsar_jax.runtime.files import make_folder
 
   from . import drawing
 
@@ -81,7 +80,8 @@ def main() -> None:
 
 def _subsets(folder: pathlib.Path, split: str | None) -> list['Subset']:
   """Opens a split of each data set below a folder: `split`, or else one that exists."""
-  from zsar_jax.data.dataset import list_datasets, open_dataset, split_names
+  from zsar_jax.data.catalog import list_datasets, split_names
+  from zsar_jax.data.dataset import open_dataset
   from zsar_jax.data.subset import select
 
   subsets = []

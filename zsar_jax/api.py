@@ -16,15 +16,15 @@ from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
 from zsar_jax.data import records
-from zsar_jax.data.geometry import centre_crop, resize_frame
-from zsar_jax.data.pipeline import View
+from zsar_jax.data.geometry import center_crop, resize_frame
 from zsar_jax.data.sampling import segment_indices
-from zsar_jax.datasets.video import Storage, read_video
+from zsar_jax.data.view import View
+from zsar_jax.datasets.video import Storage
+from zsar_jax.datasets.video_reading import read_video
 from zsar_jax.errors import UserError
 from zsar_jax.models.layers import Compute
-from zsar_jax.models.video_clip import Encoded, Params, VideoModel
-from zsar_jax.ops.photometric import normalize
-from zsar_jax.ops.prepare import to_float
+from zsar_jax.models.video_model import Encoded, Params, VideoModel
+from zsar_jax.ops.photometric import normalize, to_float
 from zsar_jax.runtime.paths import local_path
 from zsar_jax.text.classes import ClassTexts
 from zsar_jax.text.tokenizers import has_vocabulary, make_tokenizer
@@ -138,7 +138,7 @@ class Model:
       places = segment_indices(len(stored.jpegs), view.num_frames)
       frames = [records.decode_frame(stored.jpegs[n]) for n in places]
     height, width = frames[0].shape[:2]
-    box = centre_crop(height, width, view.centre_crop, resize=view.resize)
+    box = center_crop(height, width, view.centre_crop, resize=view.resize)
     return np.stack([resize_frame(frame, box, view.size, view.interpolation) for frame in frames])
 
   def _encode(self, video: Video) -> Encoded:

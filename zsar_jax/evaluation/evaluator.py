@@ -36,7 +36,7 @@ from zsar_jax.runtime.progress import Progress, log
 from zsar_jax.text.classes import ClassTexts, encode_classes
 from zsar_jax.weights import run_config, runs
 from zsar_jax.weights.checkpoint import has_checkpoint
-from zsar_jax.weights.formats.usage import Usage, differences
+from zsar_jax.weights.formats.preprocessing import Preprocessing, describe_differences
 from zsar_jax.weights.initial import (
   InitialWeights,
   load_weight_entries,
@@ -394,8 +394,8 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predi
       # The other end must be what this run began with.
       fields += ('model.init_from',)
     run_config.check_same_run(config, workdir / 'config.json', fields)
-    trained = Usage.from_config(runs.saved_config(workdir))
-    for difference in differences(trained, Usage.from_config(config)):
+    trained = Preprocessing.from_config(runs.saved_config(workdir))
+    for difference in describe_differences(trained, Preprocessing.from_config(config)):
       log(difference)
     seen = run_seen_classes(workdir, '--workdir')
     evaluator = Evaluator(config, model, texts, mesh, seen)

@@ -24,7 +24,7 @@ from zsar_jax.data.class_names import match_classes, to_nfc
 from zsar_jax.errors import UserError, first_line
 from zsar_jax.runtime.paths import local_path
 from zsar_jax.runtime.progress import log
-from zsar_jax.weights.formats.instructions import Interpreter
+from zsar_jax.weights.formats.pickle_interpreter import Interpreter
 
 # HAT takes clips of which people cover as much: less shows nobody, and more no background.
 LEAST_COVERAGE = 0.05

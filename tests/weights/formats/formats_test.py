@@ -10,12 +10,12 @@ import jax
 import numpy as np
 import pytest
 from flax import serialization
-from zsar_jax.models.video_clip import VideoModel
 
 from tests.models import reference
 from tests.weights.formats import states
 from zsar_jax.errors import UserError
 from zsar_jax.models.presets import VideoSpec
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.runtime import trees
 from zsar_jax.weights.formats import infer, load, save
 from zsar_jax.weights.formats.preprocessing import Preprocessing

@@ -4,11 +4,11 @@ import json
 import pathlib
 
 import pytest
-from zsar_jax.models.video_clip import VideoModel
 
 from tests.weights.formats.written import random_params
 from zsar_jax.errors import UserError
 from zsar_jax.models.presets import NORMALIZATIONS, VideoSpec, preset
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.weights.formats import preprocessor_config, save
 from zsar_jax.weights.formats.preprocessing import Preprocessing
 from zsar_jax.weights.formats.read import read_weights

@@ -17,7 +17,7 @@ from zsar_jax.datasets.masks.region_labels import draw_labels, region_names, rem
 from zsar_jax.datasets.masks.source import Remarks
 from zsar_jax.datasets.video import VideoFacts
 from zsar_jax.recipes.regions import REGION_BITS
-from zsar_jax.runtime.wording import counted
+from zsar_jax.runtime.wording import pluralize
 
 _EXTENSIONS = ('.npz', '.npy')
 
@@ -125,9 +125,11 @@ class ArrayMasks(FrameMasks):
     count, stride = counts.pop(), self.numbering.stride
     expected = len(range(self.numbering.start, num_frames, stride))
     if not self.numbering.spread and count != expected:
-      frames = counted(num_frames, 'frame') + (f', {expected} with stride={stride}' * (stride > 1))
+      frames = pluralize(num_frames, 'frame') + (
+        f', {expected} with stride={stride}' * (stride > 1)
+      )
       raise ClipError(
-        f'{self.path} has {counted(count, "mask")} and the video {frames}; save one for each frame,'
+        f'{self.path} has {pluralize(count, "mask")} and the video {frames}; save one for each frame,'
         ' or add stride=N or spread=yes to --masks if they are of frames further apart'
       )
     return self.numbering.match(range(count), num_frames, None, self.path, remarks)

@@ -8,7 +8,7 @@ import numpy as np
 
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks.source import Remarks
-from zsar_jax.runtime.wording import counted
+from zsar_jax.runtime.wording import pluralize
 
 # (stride, start): every `stride`-th frame has a mask, beginning with frame `start`, counted from
 # 0. Where `start` is None, the first mask is of the frame that the format's programs begin with.
@@ -105,7 +105,7 @@ class FrameNumbering:
     frames = {self.start + (number - self.first) * self.stride: number for number in numbers}
     beyond = [number for frame, number in frames.items() if frame >= num_frames]
     span = f'{numbers[0]} to {numbers[-1]}'
-    about = f'masks are numbered {span} and the video has {counted(num_frames, "frame")}'
+    about = f'masks are numbered {span} and the video has {pluralize(num_frames, "frame")}'
     self._check_end(numbers, max(frames), num_frames, f'{where}: {about}')
     # Masks that count from 1, taken to count from 0, leave out frame 0 and end one frame late.
     one_late = len(beyond) == 1 and max(frames) - self.stride < num_frames

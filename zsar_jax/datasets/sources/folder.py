@@ -6,7 +6,7 @@
 import os
 from collections.abc import Iterable, Mapping
 
-from zsar_jax.data.class_names import counterparts, normal, vocabulary
+from zsar_jax.data.class_names import match_classes, to_nfc, unique_classes
 from zsar_jax.data.splits import read_classes
 from zsar_jax.datasets.sources.list_lines import read_lines
 from zsar_jax.datasets.sources.listing import (
@@ -50,9 +50,9 @@ def list_folder(videos: str | os.PathLike[str], labels: str | None = None) -> Li
   classes = (
     read_classes(labels, '--labels', ordered=True)
     if labels
-    else vocabulary(name for _, name, _ in rows)
+    else unique_classes(name for _, name, _ in rows)
   )
-  classes_of = counterparts((name for _, name, _ in rows), classes)
+  classes_of = match_classes((name for _, name, _ in rows), classes)
   label_of = {name: label for label, name in enumerate(classes)}
   collector = ClipCollector()
   for split, name, path in rows:
@@ -62,7 +62,7 @@ def list_folder(videos: str | os.PathLike[str], labels: str | None = None) -> Li
       raise UserError(f'--labels: {labels} {problem} {name!r}, a folder of {videos}; correct one')
     (class_name,) = classes_of[name]
     double = index.has_double(path)
-    clip_id = normal(_clip_id(path, double))
+    clip_id = to_nfc(_clip_id(path, double))
     clip = index.listed_clip(clip_id, label_of[class_name], [path], path, with_extension=double)
     collector.add(split, clip, f'{index.root}/{path}')
     if double:
@@ -108,7 +108,7 @@ def list_files(
   labeler = _Labeler(classes, (label for *_, label, _ in rows))
   video_of = {path: index.find(path) for _, _, path, _, _ in rows}
   paths = (*video_of, *filter(None, video_of.values()))
-  folder_classes = counterparts((name for path in paths for name in _folders(path)), classes)
+  folder_classes = match_classes((name for path in paths for name in _folders(path)), classes)
   collector = ClipCollector()
   for split, where, path, text, frames in rows:
     label = labeler.label(text, where)
@@ -136,7 +136,7 @@ class _Labeler:
 
   def __init__(self, classes: tuple[str, ...], texts: Iterable[str]):
     self._classes = classes
-    self._classes_of = counterparts(texts, classes)
+    self._classes_of = match_classes(texts, classes)
     self._label_of = {name: label for label, name in enumerate(classes)}
 
   def label(self, text: str, where: str) -> int:
@@ -192,7 +192,7 @@ def _listed_classes(
       f'--labels is needed: {first_list} has labels that are numbers; give a file of the class'
       ' names in their order'
     )
-  return vocabulary(names)
+  return unique_classes(names)
 
 
 def _has_split_folders(paths: list[str], root: str) -> bool:
@@ -227,7 +227,7 @@ def _split_and_class(path: str, has_splits: bool, root: str) -> tuple[str, str]:
       ' --lists'
     )
   check_label(name, f'--videos: the folder of {path!r}')
-  return split, normal(name)
+  return split, to_nfc(name)
 
 
 def _folders(path: str) -> list[str]:

@@ -17,7 +17,7 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-from zsar_jax.data.class_names import counterparts, vocabulary
+from zsar_jax.data.class_names import match_classes, unique_classes
 from zsar_jax.data.splits import mimetics_split, read_classes
 from zsar_jax.datasets.sources.listing import (
   SPLIT_NAMES,
@@ -61,7 +61,7 @@ def list_kinetics(
   classes = (
     read_classes(labels, '--labels', ordered=True)
     if labels
-    else vocabulary(row['label'] for _, row in rows)
+    else unique_classes(row['label'] for _, row in rows)
   )
   collector = _collect(VideoIndex(videos), rows, classes, {})
   return Listing(classes, collector.splits, mimetics_split(classes), remarks=collector.remarks)
@@ -112,7 +112,7 @@ def _collect(
 ) -> ClipCollector:
   """Collects the clips of rows, which come with their file and line for errors."""
   label_of = {name: label for label, name in enumerate(classes)}
-  classes_of = counterparts((row['label'] for _, row in rows), classes)
+  classes_of = match_classes((row['label'] for _, row in rows), classes)
   folders = videos.class_folders(classes)
   collector = ClipCollector()
   for where, row in rows:

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 
-from zsar_jax.data.class_names import normal
+from zsar_jax.data.class_names import to_nfc
 from zsar_jax.errors import UserError
 
 # {name of a split in copies of data sets and in lists, in lower case: its name in this project}.
@@ -141,7 +141,7 @@ def read_text(path: pathlib.Path, flag: str) -> str:
   """Reads a list as text in NFC; raises a `UserError` if it cannot be read."""
   try:
     # Spreadsheets write a byte order mark, which utf-8-sig removes.
-    return normal(path.read_text(encoding='utf-8-sig'))
+    return to_nfc(path.read_text(encoding='utf-8-sig'))
   except (OSError, UnicodeDecodeError) as error:
     reason = getattr(error, 'strerror', None) or 'it is not text in UTF-8'
     raise UserError(f'{flag}: {path} cannot be read ({reason}); give another file') from None

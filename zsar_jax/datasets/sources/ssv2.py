@@ -12,7 +12,7 @@ import os
 import pathlib
 from typing import Any
 
-from zsar_jax.data.class_names import counterparts, normal
+from zsar_jax.data.class_names import match_classes, to_nfc
 from zsar_jax.data.splits import base_to_novel
 from zsar_jax.datasets.sources.listing import (
   ClipCollector,
@@ -50,7 +50,7 @@ def list_ssv2(videos: str | os.PathLike[str], annotations: str | os.PathLike[str
     path = _find(annotations, split)
     entries = _read_clips(path)
     names = [template.replace('[', '').replace(']', '') for _, _, template in entries]
-    classes_of = counterparts(names, classes)
+    classes_of = match_classes(names, classes)
     for (where, clip_id, template), listed_name in zip(entries, names, strict=True):
       if len(classes_of[listed_name]) != 1:
         raise UserError(
@@ -82,7 +82,7 @@ def _read_clips(path: pathlib.Path) -> list[tuple[str, str, str]]:
     for field in ('id', 'template'):
       if not isinstance(entry, dict) or not isinstance(entry.get(field), str):
         raise UserError(f'{where}: field {field!r} must be a string')
-    clips.append((where, normal(entry['id']), normal(entry['template'])))
+    clips.append((where, to_nfc(entry['id']), to_nfc(entry['template'])))
   return clips
 
 
@@ -113,7 +113,7 @@ def _read_classes(path: pathlib.Path) -> tuple[str, ...]:
     check_label(name, str(path))
     if not str(label).isdecimal():
       raise UserError(f'{path}: the label of {name!r} must be a whole number, not {label!r}')
-    by_label[int(label)] = normal(name)
+    by_label[int(label)] = to_nfc(name)
   if sorted(by_label) != list(range(len(labels))):
     raise UserError(
       f'{path}: {len(labels)} classes must have the labels 0 to {len(labels) - 1}, each once'

@@ -8,7 +8,7 @@ import pathlib
 import re
 from collections.abc import Mapping
 
-from zsar_jax.data.class_names import counterparts, normal
+from zsar_jax.data.class_names import match_classes, to_nfc
 from zsar_jax.datasets.sources.listing import (
   ClipCollector,
   Listing,
@@ -59,7 +59,7 @@ def list_ucf101(videos: str | os.PathLike[str], annotations: str | os.PathLike[s
         match = re.fullmatch(r'(.+?)(?: +(\d+))?', line)
         listed[match[1]] = where
         numbered.append((match[1].partition('/')[0], match[2], line, where))
-  classes_of = counterparts((name for name, *_ in numbered), classes)
+  classes_of = match_classes((name for name, *_ in numbered), classes)
   number_of = {name: number for number, name in enumerate(classes, start=1)}
   for name, label, line, where in numbered:
     if label and classes_of[name] and int(label) not in map(number_of.get, classes_of[name]):
@@ -84,7 +84,7 @@ def list_hmdb51(videos: str | os.PathLike[str], annotations: str | os.PathLike[s
   folder = pathlib.Path(annotations)
   names = {}
   for path in sorted(folder.glob('[!.]*.txt')):  # Excludes macOS' companions ._NAME.
-    match = re.fullmatch(r'(.+)_test_split([123])', normal(path.stem))
+    match = re.fullmatch(r'(.+)_test_split([123])', to_nfc(path.stem))
     if match:
       names.setdefault(match[1], {})[int(match[2])] = path
   if not names:
@@ -127,7 +127,7 @@ def _listing(
   listed_paths = {
     path: str(relative_path(path, where)).rpartition('/') for path, where in where_of.items()
   }
-  classes_of = counterparts((name for name, _, _ in listed_paths.values()), classes)
+  classes_of = match_classes((name for name, _, _ in listed_paths.values()), classes)
   collector = ClipCollector()
   ids = {}  # The clip of each listed path.
   ids_by_video = {}  # By class and video: lists differ in the case of names.

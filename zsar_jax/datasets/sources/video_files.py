@@ -3,7 +3,7 @@
 import dataclasses
 import os
 
-from zsar_jax.datasets.video import IMAGES
+from zsar_jax.datasets.frame_folder import IMAGE_SUFFIXES
 from zsar_jax.errors import UserError
 
 # The usual extensions of files that `video.read_video` opens: containers and bare streams.
@@ -116,7 +116,9 @@ def _search(
     any_file |= any_deeper
   if entries.num_images > len(videos) and prefix and not any_file:
     videos = [prefix.rstrip('/')]
-    entries.skipped = {kind: files for kind, files in entries.skipped.items() if kind not in IMAGES}
+    entries.skipped = {
+      kind: files for kind, files in entries.skipped.items() if kind not in IMAGE_SUFFIXES
+    }
     for path in previews:
       _count(entries.skipped, _extension(path), path)
   for kind, (count, path) in entries.skipped.items():
@@ -142,7 +144,7 @@ def _scan(folder: str, prefix: str) -> _Entries:
       elif name.endswith(VIDEO_EXTENSIONS):
         videos.append(path)
       else:
-        num_images += name.endswith(IMAGES)
+        num_images += name.endswith(IMAGE_SUFFIXES)
         _count(skipped, _extension(entry.name), path)
   return _Entries(videos, folders, num_images, skipped)
 

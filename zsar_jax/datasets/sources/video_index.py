@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from zsar_jax.data.class_names import counterparts, normal
+from zsar_jax.data.class_names import match_classes, to_nfc
 from zsar_jax.datasets.sources.listing import SPLIT_NAMES, ListedClip
 from zsar_jax.datasets.sources.video_files import find_videos, is_frame_folder
 from zsar_jax.errors import UserError
@@ -55,12 +55,12 @@ class VideoIndex:
 
   def has_double(self, path: str) -> bool:
     """Whether two videos have the same path but for the extension."""
-    base = normal(_without_extension(path))
-    return sum(normal(_without_extension(x)) == base for x in self._namesakes(path)) > 1
+    base = to_nfc(_without_extension(path))
+    return sum(to_nfc(_without_extension(x)) == base for x in self._namesakes(path)) > 1
 
   def class_folders(self, classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Returns {name: classes} for all folders with videos: the classes that a name stands for."""
-    return counterparts((folder for path in self for folder in path.split('/')[:-1]), classes)
+    return match_classes((folder for path in self for folder in path.split('/')[:-1]), classes)
 
   def find(self, path: str) -> str | None:
     """Finds the video of a listed path.
@@ -173,7 +173,7 @@ class VideoIndex:
       UserError: Two videos have the lowest rank.
     """
     namesakes = self._namesakes(path)
-    same_case = [video for video in namesakes if normal(_stem(video)) == normal(_stem(path))]
+    same_case = [video for video in namesakes if to_nfc(_stem(video)) == to_nfc(_stem(path))]
     for candidates in (same_case, namesakes):
       listed = _at(path, candidates)
       ranks = {video: rank(video, video in listed) for video in candidates}
@@ -198,14 +198,14 @@ def _location(parents: Sequence[str], class_folders: Mapping[str, tuple[str, ...
 
 
 def _without_case(name: str) -> str:
-  return normal(normal(name).casefold())
+  return to_nfc(to_nfc(name).casefold())
 
 
 def _at(path: str, videos: Sequence[str]) -> list[str]:
   """Returns the video at a path, or else those at the same path with another extension."""
-  exact = [video for video in videos if normal(video) == normal(path)]
-  base = normal(_without_extension(path))
-  return exact or [video for video in videos if normal(_without_extension(video)) == base]
+  exact = [video for video in videos if to_nfc(video) == to_nfc(path)]
+  base = to_nfc(_without_extension(path))
+  return exact or [video for video in videos if to_nfc(_without_extension(video)) == base]
 
 
 def _without_extension(path: str) -> str:

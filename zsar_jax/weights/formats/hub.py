@@ -5,7 +5,7 @@ import pathlib
 
 from zsar_jax.errors import UserError, first_line
 from zsar_jax.runtime import terminal
-from zsar_jax.runtime.paths import HUB as PREFIX
+from zsar_jax.runtime.paths import HUB_PREFIX as PREFIX
 
 # Model descriptions and tokenizers.
 _DESCRIPTIONS = ('*.json', 'merges.txt')
@@ -28,7 +28,7 @@ def fetch(name: str) -> pathlib.Path:
     ) from None
   for weights in _WEIGHTS:
     try:
-      with contextlib.redirect_stderr(terminal.unfiltered()):  # Shows its progress bars.
+      with contextlib.redirect_stderr(terminal.raw_stderr()):  # Shows its progress bars.
         folder = huggingface_hub.snapshot_download(
           repository, revision=revision or None, allow_patterns=[*_DESCRIPTIONS, weights]
         )

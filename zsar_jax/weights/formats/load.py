@@ -8,9 +8,9 @@ import jax
 import numpy as np
 
 from zsar_jax.errors import UserError
-from zsar_jax.models.video_clip import Params, VideoModel
+from zsar_jax.models.video_model import Params, VideoModel
 from zsar_jax.runtime import trees
-from zsar_jax.runtime.wording import counted
+from zsar_jax.runtime.wording import pluralize
 from zsar_jax.weights.formats import infer, position_embeddings
 from zsar_jax.weights.formats.hints import Hints
 from zsar_jax.weights.formats.lazy_arrays import FLOATS, LazyArray
@@ -144,7 +144,7 @@ def _check_rules(
       f'{weights.path}: files of ViFi-CLIP have no token embedding; name the CLIP model that its'
       f' training started from in {hints.tokens_from}'
     )
-  counts = f'{counted(len(missing), "array")} missing, {len(left_over)} left over'
+  counts = f'{pluralize(len(missing), "array")} missing, {len(left_over)} left over'
   if missing:
     raise UserError(
       f'{weights.path}: lacks {missing[0]} ({counts}; read as {weights.format.name});'

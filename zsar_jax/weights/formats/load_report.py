@@ -6,8 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from zsar_jax.models.video_clip import VideoModel
-from zsar_jax.runtime.wording import counted
+from zsar_jax.models.video_model import VideoModel
+from zsar_jax.runtime.wording import pluralize
 from zsar_jax.weights.formats import infer
 from zsar_jax.weights.formats.preprocessing import Preprocessing, describe_differences
 from zsar_jax.weights.formats.read import Weights
@@ -43,7 +43,7 @@ class LoadReport:
 
   def describe(self) -> str:
     """Returns the report as a few lines, with the blocks of a tower combined."""
-    lines = [f'{self.path}: {self.format}, {counted(self.matched, "array")} matched']
+    lines = [f'{self.path}: {self.format}, {pluralize(self.matched, "array")} matched']
     for name in ('missing', 'left_over', 'dropped'):
       paths = getattr(self, name)
       if paths:

@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.wording import counted
+from zsar_jax.runtime.wording import pluralize
 from zsar_jax.weights.formats import actionclip, wrappers
 from zsar_jax.weights.formats.actionclip import ACTIONCLIP, MMACTION2
 from zsar_jax.weights.formats.format import Format
@@ -144,7 +144,7 @@ def recognize(
   if not matches:
     example = f', such as {min(state)!r}' if state else ''
     raise UserError(
-      f'{path}: of an unknown format ({counted(len(state), "array")}{example}); the formats are'
+      f'{path}: of an unknown format ({pluralize(len(state), "array")}{example}); the formats are'
       f' {", ".join(form.name for form in FORMATS)}'
     )
   return matches[0]

@@ -16,9 +16,9 @@ from flax import serialization
 from safetensors.numpy import save_file
 
 from zsar_jax.errors import UserError
-from zsar_jax.models.video_clip import Params, VideoModel
+from zsar_jax.models.video_model import Params, VideoModel
 from zsar_jax.runtime import trees
-from zsar_jax.runtime.writers import make_folder
+from zsar_jax.runtime.files import make_folder
 from zsar_jax.weights.formats import hugging_face, preprocessor_config, zsar
 from zsar_jax.weights.formats.format import Format
 from zsar_jax.weights.formats.preprocessing import CLIP_PREPROCESSING, Preprocessing
