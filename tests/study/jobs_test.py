@@ -23,14 +23,14 @@ ROOT = pathlib.Path(__file__).parents[2]
 TRAINER = """
 import json, pathlib, signal, sys, time
 sys.path.insert(0, {root!r})
-from tests.bias.study.jobs_test import jobs_of
+from tests.study.jobs_test import jobs_of
 from zsar_jax import config
 workdir = pathlib.Path(sys.argv[1])
 (job,) = [job for job in jobs_of(workdir) if sys.argv[2] == '--only=' + job.name]
 signal.signal(signal.SIGTERM, lambda *_: sys.exit('stopped'))
 with open(workdir / 'order.txt', 'a') as order:
   print('begin', job.name, file=order)
-if (workdir / 'fail').exists() and 'colour' in job.name:
+if (workdir / 'fail').exists() and 'color' in job.name:
   sys.exit('error: it cannot be')
 time.sleep({seconds})
 (job.folder / 'metrics.jsonl').write_text(json.dumps({{'step': job.config.steps}}) + '\\n')
@@ -81,7 +81,7 @@ def test_a_run_that_fails_is_told_with_its_last_word(tmp_path):
   planned = jobs_of(tmp_path)
   with pytest.raises(UserError) as error:
     jobs.train_all(planned, _command(tmp_path), at_a_time=1)
-  assert 'the run one/colour/4 failed: it cannot be' in str(error.value)
+  assert 'the run one/color/4 failed: it cannot be' in str(error.value)
   assert 'log.txt' in str(error.value)
   (tmp_path / 'fail').unlink()
   jobs.train_all(planned, _command(tmp_path), at_a_time=1)
@@ -93,9 +93,9 @@ def test_an_interruption_ends_the_runs_and_the_same_command_goes_on(tmp_path, nu
   program = f"""
 import pathlib, sys
 sys.path.insert(0, {str(ROOT)!r})
-from tests.bias.study.jobs_test import jobs_of
+from tests.study.jobs_test import jobs_of
 from zsar_jax.study import jobs
-from zsar_jax.interruption import interruptible
+from zsar_jax.runtime.interruption import interruptible
 with interruptible():
   jobs.train_all(jobs_of(pathlib.Path({str(tmp_path)!r})), {_command(tmp_path, 60)!r}, 2)
 """

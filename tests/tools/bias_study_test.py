@@ -19,14 +19,14 @@ CONFIG = """
 import sys
 sys.path.insert(0, {root!r})
 from ml_collections import ConfigDict
-from tests.train_test import toy_config
+from tests.training.loop_test import toy_config
 from zsar_jax.study.plan import default_study, experiment, finding, run
-from zsar_jax.config import clips
+from zsar_jax.config import dataset_ref
 def get_config(variant=''):
   base = toy_config({data_dir!r}, steps=30, recipe='none', checkpoint__every=5, view__size=32)
   base.optim.accumulation = 1
   if variant == 'one_class':
-    base.eval.datasets = ConfigDict({{'toy': clips('toy', 'validation', ('jumping',))}})
+    base.eval.datasets = ConfigDict({{'toy': dataset_ref('toy', 'validation', ('jumping',))}})
   base.eval.recipes = (
     'none', 'background=normal', 'background=swap', 'background=mean', 'person=mean,object=mean'
   )
