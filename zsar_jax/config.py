@@ -261,7 +261,7 @@ def default_config() -> ConfigDict:
   # What is averaged over the views: 'probabilities' of the classes (X-CLIP, ViFi-CLIP) or 'logits'
   # (Open-VCLIP, FROSTER).
   config.eval.view_mean = 'probabilities'
-  # Of so many clips of each data set, which regions the model looks at: see bias.saliency.
+  # Of so many clips of each data set, which regions the model looks at: see evaluation.saliency.
   config.eval.saliency = 0
   config.eval.crops = 1
 
@@ -280,7 +280,7 @@ def dataset_ref(
     classes: 'all', the name of a class split of the data set, a file of class names such as
       'novel.txt' or 'splits/k600.json:1' (see `data.splits.read_classes`), or class names.
     pairs: whose background a clip gets where an evaluation swaps them: 'rand:SEED', 'same:SEED' or
-      one of HAT's files, see `bias.swaps`.
+      one of HAT's files, see `evaluation.hat_pairs`.
   """
   reference = ConfigDict(dict(dataset=dataset, split=split, pairs=pairs), type_safe=False)
   reference.classes = classes

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
 from zsar_jax.data.handles import reserve_handles
-from zsar_jax.evaluation import evaluator
+from zsar_jax.evaluation import eval_mode, run_results
 from zsar_jax.pantomime import worlds
 from zsar_jax.runtime import agreement, distributed
 from zsar_jax.training import loop
@@ -16,7 +16,7 @@ from zsar_jax.training import loop
 
 def run(
   config: ConfigDict, workdir: pathlib.Path, mode: str = 'train', started: float | None = None
-) -> evaluator.Results:
+) -> run_results.Results:
   """Trains and evaluates, or only evaluates, and saves predictions and results.
 
   Args:
@@ -39,8 +39,8 @@ def run(
   if mode == 'train':
     predictions = loop.train(config, workdir, started)
   else:
-    predictions = evaluator.evaluate_checkpoint(config, workdir)
-  return evaluator.save_results(predictions, config.eval.groups, workdir)
+    predictions = eval_mode.evaluate_checkpoint(config, workdir)
+  return run_results.save_results(predictions, config.eval.groups, workdir)
 
 
 def settings(config: ConfigDict, mode: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from zsar_jax.evaluation.metrics import Ratio, stack
+from zsar_jax.evaluation.ratio import Ratio, stack_seeds
 from zsar_jax.study import statistics
 from zsar_jax.study.statistics import Estimate, difference, estimate, mcnemar
 
@@ -97,7 +97,7 @@ def test_a_part_of_the_clips_in_pieces(monkeypatch):
 
 def test_one_seed_is_a_ratio_without_seeds():
   values = shares(np.random.default_rng(0).random(40))
-  one = stack([values])
+  one = stack_seeds([values])
   assert one.numerator.shape == (1, 40)
   assert estimate(one) == estimate(values)
   assert estimate(values) != estimate(values, seed=1)
@@ -183,7 +183,7 @@ def test_differences():
   # Sums of the same numbers in another order differ by a rounding error.
   third = Ratio(first / 3, np.ones(first.shape) / 3)
   assert difference(third, shares(first)).p == 1.0
-  with pytest.raises(ValueError, match='no pairs'):
+  with pytest.raises(ValueError, match='shapes differ'):
     difference(shares(first), shares(second[:, :200]))
 
 
@@ -262,7 +262,7 @@ def test_nothing_to_estimate():
   assert estimate(nothing).to_json() == null | {'per_seed': [None]}
   assert difference(nothing, nothing).to_json() == null | {'per_seed': [None], 'p': None}
   assert estimate(Ratio(np.zeros(0), np.zeros(0))).to_json() == null | {'per_seed': [None]}
-  some = stack([nothing, shares(np.ones(5))])
+  some = stack_seeds([nothing, shares(np.ones(5))])
   assert estimate(some).to_json()['per_seed'] == [None, 1.0]
   assert estimate(some).to_json()['value'] is None
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.toy import build_toy
-from zsar_jax.evaluation import metrics, predictions
+from zsar_jax.evaluation import bias_metrics, predictions
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -107,7 +107,7 @@ def test_a_study_that_was_killed_goes_on_and_is_not_done_twice(config, tmp_path)
       np.testing.assert_allclose(figures['top1']['value'], right[counted].mean())
     bias = toy['bias'][name]
     assert {'BOR', 'HOR', 'SHAcc', 'SBErr'} <= set(bias)
-    swap = metrics.swap_background_error(kept, 'background=swap')
+    swap = bias_metrics.swap_background_error(kept, 'background=swap')
     assert bias['SBErr']['value'] == pytest.approx(swap.value, nan_ok=True)
     assert np.isfinite(kept.saliency).all(axis=1).sum() >= 2
   assert {len(clip['pictures']) + len(clip['not_counted']) for clip in toy['gallery']} == {5}

@@ -20,7 +20,7 @@ from tests.toy import build_toy
 from zsar_jax.config import dataset_ref, default_config
 from zsar_jax.data.pipeline import ClipLoader, View, training_batches
 from zsar_jax.errors import UserError
-from zsar_jax.evaluation.evaluator import evaluate_checkpoint
+from zsar_jax.evaluation.eval_mode import evaluate_checkpoint
 from zsar_jax.models.build import build_model, build_teacher
 from zsar_jax.runtime import sharding, trees
 from zsar_jax.text.classes import ClassTexts, encode_classes

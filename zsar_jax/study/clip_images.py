@@ -17,7 +17,7 @@ from zsar_jax.data.pipeline import ClipLoader, View
 from zsar_jax.data.subset import select
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation.evaluator import COLOR_SEED
-from zsar_jax.evaluation.metrics import ranks
+from zsar_jax.evaluation.metrics import class_ranks
 from zsar_jax.evaluation.predictions import Predictions
 from zsar_jax.ops.photometric import denormalize
 from zsar_jax.ops.prepare import evaluation_input
@@ -45,7 +45,7 @@ class Choice:
   why: str
 
 
-def choose(predictions: Mapping[str, Predictions], baseline: str, count: int) -> list[Choice]:
+def choose_clips(predictions: Mapping[str, Predictions], baseline: str, count: int) -> list[Choice]:
   """Chooses clips that show what masking does, by the predictions of each run.
 
   First come clips that the baseline names as they are and no longer when their background is
@@ -54,7 +54,7 @@ def choose(predictions: Mapping[str, Predictions], baseline: str, count: int) ->
   """
   plain = predictions[baseline]
   right = {
-    (run, recipe): (ranks(logits, one.labels) == 0) & one.counted(recipe)
+    (run, recipe): (class_ranks(logits, one.labels) == 0) & one.counted(recipe)
     for run, one in predictions.items()
     for recipe, logits in one.logits.items()
   }
@@ -80,7 +80,7 @@ def choose(predictions: Mapping[str, Predictions], baseline: str, count: int) ->
   return [Choice(position, why) for position, why in chosen.items()]
 
 
-def draw(
+def draw_clips(
   config: ConfigDict,
   dataset: str,
   predictions: Mapping[str, Predictions],

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 
 from zsar_jax import config as config_lib
 from zsar_jax.errors import UserError
+from zsar_jax.recipes import language
 from zsar_jax.runtime import terminal
 from zsar_jax.runtime.interruption import Interrupted, Interruption
 from zsar_jax.runtime.writers import clock, log
@@ -44,7 +45,7 @@ def finished(job: Job) -> bool:
 
 def recipe_texts(config: config_lib.ConfigDict) -> list[str]:
   """The validation recipes as results and predictions name them."""
-  return [str(config_lib.recipes.parse(text)) for text in config.eval.recipes]
+  return [str(language.parse(text)) for text in config.eval.recipes]
 
 
 def train_all(jobs: Sequence[Job], command: Sequence[str], at_a_time: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax.evaluation.metrics import Ratio, divide, mean_known, on_common_clips
+from zsar_jax.evaluation.ratio import Ratio, divide, nan_mean, restrict_to_common
 
 # Clips of which weights are widened to f64 at a time, which takes 16 MB for 2,000 draws.
 _CHUNK = 1024
@@ -75,7 +75,7 @@ def estimate(ratio: Ratio, draws: int = 2000, seed: int = 0, level: float = 0.95
   """
   low, high = _interval(_drawn(ratio, draws, seed), level)
   per_seed = tuple(ratio.per_seed.tolist())
-  count = int(ratio.clips.sum())
+  count = int(ratio.counted_clips.sum())
   return Estimate(ratio.value, low, high, per_seed, count, chance=ratio.chance_level)
 
 
@@ -97,13 +97,13 @@ def difference(
     seed: see `estimate`.
     level: see `estimate`.
   """
-  first, second = on_common_clips(first, second)
+  first, second = restrict_to_common(first, second)
   drawn = _drawn(first, draws, seed) - _drawn(second, draws, seed)
   low, high = _interval(drawn, level)
   drawn = drawn[~np.isnan(drawn)]
   p = (1 + int((drawn <= _ROUNDING).sum())) / (1 + len(drawn)) if len(drawn) else math.nan
   per_seed = first.per_seed - second.per_seed
-  count = int(first.clips.sum())
+  count = int(first.counted_clips.sum())
   return Estimate(first.value - second.value, low, high, tuple(per_seed.tolist()), count, p)
 
 
@@ -137,14 +137,14 @@ def _drawn(ratio: Ratio, draws: int, seed: int) -> np.ndarray:
   # A class or a stratum is a small part of the clips; the others add nothing.
   used = summands.any(axis=0)
   by_part = []
-  for part in ratio.parts:
+  for part in ratio.group_positions:
     part = part[used[part]]
     sums = np.zeros((2 * seeds, draws))
     for start in range(0, len(part), _CHUNK):
       chunk = part[start : start + _CHUNK]
       sums += summands[:, chunk] @ weights[chunk].astype(np.float64)
     by_part.append(divide(sums[:seeds], sums[seeds:]))
-  by_seed = mean_known(by_part)  # [S, D]
+  by_seed = nan_mean(by_part)  # [S, D]
   if seeds == 1:
     return by_seed[0]
   chosen = np.random.default_rng([seed, 1]).integers(seeds, size=(seeds, draws))
