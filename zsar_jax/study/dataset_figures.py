@@ -1,7 +1,6 @@
 """All figures of a data set in study.json, from the predictions of every run and seed."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ from zsar_jax.evaluation import bias_metrics, metrics
 from zsar_jax.evaluation.predictions import Predictions
 from zsar_jax.evaluation.ratio import Ratio, restrict_to_common, stack_seeds
 from zsar_jax.study import statistics
+from zsar_jax.study.statistics import finite_or_none
 
 # {run: its predictions on a data set, one for each seed}
 ByRun = dict[str, list[Predictions]]
@@ -49,11 +49,6 @@ def measure_dataset(by_run: ByRun, baseline: str, draws: int) -> dict[str, Any]:
   saliency = {run: _saliency(runs, run) for run in by_run}
   figures['saliency'] = {run: shares for run, shares in saliency.items() if shares}
   return figures
-
-
-def finite_or_none(value: float) -> float | None:
-  """Returns a value for JSON, which has no NaN and no infinity."""
-  return value if math.isfinite(value) else None
 
 
 @dataclasses.dataclass(frozen=True)

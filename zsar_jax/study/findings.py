@@ -11,7 +11,8 @@ from zsar_jax.evaluation import metrics, predictions
 from zsar_jax.evaluation.ratio import restrict_to_common, stack_seeds
 from zsar_jax.recipes import language
 from zsar_jax.study import statistics
-from zsar_jax.study.dataset_figures import ByRun, finite_or_none
+from zsar_jax.study.dataset_figures import ByRun
+from zsar_jax.study.statistics import finite_or_none
 
 
 def decide(
