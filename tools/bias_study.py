@@ -73,11 +73,11 @@ def _train(planned: list['Job'], name: str) -> None:
     )
   # Imported late: the process that starts the others leaves the devices to them.
   from zsar_jax import experiment
-  from zsar_jax.evaluation import evaluator
+  from zsar_jax.evaluation import run_results
   from zsar_jax.training import compilation
 
   compilation.enable_compilation_cache()
-  print(evaluator.table(experiment.run(chosen[0].config, chosen[0].folder)))
+  print(run_results.format_table(experiment.run(chosen[0].config, chosen[0].folder)))
 
 
 def _study(planned: list['Job'], workdir: pathlib.Path) -> None:

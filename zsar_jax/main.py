@@ -56,7 +56,7 @@ def _run(workdir: pathlib.Path) -> None:
   import jax
 
   from zsar_jax import experiment
-  from zsar_jax.evaluation import evaluator
+  from zsar_jax.evaluation import run_results
   from zsar_jax.training import compilation
 
   compilation.enable_compilation_cache()
@@ -65,7 +65,7 @@ def _run(workdir: pathlib.Path) -> None:
     jax.devices()  # What is not there is said before anything is built.
     results = experiment.run(_CONFIG.value, workdir, _MODE.value, _STARTED)
     if distributed.is_main():
-      print(evaluator.table(results))
+      print(run_results.format_table(results))
       print(f'results: {workdir / "results.json"}')
 
 

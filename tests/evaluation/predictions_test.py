@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zsar_jax.errors import UserError
-from zsar_jax.evaluation import archive, predictions
+from zsar_jax.evaluation import predictions, untrusted_npz
 from zsar_jax.evaluation.predictions import Predictions
 
 
@@ -251,10 +251,10 @@ def test_what_inflates_too_far_is_not_inflated(tmp_path, monkeypatch):
   example().save(path)
   with np.load(path) as file:
     arrays = dict(file)
-  monkeypatch.setattr(archive, '_FREE_BYTES', 100_000)
+  monkeypatch.setattr(untrusted_npz, '_FREE_BYTES', 100_000)
   assert_same(predictions.load(path), example())
   # From here on nothing is inflated.
-  monkeypatch.setattr(archive.Archive, 'array', None)
+  monkeypatch.setattr(untrusted_npz.NpzReader, 'array', None)
   for changes, match in (
     # All sizes agree.
     ({'attributes': np.array(['{}', '{}', '{}' + ' ' * 100_000])}, 'would inflate to .* more than'),
@@ -273,13 +273,13 @@ def test_headers_that_lie(tmp_path, monkeypatch):
   example().save(path)
   with zipfile.ZipFile(path) as file:
     members = {name: file.read(name) for name in file.namelist()}
-  monkeypatch.setattr(archive.Archive, 'array', None)
+  monkeypatch.setattr(untrusted_npz.NpzReader, 'array', None)
   labels = members['labels.npy']
   version_2 = b'\x93NUMPY\x02\x00' + labels[8:10] + b'\x00\x00' + labels[10:]
   for changed, match in (
     (labels.replace(b'(3,)', b'(9,)'), r'labels: its 140 bytes are no int32\[9\]'),
     (labels.replace(b'(3,)', b'(-3,)'), 'labels: '),
-    (version_2, 'another version'),
+    (version_2, 'another version than 1.0'),
   ):
     with zipfile.ZipFile(path, 'w') as file:
       for name, member in (members | {'labels.npy': changed}).items():
@@ -294,7 +294,7 @@ def test_headers_that_lie(tmp_path, monkeypatch):
       file.writestr(name, member)
     with pytest.warns(UserWarning, match='Duplicate'):
       file.writestr('labels.npy', labels)
-  refused(path, 'labels: it is there twice')
+  refused(path, 'labels: it occurs twice')
 
 
 @settings(max_examples=200, deadline=None)
@@ -315,14 +315,14 @@ def test_damaged_files(data, tmp_path_factory):
 
 
 def test_same_clips():
-  predictions.same_clips(example(), example(dataset='other'))
+  predictions.check_same_clips(example(), example(dataset='other'))
   for changes, match in (
     ({'classes': ('tai chi', 'archery')}, "same classes, of which number 1 is 'archery' and 'tai"),
     ({'ids': ('a', 'b', 'd')}, "mimes: .* same clips, of which number 3 is 'c' and 'd'"),
     ({'labels': np.array([0, 1, 0], np.int32)}, 'same labels, of which number 3 is 1 and 0'),
   ):
     with pytest.raises(UserError, match=match):
-      predictions.same_clips(example(), example(**changes))
+      predictions.check_same_clips(example(), example(**changes))
   two = example(
     ids=('a', 'b'),
     labels=np.array([0, 1], np.int32),
@@ -335,4 +335,4 @@ def test_same_clips():
     saliency_area=example().saliency_area[:2],
   )
   with pytest.raises(UserError, match="number 3 is 'c' and missing"):
-    predictions.same_clips(example(), two)
+    predictions.check_same_clips(example(), two)

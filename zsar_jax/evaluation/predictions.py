@@ -29,8 +29,8 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax.errors import UserError, error_reason, first_line
-from zsar_jax.evaluation.archive import Archive, Header
+from zsar_jax.errors import UserError, first_line
+from zsar_jax.evaluation.untrusted_npz import ArrayHeader, NpzReader
 from zsar_jax.recipes import language
 from zsar_jax.runtime import file_systems
 
@@ -163,7 +163,7 @@ class Predictions:
     count as wrong.
     """
     counted = self.has_masks(recipe)
-    if language.parse(recipe).swap_part:
+    if language.parse(recipe).swaps:
       counted &= np.array([bool(partner) for partner in self.partners])
     return counted
 
@@ -211,13 +211,14 @@ def load(path: str | os.PathLike[str]) -> Predictions:
   """
   remedy = 'evaluate the run again'
   try:
-    with Archive(path) as archive:
-      headers = archive.headers((*_TEXTS, *_NUMBERS))
+    with NpzReader(path) as reader:
+      headers = reader.headers((*_TEXTS, *_NUMBERS))
       wrong = _wrong(headers)
       # What the headers contradict is not inflated.
-      arrays = {} if wrong else {name: archive.array(name) for name in headers}
+      arrays = {} if wrong else {name: reader.array(name) for name in headers}
   except OSError as error:
-    raise UserError(f'{path}: cannot be read ({error_reason(error)}); {remedy}') from None
+    reason = error.strerror or error
+    raise UserError(f'{path}: cannot be read ({reason}); {remedy}') from None
   except Exception as error:  # Of damaged files, NumPy and zipfile raise almost anything.
     raise UserError(f'{path}: damaged, or no predictions ({first_line(error)}); {remedy}') from None
   try:
@@ -228,7 +229,7 @@ def load(path: str | os.PathLike[str]) -> Predictions:
     raise UserError(f'{path}: {error}; {remedy}') from None
 
 
-def _wrong(headers: dict[str, Header]) -> str | None:
+def _wrong(headers: dict[str, ArrayHeader]) -> str | None:
   """What is wrong with the arrays of a file, as far as their headers tell; None for nothing."""
   sizes = {'3': 3}
   for name, axes in _TEXTS.items():
@@ -267,7 +268,7 @@ def _from_arrays(arrays: dict[str, np.ndarray]) -> Predictions:
   return Predictions(**fields)
 
 
-def same_clips(first: Predictions, second: Predictions) -> None:
+def check_same_clips(first: Predictions, second: Predictions) -> None:
   """Checks that two models were asked the same, so that their answers can be compared in pairs.
 
   Raises:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zsar_jax.errors import UserError
-from zsar_jax.evaluation import swaps
+from zsar_jax.evaluation import background_pairs, hat_pairs
 
 
 def random_clips(seed, count=200, classes=7):
@@ -28,7 +28,7 @@ def random_clips(seed, count=200, classes=7):
 @pytest.mark.parametrize('seed', range(5))
 def test_pairs_drawn(kind, seed):
   ids, labels, coverage = random_clips(seed)
-  partners = swaps.in_dataset(ids, labels, coverage, kind, seed)
+  partners = background_pairs.draw_pairs(ids, labels, coverage, kind, seed)
   assert partners.dtype == np.int32
   inside = np.isin(coverage, np.float32([0.05, 0.2, 0.5]))
   for n, partner in enumerate(partners):
@@ -48,7 +48,9 @@ def test_pairs_follow_from_ids_and_seed(kind):
   ids, labels, coverage = random_clips(0)
 
   def drawn(order, seed):
-    partners = swaps.in_dataset([ids[n] for n in order], labels[order], coverage[order], kind, seed)
+    partners = background_pairs.draw_pairs(
+      [ids[n] for n in order], labels[order], coverage[order], kind, seed
+    )
     names = [ids[n] for n in order]
     return {names[n]: names[partner] for n, partner in enumerate(partners) if partner >= 0}
 
@@ -65,7 +67,7 @@ def test_pairs_follow_from_ids_and_seed(kind):
 def test_balance(labels, seed):
   labels = np.array(labels, np.int32)
   ids = [str(n) for n in range(len(labels))]
-  partners = swaps.in_dataset(ids, labels, np.full(len(labels), 0.3), 'rand', seed)
+  partners = background_pairs.draw_pairs(ids, labels, np.full(len(labels), 0.3), 'rand', seed)
   most = np.bincount(labels).max()
   if most == len(labels):
     assert (partners == -1).all()
@@ -82,11 +84,11 @@ def test_few_clips():
   nobody = np.full(3, np.nan, np.float32)
   labels = np.array([0, 1, 1], np.int32)
   for kind in ('rand', 'same'):
-    assert swaps.in_dataset('abc', labels, nobody, kind, 0).tolist() == [-1, -1, -1]
-    assert swaps.in_dataset([], labels[:0], nobody[:0], kind, 0).tolist() == []
+    assert background_pairs.draw_pairs('abc', labels, nobody, kind, 0).tolist() == [-1, -1, -1]
+    assert background_pairs.draw_pairs([], labels[:0], nobody[:0], kind, 0).tolist() == []
   half = np.float32([0.5, 0.5, 0.9])
-  assert swaps.in_dataset('abc', labels, half, 'rand', 0).tolist() == [1, 0, -1]
-  assert swaps.in_dataset('abc', labels, half, 'same', 0).tolist() == [-1, -1, -1]
+  assert background_pairs.draw_pairs('abc', labels, half, 'rand', 0).tolist() == [1, 0, -1]
+  assert background_pairs.draw_pairs('abc', labels, half, 'same', 0).tolist() == [-1, -1, -1]
 
 
 # HAT's files.
@@ -114,10 +116,10 @@ def write(path, table, protocol=4):
 def test_hat_files(tmp_path, protocol, kind):
   table = {name: kind(entry) for name, entry in PAIRS.items()}
   path = write(tmp_path / ('pairs.json' if protocol is None else 'pairs.pickle'), table, protocol)
-  partners, counts = swaps.read_hat(path, IDS, CLASSES)
+  partners, counts = hat_pairs.read_hat_pairs(path, IDS, CLASSES)
   assert partners.tolist() == [1, 2, -1, -1]
   assert partners.dtype == np.int32
-  assert counts == swaps.HatPairs(pairs=6, used=2, unknown=2, partner_unknown=1, own=1)
+  assert counts == hat_pairs.HatPairCounts(pairs=6, used=2, unknown=2, partner_unknown=1, own=1)
 
 
 def test_a_file_of_hats_size(tmp_path):
@@ -126,7 +128,7 @@ def test_a_file_of_hats_size(tmp_path):
   shifted = names[1:] + names[:1]
   # The same text is pickled once and fetched again, as in HAT's.
   table = {name: [other, 300, 12] for name, other in zip(names, shifted, strict=True)}
-  partners, counts = swaps.read_hat(write(tmp_path / 'a.pickle', table), ids, CLASSES)
+  partners, counts = hat_pairs.read_hat_pairs(write(tmp_path / 'a.pickle', table), ids, CLASSES)
   assert partners.tolist() == [*range(1, 7860), 0]
   assert counts.used == counts.pairs == 7860
 
@@ -134,16 +136,16 @@ def test_a_file_of_hats_size(tmp_path):
 def test_ids_with_folders(tmp_path):
   path = write(tmp_path / 'a.pickle', {'archery/x.avi': ['tai chi/x.avi', 3, 1]})
   ids = ['archery/x', 'tai chi/x', 'tai chi/z']
-  assert swaps.read_hat(path, ids, CLASSES)[0].tolist() == [1, -1, -1]
+  assert hat_pairs.read_hat_pairs(path, ids, CLASSES)[0].tolist() == [1, -1, -1]
   # The last part is two clips' and names neither.
   path = write(tmp_path / 'b.pickle', {'tai chi/z': ['x', 3, 1]})
-  assert swaps.read_hat(path, ids, CLASSES)[1].partner_unknown == 1
+  assert hat_pairs.read_hat_pairs(path, ids, CLASSES)[1].partner_unknown == 1
 
 
 def test_a_clip_that_is_there_twice(tmp_path):
   first, second = PAIRS['archery/-a_000001_000011'], ['archery/c_000003_000013', 250, 0]
   table = {'archery/-a_000001_000011': first, 'tai chi/-a_000001_000011': second}
-  partners, counts = swaps.read_hat(write(tmp_path / 'a.pickle', table), IDS, CLASSES)
+  partners, counts = hat_pairs.read_hat_pairs(write(tmp_path / 'a.pickle', table), IDS, CLASSES)
   assert partners.tolist() == [1, -1, -1, -1]
   assert (counts.used, counts.unknown) == (1, 1)
 
@@ -151,7 +153,7 @@ def test_a_clip_that_is_there_twice(tmp_path):
 def refused(path, match):
   """Reads a file that must give one sentence."""
   with pytest.raises(UserError, match=match) as caught:
-    swaps.read_hat(path, IDS, CLASSES)
+    hat_pairs.read_hat_pairs(path, IDS, CLASSES)
   text = str(caught.value)
   assert str(path) in text
   assert '\n' not in text
@@ -285,7 +287,7 @@ def test_odd_json(tmp_path):
 def test_unreadable_files(tmp_path, monkeypatch):
   refused(tmp_path, 'cannot be read')
   refused(tmp_path / 'missing', 'cannot be read')
-  monkeypatch.setattr(swaps, '_MOST_BYTES', 100)
+  monkeypatch.setattr(hat_pairs, '_MAX_BYTES', 100)
   refused(write(tmp_path / 'a.pickle', PAIRS), 'more than')
 
 
@@ -300,7 +302,7 @@ def test_damaged_pickles(data, tmp_path_factory):
   for part in (content, content[:cut]):
     path.write_bytes(part)
     try:
-      partners, _ = swaps.read_hat(path, IDS, CLASSES)
+      partners, _ = hat_pairs.read_hat_pairs(path, IDS, CLASSES)
     except UserError:
       continue
     assert partners.shape == (4,)
@@ -312,10 +314,10 @@ def test_open_pairs(tmp_path, capsys):
   path = write(tmp_path / 'a.pickle', PAIRS)
 
   def open_pairs(text):
-    return swaps.open_pairs(text, IDS, labels, CLASSES, coverage, 'config.pairs')
+    return background_pairs.load_pairs(text, IDS, labels, CLASSES, coverage, 'config.pairs')
 
   for kind in ('rand', 'same'):
-    expected = swaps.in_dataset(IDS, labels, coverage, kind, 12)
+    expected = background_pairs.draw_pairs(IDS, labels, coverage, kind, 12)
     np.testing.assert_array_equal(open_pairs(f'{kind}:12'), expected)
   assert open_pairs(str(path)).tolist() == [1, 2, -1, -1]
   assert '2 of 6 pairs used' in capsys.readouterr().err
