@@ -22,12 +22,13 @@ from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.pipeline import training_batches
 from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
-from zsar_jax.evaluation.evaluator import evaluate_checkpoint
+from zsar_jax.evaluation.eval_mode import evaluate_checkpoint
 from zsar_jax.models.from_config import build_model, build_teacher
 from zsar_jax.runtime import sharding, trees
 from zsar_jax.text.classes import ClassTexts, encode_classes
 from zsar_jax.training import loop, optim
 from zsar_jax.training import step as step_lib
+from zsar_jax.weights.state import init_state
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -22,7 +22,7 @@ def initialize_worker(on_signal: Any) -> None:
   tolerate_closed_streams()
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, on_signal)
-  # The processes are the parallelizm; a pool of threads in each would only get in the way.
+  # The processes are the parallelism; a pool of threads in each would only get in the way.
   cv2.setNumThreads(0)
   parent = multiprocessing.parent_process()
 

@@ -17,7 +17,7 @@ from zsar_jax.errors import UserError
 from zsar_jax.evaluation.hat_pairs import read_hat_pairs
 from zsar_jax.recipes.regions import REGION_BITS
 from zsar_jax.runtime.paths import local_path
-from zsar_jax.runtime.writers import log
+from zsar_jax.runtime.progress import log
 
 # HAT takes clips in which people cover this share of the frame: with less, nobody is visible; with
 # more, too little background is left.

@@ -19,8 +19,9 @@ from zsar_jax.data.subset import Subset, data_identity, select
 from zsar_jax.data.view import View
 from zsar_jax.data.watchdog import WorkerPolicy
 from zsar_jax.errors import UserError
-from zsar_jax.evaluation.evaluator import Evaluator, Results, results_of
+from zsar_jax.evaluation.evaluator import Evaluator
 from zsar_jax.evaluation.predictions import Predictions
+from zsar_jax.evaluation.run_results import Results, compute_results
 from zsar_jax.models.from_config import build_model, build_teacher
 from zsar_jax.recipes import language
 from zsar_jax.runtime import agreement, distributed, locks, numerics_environment, sharding
@@ -194,7 +195,7 @@ def train(
       with interruption.interruptible_program(lambda: not checkpoints.writing):
         predictions = evaluator.run(weights_for_evaluation(state, start, config.eval.interpolate))
       goodput.lap('evaluation')
-      values = flatten(results_of(predictions, config.eval.groups)) | goodput.metrics()
+      values = flatten(compute_results(predictions, config.eval.groups)) | goodput.metrics()
       writer.write(step, values)
 
     def stopping() -> bool:

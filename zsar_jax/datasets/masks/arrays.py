@@ -129,8 +129,8 @@ class ArrayMasks(FrameMasks):
         f', {expected} with stride={stride}' * (stride > 1)
       )
       raise ClipError(
-        f'{self.path} has {pluralize(count, "mask")} and the video {frames}; save one for each frame,'
-        ' or add stride=N or spread=yes to --masks if they are of frames further apart'
+        f'{self.path} has {pluralize(count, "mask")} and the video {frames}; save one for each'
+        ' frame, or add stride=N or spread=yes to --masks if they are of frames further apart'
       )
     return self.numbering.match(range(count), num_frames, None, self.path, remarks)
 

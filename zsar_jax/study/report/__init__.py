@@ -2,7 +2,7 @@
 
 import pathlib
 
-from zsar_jax.runtime import terminal, writers
+from zsar_jax.runtime import files, terminal
 from zsar_jax.study.report import markdown, page, study_file
 
 
@@ -20,6 +20,6 @@ def write_report(folder: pathlib.Path) -> None:
   # Both are made before the first is written, so that they never disagree.
   html = page.make_page(study, folder)
   text = markdown.make_markdown(study, folder)
-  writers.write_file(folder / 'report.html', html)
+  files.write_file(folder / 'report.html', html)
   # A terminal may show this file, and foreign names may contain escape sequences.
-  writers.write_file(folder / 'report.md', terminal.visible(text))
+  files.write_file(folder / 'report.md', terminal.escape_control_chars(text))
