@@ -275,7 +275,7 @@ def load(
     (templates,) if isinstance(templates, str) else tuple(templates or preprocessing.templates),
     split_words=preprocessing.split_words,
     placeholders=preprocessing.placeholders,
-    learnt=video.text_prompts,
+    num_prompts=video.text_prompts,
     templates_field=hints.templates,
   )
   return Model(model, jax.device_put(params), texts, view, report)

@@ -73,7 +73,7 @@ def encode_task(task: VideoTask) -> records.EncodedClip:
 
 def _read_any_copy(task: VideoTask) -> StoredVideo:
   """Returns the clip's video, or the first of its copies that can be read."""
-  annotated = task.masks.annotated if task.masks else None
+  annotated = task.masks.annotated_frames if task.masks else None
   try:
     return read_video(task.clip.path, task.storage, task.folder_fps, annotated)
   except ClipError:

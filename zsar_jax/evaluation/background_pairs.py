@@ -41,7 +41,7 @@ def choose_partners(subset: Subset, pairs: str, field: str) -> np.ndarray:
   """
   ids = [subset.clip_id(position) for position in range(len(subset))]
   index = subset.index
-  person = index.coverage[:, list(REGION_BITS).index(subset.actor)]
+  person = index.coverage[:, list(REGION_BITS).index(subset.person_region)]
   partners = load_pairs(pairs, ids, subset.labels, subset.classes, person, field)
   # A file of pairs does not depend on the masks of this data set. The swap needs masks of both
   # clips, and a person in both.

@@ -52,7 +52,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predi
     _check_initial_weights(config, workdir)
     evaluator = Evaluator(config, model, texts, mesh, source_seen_classes(config))
     agreement.check_files(evaluator.identity)
-    params = initial.whole()
+    params = initial.load_all()
   else:
     raise UserError(
       f'--workdir: {workdir} holds no checkpoint of this project; name the --workdir of a run that'

@@ -118,7 +118,7 @@ class Evaluator:
       subset.check_recipe(recipe, f'config.eval.recipes, {name}')
     tokens = texts.tokens(subset.texts, sharding.num_batch_shards(self._mesh))
     partners = None
-    if any(recipe.swaps for recipe in self._recipes):
+    if any(recipe.swap_part for recipe in self._recipes):
       partners = choose_partners(subset, reference.pairs, f'{field}.pairs')
     return _EvalSet(name, subset, tokens, partners)
 
@@ -127,7 +127,7 @@ class Evaluator:
     checksums = {}
     for eval_set in self._eval_sets:
       field = f'config.eval.datasets.{eval_set.name}'
-      checksums[field] = data_identity(self._config.data.dir, eval_set.subset)
+      checksums[field] = data_identity(eval_set.subset)
       checksums[f'{field}, class texts'] = agreement.tree_checksum(eval_set.tokens)
       checksums[f'{field}.pairs'] = agreement.tree_checksum(eval_set.partners)
     return checksums

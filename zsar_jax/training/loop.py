@@ -181,7 +181,7 @@ def train(
     opened.callback(batches.close)
     writer = MetricWriter(workdir, step, config.log.tensorboard)
     opened.callback(writer.close)
-    goodput.resume(writer.last, writer.dropped)
+    goodput.resume(writer.last, writer.last_on_disk)
     monitor = StepMonitor(loader, workdir, config.data.max_bad_clips)
     progress = Progress(config.steps, step, 'clips', config.data.batch_size)
     opened.callback(progress.close)
@@ -192,7 +192,7 @@ def train(
 
     def evaluate() -> None:
       """Evaluates and writes the figures; the step is saved."""
-      with interruption.interruptible_program(lambda: not checkpoints.writing):
+      with interruption.interruptible(lambda: not checkpoints.writing):
         predictions = evaluator.run(weights_for_evaluation(state, start, config.eval.interpolate))
       goodput.lap('evaluation')
       values = flatten(compute_results(predictions, config.eval.groups)) | goodput.metrics()
