@@ -32,7 +32,7 @@ def test_a_training_run_is_traced(tmp_path, capsys):
   summarize_profile.main([str(workdir)])
   out = capsys.readouterr().out
   assert '2 steps' in out
-  assert 'What holds the step back: ' in out
+  assert 'What limits the step: ' in out
   assert 'MFU not known' in out
   facts = summarize_profile.read_facts(workdir / 'profile' / profiling.FACTS)
   assert facts['clips_per_step'] == 16
