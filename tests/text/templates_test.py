@@ -17,5 +17,5 @@ def test_braces_in_a_class_name_are_text():
 
 @pytest.mark.parametrize('sentences', [[], ['a video'], ['{} and {}'], ['{}', 'a {0}']])
 def test_a_template_without_exactly_one_slot_is_refused(sentences):
-  with pytest.raises(UserError, match='text.templates'):
+  with pytest.raises(UserError, match='^templates: '):
     templates.fill_templates(['archery'], sentences)
