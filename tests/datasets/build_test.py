@@ -273,7 +273,7 @@ def test_what_a_killed_build_leaves_is_cleared(built, tmp_path, folder, monkeypa
 
 def test_a_clip_too_large_for_a_record_is_left_out(tmp_path, folder, monkeypatch):
   """The rest of it is not even encoded."""
-  monkeypatch.setattr(records, '_MOST_BYTES', 2200)
+  monkeypatch.setattr(records, '_MAX_BYTES', 2200)
   directory = build(NoiseBuilder(tmp_path, folder), workers=0)
   report = json.loads((directory / 'build_report.json').read_text())['train']
   large = {f'train-{n}' for n in range(10) if n % 3 == 2}  # Those of three frames.
