@@ -24,8 +24,7 @@ if TYPE_CHECKING:
   from .drawing import Column
 
 
-def main(argv: list[str] | None = None) -> None:
-  """Runs the program; see the module's documentation."""
+def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     'zsar inspect',
     description=__doc__,
@@ -48,7 +47,12 @@ def main(argv: list[str] | None = None) -> None:
     '--outline', action='store_true', help='outline people and objects instead of painting them'
   )
   add_sheet_flags(parser, clips=12)
-  args = parse_arguments(parser, argv)
+  return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+  """Runs the program; see the module's documentation."""
+  args = parse_arguments(_parser(), argv)
   # Imported here because they are slow and --help needs none of them.
   from zsar_jax.data.catalog import find_dataset, list_datasets
   from zsar_jax.data.dataset import open_dataset

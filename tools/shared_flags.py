@@ -8,7 +8,7 @@ from zsar_jax.errors import UserError
 from zsar_jax.runtime.command_line import parse_arguments
 
 # {flag without dashes: keyword arguments of `add_argument`}. None of these flags has a default, so
-# that one can tell which flags were given.
+# that a program can tell which flags were given.
 FlagTable = Mapping[str, Mapping[str, Any]]
 
 

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
   from zsar_jax.data.subset import Subset
 
 
-def main() -> None:
-  """Runs the program; see the module's documentation."""
+def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     'zsar show', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -47,7 +46,12 @@ def main() -> None:
     '--split', help='the split to show; default: train, or another if the data set has none'
   )
   add_sheet_flags(parser, clips=6)
-  args = parse_arguments(parser)
+  return parser
+
+
+def main() -> None:
+  """Runs the program; see the module's documentation."""
+  args = parse_arguments(_parser())
   # Imported here because they are slow and --help needs none of them.
   from zsar_jax.data.view import View
   from zsar_jax.recipes import language

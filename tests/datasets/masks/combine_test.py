@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.datasets.masks.tools import video
+from tests.datasets.masks.mask_helpers import video
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks.combine import CombinedMasks, boxes_from_shapes
 from zsar_jax.recipes.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX
@@ -16,17 +16,17 @@ from zsar_jax.recipes.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX
 
 @dataclasses.dataclass(frozen=True)
 class _Masks:
-  """Planes of one bit each, 0 for an empty one and None for none; a remark with the last one."""
+  """Planes with a single bit, 0 for an empty plane and None for none; a remark with the last."""
 
   bits: tuple[int | None, ...]
   remark: str
 
   def planes(self, facts, remarks):
-    for place in facts.kept:
-      if place == facts.kept[-1]:
+    for frame in facts.kept:
+      if frame == facts.kept[-1]:
         remarks['masks resized'] = self.remark
         remarks[f'only {self.remark}'] = 'x'
-      bit = self.bits[place]
+      bit = self.bits[frame]
       yield None if bit is None else np.full((facts.height, facts.width), bit, np.uint8)
 
 
@@ -61,11 +61,11 @@ def test_a_frame_is_annotated_where_all_parts_are_and_unknown_regions_have_their
 
   assert CombinedMasks((Known(0, 3, 5), Known(5, 3, 8)), False).annotated_frames(9, None) == {3, 5}
   masks = CombinedMasks((_Masks((PERSON, 0, None), 'a'),), True, ('object', 'object_box'))
-  found = list(masks.planes(video(3), {}))
+  drawn = list(masks.planes(video(3), {}))
   unknown = (OBJECT | OBJECT_BOX) << 4
-  assert (found[0] == PERSON | PERSON_BOX | unknown).all()
-  assert (found[1] == unknown).all()
-  assert found[2] is None
+  assert (drawn[0] == PERSON | PERSON_BOX | unknown).all()
+  assert (drawn[1] == unknown).all()
+  assert drawn[2] is None
 
 
 def test_errors_of_parts_come_through():

@@ -90,7 +90,7 @@ def test_names_that_do_not_tell_the_frame(stems, message):
 def test_a_time_beside_the_number():
   stems = [f'frame_{n}_{1000 * n // 30}ms' for n in range(3, 8)]
   assert frame_numbers(stems, 'here') == [3, 4, 5, 6, 7]
-  # Frame and object: two masks of one frame, which is for the caller to say.
+  # Frame and object: two masks of one frame look like two frames here; the caller decides.
   assert frame_numbers(['0010_1', '0010_2'], 'here') == [1, 2]
   assert frame_numbers(['f10', 'f010', 'f11'], 'here') == [10, 10, 11]
 

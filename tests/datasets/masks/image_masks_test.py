@@ -1,4 +1,4 @@
-"""Tests of zsar_jax.datasets.masks.images, and of how frames are counted and sizes fitted."""
+"""Tests of grey_images and label_images, and of how frames are counted and sizes fitted."""
 
 import pathlib
 import pickle
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.datasets.masks.tools import HEIGHT, WIDTH, blob, clip, planes, refusal, video
+from tests.datasets.masks.mask_helpers import HEIGHT, WIDTH, blob, clip, planes, refusal, video
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks.frame_matching import ANOTHER_RATE
 from zsar_jax.datasets.masks.grey_images import open_grey
@@ -49,9 +49,9 @@ def _grey_clip(folder: pathlib.Path, numbers, name: str = '{:06d}.png') -> dict[
   return masks
 
 
-def _assert_planes(found, expected, bit: int = PERSON) -> None:
-  assert len(found) == len(expected)
-  for plane, mask in zip(found, expected, strict=True):
+def _assert_planes(drawn, expected, bit: int = PERSON) -> None:
+  assert len(drawn) == len(expected)
+  for plane, mask in zip(drawn, expected, strict=True):
     if mask is None:
       assert plane is None
     else:
@@ -64,8 +64,8 @@ def test_grey_counts_from_what_is_there(tmp_path, folder, first):
   source = open_grey(str(tmp_path))
   assert source.region_names == ('person',)
   assert source.parameters['first'] == first
-  found, remarks = planes(source)
-  _assert_planes(found, list(masks.values()))
+  drawn, remarks = planes(source)
+  _assert_planes(drawn, list(masks.values()))
   assert remarks == {}
 
 
@@ -81,17 +81,17 @@ def test_only_kept_frames_are_decoded(tmp_path, folder):
 def test_empty_is_not_unannotated(tmp_path, folder):
   _save(folder / '0.png', np.zeros((HEIGHT, WIDTH), np.uint8))
   mask = _grey_clip(folder, [2])[2]
-  found, remarks = planes(open_grey(str(tmp_path)), video(4))
-  _assert_planes(found, [np.zeros((HEIGHT, WIDTH)), None, mask, None])
+  drawn, remarks = planes(open_grey(str(tmp_path)), video(4))
+  _assert_planes(drawn, [np.zeros((HEIGHT, WIDTH)), None, mask, None])
   assert remarks == {'frames without masks': '2 of 4'}
-  found, remarks = planes(open_grey(str(tmp_path)), video(4, [0, 2]))
+  drawn, remarks = planes(open_grey(str(tmp_path)), video(4, [0, 2]))
   assert remarks == {}
 
 
 def test_masks_beyond_the_end_are_left_out(tmp_path, folder):
   masks = _grey_clip(folder, range(1, 6))
-  found, remarks = planes(open_grey(str(tmp_path)))
-  _assert_planes(found, [masks[1], masks[2], masks[3]])
+  drawn, remarks = planes(open_grey(str(tmp_path)))
+  _assert_planes(drawn, [masks[1], masks[2], masks[3]])
   assert remarks == {'masks beyond the end': '2 of 5, up to 5'}
   # Another frame rate.
   _grey_clip(folder, [6])
@@ -103,13 +103,13 @@ def test_counting_from_another_number_is_noticed(tmp_path, folder):
   _grey_clip(folder, range(1, 4))
   other = tmp_path / 'b'
   _grey_clip(other, range(0, 3))
-  # The other clip counts from 0, so this one is off by one.
+  # The other clip counts from 0, so this clip is off by one.
   source = open_grey(str(tmp_path))
   assert source.parameters['first'] == 0
   planes(source, of=clip('b'))
   with pytest.raises(ClipError, match='1 to 3 and the video has 3 frames.*add first=1'):
     planes(source)
-  # One lost at the end: it cannot be told.
+  # With a mask lost at the end, nothing shows it.
   _, remarks = planes(source, video(4))
   about = 'masks are numbered 1 to 3 and the video has 4 frames'
   assert remarks == {'may count from 1': about, 'frames without masks': '1 of 4'}
@@ -121,7 +121,7 @@ def test_counting_from_another_number_is_noticed(tmp_path, folder):
   assert remarks == {'masks beyond the end': '1 of 4, up to 6', 'frames without masks': '2 of 5'}
   with pytest.raises(ClipError, match='numbered 0, but frames are counted from 1; add first=0'):
     planes(open_grey(str(tmp_path), first=1), of=clip('b'))
-  # One too many where frame 0 has its mask says nothing.
+  # An extra mask is no evidence if frame 0 has a mask.
   _grey_clip(other, [3])
   assert planes(source, of=clip('b'))[1] == {'masks beyond the end': '1 of 4, up to 3'}
 
@@ -149,9 +149,9 @@ def test_counting_that_cannot_be_told_is_asked_for(tmp_path, folder):
   masks = _grey_clip(folder, [4, 8])
   with pytest.raises(UserError, match='--masks: no mask numbered 0 or 1 .* first=0 or first=1'):
     open_grey(str(tmp_path))
-  found, _ = planes(open_grey(str(tmp_path), first=0), video(9))
-  _assert_planes(found, [None] * 4 + [masks[4]] + [None] * 3 + [masks[8]])
-  # The folder of a clip in place of the folder of clips.
+  drawn, _ = planes(open_grey(str(tmp_path), first=0), video(9))
+  _assert_planes(drawn, [None] * 4 + [masks[4]] + [None] * 3 + [masks[8]])
+  # The folder of a clip instead of the folder of clips.
   _grey_clip(folder, [0])
   with pytest.raises(UserError, match='no mask numbered 0'):
     open_grey(str(folder))
@@ -160,15 +160,15 @@ def test_counting_that_cannot_be_told_is_asked_for(tmp_path, folder):
 def test_spread_masks_go_evenly_over_the_video(tmp_path, folder):
   masks = _grey_clip(folder, [3, 4, 5, 6], name='{:06d}.jpg')
   source = open_grey(str(tmp_path), spread=True)
-  found, remarks = planes(source, video(8))
+  drawn, remarks = planes(source, video(8))
   expected = [None] * 8
   for frame, number in zip([0, 2, 5, 7], masks, strict=True):
     expected[frame] = number
-  assert [plane is None for plane in found] == [number is None for number in expected]
+  assert [plane is None for plane in drawn] == [number is None for number in expected]
   assert remarks == {'frames without masks': '4 of 8'}
-  # More masks than frames: each frame has one.
-  found, remarks = planes(source, video(2))
-  assert all(plane is not None for plane in found)
+  # More masks than frames: each frame has a mask.
+  drawn, remarks = planes(source, video(2))
+  assert all(plane is not None for plane in drawn)
   assert remarks == {}
   # One lost, nobody knows where the others are.
   (folder / '000005.jpg').unlink()
@@ -194,9 +194,9 @@ def test_masks_of_each_tenth_frame(tmp_path, folder, stride, frames):
   masks = _grey_clip(folder, [1, 2, 3])
   source = open_grey(str(tmp_path), stride=stride)
   assert source.parameters['stride'] == 10
-  found, remarks = planes(source, video(30))
+  drawn, remarks = planes(source, video(30))
   expected = dict(zip(frames, masks.values(), strict=True))
-  _assert_planes(found, [expected.get(n) for n in range(30)])
+  _assert_planes(drawn, [expected.get(n) for n in range(30)])
   assert remarks == {'frames without masks': '27 of 30'}
 
 
@@ -208,8 +208,8 @@ def test_hashes_and_suffixes_are_no_frames(tmp_path, folder, opener):
     _save(folder / f'clip_7_mp4-{number:04d}_png.rf.{digest}.png', _grey(mask))
   _save(tmp_path / 'a' / '0.png', _grey(blob(0)))
   (folder / '._clip_7_mp4-0010_png.rf.b20b31ca.png').write_bytes(b'Mac OS X')
-  found, _ = planes(opener(str(tmp_path)), video(91))
-  _assert_planes(found, [masks.get(n) for n in range(91)])
+  drawn, _ = planes(opener(str(tmp_path)), video(91))
+  _assert_planes(drawn, [masks.get(n) for n in range(91)])
   _save(folder / f'{hashes[0]}.png', _grey(mask))
   with pytest.raises(ClipError, match='no number counts up in the names .*name the files by'):
     planes(opener(str(tmp_path)), video(91))
@@ -219,8 +219,8 @@ def test_hashes_and_suffixes_are_no_frames(tmp_path, folder, opener):
 def test_frames_of_a_folder_are_known_by_their_numbers(tmp_path, folder, opener):
   own = [n for n in range(1, 21) if n != 6]
   masks = _grey_clip(folder, own)
-  found, remarks = planes(opener(str(tmp_path)), video(numbers=own))
-  _assert_planes(found, list(masks.values()))
+  drawn, remarks = planes(opener(str(tmp_path)), video(numbers=own))
+  _assert_planes(drawn, list(masks.values()))
   assert remarks == {}
 
 
@@ -232,8 +232,8 @@ def test_noisy_jpeg_and_color_channels_are_grey(tmp_path, folder):
   cv2.imwrite(str(folder / '2.jpeg'), np.repeat(_grey(mask)[..., None], 3, axis=2))
   Image.fromarray(mask).save(folder / '3.png')
   assert Image.open(folder / '3.png').mode == '1'
-  found, _ = planes(open_grey(str(tmp_path)), video(4))
-  _assert_planes(found, [mask] * 4)
+  drawn, _ = planes(open_grey(str(tmp_path)), video(4))
+  _assert_planes(drawn, [mask] * 4)
 
 
 def test_threshold_is_hats(tmp_path, folder):
@@ -249,17 +249,17 @@ def test_zeros_and_ones_are_not_taken_for_grey(tmp_path, folder):
   _save(folder / '1.png', blob(1).astype(np.uint8))
   _save(folder / '2.png', np.zeros((HEIGHT, WIDTH), np.uint8))
   source = open_grey(str(tmp_path))
-  # HAT's probabilities are as faint as that where nobody is.
+  # HAT's probabilities are that faint in frames without people.
   _assert_planes(planes(source)[0], [masks[0], np.zeros((HEIGHT, WIDTH)), masks[0] * 0])
   _save(folder / '000000.png', blob(0).astype(np.uint8) * 3)
   with pytest.raises(ClipError, match='no mask has a value above 3.*palette:PATH'):
     planes(source)
-  # The remark and the error are there with the last mask, though unannotated frames follow.
+  # The remark and the error come with the last mask, although unannotated frames follow.
   with pytest.raises(ClipError, match='no mask has a value above 3'):
     planes(source, video(5))
   _save(folder / '000000.png', blob(0).astype(np.uint8) * 90)
-  found, remarks = planes(source)
-  assert not np.any(found)
+  drawn, remarks = planes(source)
+  assert not np.any(drawn)
   assert remarks == {'masks never above 128': 'the brightest value is 90'}
 
 
@@ -279,11 +279,11 @@ def test_palette_gives_indices(tmp_path, folder):
   assert remarks == {}
   source = open_palette(str(tmp_path), {'1': PERSON, '2': OBJECT})
   assert source.region_names == ('person', 'object')
-  found, remarks = planes(source, facts)
+  drawn, remarks = planes(source, facts)
   expected = np.select([labels == 1, labels == 2], [PERSON, OBJECT], 0)
   for n in (0, 1, 3):
-    np.testing.assert_array_equal(found[n], expected)
-  np.testing.assert_array_equal(found[2], np.where(labels == 2, PERSON, 0))
+    np.testing.assert_array_equal(drawn[n], expected)
+  np.testing.assert_array_equal(drawn[2], np.where(labels == 2, PERSON, 0))
   assert remarks == {'labels not used': '7'}
 
 
@@ -292,21 +292,21 @@ def test_folders_of_objects_are_united(tmp_path, folder):
   for number, mask in people.items():
     _save(folder / f'{number:03d}' / '00000.png', _grey(mask))
   _save(folder / '002' / '00001.png', people[2].astype(np.uint8))
-  found, remarks = planes(open_palette(str(tmp_path), {'1': PERSON, '2': PERSON, '9': OBJECT}))
+  drawn, remarks = planes(open_palette(str(tmp_path), {'1': PERSON, '2': PERSON, '9': OBJECT}))
   both = np.where(people[1] | people[2], PERSON, 0) | np.where(people[9], OBJECT, 0)
-  np.testing.assert_array_equal(found[0], both)
-  np.testing.assert_array_equal(found[1], np.where(people[2], PERSON, 0))
-  assert found[2] is None
+  np.testing.assert_array_equal(drawn[0], both)
+  np.testing.assert_array_equal(drawn[1], np.where(people[2], PERSON, 0))
+  assert drawn[2] is None
   assert remarks == {'frames without masks': '1 of 3'}
   # SA-V counts objects from 000, and an object may have a number that no pixel can have.
   _save(folder / '000' / '00000.png', _grey(blob(4)))
   _save(folder / '300' / '00000.png', _grey(blob(5)))
-  found, _ = planes(open_palette(str(tmp_path)))
+  drawn, _ = planes(open_palette(str(tmp_path)))
   every = people[1] | people[2] | people[9] | blob(4) | blob(5)
-  np.testing.assert_array_equal(found[0], np.where(every, PERSON, 0))
-  found, remarks = planes(open_palette(str(tmp_path), {'0': OBJECT, '2': PERSON}))
+  np.testing.assert_array_equal(drawn[0], np.where(every, PERSON, 0))
+  drawn, remarks = planes(open_palette(str(tmp_path), {'0': OBJECT, '2': PERSON}))
   both = np.where(people[2], PERSON, 0) | np.where(blob(4), OBJECT, 0)
-  np.testing.assert_array_equal(found[0], both)
+  np.testing.assert_array_equal(drawn[0], both)
   assert remarks['labels not used'] == '1, 9, 300'
   with pytest.raises(ClipError, match='009 has the label 9, and this format ends at 8'):
     planes(open_egohos(str(tmp_path)))
@@ -371,20 +371,20 @@ def test_damaged_images_have_a_reason(tmp_path, folder, opener, content, message
 def test_truncated_images_are_not_half_used(tmp_path, folder, name):
   noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH), np.uint8)
   _save(folder / name, noise)
-  whole = (folder / name).read_bytes()
+  content = (folder / name).read_bytes()
   source = open_grey(str(tmp_path))
   (expected,), _ = planes(source, video(1))
   refused = 0
-  for length in range(0, len(whole), 3):
-    (folder / name).write_bytes(whole[:length])
-    found = []
-    reason = refusal(lambda found=found: found.extend(planes(source, video(1))[0]))
+  for length in range(0, len(content), 3):
+    (folder / name).write_bytes(content[:length])
+    drawn = []
+    reason = refusal(lambda drawn=drawn: drawn.extend(planes(source, video(1))[0]))
     if reason is None:
-      np.testing.assert_array_equal(found, [expected])  # Only the file's end mark was cut off.
+      np.testing.assert_array_equal(drawn, [expected])  # Only the file's end mark was cut off.
     else:
       assert 'cannot be decoded' in reason or 'is an empty file' in reason
       refused += 1
-  assert refused > 0.95 * len(whole) / 3
+  assert refused > 0.95 * len(content) / 3
 
 
 @pytest.mark.parametrize(
@@ -451,9 +451,9 @@ def test_folder_is_found_by_name_or_id(tmp_path):
     ('data/val/c d/y', '1', 'c_d/y'),
   ]:
     source = open_grey(str(tmp_path))
-    found = source.for_clip(clip(name, clip_id))
-    assert found.folder == str(tmp_path / folder)
-    assert pickle.loads(pickle.dumps(found)) == found
+    drawn = source.for_clip(clip(name, clip_id))
+    assert drawn.folder == str(tmp_path / folder)
+    assert pickle.loads(pickle.dumps(drawn)) == drawn
   for name, clip_id in [('a b/x 1', '1'), ('no/thing', '../' + tmp_path.name), ('z', '/')]:
     assert source.for_clip(clip(name, clip_id)) is None
   with pytest.raises(UserError, match='y may belong to data/val/c d/y or to train/c_d/y'):
@@ -490,7 +490,7 @@ def test_masks_are_scaled(tmp_path, folder, mask_size, source, resized):
 def test_another_aspect_ratio_is_refused(tmp_path, folder, size):
   _save(folder / '0.png', np.zeros(size, np.uint8))
   facts = video(1, source=(240, 320), size=(240, 320))
-  if size == (256, 340):  # Within one per cent of 4 : 3.
+  if size == (256, 340):  # Within one percent of 4 : 3.
     assert planes(open_grey(str(tmp_path)), facts)[1] == {'masks resized': '1 mask, from 340 x 256'}
   else:
     with pytest.raises(ClipError, match='another aspect ratio'):
@@ -510,9 +510,9 @@ def test_real_masks(opener):
   source = opener(str(_SAMPLES))
   assert source.parameters['first'] == 0
   facts = video(80, list(range(0, 80, 7)), size=(120, 216), source=(240, 432))
-  found, remarks = planes(source, facts, clip('bmx-trees/masks'))
+  drawn, remarks = planes(source, facts, clip('bmx-trees/masks'))
   assert remarks == {}
-  for frame, plane in zip(facts.kept, found, strict=True):
+  for frame, plane in zip(facts.kept, drawn, strict=True):
     path = _SAMPLES / 'bmx-trees' / 'masks' / f'{frame:05d}.png'
     mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     np.testing.assert_array_equal(plane, np.where(mask[1::2, 1::2] > 128, PERSON, 0))

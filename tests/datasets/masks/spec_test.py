@@ -1,4 +1,4 @@
-"""Tests of zsar_jax.datasets.masks.spec, and of frame numbers."""
+"""Tests of zsar_jax.datasets.masks.spec and frame_matching."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.datasets.masks.tools import blob, clip, planes, video
+from tests.datasets.masks.mask_helpers import blob, clip, planes, video
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks import spec
 from zsar_jax.datasets.masks.frame_matching import ANOTHER_RATE, FrameNumbering
@@ -18,7 +18,7 @@ from zsar_jax.recipes.regions import OBJECT, OBJECT_BOX, PERSON, REGION_BITS
 
 @pytest.fixture(name='opened')
 def _opened(monkeypatch):
-  """Every format opens as the path and options that it was given."""
+  """Replaces the functions that open formats: each returns its path and options."""
   for name, chosen in FORMATS.items():
     fake = dataclasses.replace(chosen, open=lambda path, **options: (path, options))
     monkeypatch.setitem(spec.FORMATS, name, fake)
@@ -127,9 +127,9 @@ def test_specs_are_read_back(path, values, first):
   fake = dataclasses.replace(FORMATS['palette'], open=lambda path, **options: (path, options))
   with pytest.MonkeyPatch.context() as patch:
     patch.setitem(FORMATS, 'palette', fake)
-    found = open_masks(f'palette:{path},first={first},values={text}')
+    drawn = open_masks(f'palette:{path},first={first},values={text}')
   bits = {value: REGION_BITS[region] for value, region in values.items()}
-  assert found == (path, {'first': first, 'values': bits})
+  assert drawn == (path, {'first': first, 'values': bits})
 
 
 def test_options_reach_their_source(tmp_path):
@@ -137,9 +137,9 @@ def test_options_reach_their_source(tmp_path):
     (tmp_path / folder).mkdir()
   np.save(tmp_path / 'a,b' / 'c.npy', np.stack([blob(0), blob(1)]) * 3)
   source = open_masks(f'arrays:{tmp_path}/a,b,values=3:object,spread=yes')
-  found, _ = planes(source, video(4), clip('c'))
-  assert [plane is None for plane in found] == [False, True, True, False]
-  np.testing.assert_array_equal(found[3], np.where(blob(1), OBJECT, 0))
+  drawn, _ = planes(source, video(4), clip('c'))
+  assert [plane is None for plane in drawn] == [False, True, True, False]
+  np.testing.assert_array_equal(drawn[3], np.where(blob(1), OBJECT, 0))
   assert open_masks(f'grey:{tmp_path},first=1,region=object').region_names == ('object',)
   source = open_masks(f'yolo:{tmp_path},score=0.2,values=0:person/7:object_box')
   assert source.region_names == ('person', 'object_box')
@@ -167,36 +167,36 @@ def test_options_reach_their_source(tmp_path):
   st.booleans(),
   st.sampled_from([(1, 0), (1, 0), (3, 0), (3, 2)]),
 )
-def test_numbers_are_frames_or_refused(numbers, num_frames, first, given_first, lies):
-  stride, start = lies
+def test_numbers_are_frames_or_refused(numbers, num_frames, first, given_first, frames_with_masks):
+  stride, start = frames_with_masks
   remarks = {}
   numbering = FrameNumbering(first, first_given=given_first, stride=stride, start=start)
   frame_of = {n: start + (n - first) * stride for n in numbers}
   without_0 = bool(numbers) and first == 0 and 0 not in numbers
   beyond = {n for n in numbers if frame_of[n] >= num_frames}
-  # Two frames more than there are, and what lies between one mask and the next.
-  far = any(frame_of[n] > num_frames + 1 + stride - 1 for n in numbers)
+  # The tolerance is two frames and the distance between masks.
+  far_beyond = any(frame_of[n] > num_frames + 1 + stride - 1 for n in numbers)
   one_late = len(beyond) == 1 and frame_of[max(beyond)] - stride < num_frames
   off_by_one = without_0 and (one_late or (beyond and not given_first))
-  if far or off_by_one or (first == 1 and 0 in numbers):
+  if far_beyond or off_by_one or (first == 1 and 0 in numbers):
     with pytest.raises(ClipError, match='here: '):
       numbering.match(numbers, num_frames, None, 'here', remarks)
     return
-  places = numbering.match(numbers, num_frames, None, 'here', remarks)
+  matches = numbering.match(numbers, num_frames, None, 'here', remarks)
   assert ('may count from 1' in remarks) == (without_0 and not given_first)
-  assert places == {frame_of[n]: n for n in numbers if frame_of[n] < num_frames}
-  assert ('masks beyond the end' in remarks) == (len(places) < len(numbers))
+  assert matches == {frame_of[n]: n for n in numbers if frame_of[n] < num_frames}
+  assert ('masks beyond the end' in remarks) == (len(matches) < len(numbers))
 
 
 @pytest.mark.parametrize(
   ('numbers', 'num_frames', 'numbering', 'verdict'),
   [
-    # Constant rate made of a variable one, 60 and 30 a second, 30 and 25, 25 and 24.
+    # Constant from variable rate; 60 and 30 frames per second; 30 and 25; 25 and 24.
     (range(118), 60, FrameNumbering(0), 'cannot belong to these frames'),
     (range(1, 601), 300, FrameNumbering(1), 'cannot belong to these frames'),
     (range(300), 250, FrameNumbering(0), 'cannot belong to these frames'),
     (range(250), 240, FrameNumbering(0), 'cannot belong to these frames'),
-    # Every tenth, by the numbers of a video of twice the rate; a part of a longer video.
+    # Every tenth frame, numbered in a video of twice the rate; a part of a longer video.
     (range(0, 600, 10), 300, FrameNumbering(0), 'cannot belong to these frames'),
     (range(900, 1200), 300, FrameNumbering(0, first_given=True), 'cannot belong to these frames'),
     (
@@ -205,12 +205,12 @@ def test_numbers_are_frames_or_refused(numbers, num_frames, first, given_first, 
       FrameNumbering(0, stride=10),
       'with stride=10 they cannot belong to these frames',
     ),
-    # 29.97 and 30 a second; programs that find a frame or two more or less.
+    # 29.97 and 30 frames per second; programs that find a frame or two more or less.
     (range(301), 300, FrameNumbering(0), {'masks beyond the end'}),
     (range(62), 60, FrameNumbering(0), {'masks beyond the end'}),
     (range(58), 60, FrameNumbering(0), set()),
     (range(60), 60, FrameNumbering(0), set()),
-    # 24 and 30 a second; half; the first eight, or eight spread evenly, without saying so.
+    # 24 and 30 frames per second; half; eight, either the first or spread evenly.
     (range(48), 60, FrameNumbering(0), {ANOTHER_RATE}),
     (range(1, 31), 60, FrameNumbering(1, first_given=True), {ANOTHER_RATE}),
     (range(8), 300, FrameNumbering(0), {ANOTHER_RATE}),
@@ -219,7 +219,7 @@ def test_numbers_are_frames_or_refused(numbers, num_frames, first, given_first, 
     (range(10), 100, FrameNumbering(0, stride=10), set()),
     (range(10), 91, FrameNumbering(0, stride=10), set()),
     (range(8), 300, FrameNumbering(0, spread=True), set()),
-    # Sparse ones: the first frame, every fourth, somebody's choice, an object that comes late.
+    # Sparse masks: the first frame, every fourth, a manual choice, an object that comes late.
     ([0], 100, FrameNumbering(0), set()),
     (range(0, 100, 4), 100, FrameNumbering(0), set()),
     ([0, 10, 50, 90], 100, FrameNumbering(0), set()),
@@ -228,9 +228,9 @@ def test_numbers_are_frames_or_refused(numbers, num_frames, first, given_first, 
   ],
 )
 def test_counts_that_cannot_be_the_videos(numbers, num_frames, numbering, verdict):
-  # As a file, and as a folder of images with the same numbers.
-  own = np.arange(numbering.first, numbering.first + num_frames)
-  for frames in (None, own) if numbering.stride == 1 else (None,):
+  # Both for a file and for a folder of images with the same numbers.
+  frame_numbers = np.arange(numbering.first, numbering.first + num_frames)
+  for frames in (None, frame_numbers) if numbering.stride == 1 else (None,):
     remarks = {}
     if isinstance(verdict, str):
       with pytest.raises(ClipError, match=verdict):
@@ -244,7 +244,7 @@ def test_a_stride_may_begin_with_another_frame():
   numbering = FrameNumbering(1, first_given=True, stride=10, start=9)
   assert numbering.match([1, 2, 4], 45, None, '', {}) == {9: 1, 19: 2, 39: 4}
   assert list(numbering.searched_frames(45, {})) == [9, 19, 29, 39]
-  # Of frames that are images it counts places, whatever their numbers are.
+  # With a stride, frames of a folder are counted by position, whatever their numbers.
   assert FrameNumbering(0, stride=2).match([0, 1], 3, np.array([7, 8, 9]), '', {}) == {0: 0, 2: 1}
 
 
@@ -252,9 +252,9 @@ def test_a_stride_may_begin_with_another_frame():
 @given(st.integers(0, 300), st.integers(2, 40), st.integers(40, 300))
 def test_spread_keeps_order_and_reaches_both_ends(start, count, num_frames):
   numbers = range(start, start + count)
-  places = FrameNumbering(0, spread=True).match(numbers, num_frames, None, '', {})
-  assert list(places.values()) == sorted(numbers)
-  frames = np.array(list(places))
+  matches = FrameNumbering(0, spread=True).match(numbers, num_frames, None, '', {})
+  assert list(matches.values()) == sorted(numbers)
+  frames = np.array(list(matches))
   assert frames[0] == 0
   assert frames[-1] == num_frames - 1
   step = (num_frames - 1) / (len(numbers) - 1)
@@ -265,7 +265,7 @@ _1_TO_20_WITHOUT_6 = [n for n in range(1, 21) if n != 6]
 
 
 @pytest.mark.parametrize(
-  ('own', 'numbers', 'numbering', 'shift'),
+  ('frame_numbers', 'numbers', 'numbering', 'shift'),
   [
     (_1_TO_20_WITHOUT_6, _1_TO_20_WITHOUT_6, FrameNumbering(1), 0),
     (_1_TO_20_WITHOUT_6, range(1, 21), FrameNumbering(1), 0),
@@ -281,22 +281,24 @@ _1_TO_20_WITHOUT_6 = [n for n in range(1, 21) if n != 6]
     (range(1, 21), range(1, 23), FrameNumbering(1), 0),
   ],
 )
-def test_frames_with_numbers_of_their_own(own, numbers, numbering, shift):
+def test_frames_with_numbers_of_their_own(frame_numbers, numbers, numbering, shift):
   remarks = {}
-  own = list(own)
-  places = numbering.match(numbers, len(own), np.array(own), 'here', remarks)
-  assert places == {own.index(n + shift): n for n in numbers if n + shift in own}
+  frame_numbers = list(frame_numbers)
+  matches = numbering.match(numbers, len(frame_numbers), np.array(frame_numbers), 'here', remarks)
+  assert matches == {
+    frame_numbers.index(n + shift): n for n in numbers if n + shift in frame_numbers
+  }
   assert 'may count from 1' not in remarks
   assert ('may count from 0' in remarks) == (
-    numbering == FrameNumbering(0) and own[0] == 1 and not shift
+    numbering == FrameNumbering(0) and frame_numbers[0] == 1 and not shift
   )
-  inside = [n for n in numbers if n + shift <= own[-1]]
-  assert ('masks without a frame' in remarks) == (len(inside) > len(places))
+  inside = [n for n in numbers if n + shift <= frame_numbers[-1]]
+  assert ('masks without a frame' in remarks) == (len(inside) > len(matches))
   assert ('masks beyond the end' in remarks) == (len(inside) < len(numbers))
 
 
 @pytest.mark.parametrize(
-  ('own', 'numbers', 'numbering', 'message'),
+  ('frame_numbers', 'numbers', 'numbering', 'message'),
   [
     (
       range(100, 120),
@@ -310,7 +312,7 @@ def test_frames_with_numbers_of_their_own(own, numbers, numbering, shift):
       FrameNumbering(0),
       '1 to 20 and the frames 0 to 19; .* add first=0 or fi',
     ),
-    # Masks of all frames by place.
+    # Masks of all frames, numbered by position.
     (
       _1_TO_20_WITHOUT_6,
       range(1, 20),
@@ -321,6 +323,6 @@ def test_frames_with_numbers_of_their_own(own, numbers, numbering, shift):
     (range(1, 21), range(21), FrameNumbering(0), '0 to 20 and the frames 1 to 20'),
   ],
 )
-def test_numbers_that_cannot_be_the_frames_own(own, numbers, numbering, message):
+def test_numbers_that_cannot_be_the_frames_own(frame_numbers, numbers, numbering, message):
   with pytest.raises(ClipError, match=f'here: masks are numbered {message}'):
-    numbering.match(numbers, len(own), np.array(own), 'here', {})
+    numbering.match(numbers, len(frame_numbers), np.array(frame_numbers), 'here', {})

@@ -206,7 +206,7 @@ def test_any_line_is_parsed_or_refused(tmp_path_factory, line):
 
 
 @pytest.mark.parametrize(
-  ('listed', 'there', 'found'),
+  ('listed', 'existing', 'expected_index'),
   [
     ('a/001.mp4', ['b/001.mp4'], None),
     ('train/a/001.mp4', ['test/a/001.mp4'], None),
@@ -220,23 +220,23 @@ def test_any_line_is_parsed_or_refused(tmp_path_factory, line):
     ('a/001', ['a/001/1.jpg', 'a/001.mp4'], 0),
   ],
 )
-def test_a_video_lies_in_the_folders_that_are_listed(tmp_path, listed, there, found):
-  videos = VideoIndex(touch(tmp_path, *there))
-  expected = None if found is None else there[found].removesuffix('/1.jpg')
+def test_a_video_lies_in_the_folders_that_are_listed(tmp_path, listed, existing, expected_index):
+  videos = VideoIndex(touch(tmp_path, *existing))
+  expected = None if expected_index is None else existing[expected_index].removesuffix('/1.jpg')
   assert videos.find(listed) == expected
 
 
 @pytest.mark.parametrize(
-  'there', [['a/1.avi', 'a/1.mkv'], ['x/a/1.mp4', 'y/a/1.mp4'], ['A/1.mp4', 'a /../A/1.avi']]
+  'existing', [['a/1.avi', 'a/1.mkv'], ['x/a/1.mp4', 'y/a/1.mp4'], ['A/1.mp4', 'a /../A/1.avi']]
 )
-def test_equally_good_videos_are_refused(tmp_path, there):
-  videos = VideoIndex(touch(tmp_path, *there))
+def test_equally_good_videos_are_refused(tmp_path, existing):
+  videos = VideoIndex(touch(tmp_path, *existing))
   with pytest.raises(UserError, match='has both .*; remove one'):
     videos.find('a/1.mp4')
 
 
 @pytest.mark.parametrize(
-  ('line', 'there', 'parsed'),
+  ('line', 'existing', 'parsed'),
   [
     ('v1.mp4,take 1', [], ('v1.mp4', 'take 1', '')),
     ('v1,take 1', ['v1.mkv'], ('v1', 'take 1', '')),
@@ -250,8 +250,8 @@ def test_equally_good_videos_are_refused(tmp_path, there):
     ('my clip 3 0', [], ('my clip', '0', '3')),
   ],
 )
-def test_lines_that_read_in_two_ways(tmp_path, line, there, parsed):
-  files = VideoIndex(touch(tmp_path, *there))
+def test_lines_that_read_in_two_ways(tmp_path, line, existing, parsed):
+  files = VideoIndex(touch(tmp_path, *existing))
   assert list_lines.parse_line(line, 'list', files) == parsed
 
 

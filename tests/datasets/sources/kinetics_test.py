@@ -216,7 +216,7 @@ def test_folders_and_names_that_cannot_be_read(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-  ('there', 'found'),
+  ('existing', 'expected_index'),
   [
     (['zumba/two_000005_000015.webm'], 0),
     (['x/zumba/two_000005_000015.mp4', 'val/two_000005_000015.mp4'], 0),
@@ -232,11 +232,11 @@ def test_folders_and_names_that_cannot_be_read(tmp_path, monkeypatch):
     (['arm wrestling/old/two_000005_000015.mp4'], None),
   ],
 )
-def test_the_likeliest_folder(tmp_path, there, found):
-  videos = touch(tmp_path / 'v', *there)
+def test_the_likeliest_folder(tmp_path, existing, expected_index):
+  videos = touch(tmp_path / 'v', *existing)
   rows = ['zumba,two,5,15,val', 'arm wrestling,xyz,0,10,val']
   clip = list_kinetics(videos, [_csv(tmp_path / 'a.csv', *rows)]).splits['validation'][0]
-  expected = 'zumba/two_000005_000015.mp4' if found is None else there[found]
+  expected = 'zumba/two_000005_000015.mp4' if expected_index is None else existing[expected_index]
   assert clip.path == str(videos / expected)
 
 

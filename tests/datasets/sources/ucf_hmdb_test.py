@@ -127,7 +127,7 @@ def test_hmdb51(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('there', 'found'),
+  ('existing', 'is_found'),
   [
     ('Archery/v_Archery_g01_c01.webm', True),
     ('archery/v_Archery_g01_c01.avi', True),
@@ -137,10 +137,10 @@ def test_hmdb51(tmp_path):
     ('old/v_Archery_g01_c01.avi', False),
   ],
 )
-def test_a_clip_is_never_looked_for_in_other_classes(ucf, tmp_path, there, found):
-  videos = touch(tmp_path / 'other', there)
+def test_a_clip_is_never_looked_for_in_other_classes(ucf, tmp_path, existing, is_found):
+  videos = touch(tmp_path / 'other', existing)
   clip = list_ucf101(videos, ucf[1]).splits['clips'][0]
-  assert clip.path == str(videos / (there if found else 'Archery/v_Archery_g01_c01.avi'))
+  assert clip.path == str(videos / (existing if is_found else 'Archery/v_Archery_g01_c01.avi'))
 
 
 def test_one_video_cannot_be_two_clips(tmp_path):

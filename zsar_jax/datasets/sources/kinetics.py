@@ -199,7 +199,8 @@ def _check_rows(path: pathlib.Path, lines: csv.DictReader) -> list[tuple[int, di
     if not row['split']:
       if len(splits_in_name) != 1:
         raise UserError(
-          f"{where}: it has no split, and the file's name has none either; add one to the name"
+          f"{where}: it has no split, and the file's name has none either; name the file after its"
+          ' split, such as train.csv'
         )
       (row['split'],) = splits_in_name
     rows.append((lines.line_num, row))

@@ -1,4 +1,4 @@
-"""What tests of mask sources share: a clip, a video, and planes drawn in one call."""
+"""Helpers for tests of mask sources: a clip, a video, and planes drawn in one call."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from zsar_jax.datasets.masks.source import MaskSource, Remarks
 from zsar_jax.datasets.sources.listing import ListedClip
 from zsar_jax.datasets.video import VideoFacts
 
-# Of no symmetry, so that a mask that is transposed or mirrored differs.
+# Not square, so that a transposed mask differs.
 HEIGHT, WIDTH = 24, 36
 
 
@@ -33,27 +33,31 @@ def video(
 def planes(
   source: MaskSource, facts: VideoFacts | None = None, of: ListedClip | None = None
 ) -> tuple[list[np.ndarray | None], Remarks]:
-  """A clip's planes, and what had been remarked when the last one was there, and no later."""
+  """Returns a clip's planes, and the remarks at the time of the last plane."""
   facts = facts or video()
   remarks = {}
   masks = source.for_clip(of or clip())
   iterator = masks.planes(facts, remarks)
-  found = [next(iterator) for _ in facts.kept]
-  # What the masks say of all frames before any is decoded.
+  drawn = [next(iterator) for _ in facts.kept]
+  # The frames that the masks claim to annotate before any mask is decoded.
   annotated = set(masks.annotated_frames(facts.num_frames, facts.numbers))
   assert annotated <= set(range(facts.num_frames))
-  drawn = {n for n, plane in zip(facts.kept.tolist(), found, strict=True) if plane is not None}
-  assert drawn <= annotated
-  assert 'shapes left out' in remarks or drawn == annotated.intersection(facts.kept.tolist())
-  for plane in found:
+  annotated_kept = {
+    n for n, plane in zip(facts.kept.tolist(), drawn, strict=True) if plane is not None
+  }
+  assert annotated_kept <= annotated
+  assert 'shapes left out' in remarks or annotated_kept == annotated.intersection(
+    facts.kept.tolist()
+  )
+  for plane in drawn:
     if plane is not None:
       assert plane.dtype == np.uint8
       assert plane.shape == (facts.height, facts.width)
-  return found, dict(remarks)
+  return drawn, dict(remarks)
 
 
 def blob(seed: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-  """bool[height, width], a rectangle and some noise, never empty and never all."""
+  """Returns bool[height, width], a rectangle and some noise, neither empty nor full."""
   rng = np.random.default_rng(seed)
   mask = rng.random((height, width)) < 0.1
   top, left = rng.integers(0, height // 2), rng.integers(0, width // 2)
@@ -63,7 +67,7 @@ def blob(seed: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
 
 
 def refusal(draw: Callable[[], object]) -> str | None:
-  """The reason of the `ClipError` that `draw` raises, or None if it raises none."""
+  """Returns the reason of the `ClipError` that `draw` raises, or None if it raises none."""
   try:
     draw()
   except ClipError as error:
