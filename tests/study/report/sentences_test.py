@@ -40,8 +40,8 @@ def test_accuracies_are_compared_by_their_interval(tmp_path, value, low, high, c
   answer = answer_for(tmp_path, value, low, high)
   sentence = ''.join(answer.evidence[0]).replace('\u00a0', ' ')
   assert sentence.startswith(
-    'The baseline run none classifies 50.8 % of scenes correctly (160 clips, chance 12.5 %). The best'
-    ' other run, background=normal '
+    'The baseline run none classifies 50.8 % of scenes correctly (160 clips, chance 12.5 %). The'
+    ' best other run, background=normal '
   )
   assert comparison in sentence
 
