@@ -91,7 +91,7 @@ def test_chromium_shows_the_page_and_asks_for_nothing(random_report, tmp_path):
   # Chromium requests a few things of its own.
   own = re.compile(r'https?://[a-z0-9.]*google[a-z]*\.com/')
   assert not [address for address in requests if not own.match(address)]
-  # The same way of looking finds the request of a page that makes one.
+  # A page that does request something shows that the log has requests.
   other = tmp_path / 'other.html'
   other.write_text('<img src="http://asks.example/x.png">')
   assert 'http://asks.example/x.png' in load_in_chromium(tmp_path, other.as_uri())[1]

@@ -181,7 +181,7 @@ def test_numbers_of_different_clips_are_marked(tmp_path):
   assert counts == ['24', *['20'] * 8]
   text = text_of(tree)
   for words in (
-    'the columns are of different clips',
+    'the columns cover different clips',
     '19 to 20 clips',
     'the 20 of 24 clips that count on both sides',
   ):

@@ -27,21 +27,21 @@ def answer_for(folder, value, low, high, gap=None) -> sentences.Answer:
 @pytest.mark.parametrize(
   ('value', 'low', 'high', 'comparison'),
   [
-    (0.325, 0.25, 0.4, 'names 83.3 %: a gain of +32.5 points (95 % interval +25.0 to +40.0, 160'),
+    (0.325, 0.25, 0.4, 'reaches 83.3 %: a gain of +32.5 points (95 % interval +25.0 to +40.0, 160'),
     (
       *(0.02, -0.03, 0.07),
-      'names 52.8 %: a difference of +2.0 points (95 % interval −3.0 to +7.0, 160 clips), which may'
-      ' be chance.',
+      'reaches 52.8 %: a difference of +2.0 points (95 % interval −3.0 to +7.0, 160 clips), which'
+      ' may be due to chance.',
     ),
-    (-0.2, -0.3, -0.1, 'names 30.8 %: a loss of −20.0 points (95 % interval −30.0 to −10.0, 160'),
+    (-0.2, -0.3, -0.1, 'reaches 30.8 %: a loss of −20.0 points (95 % interval −30.0 to −10.0, 160'),
   ],
 )
 def test_accuracies_are_compared_by_their_interval(tmp_path, value, low, high, comparison):
   answer = answer_for(tmp_path, value, low, high)
   sentence = ''.join(answer.evidence[0]).replace('\u00a0', ' ')
   assert sentence.startswith(
-    'The baseline run none names 50.8 % of scenes right (160 clips, chance 12.5 %). The best other'
-    ' run, background=normal '
+    'The baseline run none classifies 50.8 % of scenes correctly (160 clips, chance 12.5 %). The'
+    ' best other run, background=normal '
   )
   assert comparison in sentence
 
@@ -52,7 +52,7 @@ def test_accuracies_are_compared_by_their_interval(tmp_path, value, low, high, c
     ((0.2, 0.4), 'action', 'The run none follows the action more than the background'),
     ((-0.4, -0.2), 'background', 'The run none follows the background more than the action'),
     ((-0.1, 0.3), 'unclear', 'The run none shows no clear preference for action or background'),
-    (None, 'unclear', 'The run background=normal names more clips right than none'),
+    (None, 'unclear', 'The run background=normal classifies more clips correctly than none'),
   ],
 )
 def test_a_run_follows_something_only_if_the_interval_says_so(tmp_path, gap, kind, headline):

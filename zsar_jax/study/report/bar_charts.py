@@ -79,7 +79,9 @@ def bias(experiment: dict[str, Any], dataset: dict[str, Any]) -> Bias | None:
     estimate for _, by_run in gaps for estimate in by_run.values() if estimate['value'] is not None
   )
   meanings = '; '.join(f'{label.title}: {label.meaning}' for label, _ in gaps)
-  return Bias(rates, gaps, f'With 95\u00a0% intervals; {counts}. {meanings}. 0: neither is ahead.')
+  return Bias(
+    rates, gaps, f'With 95\u00a0% intervals; {counts}. {meanings}. At 0, neither is ahead.'
+  )
 
 
 def strata(
@@ -126,39 +128,36 @@ class RegionShares:
 
 def saliency(experiment: dict[str, Any], dataset: dict[str, Any]) -> list[RegionShares] | None:
   """Where the input gradient of each run lies; None if it was not computed."""
-  rows = []
-  for run in experiment['runs']:
-    estimates = dataset['saliency'].get(run, {})
-    known = {
-      region: estimates[region]
-      for region in REGIONS
-      if region in estimates and estimates[region]['value'] is not None
-    }
-    if not known:
-      continue
-    pixels = {
-      region: share for region in REGIONS if (share := estimates['area'][region]) is not None
-    }
-    pixels_text = ', '.join(
-      f'{region} {number_format.percent(share)}\u00a0%' for region, share in pixels.items()
-    )
-    gradient_text = ', '.join(
-      f'{region} {number_format.percent(estimate["value"])} ({number_format.interval(estimate)})'
-      for region, estimate in known.items()
-    )
-    caption = f'Gradient, %: {gradient_text}. Pixels: {pixels_text}.'
-    if counts := number_format.clip_count(known.values()):
-      caption += f' {counts}.'
-    rows.append(
-      RegionShares(
-        run=run,
-        gradient={region: estimate['value'] for region, estimate in known.items()},
-        pixels=pixels,
-        text=', '.join(
-          f'{region} {number_format.full_text(estimate)}' for region, estimate in known.items()
-        ),
-        caption=caption,
-        pixels_text=pixels_text,
-      )
-    )
-  return rows or None
+  rows = [
+    _region_shares(run, dataset['saliency'][run])
+    for run in experiment['runs']
+    if run in dataset['saliency']
+  ]
+  return [row for row in rows if row.gradient] or None
+
+
+def _region_shares(run: str, estimates: dict[str, Any]) -> RegionShares:
+  gradient = {
+    region: estimates[region] for region in REGIONS if estimates[region]['value'] is not None
+  }
+  pixels = {region: share for region in REGIONS if (share := estimates['area'][region]) is not None}
+  gradient_text = ', '.join(
+    f'{region} {number_format.percent(estimate["value"])} ({number_format.interval(estimate)})'
+    for region, estimate in gradient.items()
+  )
+  pixels_text = ', '.join(
+    f'{region} {number_format.percent(share)}\u00a0%' for region, share in pixels.items()
+  )
+  caption = f'Gradient, %: {gradient_text}. Pixels: {pixels_text}.'
+  if counts := number_format.clip_count(gradient.values()):
+    caption += f' {counts}.'
+  return RegionShares(
+    run=run,
+    gradient={region: estimate['value'] for region, estimate in gradient.items()},
+    pixels=pixels,
+    text=', '.join(
+      f'{region} {number_format.full_text(estimate)}' for region, estimate in gradient.items()
+    ),
+    caption=caption,
+    pixels_text=pixels_text,
+  )

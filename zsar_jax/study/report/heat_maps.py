@@ -156,7 +156,7 @@ def _difference_map(experiment: dict[str, Any], dataset: dict[str, Any]) -> Heat
     counts=counts,
     scale=[f'd{step}' for step in range(-_DIFFERENCE_STEPS, _DIFFERENCE_STEPS + 1) if step],
     scale_ends=(number_format.short_points(-scale_end), number_format.short_points(scale_end)),
-    key='grey: the interval includes 0' + _counts_remark(counts),
+    key='gray: the interval includes 0' + _counts_remark(counts),
     numbers=number_tables.number_table(
       _groups(experiment, estimates), number_format.points, 'points'
     ),
@@ -187,7 +187,7 @@ def _counts_remark(counts: list[str]) -> str:
   if len(set(counts)) <= 1:
     return ''
   return (
-    '; the columns are of different clips, because some have no masks or no partner: compare'
+    '; the columns cover different clips, because some clips have no masks or no partner: compare'
     ' down a column, not along a row'
   )
 

@@ -140,7 +140,7 @@ def _coverage_plots(
         chance=chance,
       )
     )
-  title = f'{quantity}. Grey: the baseline. Vertical lines: 95\u00a0% intervals.'
+  title = f'{quantity}. Gray: the baseline. Vertical lines: 95\u00a0% intervals.'
   if chance is not None:
     title += f' Dashed: chance, {number_format.percent(chance)}\u00a0%.'
   groups = {

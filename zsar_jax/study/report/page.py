@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from zsar_jax.study.report import gallery, rendering, sections, sentences
+from zsar_jax.study.report import rendering, sections, sentences
 from zsar_jax.study.report.foreign_text import breakable, clean
 
 # Bytes of a page that still opens fast; pictures get what the rest leaves.
@@ -37,9 +37,7 @@ def _page(study: dict[str, Any], folder: pathlib.Path, picture_bytes: int) -> st
   return environment.get_template('page.html').render(
     study=study,
     answers=answers,
-    sections=sections.sections(
-      study, lambda galleries: gallery.Pictures(folder, picture_bytes // galleries)
-    ),
+    sections=sections.sections(study, folder, picture_bytes),
     style=Markup((pathlib.Path(__file__).parent / 'style.css').read_text(encoding='utf-8')),
   )
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import pathlib
 from typing import Any
 
 from zsar_jax.study.report import (
@@ -21,9 +21,9 @@ class Block:
 
   Attributes:
     id: its anchor.
-    heading: of the part.
-    experiment: from study.json.
-    content: what the section's template draws.
+    heading: its heading.
+    experiment: the experiment in study.json.
+    content: the data that the section's template draws.
   """
 
   id: str
@@ -39,7 +39,7 @@ class Section:
   Attributes:
     key: its anchor, and the name of its template.
     title: its heading.
-    note: explains what it shows.
+    note: a sentence that explains it; may be empty.
     blocks: its parts.
   """
 
@@ -67,7 +67,7 @@ _NOTES = {
     ' run was evaluated on. Below each table are all its numbers with 95\u00a0% intervals.'
   ),
   'classes': (
-    'Top-1 of unpainted clips minus that of the baseline run. Grey: the interval includes 0.'
+    'Top-1 of unpainted clips minus that of the baseline run. Gray: the interval includes 0.'
   ),
   'strata': 'Top-1 of unpainted clips, by the attributes that the data set gives them.',
   'saliency': (
@@ -81,12 +81,13 @@ _NOTES = {
 }
 
 
-def sections(study: dict[str, Any], pictures: Callable[[int], gallery.Pictures]) -> list[Section]:
+def sections(study: dict[str, Any], folder: pathlib.Path, picture_bytes: int) -> list[Section]:
   """The sections of a study that have content.
 
   Args:
     study: as `study_file.read` returns it.
-    pictures: makes the pictures of a gallery, given the number of galleries.
+    folder: of the study, with its pictures.
+    picture_bytes: how many bytes of pictures the sections may contain.
   """
   datasets = [dataset for _, _, _, dataset in study_file.datasets(study)]
   list_count = max(1, sum(len(dataset['classes_gain']) for dataset in datasets))
@@ -99,33 +100,32 @@ def sections(study: dict[str, Any], pictures: Callable[[int], gallery.Pictures])
     'coverage': line_plots.coverage,
     'saliency': bar_charts.saliency,
     'gallery': lambda experiment, dataset: gallery.gallery(
-      experiment, dataset, pictures(gallery_count)
+      experiment, dataset, gallery.Pictures(folder, picture_bytes // gallery_count)
     ),
   }
   of_experiment = {'curves': line_plots.curves, 'runs': lambda experiment: experiment['runs']}
-  found = []
-  for key, content_of in of_dataset.items():
-    found.append(
-      _section(key, [
-        (f'{name} \u00b7 {dataset_name}', experiment, content_of(experiment, dataset))
-        for name, experiment, dataset_name, dataset in study_file.datasets(study)
-      ])
-    )  # fmt: skip
-  for key, content_of in of_experiment.items():
-    found.append(
-      _section(key, [
-        (name, experiment, content_of(experiment))
-        for name, experiment in study['experiments'].items()
-      ])
-    )  # fmt: skip
-  return [section for section in found if section.blocks]
+  contents = {
+    key: [
+      (f'{name} \u00b7 {dataset_name}', experiment, content_of(experiment, dataset))
+      for name, experiment, dataset_name, dataset in study_file.datasets(study)
+    ]
+    for key, content_of in of_dataset.items()
+  }
+  contents |= {
+    key: [
+      (name, experiment, content_of(experiment))
+      for name, experiment in study['experiments'].items()
+    ]
+    for key, content_of in of_experiment.items()
+  }
+  return [_section(key, parts) for key, parts in contents.items() if any(p[2] for p in parts)]
 
 
-def _section(key: str, contents: list[tuple[str, dict[str, Any], Any]]) -> Section:
-  """A section of the parts (heading, experiment, content) that have content."""
+def _section(key: str, parts: list[tuple[str, dict[str, Any], Any]]) -> Section:
+  """A section of those parts (heading, experiment, content) that have content."""
   blocks = [
     Block(f'{key}-{number}', heading, experiment, content)
-    for number, (heading, experiment, content) in enumerate(contents)
+    for number, (heading, experiment, content) in enumerate(parts)
     if content
   ]
   return Section(key, _TITLES[key], _NOTES.get(key, ''), blocks)

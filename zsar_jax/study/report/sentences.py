@@ -70,10 +70,10 @@ def compared_sides(study: dict[str, Any], finding: dict[str, Any]) -> Sentence:
     subset = f'{count} of {number_format.counted(total, "clip")}'
     return [
       *sentence,
-      f' Both are over the {subset} that count on both sides; the others have no masks or no'
-      ' partner.',
+      f' Both accuracies are over the {subset} that count on both sides; the others have no masks'
+      ' or no partner.',
     ]
-  return [*sentence, f' Both are over {number_format.counted(count, "clip")}.']
+  return [*sentence, f' Both accuracies are over {number_format.counted(count, "clip")}.']
 
 
 def _side(side: dict[str, Any]) -> Sentence:
@@ -118,8 +118,8 @@ def answer(experiment: dict[str, Any], dataset_name: str, dataset: dict[str, Any
   if gains and others > 1:
     evidence.append([
       f'Of {others} other runs, ', Name(best),
-      ' is shown because it has the highest accuracy here; this makes its gain look a little too'
-      ' large.',
+      ' is shown because it has the highest accuracy here, so that its gain is slightly'
+      ' overestimated.',
     ])  # fmt: skip
   headline = _headline(baseline_follows, best_follows, baseline, best, gain)
   return Answer(baseline_follows or 'unclear', headline, evidence)
@@ -143,9 +143,9 @@ def _accuracy_sentence(
   sentence = [
     'The baseline run ',
     Name(baseline),
-    f' names {number_format.percent(accuracy["value"])}\u00a0% of ',
+    f' classifies {number_format.percent(accuracy["value"])}\u00a0% of ',
     Name(dataset_name),
-    ' right',
+    ' correctly',
   ]
   if recipe != 'none':
     sentence += [' under the recipe ', Name(recipe)]
@@ -156,12 +156,12 @@ def _accuracy_sentence(
   if (about := experiment['runs'][best]['about']) and about != best:
     sentence += [' (', Foreign(about), ')']
   best_accuracy = study_file.accuracy(dataset, best, recipe)['value']
-  sentence.append(f', names {number_format.percent(best_accuracy)}\u00a0%')
+  sentence.append(f', reaches {number_format.percent(best_accuracy)}\u00a0%')
   gain = study_file.difference(dataset, best, recipe)
   if gain['value'] is None:
     return [*sentence, '.']
   if not number_format.interval_excludes_zero(gain):
-    return [*sentence, f': a difference of {_points(gain)}, which may be chance.']
+    return [*sentence, f': a difference of {_points(gain)}, which may be due to chance.']
   return [*sentence, f': a {"gain" if gain["value"] > 0 else "loss"} of {_points(gain)}.']
 
 
@@ -198,7 +198,7 @@ def _follows(run: str, bias: dict[str, Estimate]) -> tuple[str | None, Sentence]
     shares = text.format(*(number_format.percent(side['value']) for side in sides))
     sentence = [condition, 'the run ', Name(run), f'{shares}: a difference of {_points(gap)}']
     if not number_format.interval_excludes_zero(gap):
-      return 'unclear', [*sentence, ', which may be chance.']
+      return 'unclear', [*sentence, ', which may be due to chance.']
     return 'action' if gap['value'] > 0 else 'background', [*sentence, '.']
   return None, []
 
@@ -232,8 +232,8 @@ def _headline(
   if not number_format.interval_excludes_zero(gain):
     return ['There is no clear difference between the runs']
   if gain['value'] > 0:
-    return ['The run ', Name(best), ' names more clips right than ', Name(baseline)]
-  return ['No other run names more clips right than ', Name(baseline)]
+    return ['The run ', Name(best), ' classifies more clips correctly than ', Name(baseline)]
+  return ['No other run classifies more clips correctly than ', Name(baseline)]
 
 
 def not_counted(clip: dict[str, Any], recipe: str) -> str | None:

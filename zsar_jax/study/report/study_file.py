@@ -17,7 +17,7 @@ Estimate = dict[str, Any]
 
 NO_ESTIMATE: Estimate = {**dict.fromkeys(('value', 'low', 'high', 'count')), 'per_seed': []}
 
-# Fields of the file's objects. A file without one of them is from another version.
+# Required fields of the file's objects; a file that lacks any is from another version.
 _STUDY = (
   'title', 'about', 'created', 'versions', 'hardware', 'seeds', 'command', 'experiments',
   'findings',
