@@ -291,7 +291,7 @@ def test_a_process_that_is_gone_is_named_and_the_checkpoint_stays(folder):
   assert 'Check failed' not in err
   steps = [path for path in (workdir / 'checkpoints').iterdir() if path.name.isdecimal()]
   assert steps
-  assert [checksums.damage(path) for path in steps] == [None] * len(steps)
+  assert [checksums.find_damage(path) for path in steps] == [None] * len(steps)
 
 
 @pytest.mark.slow

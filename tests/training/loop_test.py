@@ -18,9 +18,11 @@ from ml_collections import ConfigDict
 
 from tests.toy import build_toy
 from zsar_jax.config import dataset_ref, default_config
-from zsar_jax.data.pipeline import ClipLoader, View, training_batches
+from zsar_jax.data.clip_loader import ClipLoader
+from zsar_jax.data.pipeline import training_batches
+from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
-from zsar_jax.evaluation.evaluator import evaluate_checkpoint
+from zsar_jax.evaluation.eval_mode import evaluate_checkpoint
 from zsar_jax.runtime import sharding, trees
 from zsar_jax.training import loop
 from zsar_jax.training.inputs import make_inputs

@@ -9,8 +9,10 @@ import pytest
 from tests.data.pipeline_test import assert_same, loader, take
 from tests.toy import build_toy
 from tests.training.loop_test import toy_config
+from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.frame_table import ClipFrames
-from zsar_jax.data.pipeline import ClipLoader, View, training_batches
+from zsar_jax.data.pipeline import training_batches
+from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
 from zsar_jax.training import loop
 from zsar_jax.training import step as step_lib

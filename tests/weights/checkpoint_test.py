@@ -179,7 +179,7 @@ def test_checksums_tell_of_their_own_folder_alone(saved, tmp_path, name):
   shutil.copytree(saved, tmp_path / 'run')
   folder = tmp_path / 'run' / 'checkpoints' / '7'
   (folder / 'checksums.json').write_text(json.dumps({name: [1, 1]}))
-  assert 'lies elsewhere' in checksums.damage(folder)
+  assert 'lies elsewhere' in checksums.find_damage(folder)
 
 
 @pytest.mark.parametrize('lost', ['params.visual.0.kernel/1.0', 'opt.0.mu/.zarray', None])
@@ -219,7 +219,7 @@ from zsar_jax.runtime import interruption
 from zsar_jax.weights.checkpoint import Checkpoints
 from zsar_jax.runtime.reporting import exit_on_user_error
 
-interruption.GRACE = 1
+interruption.GRACE_SECONDS = 1
 make_folder = os.mkdir
 
 def no_inodes(path, *args, **options):
@@ -229,7 +229,7 @@ def no_inodes(path, *args, **options):
 
 state = {name: jax.random.normal(jax.random.key(0), (int(sys.argv[2]),)) for name in 'xyz'}
 run = Checkpoints(Path(sys.argv[1]), keep=1)
-with interruption.interruptible(), exit_on_user_error(), run as checkpoints:
+with interruption.interruptible_program(), exit_on_user_error(), run as checkpoints:
   checkpoints.save(1, state, {})
   checkpoints.wait()
   if sys.argv[3] == 'bytes':

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
-from tests.models.clip_test import random_params
+from tests.models.towers_test import random_params
 from tests.toy import build_toy
 from tests.training.loop_test import assert_same_training, take_steps, toy_config
 from zsar_jax.errors import UserError
-from zsar_jax.evaluation.evaluator import evaluate_checkpoint, results_of
+from zsar_jax.evaluation.eval_mode import evaluate_checkpoint
+from zsar_jax.evaluation.run_results import compute_results
 from zsar_jax.models import presets
-from zsar_jax.models.build import build_model
+from zsar_jax.models.from_config import build_model
 from zsar_jax.runtime import sharding
 from zsar_jax.training import loop
 from zsar_jax.training.resuming import check_meta
@@ -66,7 +67,7 @@ def test_average_and_interpolation(data_dir, first, tmp_path):
   }
   config = _config(data_dir, steps=6, **changes)
   config.optim.lr_rules = (('text/token_embedding/.*', 0.0),)
-  trained = results_of(loop.train(config, tmp_path / 'run'), {})
+  trained = compute_results(loop.train(config, tmp_path / 'run'), {})
   mesh = sharding.make_mesh(config.mesh)
   shapes = sharding.sharded_shapes(build_model(config).abstract_params, mesh, 1)
   with Checkpoints(tmp_path / 'run', 9) as checkpoints:
@@ -88,7 +89,7 @@ def test_average_and_interpolation(data_dir, first, tmp_path):
 
   # An evaluation need not repeat how the run was trained; the checkpoint itself has the average.
   plain = _config(data_dir, eval__allow_seen_classes=True)
-  assert results_of(evaluate_checkpoint(plain, tmp_path / 'run'), {}) == trained
+  assert compute_results(evaluate_checkpoint(plain, tmp_path / 'run'), {}) == trained
   # Only the weights that the run began with can be the other end of the interpolation.
   other = _config(data_dir, eval__interpolate=0.5, model__init_from=str(tmp_path / 'run'))
   with pytest.raises(UserError, match='config.model.init_from was'):

@@ -59,19 +59,19 @@ def jitter(
     return jax.random.uniform(key, minval=1 - spread, maxval=1 + spread)
 
   changed = jnp.clip(video * factor(keys[0], brightness), 0, 1)
-  changed = _blend(grey(changed).mean(), changed, factor(keys[1], contrast))
-  changed = _blend(grey(changed), changed, factor(keys[2], saturation))
+  changed = _blend(luma(changed).mean(), changed, factor(keys[1], contrast))
+  changed = _blend(luma(changed), changed, factor(keys[2], saturation))
   if hue:
     changed = shift_hue(changed, jax.random.uniform(keys[3], minval=-hue, maxval=hue))
   return jnp.where(jax.random.bernoulli(keys[4], probability), changed, video)
 
 
-def greyscale(key: jax.Array, video: jax.Array, probability: float) -> jax.Array:
+def random_grayscale(key: jax.Array, video: jax.Array, probability: float) -> jax.Array:
   """Takes the color from one clip, f32[T, H, W, 3], with the given probability."""
-  return jnp.where(jax.random.bernoulli(key, probability), grey(video), video)
+  return jnp.where(jax.random.bernoulli(key, probability), luma(video), video)
 
 
-def grey(video: jax.Array) -> jax.Array:
+def luma(video: jax.Array) -> jax.Array:
   """f32[..., 3] to its luma, f32[..., 1]."""
   return (video * jnp.array(LUMA)).sum(-1, keepdims=True)
 

@@ -38,7 +38,7 @@ def reverse(clips: Clips) -> Clips:
   return jax.tree.map(lambda x: x[::-1], clips)
 
 
-def transform(
+def apply_recipe(
   keys: jax.Array,
   clips: Clips,
   partners: Clips,
@@ -68,7 +68,7 @@ def transform(
         effect_key, do = _drawn(key, effect)
         changed = _apply(effect.name, effect_key, clip, partner, erasing, still_share, stills)
         clip = _where(do, changed, clip)
-    if part := recipe.swaps:
+    if part := recipe.swap_part:
       do = jax.random.bernoulli(part_keys(key, part)[1], part.probability)
       clip = _where(do, _swap(clip, partner), clip)
     clip = clip._replace(video=paint(key, clip.video, clip.regions, clip.annotated, recipe))

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
 from zsar_jax.evaluation import evaluator
-from zsar_jax.models.build import build_model
+from zsar_jax.models.from_config import build_model
 from zsar_jax.ops.prepare import evaluation_input
 from zsar_jax.recipes import language
 from zsar_jax.runtime import sharding
@@ -72,11 +72,11 @@ def evaluation_programs(config: ConfigDict, mesh: Mesh, classes: int) -> list[Pr
     UserError: if the batch does not divide over the mesh.
   """
   batch_size = config.eval.batch_size
-  config_lib.check_batch('config.eval.batch_size', batch_size, sharding.batch_parts(mesh))
+  config_lib.check_batch('config.eval.batch_size', batch_size, sharding.num_batch_shards(mesh))
   model = build_model(config)
   replicated, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
   recipes = [language.parse(text) for text in config.eval.recipes]
-  partners = any(recipe.swaps for recipe in recipes)
+  partners = any(recipe.swap_part for recipe in recipes)
   batch = batch_shapes(config, batch_size, mesh, partners=partners)
   inputs = {'key': abstract_key(replicated), 'batch': batch}
   prepare = [Program('prepare', evaluation_input, inputs, {'recipe': recipe}) for recipe in recipes]

@@ -11,8 +11,7 @@ from ml_collections import ConfigDict
 from zsar_jax.data import batch as batch_schema
 from zsar_jax.models import flops
 from zsar_jax.runtime import sharding
-
-_UNITS = ((2**30, 'GiB'), (2**20, 'MiB'), (2**10, 'KiB'))
+from zsar_jax.runtime.wording import format_bytes
 
 
 def enable_compilation_cache() -> None:
@@ -47,7 +46,7 @@ def compile_step(step: Any, *arguments: Any) -> tuple[Any, str]:
   """
   traced = step.trace(*arguments)
   compiled = traced.lower().compile()
-  text = f'{flops.traced(traced.jaxpr) / 1e9:,.1f} GFLOPs in matrix products a step'
+  text = f'{flops.of_jaxpr(traced.jaxpr) / 1e9:,.1f} GFLOPs in matrix products a step'
   memory = compiled.memory_analysis()
   if memory is not None:
     reused = memory.alias_size_in_bytes
@@ -57,8 +56,8 @@ def compile_step(step: Any, *arguments: Any) -> tuple[Any, str]:
       'temporary': memory.temp_size_in_bytes,
       'code': memory.generated_code_size_in_bytes,
     }
-    parts = ', '.join(f'{name} {_size(count)}' for name, count in kinds.items())
-    text += f'; on each device {_size(sum(kinds.values()))}: {parts}'
+    parts = ', '.join(f'{name} {format_bytes(count)}' for name, count in kinds.items())
+    text += f'; on each device {format_bytes(sum(kinds.values()))}: {parts}'
   return compiled, text
 
 
@@ -97,10 +96,3 @@ def batch_shapes(
     name: jax.ShapeDtypeStruct(field.sizes(**letters), field.dtype, sharding=target)
     for name, field in batch_schema.fields(training, partners).items()
   }
-
-
-def _size(count: float) -> str:
-  for unit, name in _UNITS:
-    if count >= unit:
-      return f'{count / unit:.3g} {name}'
-  return f'{count:.0f} B'

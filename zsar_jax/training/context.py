@@ -8,13 +8,17 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from zsar_jax.data.pipeline import ClipLoader, View, training_batches
+from zsar_jax.data.clip_loader import ClipLoader
+from zsar_jax.data.pipeline import training_batches
 from zsar_jax.data.subset import Subset
+from zsar_jax.data.view import View
 from zsar_jax.data.watchdog import WorkerPolicy
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import distributed, locks, sharding
-from zsar_jax.runtime.interruption import Interrupted, Interruption
-from zsar_jax.runtime.writers import MetricWriter, Progress, make_folder
+from zsar_jax.runtime.files import make_folder
+from zsar_jax.runtime.interruption import DeferredSignals, Interrupted
+from zsar_jax.runtime.metric_writer import MetricWriter
+from zsar_jax.runtime.progress import Progress
 from zsar_jax.training.goodput import Goodput
 from zsar_jax.training.inputs import Inputs
 from zsar_jax.training.monitor import StepMonitor
@@ -57,7 +61,7 @@ class RunContext:
       # Process 0 holds the lock of the folder, and the others wait until it does.
       if distributed.is_main():
         make_folder(self.workdir, '--workdir')
-        stack.enter_context(locks.alone_in(self.workdir))
+        stack.enter_context(locks.lock_folder(self.workdir))
       distributed.wait_for_all('the workdir')
       keep = self._config.checkpoint.keep
       self.checkpoints = stack.enter_context(Checkpoints(self.workdir, keep))
@@ -77,10 +81,10 @@ class RunContext:
     """
     data = self._config.data
     finishing = 'the step under way and its checkpoint'
-    self.interruption = Interruption(lambda number: distributed.request_stop(number, finishing))
+    self.interruption = DeferredSignals(lambda number: distributed.request_stop(number, finishing))
     self._loader = ClipLoader(subset, View.from_config(self._config))
     self._mesh = setup.mesh
-    share = sharding.host_share(setup.mesh)
+    share = sharding.process_batch_shard(setup.mesh)
     self._rows = data.batch_size // share[1]
     policy = WorkerPolicy(data.patience, data.on_worker_failure, self._can_leave_data)
     self._batches = training_batches(
@@ -99,7 +103,7 @@ class RunContext:
     config = self._config
     self.writer = MetricWriter(self.workdir, step, config.log.tensorboard)
     self._stack.callback(self.writer.close)
-    self.goodput.resume(self.writer.last, self.writer.dropped)
+    self.goodput.resume(self.writer.last, self.writer.last_on_disk)
     self.monitor = StepMonitor(self._loader, self.workdir, config.data.max_bad_clips)
     self.progress = Progress(config.steps, step, 'clips', config.data.batch_size)
     self._stack.callback(self.progress.close)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zsar_jax.data.subset import Subset
-from zsar_jax.models.video_clip import Params
+from zsar_jax.models.video_model import Params
 from zsar_jax.runtime import distributed, sharding
 from zsar_jax.text.classes import encode_classes
 from zsar_jax.training import still_bank
@@ -77,7 +77,7 @@ def abstract_inputs(setup: Setup) -> Inputs:
     return jax.ShapeDtypeStruct(tuple(sizes), jnp.dtype(dtype), sharding=setup.replicated)
 
   count = len(setup.classes)
-  texts = (len(config.text.templates), count + -count % sharding.batch_parts(setup.mesh))
+  texts = (len(config.text.templates), count + -count % sharding.num_batch_shards(setup.mesh))
   embeddings = shape((*texts, spec.embed_dim), np.float32)
   inputs = {'key': abstract_key(setup.replicated)}
   if setup.texts_frozen:

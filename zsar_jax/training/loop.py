@@ -15,11 +15,13 @@ from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
 from zsar_jax.data.subset import Subset, data_identity
-from zsar_jax.evaluation.evaluator import Evaluator, Results, results_of
+from zsar_jax.evaluation.evaluator import Evaluator
 from zsar_jax.evaluation.predictions import Predictions
+from zsar_jax.evaluation.run_results import Results, compute_results
 from zsar_jax.runtime import agreement, distributed, sharding
-from zsar_jax.runtime.wording import counted
-from zsar_jax.runtime.writers import log, write_file
+from zsar_jax.runtime.files import write_file
+from zsar_jax.runtime.progress import log
+from zsar_jax.runtime.wording import pluralize
 from zsar_jax.training.compilation import batch_shapes, compile_step, parameter_table
 from zsar_jax.training.context import RunContext
 from zsar_jax.training.goodput import Goodput
@@ -33,6 +35,7 @@ from zsar_jax.training.resuming import (
 )
 from zsar_jax.training.setup import Setup, check_pairing, open_training_subset
 from zsar_jax.training.step import jit_train_step
+from zsar_jax.weights import run_config
 from zsar_jax.weights.initial import InitialWeights, weights_for_evaluation
 from zsar_jax.weights.state import State
 
@@ -120,8 +123,8 @@ def _prepare(config: ConfigDict, workdir: pathlib.Path) -> _Job:
   meta = make_meta(subset, seen, initial)
   agreement.check_files(
     lambda: {
-      'config.data.train': data_identity(config.data.dir, subset),
-      'config.data.train, class texts': agreement.checksum(tokens),
+      'config.data.train': data_identity(subset),
+      'config.data.train, class texts': agreement.tree_checksum(tokens),
       'config.model.init_from': initial.source_step(),
       'the classes seen in training': seen,
       **evaluator.identity(),
@@ -139,7 +142,7 @@ def _resume(job: _Job, run: RunContext, key: jax.Array) -> tuple[int, State]:
   setup, checkpoints = job.setup, run.checkpoints
   saved_config = run.workdir / 'config.json'
   if checkpoints.latest:
-    config_lib.check_same_run(setup.config, saved_config)
+    run_config.check_same_run(setup.config, saved_config)
 
   def read(step: int) -> State:
     check_meta(checkpoints.meta(step), job.meta, run.workdir, setup.config)
@@ -165,9 +168,9 @@ def _compile(job: _Job, goodput: Goodput, state: State, inputs: Inputs) -> tuple
   train_step, description = compile_step(jit_train_step(setup), state, batch, inputs)
   seconds = goodput.lap('compile')
   log(
-    f'{counted(len(job.subset), "clip")} of {counted(len(setup.classes), "class")},'
-    f' {counted(jax.process_count(), "process")},'
-    f' {counted(jax.device_count(), f"{jax.devices()[0].platform} device")},'
+    f'{pluralize(len(job.subset), "clip")} of {pluralize(len(setup.classes), "class")},'
+    f' {pluralize(jax.process_count(), "process")},'
+    f' {pluralize(jax.device_count(), f"{jax.devices()[0].platform} device")},'
     f' mesh {dict(setup.mesh.shape)}'
   )
   log(parameter_table(setup.model.abstract_params, setup.trained))
@@ -255,11 +258,11 @@ def _run_steps(
 def _evaluate(job: _Job, run: RunContext, step: int, state: State) -> None:
   """Evaluates a step that is saved, and adds the figures to its metrics."""
   config = job.setup.config
-  with run.interruption.leaving(lambda: not run.checkpoints.writing):
+  with run.interruption.interruptible(lambda: not run.checkpoints.writing):
     params = weights_for_evaluation(state, job.initial, config.eval.interpolate)
     predictions = job.evaluator.run(params)
   run.goodput.lap('evaluation')
-  figures = flatten(results_of(predictions, config.eval.groups))
+  figures = flatten(compute_results(predictions, config.eval.groups))
   run.writer.write(step, figures | run.goodput.metrics())
 
 

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from zsar_jax.models.video_clip import Encoded, Params, VideoModel
+from zsar_jax.models.video_model import Encoded, Params, VideoModel
 from zsar_jax.ops.transform import Clips
 from zsar_jax.recipes.regions import PERSON, PERSON_BOX
 

@@ -11,10 +11,11 @@ import pathlib
 import jax
 import numpy as np
 
-from zsar_jax.data.pipeline import ClipLoader
+from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import distributed
-from zsar_jax.runtime.writers import log, write_file
+from zsar_jax.runtime.files import write_file
+from zsar_jax.runtime.progress import log
 from zsar_jax.training.step import Metrics
 
 BAD_CLIPS = 'bad_clips.jsonl'
@@ -76,7 +77,7 @@ class StepMonitor:
         continue
       self._bad.add(name)
       reason = distributed.broadcast_from_main(
-        lambda position=position: self._loader.damage(position)
+        lambda position=position: self._loader.describe_damage(position)
       )
       if distributed.is_main():
         with (self._workdir / BAD_CLIPS).open('a', encoding='utf-8') as file:

@@ -8,8 +8,8 @@ from ml_collections import ConfigDict
 
 from zsar_jax.data.subset import Subset
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import machine
-from zsar_jax.runtime.writers import log
+from zsar_jax.runtime import numerics_environment
+from zsar_jax.runtime.progress import log
 from zsar_jax.weights.checkpoint import has_checkpoint
 from zsar_jax.weights.initial import (
   SEEN_CLASSES,
@@ -33,7 +33,7 @@ def make_meta(subset: Subset, seen: list[str], initial: InitialWeights) -> Meta:
     'clips': fingerprint(subset),
     SEEN_CLASSES: seen,
     'start': initial.source_step(),
-    'computed_with': machine.computed_with(),
+    'computed_with': numerics_environment.current(),
   }
 
 
@@ -60,7 +60,8 @@ def check_meta(saved: Meta, current: Meta, workdir: pathlib.Path, config: Config
 
 def log_machine_changes(saved: Meta, current: Meta) -> None:
   """Logs if the checkpoint was computed with other software or devices than this start."""
-  if changes := machine.changes(saved.get('computed_with'), current['computed_with']):
+  before, now = saved.get('computed_with'), current['computed_with']
+  if changes := numerics_environment.describe_changes(before, now):
     log(f'{changes}: the numbers may differ from those of an undisturbed run in their last bits')
 
 

@@ -19,8 +19,8 @@ from zsar_jax import config as config_lib
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.subset import Subset, select
 from zsar_jax.errors import UserError
-from zsar_jax.models.build import build_model, build_teacher
-from zsar_jax.models.video_clip import Params, VideoModel
+from zsar_jax.models.from_config import build_model, build_teacher
+from zsar_jax.models.video_model import Params, VideoModel
 from zsar_jax.recipes import language
 from zsar_jax.runtime import sharding
 from zsar_jax.text.classes import ClassTexts
@@ -40,6 +40,7 @@ class Setup:
     teacher: the CLIP model that distillation stays close to; None without distillation.
     optimizer: for the trained part of the parameters.
     trained: a tree of bools, True where a parameter is trained.
+    init_state: makes the first training state from parameters.
     state: the training state as ShapeDtypeStructs with shardings.
     recipe: the mask recipe of training.
   """
@@ -51,6 +52,7 @@ class Setup:
   teacher: VideoModel | None
   optimizer: optax.GradientTransformation
   trained: Any
+  init_state: Callable[[Params], State]
   state: State
   recipe: language.Recipe
 
@@ -80,15 +82,10 @@ class Setup:
       teacher=build_teacher(config) if config.optim.distillation else None,
       optimizer=optimizer,
       trained=trained,
+      init_state=init,
       state=sharding.sharded_shapes(shapes, mesh, config.mesh.fsdp_min_bytes),
       recipe=language.parse(config.recipe, 'config.recipe'),
     )
-
-  @property
-  def init_state(self) -> Callable[[Params], State]:
-    """The function that makes the first state from parameters."""
-    averaging = self.config.optim.average_every > 0
-    return functools.partial(init_state, self.optimizer, self.trained, averaging)
 
   @property
   def state_shardings(self) -> State:
@@ -118,7 +115,7 @@ class Setup:
       teacher: whether they are for the teacher, which has no learnt prompts.
     """
     class_texts = ClassTexts.from_config(self.config, self.teacher) if teacher else self.class_texts
-    return class_texts.tokens(texts, sharding.batch_parts(self.mesh))
+    return class_texts.tokens(texts, sharding.num_batch_shards(self.mesh))
 
 
 def texts_frozen(trained: Any) -> bool:
@@ -135,7 +132,7 @@ def check_batch_size(config: ConfigDict, mesh: Mesh) -> None:
   config_lib.check_batch(
     'config.data.batch_size',
     config.data.batch_size,
-    sharding.batch_parts(mesh),
+    sharding.num_batch_shards(mesh),
     config.optim.accumulation,
   )
 
@@ -145,7 +142,7 @@ def check_pairing(config: ConfigDict) -> None:
   pairing = (
     config.augment.mixup
     or config.augment.cutmix
-    or language.parse(config.recipe, 'config.recipe').pairs
+    or language.parse(config.recipe, 'config.recipe').needs_partner
   )
   if pairing and config.data.batch_size // config.optim.accumulation % 2:
     raise UserError(

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from zsar_jax.models.layers import compiler_options
-from zsar_jax.models.video_clip import Params
+from zsar_jax.models.video_model import Params
 from zsar_jax.ops.geometric import mirror_labels
 from zsar_jax.ops.prepare import Augmentation, Batch, training_input
 from zsar_jax.runtime import sharding, trees
@@ -135,7 +135,7 @@ def _split(batch: Batch, count: int, mesh: Mesh) -> Batch:
 
   Neighboring rows go to different micro-batches, so that each device keeps its own rows.
   """
-  micro_sharding = NamedSharding(mesh, PartitionSpec(None, *sharding.BATCH))
+  micro_sharding = NamedSharding(mesh, PartitionSpec(None, *sharding.BATCH_SPEC))
 
   def split(x: jax.Array) -> jax.Array:
     x = jnp.moveaxis(x.reshape(-1, count, *x.shape[1:]), 1, 0)

@@ -27,10 +27,10 @@ import orbax.checkpoint as ocp
 import tensorstore
 
 from zsar_jax.errors import UserError, first_line
-from zsar_jax.models.video_clip import Params
+from zsar_jax.models.video_model import Params
 from zsar_jax.runtime import checksums, distributed, file_systems, trees
-from zsar_jax.runtime.wording import counted
-from zsar_jax.runtime.writers import log
+from zsar_jax.runtime.progress import log
+from zsar_jax.runtime.wording import pluralize
 from zsar_jax.weights.orbax_runtime import adapt_to_file_system, silence_orbax
 from zsar_jax.weights.state import State
 
@@ -137,7 +137,7 @@ class Checkpoints:
     self._saving_step, self._saving_arrays = step, len(jax.tree.leaves(state))
     with self._writable(), jax.transfer_guard('allow'):
       self._folder.mkdir(parents=True, exist_ok=True)
-      adapt_to_file_system(file_systems.lacking(self._folder))
+      adapt_to_file_system(file_systems.missing_features(self._folder))
       items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta))
       self._manager.save(step, args=items)
 
@@ -296,7 +296,7 @@ class Checkpoints:
           ' process wrote elsewhere; make --workdir the same folder on all hosts'
         )
       # Orbax still adds to its metadata after the rename.
-      checksums.write(folder, but=(_ORBAX_METADATA,))
+      checksums.write(folder, exclude=(_ORBAX_METADATA,))
 
   def _check_shapes(
     self, step: int, saved: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]
@@ -316,7 +316,7 @@ class Checkpoints:
     if missing or extra:
       difference = f'it lacks {missing[0]}' if missing else f'it also holds {extra[0]}'
       raise UserError(
-        f'{prefix}: {difference} ({counted(len(missing), "array")} missing, {len(extra)} left'
+        f'{prefix}: {difference} ({pluralize(len(missing), "array")} missing, {len(extra)} left'
         f' over); {remedy}'
       )
 
@@ -378,9 +378,9 @@ def _newest(checkpoints: Checkpoints, run: pathlib.Path, field: str, read: Calla
 
 @functools.lru_cache(maxsize=64)
 def _cached_damage(folder: pathlib.Path, modified_ns: int) -> str | None:
-  """Returns `checksums.damage`, computed once per process for each time of modification."""
+  """Returns `checksums.find_damage`, computed once per process for each time of modification."""
   del modified_ns
-  return checksums.damage(folder)
+  return checksums.find_damage(folder)
 
 
 def _verify(folder: pathlib.Path) -> tuple[bool, str | None]:

@@ -11,13 +11,13 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from zsar_jax.errors import UserError
-from zsar_jax.models.video_clip import Params, VideoModel
+from zsar_jax.models.video_model import Params, VideoModel
 from zsar_jax.runtime import agreement, sharding, trees
-from zsar_jax.runtime.writers import log
+from zsar_jax.runtime.progress import log
 from zsar_jax.weights import runs
 from zsar_jax.weights.checkpoint import has_checkpoint, latest_step, load_meta, load_state
 from zsar_jax.weights.formats.load import load_weights
-from zsar_jax.weights.formats.usage import Usage
+from zsar_jax.weights.formats.preprocessing import Preprocessing
 from zsar_jax.weights.state import State, weight_entries
 
 # The key of the training classes in the JSON object that is saved with a checkpoint.
@@ -40,7 +40,7 @@ class InitialWeights:
     """
     self._model = model
     self._config = config.model
-    self._usage = Usage.from_config(config)
+    self._preprocessing = Preprocessing.from_config(config)
     self._shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
     for field in ('eval.interpolate', 'optim.distillation'):
       section, name = field.split('.')
@@ -117,9 +117,9 @@ class InitialWeights:
       tokens_from=config.tokens_from,
       allow_missing=missing,
       allow_left_over=config.allow_left_over if left_over is None else left_over,
-      usage=self._usage,
+      preprocessing=self._preprocessing,
     )
-    agreement.check_files(lambda: {'config.model.init_from': agreement.checksum(params)})
+    agreement.check_files(lambda: {'config.model.init_from': agreement.tree_checksum(params)})
     if describe:
       log(report.describe())
     return params

@@ -38,7 +38,7 @@ def adapt_to_file_system(lacking: Collection[str]) -> None:
   not need this: one counts as complete only when its folder gets its final name.
 
   Args:
-    lacking: the missing features, from `file_systems.lacking`.
+    lacking: the missing features, from `file_systems.missing_features`.
   """
   options: dict[str, Any] = {}
   if file_systems.LOCKS in lacking or file_systems.REPLACING in lacking:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Sharding
 
-from zsar_jax.models.video_clip import Params
+from zsar_jax.models.video_model import Params
 from zsar_jax.runtime import trees
 
 # {params, opt, step}. Runs that average their weights also have {average, averaged}: the running
