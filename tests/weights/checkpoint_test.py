@@ -19,7 +19,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import checksums
-from zsar_jax.weights.checkpoint import Checkpoints, load_params, missing_parts
+from zsar_jax.weights.array_store import missing_parts
+from zsar_jax.weights.checkpoint import Checkpoints, load_params
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -5,6 +5,7 @@ decode, and whether a signal asks some host to stop. So all hosts decide alike, 
 """
 
 import contextlib
+import functools
 import json
 import pathlib
 from typing import NoReturn
@@ -82,9 +83,8 @@ class StepMonitor:
       if name in self._bad:
         continue
       self._bad.add(name)
-      reason = distributed.broadcast_from_main(
-        lambda position=position: self._loader.describe_damage(position)
-      )
+      describe = functools.partial(self._loader.describe_damage, position)
+      reason = distributed.broadcast_from_main(describe)
       if distributed.is_main():
         with (self._workdir / BAD_CLIPS).open('a', encoding='utf-8') as file:
           file.write(json.dumps({'clip': name, 'step': step, 'reason': reason}) + '\n')
