@@ -192,7 +192,7 @@ def train(
 
     def evaluate() -> None:
       """Evaluates and writes the figures; the step is saved."""
-      with interruption.interruptible_program(lambda: not checkpoints.writing):
+      with interruption.interruptible(lambda: not checkpoints.writing):
         predictions = evaluator.run(weights_for_evaluation(state, start, config.eval.interpolate))
       goodput.lap('evaluation')
       values = flatten(compute_results(predictions, config.eval.groups)) | goodput.metrics()
