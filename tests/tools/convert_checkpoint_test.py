@@ -127,7 +127,7 @@ def test_a_run_that_is_not_whole(workdir):
   saved = json.loads(config.read_text())
   for content in ('', '[]', '{"model": 1}', json.dumps(saved | {'model': {'colour': 1}})):
     config.write_text(content)
-    with pytest.raises(UserError, match='config.json: says not of which model'):
+    with pytest.raises(UserError, match='config.json: does not describe the run'):
       read_weights(str(run_dir), 'SRC')
   config.write_text(json.dumps(saved | {'model': saved['model'] | {'preset': 'vit_b16'}}))
   with pytest.raises(UserError, match='a checkpoint of another model'):
