@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
 from zsar_jax.data.open_files import raise_open_file_limit
-from zsar_jax.evaluation import evaluator
+from zsar_jax.evaluation.eval_mode import evaluate_checkpoint
+from zsar_jax.evaluation.run_results import Results, save_results
 from zsar_jax.pantomime import worlds
 from zsar_jax.runtime import agreement, distributed
 from zsar_jax.training import loop
@@ -16,7 +17,7 @@ from zsar_jax.training import loop
 
 def run(
   config: ConfigDict, workdir: pathlib.Path, mode: str = 'train', started: float | None = None
-) -> evaluator.Results:
+) -> Results:
   """Trains and evaluates, or only evaluates, and saves predictions and results.
 
   Args:
@@ -39,8 +40,8 @@ def run(
   if mode == 'train':
     predictions = loop.train(config, workdir, started)
   else:
-    predictions = evaluator.evaluate_checkpoint(config, workdir)
-  return evaluator.save_results(predictions, config.eval.groups, workdir)
+    predictions = evaluate_checkpoint(config, workdir)
+  return save_results(predictions, config.eval.groups, workdir)
 
 
 def settings(config: ConfigDict, mode: str) -> dict[str, Any]:

@@ -222,7 +222,7 @@ def test_files_of_another_build_are_refused(built, other, pattern):
   with pytest.raises(UserError, match='not all of one build; copy the whole folder') as error:
     dataset.open_dataset(built, 'toy', 'odd')
   assert len(str(error.value).splitlines()) == 1
-  assert not dataset.checksums.damage(other)
+  assert not dataset.checksums.find_damage(other)
 
 
 def test_a_clip_of_another_build_is_refused(built, tmp_path, monkeypatch):

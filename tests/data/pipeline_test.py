@@ -198,13 +198,13 @@ INTERRUPTED = """
 import sys
 from tests.data.pipeline_test import loader
 from zsar_jax.data.pipeline import training_batches
-from zsar_jax.runtime.interruption import Interruption
+from zsar_jax.runtime.interruption import DeferredSignals
 
 kept = []
 
 def main():
   batches = training_batches(loader(sys.argv[1]), 16, 0, 0, 2)
-  with Interruption() as interruption:
+  with DeferredSignals() as interruption:
     try:
       while not interruption.signal:
         kept[:] = [next(batches)]

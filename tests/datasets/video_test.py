@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from zsar_jax.data import records
 from zsar_jax.data.records import ClipError
-from zsar_jax.datasets.sources.video_files import Videos
+from zsar_jax.datasets.sources.video_index import VideoIndex
 from zsar_jax.datasets.video import Storage
 from zsar_jax.datasets.video_reading import read_video
 from zsar_jax.errors import UserError
@@ -465,7 +465,7 @@ def test_formats_beside_the_usual_containers(tmp_path, name, codec, pix_fmt):
       image = np.full((64, 64, 3), level, np.uint8)
       container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
     container.mux(stream.encode(None))
-  assert list(Videos(tmp_path)) == [name]
+  assert list(VideoIndex(tmp_path)) == [name]
   for keep in ('all', 'segments:2'):
     video = read_video(path, Storage(keep=keep))
     assert video.facts.num_frames == 6

@@ -1,7 +1,6 @@
-"""Zero-shot evaluation against one clip and one class at a time; views, groups, seen classes."""
+"""Zero-shot evaluation against one clip and one class at a time; views and seen classes."""
 
 import functools
-import json
 import os
 import pathlib
 
@@ -18,19 +17,10 @@ from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.subset import select
 from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
-from zsar_jax.evaluation.evaluator import (
-  COLOR_SEED,
-  Evaluator,
-  add_views,
-  evaluate_checkpoint,
-  results_of,
-  save_results,
-  summarize,
-  table,
-)
-from zsar_jax.evaluation.predictions import Predictions
-from zsar_jax.evaluation.predictions import load as load_predictions
-from zsar_jax.models.build import build_model
+from zsar_jax.evaluation.eval_mode import evaluate_checkpoint
+from zsar_jax.evaluation.evaluator import COLOR_SEED, Evaluator
+from zsar_jax.evaluation.run_results import compute_results, format_table
+from zsar_jax.models.from_config import build_model
 from zsar_jax.ops.prepare import evaluation_input
 from zsar_jax.recipes import language
 from zsar_jax.runtime import sharding
@@ -59,7 +49,7 @@ def test_against_one_clip_at_a_time(data_dir):
   mesh = sharding.make_mesh(config.mesh)
   placed = jax.device_put(params, sharding.replicated(mesh))
   predictions = Evaluator(config, model, texts, mesh, ()).run(placed)
-  results = results_of(predictions, {})
+  results = compute_results(predictions, {})
 
   encode_text, encode_video = jax.jit(model.encode_text), jax.jit(model.encode_video)
   for name, classes in (('all', CLASSES), ('novel', CLASSES[3:])):
@@ -80,7 +70,7 @@ def test_against_one_clip_at_a_time(data_dir):
       got = results[name][text]
       assert got['count'] == len(subset)
       np.testing.assert_allclose(got['top1'], np.mean(right))
-  assert table(results).count('background=normal,object=uniform') == 2
+  assert format_table(results).count('background=normal,object=uniform') == 2
 
 
 def use_devices(monkeypatch, count):
@@ -136,75 +126,6 @@ def test_views_against_an_average_by_hand(data_dir, monkeypatch):
   (together,) = evaluate()
   found = together.logits['background=uniform']
   np.testing.assert_allclose(found, np.mean(logits, axis=0), atol=2e-5)
-
-
-def test_views_that_rule_a_class_out_are_no_failure():
-  """Logits as far apart as CLIP's scale of 100 allows, where a softmax in f32 has zeros."""
-  logits = np.array([[100, -100], [-100, 100], [100, -100]], np.float32)
-  total = np.full((2, 2), -np.inf, np.float32)
-  add_views(total, np.array([1, 1, 1]), logits, 3)
-  np.testing.assert_allclose(total[1], np.log([2 / 3, 1 / 3]), rtol=1e-6)
-  alone = np.full((1, 2), -np.inf, np.float32)
-  add_views(alone, np.array([0, 0]), logits[[0, 0]], 2)
-  np.testing.assert_allclose(alone, [[0, -200]], atol=1e-5)
-  # A clip whose views are not all numbers stays one that counts as wrong.
-  add_views(alone, np.array([0]), np.array([[np.nan, 0]], np.float32), 2)
-  assert not np.isfinite(alone).any()
-
-
-def predictions_of(dataset, classes, count, rng):
-  """Made-up predictions under the recipe none."""
-  nothing = np.full((count, 3), np.nan, np.float32)
-  return Predictions(
-    dataset=dataset,
-    recipes=('none',),
-    classes=classes,
-    ids=tuple(f'clip{n}' for n in range(count)),
-    labels=rng.integers(0, len(classes), count).astype(np.int32),
-    logits={'none': rng.normal(size=(count, len(classes))).astype(np.float32)},
-    regions=('person', 'object', 'background'),
-    coverage=nothing,
-    attributes=({},) * count,
-    partners=('',) * count,
-    partner_labels=np.full(count, -1, np.int32),
-    saliency=nothing,
-    saliency_area=nothing,
-  )
-
-
-def test_groups_are_mean_and_sample_deviation(tmp_path):
-  parts = {'a': CLASSES[:3], 'b': CLASSES[2:], 'c': CLASSES[1:4]}
-  rng = np.random.default_rng(0)
-  predictions = [
-    predictions_of(name, tuple(names), 8 + len(names), rng) for name, names in parts.items()
-  ]
-  groups = {'toy': tuple(parts)}
-  results = results_of(predictions, groups)
-  figures = results['toy']['none']
-  for name in ('top1', 'top5', 'mean_class'):
-    values = [results[part]['none'][name] for part in parts]
-    np.testing.assert_allclose(figures[name], np.mean(values))
-    np.testing.assert_allclose(figures[f'{name}_std'], np.std(values, ddof=1))
-  assert figures['count'] == sum(results[part]['none']['count'] for part in parts)
-  assert figures['over'] == 3
-  assert save_results(predictions, groups, tmp_path) == results
-  assert load_predictions(tmp_path / 'predictions' / 'b.npz').classes == tuple(CLASSES[2:])
-  assert json.loads((tmp_path / 'results.json').read_text()) == results
-  assert set(loop.flatten(results)) >= {'a/none/top1', 'toy/none/top1', 'toy/none/top1_std'}
-  assert 'toy/none/over' not in loop.flatten(results)
-
-  by_recipe = [{'none': {'top1': x, 'top5': 1.0, 'mean_class': x, 'count': 4}} for x in (0.5, 0.7)]
-  words = ['8', '60.0', '±', '14.1', '100.0', '±', '0.0', '60.0', '±', '14.1']
-  text = table({'toy': summarize(by_recipe)})
-  assert text.splitlines()[0].startswith('toy (mean and standard deviation over 2)')
-  assert text.splitlines()[0].split()[-5:] == ['clips', 'top-1', 'top-5', 'mean', 'class']
-  assert text.splitlines()[1].split() == ['none', *words]
-
-  # Under each recipe other clips may count.
-  figures = {'top1': 0.5, 'top5': 1.0, 'mean_class': 0.5}
-  counted = {'none': figures | {'count': 24}, 'background=mean': figures | {'count': 20}}
-  rows = [line.split()[:2] for line in table({'toy': counted}).splitlines()[:3]]
-  assert rows == [['toy', 'clips'], ['none', '24'], ['background=mean', '20']]
 
 
 def test_seen_classes_are_refused_or_named(data_dir, tmp_path, capsys, monkeypatch):

@@ -6,8 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from tests.evaluation.metrics_test import predictions
-from zsar_jax.study import analysis
+from tests.evaluation.examples import predictions
+from zsar_jax.study import findings
+from zsar_jax.study.dataset_figures import measure_dataset
 from zsar_jax.study.plan import finding
 from zsar_jax.study.statistics import mcnemar
 
@@ -32,7 +33,7 @@ def conclude(better, worse, threshold):
     worse=('e', 'other', 'd', 'none'),
     threshold=threshold,
   )
-  return analysis._finding(asked, found, draws=200)
+  return findings.decide(asked, found, draws=200)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_a_finding_is_of_the_clips_that_have_masks():
   found = {'e': {'d': {'none': [p]}}}
   sides = [('e', 'none', 'd', recipe) for recipe in ('none', 'background=normal')]
   asked = finding('name', 'It is so.', better=sides[0], worse=sides[1], threshold=0.1)
-  concluded = analysis._finding(asked, found, draws=200)
+  concluded = findings.decide(asked, found, draws=200)
   right = _right(p)[masks].mean()
   assert right != 0.5
   assert concluded['estimate']['value'] == pytest.approx(right)
@@ -80,7 +81,7 @@ def test_a_finding_is_of_the_clips_that_have_masks():
   assert (concluded['better']['value'], concluded['worse']['value']) == (pytest.approx(right), 0)
 
   nothing = {'e': {'d': {'none': [_with_masks(p, masks & False)]}}}
-  concluded = analysis._finding(asked, nothing, draws=200)
+  concluded = findings.decide(asked, nothing, draws=200)
   assert concluded['verdict'] == 'does not hold'
   assert 'No clip counts on both sides' in concluded['explanation']
   json.dumps(concluded, allow_nan=False)
@@ -92,7 +93,7 @@ def test_differences_of_runs_whose_masks_are_not_the_same():
     'plain': [_with_masks(answers(0.25, 0), first)],
     'better': [_with_masks(answers(0.75, 2), second)],
   }
-  content = analysis._dataset(by_run, 'plain', draws=100)
+  content = measure_dataset(by_run, 'plain', draws=100)
   gain = content['difference']['better']['background=normal']
   assert gain['count'] == 24
   assert gain['mcnemar'] == [1.0]  # No clip is right when painted.
@@ -108,7 +109,7 @@ def test_a_seed_without_masks_beside_one_with_masks(lacking):
   shares[:, 2] = 0.5
   other = 1 - lacking
   seeds[other] = dataclasses.replace(seeds[other], saliency=shares, saliency_area=shares)
-  content = analysis._dataset({'plain': seeds}, 'plain', draws=100)
+  content = measure_dataset({'plain': seeds}, 'plain', draws=100)
   (bin,) = content['coverage']['plain']
   assert (bin['low'], bin['high'], bin['count']) == (0.2, 0.3, 40)
   per_seed = [None, pytest.approx(0.5)]
@@ -124,7 +125,7 @@ def test_a_data_set():
     'plain': [answers(0.25, seed, flags) for seed in (0, 1)],
     'better': [answers(0.75, seed, flags) for seed in (2, 3)],
   }
-  told = analysis._dataset(by_run, 'plain', draws=100)
+  told = measure_dataset(by_run, 'plain', draws=100)
   assert told['matrix']['better']['none']['top1']['value'] == pytest.approx(0.75)
   assert told['matrix']['better']['none']['mean_class']['per_seed'] == pytest.approx(
     [np.mean([_right(p)[label == p.labels].mean() for label in (0, 1)]) for p in by_run['better']]

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.evaluation.metrics_test import predictions
+from tests.evaluation.examples import predictions
 from tests.toy import CLASSES, Toy, ToyTask
 from tests.training.loop_test import toy_config
 from zsar_jax.config import dataset_ref
@@ -36,10 +36,10 @@ def test_clips_that_do_not_count_are_not_taken_for_wrong():
   masks[list(UNMASKED)] = False
   yes, no = np.ones(12, bool), np.zeros(12, bool)
   # Nothing is wrong where the background is painted, but some clips have no masks.
-  chosen = clip_images.choose({'plain': _predictions(yes, yes, masks)}, 'plain', 6)
+  chosen = clip_images.choose_clips({'plain': _predictions(yes, yes, masks)}, 'plain', 6)
   assert {choice.why for choice in chosen} == {'Chosen at an even distance among all clips.'}
   # All is wrong there that counts.
-  chosen = clip_images.choose({'plain': _predictions(yes, no, masks)}, 'plain', 12)
+  chosen = clip_images.choose_clips({'plain': _predictions(yes, no, masks)}, 'plain', 12)
   wrong = {choice.position for choice in chosen if 'wrong under background=normal' in choice.why}
   assert wrong
   assert not wrong & set(UNMASKED)
@@ -80,7 +80,7 @@ def _drawn(tmp_path_factory):
     partner_labels=np.where(np.arange(12) == 3, 0, -1).astype(np.int32),
   )
   choices = [clip_images.Choice(position, 'why') for position in (1, 2, 3, 5)]
-  return folder, clip_images.draw(config, 'here', {'run': p}, choices, folder, 'e-d')
+  return folder, clip_images.draw_clips(config, 'here', {'run': p}, choices, folder, 'e-d')
 
 
 def test_why_a_clip_does_not_count(drawn):

@@ -23,14 +23,14 @@ ROOT = pathlib.Path(__file__).parents[2]
 TRAINER = """
 import json, pathlib, signal, sys, time
 sys.path.insert(0, {root!r})
-from tests.bias.study.jobs_test import jobs_of
+from tests.study.jobs_test import jobs_of
 from zsar_jax import config
 workdir = pathlib.Path(sys.argv[1])
 (job,) = [job for job in jobs_of(workdir) if sys.argv[2] == '--only=' + job.name]
 signal.signal(signal.SIGTERM, lambda *_: sys.exit('stopped'))
 with open(workdir / 'order.txt', 'a') as order:
   print('begin', job.name, file=order)
-if (workdir / 'fail').exists() and 'colour' in job.name:
+if (workdir / 'fail').exists() and 'color' in job.name:
   sys.exit('error: it cannot be')
 time.sleep({seconds})
 (job.folder / 'metrics.jsonl').write_text(json.dumps({{'step': job.config.steps}}) + '\\n')
@@ -64,15 +64,15 @@ def _order(tmp_path):
 
 def test_a_run_waits_for_the_one_it_needs_and_nothing_is_done_twice(tmp_path):
   planned = jobs_of(tmp_path)
-  jobs.train_all(planned, _command(tmp_path), at_a_time=3)
+  jobs.train_all(planned, _command(tmp_path), processes=3)
   order = _order(tmp_path)
   assert len(order) == 12
   for seed in (4, 7):
     assert order.index(f'end one/plain/{seed}') < order.index(f'begin one/after/{seed}')
-  assert all(jobs.finished(job) for job in planned)
+  assert all(jobs.is_finished(job) for job in planned)
   # A run whose results are not all there is done again, and no other.
   (planned[2].folder / 'results.json').write_text('{"toy": {"none": {}}}')
-  jobs.train_all(planned, _command(tmp_path), at_a_time=2)
+  jobs.train_all(planned, _command(tmp_path), processes=2)
   assert _order(tmp_path)[12:] == [f'{what} {planned[2].name}' for what in ('begin', 'end')]
 
 
@@ -80,12 +80,12 @@ def test_a_run_that_fails_is_told_with_its_last_word(tmp_path):
   (tmp_path / 'fail').touch()
   planned = jobs_of(tmp_path)
   with pytest.raises(UserError) as error:
-    jobs.train_all(planned, _command(tmp_path), at_a_time=1)
-  assert 'the run one/colour/4 failed: it cannot be' in str(error.value)
+    jobs.train_all(planned, _command(tmp_path), processes=1)
+  assert 'the run one/color/4 failed: it cannot be' in str(error.value)
   assert 'log.txt' in str(error.value)
   (tmp_path / 'fail').unlink()
-  jobs.train_all(planned, _command(tmp_path), at_a_time=1)
-  assert all(jobs.finished(job) for job in planned)
+  jobs.train_all(planned, _command(tmp_path), processes=1)
+  assert all(jobs.is_finished(job) for job in planned)
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
@@ -93,10 +93,10 @@ def test_an_interruption_ends_the_runs_and_the_same_command_goes_on(tmp_path, nu
   program = f"""
 import pathlib, sys
 sys.path.insert(0, {str(ROOT)!r})
-from tests.bias.study.jobs_test import jobs_of
+from tests.study.jobs_test import jobs_of
 from zsar_jax.study import jobs
-from zsar_jax.interruption import interruptible
-with interruptible():
+from zsar_jax.runtime.interruption import interruptible_program
+with interruptible_program():
   jobs.train_all(jobs_of(pathlib.Path({str(tmp_path)!r})), {_command(tmp_path, 60)!r}, 2)
 """
   environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
@@ -109,9 +109,9 @@ with interruptible():
   assert process.wait(30) == (130 if number == signal.SIGINT else 0)
   planned = jobs_of(tmp_path)
   for job in planned[:2]:
-    assert not jobs.finished(job)
+    assert not jobs.is_finished(job)
   logs = [path.read_text() for path in tmp_path.rglob(jobs.LOG)]
   assert logs
   assert all('stopped' in log for log in logs)
-  jobs.train_all(planned, _command(tmp_path), at_a_time=4)
-  assert all(jobs.finished(job) for job in planned)
+  jobs.train_all(planned, _command(tmp_path), processes=4)
+  assert all(jobs.is_finished(job) for job in planned)

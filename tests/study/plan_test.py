@@ -32,14 +32,14 @@ def test_baselines_come_first_and_every_seed_has_its_folder():
   )
   jobs = plan(study, WORKDIR)
   assert [job.name for job in jobs] == [
-    f'one/{name}/{seed}' for seed in (4, 7) for name in ('plain', 'after', 'colour')
+    f'one/{name}/{seed}' for seed in (4, 7) for name in ('plain', 'after', 'color')
   ]
   by_name = {job.name: job for job in jobs}
-  assert by_name['one/colour/7'].folder == WORKDIR / 'runs/one/colour/seed7'
-  assert by_name['one/colour/7'].config.seed == 7
-  assert by_name['one/colour/7'].config.optim.still_clip.static == 1
+  assert by_name['one/color/7'].folder == WORKDIR / 'runs/one/color/seed7'
+  assert by_name['one/color/7'].config.seed == 7
+  assert by_name['one/color/7'].config.optim.still_clip.static == 1
   assert by_name['one/plain/7'].config.recipe == 'none'
-  assert by_name['one/after/7'].after == by_name['one/plain/7'].folder
+  assert by_name['one/after/7'].depends_on == by_name['one/plain/7'].folder
   assert by_name['one/after/4'].config.model.init_from == str(by_name['one/plain/4'].folder)
 
 
@@ -80,7 +80,7 @@ def test_a_study_is_no_training():
 @pytest.mark.parametrize(
   ('study', 'words'),
   [
-    (lambda: default_study(), 'config.experiments: there is none'),
+    (lambda: default_study(), 'config.experiments: it is empty'),
     (lambda: _changed(seeds=()), 'config.seeds'),
     (lambda: _changed(seeds=(1, 1)), 'config.seeds'),
     (lambda: _study(bad=('x', {'optim.lrr': 1.0})), 'config.optim.lrr cannot be 1.0'),

@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
-from tests.models.clip_test import random_params
+from tests.models.towers_test import random_params
 from tests.toy import build_toy
 from tests.training.loop_test import assert_same_training, take_steps, toy_config
 from zsar_jax.errors import UserError
-from zsar_jax.evaluation.evaluator import evaluate_checkpoint, results_of
+from zsar_jax.evaluation.eval_mode import evaluate_checkpoint
+from zsar_jax.evaluation.run_results import compute_results
 from zsar_jax.models import presets
-from zsar_jax.models.build import build_model
+from zsar_jax.models.from_config import build_model
 from zsar_jax.runtime import sharding
 from zsar_jax.training import loop
 from zsar_jax.weights.checkpoint import Checkpoints, load_params
-from zsar_jax.weights.initial import InitialWeights, load_weights_of_state, weights_for_evaluation
+from zsar_jax.weights.initial import InitialWeights, load_weight_entries, weights_for_evaluation
 
 
 @pytest.fixture(scope='module')
@@ -65,7 +66,7 @@ def test_average_and_interpolation(data_dir, first, tmp_path):
   }
   config = _config(data_dir, steps=6, **changes)
   config.optim.lr_rules = (('text/token_embedding/.*', 0.0),)
-  trained = results_of(loop.train(config, tmp_path / 'run'), {})
+  trained = compute_results(loop.train(config, tmp_path / 'run'), {})
   mesh = sharding.make_mesh(config.mesh)
   shapes = sharding.sharded_shapes(build_model(config).abstract_params, mesh, 1)
   with Checkpoints(tmp_path / 'run', 9) as checkpoints:
@@ -73,7 +74,7 @@ def test_average_and_interpolation(data_dir, first, tmp_path):
       step: jax.device_get(checkpoints.restore(step, {'params': shapes})['params'])
       for step in (4, 6)
     }
-  final = load_weights_of_state(tmp_path / 'run', config, build_model(config), mesh)
+  final = load_weight_entries(tmp_path / 'run', config, build_model(config), mesh)
   assert final['averaged'] == 2
   mean = jax.tree.map(lambda a, b: (a + b) / 2, states[4], states[6])
 
@@ -87,7 +88,7 @@ def test_average_and_interpolation(data_dir, first, tmp_path):
 
   # An evaluation need not repeat how the run was trained; the run's own config says it.
   plain = _config(data_dir, eval__allow_seen_classes=True)
-  assert results_of(evaluate_checkpoint(plain, tmp_path / 'run'), {}) == trained
+  assert compute_results(evaluate_checkpoint(plain, tmp_path / 'run'), {}) == trained
   # The other end of an interpolation is what the run began with, and nothing else.
   other = _config(data_dir, eval__interpolate=0.5, model__init_from=str(tmp_path / 'run'))
   with pytest.raises(UserError, match='config.model.init_from was'):
@@ -129,7 +130,7 @@ def test_what_the_start_lacks_is_drawn_where_a_rule_allows_it(data_dir, first, t
   drawn = jax.device_get(jax.jit(model.init)(jax.random.key(3)))
   _close(params['temporal'], drawn['temporal'])
   with pytest.raises(UserError, match='lacks temporal/'):
-    InitialWeights(config, model, shapes).whole()  # An evaluation draws nothing.
+    InitialWeights(config, model, shapes).load_all()  # An evaluation draws nothing.
   begun = _saved(first, _config(data_dir))
   _close({name: params[name] for name in begun}, begun)
 

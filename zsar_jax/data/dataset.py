@@ -34,7 +34,7 @@ from zsar_jax.data.clip_index import ClipIndex, load_part, part_files
 from zsar_jax.data.frame_table import ClipFrames, FrameFile, table_path
 from zsar_jax.errors import UserError, first_line
 from zsar_jax.runtime import checksums
-from zsar_jax.runtime.writers import log
+from zsar_jax.runtime.progress import log
 
 # The files of every data set, besides those of its records and splits.
 _COMMON_FILES = (
@@ -125,7 +125,7 @@ class ClipDataset:
 
   def _check_files(self, names: Collection[str]) -> None:
     """Raises a `UserError` if files differ from those that the build wrote."""
-    damage = checksums.damage(self.directory, names)
+    damage = checksums.find_damage(self.directory, names)
     if damage:
       raise UserError(
         f'{self.directory}: {damage}: its files are not all there, or not all of one build; copy'

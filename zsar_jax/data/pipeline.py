@@ -46,7 +46,7 @@ def training_batches(
     first_step: the number of batches that were consumed before.
     workers: processes that load clips; 0 loads in threads of this process.
     share: (i, n): of n equal parts of each batch, this host loads the i-th; see
-      `sharding.host_share`.
+      `sharding.process_batch_shard`.
     policy: what happens when workers fail.
 
   Returns:

@@ -4,8 +4,8 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-# The values that `EvaluationViews.crops` may have.
-CROP_COUNTS = (1, 3)
+from zsar_jax.data.geometry import INTERPOLATIONS, RESIZES
+from zsar_jax.runtime.settings import setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,15 +28,15 @@ class View:
       'nearest' annotated frame, stays unmasked ('leave'), or its clip is left out ('drop').
   """
 
-  num_frames: int = 8
-  size: int = 224
-  interpolation: str = 'bilinear'
-  crop_scale: tuple[float, float] = (0.4, 1.0)
-  crop_ratio: tuple[float, float] = (0.75, 4 / 3)
-  crop_side: tuple[float, float] = (0.0, 0.0)
-  resize: str = 'shortest'
-  centre_crop: float = 224 / 256
-  unannotated: str = 'nearest'
+  num_frames: int = setting(8, low=1, high=4096)
+  size: int = setting(224, low=1, high=8192)
+  interpolation: str = setting('bilinear', choices=INTERPOLATIONS)
+  crop_scale: tuple[float, float] = setting((0.4, 1.0), low=0.01, high=1)
+  crop_ratio: tuple[float, float] = setting((0.75, 4 / 3), low=0.1, high=10)
+  crop_side: tuple[float, float] = setting((0.0, 0.0), low=0, high=1)
+  resize: str = setting('shortest', choices=RESIZES)
+  centre_crop: float = setting(224 / 256, low=0.01, high=1)
+  unannotated: str = setting('nearest', choices=('nearest', 'leave', 'drop'))
 
   @classmethod
   def from_config(cls, config: ConfigDict) -> 'View':
@@ -55,8 +55,8 @@ class EvaluationViews:
       start, in the middle and at the end of the frame's long side.
   """
 
-  clips: int = 1
-  crops: int = 1
+  clips: int = setting(1, low=1, high=1000)
+  crops: int = setting(1, choices=(1, 3))
 
   def __len__(self) -> int:
     return self.clips * self.crops

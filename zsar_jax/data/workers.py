@@ -9,7 +9,7 @@ from typing import Any
 
 import cv2
 
-from zsar_jax.runtime.streams import keep_streams
+from zsar_jax.runtime.streams import tolerate_closed_streams
 
 
 def initialize_worker(on_signal: Any) -> None:
@@ -19,7 +19,7 @@ def initialize_worker(on_signal: Any) -> None:
     on_signal: the handler of SIGINT and SIGTERM, as for `signal.signal`. Ctrl-C reaches all the
       processes of a terminal at once, and a cluster's SIGTERM all those of a job.
   """
-  keep_streams()
+  tolerate_closed_streams()
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, on_signal)
   # The processes are the parallelism; a pool of threads in each of them would only add contention.

@@ -27,7 +27,7 @@ from zsar_jax.datasets.stage_runners import stage_in_processes, stage_with_beam
 from zsar_jax.datasets.staging import Chunk, ClipTask, StagedChunk, serialized_size
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import checksums, locks
-from zsar_jax.runtime.wording import counted
+from zsar_jax.runtime.wording import pluralize
 
 # The minimum number of clips in a chunk, and the maximum number of chunks in a split. Chunks become
 # shards, which a reader may keep open all at once: the limit of open files is often 1024.
@@ -63,7 +63,7 @@ def build(
   if builder.staging_dir.exists() or not _is_built(builder, directory, strict):
     with contextlib.ExitStack() as stack:
       try:
-        stack.enter_context(locks.alone_in(builder.staging_dir))
+        stack.enter_context(locks.lock_folder(builder.staging_dir))
       except OSError as error:
         raise UserError(
           f'--out: {builder.staging_dir} cannot be written ({error.strerror})'
@@ -93,7 +93,7 @@ def _is_built(builder: ClipBuilder, directory: pathlib.Path, strict: bool) -> bo
     classes = tfds.builder_from_directory(directory).info.features['label'].names
     differing = sorted(key for key in present | expected if present.get(key) != expected.get(key))
     failed = [clip for split in report.values() for clip in split['missing'] | split['unreadable']]
-    if damage := checksums.damage(directory):
+    if damage := checksums.find_damage(directory):
       raise ValueError(damage)
   except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
     raise UserError(
@@ -196,7 +196,7 @@ def _check_disk(builder: ClipBuilder, chunks: list[Chunk]) -> None:
   need = len(tasks) * sum(sizes) / tried
   free = shutil.disk_usage(builder.staging_dir).free
   print(
-    f'{builder.full_name}: {counted(len(tasks), "clip")} will take about {_format_size(need)},'
+    f'{builder.full_name}: {pluralize(len(tasks), "clip")} will take about {_format_size(need)},'
     f' estimated from {tried} of them; {_format_size(free)} are free',
     file=sys.stderr,
   )
@@ -227,7 +227,7 @@ def _check_failures(name: str, report: dict[str, Any], strict: bool) -> None:
       )
     if strict and failures:
       raise UserError(
-        f'{name}, split {split!r}: {counted(len(failures), "clip")} failed,'
+        f'{name}, split {split!r}: {pluralize(len(failures), "clip")} failed,'
         f' {next(iter(failures))} first; repair them and the same command continues, or leave out'
         ' --strict'
       )

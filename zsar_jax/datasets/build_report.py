@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax.datasets.sources.listing import PASSED_OVER
+from zsar_jax.datasets.sources.listing import SKIPPED_FILES
 from zsar_jax.datasets.staging import StagedChunk
 from zsar_jax.recipes.regions import REGION_BITS
-from zsar_jax.runtime.wording import counted
+from zsar_jax.runtime.wording import pluralize
 
 _QUANTILES = (5, 25, 50, 75, 95)
 
@@ -94,8 +94,8 @@ def describe(name: str, report: Mapping[str, Any]) -> str:
   lines = []
   for split, part in report.items():
     lines.append(
-      f'{name}, {split}: {counted(part["written"], "clip")},'
-      f' {counted(part["frames"], "frame")},'
+      f'{name}, {split}: {pluralize(part["written"], "clip")},'
+      f' {pluralize(part["frames"], "frame")},'
       f' {part["bytes"] / 1e6:.1f} MB; {len(part["missing"])} missing,'
       f' {len(part["unreadable"])} unreadable'
     )
@@ -115,7 +115,7 @@ def describe(name: str, report: Mapping[str, Any]) -> str:
         f' {result["never"]:10}   {quantiles}'
       )
     if part['regions'] and part['unannotated']:
-      lines.append(f'  {counted(part["unannotated"], "clip")} without any annotated frame')
+      lines.append(f'  {pluralize(part["unannotated"], "clip")} without any annotated frame')
     for kind in ('missing', 'unreadable'):
       lines += _list_clips(kind, part[kind])
     for kind, clips in part['remarks'].items():
@@ -126,7 +126,7 @@ def describe(name: str, report: Mapping[str, Any]) -> str:
 def _list_clips(kind: str, clips: Mapping[str, str]) -> list[str]:
   if not clips:
     return []
-  lines = [f'  {kind}:' if kind == PASSED_OVER else f'  {kind}: {counted(len(clips), "clip")}']
+  lines = [f'  {kind}:' if kind == SKIPPED_FILES else f'  {kind}: {pluralize(len(clips), "clip")}']
   printed = itertools.islice(clips.items(), _MAX_PRINTED)
   lines += [f'    {clip}: {details}' for clip, details in printed]
   if len(clips) > _MAX_PRINTED:

@@ -91,7 +91,9 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
   def publish(self, staged: dict[str, list[StagedChunk]]) -> None:
     """Writes the data set from the staged chunks of every split."""
     self._staged = staged
-    if self.builder_config and file_systems.REPLACING in file_systems.lacking(self.staging_dir):
+    if self.builder_config and file_systems.REPLACING in file_systems.missing_features(
+      self.staging_dir
+    ):
       # TFDS would replace this file, which has the name of the default configuration.
       shutil.rmtree(pathlib.Path(self.data_dir).parent.parent / '.config', ignore_errors=True)
     # TFDS announces a download on stdout, and makes folders for it.
@@ -163,7 +165,7 @@ class _ChecksummedInfo(tfds.core.DatasetInfo):
     """Writes TFDS' own files and then the checksums of all files."""
     super().write_to_directory(dataset_info_dir, all_metadata)
     # Records are too large to be read in full; the index has a mark of each clip instead.
-    checksums.write(pathlib.Path(dataset_info_dir), by_size=lambda name: '.array_record-' in name)
+    checksums.write(pathlib.Path(dataset_info_dir), size_only=lambda name: '.array_record-' in name)
 
 
 def _link_or_copy(source: pathlib.Path, target: pathlib.Path) -> None:

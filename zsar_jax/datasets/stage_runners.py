@@ -108,5 +108,5 @@ def _progress_bar(clips: int, name: str) -> tqdm.tqdm:
   # In a log file, every update of the bar is a line.
   interval = 0.2 if sys.stderr.isatty() else 60
   return tqdm.tqdm(
-    total=clips, desc=name, unit=' clips', mininterval=interval, file=terminal.unfiltered()
+    total=clips, desc=name, unit=' clips', mininterval=interval, file=terminal.raw_stderr()
   )

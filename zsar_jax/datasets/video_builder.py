@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from zsar_jax.data import records
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.builder import ClipBuilder
-from zsar_jax.datasets.masks.combine import Combined
+from zsar_jax.datasets.masks.combine import CombinedMasks
 from zsar_jax.datasets.masks.source import ClipMasks, MaskSource
 from zsar_jax.datasets.sources.listing import ListedClip, Listing
 from zsar_jax.datasets.video import DEFAULT_FPS, Storage, StoredVideo
@@ -73,7 +73,7 @@ def encode_task(task: VideoTask) -> records.EncodedClip:
 
 def _read_any_copy(task: VideoTask) -> StoredVideo:
   """Returns the clip's video, or the first of its copies that can be read."""
-  annotated = task.masks.annotated if task.masks else None
+  annotated = task.masks.annotated_frames if task.masks else None
   try:
     return read_video(task.clip.path, task.storage, task.folder_fps, annotated)
   except ClipError:
@@ -178,7 +178,7 @@ class VideoBuilder(ClipBuilder, skip_registration=True):
 
   def _combine(
     self, by_source: Sequence[ClipMasks | None]
-  ) -> tuple[Combined | None, dict[str, str]]:
+  ) -> tuple[CombinedMasks | None, dict[str, str]]:
     """Combines the masks of a clip; remarks if only some of the sources have any.
 
     Args:
@@ -202,7 +202,7 @@ class VideoBuilder(ClipBuilder, skip_registration=True):
       remarks[f'masks of {names} alone'] = (
         f'{", ".join(unknown)} unknown' if unknown else 'all regions known'
       )
-    return Combined(parts, self._boxes_from_shapes, unknown), remarks
+    return CombinedMasks(parts, self._boxes_from_shapes, unknown), remarks
 
 
 def _source_name(source: MaskSource) -> str:
