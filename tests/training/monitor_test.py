@@ -17,6 +17,7 @@ from zsar_jax.errors import UserError
 from zsar_jax.training import loop
 from zsar_jax.training import step as step_lib
 from zsar_jax.training.monitor import StepMonitor
+from zsar_jax.training.setup import open_training_subset
 from zsar_jax.weights.checkpoint import Checkpoints
 
 
@@ -37,7 +38,7 @@ def outputs(**changes):
 
 
 @pytest.mark.parametrize('figure', ['loss', 'gradient_norm'])
-def test_a_failed_step_is_found_one_step_later(data_dir, tmp_path, figure):
+def test_a_failed_step_is_reported_one_step_later(data_dir, tmp_path, figure):
   monitor = StepMonitor(loader(data_dir), tmp_path, 0)
   monitor.submit(1, outputs())
   monitor.submit(2, outputs(**{figure: np.float32('nan')}))
@@ -50,7 +51,7 @@ def test_a_failed_step_is_found_one_step_later(data_dir, tmp_path, figure):
   assert failed['clips'] == ['train3', 'train0']
 
 
-def test_a_stop_is_known_one_step_later(data_dir, tmp_path):
+def test_a_stop_is_reported_one_step_later(data_dir, tmp_path):
   monitor = StepMonitor(loader(data_dir), tmp_path, 0)
   monitor.submit(1, outputs(stop=np.bool_(True)))
   assert not monitor.stop
@@ -59,7 +60,7 @@ def test_a_stop_is_known_one_step_later(data_dir, tmp_path):
 
 
 def test_clips_that_do_not_decode(data_dir, tmp_path, monkeypatch):
-  """They are replaced alike from any step on, listed once, and end the run when they are many."""
+  """They are replaced alike from any step on, listed once, and end the run if they are too many."""
   clips = loader(data_dir)
   undamaged = take(training_batches(clips, 4, 0, 0, 0), 20)
   sizes = {len(clips.subset.frames(position)): position for position in (5, 9)}
@@ -84,7 +85,7 @@ def test_clips_that_do_not_decode(data_dir, tmp_path, monkeypatch):
   monitor.submit(1, outputs(replaced=np.array([5, -1], np.int32)))
   monitor.submit(2, outputs(replaced=np.array([5, -1], np.int32)))
   monitor.flush()
-  # Another start knows of it.
+  # The next start reads the list.
   monitor = StepMonitor(clips, tmp_path, 1 / 37)
   monitor.submit(3, outputs(replaced=np.array([5, -1], np.int32)))
   monitor.submit(4, outputs(replaced=np.array([-1, 9], np.int32)))
@@ -135,4 +136,4 @@ def test_a_failed_run_leaves_its_last_good_checkpoint(data_dir, tmp_path, monkey
 
 
 def train_loader(config):
-  return ClipLoader(loop.open_training_subset(config), View.from_config(config))
+  return ClipLoader(open_training_subset(config), View.from_config(config))

@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 
 from zsar_jax.data import records
-from zsar_jax.data.batch import Batch
+from zsar_jax.data.batch import Batch, padding_clip
 from zsar_jax.data.frame_table import ClipFrames
 from zsar_jax.data.geometry import (
   Box,
@@ -71,7 +71,7 @@ class ClipLoader:
       crop_offset: which square of each frame is cut, see `center_crop`.
     """
     if position >= len(self.subset):
-      return self._padding()
+      return padding_clip(self.view.num_frames, self.view.size)
     clip_id = self.subset.clip_id(position)
     return self._load(position, zlib.crc32(clip_id.encode()), None, time_offset, crop_offset)
 
@@ -86,18 +86,6 @@ class ClipLoader:
     except (UserError, OSError) as error:
       return str(error)
     return 'it could be read the second time'
-
-  def _padding(self) -> Batch:
-    shape = (self.view.num_frames, self.view.size, self.view.size)
-    return {
-      'frames': np.zeros((*shape, 3), np.uint8),
-      'regions': np.zeros(shape, np.uint8),
-      'annotated': np.zeros(shape[:1], bool),
-      'label': np.int32(0),
-      'seed': np.uint32(0),
-      'clip': np.int32(-1),
-      'weight': np.float32(0),
-    }
 
   def _load(
     self,

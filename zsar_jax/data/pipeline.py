@@ -13,7 +13,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from zsar_jax.data.batch import PARTNER, Batch
+from zsar_jax.data.batch import PARTNER, PARTNER_FIELDS, Batch
 from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.shared_memory import SharedBatches
 from zsar_jax.data.view import SINGLE_VIEW, EvaluationViews
@@ -114,7 +114,7 @@ class _EvaluationClip(grain.transforms.Map):
     end = len(self.loader.subset)
     partner = int(self.partners[position]) if position < end else -1
     other = self.loader.evaluation_clip(end if partner < 0 else partner, *offsets)
-    return clip | {f'{PARTNER}{name}': other[name] for name in ('frames', 'regions', 'annotated')}
+    return clip | {f'{PARTNER}{name}': other[name] for name in PARTNER_FIELDS}
 
 
 def _batches(

@@ -10,7 +10,7 @@ from zsar_jax.errors import UserError
 from zsar_jax.pantomime import worlds
 from zsar_jax.recipes import language
 from zsar_jax.study.plan import Job
-from zsar_jax.training.loop import open_training_subset
+from zsar_jax.training.setup import open_training_subset
 
 
 def check_data(jobs: Sequence[Job]) -> None:

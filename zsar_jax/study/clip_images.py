@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from zsar_jax.data.batch import PARTNER
+from zsar_jax.data.batch import PARTNER, PARTNER_FIELDS
 from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.subset import select
@@ -177,8 +177,7 @@ def _load_rows(
     # A position beyond the last clip loads padding.
     partner = positions.get(reference.partners[choice.position], len(subset))
     partner_row = loader.evaluation_clip(partner)
-    names = ('frames', 'regions', 'annotated')
-    rows.append(row | {f'{PARTNER}{name}': partner_row[name] for name in names})
+    rows.append(row | {f'{PARTNER}{name}': partner_row[name] for name in PARTNER_FIELDS})
   return rows
 
 
