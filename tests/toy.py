@@ -1,4 +1,4 @@
-"""A small data set of flat-colored clips, written by the project's own builder."""
+"""A small data set of clips of uniform gray, written by the project's builder."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ CLASSES = ('moving left', 'moving right', 'resting', 'jumping', 'turning')
 
 @dataclasses.dataclass(frozen=True)
 class ToyTask:
-  """One clip: frame n is of the grey level 4 n, and its plane is a person's box."""
+  """A clip: frame n has the gray level 4 n, and boxes of a person and an object."""
 
   id: str
   label: int
@@ -25,7 +25,7 @@ class ToyTask:
 
 
 def encode_toy(task: ToyTask) -> records.EncodedClip:
-  """The clip's record."""
+  """Returns the clip's record."""
   if task.num_frames == 0:
     raise ClipError('it has no frames')
   shape = (task.num_frames, 20, 30)
@@ -35,13 +35,15 @@ def encode_toy(task: ToyTask) -> records.EncodedClip:
   planes[:, :, :15] = PERSON_BOX
   planes[:, :10] |= OBJECT_BOX
   annotated = np.resize(np.array(task.annotated), task.num_frames)
-  known = [plane if known else None for plane, known in zip(planes, annotated, strict=True)]
+  planes = [
+    plane if is_annotated else None for plane, is_annotated in zip(planes, annotated, strict=True)
+  ]
   jpegs = records.encode_frames(frames)
-  return records.encode_clip(task.id, task.label, jpegs, known, (20, 30), 12.0)
+  return records.encode_clip(task.id, task.label, jpegs, planes, (20, 30), 12.0)
 
 
 class Toy(ClipBuilder):
-  """The builder."""
+  """Builds the data set."""
 
   name = 'toy'
   VERSION = tfds.core.Version('1.0.0')
