@@ -73,7 +73,7 @@ def test_classes_that_were_seen_are_refused_or_logged(data_dir, tmp_path, capsys
     checkpoints.save(2, state, {'clips': load_meta(first, '')['clips']})
     checkpoints.wait()
   evaluate_checkpoint(toy(**seen), first)
-  assert 'is not known' in capsys.readouterr().err
+  assert 'are unknown' in capsys.readouterr().err
 
 
 def test_an_unwritable_workdir_is_refused_before_the_evaluation(data_dir):
