@@ -38,6 +38,8 @@ METHODS = {
   ),
 }
 
+VARIANTS = (*METHODS, *(f'{method},smoke' for method in METHODS))
+
 
 def get_config(variant: str = '') -> ConfigDict:
   """The config of one method, see the head of this file."""

@@ -24,7 +24,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 CONFIG = """
 import sys
 sys.path.insert(0, {root!r})
-from tests.train_test import toy_config
+from tests.training.loop_test import toy_config
 def get_config(variant=''):
   return toy_config(
     {data_dir!r}, steps=16, checkpoint__every=2, recipe='none', model__temporal='mean',
@@ -291,7 +291,7 @@ def test_a_process_that_is_gone_is_named_and_the_checkpoint_stays(folder):
   assert 'Check failed' not in err
   steps = [path for path in (workdir / 'checkpoints').iterdir() if path.name.isdecimal()]
   assert steps
-  assert [checksums.damage(path) for path in steps] == [None] * len(steps)
+  assert [checksums.find_damage(path) for path in steps] == [None] * len(steps)
 
 
 @pytest.mark.slow

@@ -6,7 +6,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from zsar_jax.data import records
-from zsar_jax.datasets.builder import ClipBuilder, build
+from zsar_jax.datasets.build import build
+from zsar_jax.datasets.builder import ClipBuilder
 from zsar_jax.datasets.staging import ClipError
 from zsar_jax.recipes.regions import OBJECT_BOX, PERSON_BOX
 

@@ -17,9 +17,9 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.command_line import begin, parse_flags
-from zsar_jax.runtime.host_memory import cpu_alone
-from zsar_jax.runtime.interruption import end_with, interruptible
+from zsar_jax.runtime.command_line import parse_flags, start_program
+from zsar_jax.runtime.host_memory import is_cpu_only
+from zsar_jax.runtime.interruption import exit_with_parent, interruptible_program
 from zsar_jax.runtime.reporting import exit_on_user_error
 
 if TYPE_CHECKING:
@@ -54,14 +54,14 @@ _PARENT = flags.DEFINE_integer(
 def main(argv: list[str]) -> None:
   """Runs the program; see the head of this file."""
   with exit_on_user_error():
-    workdir = begin(argv)
+    workdir = start_program(argv)
     # Imported late, so that --help and errors in flags are fast.
     from zsar_jax.study import plan
 
     jobs = plan.plan(_CONFIG.value, workdir)
     if _ONLY.value:
       if _PARENT.value:
-        end_with(_PARENT.value)
+        exit_with_parent(_PARENT.value)
       _train(jobs, _ONLY.value)
     else:
       _run_study(jobs, workdir)
@@ -85,14 +85,14 @@ def _train(jobs: list['Job'], name: str) -> None:
 
 def _run_study(jobs: list['Job'], workdir: pathlib.Path) -> None:
   """Trains all jobs in processes of their own, and writes the report."""
-  from zsar_jax.runtime.writers import make_folder
+  from zsar_jax.runtime.files import make_folder
   from zsar_jax.study.checks import check_data
   from zsar_jax.study.jobs import train_all
 
   check_data(jobs)
   make_folder(workdir, '--workdir')
-  # `zsar` has no current folder in sys.path. With -P the processes have none either, so that no
-  # file in it hides a module.
+  # `zsar` does not have the current folder in sys.path. With -P its processes do not either, so
+  # that no file in it hides a module.
   options = [] if os.getcwd() in sys.path else ['-P']
   command = [sys.executable, *options, '-m', 'zsar_jax.tools.bias_study', *sys.argv[1:]]
   train_all(jobs, command, _PROCESSES.value or _default_processes())
@@ -108,9 +108,9 @@ def _run_study(jobs: list['Job'], workdir: pathlib.Path) -> None:
 
 def _default_processes() -> int:
   """How many runs this machine trains at the same time."""
-  return min(os.cpu_count() or 1, 4) if cpu_alone() else 1
+  return min(os.cpu_count() or 1, 4) if is_cpu_only() else 1
 
 
 if __name__ == '__main__':
-  with interruptible():
+  with interruptible_program():
     app.run(main, flags_parser=parse_flags)

@@ -12,14 +12,15 @@ import argparse
 import pathlib
 
 from zsar_jax.errors import UserError
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.runtime.command_line import parse_arguments
+from zsar_jax.runtime.files import make_folder
 from zsar_jax.runtime.paths import local_path
 from zsar_jax.runtime.reporting import exit_on_user_error
-from zsar_jax.runtime.writers import make_folder
 from zsar_jax.weights.formats import infer, load, save
 from zsar_jax.weights.formats.hints import CONVERSION
-from zsar_jax.weights.formats.read import FAMILIES, FORMATS, read_weights
+from zsar_jax.weights.formats.read import read_weights
+from zsar_jax.weights.formats.recognition import FAMILIES, FORMATS
 
 
 def main() -> None:
@@ -67,9 +68,9 @@ def main() -> None:
       args.source, CONVERSION.source, args.format_name, args.tokens_from, CONVERSION
     )
     model = VideoModel(*infer.infer_spec(weights))
-    params, report = load.fit(weights, model, allow_left_over=args.allow_left_over)
+    params, report = load.fit_to_model(weights, model, allow_left_over=args.allow_left_over)
     print(report.describe())
-    note = save.save_weights(params, model, args.to, out, weights.folder, weights.usage)
+    note = save.save_weights(params, model, args.to, out, weights.folder, weights.preprocessing)
   print(f'{args.out}: written as {args.to}' + (f'; {note}' if note else ''))
 
 

@@ -1,12 +1,12 @@
-"""Says what a run needs and how fast it can be, before any device is rented.
+"""Says what a run needs and how fast it can be at best, before a device is rented.
 
     zsar plan --config=ssv2_objmask --topology=v5e:16x16
     zsar plan --config=ssv2_objmask --topology=gpu:8xH100
 
-For TPUs the very training and evaluation step are compiled by the TPU's own compiler (extra
-`tpu`), which takes minutes and no TPU; for GPUs what can be known without a compiler is worked
-out; cpu:8 compiles for so many devices of this host. No data are read. Settings are changed as
-in training: --config.mesh.fsdp=16. See docs/planning.md.
+For TPUs the TPU's own compiler (extra `tpu`) compiles the training and evaluation steps, which
+takes minutes but no TPU. For GPUs the plan contains what can be computed without a compiler. cpu:8
+compiles for 8 CPU devices of this host. No data are read. Settings are changed as in training:
+--config.mesh.fsdp=16. See docs/planning.md.
 """
 
 import json
@@ -20,23 +20,23 @@ from ml_collections import config_flags
 from zsar_jax.errors import UserError
 from zsar_jax.performance import topologies
 from zsar_jax.runtime.command_line import parse_flags
+from zsar_jax.runtime.files import make_folder
 from zsar_jax.runtime.reporting import exit_on_user_error
-from zsar_jax.runtime.writers import make_folder
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment: see zsar train --help.')
 _TOPOLOGY = flags.DEFINE_string(
   'topology', None, 'v5e:4x4, v5p:2x2x2, v6e:2x4, ...; gpu:8xH100; cpu:8.'
 )
 _CLASSES = flags.DEFINE_integer(
-  'classes', 400, 'The number of classes, of which no data are read here.', lower_bound=1
+  'classes', 400, 'The number of classes; it is not read from any data.', lower_bound=1
 )
 _LARGEST = flags.DEFINE_enum(
   'largest',
   'estimate',
   ['estimate', 'verify', 'skip'],
-  'The largest batch that fits. estimate: from two compiles; verify: and compile it; skip: none.',
+  'The largest batch that fits. estimate: from two compiles; verify: also compile it; skip: no.',
 )
-_JSON = flags.DEFINE_string('json', None, 'Writes the plan to this file as well.')
+_JSON = flags.DEFINE_string('json', None, 'Also writes the plan to this file.')
 
 
 def main(argv: list[str]) -> None:
@@ -47,21 +47,21 @@ def main(argv: list[str]) -> None:
       raise UserError(f'{argv[1]!r} is no flag; settings are written --config.NAME=VALUE')
     if _CONFIG.value is None or not _TOPOLOGY.value:
       raise UserError('both --config=FILE and --topology=NAME are needed; see --help')
-    # Imported late: they are slow, and JAX's devices are made with the environment that is now set.
+    # Imported late: the modules are slow to import, and JAX reads the environment set before.
     from zsar_jax.performance import plan_text, planner
 
-    planner.check_config(_CONFIG.value)
+    planner.validate_config(_CONFIG.value)
     if _JSON.value:
       make_folder(pathlib.Path(_JSON.value).parent, '--json')
     topology = topologies.parse(_TOPOLOGY.value)
-    found = planner.make_plan(_CONFIG.value, topology, _CLASSES.value, _LARGEST.value)
+    plan = planner.make_plan(_CONFIG.value, topology, _CLASSES.value, _LARGEST.value)
     if _JSON.value:
-      pathlib.Path(_JSON.value).write_text(json.dumps(found, indent=2) + '\n')
-  print(plan_text.describe(found))
+      pathlib.Path(_JSON.value).write_text(json.dumps(plan, indent=2) + '\n')
+  print(plan_text.describe(plan))
 
 
-def prepare(argv: list[str]) -> None:
-  """Sets the environment for the topology that the command line names, if it names one."""
+def prepare_environment(argv: list[str]) -> None:
+  """Sets the environment for the topology on the command line, if there is one."""
   words = '\n'.join(argv)
   names = re.findall(r'^--?topology[=\n](.*)$', words, re.MULTILINE)
   with exit_on_user_error():
@@ -70,6 +70,6 @@ def prepare(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  # libtpu reads the environment when jax is imported, which the config file does.
-  prepare(sys.argv)
+  # libtpu reads the environment when jax is imported, which config files do.
+  prepare_environment(sys.argv)
   app.run(main, flags_parser=parse_flags)

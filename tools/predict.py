@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
   # Imported late: they are slow, and --help needs none of them.
   from zsar_jax import api
   from zsar_jax.data.splits import is_class_file, read_classes
-  from zsar_jax.runtime.writers import make_folder
+  from zsar_jax.runtime.files import make_folder
   from zsar_jax.weights.formats.hints import PREDICTION
 
   with exit_on_user_error():
@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.picture:
       from . import drawing
 
-      drawing.scores(model.frames(args.video), ranked, args.picture)
+      drawing.draw_scores(model.frames(args.video), ranked, args.picture)
       print(args.picture)
 
 

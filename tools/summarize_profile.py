@@ -1,9 +1,9 @@
-"""Says where the time of traced training steps went, and what holds them back.
+"""Shows where the time of traced training steps went, and what limits them.
 
     zsar train ... --workdir=runs/mine --config.profile.steps='(10,15)'
     zsar profile runs/mine
 
-Works offline, and without TensorBoard; XProf opens the same files.
+Works offline and without TensorBoard; XProf opens the same files.
 """
 
 import argparse
@@ -18,12 +18,12 @@ from zsar_jax.performance import chips, traces
 from zsar_jax.performance.traces import CATEGORIES, Span, Trace
 from zsar_jax.runtime.command_line import parse_arguments
 from zsar_jax.runtime.reporting import exit_on_user_error
-from zsar_jax.runtime.wording import counted
+from zsar_jax.runtime.wording import pluralize
 from zsar_jax.training.profiling import FACTS
 
-# Shares of a step from which on they are what holds it back.
-_MUCH_WAITING = 0.1
-_MUCH_MOVING = 0.25
+# From these shares of a step on, waiting for data or moving data is what limits it.
+_WAITING_THRESHOLD = 0.1
+_MOVING_THRESHOLD = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Summary:
   """Where the time of a host's traced steps went.
 
   Attributes:
-    steps: how many.
+    steps: the number of steps.
     seconds: of a step, from its dispatch on.
-    waiting: the share of that in which the loop waited for a batch and no operation ran.
-    idle: the share in which no operation ran, waiting for data included.
-    categories: by category its share of the operations' time.
-    operation_seconds: of all operations in a step; on a CPU the sum over threads.
-    top: operations with their category and their share, those of the longest time first.
+    waiting: the share of the time in which the loop waited for a batch and no operation ran.
+    idle: the share of the time in which no operation ran, including waiting for data.
+    categories: the share of each category in the operations' time.
+    operation_seconds: of all operations in a step; on a CPU summed over threads.
+    top: the operations that took longest, with their category and their share.
   """
 
   steps: int
@@ -56,22 +56,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  parser.add_argument('workdir', type=pathlib.Path, help='of the training')
-  parser.add_argument('--top', type=int, default=10, help='operations listed (default: 10)')
+  parser.add_argument('workdir', type=pathlib.Path, help='of a training run')
+  parser.add_argument(
+    '--top', type=int, default=10, help='number of operations listed (default: 10)'
+  )
   arguments = parse_arguments(parser, argv)
   with exit_on_user_error():
     folder = arguments.workdir / 'profile'
     facts = read_facts(folder / FACTS)
-    for path in traces.newest(folder):
+    for path in traces.newest_files(folder):
       print(path)
-      print(table(summarize(traces.read(path), arguments.top), facts))
+      print(table(summarize(traces.read_trace(path), arguments.top), facts))
 
 
 def read_facts(path: pathlib.Path) -> dict[str, float]:
-  """What the trainer wrote beside its traces; empty where it did not.
+  """Reads what the trainer wrote beside its traces; {} if there is no such file.
 
   Raises:
-    UserError: if it is not readable.
+    UserError: if the file is not as the trainer writes it.
   """
   if not path.exists():
     return {}
@@ -90,23 +92,29 @@ def read_facts(path: pathlib.Path) -> dict[str, float]:
 
 
 def summarize(trace: Trace, top: int) -> Summary:
-  """Sums a trace up."""
-  everything = [span for spans in trace.ops.values() for span in spans]
-  steps = trace.steps or [Span('', *_ends(everything))]
+  """Summarizes a trace.
+
+  Args:
+    trace: of one host.
+    top: the number of operations to list.
+  """
+  operations = [span for spans in trace.ops.values() for span in spans]
+  steps = trace.steps or [Span('', *_time_range(operations))]
   start = min(step.start for step in steps)
-  end = max(_ends([*everything, *steps])[1], start + 1)
-  inside = [span for span in everything if span.end > start]
+  end = max(_time_range([*operations, *steps])[1], start + 1)
   shares = []
-  for spans in trace.ops.values():  # A mean over the devices.
-    busy = traces.busy(spans)
-    waited = sum(traces.uncovered(one.start, one.end, busy) for one in trace.waits)
-    shares.append((waited / (end - start), traces.uncovered(start, end, busy) / (end - start)))
+  for spans in trace.ops.values():
+    busy = traces.busy_intervals(spans)
+    waited = sum(traces.uncovered_time(wait.start, wait.end, busy) for wait in trace.waits)
+    shares.append((waited / (end - start), traces.uncovered_time(start, end, busy) / (end - start)))
+  # The mean over the devices.
   waiting, idle = (sum(column) / len(shares) for column in zip(*shares, strict=True))
   by_category = collections.Counter({name: 0.0 for name in CATEGORIES})
   by_operation: collections.Counter[tuple[str, str]] = collections.Counter()
-  for span in inside:
-    by_category[span.category] += span.own
-    by_operation[span.name, span.category] += span.own
+  for span in operations:
+    if span.end > start:
+      by_category[span.category] += span.own
+      by_operation[span.name, span.category] += span.own
   total = max(sum(by_category.values()), 1)
   return Summary(
     steps=len(steps),
@@ -119,46 +127,46 @@ def summarize(trace: Trace, top: int) -> Summary:
   )
 
 
-def _ends(spans: Sequence[Span]) -> tuple[float, float]:
+def _time_range(spans: Sequence[Span]) -> tuple[float, float]:
   return min(span.start for span in spans), max(span.end for span in spans)
 
 
 def utilization(summary: Summary, facts: dict[str, float]) -> float | None:
-  """MFU: the model's operations per second as a share of the devices' peak, if that is known."""
-  chip = chips.find(facts['device']) if facts else None
+  """Returns the MFU: the model's FLOPs per second over the devices' peak; None if unknown."""
+  chip = chips.find_chip(facts['device']) if facts else None
   if chip is None:
     return None
   return facts['flops_per_step'] / summary.seconds / (chip.flops * facts['devices'])
 
 
 def verdict(summary: Summary) -> str:
-  """One sentence on what holds the step back."""
+  """Returns what limits the step, in one sentence."""
   categories = summary.categories
-  if summary.waiting > _MUCH_WAITING:
+  if summary.waiting > _WAITING_THRESHOLD:
     return (
-      f'the input pipeline: {summary.waiting:.0%} of the step waits for data; raise'
+      f'the input pipeline: the step waits for data {summary.waiting:.0%} of the time; raise'
       ' config.data.workers, or build the data set with smaller frames'
     )
-  if summary.idle - summary.waiting > _MUCH_MOVING:
+  if summary.idle - summary.waiting > _MOVING_THRESHOLD:
     return (
-      f'the host: in {summary.idle - summary.waiting:.0%} of the step no operation runs though the'
-      ' batch is there; larger batches or less frequent logging give the device more to do'
+      f'the host: {summary.idle - summary.waiting:.0%} of the time no operation runs although the'
+      ' batch has arrived; larger batches or less frequent logging give the device more to do'
     )
   for name, remedy in (
     ('collectives', 'larger batches per device, or fewer devices along fsdp and tensor'),
-    ('infeed and transfers', 'keep what is sent between host and device small'),
+    ('infeed and transfers', 'sending less between host and device'),
     ('copies', 'a look at the operations above: layouts change, or arrays are moved'),
-    ('augmentation and masks', 'lower config.augment.jitter, or take a cheaper recipe'),
+    ('augmentation and masks', 'a lower config.augment.jitter, or a cheaper recipe'),
   ):
-    if categories[name] > _MUCH_MOVING:
-      return f"{name}, {categories[name]:.0%} of the operations' time; what helps: {remedy}"
+    if categories[name] > _MOVING_THRESHOLD:
+      return f"{name}, {categories[name]:.0%} of the operations' time; this may help: {remedy}"
   largest = max(categories, key=lambda name: categories[name])
   return f"computing: most of the operations' time is {largest} ({categories[largest]:.0%})"
 
 
 def table(summary: Summary, facts: dict[str, float]) -> str:
-  """The summary as text."""
-  lines = [f'{counted(summary.steps, "step")}, {1e3 * summary.seconds:.4g} ms each', '']
+  """Returns the summary as text."""
+  lines = [f'{pluralize(summary.steps, "step")}, {1e3 * summary.seconds:.4g} ms each', '']
   lines.append(f'{"operations, by category":<34}{"ms per step":>12}{"share":>8}')
   for name, share in summary.categories.items():
     ms = 1e3 * share * summary.operation_seconds
@@ -171,12 +179,12 @@ def table(summary: Summary, facts: dict[str, float]) -> str:
   if facts:
     rate = facts['flops_per_step'] / summary.seconds
     mfu = utilization(summary, facts)
-    known = f'MFU {mfu:.1%}' if mfu is not None else 'MFU not known, for want of its peak'
+    utilized = f'MFU {mfu:.1%}' if mfu is not None else 'MFU unknown, since the peak is unknown'
     lines.append(
       f'{facts["clips_per_step"] / summary.seconds:.4g} clips/s, {rate / 1e12:.4g} TFLOP/s on'
-      f' {facts["devices"]} x {facts["device"]}: {known}'
+      f' {facts["devices"]} x {facts["device"]}: {utilized}'
     )
-  lines += ['', f'What holds the step back: {verdict(summary)}.', '']
+  lines += ['', f'What limits the step: {verdict(summary)}.', '']
   return '\n'.join(lines)
 
 

@@ -16,21 +16,21 @@ from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
 from zsar_jax.data import records
-from zsar_jax.data.geometry import centre_crop, resize_frame
-from zsar_jax.data.pipeline import View
+from zsar_jax.data.geometry import center_crop, resize_frame
 from zsar_jax.data.sampling import segment_indices
-from zsar_jax.datasets.video import Storage, read_video
+from zsar_jax.data.view import View
+from zsar_jax.datasets.video import Storage
+from zsar_jax.datasets.video_reading import read_video
 from zsar_jax.errors import UserError
 from zsar_jax.models.layers import Compute
-from zsar_jax.models.video_clip import Encoded, Params, VideoModel
-from zsar_jax.ops.photometric import normalize
-from zsar_jax.ops.prepare import to_float
+from zsar_jax.models.video_model import Encoded, Params, VideoModel
+from zsar_jax.ops.photometric import normalize, to_float
 from zsar_jax.runtime.paths import local_path
 from zsar_jax.text.classes import ClassTexts
 from zsar_jax.text.tokenizers import has_vocabulary, make_tokenizer
 from zsar_jax.weights.formats.hints import PYTHON, Hints
 from zsar_jax.weights.formats.infer import infer_spec
-from zsar_jax.weights.formats.load import LoadReport, fit
+from zsar_jax.weights.formats.load import LoadReport, fit_to_model
 from zsar_jax.weights.formats.read import read_weights
 
 # A file, a folder of frames, or u8[T, H, W, 3] RGB frames: an array of any library, or a list of
@@ -138,7 +138,7 @@ class Model:
       places = segment_indices(len(stored.jpegs), view.num_frames)
       frames = [records.decode_frame(stored.jpegs[n]) for n in places]
     height, width = frames[0].shape[:2]
-    box = centre_crop(height, width, view.centre_crop, resize=view.resize)
+    box = center_crop(height, width, view.centre_crop, resize=view.resize)
     return np.stack([resize_frame(frame, box, view.size, view.interpolation) for frame in frames])
 
   def _encode(self, video: Video) -> Encoded:
@@ -253,16 +253,16 @@ def load(
   if num_frames is not None:
     video = dataclasses.replace(video, num_frames=int(num_frames))
   model = VideoModel(spec, video, Compute(dtype))
-  params, report = fit(weights, model)
-  usage = weights.usage
+  params, report = fit_to_model(weights, model)
+  preprocessing = weights.preprocessing
   view = View(
     num_frames=video.num_frames,
     size=spec.resolution,
-    interpolation=usage.interpolation,
-    resize=usage.resize,
-    centre_crop=usage.centre_crop,
+    interpolation=preprocessing.interpolation,
+    resize=preprocessing.resize,
+    centre_crop=preprocessing.centre_crop,
   )
-  tokenizer = tokenizer or usage.tokenizer
+  tokenizer = tokenizer or preprocessing.tokenizer
   if not tokenizer:
     tokenizer = str(weights.folder) if has_vocabulary(weights.folder) else 'clip'
   texts = ClassTexts(
@@ -272,10 +272,10 @@ def load(
       spec.context_length - video.text_prompts,
       hints.tokenizer,
     ),
-    (templates,) if isinstance(templates, str) else tuple(templates or usage.templates),
-    split_words=usage.split_words,
-    placeholders=usage.placeholders,
-    learnt=video.text_prompts,
+    (templates,) if isinstance(templates, str) else tuple(templates or preprocessing.templates),
+    split_words=preprocessing.split_words,
+    placeholders=preprocessing.placeholders,
+    num_prompts=video.text_prompts,
     templates_field=hints.templates,
   )
   return Model(model, jax.device_put(params), texts, view, report)

@@ -7,8 +7,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
-from zsar_jax.data.handles import reserve_handles
-from zsar_jax.evaluation import eval_mode, run_results
+from zsar_jax.data.open_files import raise_open_file_limit
+from zsar_jax.evaluation.eval_mode import evaluate_checkpoint
+from zsar_jax.evaluation.run_results import Results, save_results
 from zsar_jax.pantomime import worlds
 from zsar_jax.runtime import agreement, distributed
 from zsar_jax.training import loop
@@ -16,7 +17,7 @@ from zsar_jax.training import loop
 
 def run(
   config: ConfigDict, workdir: pathlib.Path, mode: str = 'train', started: float | None = None
-) -> run_results.Results:
+) -> Results:
   """Trains and evaluates, or only evaluates, and saves predictions and results.
 
   Args:
@@ -31,7 +32,7 @@ def run(
   """
   config_lib.validate(config)
   agreement.check_command(settings(config, mode))
-  reserve_handles(config.data.workers)
+  raise_open_file_limit(config.data.workers)
   if config.data.embedded:
     references = [config.data.train, *config.eval.datasets.values()]
     names = [one.dataset for one in references]
@@ -39,8 +40,8 @@ def run(
   if mode == 'train':
     predictions = loop.train(config, workdir, started)
   else:
-    predictions = eval_mode.evaluate_checkpoint(config, workdir)
-  return run_results.save_results(predictions, config.eval.groups, workdir)
+    predictions = evaluate_checkpoint(config, workdir)
+  return save_results(predictions, config.eval.groups, workdir)
 
 
 def settings(config: ConfigDict, mode: str) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from zsar_jax.runtime import distributed
-from zsar_jax.runtime.command_line import begin, parse_flags
-from zsar_jax.runtime.interruption import interruptible
+from zsar_jax.runtime.command_line import parse_flags, start_program
+from zsar_jax.runtime.interruption import interruptible_program
 from zsar_jax.runtime.reporting import exit_on_user_error
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -48,7 +48,7 @@ _STARTED = time.monotonic()
 def main(argv: list[str]) -> None:
   """Runs the program; see the head of this file."""
   with exit_on_user_error():
-    _run(begin(argv))
+    _run(start_program(argv))
 
 
 def _run(workdir: pathlib.Path) -> None:
@@ -61,7 +61,7 @@ def _run(workdir: pathlib.Path) -> None:
 
   compilation.enable_compilation_cache()
   numbers = _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
-  with distributed.joined(*numbers, patience=_WAIT.value):
+  with distributed.process_group(*numbers, timeout=_WAIT.value):
     jax.devices()  # What is not there is said before anything is built.
     results = experiment.run(_CONFIG.value, workdir, _MODE.value, _STARTED)
     if distributed.is_main():
@@ -70,5 +70,5 @@ def _run(workdir: pathlib.Path) -> None:
 
 
 if __name__ == '__main__':
-  with interruptible(distributed.request_stop):
+  with interruptible_program(distributed.request_stop):
     app.run(main, flags_parser=parse_flags)

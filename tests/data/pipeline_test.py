@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 
 from tests.toy import CLASSES, build_toy
+from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.frame_table import ClipFrames
-from zsar_jax.data.pipeline import ClipLoader, View, Views, evaluation_batches, training_batches
+from zsar_jax.data.pipeline import evaluation_batches, training_batches
 from zsar_jax.data.subset import select
+from zsar_jax.data.view import EvaluationViews, View
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX
 
@@ -107,7 +109,7 @@ def test_evaluation_counts_every_clip_once(data_dir):
 def test_views_against_sampling_by_hand(data_dir):
   """Frame n of a toy clip is of the grey level 4 n, and its planes are 15 columns and 10 rows."""
   clips = loader(data_dir, 'validation', view=dataclasses.replace(VIEW, size=20, centre_crop=1.0))
-  batches = list(evaluation_batches(clips, 8, 0, Views(clips=4, crops=3)))
+  batches = list(evaluation_batches(clips, 8, 0, EvaluationViews(clips=4, crops=3)))
   views = jax.tree.map(lambda *arrays: np.concatenate(arrays), *batches)
   assert views['weight'].tolist() == [1] * 132 + [0] * 4
   assert views['clip'].tolist() == [i // 12 for i in range(132)] + [-1] * 4
@@ -123,9 +125,9 @@ def test_views_against_sampling_by_hand(data_dir):
     # Frames of 30 x 20 pixels: the squares begin at the columns 0, 5 and 10.
     persons = (views['regions'][i] & PERSON_BOX > 0).sum((1, 2))
     assert persons.tolist() == [(15, 10, 5)[crop] * 20] * 3
-  workers = list(evaluation_batches(clips, 8, 2, Views(clips=4, crops=3)))
+  workers = list(evaluation_batches(clips, 8, 2, EvaluationViews(clips=4, crops=3)))
   assert_same(workers, batches)
-  middle = list(evaluation_batches(clips, 11, 0, Views(clips=1, crops=3)))
+  middle = list(evaluation_batches(clips, 11, 0, EvaluationViews(clips=1, crops=3)))
   frames = np.concatenate([batch['frames'] for batch in middle])[1::3]
   np.testing.assert_array_equal(frames, single['frames'])
 
@@ -196,13 +198,13 @@ INTERRUPTED = """
 import sys
 from tests.data.pipeline_test import loader
 from zsar_jax.data.pipeline import training_batches
-from zsar_jax.interruption import Interruption
+from zsar_jax.runtime.interruption import DeferredSignals
 
 kept = []
 
 def main():
   batches = training_batches(loader(sys.argv[1]), 16, 0, 0, 2)
-  with Interruption() as interruption:
+  with DeferredSignals() as interruption:
     try:
       while not interruption.signal:
         kept[:] = [next(batches)]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tensorflow_datasets.proto import tf_example_pb2
 
 from zsar_jax.data import records
 from zsar_jax.errors import UserError
@@ -148,3 +149,13 @@ def test_a_plane_does_not_inflate_without_end():
     assert tracemalloc.get_traced_memory()[1] < 2**20
   finally:
     tracemalloc.stop()
+
+
+def test_records_are_serialized_as_by_tfds():
+  features = records.record_features(('waving, slowly', 'kicking'))
+  for planes in (None, [_regions(1)[0], None, _regions(1)[0]]):
+    record = _encode(3, planes).record
+    by_tfds = features.serialize_example(features.encode_example(record))
+    assert tf_example_pb2.Example.FromString(
+      records.serialize(record)
+    ) == tf_example_pb2.Example.FromString(by_tfds)

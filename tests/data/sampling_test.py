@@ -6,7 +6,7 @@ import pytest
 
 from zsar_jax.data.geometry import (
   Box,
-  centre_crop,
+  center_crop,
   random_crop,
   random_square,
   resize_frame,
@@ -46,7 +46,7 @@ def test_segments(num_frames, num_segments):
 @pytest.mark.parametrize('views', [2, 3, 5])
 def test_views_in_time_share_out_the_segments(views):
   """With as many frames in a segment as there are views, each view takes its own frame."""
-  found = [segment_indices(4 * views, 4, place=(j + 0.5) / views) for j in range(views)]
+  found = [segment_indices(4 * views, 4, offset=(j + 0.5) / views) for j in range(views)]
   assert [indices.tolist() for indices in found] == [
     [segment * views + j for segment in range(4)] for j in range(views)
   ]
@@ -72,17 +72,17 @@ def test_random_crops_stay_inside_and_keep_the_asked_share():
 
 
 def test_centre_crop():
-  assert centre_crop(240, 320, 224 / 256) == Box(15, 55, 210, 210)
-  assert centre_crop(3, 200, 0.1).height == 1
+  assert center_crop(240, 320, 224 / 256) == Box(15, 55, 210, 210)
+  assert center_crop(3, 200, 0.1).height == 1
   places = (0, 0.5, 1)
-  wide = [centre_crop(240, 321, 224 / 256, place) for place in places]
+  wide = [center_crop(240, 321, 224 / 256, place) for place in places]
   assert wide == [Box(15, 0, 210, 210), Box(15, 55, 210, 210), Box(15, 111, 210, 210)]
-  tall = [centre_crop(321, 240, 1.0, place) for place in places]
+  tall = [center_crop(321, 240, 1.0, place) for place in places]
   assert tall == [Box(0, 0, 240, 240), Box(40, 0, 240, 240), Box(81, 0, 240, 240)]
-  assert len({centre_crop(64, 64, 1.0, place) for place in places}) == 1
+  assert len({center_crop(64, 64, 1.0, place) for place in places}) == 1
   # What is squashed keeps its whole width and height, or an equal share of both.
-  assert centre_crop(240, 320, 1.0, resize='squash') == Box(0, 0, 240, 320)
-  assert centre_crop(240, 320, 0.875, 0.0, 'squash') == Box(15, 20, 210, 280)
+  assert center_crop(240, 320, 1.0, resize='squash') == Box(0, 0, 240, 320)
+  assert center_crop(240, 320, 0.875, 0.0, 'squash') == Box(15, 20, 210, 280)
 
 
 @pytest.mark.parametrize('box', [Box(3, 5, 50, 61), Box(0, 0, 80, 100), Box(10, 10, 12, 9)])

@@ -214,7 +214,7 @@ def test_the_tool_and_a_built_data_set(tmp_path, capsys):
 
   capsys.readouterr()
   for flags, words in (
-    (('kind=random', f'classes={data_dir}:toy', 'count=2', f'out={out}'), 'is there with other'),
+    (('kind=random', f'classes={data_dir}:toy', 'count=2', f'out={out}'), 'exists with other'),
     (('kind=random', f'classes={data_dir}:toy', f'out={out}'), '--kind=random needs --count'),
     (('kind=random', f'classes={data_dir}:toy', 'count=9', f'out={out}'), '9 of 5 classes'),
     (('kind=random', 'classes=toy', 'count=9', f'out={out}'), "'toy' is neither a file"),

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from zsar_jax.datasets import seeking
-from zsar_jax.datasets.video import Storage, read_video
+from zsar_jax.datasets.video import Storage
+from zsar_jax.datasets.video_reading import read_video
 
 FRAMES = 80
 
@@ -180,7 +181,7 @@ def _same_frames(path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, how: str) 
   for keep, ended in (('segments:3', how), ('every:27', how), ('every:2', 'decode all')):
     ways.clear()
     video = read_video(path, Storage(keep=keep))
-    kept = Storage(keep=keep).kept(everything.facts.num_frames)
+    kept = Storage(keep=keep).select_frames(everything.facts.num_frames)
     np.testing.assert_array_equal(video.facts.kept, kept)
     assert video.jpegs == [everything.jpegs[number] for number in kept]
     assert dataclasses.replace(video.facts, kept=None) == dataclasses.replace(

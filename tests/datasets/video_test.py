@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from zsar_jax.data import records
 from zsar_jax.data.records import ClipError
-from zsar_jax.datasets.sources.video_files import Videos
-from zsar_jax.datasets.video import Storage, read_video
+from zsar_jax.datasets.sources.video_index import VideoIndex
+from zsar_jax.datasets.video import Storage
+from zsar_jax.datasets.video_reading import read_video
 from zsar_jax.errors import UserError
 
 
@@ -135,7 +136,7 @@ def test_annotated_frames_are_preferred(tmp_path, keep, annotated, kept):
 
   # That is said when the masks are drawn, with the number of frames that were decoded.
   assert list(read_video(path, Storage(keep=keep), annotated=refuse).facts.kept) == list(
-    Storage(keep=keep).kept(6)
+    Storage(keep=keep).select_frames(6)
   )
 
 
@@ -144,7 +145,7 @@ def test_annotated_frames_are_preferred(tmp_path, keep, annotated, kept):
 def test_no_frame_is_kept_twice(num_frames, number, annotated, every):
   storage = Storage(keep=f'{"every" if every else "segments"}:{number}')
   annotated = {n for n in annotated if n < num_frames}
-  before, kept = storage.kept(num_frames), storage.kept(num_frames, annotated)
+  before, kept = storage.select_frames(num_frames), storage.select_frames(num_frames, annotated)
   assert (np.diff(kept) > 0).all()
   assert len(kept) == len(before)
   # Each annotated frame is kept, or one that is no further from the frame to be kept.
@@ -464,7 +465,7 @@ def test_formats_beside_the_usual_containers(tmp_path, name, codec, pix_fmt):
       image = np.full((64, 64, 3), level, np.uint8)
       container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
     container.mux(stream.encode(None))
-  assert list(Videos(tmp_path)) == [name]
+  assert list(VideoIndex(tmp_path)) == [name]
   for keep in ('all', 'segments:2'):
     video = read_video(path, Storage(keep=keep))
     assert video.facts.num_frames == 6

@@ -188,8 +188,8 @@ def test_no_tables(tmp_path, table):
 
 
 def test_keys_are_texts(tmp_path):
-  refused(write(tmp_path / 'a.pickle', {3: ['archery/y', 3, 0]}), 'a key is no text')
-  refused(write(tmp_path / 'b.pickle', {(): ['archery/y', 3, 0]}), 'a key is no text')
+  refused(write(tmp_path / 'a.pickle', {3: ['archery/y', 3, 0]}), 'a key is not a string')
+  refused(write(tmp_path / 'b.pickle', {(): ['archery/y', 3, 0]}), 'a key is not a string')
 
 
 def test_another_data_set(tmp_path):
@@ -262,7 +262,7 @@ def test_nothing_is_executed(tmp_path, name, protocol):
     # A memo index for which Python's unpickler would allocate 32 GB.
     (b'}r\xff\xff\xff\xff.', 'damaged'),
     # Nested tuples as a key, whose hash overflows the stack of Python's unpickler.
-    (b'})' + b'\x85' * 1_000_000 + b'K\x01s.', 'a key is no text'),
+    (b'})' + b'\x85' * 1_000_000 + b'K\x01s.', 'a key is not a string'),
     # 60 nested pairs of the same value: 2^60 values if they were copied.
     (b'}X\x01\x00\x00\x00a)' + b'q\x00h\x00\x86' * 60 + b's.', 'must have'),
     (b'}X\x01\x00\x00\x00a' + b']' * 100_000 + b'a' * 99_999 + b's.', 'must have'),

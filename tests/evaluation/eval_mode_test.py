@@ -11,7 +11,7 @@ from tests.training.loop_test import toy_config
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation.eval_mode import evaluate_checkpoint
 from zsar_jax.evaluation.evaluator import Evaluator
-from zsar_jax.models.build import build_model
+from zsar_jax.models.from_config import build_model
 from zsar_jax.runtime import sharding
 from zsar_jax.training import loop
 from zsar_jax.weights.checkpoint import Checkpoints, load_meta

@@ -8,12 +8,13 @@ from ml_collections import ConfigDict
 from tests.toy import CLASSES, build_toy
 from tests.training.loop_test import toy_config
 from zsar_jax.config import dataset_ref
+from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.dataset import open_dataset
-from zsar_jax.data.pipeline import ClipLoader, View
 from zsar_jax.data.subset import select
+from zsar_jax.data.view import View
 from zsar_jax.evaluation.evaluator import COLOR_SEED, Evaluator
 from zsar_jax.evaluation.run_results import compute_results, format_table
-from zsar_jax.models.build import build_model
+from zsar_jax.models.from_config import build_model
 from zsar_jax.ops.prepare import evaluation_input
 from zsar_jax.recipes import language
 from zsar_jax.runtime import sharding

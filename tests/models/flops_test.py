@@ -6,11 +6,11 @@ import pytest
 
 from zsar_jax.models import flops
 from zsar_jax.models.presets import VideoSpec, preset
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 
 
 def traced(function, *arguments):
-  return flops.traced(jax.make_jaxpr(function)(*arguments))
+  return flops.of_jaxpr(jax.make_jaxpr(function)(*arguments))
 
 
 def test_traced_by_hand():
@@ -28,7 +28,7 @@ def test_traced_by_hand():
 
   jaxpr = jax.make_jaxpr(jax.jit(work))(jnp.ones((4, 4)), jnp.ones((2, 2, 3, 5)))
   expected = 5 * 2 * 4**3 + 2 * 4 * 4 * 5 * 2 * 2 * 2 * 3 + 7 * 2 * 5 * 2 * 3
-  assert flops.traced(jaxpr) == expected
+  assert flops.of_jaxpr(jaxpr) == expected
 
 
 @pytest.mark.parametrize('temporal', ['mean', 'transformer'])

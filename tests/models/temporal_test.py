@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tests.models import reference
-from tests.models.clip_test import TINY, frames, random_params, texts
+from tests.models.towers_test import TINY, frames, random_params, texts
 from zsar_jax.errors import UserError
-from zsar_jax.models.presets import TEMPORAL, VideoSpec
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.presets import TEMPORAL_MODELS, VideoSpec
+from zsar_jax.models.video_model import VideoModel
 
 
 def exact(params):
@@ -160,7 +160,7 @@ def test_deep_prompts_agree_with_numpy():
   np.testing.assert_allclose(jax.jit(model.encode_text)(params, tokens)[0], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize('kind', TEMPORAL)
+@pytest.mark.parametrize('kind', TEMPORAL_MODELS)
 def test_which_kind_sees_the_order_of_frames(kind):
   model = VideoModel(TINY, VideoSpec(4, kind, temporal_layers=1))
   params = random_params(model)
@@ -170,7 +170,7 @@ def test_which_kind_sees_the_order_of_frames(kind):
   assert (difference < 1e-6) if kind == 'mean' else (difference > 1e-3)
 
 
-@pytest.mark.parametrize('kind', TEMPORAL)
+@pytest.mark.parametrize('kind', TEMPORAL_MODELS)
 def test_every_parameter_has_a_gradient(kind):
   spec = dataclasses.replace(TINY, image_layers=2, resolution=16)
   prompts = {'image_prompts': 2, 'text_prompts': 2, 'prompt_depth': 2}
@@ -193,7 +193,7 @@ def test_every_parameter_has_a_gradient(kind):
     assert dead or jnp.max(jnp.abs(gradient)) > 1e-7, name
 
 
-@pytest.mark.parametrize('kind', TEMPORAL)
+@pytest.mark.parametrize('kind', TEMPORAL_MODELS)
 def test_a_clip_does_not_see_the_others_of_its_batch(kind):
   model = VideoModel(TINY, VideoSpec(2, kind, temporal_layers=1))
   params = random_params(model)
@@ -216,5 +216,5 @@ def test_mean_head_has_no_parameters():
 
 
 def test_unknown_kind_is_refused():
-  with pytest.raises(UserError, match="config.model.temporal: 'lstm' is none of mean, transformer"):
+  with pytest.raises(UserError, match="^temporal: 'lstm' is none of mean, transformer"):
     VideoSpec(4, 'lstm')

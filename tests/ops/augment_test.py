@@ -42,7 +42,7 @@ def test_jitter_against_numpy():
 
 def test_greyscale_takes_all_color():
   video = np.random.default_rng(2).random((2, 4, 4, 3), np.float32)
-  grey = np.asarray(photometric.greyscale(jax.random.key(0), video, 1.0))
+  grey = np.asarray(photometric.random_grayscale(jax.random.key(0), video, 1.0))
   np.testing.assert_allclose(
     grey, (video @ np.array(photometric.LUMA))[..., None] + 0 * video, atol=1e-6
   )

@@ -10,10 +10,10 @@ import pytest
 from zsar_jax.ops import backgrounds
 from zsar_jax.ops.backgrounds import (
   centroid_shift,
+  draw_stripes,
   fill_holes,
   freeze,
   shift,
-  stripes,
   swap_background,
   widen,
 )
@@ -196,7 +196,7 @@ def test_stripes_lie_where_a_loop_over_stripes_draws_them(monkeypatch):
   }
   monkeypatch.setattr(jax.random, 'uniform', lambda key, shape, **_: jnp.array(drawn[shape]))
   height, width = 40, 64  # One pixel is 4 of the description's.
-  picture = np.asarray(stripes(jax.random.key(0), height, width))
+  picture = np.asarray(draw_stripes(jax.random.key(0), height, width))
   expected = np.empty((height, width, 3))
   for row, column in np.ndindex(height, width):
     place = complex(4 * (column - 31.5), 4 * (row - 19.5)) * cmath.exp(-1j * angle)
@@ -210,7 +210,7 @@ def test_stripes_lie_where_a_loop_over_stripes_draws_them(monkeypatch):
 
 def test_stripes_have_two_colors_that_the_key_draws():
   keys = jax.random.split(jax.random.key(1), 300)
-  draw = jax.jit(jax.vmap(lambda key: stripes(key, 24, 24)))
+  draw = jax.jit(jax.vmap(lambda key: draw_stripes(key, 24, 24)))
   pictures = np.asarray(draw(keys))
   assert pictures.min() >= 0
   assert pictures.max() <= 1
@@ -228,7 +228,7 @@ def test_stripes_have_two_colors_that_the_key_draws():
 
 
 def test_stripes_scale_with_the_picture_and_are_cut_where_it_is_not_square():
-  draw = jax.jit(stripes, static_argnums=(1, 2))
+  draw = jax.jit(draw_stripes, static_argnums=(1, 2))
   sizes = [(32, 32), (96, 96), (20, 32), (32, 8)]
   small, large, wide, high = (np.asarray(draw(jax.random.key(2), *size)) for size in sizes)
   assert (small == large[1::3, 1::3]).all(-1).mean() > 0.99

@@ -43,7 +43,7 @@ def layer_of(bits, recipe):
   if 'person' in asked and person:
     return 'person'
   for region, bit in (('object_box', OBJECT_BOX), ('object', OBJECT)):
-    if region in asked and bits & bit and (asked[region].whole or not person):
+    if region in asked and bits & bit and (asked[region].over_people or not person):
       return region
   if 'background' in asked and not person and not thing:
     return 'background'

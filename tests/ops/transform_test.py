@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from zsar_jax.ops import backgrounds, baselines
 from zsar_jax.ops.photometric import normalize
 from zsar_jax.ops.prepare import evaluation_input
-from zsar_jax.ops.transform import Clips, reverse, transform
+from zsar_jax.ops.transform import Clips, apply_recipe, reverse
 from zsar_jax.recipes.language import parse
 from zsar_jax.recipes.regions import OBJECT, PERSON
 
@@ -44,7 +44,7 @@ def _keys(seed=0):
 
 @functools.partial(jax.jit, static_argnames='text')
 def _transform(keys, clips, stills, text):
-  return transform(keys, clips, reverse(clips), parse(text), 0.3, (2.0, 2.0), stills)
+  return apply_recipe(keys, clips, reverse(clips), parse(text), 0.3, (2.0, 2.0), stills)
 
 
 def _changed(clips, text, stills=None, seed=0):

@@ -16,10 +16,10 @@ from zsar_jax.performance import chips
   ],
 )
 def test_known(device_kind, name):
-  assert chips.find(device_kind).name == name
+  assert chips.find_chip(device_kind).name == name
 
 
 @pytest.mark.parametrize('device_kind', ['cpu', 'TPU v4', 'NVIDIA H100 PCIe'])
 def test_unknown(device_kind):
   """What others can do is not guessed from a longer name's beginning."""
-  assert chips.find(device_kind) is None
+  assert chips.find_chip(device_kind) is None

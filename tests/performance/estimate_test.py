@@ -8,7 +8,7 @@ import pytest
 
 from configs import ssv2_objmask
 from zsar_jax.models import flops
-from zsar_jax.models.build import build_model
+from zsar_jax.models.from_config import build_model
 from zsar_jax.performance import estimate
 from zsar_jax.performance.programs import Program, evaluation_programs, train_program
 from zsar_jax.runtime import sharding
@@ -16,7 +16,7 @@ from zsar_jax.training import optim
 
 
 def traced(program):
-  return flops.traced(program.trace().jaxpr)
+  return flops.of_jaxpr(program.trace().jaxpr)
 
 
 def tiny(**changes):
@@ -88,7 +88,7 @@ def owed(config):
   model = build_model(config)
   params = sharding.sharded_shapes(model.abstract_params, mesh, config.mesh.fsdp_min_bytes)
   _, trained = optim.make_optimizer(config.optim, model.abstract_params, config.steps)
-  return estimate.must_move(config, model.spec, params, trained, mesh, 20), params
+  return estimate.required_traffic(config, model.spec, params, trained, mesh, 20), params
 
 
 def test_data_parallelizm_owes_one_sum_of_all_gradients():

@@ -1,5 +1,5 @@
 # ruff: noqa: E501  HLO is written in long lines.
-"""Reading HLO: small programs written here, and what XLA makes of programs on eight devices."""
+"""Parsing HLO: small programs written here, and programs that XLA compiles for eight devices."""
 
 import jax
 import jax.numpy as jnp
@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from zsar_jax.performance import hlo
+from zsar_jax.performance.collectives import find_collectives, replica_groups
+from zsar_jax.performance.hlo import Array, Module
+from zsar_jax.performance.hlo_costs import matmul_flops, memory_bytes
 
-# Three steps of a loop, each a product of a gathered matrix; a reduce-scatter as the TPU compiler
-# writes it; and a sum that runs beside other work, in two fusions with one channel.
+# A loop of three passes, each with a product of a gathered matrix; a reduce-scatter as the TPU
+# compiler writes it; and a sum that runs beside other work, in two fusions with one channel.
 LOOP = """HloModule jit_step, is_scheduled=true
 
 %add (a: f32[], b: f32[]) -> f32[] {
@@ -67,21 +69,21 @@ ENTRY %main (state.2: (s32[], f32[8,16], f32[4,16]), g: bf16[16,4], v: f32[8]) -
 MESH = {'x': 2, 'y': 4}
 
 
-def test_a_loops_body_counts_as_often_as_it_is_run():
-  module = hlo.Module(LOOP)
-  assert module.matmul_flops() == 3 * 2 * 8 * 16 * 16
-  assert module.matmul_flops(once=True) == 2 * 8 * 16 * 16
+def test_the_body_of_a_loop_counts_as_often_as_it_is_run():
+  module = Module(LOOP)
+  assert matmul_flops(module) == 3 * 2 * 8 * 16 * 16
+  assert matmul_flops(module, loops_once=True) == 2 * 8 * 16 * 16
   assert not module.unknown_loops
-  told = LOOP.replace('body=%body', 'body=%body, backend_config={"known_trip_count":{"n":"5"}}')
-  assert hlo.Module(told).runs['body'] == 5
+  noted = LOOP.replace('body=%body', 'body=%body, backend_config={"known_trip_count":{"n":"5"}}')
+  assert Module(noted).runs['body'] == 5
   for change in (('direction=LT', 'direction=NE'), ('add(%i, %one)', 'multiply(%i, %one)')):
-    unknown = hlo.Module(LOOP.replace(*change))
+    unknown = Module(LOOP.replace(*change))
     assert unknown.runs['body'] == 1
     assert unknown.unknown_loops == ['main/while.1']
 
 
-def test_reductions_that_were_put_together_are_told_apart():
-  """They have all the same channel."""
+def test_combined_reductions_count_separately():
+  """All of them have the same channel."""
   second = LOOP[LOOP.index('%all-reduce-scatter.1') : LOOP.index('%begin')].replace(
     'scatter.1', 'scatter.2'
   )
@@ -89,16 +91,16 @@ def test_reductions_that_were_put_together_are_told_apart():
     '  ROOT %fusion.1',
     '  %fusion.2 = bf16[4,4]{1,0} fusion(%g), calls=%all-reduce-scatter.2\n  ROOT %fusion.1',
   )
-  kinds = [one.kind for one in hlo.Module(text).collectives(MESH)]
+  kinds = [collective.kind for collective in find_collectives(Module(text), MESH)]
   assert sorted(kinds) == ['all-gather', 'all-reduce', 'reduce-scatter', 'reduce-scatter']
 
 
 def test_an_unrolled_loop_is_run_less_often():
-  """The compiler leaves the limit and raises the counter by more, in a fusion perhaps."""
+  """The compiler keeps the limit and raises the counter by more, perhaps in a fusion."""
   unrolled = LOOP.replace('add(%i, %one)', 'add(%half, %one)').replace(
     '  %next =', '  %half = s32[] add(%i, %one)\n  %next ='
   )
-  assert hlo.Module(unrolled).runs['body'] == 2
+  assert Module(unrolled).runs['body'] == 2
   fused = LOOP.replace('%next = s32[] add(%i, %one)', '%next = s32[] fusion(%i), calls=%raise')
   fused = fused.replace(
     '%body (',
@@ -110,29 +112,34 @@ def test_an_unrolled_loop_is_run_less_often():
 
 %body (""",
   )
-  assert hlo.Module(fused).runs['body'] == 2
+  assert Module(fused).runs['body'] == 2
 
 
 def test_collectives_with_their_axes_and_sizes():
-  found = {one.kind: one for one in hlo.Module(LOOP).collectives(MESH)}
-  assert len(hlo.Module(LOOP).collectives(MESH)) == 3
-  gather = found['all-gather']
+  by_kind = {collective.kind: collective for collective in find_collectives(Module(LOOP), MESH)}
+  assert len(find_collectives(Module(LOOP), MESH)) == 3
+  gather = by_kind['all-gather']
   assert (gather.axes, gather.group, gather.count) == (('y',), 4, 3)
-  assert gather.arrays == (hlo.Array('f32', (16, 16)),)
+  assert gather.arrays == (Array('f32', (16, 16)),)
   assert gather.moved == 3 * 16 * 16 * 4 * 3 / 4
   assert gather.name == 'jit(step)/while/dot'
-  scatter = found['reduce-scatter']
+  scatter = by_kind['reduce-scatter']
   assert (scatter.axes, scatter.bytes, scatter.moved) == (('y',), 128, 96)
-  # Two devices apart by four: they differ in x; start and end are one sum.
-  both = found['all-reduce']
-  assert (both.axes, both.group, both.count, both.moved) == (('x',), 2, 1, 2 * 32 / 2)
+  # Pairs of devices 4 positions apart differ in x; the start and the end are the same sum.
+  reduction = by_kind['all-reduce']
+  assert (reduction.axes, reduction.group, reduction.count, reduction.moved) == (
+    ('x',),
+    2,
+    1,
+    2 * 32 / 2,
+  )
 
 
-def test_what_lies_on_the_chip_is_no_memory_traffic():
-  # In each of three steps the gather reads w and writes, the product reads and writes, and 4 bytes
-  # are counted up with a 4-byte constant that is free; g is read and its part written.
+def test_arrays_on_the_chip_cause_no_memory_traffic():
+  # Each of the three passes gathers w, multiplies, and increments a counter of 4 bytes (constants
+  # are free); then g is read and its part is written.
   body = (4 + 16) * 16 * 4 + (8 + 16 + 8) * 16 * 4 + 3 * 4
-  assert hlo.Module(LOOP).memory_bytes() == 3 * body + 16 * 4 * 2 + 4 * 4 * 2
+  assert memory_bytes(Module(LOOP)) == 3 * body + 16 * 4 * 2 + 4 * 4 * 2
 
 
 @pytest.mark.parametrize(
@@ -152,12 +159,12 @@ def test_what_lies_on_the_chip_is_no_memory_traffic():
   ],
 )
 def test_replica_groups(text, groups):
-  assert hlo.replica_groups(f'channel_id=1, {text}, dimensions={{0}}', 4).tolist() == groups
+  assert replica_groups(f'channel_id=1, {text}, dimensions={{0}}', 4).tolist() == groups
 
 
 def test_unreadable_replica_groups_are_an_error():
   with pytest.raises(ValueError, match='replica groups'):
-    hlo.replica_groups('channel_id=1, replica_groups=<new>', 4)
+    replica_groups('channel_id=1, replica_groups=<new>', 4)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +190,7 @@ def test_unreadable_replica_groups_are_an_error():
     ),
   ],
 )
-def test_convolutions_count_what_lies_inside(line, flops):
+def test_convolutions_count_products_inside_the_image(line, flops):
   shapes = {
     'a': (16, 37, 3, 32),
     'b': (16, 37, 3, 32),
@@ -195,13 +202,13 @@ def test_convolutions_count_what_lies_inside(line, flops):
     'h': (3, 3, 4, 5),
   }
   parameters = [
-    f'  %{name} = bf16[{",".join(map(str, shape))}]{{0}} parameter({place})'
-    for place, (name, shape) in enumerate(shapes.items())
+    f'  %{name} = bf16[{",".join(map(str, shape))}]{{0}} parameter({number})'
+    for number, (name, shape) in enumerate(shapes.items())
   ]
   text = '\n'.join(
     ['ENTRY %main (a: bf16[1]) -> bf16[1] {', *parameters, f'  ROOT %r = {line}', '}']
   )
-  assert hlo.Module(text).matmul_flops() == flops
+  assert matmul_flops(Module(text)) == flops
 
 
 @pytest.fixture(scope='module')
@@ -217,7 +224,7 @@ def compiled(mesh, function, *shapes_and_specs):
   return jax.jit(function).lower(*arguments).compile()
 
 
-def test_what_xla_writes_on_eight_devices(mesh):
+def test_a_program_of_xla_for_eight_devices(mesh):
   """A scan of products with a matrix that is gathered before the loop."""
 
   def function(x, w):
@@ -231,22 +238,22 @@ def test_what_xla_writes_on_eight_devices(mesh):
     return jax.lax.scan(body, x, length=5)[0].sum()
 
   program = compiled(mesh, function, ((64, 32), ('x',)), ((32, 32), ('y',)))
-  module = hlo.Module(program.as_text())
+  module = Module(program.as_text())
   assert not module.unknown_loops
-  assert module.matmul_flops() == 5 * 2 * 32 * 32 * 32
-  found = module.collectives({'x': 2, 'y': 4})
-  gathers = [one for one in found if one.kind == 'all-gather']
-  assert [(one.axes, one.arrays[0].shape) for one in gathers] == [(('y',), (32, 32))]
-  assert [one.axes for one in found if one.kind == 'all-reduce'] == [('x',)]
+  assert matmul_flops(module) == 5 * 2 * 32 * 32 * 32
+  collectives = find_collectives(module, {'x': 2, 'y': 4})
+  gathers = [collective for collective in collectives if collective.kind == 'all-gather']
+  assert [(gather.axes, gather.arrays[0].shape) for gather in gathers] == [(('y',), (32, 32))]
+  assert [c.axes for c in collectives if c.kind == 'all-reduce'] == [('x',)]
 
 
-def test_flops_are_the_compilers(mesh):
-  """Of a program without loops, XLA's own count is the same but for what is no product."""
+def test_flops_agree_with_the_compilers_count(mesh):
+  """Without loops, XLA's own count differs only by operations that are no products."""
 
   def function(x, w):
     return jnp.einsum('bld,bmd->blm', x @ w, x)
 
   program = compiled(mesh, function, ((8, 24, 64), ('x',)), ((64, 64), ()))
-  flops = hlo.Module(program.as_text()).matmul_flops()
+  flops = matmul_flops(Module(program.as_text()))
   assert flops == 4 * (2 * 24 * 64 * 64 + 2 * 24 * 24 * 64)
   np.testing.assert_allclose(flops, program.cost_analysis()['flops'], rtol=0.05)

@@ -24,7 +24,7 @@ from zsar_jax.recipes.language import COLORS, EFFECTS, LAYERS, Effect, Part, Rec
     ('person_box=#00FF7f', (Part('person_box', '#00ff7f'),)),
     (
       'object_box=uniform/frame@0.25!',
-      (Part('object_box', 'uniform', draw='frame', probability=0.25, whole=True),),
+      (Part('object_box', 'uniform', draw='frame', probability=0.25, over_people=True),),
     ),
     ('background=normal/other', (Part('background', 'normal', draw='other'),)),
     ('background=swap@0.5', (Part('background', 'swap', probability=0.5),)),
@@ -55,7 +55,7 @@ def test_effects_stand_in_the_order_in_which_they_are_applied():
 )
 def test_what_a_recipe_needs(text, regions, pairs):
   assert parse(text).regions == regions
-  assert parse(text).pairs is pairs
+  assert parse(text).needs_partner is pairs
 
 
 @pytest.mark.parametrize(

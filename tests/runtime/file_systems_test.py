@@ -12,7 +12,7 @@ import pytest
 from tests.toy import build_toy
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.runtime import checksums, file_systems, locks
-from zsar_jax.runtime.writers import write_file
+from zsar_jax.runtime.files import write_file
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -35,18 +35,18 @@ def lack(monkeypatch, number):
   monkeypatch.setattr(os, 'replace', rename)
   monkeypatch.setattr(os, 'rename', rename)
   monkeypatch.setattr(os, 'link', fail)
-  monkeypatch.setattr(file_systems, '_known', {})
+  monkeypatch.setattr(file_systems, '_missing', {})
 
 
 @pytest.mark.parametrize('number', [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
 def test_files_are_written_with_one_warning(tmp_path, monkeypatch, capsys, number):
   lack(monkeypatch, number)
-  with locks.alone_in(tmp_path / 'run'), locks.alone_in(tmp_path / 'run' / 'below'):
+  with locks.lock_folder(tmp_path / 'run'), locks.lock_folder(tmp_path / 'run' / 'below'):
     for text in ('first', 'second'):
       write_file(tmp_path / 'run' / 'config.json', text)
       checksums.write(tmp_path / 'run')
   assert (tmp_path / 'run' / 'config.json').read_text() == 'second'
-  assert checksums.damage(tmp_path / 'run') is None
+  assert checksums.find_damage(tmp_path / 'run') is None
   assert capsys.readouterr().err == (
     f'warning: the file system of {tmp_path / "run"} lacks locks, renaming over a file, fsync:'
     ' nothing keeps two processes from working in one folder; a process that dies while it'
@@ -59,8 +59,8 @@ def test_files_are_written_with_one_warning(tmp_path, monkeypatch, capsys, numbe
 
 
 def test_nothing_is_said_of_others(tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(file_systems, '_known', {})
-  with locks.alone_in(tmp_path):
+  monkeypatch.setattr(file_systems, '_missing', {})
+  with locks.lock_folder(tmp_path):
     pass
   assert not capsys.readouterr().err
 
@@ -111,7 +111,7 @@ int rename(const char *from, const char *to) {
 SAVING = """
 import pathlib, sys
 import jax, jax.numpy as jnp
-from zsar_jax.checkpoint import Checkpoints
+from zsar_jax.weights.checkpoint import Checkpoints
 
 with Checkpoints(pathlib.Path(sys.argv[1]), keep=2) as checkpoints:
   for step in (1, 2):

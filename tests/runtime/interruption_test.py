@@ -13,8 +13,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 BEGIN = """
 import ctypes, threading, time
-from zsar_jax import interruption
-interruption.GRACE = 0.3
+from zsar_jax.runtime import interruption
+interruption.GRACE_SECONDS = 0.3
 
 def compile():
   # A mutex that is locked twice: like XLA's compiler, nothing in it runs Python's handlers.
@@ -26,7 +26,7 @@ def compile():
 """
 
 IN_PYTHON = """
-with interruption.interruptible():
+with interruption.interruptible_program():
   try:
     print('ready', flush=True)
     time.sleep(600)
@@ -35,7 +35,7 @@ with interruption.interruptible():
 """
 
 SWALLOWED = """
-with interruption.interruptible():
+with interruption.interruptible_program():
   print('ready', flush=True)
   while True:
     try:
@@ -46,7 +46,7 @@ with interruption.interruptible():
 
 # As Orbax does around the reading of an array.
 WRAPPED = """
-with interruption.interruptible():
+with interruption.interruptible_program():
   try:
     print('ready', flush=True)
     time.sleep(600)
@@ -55,20 +55,20 @@ with interruption.interruptible():
 """
 
 COMPILING = """
-with interruption.interruptible():
+with interruption.interruptible_program():
   compile()
 """
 
 # Evaluation is compiled while a checkpoint is written: the process ends when that is done.
 WHILE_SAVING = """
 written = time.monotonic() + 0.8
-with interruption.Interruption() as one, one.leaving(lambda: time.monotonic() > written):
+with interruption.DeferredSignals() as one, one.interruptible(lambda: time.monotonic() > written):
   compile()
 """
 
 # A hung thread does not keep an interrupted program.
 HUNG_THREAD = """
-with interruption.interruptible():
+with interruption.interruptible_program():
   threading.Thread(target=time.sleep, args=(600,)).start()
   print('ready', flush=True)
   time.sleep(600)
@@ -106,7 +106,7 @@ def test_wherever_it_is_it_ends(script, number, status):
 @pytest.mark.parametrize(('error', 'status'), [('SystemExit(2)', 2), ('ValueError("own")', 1)])
 def test_an_error_ends_the_program_whatever_its_threads_do(error, status):
   script = f"""
-with interruption.interruptible():
+with interruption.interruptible_program():
   threading.Thread(target=time.sleep, args=(600,)).start()
   raise {error}
 """
@@ -119,7 +119,7 @@ with interruption.interruptible():
 def test_when_all_is_done_a_termination_changes_nothing():
   """Until the interpreter has ended."""
   script = """
-with interruption.interruptible():
+with interruption.interruptible_program():
   pass
 print('ready', flush=True)
 time.sleep(0.5)
@@ -130,7 +130,7 @@ print('to the end')
 
 LOOP = """
 told = []
-with interruption.Interruption(told.append) as one:
+with interruption.DeferredSignals(told.append) as one:
   print('ready', flush=True)
   for step in range(1000):
     time.sleep(0.01)
@@ -140,7 +140,7 @@ with interruption.Interruption(told.append) as one:
   os.kill(os.getpid(), signal.SIGTERM)  # A launcher may send it to a process twice.
   time.sleep(1)
   try:
-    with one.leaving():
+    with one.interruptible():
       print('not here')
   except interruption.Interrupted as end:
     print('saved at', step < 999, set(told), end.status)
@@ -148,7 +148,11 @@ with interruption.Interruption(told.append) as one:
 
 
 def test_an_error_of_its_own_is_no_interruption():
-  with interruption.Interruption() as one, pytest.raises(ValueError, match='own'), one.leaving():
+  with (
+    interruption.DeferredSignals() as one,
+    pytest.raises(ValueError, match='own'),
+    one.interruptible(),
+  ):
     raise ValueError('own')
 
 
@@ -171,7 +175,7 @@ def test_an_interruption_in_a_finalizer_says_nothing(monkeypatch):
       raise self.error
 
   Finalized(interruption.Interrupted('before', 0))
-  with interruption.Interruption():
+  with interruption.DeferredSignals():
     Finalized(interruption.Interrupted('within', 0))
     Finalized(ValueError())
   assert told == [interruption.Interrupted, ValueError]

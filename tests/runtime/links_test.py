@@ -1,6 +1,6 @@
-"""Processes that find each other, wait for each other and lose each other: threads stand for them.
+"""How processes join, wait for each other and lose each other; threads stand for the processes.
 
-survival_test.py has real ones.
+survival_test.py runs real processes.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ from zsar_jax.config import default_config
 from zsar_jax.data import dataset, subset
 from zsar_jax.errors import UserError
 from zsar_jax.experiment import settings
-from zsar_jax.runtime import agreement, distributed, links, relay
-from zsar_jax.runtime.interruption import Interrupted, Interruption
+from zsar_jax.runtime import agreement, connections, distributed, links, relay
+from zsar_jax.runtime.interruption import DeferredSignals, Interrupted
 
 
 def free_port():
@@ -29,8 +29,16 @@ def free_port():
     return free.getsockname()[1]
 
 
+def connect(port):
+  """A plain socket to a process that may not listen yet."""
+  while True:
+    with contextlib.suppress(ConnectionRefusedError):
+      return socket.create_connection(('localhost', port), timeout=5)
+    time.sleep(0.01)
+
+
 class Process(links.Links):
-  """One process, which notes what it is told."""
+  """A process that records the signals and the ends that it hears of."""
 
   def __init__(self, port, count, number):
     self.signals, self.ends = [], []
@@ -42,22 +50,26 @@ class Process(links.Links):
       lambda sentence, failed: self.ends.append((sentence, failed)),
     )
 
-  def ended(self):
-    deadline = time.monotonic() + 5
-    while not self.ends and time.monotonic() < deadline:
-      time.sleep(0.01)
+  def wait_for_end(self):
+    wait_until(lambda: self.ends)
     return self.ends
 
   def die(self):
-    """What the system does to the connections of a process that is killed."""
-    self.lost = True  # It tells nobody of what it sees.
-    for peer in list(self._peers):  # Its own thread takes them out meanwhile.
+    """Closes the connections, as the system does when a process is killed."""
+    self.run_has_ended = True  # It sends nothing about what it sees.
+    for peer in list(self._connections.peers):  # Its own thread removes them meanwhile.
       with contextlib.suppress(OSError):
         peer.socket.shutdown(socket.SHUT_RDWR)
 
 
-def side_by_side(*calls):
-  """What each call returns or raises; none may take a minute."""
+def wait_until(is_ready):
+  deadline = time.monotonic() + 5
+  while not is_ready() and time.monotonic() < deadline:
+    time.sleep(0.01)
+
+
+def run_concurrently(*calls):
+  """Returns what each call returns or raises; none may take a minute."""
   results = [None] * len(calls)
 
   def run(number):
@@ -76,153 +88,149 @@ def side_by_side(*calls):
   return results
 
 
-def gathered(count):
+def joined_processes(count):
   port = free_port()
   processes = [Process(port, count, number) for number in range(count)]
-  answers = side_by_side(*(lambda one=one: one.gather(10) for one in processes))
+  answers = run_concurrently(*(lambda process=process: process.join(10) for process in processes))
   assert answers == [None] * count
   return processes
 
 
-def test_what_each_brings_all_get():
-  processes = gathered(3)
+def test_an_exchange_gives_all_contributions_to_all():
+  processes = joined_processes(3)
   for number in range(2):
-    brought = side_by_side(
+    results = run_concurrently(
       *(
-        lambda n=n, one=one, number=number: one.exchange('x', [n, number])
-        for n, one in enumerate(processes)
+        lambda n=n, process=process, number=number: process.exchange('x', [n, number])
+        for n, process in enumerate(processes)
       )
     )
-    assert brought == [[[0, number], [1, number], [2, number]]] * 3
+    assert results == [[[0, number], [1, number], [2, number]]] * 3
   assert processes[2].hosts == [socket.gethostname()] * 3
-  # Whoever says farewell is not missed.
-  side_by_side(*(lambda one=one: one.leave(5) for one in processes))
-  for one in processes:
-    one.die()
+  # A process that leaves in order does not end the others.
+  run_concurrently(*(lambda process=process: process.leave(5) for process in processes))
+  for process in processes:
+    process.die()
   time.sleep(0.1)
-  assert [one.ends for one in processes] == [[], [], []]
+  assert [process.ends for process in processes] == [[], [], []]
 
 
 @pytest.mark.parametrize('gone', [0, 2])
-def test_all_others_name_the_one_that_is_gone(gone):
-  processes = gathered(3)
+def test_all_others_name_the_process_that_is_gone(gone):
+  processes = joined_processes(3)
   processes[gone].die()
   for number in {0, 1, 2} - {gone}:
-    ((sentence, failed),) = processes[number].ended()
+    ((sentence, failed),) = processes[number].wait_for_end()
     assert sentence.startswith(f'process {gone} ({socket.gethostname()}) is gone'), sentence
     assert not failed
 
 
-def test_one_that_says_nothing_is_gone(monkeypatch):
-  monkeypatch.setattr(links, 'SILENCE', 0.6)
-  monkeypatch.setattr(links, '_BEAT', 0.2)
+def test_a_silent_process_is_gone(monkeypatch):
+  monkeypatch.setattr(connections, 'SILENCE_TIMEOUT', 0.6)
+  monkeypatch.setattr(connections, '_HEARTBEAT_INTERVAL', 0.2)
   port = free_port()
-  first, stopped = Process(port, 2, 0), Process(port, 2, 1)
-  stopped._run = lambda: None  # Its thread does not run.
-  gathering = threading.Thread(target=lambda: stopped.gather(10), daemon=True)
-  gathering.start()
-  first.gather(10)
-  ((sentence, _),) = first.ended()
-  assert 'process 1' in sentence
-  assert 'has not answered for' in sentence
-  stopped._refusal = 'the test is over'
-  gathering.join()
+  first = Process(port, 2, 0)
+  joining = threading.Thread(target=lambda: first.join(10), daemon=True)
+  joining.start()
+  with connect(port) as silent:
+    silent.sendall(b'{"process": 1, "count": 2, "host": "somewhere"}\n')
+    joining.join()
+    ((sentence, _),) = first.wait_for_end()
+  assert 'process 1 (somewhere) has not answered for' in sentence
 
 
 @pytest.mark.parametrize('failing', [0, 1])
-def test_one_that_fails_tells_the_others(failing, monkeypatch):
-  monkeypatch.setattr(links, '_FAREWELL', 0.1)
-  processes = gathered(3)
+def test_a_process_that_fails_tells_the_others(failing, monkeypatch):
+  monkeypatch.setattr(links, '_FAREWELL_TIMEOUT', 0.1)
+  processes = joined_processes(3)
   processes[failing].fail('the disk is full')
   for number in {0, 1, 2} - {failing}:
-    assert processes[number].ended() == [('the disk is full', True)]
+    assert processes[number].wait_for_end() == [('the disk is full', True)]
 
 
-def test_one_that_comes_late_is_told_so():
-  """JAX's service, or anything else, has the port by then."""
+def test_a_late_process_is_refused():
+  """JAX's service, or another program, has the port by then."""
   with socket.create_server(('localhost', 0)) as other:
     late = Process(other.getsockname()[1], 2, 1)
     threading.Thread(target=lambda: other.accept()[0].close(), daemon=True).start()
     with pytest.raises(UserError, match='process 0 at localhost:.* or begun without this one'):
-      late.gather(5)
+      late.join(5)
 
 
 def test_signals_reach_all_others():
-  processes = gathered(3)
-  processes[1].stop_all(15)
-  deadline = time.monotonic() + 5
-  while not (processes[0].signals and processes[2].signals) and time.monotonic() < deadline:
-    time.sleep(0.01)
-  assert [one.signals for one in processes] == [[15], [], [15]]
+  processes = joined_processes(3)
+  processes[1].send_signal(15)
+  wait_until(lambda: processes[0].signals and processes[2].signals)
+  assert [process.signals for process in processes] == [[15], [], [15]]
 
 
-def test_different_ways_are_an_error():
-  first, second = gathered(2)
-  waiting = [
-    threading.Thread(target=one.exchange, args=(name,), daemon=True)
-    for one, name in ((first, 'the checkpoint'), (second, 'the evaluation'))
+def test_different_exchanges_at_once_are_an_error():
+  first, second = joined_processes(2)
+  threads = [
+    threading.Thread(target=process.exchange, args=(name,), daemon=True)
+    for process, name in ((first, 'the checkpoint'), (second, 'the evaluation'))
   ]
-  for thread in waiting:
+  for thread in threads:
     thread.start()
-  for one in (first, second):
-    ((sentence, failed),) = one.ended()
+  for process in (first, second):
+    ((sentence, failed),) = process.wait_for_end()
     assert "at 'the checkpoint'" in sentence
     assert "at 'the evaluation'" in sentence
     assert failed
 
 
-def test_who_does_not_come_is_named(monkeypatch):
-  monkeypatch.setattr(links, '_FAREWELL', 0.1)
+def test_a_missing_process_is_named(monkeypatch):
+  monkeypatch.setattr(links, '_FAREWELL_TIMEOUT', 0.1)
   port = free_port()
-  answers = side_by_side(*(lambda n=n: Process(port, 4, n).gather(1) for n in (0, 1, 3)))
+  answers = run_concurrently(*(lambda n=n: Process(port, 4, n).join(1) for n in (0, 1, 3)))
   for answer in answers:
     assert isinstance(answer, UserError)
     assert str(answer).startswith(f'process 2 of 4 did not come to localhost:{port}')
   with pytest.raises(UserError, match='process 0 did not answer at localhost:.*refused'):
-    Process(free_port(), 2, 1).gather(0.3)
+    Process(free_port(), 2, 1).join(0.3)
 
 
-def test_numbers_that_do_not_fit(monkeypatch):
-  monkeypatch.setattr(links, '_FAREWELL', 0.1)
+def test_contradicting_numbers_are_refused(monkeypatch):
+  monkeypatch.setattr(links, '_FAREWELL_TIMEOUT', 0.1)
   port = free_port()
-  calls = [Process(port, 2, 0), Process(port, 3, 1)]
-  for answer in side_by_side(*(lambda one=one: one.gather(5) for one in calls)):
+  processes = [Process(port, 2, 0), Process(port, 3, 1)]
+  for answer in run_concurrently(
+    *(lambda process=process: process.join(5) for process in processes)
+  ):
     assert '--num_processes is 2 in process 0' in str(answer)
     assert 'and 3 in process 1' in str(answer)
   port = free_port()
-  calls = [Process(port, 3, 0), Process(port, 3, 1), Process(port, 3, 1)]
-  for answer in side_by_side(*(lambda one=one: one.gather(5) for one in calls)):
+  processes = [Process(port, 3, 0), Process(port, 3, 1), Process(port, 3, 1)]
+  for answer in run_concurrently(
+    *(lambda process=process: process.join(5) for process in processes)
+  ):
     assert str(answer) == 'two processes are process 1: --process_id differs in each'
 
 
-def test_strangers_are_not_heard():
+def test_strangers_are_ignored():
   port = free_port()
   first, second = Process(port, 2, 0), Process(port, 2, 1)
-  waiting = threading.Thread(target=lambda: first.gather(10))
+  waiting = threading.Thread(target=lambda: first.join(10))
   waiting.start()
   for text in (b'GET / HTTP/1.1\r\n\r\n', b'[1]\n', b'x' * 10_000, b'{"process": null}\n', b''):
-    while True:
-      with contextlib.suppress(ConnectionRefusedError):
-        stranger = socket.create_connection(('localhost', port), timeout=5)
-        break
-    with stranger, contextlib.suppress(ConnectionError):
+    with connect(port) as stranger, contextlib.suppress(ConnectionError):
       stranger.sendall(text)
-  second.gather(10)
+  second.join(10)
   waiting.join()
-  assert first.together
+  assert first.all_joined
   assert not first.ends
 
 
-@pytest.mark.parametrize('waiting', ['roll call', 'connection', 'exchange'])
+@pytest.mark.parametrize('waiting', ['join', 'connection', 'exchange'])
 def test_a_signal_ends_the_wait_at_once(waiting):
   first = Process(free_port(), 2, 1 if waiting == 'connection' else 0)
   if waiting == 'exchange':
-    first, _ = gathered(2)
-  began = time.monotonic()
+    first, _ = joined_processes(2)
+  start = time.monotonic()
   threading.Timer(0.3, signal.raise_signal, [signal.SIGTERM]).start()
-  with Interruption() as one, pytest.raises(Interrupted) as end, one.leaving():
-    first.exchange('x') if waiting == 'exchange' else first.gather(60)
-  assert time.monotonic() - began < 3
+  with DeferredSignals() as signals, pytest.raises(Interrupted) as end, signals.interruptible():
+    first.exchange('x') if waiting == 'exchange' else first.join(60)
+  assert time.monotonic() - start < 3
   expected = 'process 0 at localhost' if waiting == 'connection' else 'process 1'
   assert str(end.value).startswith(f'interrupted while waiting for {expected}')
   assert end.value.status == 0
@@ -230,7 +238,7 @@ def test_a_signal_ends_the_wait_at_once(waiting):
 
 def test_a_relay_hides_that_the_service_is_gone():
   service = socket.create_server(('127.0.0.1', 0))
-  client = socket.create_connection(('127.0.0.1', relay.relay(service.getsockname()[:2])))
+  client = socket.create_connection(('127.0.0.1', relay.start_relay(service.getsockname()[:2])))
   answering, _ = service.accept()
   client.sendall(b'question')
   assert answering.recv(100) == b'question'
@@ -245,23 +253,23 @@ def test_a_relay_hides_that_the_service_is_gone():
 
 @pytest.fixture
 def run_in_both(monkeypatch):
-  """Calls a function of 0 and 1 as two processes do, and returns or raises what both do."""
-  here = threading.local()
+  """Calls a function with 0 and with 1, in two "processes"; returns or raises what both do."""
+  current = threading.local()
 
-  class Here:
+  class CurrentLinks:
     def __getattr__(self, name):
-      return getattr(here.links, name)
+      return getattr(current.links, name)
 
-  monkeypatch.setattr(distributed, '_links', Here())
-  monkeypatch.setattr(distributed, 'is_main', lambda: here.links.process == 0)
-  processes = gathered(2)
+  monkeypatch.setattr(distributed, '_links', CurrentLinks())
+  monkeypatch.setattr(distributed, 'is_main', lambda: current.links.process == 0)
+  processes = joined_processes(2)
 
   def run(function):
     def call(number):
-      here.links = processes[number]
+      current.links = processes[number]
       return function(number)
 
-    first, second = side_by_side(lambda: call(0), lambda: call(1))
+    first, second = run_concurrently(lambda: call(0), lambda: call(1))
     if isinstance(first, BaseException):
       assert str(first) == str(second)
       raise first
@@ -271,14 +279,14 @@ def run_in_both(monkeypatch):
   return run
 
 
-def test_what_process_0_makes_all_have(run_in_both):
+def test_process_0_makes_values_and_files_for_all(run_in_both):
   assert (
     run_in_both(lambda n: distributed.broadcast_from_main(lambda: {'from': n}))
     == ({'from': 0},) * 2
   )
-  made = []
-  assert run_in_both(lambda n: distributed.run_main_first(lambda: made.append(n) or n)) == (0, 1)
-  assert made == [0, 1]
+  calls = []
+  assert run_in_both(lambda n: distributed.run_main_first(lambda: calls.append(n) or n)) == (0, 1)
+  assert calls == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -292,7 +300,7 @@ def test_what_process_0_makes_all_have(run_in_both):
     ('model.init_from', ('', 'other'), 'train'),
   ],
 )
-def test_a_config_of_its_own_is_named(run_in_both, field, values, mode):
+def test_a_different_config_is_named(run_in_both, field, values, mode):
   def check(number):
     config = default_config()
     config.update_from_flattened_dict({field: values[number]})
@@ -305,7 +313,7 @@ def test_a_config_of_its_own_is_named(run_in_both, field, values, mode):
   assert f'and {second!r} in process 1 ({socket.gethostname()})' in str(error.value)
 
 
-def test_other_modes_and_code_are_named(run_in_both, monkeypatch):
+def test_different_modes_and_versions_are_named(run_in_both, monkeypatch):
   run_in_both(lambda n: agreement.check_command(settings(default_config(), 'eval')))
   with pytest.raises(UserError, match="--mode is 'train' in process 0"):
     run_in_both(lambda n: agreement.check_command(settings(default_config(), ['train', 'eval'][n])))
@@ -315,8 +323,8 @@ def test_other_modes_and_code_are_named(run_in_both, monkeypatch):
     run_in_both(lambda n: agreement.check_command(settings(default_config(), 'eval')))
 
 
-def test_the_workdir_is_one_folder(run_in_both, tmp_path, monkeypatch):
-  monkeypatch.setattr(agreement, '_VISIBLE', 0.1)
+def test_the_workdir_is_the_same_folder(run_in_both, tmp_path, monkeypatch):
+  monkeypatch.setattr(agreement, '_VISIBILITY_TIMEOUT', 0.1)
   run_in_both(lambda n: agreement.check_workdir(tmp_path / 'shared'))
   assert list((tmp_path / 'shared').iterdir()) == []
   (tmp_path / '1').mkdir()
@@ -325,10 +333,10 @@ def test_the_workdir_is_one_folder(run_in_both, tmp_path, monkeypatch):
   assert not (tmp_path / '0' / 'checkpoints').exists()
 
 
-def test_data_of_its_own_is_named(run_in_both, tmp_path, monkeypatch):
+def test_different_data_are_named(run_in_both, tmp_path, monkeypatch):
   tasks = Toy.tasks
 
-  def one_is_longer(self):
+  def tasks_with_a_longer_clip(self):
     first, *others = tasks(self)['train']
     longer = dataclasses.replace(first, num_frames=first.num_frames + 1)
     return tasks(self) | {'train': [longer, *others]}
@@ -344,7 +352,7 @@ def test_data_of_its_own_is_named(run_in_both, tmp_path, monkeypatch):
   shutil.copytree(tmp_path / '0', tmp_path / '1')
   run_in_both(check)
   shutil.rmtree(tmp_path / '1')
-  monkeypatch.setattr(Toy, 'tasks', one_is_longer)
+  monkeypatch.setattr(Toy, 'tasks', tasks_with_a_longer_clip)
   build_toy(tmp_path / '1')
   with pytest.raises(UserError, match="config.data.train is '23 of 37 clips.* give all hosts"):
     run_in_both(check)
@@ -352,6 +360,6 @@ def test_data_of_its_own_is_named(run_in_both, tmp_path, monkeypatch):
 
 def test_checksums_of_arrays():
   tree = {'a': [1.0, 2.0], 'b': 3}
-  assert agreement.checksum(tree) == agreement.checksum(json.loads(json.dumps(tree)))
-  assert agreement.checksum(tree) != agreement.checksum({'a': [1.0, 2.5], 'b': 3})
-  assert agreement.checksum(tree) != agreement.checksum({'a': [1.0, 2.0], 'c': 3})
+  assert agreement.tree_checksum(tree) == agreement.tree_checksum(json.loads(json.dumps(tree)))
+  assert agreement.tree_checksum(tree) != agreement.tree_checksum({'a': [1.0, 2.5], 'b': 3})
+  assert agreement.tree_checksum(tree) != agreement.tree_checksum({'a': [1.0, 2.0], 'c': 3})

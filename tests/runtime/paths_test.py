@@ -3,7 +3,7 @@
 import pytest
 
 from zsar_jax import config as config_lib
-from zsar_jax.data import dataset, splits
+from zsar_jax.data import catalog, dataset, splits
 from zsar_jax.datasets.masks.spec import open_masks
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation import background_pairs
@@ -74,7 +74,7 @@ def test_arguments_that_are_urls(argument):
 
 # Everything that opens what a user named: a function of the path.
 OPENERS = {
-  'data sets': lambda path: dataset.list_datasets(path),
+  'data sets': lambda path: catalog.list_datasets(path),
   'a data set': lambda path: dataset.open_dataset(path, 'ssv2', 'train'),
   'masks': lambda path: open_masks(f'grey:{path}'),
   'weights': lambda path: open_source(path, 'SRC'),

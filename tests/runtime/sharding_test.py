@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from configs import ssv2_objmask
 from zsar_jax.errors import UserError
-from zsar_jax.models.build import build_model
+from zsar_jax.models.from_config import build_model
 from zsar_jax.performance import estimate, planner, topologies
 from zsar_jax.performance.programs import train_program
 from zsar_jax.runtime import sharding
@@ -64,7 +64,7 @@ def test_loops_count_in_the_compiled_step(split):
   assert not split['train']['unknown_loops']
 
 
-def test_tensor_parallelizm_sums_up_activations():
+def test_tensor_parallelism_sums_up_activations():
   config = small(mesh__data=2, mesh__fsdp=2, mesh__tensor=2, optim__accumulation=1)
   config.eval.datasets = ConfigDict()
   step = planner.make_plan(config, EIGHT, CLASSES, 'skip')['train']

@@ -13,14 +13,14 @@ ROOT = pathlib.Path(__file__).parents[2]
 # It ends as training does: told to stop, it says so, saves, and says that.
 SCRIPT = """
 import os, pathlib, sys, time
-from zsar_jax import interruption
-with interruption.interruptible():
+from zsar_jax.runtime import interruption
+with interruption.interruptible_program():
   out = pathlib.Path(sys.argv[1])
   with open(out / 'first', 'w') as file:
     if sys.argv[2] == 'closed':
       os.write(2, b'of a library')
     file.write('kept')
-  with interruption.Interruption() as one:
+  with interruption.DeferredSignals() as one:
     print('ready', flush=True)
     while len(sys.argv) > 3 and not one.signal:
       time.sleep(0.01)
@@ -57,8 +57,8 @@ def test_every_program_goes_on_without_a_reader():
   read, write = os.pipe()
   os.close(read)
   script = """
-from zsar_jax.runtime.reporting import reported
-with reported():
+from zsar_jax.runtime.reporting import exit_on_user_error
+with exit_on_user_error():
   print('x')
   raise SystemExit(3)
 """

@@ -23,29 +23,28 @@ from zsar_jax.runtime.reporting import exit_on_user_error
   ],
 )
 def test_visible(text, shown):
-  assert terminal.visible(text) == shown
+  assert terminal.escape_control_chars(text) == shown
 
 
 def test_everything_that_prints_is_filtered(monkeypatch):
   out, err = io.StringIO(), io.StringIO()
   monkeypatch.setattr(sys, 'stdout', out)
   monkeypatch.setattr(sys, 'stderr', err)
-  terminal.protect()
-  terminal.protect()  # Programs that call each other do so twice.
+  terminal.escape_output()
+  terminal.escape_output()  # Programs that call each other do so twice.
   print('a \x1b[31mclass')
   sys.stdout.writelines(['\x1b', '[0m\n'])
   with pytest.raises(SystemExit), exit_on_user_error():
     raise UserError('clip \x1b[2J: damaged')
-  terminal.rewrite('step 1 \x1b[0m')
   assert out.getvalue() == 'a \\x1b[31mclass\n\\x1b[0m\n'
-  assert err.getvalue() == 'error: clip \\x1b[2J: damaged\n\r\x1b[Kstep 1 \\x1b[0m'
+  assert err.getvalue() == 'error: clip \\x1b[2J: damaged\n'
   assert not sys.stdout.isatty()
 
 
 def test_a_terminal_without_the_letters(monkeypatch):
   written = io.BytesIO()
   monkeypatch.setattr(sys, 'stdout', io.TextIOWrapper(written, encoding='ascii', errors='strict'))
-  terminal.protect()
+  terminal.escape_output()
   print('射 \udcff')
   sys.stdout.flush()
   assert written.getvalue() == b'\\u5c04 \\udcff\n'

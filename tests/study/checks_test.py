@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 from tests.toy import Toy, ToyTask, build_toy
 from tests.training.loop_test import toy_config
 from zsar_jax.config import dataset_ref
-from zsar_jax.datasets.builder import build
+from zsar_jax.datasets.build import build
 from zsar_jax.errors import UserError
 from zsar_jax.study.checks import check_data
 from zsar_jax.study.plan import default_study, experiment, plan, run

@@ -9,7 +9,7 @@ from tests.evaluation.examples import predictions
 from tests.toy import CLASSES, Toy, ToyTask
 from tests.training.loop_test import toy_config
 from zsar_jax.config import dataset_ref
-from zsar_jax.datasets.builder import build
+from zsar_jax.datasets.build import build
 from zsar_jax.study import clip_images
 
 # Positions among 12 clips: those without masks, and the clip with masks on every other frame.

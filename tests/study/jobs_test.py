@@ -96,8 +96,8 @@ import pathlib, sys
 sys.path.insert(0, {str(ROOT)!r})
 from tests.study.jobs_test import jobs_of
 from zsar_jax.study import jobs
-from zsar_jax.runtime.interruption import interruptible
-with interruptible():
+from zsar_jax.runtime.interruption import interruptible_program
+with interruptible_program():
   jobs.train_all(jobs_of(pathlib.Path({str(tmp_path)!r})), {_command(tmp_path, 60)!r}, 2)
 """
   environment = {**os.environ, 'PYTHONPATH': str(ROOT)}

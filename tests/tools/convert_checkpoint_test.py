@@ -13,8 +13,8 @@ from tests.weights.formats.written import random_params
 from tools import convert_checkpoint
 from zsar_jax.config import default_config, to_json
 from zsar_jax.errors import UserError
-from zsar_jax.models.build import build_model, model_spec
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.from_config import build_model, model_spec
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.training import optim
 from zsar_jax.weights.checkpoint import Checkpoints
 from zsar_jax.weights.formats import load
@@ -56,13 +56,13 @@ def test_a_run_goes_out_and_comes_back(workdir, tmp_path, monkeypatch, capsys):
   run(monkeypatch, '--to=hf', run_dir, tmp_path / 'hf')
   printed = capsys.readouterr().out
   assert f'{run_dir}: zsar, {len(jax.tree.leaves(params))} arrays matched' in printed
-  assert f'{tmp_path / "hf"}: written as hf; it is a model of images' in printed
+  assert f'{tmp_path / "hf"}: written as hf; it is an image model' in printed
   assert (tmp_path / 'hf' / 'merges.txt').read_text() == 'm'
 
-  assert "; it does not tell templates ('one doing {}', '{}'), split_words False" in printed
+  assert "; it does not contain templates ('one doing {}', '{}'), split_words False" in printed
 
   run(monkeypatch, '--from=zsar', '--to=scenic', run_dir, tmp_path / 'scenic')
-  untold = "it does not tell normalization 'imagenet', interpolation 'bilinear', centre_crop 0.5"
+  untold = "it does not contain normalization 'imagenet', interpolation 'bilinear', centre_crop 0.5"
   assert untold in capsys.readouterr().out
   run(monkeypatch, '--to=zsar', run_dir, tmp_path / 'own')
   run(monkeypatch, '--from=hf', '--to=zsar', tmp_path / 'hf', tmp_path / 'again')
@@ -162,7 +162,7 @@ def test_what_is_left_over_names_the_flag(workdir, tmp_path, monkeypatch, capsys
   (tmp_path / 'b').write_bytes(serialization.msgpack_serialize(tree['params']))
   with pytest.raises(SystemExit):
     run(monkeypatch, '--to=zsar', tmp_path / 'b', tmp_path / 'c')
-  assert '; name weights that are whole' in capsys.readouterr().err
+  assert '; name complete weights' in capsys.readouterr().err
   tree['params']['head'] = {'kernel': np.ones((2, 2), np.float32)}
   tree['params']['logit_scale'] = np.float32(1)
   (tmp_path / 'b').write_bytes(serialization.msgpack_serialize(tree['params']))

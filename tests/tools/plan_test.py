@@ -1,4 +1,4 @@
-"""The program: its answers for GPUs and, where libtpu is, for TPUs; and its refusals."""
+"""The program: plans for GPUs and, if libtpu is installed, for TPUs; and its errors."""
 
 import importlib.util
 import json
@@ -52,7 +52,7 @@ needs_libtpu = pytest.mark.skipif(
   importlib.util.find_spec('libtpu') is None, reason='libtpu is not installed (extra tpu)'
 )
 
-# What is to fit, with the batch and the remat policy of docs/planning.md.
+# Models that must fit, with the batch and the remat policy of docs/measurements/planning.md.
 FULL_SIZE = {
   'B/16 on v5e:4x4': [
     '--topology=v5e:4x4',
@@ -106,7 +106,7 @@ def test_full_size_models_fit_tpus(name, tmp_path):
 
 @pytest.mark.slow
 @needs_libtpu
-def test_a_slice_that_is_not_there():
+def test_an_impossible_slice():
   error = run(f'{CONFIG}:smoke', '--topology=v5e:3x77', status=2)
   assert "libtpu cannot compile for 'v5e:3x77'" in error
 

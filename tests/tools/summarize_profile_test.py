@@ -1,4 +1,4 @@
-"""The summary of traces, on small ones of each kind of device, written here field by field."""
+"""Summaries of small traces of each kind of device, which this test writes field by field."""
 
 import json
 
@@ -7,7 +7,8 @@ import pytest
 
 from tools import summarize_profile
 from zsar_jax.performance import traces
-from zsar_jax.performance.traces import Instruction, category
+from zsar_jax.performance.trace_programs import Operation
+from zsar_jax.performance.traces import categorize
 
 MS = 1_000_000_000  # ps
 
@@ -30,7 +31,7 @@ def field(number, value):
 def instruction(name, opcode, scope='', called=()):
   out = field(1, name) + field(2, opcode)
   out += field(7, field(2, scope)) if scope else b''
-  return out + b''.join(field(38, one) for one in called)
+  return out + b''.join(field(38, number) for number in called)
 
 
 def hlo(module):
@@ -51,22 +52,22 @@ def hlo(module):
   ]
   content = field(1, module)
   for number, instructions in [*fused, (1, entry)]:
-    content += field(3, b''.join(field(2, one) for one in instructions) + field(5, number))
+    content += field(3, b''.join(field(2, message) for message in instructions) + field(5, number))
   return field(1, content)
 
 
 def plane(name, line, events, with_stat):
-  """Text of a plane: events are (name, start in ms, duration in ms)."""
+  """The text of a plane; events are (name, start in ms, duration in ms)."""
   names = sorted({name for name, _, _ in events})
   out = f'planes {{ name: "{name}"\n'
-  for n, one in enumerate(names, start=1):
-    out += f'event_metadata {{ key: {n} value {{ id: {n} name: "{one}" }} }}\n'
-    out += f'stat_metadata {{ key: {n + 100} value {{ id: {n + 100} name: "{one}" }} }}\n'
+  for n, event in enumerate(names, start=1):
+    out += f'event_metadata {{ key: {n} value {{ id: {n} name: "{event}" }} }}\n'
+    out += f'stat_metadata {{ key: {n + 100} value {{ id: {n + 100} name: "{event}" }} }}\n'
   out += 'stat_metadata { key: 1 value { id: 1 name: "hlo_op" } }\n'
   out += 'stat_metadata { key: 2 value { id: 2 name: "hlo_module" } }\n'
   out += f'lines {{ id: 1 name: "{line}"\n'
-  for one, start, duration in events:
-    number = names.index(one) + 1
+  for event, start, duration in events:
+    number = names.index(event) + 1
     stat = f'stats {{ metadata_id: 1 ref_value: {number + 100} }}' if with_stat else ''
     stat += ' stats { metadata_id: 2 str_value: "jit_f" }' if with_stat else ''
     out += f'events {{ metadata_id: {number} offset_ps: {start * MS}'
@@ -84,7 +85,7 @@ def metadata(module='jit_f'):
 
 HOST = [('train', 0, 40), ('data_wait', 0, 30), ('train', 40, 10), ('data_wait', 40, 2)]
 OPS = [
-  ('loop.1', 30, 60),  # The loop around all others.
+  ('loop.1', 30, 60),  # The loop around the other operations.
   ('fusion.1', 30, 30),
   ('fusion.2', 60, 6),
   ('fusion.3', 66, 14),
@@ -108,11 +109,11 @@ def write(workdir, text):
   ],
 )
 def test_a_trace_of_each_kind_of_device(tmp_path, name, line, with_stat, device):
-  summing_up = plane(name, 'XLA Modules' if with_stat else 'Steps', [('fusion.1', 0, 90)], False)
+  summary_line = plane(name, 'XLA Modules' if with_stat else 'Steps', [('fusion.1', 0, 90)], False)
   text = plane('/host:CPU', 'python', HOST, False) + plane(name, line, OPS, with_stat) + metadata()
-  write(tmp_path, text + (summing_up if device != 'CPU' else ''))
-  (path,) = traces.newest(tmp_path / 'profile')
-  trace = traces.read(path)
+  write(tmp_path, text + (summary_line if device != 'CPU' else ''))
+  (path,) = traces.newest_files(tmp_path / 'profile')
+  trace = traces.read_trace(path)
   assert list(trace.ops) == [device]
   summary = summarize_profile.summarize(trace, 2)
   assert summary.steps == 2
@@ -127,17 +128,17 @@ def test_a_trace_of_each_kind_of_device(tmp_path, name, line, with_stat, device)
     ('fusion.1', 'matmul', pytest.approx(0.5)),
     ('fusion.3', 'attention', pytest.approx(14 / 60)),
   ]
-  assert 'input pipeline: 33%' in summarize_profile.verdict(summary)
+  assert 'waits for data 33% of the time' in summarize_profile.verdict(summary)
 
 
-def test_what_a_tpu_does_beside_counts_as_long_as_it_is_waited_for(tmp_path):
+def test_asynchronous_operations_of_a_tpu_count_while_they_are_waited_for(tmp_path):
   """Copies that overlap each other and the products take no time of their own."""
-  beside = [('copy-start.1', 30, 40), ('copy-start.2', 40, 50)]
+  asynchronous = [('copy-start.1', 30, 40), ('copy-start.2', 40, 50)]
   text = plane('/device:TPU:0', 'XLA Ops', [*OPS, ('async-done.1', 90, 20)], False)
-  text += plane('/device:TPU:0', 'Async XLA Ops', beside, False) + metadata()
+  text += plane('/device:TPU:0', 'Async XLA Ops', asynchronous, False) + metadata()
   write(tmp_path, plane('/host:CPU', 'python', HOST, False) + text)
-  (path,) = traces.newest(tmp_path / 'profile')
-  summary = summarize_profile.summarize(traces.read(path), 5)
+  (path,) = traces.newest_files(tmp_path / 'profile')
+  summary = summarize_profile.summarize(traces.read_trace(path), 5)
   assert summary.categories['collectives'] == pytest.approx(30 / 80)
   assert summary.categories['copies'] == pytest.approx(6 / 80)
 
@@ -154,10 +155,10 @@ def test_utilization_where_the_peak_is_known(tmp_path, capsys):
 
 
 def test_verdicts():
-  none = {name: 0.0 for name in traces.CATEGORIES}
+  zeros = {name: 0.0 for name in traces.CATEGORIES}
 
   def verdict(waiting=0.0, idle=0.0, **shares):
-    categories = none | {name.replace('_', ' '): share for name, share in shares.items()}
+    categories = zeros | {name.replace('_', ' '): share for name, share in shares.items()}
     summary = summarize_profile.Summary(1, 1.0, waiting, idle, categories, 1.0, [])
     return summarize_profile.verdict(summary)
 
@@ -180,8 +181,8 @@ def test_verdicts():
   ],
 )
 def test_categories(name, parts, scope, expected):
-  found = Instruction('fusion', frozenset(parts), (scope,) if scope else ())
-  assert category(name, found) == expected
+  operation = Operation('fusion', frozenset(parts), (scope,) if scope else ())
+  assert categorize(name, operation) == expected
 
 
 @pytest.mark.parametrize(
@@ -195,14 +196,14 @@ def test_categories(name, parts, scope, expected):
     ('my_kernel', 'other'),
   ],
 )
-def test_categories_of_what_no_program_names(name, expected):
-  assert category(name, None) == expected
+def test_categories_by_name_alone(name, expected):
+  assert categorize(name, None) == expected
 
 
 @pytest.mark.parametrize('content', [b'not a trace at all', b'\x0a\xff\xff', b''])
-def test_files_that_are_no_traces(tmp_path, content, capsys):
+def test_other_files_are_refused(tmp_path, content, capsys):
   write(tmp_path, '')
-  (path,) = traces.newest(tmp_path / 'profile')
+  (path,) = traces.newest_files(tmp_path / 'profile')
   path.write_bytes(content)
   with pytest.raises(SystemExit) as exit_:
     summarize_profile.main([str(tmp_path)])

@@ -55,10 +55,10 @@ def test_packaged_configs_have_names(tmp_path, monkeypatch):
   (tmp_path / 'mine.py').write_text('')
   (tmp_path / 'pantomime').mkdir()
   packaged = ROOT / 'zsar_jax' / 'configs' / 'pantomime.py'
-  assert command_line.config_file('pantomime') == str(packaged)
-  assert command_line.config_file('pantomime:none') == f'{packaged}:none'
-  assert command_line.config_file('mine.py:a:b') == 'mine.py:a:b'
-  assert command_line.config_file('./mine.py') == './mine.py'
+  assert command_line.resolve_config_file('pantomime') == str(packaged)
+  assert command_line.resolve_config_file('pantomime:none') == f'{packaged}:none'
+  assert command_line.resolve_config_file('mine.py:a:b') == 'mine.py:a:b'
+  assert command_line.resolve_config_file('./mine.py') == './mine.py'
   for text, words in (
     ('pantomine', "no packaged config is named 'pantomine'; did you mean pantomime"),
     ('nothing', 'there are debiasing, k400_bgmask'),
@@ -66,7 +66,7 @@ def test_packaged_configs_have_names(tmp_path, monkeypatch):
     ('yours.py', 'yours.py is not there'),
   ):
     with pytest.raises(UserError, match=words):
-      command_line.config_file(text)
+      command_line.resolve_config_file(text)
   assert {'pantomime', 'zeroshot_eval'} <= set(command_line.config_names(studies=False))
   assert {'pantomime_study', 'paper_ssv2'} <= set(command_line.config_names(studies=True))
   assert 'full_size' not in command_line.config_names(studies=False)  # It has no experiment.

@@ -18,14 +18,17 @@ from ml_collections import ConfigDict
 
 from tests.toy import build_toy
 from zsar_jax.config import dataset_ref, default_config
-from zsar_jax.data.pipeline import ClipLoader, View, training_batches
+from zsar_jax.data.clip_loader import ClipLoader
+from zsar_jax.data.pipeline import training_batches
+from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation.eval_mode import evaluate_checkpoint
-from zsar_jax.models.build import build_model, build_teacher
+from zsar_jax.models.from_config import build_model, build_teacher
 from zsar_jax.runtime import sharding, trees
 from zsar_jax.text.classes import ClassTexts, encode_classes
 from zsar_jax.training import loop, optim
 from zsar_jax.training import step as step_lib
+from zsar_jax.weights.state import init_state
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -72,14 +75,14 @@ def take_steps(config, devices, steps=2):
   model = build_model(config)
   subset = loop.open_training_subset(config)
   optimizer, trained = optim.make_optimizer(config.optim, model.abstract_params, config.steps)
-  init = functools.partial(step_lib.init_state, optimizer, trained, False)
+  init = functools.partial(init_state, optimizer, trained, False)
   template = sharding.sharded_shapes(
     jax.eval_shape(init, model.abstract_params), mesh, config.mesh.fsdp_min_bytes
   )
   shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
   params = jax.jit(model.init, out_shardings=shardings['params'])(jax.random.key(0))
   state = jax.jit(init, out_shardings=shardings)(params)
-  text = ClassTexts.from_config(config, model).tokens(subset.texts, sharding.batch_parts(mesh))
+  text = ClassTexts.from_config(config, model).tokens(subset.texts, sharding.num_batch_shards(mesh))
   texts_frozen = not any(jax.tree.leaves(trained['text']))
   if texts_frozen:
     text = jax.jit(functools.partial(encode_classes, model, mesh=mesh))(params, text)
@@ -199,7 +202,7 @@ def test_a_rule_of_a_misspelt_path_is_refused(data_dir):
 CONFIG = """
 import sys
 sys.path.insert(0, {root!r})
-from tests.train_test import toy_config
+from tests.training.loop_test import toy_config
 def get_config(variant=''):
   return toy_config({data_dir!r}, steps=36, checkpoint__every=3)
 """

@@ -7,8 +7,8 @@ import pytest
 
 from configs import k400_bgmask, open_vclip_k400, ssv2_objmask, vifi_clip_k400, xclip_k400
 from zsar_jax.config import default_config
-from zsar_jax.models.build import model_spec
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.from_config import model_spec
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.runtime import trees
 from zsar_jax.training import optim
 

@@ -11,7 +11,7 @@ from zsar_jax import config as config_lib
 from zsar_jax.errors import UserError
 from zsar_jax.models.layers import compiler_options
 from zsar_jax.models.presets import VideoSpec, preset
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.performance import traces
 from zsar_jax.training import loop, profiling
 
@@ -23,8 +23,8 @@ def test_a_training_run_is_traced(tmp_path, capsys):
   config.eval.datasets = config_lib.ConfigDict()
   workdir = tmp_path / 'run'
   loop.train(config, workdir)
-  (path,) = traces.newest(workdir / 'profile')
-  trace = traces.read(path)
+  (path,) = traces.newest_files(workdir / 'profile')
+  trace = traces.read_trace(path)
   assert len(trace.steps) == len(trace.waits) == 2
   found = {span.category for spans in trace.ops.values() for span in spans}
   assert {'matmul', 'attention', 'layer norm'} <= found
@@ -32,7 +32,7 @@ def test_a_training_run_is_traced(tmp_path, capsys):
   summarize_profile.main([str(workdir)])
   out = capsys.readouterr().out
   assert '2 steps' in out
-  assert 'What holds the step back: ' in out
+  assert 'What limits the step: ' in out
   assert 'MFU not known' in out
   facts = summarize_profile.read_facts(workdir / 'profile' / profiling.FACTS)
   assert facts['clips_per_step'] == 16

@@ -7,9 +7,10 @@ import pytest
 
 from tests.toy import build_toy
 from tests.training.loop_test import toy_config
-from zsar_jax.data.pipeline import ClipLoader, View
+from zsar_jax.data.clip_loader import ClipLoader
+from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
-from zsar_jax.models.build import build_teacher
+from zsar_jax.models.from_config import build_teacher
 from zsar_jax.ops.photometric import normalize
 from zsar_jax.text.classes import ClassTexts
 from zsar_jax.training import loop, still_bank

@@ -19,7 +19,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import checksums
-from zsar_jax.weights.checkpoint import Checkpoints, lacking, load_params
+from zsar_jax.weights.checkpoint import Checkpoints, load_params, missing_parts
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -95,7 +95,7 @@ def damage(path, how):
 
 
 def value(checkpoints):
-  return checkpoints.newest(
+  return checkpoints.read_newest(
     lambda step: (
       checkpoints.meta(step)['clips'],
       float(checkpoints.restore(step, shapes(STATE))['params']['logit_scale']),
@@ -166,7 +166,7 @@ def test_any_metadata_is_read_or_passed_over(saved, tmp_path_factory, file, cont
     (folder / file).unlink()  # As the sentence says.
     opened = Checkpoints(run, keep=2)
   with opened as checkpoints:
-    step, (meta, state) = checkpoints.newest(
+    step, (meta, state) = checkpoints.read_newest(
       lambda step: (checkpoints.meta(step), checkpoints.restore(step, shapes(STATE)))
     )
   assert step in (5, 7)
@@ -179,7 +179,7 @@ def test_checksums_tell_of_their_own_folder_alone(saved, tmp_path, name):
   shutil.copytree(saved, tmp_path / 'run')
   folder = tmp_path / 'run' / 'checkpoints' / '7'
   (folder / 'checksums.json').write_text(json.dumps({name: [1, 1]}))
-  assert 'lies elsewhere' in checksums.damage(folder)
+  assert 'lies elsewhere' in checksums.find_damage(folder)
 
 
 @pytest.mark.parametrize('lost', ['params.visual.0.kernel/1.0', 'opt.0.mu/.zarray', None])
@@ -200,7 +200,7 @@ def test_the_parts_of_all_processes_are_needed(tmp_path, lost):
     'opt.0.mu/.zarray': '1 of 4 arrays',
     None: None,
   }
-  assert lacking(state, len(jax.tree.leaves(STATE))) == expected[lost]
+  assert missing_parts(state, len(jax.tree.leaves(STATE))) == expected[lost]
 
 
 def test_all_damaged(saved, tmp_path):
@@ -215,11 +215,11 @@ FULL_DISK = """
 import os, resource, sys
 import jax, jax.numpy as jnp
 from pathlib import Path
-from zsar_jax import interruption
-from zsar_jax.checkpoint import Checkpoints
-from zsar_jax.runtime.reporting import reported
+from zsar_jax.runtime import interruption
+from zsar_jax.weights.checkpoint import Checkpoints
+from zsar_jax.runtime.reporting import exit_on_user_error
 
-interruption.GRACE = 1
+interruption.GRACE_SECONDS = 1
 make_folder = os.mkdir
 
 def no_inodes(path, *args, **options):
@@ -229,7 +229,7 @@ def no_inodes(path, *args, **options):
 
 state = {name: jax.random.normal(jax.random.key(0), (int(sys.argv[2]),)) for name in 'xyz'}
 run = Checkpoints(Path(sys.argv[1]), keep=1)
-with interruption.interruptible(), reported(), run as checkpoints:
+with interruption.interruptible_program(), exit_on_user_error(), run as checkpoints:
   checkpoints.save(1, state, {})
   checkpoints.wait()
   if sys.argv[3] == 'bytes':
@@ -263,7 +263,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, lacking):
     checkpoints.clear_after(1)
     assert [path.name for path in (tmp_path / 'run' / 'checkpoints').iterdir()] == ['1']
     template = shapes({name: jnp.zeros(200_000) for name in 'xyz'})
-    step, state = checkpoints.newest(lambda step: checkpoints.restore(step, template))
+    step, state = checkpoints.read_newest(lambda step: checkpoints.restore(step, template))
   assert step == 1
   expected = jax.random.normal(jax.random.key(0), (200_000,))
   np.testing.assert_array_equal(state['x'], expected)

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
-from tests.models.clip_test import random_params
+from tests.models.towers_test import random_params
 from tests.toy import build_toy
 from tests.training.loop_test import assert_same_training, take_steps, toy_config
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation.eval_mode import evaluate_checkpoint
 from zsar_jax.evaluation.run_results import compute_results
 from zsar_jax.models import presets
-from zsar_jax.models.build import build_model
+from zsar_jax.models.from_config import build_model
 from zsar_jax.runtime import sharding
 from zsar_jax.training import loop
 from zsar_jax.weights.checkpoint import Checkpoints, load_params
-from zsar_jax.weights.initial import InitialWeights, load_weights_of_state, weights_for_evaluation
+from zsar_jax.weights.initial import InitialWeights, load_weight_entries, weights_for_evaluation
 
 
 @pytest.fixture(scope='module')
@@ -74,7 +74,7 @@ def test_average_and_interpolation(data_dir, first, tmp_path):
       step: jax.device_get(checkpoints.restore(step, {'params': shapes})['params'])
       for step in (4, 6)
     }
-  final = load_weights_of_state(tmp_path / 'run', config, build_model(config), mesh)
+  final = load_weight_entries(tmp_path / 'run', config, build_model(config), mesh)
   assert final['averaged'] == 2
   mean = jax.tree.map(lambda a, b: (a + b) / 2, states[4], states[6])
 
@@ -130,7 +130,7 @@ def test_what_the_start_lacks_is_drawn_where_a_rule_allows_it(data_dir, first, t
   drawn = jax.device_get(jax.jit(model.init)(jax.random.key(3)))
   _close(params['temporal'], drawn['temporal'])
   with pytest.raises(UserError, match='lacks temporal/'):
-    InitialWeights(config, model, shapes).whole()  # An evaluation draws nothing.
+    InitialWeights(config, model, shapes).load_all()  # An evaluation draws nothing.
   begun = _saved(first, _config(data_dir))
   _close({name: params[name] for name in begun}, begun)
 

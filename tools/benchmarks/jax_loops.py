@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from zsar_jax.models.build import build_model, build_teacher
+from zsar_jax.models.from_config import build_model, build_teacher
 from zsar_jax.models.layers import compiler_options
 from zsar_jax.ops.prepare import evaluation_input
 from zsar_jax.recipes import language
@@ -97,8 +97,7 @@ class Ours:
     texts = self._encode_texts()(self._parameters(), self._tokens).mean(0)
 
     def score(params: Any, video: jax.Array, texts: jax.Array) -> jax.Array:
-      cosines = model.similarity(params, model.encode_video(params, video), texts)
-      return jnp.exp(params['logit_scale']) * cosines
+      return model.logits(params, model.encode_video(params, video), texts)
 
     score = jax.jit(score, compiler_options=compiler_options())
     parsed = [language.parse(name) for name in names]

@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
     groups = [[loop for loop in loops if 'compiled' not in loop] for loops in groups]
   gpu = lines.gpu()
   found = models.run(work, arguments.repeats, work.batch, groups, comparisons(bool(gpu)), _SAME)
-  if (chip := chips.find(gpu)) and 'seconds' in found['ours/step']:
+  if (chip := chips.find_chip(gpu)) and 'seconds' in found['ours/step']:
     lines.show(**utilization(work, chip, found['ours/step']['seconds']))
 
 

@@ -17,7 +17,7 @@ from zsar_jax.errors import UserError
 from zsar_jax.evaluation.hat_pairs import read_hat_pairs
 from zsar_jax.recipes.regions import REGION_BITS
 from zsar_jax.runtime.paths import local_path
-from zsar_jax.runtime.writers import log
+from zsar_jax.runtime.progress import log
 
 # HAT takes clips in which people cover this share of the frame: with less, nobody is visible; with
 # more, too little background is left.
@@ -41,7 +41,7 @@ def choose_partners(subset: Subset, pairs: str, field: str) -> np.ndarray:
   """
   ids = [subset.clip_id(position) for position in range(len(subset))]
   index = subset.index
-  person = index.coverage[:, list(REGION_BITS).index(subset.actor)]
+  person = index.coverage[:, list(REGION_BITS).index(subset.person_region)]
   partners = load_pairs(pairs, ids, subset.labels, subset.classes, person, field)
   # A file of pairs does not depend on the masks of this data set. The swap needs masks of both
   # clips, and a person in both.

@@ -5,22 +5,22 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from zsar_jax import config as config_lib
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation.evaluator import Evaluator
 from zsar_jax.evaluation.predictions import Predictions
-from zsar_jax.models.build import build_model
+from zsar_jax.models.from_config import build_model
 from zsar_jax.runtime import agreement, distributed, sharding
-from zsar_jax.runtime.writers import log, make_folder
+from zsar_jax.runtime.files import make_folder
+from zsar_jax.runtime.progress import log
 from zsar_jax.text.classes import ClassTexts
-from zsar_jax.weights import runs
+from zsar_jax.weights import run_config, runs
 from zsar_jax.weights.checkpoint import has_checkpoint
-from zsar_jax.weights.formats.usage import Usage, differences
+from zsar_jax.weights.formats.preprocessing import Preprocessing, describe_differences
 from zsar_jax.weights.initial import (
   InitialWeights,
-  classes_of,
-  load_weights_of_state,
-  seen_before,
+  load_weight_entries,
+  run_seen_classes,
+  source_seen_classes,
   weights_for_evaluation,
 )
 
@@ -44,15 +44,15 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predi
 
   if has_checkpoint(workdir):
     _check_run(config, workdir)
-    evaluator = Evaluator(config, model, texts, mesh, classes_of(workdir, '--workdir'))
+    evaluator = Evaluator(config, model, texts, mesh, run_seen_classes(workdir, '--workdir'))
     agreement.check_files(evaluator.identity)
-    state = load_weights_of_state(workdir, config, model, mesh)
+    state = load_weight_entries(workdir, config, model, mesh)
     params: Any = weights_for_evaluation(state, initial, config.eval.interpolate)
   elif config.model.init_from:
     _check_initial_weights(config, workdir)
-    evaluator = Evaluator(config, model, texts, mesh, seen_before(config))
+    evaluator = Evaluator(config, model, texts, mesh, source_seen_classes(config))
     agreement.check_files(evaluator.identity)
-    params = initial.whole()
+    params = initial.load_all()
   else:
     raise UserError(
       f'--workdir: {workdir} holds no checkpoint of this project; name the --workdir of a run that'
@@ -63,13 +63,13 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predi
 
 def _check_run(config: ConfigDict, workdir: pathlib.Path) -> None:
   """Checks that the config describes the run's model; logs differences in preprocessing."""
-  fields = config_lib.MODEL_FIELDS
+  fields = run_config.MODEL_FIELDS
   if config.eval.interpolate:
     # The weights to interpolate with must be those that the run started from.
     fields += ('model.init_from',)
-  config_lib.check_same_run(config, workdir / 'config.json', fields)
-  trained = Usage.from_config(runs.saved_config(workdir))
-  for difference in differences(trained, Usage.from_config(config)):
+  run_config.check_same_run(config, workdir / 'config.json', fields)
+  trained = Preprocessing.from_config(runs.saved_config(workdir))
+  for difference in describe_differences(trained, Preprocessing.from_config(config)):
     log(difference)
 
 
@@ -82,4 +82,4 @@ def _check_initial_weights(config: ConfigDict, workdir: pathlib.Path) -> None:
     )
   saved = pathlib.Path(config.model.init_from, 'config.json')
   if has_checkpoint(saved.parent):
-    config_lib.check_same_run(config, saved, config_lib.MODEL_FIELDS)
+    run_config.check_same_run(config, saved, run_config.MODEL_FIELDS)

@@ -13,10 +13,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
+from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.dataset import open_dataset
-from zsar_jax.data.pipeline import BatchIterator, ClipLoader, View, Views, evaluation_batches
+from zsar_jax.data.pipeline import BatchIterator, evaluation_batches
 from zsar_jax.data.splits import intersection
 from zsar_jax.data.subset import Subset, data_identity, select
+from zsar_jax.data.view import EvaluationViews, View
 from zsar_jax.data.watchdog import WorkerPolicy
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation import saliency
@@ -24,12 +26,12 @@ from zsar_jax.evaluation.background_pairs import choose_partners
 from zsar_jax.evaluation.predictions import PARTS, Predictions
 from zsar_jax.evaluation.view_average import ViewAverage
 from zsar_jax.models.layers import compiler_options
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.ops.prepare import evaluation_input
 from zsar_jax.recipes import language
 from zsar_jax.recipes.regions import REGION_BITS
 from zsar_jax.runtime import agreement, sharding
-from zsar_jax.runtime.writers import Progress, log
+from zsar_jax.runtime.progress import Progress, log
 from zsar_jax.text.classes import ClassTexts, encode_classes
 
 # The colors of validation do not depend on the training seed: every model gets the same ones.
@@ -82,11 +84,11 @@ class Evaluator:
         training and `config.eval.allow_seen_classes` is False.
     """
     config_lib.check_batch(
-      'config.eval.batch_size', config.eval.batch_size, sharding.batch_parts(mesh)
+      'config.eval.batch_size', config.eval.batch_size, sharding.num_batch_shards(mesh)
     )
     self._config, self._mesh = config, mesh
     self._recipes = [language.parse(text) for text in config.eval.recipes]
-    self._views = Views(config.eval.clips, config.eval.crops)
+    self._views = EvaluationViews(config.eval.clips, config.eval.crops)
     if seen is None and config.eval.datasets:
       log('the classes that the weights were trained on are unknown, so this may not be zero-shot')
     self._eval_sets = [self._open(name, texts, seen or ()) for name in config.eval.datasets]
@@ -114,9 +116,9 @@ class Evaluator:
     check_unseen(subset.classes, seen, config.eval.allow_seen_classes, field)
     for recipe in self._recipes:
       subset.check_recipe(recipe, f'config.eval.recipes, {name}')
-    tokens = texts.tokens(subset.texts, sharding.batch_parts(self._mesh))
+    tokens = texts.tokens(subset.texts, sharding.num_batch_shards(self._mesh))
     partners = None
-    if any(recipe.swaps for recipe in self._recipes):
+    if any(recipe.swap_part for recipe in self._recipes):
       partners = choose_partners(subset, reference.pairs, f'{field}.pairs')
     return _EvalSet(name, subset, tokens, partners)
 
@@ -125,9 +127,9 @@ class Evaluator:
     checksums = {}
     for eval_set in self._eval_sets:
       field = f'config.eval.datasets.{eval_set.name}'
-      checksums[field] = data_identity(self._config.data.dir, eval_set.subset)
-      checksums[f'{field}, class texts'] = agreement.checksum(eval_set.tokens)
-      checksums[f'{field}.pairs'] = agreement.checksum(eval_set.partners)
+      checksums[field] = data_identity(eval_set.subset)
+      checksums[f'{field}, class texts'] = agreement.tree_checksum(eval_set.tokens)
+      checksums[f'{field}.pairs'] = agreement.tree_checksum(eval_set.partners)
     return checksums
 
   def run(self, params: dict) -> list[Predictions]:
@@ -150,7 +152,7 @@ class Evaluator:
     saliency_steps = self._saliency_steps(steps)
     unit = 'clips' if len(views) == 1 else 'views'
     batches = self._batches(eval_set)
-    progress = Progress(steps, 0, unit, eval_config.batch_size, pause=10)
+    progress = Progress(steps, 0, unit, eval_config.batch_size, log_interval=10)
     try:
       for step, host_batch in enumerate(batches, start=1):
         batch = sharding.shard_batch(host_batch, self._mesh)
@@ -187,7 +189,7 @@ class Evaluator:
       config.data.workers,
       self._views,
       eval_set.partners,
-      sharding.host_share(self._mesh),
+      sharding.process_batch_shard(self._mesh),
       WorkerPolicy(config.data.patience, config.data.on_worker_failure),
     )
 

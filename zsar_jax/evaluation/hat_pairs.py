@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax.data.class_names import counterparts, normal
+from zsar_jax.data.class_names import match_classes, to_nfc
 from zsar_jax.errors import UserError, first_line
-from zsar_jax.weights.formats.instructions import Interpreter
+from zsar_jax.weights.formats.pickle_interpreter import Interpreter
 
 # HAT's files of 7,860 pairs take about 1 MB.
 _MAX_BYTES = 64 * 2**20
@@ -106,14 +106,14 @@ def _clip_finder(
   """Returns a function from a name of the table to the position of its clip, or -1."""
   positions = _positions_by_name(ids)
   names = [name for clip, entry in table.items() for name in (clip, entry[0])]
-  matches = counterparts(_class_folders(names), classes)
+  matches = match_classes(_class_folders(names), classes)
 
   def find(name: str) -> int:
     folder, _, clip = name.rpartition('/')
     if folder and not matches[folder.rpartition('/')[2]]:
       return -1
     spellings = (name, os.path.splitext(name)[0], clip, os.path.splitext(clip)[0])
-    return next((positions[text] for text in map(normal, spellings) if text in positions), -1)
+    return next((positions[text] for text in map(to_nfc, spellings) if text in positions), -1)
 
   return find
 
@@ -125,11 +125,11 @@ def _class_folders(names: Iterable[str]) -> list[str]:
 def _positions_by_name(ids: Sequence[str]) -> dict[str, int]:
   """The position of each id, and of the part after its last '/' if no other id ends with it."""
   by_last_part: dict[str, int] = {}
-  for position, name in enumerate(map(normal, ids)):
+  for position, name in enumerate(map(to_nfc, ids)):
     last_part = name.rpartition('/')[2]
     by_last_part[last_part] = -1 if last_part in by_last_part else position
   unique = {name: position for name, position in by_last_part.items() if position >= 0}
-  return unique | {normal(name): position for position, name in enumerate(ids)}
+  return unique | {to_nfc(name): position for position, name in enumerate(ids)}
 
 
 def _read_table(path: pathlib.Path) -> dict[str, Sequence[Any]]:

@@ -166,7 +166,7 @@ class Predictions:
     logits are not finite.
     """
     counted = self.has_masks(recipe)
-    if language.parse(recipe).swaps:
+    if language.parse(recipe).swap_part:
       counted &= np.array([bool(partner) for partner in self.partners])
     return counted
 

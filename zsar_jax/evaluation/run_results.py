@@ -9,7 +9,7 @@ import numpy as np
 from zsar_jax.evaluation.metrics import accuracy
 from zsar_jax.evaluation.predictions import Predictions
 from zsar_jax.runtime import distributed
-from zsar_jax.runtime.writers import write_file
+from zsar_jax.runtime.files import write_file
 
 # {data set: {recipe: {'top1', 'top5', 'mean_class', 'count'}}}, and for each group of data sets
 # {group: {recipe: {'top1', 'top1_std', ..., 'count', 'over'}}}, see `summarize_group`.

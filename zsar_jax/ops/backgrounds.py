@@ -159,7 +159,7 @@ def _foreground(regions: jax.Array) -> jax.Array:
   return (regions & (PERSON | OBJECT)) != 0
 
 
-def stripes(key: jax.Array, height: int, width: int) -> jax.Array:
+def draw_stripes(key: jax.Array, height: int, width: int) -> jax.Array:
   """Draws SCUBA's background of wavy stripes, in one color and its complement.
 
   A stripe is what lies within a half-width, measured across the wave's axis, of a sine wave; it

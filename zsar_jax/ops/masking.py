@@ -7,7 +7,7 @@ or the objects are painted over has seen the action (arXiv 2501.12681).
 import jax
 import jax.numpy as jnp
 
-from zsar_jax.ops.backgrounds import stripes
+from zsar_jax.ops.backgrounds import draw_stripes
 from zsar_jax.ops.photometric import normalize
 from zsar_jax.recipes.language import LAYERS, Part, Recipe
 from zsar_jax.recipes.regions import OBJECT, PERSON, REGION_BITS, UNKNOWN_SHIFT
@@ -46,7 +46,7 @@ def paint(
     if part.probability < 1:
       area &= jax.random.bernoulli(clip_key, part.probability)
     if part.fill == 'stripes':
-      fill = normalize(stripes(fill_key, *video.shape[1:3]))[None]  # [1, H, W, 3]
+      fill = normalize(draw_stripes(fill_key, *video.shape[1:3]))[None]  # [1, H, W, 3]
     else:
       fill = _color(fill_key, part, video.shape[0])[:, None, None, :]  # [T or 1, 1, 1, 3]
     video = jnp.where(area[..., None], fill.astype(video.dtype), video)
@@ -71,7 +71,7 @@ def _area(part: Part, regions: jax.Array) -> jax.Array:
     return ((regions & shapes) == 0) & is_known(regions, shapes)
   # A region that is unknown is drawn nowhere.
   area = (regions & REGION_BITS[part.region]) != 0
-  if part.region in ('object', 'object_box') and not part.whole:
+  if part.region in ('object', 'object_box') and not part.over_people:
     area &= (regions & PERSON) == 0
   return area
 

@@ -12,6 +12,11 @@ CLIP_MEAN, CLIP_STD = NORMALIZATIONS['clip']
 LUMA = (0.299, 0.587, 0.114)
 
 
+def to_float(frames: jax.Array) -> jax.Array:
+  """Maps u8 pixels to f32 in [0, 1]."""
+  return frames.astype(jnp.float32) / 255
+
+
 def normalize(rgb: jax.Array) -> jax.Array:
   """Maps RGB in [0, 1], f32[..., 3], to the space in which CLIP sees frames."""
   return (rgb - jnp.array(CLIP_MEAN)) / jnp.array(CLIP_STD)
@@ -54,19 +59,19 @@ def jitter(
     return jax.random.uniform(key, minval=1 - spread, maxval=1 + spread)
 
   changed = jnp.clip(video * factor(keys[0], brightness), 0, 1)
-  changed = _blend(grey(changed).mean(), changed, factor(keys[1], contrast))
-  changed = _blend(grey(changed), changed, factor(keys[2], saturation))
+  changed = _blend(luma(changed).mean(), changed, factor(keys[1], contrast))
+  changed = _blend(luma(changed), changed, factor(keys[2], saturation))
   if hue:
     changed = shift_hue(changed, jax.random.uniform(keys[3], minval=-hue, maxval=hue))
   return jnp.where(jax.random.bernoulli(keys[4], probability), changed, video)
 
 
-def greyscale(key: jax.Array, video: jax.Array, probability: float) -> jax.Array:
+def random_grayscale(key: jax.Array, video: jax.Array, probability: float) -> jax.Array:
   """Takes the color from one clip, f32[T, H, W, 3], with the given probability."""
-  return jnp.where(jax.random.bernoulli(key, probability), grey(video), video)
+  return jnp.where(jax.random.bernoulli(key, probability), luma(video), video)
 
 
-def grey(video: jax.Array) -> jax.Array:
+def luma(video: jax.Array) -> jax.Array:
   """f32[..., 3] to its luma, f32[..., 1]."""
   return (video * jnp.array(LUMA)).sum(-1, keepdims=True)
 

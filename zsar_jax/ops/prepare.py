@@ -14,9 +14,10 @@ import jax.numpy as jnp
 from zsar_jax.data.batch import PARTNER
 from zsar_jax.ops.geometric import flip
 from zsar_jax.ops.mix import mix
-from zsar_jax.ops.photometric import greyscale, jitter, normalize
-from zsar_jax.ops.transform import Clips, reverse, transform
+from zsar_jax.ops.photometric import jitter, normalize, random_grayscale, to_float
+from zsar_jax.ops.transform import Clips, apply_recipe, reverse
 from zsar_jax.recipes.language import Recipe
+from zsar_jax.runtime.settings import setting
 
 Batch = dict[str, jax.Array]
 
@@ -40,18 +41,18 @@ class Augmentation:
     still_share: alpha and beta of the clip's own share in StillMix recipes.
   """
 
-  flip: float = 0.0
+  flip: float = setting(0.0, low=0, high=1)
   mirror_labels: bool = True
-  jitter: float = 0.0
-  brightness: float = 0.4
-  contrast: float = 0.4
-  saturation: float = 0.2
-  hue: float = 0.1
-  greyscale: float = 0.0
-  mixup: float = 0.0
-  cutmix: float = 0.0
-  erasing: float = 0.3
-  still_share: tuple[float, float] = (200.0, 200.0)
+  jitter: float = setting(0.0, low=0, high=1)
+  brightness: float = setting(0.4, low=0, high=1)
+  contrast: float = setting(0.4, low=0, high=1)
+  saturation: float = setting(0.2, low=0, high=1)
+  hue: float = setting(0.1, low=0, high=0.5)
+  greyscale: float = setting(0.0, low=0, high=1)
+  mixup: float = setting(0.0, low=0, high=100)
+  cutmix: float = setting(0.0, low=0, high=100)
+  erasing: float = setting(0.3, low=0, high=1)
+  still_share: tuple[float, float] = setting((200.0, 200.0), low=0.001, high=10**6)
 
 
 def training_input(
@@ -92,7 +93,7 @@ def training_input(
         augmentation.jitter,
       )
     if augmentation.greyscale:
-      video = greyscale(greyscale_key, video, augmentation.greyscale)
+      video = random_grayscale(greyscale_key, video, augmentation.greyscale)
     return paint_key, mix_key, normalize(video), regions, jax.nn.one_hot(label, len(mirrored))
 
   paint_keys, mix_keys, video, regions, targets = jax.vmap(change)(batch)
@@ -102,8 +103,8 @@ def training_input(
       mix_keys, video, regions, annotated, targets, augmentation.mixup, augmentation.cutmix
     )
   clips = Clips(video, regions, annotated, targets)
-  partners = reverse(clips) if recipe.pairs else clips
-  return transform(
+  partners = reverse(clips) if recipe.needs_partner else clips
+  return apply_recipe(
     paint_keys, clips, partners, recipe, augmentation.erasing, augmentation.still_share, stills
   )
 
@@ -124,10 +125,5 @@ def evaluation_input(key: jax.Array, batch: Batch, recipe: Recipe) -> jax.Array:
     return Clips(video, regions, annotated, nothing)
 
   found = clips('')
-  partners = clips(PARTNER) if recipe.pairs else found
-  return transform(keys, found, partners, recipe).video
-
-
-def to_float(frames: jax.Array) -> jax.Array:
-  """u8 pixels to f32 in [0, 1]."""
-  return frames.astype(jnp.float32) / 255
+  partners = clips(PARTNER) if recipe.needs_partner else found
+  return apply_recipe(keys, found, partners, recipe).video

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from zsar_jax.ops import baselines
 from zsar_jax.ops.backgrounds import freeze, swap_background
 from zsar_jax.ops.masking import is_known, paint, part_keys
-from zsar_jax.ops.photometric import normalize
+from zsar_jax.ops.photometric import normalize, to_float
 from zsar_jax.recipes.language import EFFECTS, LAYERS, Effect, Recipe
 from zsar_jax.recipes.regions import OBJECT, PERSON
 
@@ -38,7 +38,7 @@ def reverse(clips: Clips) -> Clips:
   return jax.tree.map(lambda x: x[::-1], clips)
 
 
-def transform(
+def apply_recipe(
   keys: jax.Array,
   clips: Clips,
   partners: Clips,
@@ -68,7 +68,7 @@ def transform(
         effect_key, do = _drawn(key, effect)
         changed = _apply(effect.name, effect_key, clip, partner, erasing, still_share, stills)
         clip = _where(do, changed, clip)
-    if part := recipe.swaps:
+    if part := recipe.swap_part:
       do = jax.random.bernoulli(part_keys(key, part)[1], part.probability)
       clip = _where(do, _swap(clip, partner), clip)
     clip = clip._replace(video=paint(key, clip.video, clip.regions, clip.annotated, recipe))
@@ -119,7 +119,7 @@ def _apply(
     case 'stillmix_bank':
       place_key, key = jax.random.split(key)
       place = jax.random.randint(place_key, (), 0, len(stills))
-      still = normalize(stills[place].astype(jnp.float32) / 255)
+      still = normalize(to_float(stills[place]))
   return clip._replace(video=baselines.still_mix(key, clip.video, still, *still_share))
 
 

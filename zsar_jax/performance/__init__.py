@@ -1,1 +1,1 @@
-"""What a run needs and how fast it can be, before any device is rented."""
+"""Plans what a run needs before a device is rented, and reads what profiles recorded."""

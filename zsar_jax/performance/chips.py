@@ -1,4 +1,4 @@
-"""What is published about accelerators."""
+"""Published figures of accelerators."""
 
 import dataclasses
 
@@ -7,19 +7,19 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-  """What is published about one device.
+  """Published figures of one kind of device.
 
   Attributes:
-    name: its name.
-    kinds: how JAX's `device_kind` begins for it.
-    memory: bytes of its main memory that a program can have: for TPUs what the compiler of
-      libtpu 0.0.42.1 says is available, a little under the published size.
+    name: of the device.
+    kinds: prefixes of JAX's `device_kind` for it.
+    memory: bytes of main memory that a program can use: for TPUs what the compiler of libtpu
+      0.0.42.1 reports as available, a little less than the published size.
     flops: bfloat16 operations per second at the peak, without sparsity.
-    memory_bandwidth: bytes per second to and from that memory.
-    link_bandwidth: bytes per second that it can send to its neighbors, over all its links: half
-      of what is published, which counts both directions.
-    torus: the dimensions of the network's torus; 0 for a switch.
-    source: where the figures are from.
+    memory_bandwidth: bytes per second to and from main memory.
+    link_bandwidth: bytes per second that it can send to its neighbors over all its links: half
+      of the published figure, which counts both directions.
+    torus: the number of dimensions of the network's torus; 0 for a switch.
+    source: of the figures.
   """
 
   name: str
@@ -32,10 +32,13 @@ class Chip:
   source: str
 
   def ring_bandwidth(self, dimensions: int) -> float:
-    """Bytes per second that it sends in a ring along so many of the torus's dimensions.
+    """Returns the bytes per second that a chip sends in a ring along dimensions of the torus.
 
-    A ring in one dimension has one link of each chip in each direction, so that it can be run
-    both ways at once: of v5e's four links two.
+    A ring along one dimension has one link of each chip in each direction, so that it runs both
+    ways at once: on v5e it has two of a chip's four links.
+
+    Args:
+      dimensions: the number of dimensions.
     """
     if not self.torus:
       return self.link_bandwidth
@@ -64,9 +67,9 @@ CHIPS = {
 }
 
 
-def find(device_kind: str) -> Chip | None:
-  """The chip that JAX calls `device_kind`, by the longest beginning; None for another."""
-  known = {
+def find_chip(device_kind: str) -> Chip | None:
+  """Returns the chip that JAX calls `device_kind`, by the longest prefix; None if unknown."""
+  matches = {
     kind: chip for chip in CHIPS.values() for kind in chip.kinds if device_kind.startswith(kind)
   }
-  return known[max(known, key=len)] if known else None
+  return matches[max(matches, key=len)] if matches else None

@@ -1,26 +1,26 @@
-"""A plan as text."""
+"""Formats a plan as text."""
 
 from typing import Any
 
 from zsar_jax.performance.chips import GIB
-from zsar_jax.runtime.wording import counted
+from zsar_jax.runtime.wording import format_bytes, pluralize
 
 _ESTIMATES = ('activations', 'gradients', 'gathered parameters')
 _NAMES = {'compute': 'computing', 'memory': 'memory', 'network': 'network'}
 
 
 def describe(plan: dict[str, Any]) -> str:
-  """The whole plan, from `plan.make_plan`."""
+  """Returns the text of a plan from `planner.make_plan`."""
   model, chip = plan['model'], plan['chip']
   mesh = ', '.join(f'{axis} {size}' for axis, size in plan['mesh'].items())
   lines = [
-    f'{plan["topology"]}: {counted(plan["devices"], "device")}, mesh {mesh}',
-    f'{model["preset"]}, temporal {model["temporal"]}, {counted(plan["frames"], "frame")},'
+    f'{plan["topology"]}: {pluralize(plan["devices"], "device")}, mesh {mesh}',
+    f'{model["preset"]}, temporal {model["temporal"]}, {pluralize(plan["frames"], "frame")},'
     f' {model["dtype"]}, remat {model["remat"]}; {plan["parameters"]:,} parameters,'
     f' {plan["classes"]} classes',
   ]
   if plan['changes']:
-    lines.append(f'So that batches divide over the devices, {"; ".join(plan["changes"])}.')
+    lines.append(f'To divide batches over the devices, {"; ".join(plan["changes"])}.')
   if chip:
     link = 'links' if chip['torus'] else 'NVLink, within one machine'
     lines.append(
@@ -30,64 +30,65 @@ def describe(plan: dict[str, Any]) -> str:
     )
   if not plan['compiled']:
     lines.append(
-      'There is no compiler for these devices here: activations, gradients, what is sent and the'
-      ' times are estimates; parameters, optimizer state, batches and FLOPs are exact.'
+      'There is no compiler for these devices here: activations, gradients, traffic and times are'
+      ' estimates; parameters, optimizer state, batches and FLOPs are exact.'
     )
   if model['dtype'] == 'float32' and chip:
-    lines.append('The config computes in float32, for which the peak is lower than that.')
+    lines.append('The config computes in float32, for which the peak is lower.')
   accumulation = plan['accumulation']
   micro = f' in {accumulation} micro-batches' if accumulation > 1 else ''
   title = f'Training step, {plan["train"]["batch"]} clips{micro}'
-  lines += ['', title, *_step(plan['train'], plan)]
+  lines += ['', title, *_step_lines(plan['train'], plan)]
   if 'evaluation' in plan:
     step = plan['evaluation']
-    recipes = f'{step["recipes"]} recipe' + ('s' if step['recipes'] > 1 else '')
-    title = f'Evaluation step, {counted(step["batch"], "clip")} under {recipes}'
-    lines += ['', title, *_step(step, plan)]
+    recipes = pluralize(step['recipes'], 'recipe')
+    title = f'Evaluation step, {pluralize(step["batch"], "clip")} under {recipes}'
+    lines += ['', title, *_step_lines(step, plan)]
   return '\n'.join(lines)
 
 
-def _step(step: dict[str, Any], plan: dict[str, Any]) -> list[str]:
-  lines = _memory(step, plan['compiled'])
+def _step_lines(step: dict[str, Any], plan: dict[str, Any]) -> list[str]:
+  lines = _memory_lines(step, plan['compiled'])
   flops = step['flops']
-  parts = [f'{_count(flops["traced"])} in the traced program']
+  parts = [f'{_format_flops(flops["traced"])} in the traced program']
   if 'compiled' in flops:
-    parts.append(f'{_count(flops["compiled"])} in the compiled one')
+    parts.append(f'{_format_flops(flops["compiled"])} in the compiled one')
   if 'compiler' in flops:
-    parts.append(f"{_count(flops['compiler'])} by the compiler's count, bodies of loops once")
+    parts.append(f"{_format_flops(flops['compiler'])} by the compiler's count, loop bodies once")
   lines.append(f'  FLOPs of a device: {"; ".join(parts)}')
   if step.get('unknown_loops'):
     lines.append(f'  loops of unknown length, counted once: {", ".join(step["unknown_loops"])}')
   if step.get('bytes') is not None:
-    lines.append(f'  memory traffic of a device: {_size(step["bytes"])}')
+    lines.append(f'  memory traffic of a device: {format_bytes(step["bytes"])}')
   if 'collectives' in step:
-    lines += _collectives(step['collectives'])
+    lines += _collective_lines(step['collectives'])
   if 'must_move' in step:
-    moved = [f'{name} {_size(size)}' for name, size in step['must_move'].items() if size]
+    moved = [f'{name} {format_bytes(size)}' for name, size in step['must_move'].items() if size]
     lines.append(f'  the sharding must send, from a device: {", ".join(moved) or "nothing"}')
   if 'roofline' in step:
-    lines += _roofline(step)
+    lines += _roofline_lines(step)
   if step.get('largest_batch'):
-    lines.append(f'  largest batch that fits: {_largest(step["largest_batch"], plan["compiled"])}')
+    largest = _describe_largest(step['largest_batch'], plan['compiled'])
+    lines.append(f'  largest batch that fits: {largest}')
   if 'compile_seconds' in step:
     lines.append(f'  compiled in {step["compile_seconds"]:.0f} s')
   return lines
 
 
-def _memory(step: dict[str, Any], compiled: bool) -> list[str]:
+def _memory_lines(step: dict[str, Any], compiled: bool) -> list[str]:
   lines = ['  memory of a device']
   for kind, size in step['memory'].items():
     if kind not in ('total', 'available'):
       mark = '  (estimate)' if not compiled and kind in _ESTIMATES else ''
-      lines.append(f'    {kind:<34}{_size(size):>12}{mark}')
-  total = f'    {"total":<34}{_size(step["memory"]["total"]):>12}'
+      lines.append(f'    {kind:<34}{format_bytes(size):>12}{mark}')
+  total = f'    {"total":<34}{format_bytes(step["memory"]["total"]):>12}'
   if 'available' in step['memory']:
     verdict = 'fits' if step['fits'] else 'DOES NOT FIT'
-    total += f'  of {_size(step["memory"]["available"])}: {verdict}'
+    total += f'  of {format_bytes(step["memory"]["available"])}: {verdict}'
   return [*lines, total]
 
 
-def _collectives(rows: list[dict[str, Any]]) -> list[str]:
+def _collective_lines(rows: list[dict[str, Any]]) -> list[str]:
   if not rows:
     return ['  no collectives']
   lines = [f'  {"collectives":<22}{"over":<14}{"of":<20}{"count":>6}{"size":>12}{"sent":>12}']
@@ -95,13 +96,13 @@ def _collectives(rows: list[dict[str, Any]]) -> list[str]:
     over = ' x '.join(row['axes']) or 'unknown'
     lines.append(
       f'    {row["kind"]:<20}{over:<14}{row["what"]:<20}{row["count"]:>6}'
-      f'{_size(row["bytes"]):>12}{_size(row["moved"]):>12}'
+      f'{format_bytes(row["bytes"]):>12}{format_bytes(row["moved"]):>12}'
     )
   sent = sum(row['moved'] for row in rows)
-  return [*lines, f'    {"in all":<60}{"":>12}{_size(sent):>12}']
+  return [*lines, f'    {"in all":<60}{"":>12}{format_bytes(sent):>12}']
 
 
-def _roofline(step: dict[str, Any]) -> list[str]:
+def _roofline_lines(step: dict[str, Any]) -> list[str]:
   roofline = step['roofline']
   times = ', '.join(
     f'{_NAMES[name]} {1e3 * roofline[name]:.2f} ms' for name in _NAMES if name in roofline
@@ -115,23 +116,16 @@ def _roofline(step: dict[str, Any]) -> list[str]:
   ]
 
 
-def _largest(answer: dict[str, Any], compiled: bool) -> str:
+def _describe_largest(answer: dict[str, Any], compiled: bool) -> str:
   if not compiled:
-    return f'{counted(answer["batch"], "clip")}, by the estimate'
+    return f'{pluralize(answer["batch"], "clip")}, by the estimate'
   sizes = ' and '.join(map(str, answer['from']))
-  how = 'compiled' if answer['verified'] else f'a line through compiles at {sizes}, not compiled'
-  return f'{counted(answer["batch"], "clip")} ({how})'
+  how = 'compiled' if answer['verified'] else f'extrapolated from compiles at {sizes}'
+  return f'{pluralize(answer["batch"], "clip")} ({how})'
 
 
-def _count(flops: float) -> str:
+def _format_flops(flops: float) -> str:
   for unit, scale in (('T', 1e12), ('G', 1e9)):
     if flops >= scale:
       return f'{flops / scale:.3g} {unit}FLOP'
   return f'{flops / 1e6:.3g} MFLOP'
-
-
-def _size(size: float) -> str:
-  for unit, scale in (('GiB', GIB), ('MiB', 2**20)):
-    if size >= scale:
-      return f'{size / scale:.2f} {unit}'
-  return f'{size / 2**10:.1f} KiB'

@@ -1,10 +1,8 @@
-"""Plans a run: memory, FLOPs, collectives and time of its training and evaluation step."""
+"""Plans a run: memory, FLOPs, collectives and time of its training and evaluation steps."""
 
-import collections
 import dataclasses
 import math
-import re
-import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,81 +12,35 @@ from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
 from zsar_jax.models import flops
-from zsar_jax.models.build import build_model
-from zsar_jax.performance import estimate, hlo, topologies
+from zsar_jax.models.from_config import build_model
+from zsar_jax.performance import estimate, hlo_costs, largest_batch, topologies
+from zsar_jax.performance.collective_table import array_contents, collective_rows
+from zsar_jax.performance.collectives import find_collectives
+from zsar_jax.performance.compiler import Compiled, compile_program
 from zsar_jax.performance.programs import Program, evaluation_programs, train_program
 from zsar_jax.performance.topologies import Topology
 from zsar_jax.runtime import sharding
 from zsar_jax.training import optim
 
-# How a batch that does not fit is made smaller until one does.
-_MOST_HALVINGS = 4
+# Kinds of memory that are proportional to the batch.
+_PROPORTIONAL = ('batch', 'activations', 'frames of each recipe')
 
 
-@dataclasses.dataclass(frozen=True)
-class Compiled:
-  """What the compiler says of one program, for each device.
+def validate_config(config: ConfigDict) -> None:
+  """Validates a config, except for what needs an accelerator.
 
-  Attributes:
-    seconds: that it took.
-    arguments: bytes, with the padding of their layouts.
-    outputs: bytes that are no argument's.
-    temporaries: bytes.
-    code: bytes.
-    flops: of the compiler's own count, in which bodies of loops count once.
-    module: the program; None where it did not fit.
-    needed: bytes in all.
-    fits: whether the compiler found room for it.
+  Raises:
+    UserError: as `config.validate`.
   """
-
-  seconds: float
-  arguments: float
-  outputs: float
-  temporaries: float
-  code: float
-  flops: float
-  module: hlo.Module | None
-  needed: float
-  fits: bool = True
-
-
-def compile_program(program: Program) -> Compiled:
-  """Compiles a program for the devices of its arguments; running out of memory is an answer."""
-  start = time.monotonic()
-  lowered = program.trace().lower()
-  try:
-    compiled = lowered.compile()
-  except jax.errors.JaxRuntimeError as error:
-    needed = parse_needed(str(error))
-    if needed is None:
-      raise
-    return Compiled(time.monotonic() - start, 0, 0, 0, 0, math.nan, None, needed, fits=False)
-  memory = compiled.memory_analysis()
-  outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
-  parts = (
-    memory.argument_size_in_bytes,
-    outputs,
-    memory.temp_size_in_bytes,
-    memory.generated_code_size_in_bytes,
-  )
-  operations = (compiled.cost_analysis() or {}).get('flops', math.nan)
-  module = hlo.Module(compiled.as_text())
-  return Compiled(time.monotonic() - start, *parts, operations, module, sum(parts))
-
-
-def parse_needed(message: str) -> float | None:
-  """Bytes that the TPU compiler would have needed, from what it says when it has too few."""
-  found = re.search(r'Used ([\d.]+)([KMGT]?) of|temporaries \(([\d.]+)([KMGT]?)\)', message)
-  if not ('Ran out of memory' in message and found):
-    return None
-  number, unit = (found[1], found[2]) if found[1] else (found[3], found[4])
-  return float(number) * 1024 ** ' KMGT'.index(unit or ' ')
+  config_lib.validate(config)
+  # The implementation of attention changes no shape, and cuDNN's cannot be traced without a GPU.
+  config.model.attention = 'xla'
 
 
 def make_plan(
   config: ConfigDict, topology: Topology, classes: int, largest: str = 'estimate'
 ) -> dict[str, Any]:
-  """Everything that is known of a run on a topology, as JSON has it.
+  """Returns what is known about a run on a topology, of types that JSON has.
 
   Args:
     config: a validated config.
@@ -97,10 +49,10 @@ def make_plan(
     largest: whether to look for the largest batch that fits: 'estimate', 'verify' or 'skip'.
 
   Raises:
-    UserError: for a mesh or a batch that does not fit the devices, or a missing compiler.
+    UserError: if the mesh or a batch does not fit the devices, or the compiler is missing.
   """
   mesh = sharding.make_mesh(config.mesh, topology.devices())
-  config, changes = _fitted(config, sharding.batch_parts(mesh))
+  config, changes = _round_batches(config, sharding.num_batch_shards(mesh))
   model = build_model(config)
   plan = {
     'changes': changes,
@@ -115,15 +67,15 @@ def make_plan(
     'frames': config.view.num_frames,
     'accumulation': config.optim.accumulation,
   }
-  planner = _Planner(config, topology, mesh, classes)
-  plan['train'] = planner.training(largest)
+  planner = _Planner(config, topology, mesh, classes, largest)
+  plan['train'] = planner.training()
   if config.eval.datasets:
-    plan['evaluation'] = planner.evaluation(largest)
+    plan['evaluation'] = planner.evaluation()
   return plan
 
 
-def _fitted(config: ConfigDict, parts: int) -> tuple[ConfigDict, list[str]]:
-  """The config with batches that divide over the devices, and in words what was changed."""
+def _round_batches(config: ConfigDict, parts: int) -> tuple[ConfigDict, list[str]]:
+  """Returns a config whose batches divide over the devices, and its changes in words."""
   config, changes = config.copy_and_resolve_references(), []
 
   def change(group: str, name: str, value: int) -> None:
@@ -141,272 +93,220 @@ def _fitted(config: ConfigDict, parts: int) -> tuple[ConfigDict, list[str]]:
 
 
 class _Planner:
-  """Plans steps of a config, of which the batch sizes may change."""
+  """Plans the steps of a config."""
 
-  def __init__(self, config: ConfigDict, topology: Topology, mesh: Mesh, classes: int):
+  def __init__(
+    self, config: ConfigDict, topology: Topology, mesh: Mesh, classes: int, largest: str
+  ):
     self._config, self._topology, self._mesh = config, topology, mesh
-    self._classes = classes
-    self._kept = 0.0  # Bytes of the optimizer's state, which an evaluation on the way leaves there.
+    self._classes, self._largest = classes, largest
+    # Bytes of the optimizer's state, which stays on the device while a run evaluates.
+    self._optimizer_bytes = 0.0
 
-  def training(self, largest: str) -> dict[str, Any]:
-    """The optimizer step."""
+  def training(self) -> dict[str, Any]:
+    """Plans the optimizer step."""
     config, mesh = self._config, self._mesh
     program = train_program(config, mesh, self._classes)
     state = program.arguments['state']
     model = build_model(config)
     _, trained = optim.make_optimizer(config.optim, model.abstract_params, config.steps)
-    owed = estimate.must_move(config, model.spec, state['params'], trained, mesh, self._classes)
-    rest = {name: tree for name, tree in state.items() if name != 'params'}
-    self._kept = estimate.device_bytes(rest)
+    traffic = estimate.required_traffic(
+      config, model.spec, state['params'], trained, mesh, self._classes
+    )
+    self._optimizer_bytes = estimate.device_bytes(
+      {name: tree for name, tree in state.items() if name != 'params'}
+    )
     memory = {
       'parameters': estimate.device_bytes(state['params']),
-      'optimizer state': self._kept,
+      'optimizer state': self._optimizer_bytes,
       'batch': estimate.device_bytes(program.arguments['batch']),
       'class texts and keys': estimate.device_bytes(program.arguments['inputs']),
     }
-    step = {'batch': config.data.batch_size, 'flops': {'traced': self._traced([program])}}
-    step['must_move'] = dataclasses.asdict(owed) | {'total': owed.total}
+    step = {'batch': config.data.batch_size, 'flops': {'traced': self._traced_flops([program])}}
+    step['must_move'] = dataclasses.asdict(traffic) | {'total': traffic.total}
+    multiple = sharding.num_batch_shards(mesh) * config.optim.accumulation
     if not self._topology.compiles:
       memory['activations'] = estimate.activation_bytes(config, model.spec, self._classes, mesh)
       memory['gradients'] = memory['parameters']
       fsdp = mesh.shape['fsdp']
-      memory['gathered parameters'] = owed.gathered * fsdp / max(fsdp - 1, 1)
-      step |= self._rated(memory, step['flops']['traced'], None, owed.total / self._ring('fsdp'))
-      return step | {'largest_batch': self._largest_estimated(step)}
-    exact = sum(memory.values())
-    self._describe(step, memory, [compile_program(program)], exact)
+      memory['gathered parameters'] = traffic.gathered * fsdp / max(fsdp - 1, 1)
+      seconds = traffic.total / self._ring_bandwidth(('fsdp',))
+      return self._complete_estimate(step, memory, seconds, multiple)
 
-    def needed(size: int) -> float:
-      smaller = config.copy_and_resolve_references()
-      smaller.data.batch_size = size
-      program = train_program(smaller, mesh, self._classes)
-      found = compile_program(program)
-      return found.needed + estimate.device_bytes(program.arguments['batch'])
+    def measure(size: int) -> float:
+      changed = config.copy_and_resolve_references()
+      changed.data.batch_size = size
+      program = train_program(changed, mesh, self._classes)
+      next_batch = estimate.device_bytes(program.arguments['batch'])
+      return compile_program(program).required + next_batch
 
-    quantum = sharding.batch_parts(mesh) * config.optim.accumulation
-    step['largest_batch'] = self._largest(step, needed, quantum, largest)
+    unpadded = sum(memory.values())
+    self._add_compiled(step, memory, [compile_program(program)], unpadded)
+    step['largest_batch'] = self._largest_batch(step, measure, multiple)
     return step
 
-  def evaluation(self, largest: str) -> dict[str, Any]:
-    """Preparing and scoring a batch under each recipe."""
+  def evaluation(self) -> dict[str, Any]:
+    """Plans preparing and scoring a batch under each recipe."""
     config, mesh = self._config, self._mesh
-    programs = evaluation_programs(config, mesh, self._classes)
-    *prepared, scored = programs
-    recipes = len(prepared)
-    operations = self._traced(prepared) + recipes * self._traced([scored])
-    step = {
-      'batch': config.eval.batch_size,
-      'recipes': recipes,
-      'flops': {'traced': operations},
-    }
+    *preparing, scoring = evaluation_programs(config, mesh, self._classes)
+    recipes = len(preparing)
+    operations = self._traced_flops(preparing) + recipes * self._traced_flops([scoring])
+    video_bytes = estimate.device_bytes(scoring.arguments['video'])
+    step = {'batch': config.eval.batch_size, 'recipes': recipes, 'flops': {'traced': operations}}
     memory = {
-      'parameters': estimate.device_bytes(scored.arguments['params']),
-      'optimizer state': self._kept,
-      'batch': estimate.device_bytes(prepared[0].arguments['batch']),
-      'frames of each recipe': recipes * estimate.device_bytes(scored.arguments['video']),
-      'class texts and keys': estimate.device_bytes(scored.arguments['classes']),
+      'parameters': estimate.device_bytes(scoring.arguments['params']),
+      'optimizer state': self._optimizer_bytes,
+      'batch': estimate.device_bytes(preparing[0].arguments['batch']),
+      'frames of each recipe': recipes * video_bytes,
+      'class texts and keys': estimate.device_bytes(scoring.arguments['classes']),
     }
+    multiple = sharding.num_batch_shards(mesh)
     if not self._topology.compiles:
-      # Nothing is kept for a backward pass: about what one block works on.
-      clips = config.copy_and_resolve_references()
-      clips.model.remat = 'full'
-      clips.data.batch_size, clips.optim.accumulation = config.eval.batch_size, 1
-      spec = dataclasses.replace(build_model(config).spec, image_layers=1)
-      memory['activations'] = estimate.activation_bytes(clips, spec, self._classes, mesh)
+      memory['activations'] = self._evaluation_activations()
       itemsize = np.dtype(jax.numpy.dtype(config.model.dtype)).itemsize
-      parameters = itemsize / 4 * memory['parameters'] * (mesh.shape['fsdp'] - 1)
-      gathered = recipes * parameters / self._ring('fsdp')
-      step |= self._rated(memory, operations, None, gathered)
-      return step | {'largest_batch': self._largest_estimated(step)}
-    # `prepare` differs between recipes in what it draws and paints; the last one stands for all.
-    compiled = [compile_program(prepared[-1]), compile_program(scored)]
-    exact = estimate.device_bytes(scored.arguments)
-    self._describe(step, memory, compiled, exact, recipes)
+      gathered = itemsize / 4 * memory['parameters'] * (mesh.shape['fsdp'] - 1)
+      seconds = recipes * gathered / self._ring_bandwidth(('fsdp',))
+      return self._complete_estimate(step, memory, seconds, multiple)
 
-    def needed(size: int) -> float:
-      smaller = config.copy_and_resolve_references()
-      smaller.eval.batch_size = size
-      program = evaluation_programs(smaller, mesh, self._classes)[-1]
-      video = estimate.device_bytes(program.arguments['video'])
-      batch = 2 * estimate.device_bytes(batch_of(smaller, mesh))
-      return compile_program(program).needed + self._kept + (recipes - 1) * video + batch
+    def measure(size: int) -> float:
+      changed = config.copy_and_resolve_references()
+      changed.eval.batch_size = size
+      prepare, *_, score = evaluation_programs(changed, mesh, self._classes)
+      other_videos = (recipes - 1) * estimate.device_bytes(score.arguments['video'])
+      batches = 2 * estimate.device_bytes(prepare.arguments['batch'])
+      return compile_program(score).required + self._optimizer_bytes + other_videos + batches
 
-    step['largest_batch'] = self._largest(step, needed, sharding.batch_parts(mesh), largest)
+    # The programs that prepare differ only in what they draw and paint; the last stands for all.
+    compiled = [compile_program(preparing[-1]), compile_program(scoring)]
+    self._add_compiled(step, memory, compiled, estimate.device_bytes(scoring.arguments), recipes)
+    step['largest_batch'] = self._largest_batch(step, measure, multiple)
     return step
 
-  def _describe(
+  def _evaluation_activations(self) -> float:
+    """Estimates the activations of an evaluation: without a backward pass, those of one block."""
+    config = self._config.copy_and_resolve_references()
+    config.model.remat = 'full'
+    config.data.batch_size, config.optim.accumulation = config.eval.batch_size, 1
+    spec = dataclasses.replace(build_model(config).spec, image_layers=1)
+    return estimate.activation_bytes(config, spec, self._classes, self._mesh)
+
+  def _complete_estimate(
+    self, step: dict[str, Any], memory: dict[str, float], network: float, multiple: int
+  ) -> dict[str, Any]:
+    """Returns a step with an estimated memory, roofline and largest batch.
+
+    Args:
+      step: the step so far.
+      memory: bytes by kind.
+      network: seconds that the network needs.
+      multiple: a batch must be a multiple of this number.
+    """
+    step |= self._rate(memory, step['flops']['traced'], None, network)
+    proportional = sum(memory[kind] for kind in _PROPORTIONAL if kind in memory)
+    fixed = sum(memory.values()) - proportional
+    available = step['memory']['available']
+    step['largest_batch'] = largest_batch.estimate(
+      step['batch'], proportional, fixed, available, multiple
+    )
+    return step
+
+  def _add_compiled(
     self,
     step: dict[str, Any],
     memory: dict[str, float],
     compiled: list[Compiled],
-    exact: float,
+    unpadded: float,
     times: int = 1,
   ) -> None:
-    """Completes a step with what the compiler says of its programs.
+    """Adds to a step what the compiler says about its programs.
 
     Args:
-      step: changed.
-      memory: bytes by kind, of what is known without it.
-      compiled: of the programs, which are run one after another.
-      exact: bytes of the last one's arguments, without padding.
-      times: how often in a step.
+      step: is changed.
+      memory: the bytes by kind that are known without the compiler.
+      compiled: the programs, which run one after another.
+      unpadded: bytes of the last program's arguments, without padding.
+      times: how often the step runs them.
     """
-    step['compile_seconds'] = sum(one.seconds for one in compiled)
-    short = [one for one in compiled if not one.fits]
-    if short:
-      needed = max(one.needed for one in short)
-      memory = {'all that the program needs': needed, 'next batch': memory['batch']}
-      step['memory'] = memory | {
-        'total': sum(memory.values()),
-        'available': self._topology.chip.memory,
-      }
+    step['compile_seconds'] = sum(program.seconds for program in compiled)
+    too_large = [program for program in compiled if not program.fits]
+    if too_large:
+      required = max(program.required for program in too_large)
+      memory = {'all that the program needs': required, 'next batch': memory['batch']}
+      total, available = sum(memory.values()), self._topology.chip.memory
+      step['memory'] = memory | {'total': total, 'available': available}
       step['fits'] = False
       return
-    last = compiled[-1]
     memory['next batch'] = memory['batch']
-    memory['padding'] = max(0.0, last.arguments - exact)
-    memory['temporaries'] = max(one.temporaries for one in compiled)
-    memory['outputs'] = last.outputs
-    memory['program'] = sum(one.code for one in compiled)
-    modules = [one.module for one in compiled]
-    found = [one for module in modules for one in module.collectives(dict(self._mesh.shape))]
-    rows = self._collectives(found, times)
-    step['collectives'] = rows
+    memory['padding'] = max(0.0, compiled[-1].arguments - unpadded)
+    memory['temporaries'] = max(program.temporaries for program in compiled)
+    memory['outputs'] = compiled[-1].outputs
+    memory['program'] = sum(program.code for program in compiled)
+    modules = [program.module for program in compiled]
+    shape = dict(self._mesh.shape)
+    step['collectives'] = collective_rows(
+      [collective for module in modules for collective in find_collectives(module, shape)],
+      array_contents(self._config, self._mesh, self._classes),
+      times,
+      self._ring_bandwidth,
+    )
     step['flops'] |= {
-      'compiler': times * sum(one.flops for one in compiled),
-      'compiled': times * sum(module.matmul_flops() for module in modules),
+      'compiler': times * sum(program.flops for program in compiled),
+      'compiled': times * sum(map(hlo_costs.matmul_flops, modules)),
     }
     step['unknown_loops'] = [loop for module in modules for loop in module.unknown_loops]
-    main_bytes = times * sum(module.memory_bytes() for module in modules)
-    network = sum(row['seconds'] for row in rows)
-    step |= self._rated(memory, step['flops']['compiled'], main_bytes, network)
+    traffic = times * sum(map(hlo_costs.memory_bytes, modules))
+    network = sum(row['seconds'] for row in step['collectives'])
+    step |= self._rate(memory, step['flops']['compiled'], traffic, network)
 
-  def _rated(
-    self, memory: dict[str, float], operations: float, main_bytes: float | None, network: float
+  def _rate(
+    self, memory: dict[str, float], operations: float, traffic: float | None, network: float
   ) -> dict[str, Any]:
-    """The memory with its sum, and the roofline."""
+    """Returns the memory with its total, whether it fits, and the roofline.
+
+    Args:
+      memory: bytes by kind.
+      operations: FLOPs of a device.
+      traffic: bytes that a device reads from and writes to its memory, if known.
+      network: seconds that the network needs.
+    """
     chip = self._topology.chip
     total = sum(memory.values())
-    rated: dict[str, Any] = {'memory': memory | {'total': total}, 'bytes': main_bytes}
+    rated: dict[str, Any] = {'memory': memory | {'total': total}, 'bytes': traffic}
     if not chip:
       return rated
     rated['memory']['available'] = chip.memory
     rated['fits'] = total <= chip.memory
     times = {'compute': operations / chip.flops, 'network': network}
-    if main_bytes is not None:
-      times['memory'] = main_bytes / chip.memory_bandwidth
+    if traffic is not None:
+      times['memory'] = traffic / chip.memory_bandwidth
     bound = max(times, key=times.get)
     rated['roofline'] = times | {'bound_by': bound, 'seconds': times[bound]}
     rated['roofline']['without_overlap'] = sum(times.values())
     return rated
 
-  def _collectives(self, found: list[hlo.Collective], times: int) -> list[dict[str, Any]]:
-    """Rows of collectives of one kind, over the same axes, of the same things."""
-    sizes = self._sizes()
-    rows: dict[tuple, dict[str, Any]] = collections.defaultdict(
-      lambda: {'count': 0, 'bytes': 0.0, 'moved': 0.0, 'seconds': 0.0}
+  def _largest_batch(
+    self, step: dict[str, Any], measure: Callable[[int], float], multiple: int
+  ) -> dict[str, Any] | None:
+    """Returns the largest batch by compiling; None if it is not looked for."""
+    if self._largest == 'skip' or not self._topology.chip:
+      return None
+    return largest_batch.search(
+      step['batch'],
+      step['memory']['total'],
+      self._topology.chip.memory,
+      multiple,
+      measure,
+      verify=self._largest == 'verify',
     )
-    for one in found:
-      by_what: dict[str, list[hlo.Array]] = collections.defaultdict(list)
-      for array in one.arrays:
-        by_what[sizes.get(array.size, 'other')].append(array)
-      for what, arrays in by_what.items():
-        part = dataclasses.replace(one, arrays=tuple(arrays))
-        row = rows[one.kind, one.axes, what]
-        row['count'] += times * one.count
-        row['bytes'] += times * one.count * part.bytes
-        row['moved'] += times * part.moved
-        if self._topology.chip:
-          row['seconds'] += times * part.moved / self._ring(*one.axes)
-    return [
-      {'kind': kind, 'axes': axes, 'what': what} | row
-      for (kind, axes, what), row in sorted(rows.items(), key=lambda item: -item[1]['moved'])
-    ]
 
-  def _sizes(self) -> dict[int, str]:
-    """What arrays of so many elements are; the parts that devices have of them included."""
-    config, mesh = self._config, self._mesh
-    model = build_model(config)
-    params = sharding.sharded_shapes(model.abstract_params, mesh, config.mesh.fsdp_min_bytes)
-    padded = self._classes + -self._classes % sharding.batch_parts(mesh)
-    sizes = {count * model.spec.embed_dim: 'class embeddings' for count in (self._classes, padded)}
-    for leaf in jax.tree.leaves(params):
-      tensor = mesh.shape['tensor'] if 'tensor' in leaf.sharding.spec else 1
-      own = math.prod(leaf.sharding.shard_shape(leaf.shape))
-      for size in (leaf.size // tensor, own):
-        # Scalars are as likely sums of anything.
-        if size > 1:
-          sizes.setdefault(size, 'parameters')
-    return sizes
+  def _traced_flops(self, programs: list[Program]) -> float:
+    """Returns the FLOPs of programs on each device."""
+    return sum(flops.of_jaxpr(program.trace().jaxpr) for program in programs) / self._topology.count
 
-  def _traced(self, programs: list[Program]) -> float:
-    """FLOPs on each device."""
-    return sum(flops.traced(program.trace().jaxpr) for program in programs) / self._topology.count
-
-  def _ring(self, *axes: str) -> float:
-    """Bytes per second in a ring over mesh axes; infinite where nothing is published."""
+  def _ring_bandwidth(self, axes: tuple[str, ...]) -> float:
+    """Returns the bytes per second of a ring over mesh axes; infinite if nothing is published."""
     chip = self._topology.chip
     if not chip:
       return math.inf
     numbers = tuple(sharding.AXES.index(axis) for axis in axes)
     return chip.ring_bandwidth(topologies.torus_dimensions(self._mesh.devices, numbers))
-
-  def _largest(
-    self, step: dict[str, Any], needed: Any, quantum: int, how: str
-  ) -> dict[str, Any] | None:
-    """The largest batch, on the line through what two batches need.
-
-    Args:
-      step: the step as the config has it.
-      needed: maps a batch size to bytes, by compiling.
-      quantum: of which a batch must be a multiple.
-      how: 'estimate', 'verify' or 'skip'.
-    """
-    if how == 'skip' or not self._topology.chip:
-      return None
-    available = self._topology.chip.memory
-    sizes = {step['batch']: step['memory']['total']}
-    for _ in range(1 if step['fits'] else _MOST_HALVINGS):
-      half = min(sizes) // 2 // quantum * quantum or 2 * max(sizes)
-      sizes[half] = needed(half)
-      if sizes[half] <= available:
-        break
-    (low, least), (high, most) = sorted(sizes.items())[:2]
-    slope = (most - least) / (high - low)
-    if slope <= 0:
-      # Of models so small that the compiler's choices weigh more than the batch.
-      return None
-    size = int(low + (available - least) / slope) // quantum * quantum
-    answer = {'batch': max(0, size), 'from': sorted(sizes), 'verified': False}
-    while how == 'verify' and answer['batch'] > 0 and not answer['verified']:
-      answer['verified'] = needed(answer['batch']) <= available
-      if not answer['verified']:
-        answer['batch'] -= max(quantum, answer['batch'] // 20 // quantum * quantum)
-    return answer
-
-  def _largest_estimated(self, step: dict[str, Any]) -> dict[str, Any]:
-    """From the estimate of the activations, which is proportional to the batch."""
-    memory = step['memory']
-    grows = [kind for kind in ('batch', 'activations', 'frames of each recipe') if kind in memory]
-    growing = sum(memory[kind] for kind in grows)
-    fixed = memory['total'] - growing
-    accumulation = 1 if 'recipes' in step else self._config.optim.accumulation
-    quantum = sharding.batch_parts(self._mesh) * accumulation
-    size = int(step['batch'] * (memory['available'] - fixed) / growing) // quantum * quantum
-    return {'batch': max(0, size), 'from': [], 'verified': False}
-
-
-def batch_of(config: ConfigDict, mesh: Mesh) -> Any:
-  """The shapes of an evaluation batch."""
-  return evaluation_programs(config, mesh, 1)[0].arguments['batch']
-
-
-def check_config(config: ConfigDict) -> None:
-  """Validates the config, without what needs an accelerator.
-
-  Raises:
-    UserError: as `config.validate`.
-  """
-  config_lib.validate(config)
-  # Which attention computes it changes no shape, and cuDNN's cannot be traced without a GPU.
-  config.model.attention = 'xla'

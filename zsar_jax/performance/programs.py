@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 from zsar_jax import config as config_lib
 from zsar_jax.data.batch import PARTNER
 from zsar_jax.evaluation import evaluator
-from zsar_jax.models.build import build_model, build_teacher
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.from_config import build_model, build_teacher
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.ops.prepare import evaluation_input
 from zsar_jax.recipes import language
 from zsar_jax.runtime import sharding
@@ -54,7 +54,7 @@ def train_program(config: ConfigDict, mesh: Mesh, classes: int) -> Program:
   Raises:
     UserError: where mesh and accumulation do not divide the batch.
   """
-  parts = sharding.batch_parts(mesh)
+  parts = sharding.num_batch_shards(mesh)
   batch_size, accumulation = config.data.batch_size, config.optim.accumulation
   config_lib.check_batch('config.data.batch_size', batch_size, parts, accumulation)
   model, teacher = build_model(config), build_teacher(config)
@@ -96,11 +96,11 @@ def evaluation_programs(config: ConfigDict, mesh: Mesh, classes: int) -> list[Pr
     UserError: where the mesh does not divide the batch.
   """
   batch_size = config.eval.batch_size
-  config_lib.check_batch('config.eval.batch_size', batch_size, sharding.batch_parts(mesh))
+  config_lib.check_batch('config.eval.batch_size', batch_size, sharding.num_batch_shards(mesh))
   model = build_model(config)
   whole = sharding.replicated(mesh)
   asked = [language.parse(text) for text in config.eval.recipes]
-  swapping = any(recipe.swaps for recipe in asked)
+  swapping = any(recipe.swap_part for recipe in asked)
   batch = batch_shapes(config, batch_size, mesh, partners=swapping)
   programs = [
     Program('prepare', evaluation_input, {'key': _key(whole), 'batch': batch}, {'recipe': recipe})

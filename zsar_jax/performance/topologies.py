@@ -1,4 +1,4 @@
-"""The devices of a topology that need not be there."""
+"""Abstract device topologies: compiling for devices that this host does not have."""
 
 import dataclasses
 import importlib.util
@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax.errors import UserError
+from zsar_jax.errors import UserError, first_line
 from zsar_jax.performance.chips import CHIPS, Chip
 
-# What libtpu asks for where there is no TPU and no Google Cloud; any valid type does. It is only
-# loaded to compile, which several processes may do at once.
+# What libtpu needs on a host without a TPU outside Google Cloud; any valid type will do. It is
+# loaded only to compile, which several processes may do at once.
 TPU_ENVIRONMENT = {
   'TPU_SKIP_MDS_QUERY': '1',
   'TPU_ACCELERATOR_TYPE': 'v5litepod-16',
@@ -29,8 +29,8 @@ class Topology:
   Attributes:
     name: as the user wrote it.
     platform: 'tpu', 'gpu' or 'cpu'.
-    count: how many devices.
-    chip: what is published about one; None for CPUs, which differ too much.
+    count: the number of devices.
+    chip: the published figures of a device; None for CPUs, which differ too much.
   """
 
   name: str
@@ -40,14 +40,14 @@ class Topology:
 
   @property
   def compiles(self) -> bool:
-    """Whether the compiler for these devices can be had without them."""
+    """Whether the compiler for these devices works without them."""
     return self.platform != 'gpu'
 
   def devices(self) -> list[Any]:
-    """Stand-ins for TPUs, or this host's CPU devices, which also stand in for GPUs.
+    """Returns abstract TPUs, or CPU devices of this host, which also represent GPUs.
 
     Raises:
-      UserError: where libtpu is missing or knows no such topology.
+      UserError: if libtpu does not know the topology.
     """
     import jax
     from jax.experimental import topologies
@@ -57,15 +57,15 @@ class Topology:
     try:
       return list(topologies.get_topology_desc(self.name, platform='tpu').devices)
     except jax.errors.JaxRuntimeError as error:
-      reason = str(error).split(': ', 1)[-1].splitlines()[0]
+      reason = first_line(error).split(': ', 1)[-1]
       raise UserError(f'--topology: libtpu cannot compile for {self.name!r} ({reason})') from None
 
 
 def parse(text: str) -> Topology:
-  """Reads 'v5e:4x4', 'v5p:2x2x2', 'gpu:8xH100' or 'cpu:8'.
+  """Parses 'v5e:4x4', 'v5p:2x2x2', 'gpu:8xH100' or 'cpu:8'.
 
   Raises:
-    UserError: for another text.
+    UserError: for any other text.
   """
   tpus = [name for name, chip in CHIPS.items() if chip.torus]
   gpus = [name for name, chip in CHIPS.items() if not chip.torus]
@@ -85,10 +85,10 @@ def parse(text: str) -> Topology:
 
 
 def prepare_environment(topology: Topology) -> None:
-  """Sets what JAX and libtpu read from the environment; call it before JAX has any device.
+  """Sets the environment variables of JAX and libtpu; call it before JAX is imported.
 
   Raises:
-    UserError: where libtpu is needed and missing.
+    UserError: if the topology needs libtpu, which is not installed.
   """
   os.environ['JAX_PLATFORMS'] = 'cpu'
   if topology.platform == 'tpu':
@@ -104,13 +104,13 @@ def prepare_environment(topology: Topology) -> None:
 
 
 def torus_dimensions(devices: np.ndarray, mesh_axes: tuple[int, ...]) -> int:
-  """Along how many dimensions of the torus the devices of a group lie.
+  """Returns along how many dimensions of the torus a group of devices extends.
 
   Args:
     devices: the mesh's array of devices.
-    mesh_axes: the axes of that array along which the group extends.
+    mesh_axes: the axes of the array along which the group extends.
   """
   start = tuple(slice(None) if axis in mesh_axes else 0 for axis in range(devices.ndim))
   group = np.ravel(devices[start])
-  places = np.array([getattr(device, 'coords', (0,)) for device in group])
-  return int((places != places[:1]).any(axis=0).sum())
+  coordinates = np.array([getattr(device, 'coords', (0,)) for device in group])
+  return int((coordinates != coordinates[:1]).any(axis=0).sum())

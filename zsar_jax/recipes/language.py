@@ -26,15 +26,15 @@ LAYERS = ('background', 'object', 'object_box', 'person', 'person_box')
 RANDOM_COLORS = ('normal', 'uniform')
 COLORS = (*RANDOM_COLORS, 'mean', 'black', 'white')
 # What else the background can be.
-SCENES = ('stripes', 'swap')
+BACKGROUND_FILLS = ('stripes', 'swap')
 
 # In the order in which they are applied; what they do is in `ops.baselines`.
 EFFECTS = ('actorcutmix', 'be', 'fame', 'stillmix', 'stillmix_bank', 'freeze')
 # Those that take something from another clip.
-_PAIRING = ('actorcutmix', 'fame', 'stillmix')
+_PARTNER_EFFECTS = ('actorcutmix', 'fame', 'stillmix')
 
 _PART = re.compile(
-  r'(?P<region>[^=@]*)=(?P<fill>[^/@!]*)(?P<draw>/[^@!]*)?(?P<probability>@[^!]*)?(?P<whole>!)?'
+  r'(?P<region>[^=@]*)=(?P<fill>[^/@!]*)(?P<draw>/[^@!]*)?(?P<probability>@[^!]*)?(?P<over_people>!)?'
 )
 _EFFECT = re.compile(r'(?P<effect>[^=@!]+)(?P<probability>@.*)?')
 
@@ -45,22 +45,22 @@ class Part:
 
   Attributes:
     region: a name from `LAYERS`.
-    fill: a name from `COLORS` or `SCENES`, or '#rrggbb'.
+    fill: a name from `COLORS` or `BACKGROUND_FILLS`, or '#rrggbb'.
     draw: 'clip' for a random fill that is drawn once for a clip, 'frame' for a color that is
       drawn for each frame, 'other' for another draw than that of 'clip'.
     probability: the share of clips painted, in (0, 1].
-    whole: whether an object is painted also where a person covers it.
+    over_people: whether an object is also painted where a person covers it.
   """
 
   region: str
   fill: str
   draw: str = 'clip'
   probability: float = 1.0
-  whole: bool = False
+  over_people: bool = False
 
   def __str__(self) -> str:
     draw = '' if self.draw == 'clip' else f'/{self.draw}'
-    return f'{self.region}={self.fill}{draw}{_share(self)}{"!" if self.whole else ""}'
+    return f'{self.region}={self.fill}{draw}{_share(self)}{"!" if self.over_people else ""}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,14 +107,14 @@ class Recipe:
     return frozenset({part.region for part in self.parts} | actors)
 
   @property
-  def swaps(self) -> Part | None:
+  def swap_part(self) -> Part | None:
     """The part that takes the background of another clip."""
     return next((part for part in self.parts if part.fill == 'swap'), None)
 
   @property
-  def pairs(self) -> bool:
+  def needs_partner(self) -> bool:
     """Whether a clip meets another one."""
-    return bool(self.swaps) or any(self.effect(name) for name in _PAIRING)
+    return bool(self.swap_part) or any(self.effect(name) for name in _PARTNER_EFFECTS)
 
   def effect(self, name: str) -> Effect | None:
     """The effect of that name, if the recipe has it."""
@@ -167,20 +167,20 @@ def _parse_piece(piece: str, start: int, text: str, field: str) -> Part | Effect
     region, fill = match['region'].strip(), match['fill'].strip()
     if region not in LAYERS:
       raise fail(match, 'region', f'the regions are {", ".join(LAYERS)}')
-    if fill in SCENES and region != 'background':
+    if fill in BACKGROUND_FILLS and region != 'background':
       raise fail(match, 'fill', f'only the background can be {fill}')
-    if fill not in (*COLORS, *SCENES) and not re.fullmatch('#[0-9a-fA-F]{6}', fill):
-      fills = ', '.join((*COLORS, *SCENES))
+    if fill not in (*COLORS, *BACKGROUND_FILLS) and not re.fullmatch('#[0-9a-fA-F]{6}', fill):
+      fills = ', '.join((*COLORS, *BACKGROUND_FILLS))
       raise fail(match, 'fill', f'the colors are {fills} and #rrggbb')
     draw = match['draw'].strip().removeprefix('/') if match['draw'] is not None else 'clip'
     draws = {'frame': RANDOM_COLORS, 'other': (*RANDOM_COLORS, 'stripes')}
     if match['draw'] is not None and fill not in draws.get(draw, ()):
       remedy = "only '/frame' and '/other' can stand here, after normal or uniform"
       raise fail(match, 'draw', remedy)
-    whole = match['whole'] is not None
-    if whole and region not in ('object', 'object_box'):
-      raise fail(match, 'whole', "only object and object_box can end in '!'")
-    return Part(region, fill.lower(), draw, probability(match), whole)
+    over_people = match['over_people'] is not None
+    if over_people and region not in ('object', 'object_box'):
+      raise fail(match, 'over_people', "only object and object_box can end in '!'")
+    return Part(region, fill.lower(), draw, probability(match), over_people)
   match = _EFFECT.fullmatch(piece)
   if match and match['effect'].strip() in EFFECTS:
     return Effect(match['effect'].strip(), probability(match))

@@ -1,6 +1,6 @@
-"""Checksums of a folder's files, kept beside them, which tell whether it came through whole.
+"""Checksums of a folder's files, kept in the folder, which show whether a file has changed.
 
-Neither the file system nor the arrays' format says that bytes have changed on disk.
+Neither the file system nor the format of the arrays notices bytes that change on the disk.
 """
 
 import json
@@ -18,35 +18,35 @@ _CHUNK = 1 << 24
 
 def write(
   folder: pathlib.Path,
-  but: Collection[str] = (),
-  by_size: Callable[[str], bool] = lambda name: False,
+  exclude: Collection[str] = (),
+  size_only: Callable[[str], bool] = lambda name: False,
 ) -> None:
-  """Writes {path: [bytes, CRC-32]} of the folder's files into it, when they all are on the disk.
+  """Flushes a folder's files to the disk, then writes {path: [bytes, CRC-32]} into the folder.
 
   Args:
-    folder: which.
-    but: names of files that are left out.
-    by_size: whether of a file the size alone is noted, and null for its CRC-32.
+    folder: has all its files.
+    exclude: names of files to leave out.
+    size_only: whether to record only a file's size, with null for its CRC-32.
   """
   sums = {}
   for path in sorted(folder.rglob('*')):
-    if path.is_file() and path.name not in (FILE, *but):
+    if path.is_file() and path.name not in (FILE, *exclude):
       name = path.relative_to(folder).as_posix()
-      sums[name] = _sum(path, by_size(name), durable=True)
+      sums[name] = _checksum(path, size_only(name), durable=True)
   with (folder / FILE).open('w') as file:
     json.dump(sums, file)
     file.flush()
     file_systems.sync(file)
 
 
-def damage(folder: pathlib.Path, names: Collection[str] | None = None) -> str | None:
-  """What is wrong with a folder, in words; None where all is as it was written.
+def find_damage(folder: pathlib.Path, names: Collection[str] | None = None) -> str | None:
+  """Returns what is wrong with a folder, in words; None if every file is as it was written.
 
-  A folder without checksums, which was written by something else, is taken as it is.
+  A folder without checksums was written by another program and passes.
 
   Args:
-    folder: which.
-    names: of the files that are compared; None compares all.
+    folder: has been written with `write`.
+    names: the files to compare; None compares all.
   """
   try:
     sums = json.loads((folder / FILE).read_text())
@@ -56,10 +56,10 @@ def damage(folder: pathlib.Path, names: Collection[str] | None = None) -> str | 
       if not (folder / name).resolve().is_relative_to(folder.resolve()):
         return f'{FILE} lists {name!r}, which lies elsewhere'
       expected = sums[name]
-      found = _sum(folder / name, by_size=expected[1] is None)
-      if found[0] != expected[0]:
-        return f'{name} has {found[0]} of {expected[0]} bytes'
-      if found != expected:
+      actual = _checksum(folder / name, size_only=expected[1] is None)
+      if actual[0] != expected[0]:
+        return f'{name} has {actual[0]} of {expected[0]} bytes'
+      if actual != expected:
         return f'{name} has other bytes than were written'
   except FileNotFoundError as error:
     name = pathlib.Path(error.filename).relative_to(folder).as_posix()
@@ -69,13 +69,15 @@ def damage(folder: pathlib.Path, names: Collection[str] | None = None) -> str | 
   return None
 
 
-def _sum(path: pathlib.Path, by_size: bool = False, durable: bool = False) -> list[int | None]:
-  """[bytes, CRC-32] of a file; `durable` has the system write it to the disk first."""
+def _checksum(
+  path: pathlib.Path, size_only: bool = False, durable: bool = False
+) -> list[int | None]:
+  """Returns [bytes, CRC-32] of a file; `durable` flushes it to the disk first."""
   size = crc = 0
   with path.open('rb') as file:
     if durable:
       file_systems.sync(file)
-    if by_size:
+    if size_only:
       return [os.fstat(file.fileno()).st_size, None]
     while chunk := file.read(_CHUNK):
       size, crc = size + len(chunk), zlib.crc32(chunk, crc)

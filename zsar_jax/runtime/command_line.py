@@ -1,7 +1,7 @@
-"""How programs read their command lines.
+"""Parses the command lines of programs.
 
-Those that take a config file have absl's flags, --config=NAME and --config.FIELD=VALUE, and parse
-them with `parse_flags`; the others have an argparse parser and use `parse_arguments`.
+Programs with a config file have absl's flags, --config=NAME and --config.FIELD=VALUE, and use
+`parse_flags`; other programs have an argparse parser and use `parse_arguments`.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from zsar_jax.runtime.host_memory import keep_freed_memory
 from zsar_jax.runtime.paths import local_argument, local_path
 from zsar_jax.runtime.reporting import exit_on_user_error
 
-# The experiments that come with the project; a wheel has them inside the package, too.
+# The packaged experiments; in a clone this is a link to the folder configs/.
 _CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 
 _HELP = ('-?', '-h', '-help', '--help', '--helpshort')
@@ -34,17 +34,17 @@ def parse_arguments(
   """Parses the command line of a program without a config file.
 
   Args:
-    parser: knows the flags.
-    argv: without the program's name; None for the process's own.
+    parser: defines the flags.
+    argv: the arguments without the program's name; None for those of the process.
   """
-  terminal.protect()
+  terminal.escape_output()
   with exit_on_user_error():
     arguments = [local_argument(text) for text in (sys.argv[1:] if argv is None else argv)]
   return parser.parse_args(arguments)
 
 
 def config_names(studies: bool) -> list[str]:
-  """The names that --config takes: of the packaged studies, or of the packaged trainings."""
+  """Returns the packaged configs that --config takes: of studies, or of trainings."""
   names = []
   for path in sorted(_CONFIGS.glob('*.py')):
     text = path.read_text(encoding='utf-8')
@@ -53,14 +53,14 @@ def config_names(studies: bool) -> list[str]:
   return names
 
 
-def config_file(text: str) -> str:
-  """The file of an experiment.
+def resolve_config_file(text: str) -> str:
+  """Returns the file of an experiment, with the ':VARIANT' that the text may end with.
 
   Args:
-    text: the file, or the name of a packaged experiment, either with ':VARIANT' behind it or not.
+    text: a file, or the name of a packaged experiment, optionally followed by ':VARIANT'.
 
   Raises:
-    UserError: there is no such file or name.
+    UserError: if there is no such file or name.
   """
   name, colon, variant = text.partition(':')
   if not name.endswith('.py') and '/' not in name:
@@ -79,23 +79,23 @@ def config_file(text: str) -> str:
   return text
 
 
-def begin(argv: list[str]) -> pathlib.Path:
-  """Checks the flags `config` and `workdir` of a program, and returns the workdir.
+def start_program(argv: list[str]) -> pathlib.Path:
+  """Prepares memory and logging, checks the flags `config` and `workdir`, returns the workdir.
 
   Args:
-    argv: what `parse_flags` left.
+    argv: the arguments that `parse_flags` left.
 
   Raises:
-    UserError: for what is no flag, and where one of the two is missing.
+    UserError: if an argument is no flag, or one of the two flags is missing.
   """
   keep_freed_memory()
   if not flags.FLAGS['verbosity'].present:
-    logging.set_verbosity(logging.WARNING)  # The libraries tell a lot.
+    logging.set_verbosity(logging.WARNING)  # Libraries log a lot below that.
   if len(argv) > 1:
     raise UserError(f'{argv[1]!r} is no flag; settings are written --config.NAME=VALUE')
   if flags.FLAGS['config'].value is None or not flags.FLAGS['workdir'].value:
     raise UserError('both --config=FILE and --workdir=DIR are needed; see --help')
-  # Absolute: configs name it, and are compared when a run goes on.
+  # Absolute, because configs contain it and are compared when a run goes on.
   workdir = pathlib.Path(local_path(flags.FLAGS['workdir'].value, '--workdir')).absolute()
   if workdir.exists() and not workdir.is_dir():
     raise UserError(f'--workdir: {workdir} is a file; name a folder')
@@ -103,8 +103,14 @@ def begin(argv: list[str]) -> pathlib.Path:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-  """Parses the command line; a mistake in it, or in the config file, is one sentence."""
-  terminal.protect()
+  """Parses the command line and returns what is no flag.
+
+  A mistake in the command line or in the config file ends the program with one sentence.
+
+  Args:
+    argv: the process's arguments, the program's name first.
+  """
+  terminal.escape_output()
   if any(argument in _HELP for argument in argv[1:]):
     names = ', '.join(config_names(studies='study' in pathlib.Path(argv[0]).stem))
     print(f'{sys.modules["__main__"].__doc__}\nflags:{_flags_help(argv[0])}')
@@ -115,13 +121,13 @@ def parse_flags(argv: list[str]) -> list[str]:
     try:
       rest = flags.FLAGS(arguments)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-      raise UserError(_sentence(error, argv)) from None
+      raise UserError(_describe_flag_error(error, argv)) from None
     except (OSError, SyntaxError) as error:
       raise UserError(f'--config: {error}') from None
     except UserError:
       raise
-    except Exception as error:  # The file is a program, and may raise anything.
-      raise UserError(_sentence_of_config(error, arguments)) from None
+    except Exception as error:  # A config file is a program and may raise anything.
+      raise UserError(_describe_config_error(error, arguments)) from None
     config = flags.FLAGS['config'].value
     if config is not None and not isinstance(config, ConfigDict):
       file = config_flags.get_config_filename(flags.FLAGS['config'])
@@ -130,30 +136,34 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def _with_config_file(arguments: list[str]) -> list[str]:
-  """Puts a file in place of a packaged config's name, in --config=NAME or --config NAME."""
-  changed = list(arguments)
+  """Replaces a packaged config's name by its file, in --config=NAME or --config NAME."""
+  result = list(arguments)
   for i, argument in enumerate(arguments):
     flag = re.match('--?config(=|$)', argument)
     if flag and flag[1]:
-      changed[i] = f'{flag[0]}{config_file(argument[flag.end() :])}'
+      result[i] = f'{flag[0]}{resolve_config_file(argument[flag.end() :])}'
     elif flag and i + 1 < len(arguments):
-      changed[i + 1] = config_file(arguments[i + 1])
-  return changed
+      result[i + 1] = resolve_config_file(arguments[i + 1])
+  return result
 
 
-def _sentence_of_config(error: Exception, arguments: list[str]) -> str:
-  """What a config file raised, and the line of that file."""
+def _describe_config_error(error: Exception, arguments: list[str]) -> str:
+  """Returns an exception from a config file, with the line of the file."""
   frames = traceback.extract_tb(error.__traceback__)
-  lines = [f'{f.filename}, line {f.lineno}: ' for f in frames if f.filename in ' '.join(arguments)]
+  lines = [
+    f'{frame.filename}, line {frame.lineno}: '
+    for frame in frames
+    if frame.filename in ' '.join(arguments)
+  ]
   return f'--config: {lines[-1] if lines else ""}{type(error).__name__}: {first_line(error)}'
 
 
 def _flags_help(program: str) -> str:
-  """The flags of a program, without the heading of its file's name."""
+  """Returns the help on a program's flags, without the heading with its file's name."""
   return flags.FLAGS.module_help(program).partition(':')[2]
 
 
-# What Python, absl and ml_collections say of a value, and what the user is told.
+# By a part of what Python, absl or ml_collections says about a value, the words of our message.
 _WRONG_VALUES = {
   'could not convert string to float': 'is no number',
   'invalid literal for int()': 'is no whole number',
@@ -162,9 +172,9 @@ _WRONG_VALUES = {
 }
 
 
-def _sentence(error: Exception, argv: list[str]) -> str:
-  """What ml_collections or absl has to say, without its traceback and its quotation marks."""
-  # A KeyError's text is quoted once for each time that it was raised again.
+def _describe_flag_error(error: Exception, argv: list[str]) -> str:
+  """Returns an error of ml_collections or absl as a sentence, without traceback and quotes."""
+  # A KeyError quotes its text once more whenever it is raised again.
   text = str(error).replace('\\n', '\n').replace('\\', '').strip('\'"\n ')
   if wrong := re.fullmatch('flag (--[^=]+)=(.*?): (.*)', text, re.DOTALL):
     for reason, words in _WRONG_VALUES.items():
@@ -177,7 +187,7 @@ def _sentence(error: Exception, argv: list[str]) -> str:
     return str(error).strip().splitlines()[-1]
   name = key[1] or key[2]
   overrides = [arg.split('=')[0] for arg in argv if re.match(rf'--config\..*\b{name}\b', arg)]
-  place = (overrides or [arg for arg in argv if arg.startswith('--config')])[0]
+  flag = (overrides or [arg for arg in argv if arg.startswith('--config')])[0]
   guess = re.search(r'Did you mean "(\w+)"', text)
-  hint = f'did you mean {guess[1]!r}?' if guess else 'see zsar_jax/config.py for those there are'
-  return f'{place}: the config has no key {name!r}; {hint}'
+  hint = f'did you mean {guess[1]!r}?' if guess else 'see zsar_jax/config.py for the keys'
+  return f'{flag}: the config has no key {name!r}; {hint}'

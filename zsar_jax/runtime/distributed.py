@@ -1,12 +1,12 @@
-"""Many hosts: finding each other, and what only one of them does.
+"""Runs a program as several processes, one or more on each host.
 
-Every process runs the same program on its own devices; the mesh has the devices of all. The first
-of them, process 0, writes what is written once and tells what is told to people.
+Every process runs the same program on its own devices, and the mesh has the devices of all. Process
+0 writes the files that are written once and prints what people read.
 
-Where processes wait for each other they do so in Python, over `runtime.links`: there a signal ends
-the wait at once, and a process that fails or is gone ends all the others with one sentence.
+Processes wait for each other in Python (`zsar_jax.runtime.links`), where a signal ends the wait at
+once, and where a process that fails or is gone ends all others with one sentence.
 
-JAX is imported late: programs that have no use for it import this too.
+JAX is imported late, because programs that do not need it import this module too.
 """
 
 import contextlib
@@ -21,287 +21,239 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from zsar_jax.errors import UserError, first_line
-from zsar_jax.runtime.interruption import GRACE, MESSAGE, Interrupted, end_now, exit_status
-from zsar_jax.runtime.links import SILENCE, Links
-from zsar_jax.runtime.relay import relay
+from zsar_jax.runtime import launchers
+from zsar_jax.runtime.connections import SILENCE_TIMEOUT
+from zsar_jax.runtime.interruption import (
+  GRACE_SECONDS,
+  MESSAGE,
+  Interrupted,
+  exit_now,
+  exit_status,
+)
+from zsar_jax.runtime.links import Links
+from zsar_jax.runtime.relay import start_relay
 from zsar_jax.runtime.reporting import user_message
 
 T = TypeVar('T')
 
-# What a launcher sets in the environment of its processes, and how many there are where it says:
-# the first of these variables that is set. Of Slurm's, the first is of the step: the shell of an
-# interactive allocation is a step of one task. JAX then finds the coordinator by itself.
-_LAUNCHERS = {
-  'Slurm': ('SLURM_PROCID', ('SLURM_STEP_NUM_TASKS', 'SLURM_NTASKS')),
-  'Open MPI': ('OMPI_COMM_WORLD_RANK', ('OMPI_COMM_WORLD_SIZE',)),
-  'Kubernetes': ('JOB_COMPLETION_INDEX', ()),
-}
+# Seconds until JAX's own service aborts all processes because one is gone. The links notice it
+# much earlier.
+_JAX_TIMEOUT = 24 * 3600
 
-# Seconds until JAX's own service counts a process as gone and aborts the others: `links` is sooner.
-_NEVER = 24 * 3600
+# Seconds that a process has to end with its own error when another one has failed: often all
+# processes find the same mistake.
+_OWN_ERROR_TIMEOUT = 3.0
 
-# Seconds that a process has to end by its own sentence, where another one fails: often all of them
-# find the same.
-_OWN_WORDS = 3.0
+# Seconds in which it shows that an error was caused by another process that is gone.
+_CAUSE_TIMEOUT = 15.0
 
-# Seconds in which the reason of an error shows, where it is that another process is gone.
-_REASON = 15.0
-
-# Seconds that a process waits for the others at most after a signal.
-PATIENCE_AFTER_SIGNAL = 300.0
+# The most seconds that a process waits for the others after a signal.
+SIGNAL_TIMEOUT = 300.0
 
 _links: Links | None = None
-_told: list[int] = []
-_gone = threading.Event()
-_ending = threading.Lock()
+_signals: list[int] = []  # The first signal that any process of the run got.
+_process_gone = threading.Event()
+_exit_lock = threading.Lock()  # Whoever takes it ends the process.
 
 
 @contextlib.contextmanager
-def joined(
+def process_group(
   coordinator_address: str | None = None,
   num_processes: int | None = None,
   process_id: int | None = None,
-  patience: float = 100.0,
+  timeout: float = 100.0,
 ) -> Iterator[None]:
-  """A block that this process does together with the others, where there are any.
+  """A block that all processes of a run execute together; it does nothing for a single process.
 
-  To be entered before JAX looks for devices. Without arguments a launcher is looked for in the
-  environment: Slurm, Open MPI, Kubernetes, Cloud TPU. A single process does nothing here. Of many,
-  one that does not come to the end of the block ends within it, and so do all the others.
+  Enter it before JAX looks for devices. Without arguments the environment says what a launcher has
+  started: Slurm, Open MPI, Kubernetes, Cloud TPU. A process of several that does not reach the end
+  of the block ends inside it, and so do all others.
 
   Args:
     coordinator_address: HOST:PORT of process 0, the same in each process.
-    num_processes: of them all.
-    process_id: of this one, from 0.
-    patience: seconds to wait for the others at the start.
+    num_processes: the number of processes.
+    process_id: the number of this one, from 0.
+    timeout: seconds to wait for the others at the start.
 
   Raises:
-    UserError: where only a part of the arguments is given, or they cannot be.
+    UserError: if only some arguments are given, or their values are impossible.
   """
   global _links
-  given = (coordinator_address, num_processes, process_id)
-  if any(value is not None for value in given) and None in given:
+  arguments = (coordinator_address, num_processes, process_id)
+  if any(value is not None for value in arguments) and None in arguments:
     raise UserError(
       '--coordinator_address, --num_processes and --process_id: give all three, or none where'
       ' Slurm, Open MPI, Kubernetes or Cloud TPU starts the processes'
     )
-  if coordinator_address is None and not _launched():
+  if coordinator_address is None and not launchers.is_multiprocess_launch():
     yield
     return
-  address, count, process, devices = _detected(*given)
-  if count == 1:
+  group = launchers.detect(*arguments)
+  if group.count == 1:
     yield
     return
-  # Whoever ends because of another leaves what Python's resource tracker cleans up, and tells.
+  # A process that ends because of another one leaves resources to Python's resource tracker,
+  # which would print a warning about each.
   sys.warnoptions.append('ignore:resource_tracker:UserWarning')
-  _links = Links(_host_and_port(address), count, process, _stop, _end_after_another)
+  address = launchers.parse_address(group.address)
+  _links = Links(address, group.count, group.process, _pass_signal, _exit_after_another)
   try:
-    _links.gather(patience)
-    _initialize_jax(address, devices)
+    _links.join(timeout)
+    _initialize_jax(group)
     yield
     wait_for_all('the end')
-    _links.leave(SILENCE)
+    _links.leave(SILENCE_TIMEOUT)
   except BaseException as error:
-    _end_with_others(error)
+    _exit_with_others(error)
 
 
-def _detected(
-  address: str | None, count: int | None, process: int | None
-) -> tuple[str, int, int, Any]:
-  """The coordinator's address, the number of processes, which this is, and its devices."""
-  from jax._src import clusters
-
-  try:
-    address, count, process, devices = clusters.ClusterEnv.auto_detect_unset_distributed_params(
-      address or os.environ.get('JAX_COORDINATOR_ADDRESS'),
-      count if count is not None else _count('Slurm'),
-      process,
-      None,
-      None,
-      300,
-    )
-    if None in (address, count, process):
-      raise ValueError('the launcher does not say where process 0 is')
-  except Exception as error:  # Kubernetes' client has errors of its own.
-    raise UserError(
-      f'the processes do not find each other ({first_line(error)}); start them with srun, mpirun or'
-      ' the like, or give --coordinator_address, --num_processes and --process_id, see docs/pods.md'
-    ) from None
-  if not 0 <= process < count:
-    raise UserError(f'--process_id: {process} is none of the {count} processes, which count from 0')
-  return address, count, process, None if 'JAX_LOCAL_DEVICE_IDS' in os.environ else devices
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-  host, _, port = address.rpartition(':')
-  if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-    raise UserError(f'--coordinator_address: {address!r} is not HOST:PORT')
-  return host.strip('[]'), int(port)
-
-
-def _initialize_jax(address: str, devices: Any) -> None:
-  """Connects JAX, when all processes are there."""
+def _initialize_jax(group: launchers.ProcessGroup) -> None:
+  """Connects JAX's own service, after all processes have joined."""
   import jax
 
-  # JAX's own service would take SIGTERM away from `zsar_jax.runtime.interruption`.
+  # JAX's preemption service would take SIGTERM away from `zsar_jax.runtime.interruption`.
   jax.config.update('jax_enable_preemption_service', False)
-  if _links.process:
+  address = group.address
+  if group.process:
     os.environ.update(no_grpc_proxy='127.0.0.1')
-    address = f'127.0.0.1:{relay(_host_and_port(address))}'
+    address = f'127.0.0.1:{start_relay(launchers.parse_address(address))}'
   jax.config.update('jax_check_proxy_envs', False)
   with warnings.catch_warnings():
     warnings.simplefilter('ignore')
     jax.distributed.initialize(
       address,
-      _links.count,
-      _links.process,
-      devices,
-      initialization_timeout=_NEVER,
-      heartbeat_timeout_seconds=_NEVER,
-      shutdown_timeout_seconds=10,  # Whoever ends has saved what there is.
+      group.count,
+      group.process,
+      group.devices,
+      initialization_timeout=_JAX_TIMEOUT,
+      heartbeat_timeout_seconds=_JAX_TIMEOUT,
+      shutdown_timeout_seconds=10,  # A process that ends has saved its work.
     )
 
 
-def _launched() -> bool:
-  """Whether a launcher has started several processes, of which this is one."""
-  for launcher, (rank, _) in _LAUNCHERS.items():
-    if rank in os.environ and _count(launcher) != 1:
-      return True
-  # A slice's hosts: on Kubernetes by their names, on a virtual machine by what JAX has found there.
-  if ',' in os.environ.get('TPU_WORKER_HOSTNAMES', ''):
-    return True
-  from jax._src import cloud_tpu_init
-
-  return cloud_tpu_init.running_in_cloud_tpu_vm
-
-
-def _count(launcher: str) -> int | None:
-  """How many processes a launcher says that it has started; None where it does not say."""
-  rank, sizes = _LAUNCHERS[launcher]
-  given = [os.environ[size] for size in sizes if rank in os.environ and size in os.environ]
-  return int(given[0]) if given and given[0].isdecimal() else None
-
-
 def is_multiprocess() -> bool:
-  """Whether this is one of several processes."""
+  """Returns whether this is one of several processes."""
   return _links is not None
 
 
 def is_main() -> bool:
-  """Whether this process writes what is written once."""
-  # JAX's number, by which Orbax goes: on TPUs it need not be the number at the start.
+  """Returns whether this process writes the files that are written once."""
+  # Orbax goes by JAX's number, which on TPUs may differ from the number at the start.
   return not is_multiprocess() or sys.modules['jax'].process_index() == 0
 
 
 def process_name(process: int) -> str:
-  """A process, by its number at the start, with its host, for people."""
+  """Returns 'process N (HOST)', for messages; N is the number at the start."""
   return _links.name(process)
 
 
 def exchange(name: str, value: Any = None) -> list[Any]:
-  """What each process brings to the exchange `name`, in their order; JSON can write it."""
+  """Returns what each process contributes to the exchange `name`, as JSON, in their order."""
   return _links.exchange(name, value) if _links else [value]
 
 
 def wait_for_all(name: str) -> None:
-  """Returns when every process has come here."""
+  """Returns when every process has called it with the same name."""
   exchange(name)
 
 
 def broadcast_from_main(make: Callable[[], T], name: str = 'what process 0 knows') -> T:
-  """What process 0 makes, in each process; JSON can write it."""
-  return next(made[0] for made in exchange(name, [make()] if is_main() else None) if made)
+  """Returns in each process what `make`, called in process 0, returns, as JSON."""
+  # A list, since `make` may return None.
+  answers = exchange(name, [make()] if is_main() else None)
+  return next(answer[0] for answer in answers if answer)
 
 
 def run_main_first(make: Callable[[], T]) -> T:
-  """What `make` returns in each process, where process 0 writes files that the others find."""
+  """Calls `make` in process 0, which writes files, then in the others, which read them."""
   if is_main():
-    made = make()
+    result = make()
   wait_for_all('what process 0 makes')
-  return made if is_main() else make()
+  return result if is_main() else make()
 
 
 def request_stop(number: int, waiting_for: str = '') -> None:
-  """Sends a signal that this process got to all the others, once.
+  """Sends a signal that this process got to all others, once.
 
   Args:
     number: of the signal.
-    waiting_for: what all processes still do, which is then printed.
+    waiting_for: what all processes finish first; it is printed.
   """
-  if _links is not None and not _told:
-    _told.append(number)
+  if _links is not None and not _signals:
+    _signals.append(number)
     if waiting_for:
       name = signal.Signals(number).name
       print(f'{name}: waiting for {waiting_for}, in all processes', file=sys.stderr, flush=True)
-    _links.stop_all(number)
-    _bound(number)
+    _links.send_signal(number)
+    _limit_wait(number)
 
 
-def _stop(number: int) -> None:
-  """Signals this process, as another one was."""
-  if not _told:
-    _told.append(number)
+def _pass_signal(number: int) -> None:
+  """Sends this process the signal that another one got."""
+  if not _signals:
+    _signals.append(number)
     os.kill(os.getpid(), signal.Signals(number))
-    _bound(number)
+    _limit_wait(number)
 
 
-def _bound(number: int) -> None:
-  """Ends this process when it still waits for the others long after a signal."""
+def _limit_wait(number: int) -> None:
+  """Ends this process if it still waits for the others `SIGNAL_TIMEOUT` after a signal."""
 
-  def end() -> None:
-    time.sleep(PATIENCE_AFTER_SIGNAL)
-    _end(
+  def run() -> None:
+    time.sleep(SIGNAL_TIMEOUT)
+    _exit(
       exit_status(number),
       f'interrupted; the processes were not done with their step and its checkpoint within'
-      f' {PATIENCE_AFTER_SIGNAL:.0f} seconds; the same command goes on from the newest checkpoint',
+      f' {SIGNAL_TIMEOUT:.0f} seconds; the same command goes on from the newest checkpoint',
     )
 
-  threading.Thread(target=end, daemon=True).start()
+  threading.Thread(target=run, daemon=True).start()
 
 
-def _end_after_another(sentence: str, failed: bool) -> None:
-  """Ends this process because another one failed or is gone."""
+def _exit_after_another(sentence: str, failed: bool) -> None:
+  """Ends this process because another one has failed or is gone."""
 
-  def end() -> None:
-    time.sleep(_OWN_WORDS if failed or _told else 0.5)
-    if _told and not failed:
-      _end(exit_status(_told[0]), f'interrupted; {sentence}')
-    _end(2, f'error: {sentence}')
+  def run() -> None:
+    time.sleep(_OWN_ERROR_TIMEOUT if failed or _signals else 0.5)
+    if _signals and not failed:
+      _exit(exit_status(_signals[0]), f'interrupted; {sentence}')
+    _exit(2, f'error: {sentence}')
 
   if not failed:
-    _gone.set()
-  threading.Thread(target=end, daemon=True).start()
+    _process_gone.set()
+  threading.Thread(target=run, daemon=True).start()
 
 
-def _end_with_others(error: BaseException) -> None:
-  """Ends this process, and all the others, because of what came out of the block."""
+def _exit_with_others(error: BaseException) -> None:
+  """Ends this process and all others because of an exception from the block."""
   for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, lambda *_: end_now(2))
+    signal.signal(number, lambda *_: exit_now(2))
   if isinstance(error, (Interrupted, KeyboardInterrupt)):
     status = getattr(error, 'status', 130)
     request_stop(signal.SIGINT if status else signal.SIGTERM)
-    _links.leave(GRACE if isinstance(error, Interrupted) else 0.0)
-    _end(status, str(error) or f'\n{MESSAGE}')
+    _links.leave(GRACE_SECONDS if isinstance(error, Interrupted) else 0.0)
+    _exit(status, str(error) or f'\n{MESSAGE}')
   sentence = user_message(error)
-  if _told and sentence is None:
-    # What is computed with the others fails when they end.
-    _end(exit_status(_told[0]), MESSAGE)
-  # Where another process is gone, what is computed with it fails before that shows.
-  if _gone.wait(_REASON if sentence is None else 0.0):
-    time.sleep(_REASON)
-  _ending.acquire()
+  if _signals and sentence is None:
+    # A computation with the other processes fails when they end.
+    _exit(exit_status(_signals[0]), MESSAGE)
+  # If another process is gone, a computation with it fails before the links notice it; the thread
+  # of `_exit_after_another` then ends this process with a better message.
+  if _process_gone.wait(_CAUSE_TIMEOUT if sentence is None else 0.0):
+    time.sleep(_CAUSE_TIMEOUT)
+  _exit_lock.acquire()
   if sentence is None:
     traceback.print_exception(error)
     status, sentence = 1, f'{type(error).__name__}: {first_line(error)}'
   else:
     status = 2
     print(f'error: {sentence}', file=sys.stderr, flush=True)
-  if _links.together:
+  if _links.all_joined:
     _links.fail(f'{_links.name(_links.process)} failed: {sentence}')
-  end_now(status)
+  exit_now(status)
 
 
-def _end(status: int, message: str | None = None) -> None:
-  """Ends the process, with the message of whoever comes first."""
-  _ending.acquire()
-  end_now(status, message)
+def _exit(status: int, message: str | None = None) -> None:
+  """Ends the process, with the message of the thread that comes first."""
+  _exit_lock.acquire()
+  exit_now(status, message)

@@ -1,4 +1,4 @@
-"""What some file systems lack: locks, replacing a file, fsync. The work goes on with a warning."""
+"""Works around features that some file systems lack: locks, replacing a file, fsync."""
 
 import contextlib
 import errno
@@ -11,9 +11,9 @@ from typing import Any
 
 from zsar_jax.runtime import distributed
 
-# How a file system says that it lacks something: NFS without a lock service, FUSE, shares.
-_LACKING = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
-_NO_REPLACING = (*_LACKING, errno.EEXIST, errno.EPERM, errno.EACCES)
+# How file systems report a missing feature: NFS without a lock service, FUSE, network shares.
+_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
+_CANNOT_REPLACE = (*_UNSUPPORTED, errno.EEXIST, errno.EPERM, errno.EACCES)
 
 LOCKS, REPLACING, SYNCING = 'locks', 'renaming over a file', 'fsync'
 
@@ -23,23 +23,22 @@ _CONSEQUENCES = {
   SYNCING: 'what was written last may be lost where the machine loses its power',
 }
 
-# Of each device.
-_known: dict[int, frozenset[str]] = {}
+# Missing features, by device.
+_missing: dict[int, frozenset[str]] = {}
 
 
-def lacking(folder: pathlib.Path) -> frozenset[str]:
-  """What the file system of a folder lacks; it is tried, and said, once in a process.
+def missing_features(folder: pathlib.Path) -> frozenset[str]:
+  """Returns the features that a folder's file system lacks, among LOCKS, REPLACING and SYNCING.
+
+  The first call for a file system tries them out, and warns if one is missing.
 
   Args:
-    folder: is there.
-
-  Returns:
-    Of `LOCKS`, `REPLACING` and `SYNCING` those that it lacks.
+    folder: must exist.
   """
   device = os.stat(folder).st_dev
-  if device not in _known:
-    _known[device] = _tried(folder)
-    names = [name for name in _CONSEQUENCES if name in _known[device]]
+  if device not in _missing:
+    _missing[device] = _try_features(folder)
+    names = [name for name in _CONSEQUENCES if name in _missing[device]]
     if names and distributed.is_main():
       print(
         f'warning: the file system of {folder} lacks {", ".join(names)}:'
@@ -47,53 +46,53 @@ def lacking(folder: pathlib.Path) -> frozenset[str]:
         file=sys.stderr,
         flush=True,
       )
-  return _known[device]
+  return _missing[device]
 
 
 def lock(file: Any, wait: bool) -> None:
-  """Locks an open file until it is closed, where the file system has locks.
+  """Locks an open file until it is closed; does nothing on file systems without locks.
 
   Raises:
-    BlockingIOError: if another process has locked it and this one is not to `wait`.
+    BlockingIOError: if another process holds the lock and `wait` is false.
   """
   try:
     fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
   except OSError as error:
-    if error.errno not in _LACKING:
+    if error.errno not in _UNSUPPORTED:
       raise
 
 
 def replace(source: pathlib.Path, target: pathlib.Path) -> None:
-  """Gives a file the name of another; that is deleted before where it cannot be replaced."""
+  """Renames a file over another one; deletes that first on file systems that cannot replace."""
   try:
     source.replace(target)
   except OSError as error:
-    if error.errno not in _NO_REPLACING or not target.is_file():
+    if error.errno not in _CANNOT_REPLACE or not target.is_file():
       raise
-    lacking(target.parent)
+    missing_features(target.parent)
     target.unlink()
     source.rename(target)
 
 
 def sync(file: Any) -> None:
-  """Has the system write an open file to the disk, where the file system can be told to."""
+  """Flushes an open file to the disk; does nothing on file systems without fsync."""
   try:
     os.fsync(file.fileno())
   except OSError as error:
-    if error.errno not in _LACKING:
+    if error.errno not in _UNSUPPORTED:
       raise
 
 
-def _tried(folder: pathlib.Path) -> frozenset[str]:
-  """What fails for two small files."""
-  found = set()
+def _try_features(folder: pathlib.Path) -> frozenset[str]:
+  """Returns the features that fail for two small files."""
+  failed = set()
   with contextlib.ExitStack() as stack:
     try:
       files = [
         stack.enter_context(tempfile.NamedTemporaryFile(dir=folder, delete=False)) for _ in range(2)
       ]
     except OSError:
-      return frozenset()  # Whoever writes there will say why it cannot be.
+      return frozenset()  # Whoever writes to the folder will report it.
     first, second = (pathlib.Path(file.name) for file in files)
     attempts = {
       LOCKS: lambda: fcntl.flock(files[0], fcntl.LOCK_EX | fcntl.LOCK_NB),
@@ -104,8 +103,8 @@ def _tried(folder: pathlib.Path) -> frozenset[str]:
       try:
         attempt()
       except OSError as error:
-        if error.errno in _NO_REPLACING:
-          found.add(name)
+        if error.errno in _CANNOT_REPLACE:
+          failed.add(name)
     for path in (first, second):
       path.unlink(missing_ok=True)
-  return frozenset(found)
+  return frozenset(failed)

@@ -1,4 +1,4 @@
-"""Keeps XLA's buffers on a CPU from being given back to the system after every step."""
+"""Keeps freed memory in the process where XLA computes on the CPU."""
 
 import ctypes
 import importlib.metadata
@@ -12,13 +12,13 @@ _M_ARENA_MAX = -8
 
 
 def keep_freed_memory() -> None:
-  """Tells glibc's malloc to keep what is freed, where JAX will compute on the CPU.
+  """Makes glibc's malloc keep freed memory, if JAX will compute on the CPU.
 
-  XLA allocates a step's temporary buffers anew for every step. Malloc maps such large blocks
-  from the system and unmaps them, and the system clears each page when it is touched again. To
-  be called before JAX starts its threads.
+  XLA allocates the temporary buffers of a step anew in every step. By default malloc maps blocks of
+  that size from the system and unmaps them, and the system clears each page when it is touched
+  again. Call it before JAX starts its threads.
   """
-  if not cpu_alone():
+  if not is_cpu_only():
     return
   try:
     mallopt = ctypes.CDLL(None).mallopt
@@ -30,8 +30,8 @@ def keep_freed_memory() -> None:
   mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def cpu_alone() -> bool:
-  """Whether JAX can find nothing but the CPU here."""
+def is_cpu_only() -> bool:
+  """Returns whether JAX can find no device but the CPU, without starting JAX."""
   platforms = os.environ.get('JAX_PLATFORMS')
   if platforms:
     return platforms == 'cpu'

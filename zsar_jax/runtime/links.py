@@ -1,66 +1,40 @@
-"""Connections between the processes of a run: who is there, who is gone, what they agree on.
+"""What the processes of a run agree on and tell each other.
 
-Process 0 listens at the coordinator's address until all the others have come; after that JAX's own
-service has the port, and these connections stay. Each carries lines of JSON. A connection that ends
-without a farewell, or brings nothing for `SILENCE` seconds, is of a process that is gone.
+Process 0 listens at the coordinator's address until all other processes have connected; JAX's own
+service then takes the port, and these connections stay. A process that ends says so; a connection
+that ends without that belongs to a process that is gone, and ends all others.
 
-JAX's service looks after processes too, but can only abort the others, without naming any.
+JAX's service also watches the processes, but it can only abort them and does not name the one that
+is gone.
 """
 
 import contextlib
-import dataclasses
-import json
-import selectors
 import socket
 import sys
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from zsar_jax.errors import UserError
+from zsar_jax.errors import UserError, error_reason
+from zsar_jax.runtime.connections import Connections, Peer
 from zsar_jax.runtime.interruption import Interrupted
 
-# Seconds between two signs of life, and without one until a process counts as gone.
-_BEAT = 2.0
-SILENCE = 60.0
+# Seconds of waiting after which a line says what is waited for.
+_SILENT_WAIT = 10.0
 
-# Seconds until what is waited for is printed.
-_PATIENCE = 10.0
-
-# Seconds that process 0 waits at most for the others to hear why it ends.
-_FAREWELL = 5.0
-
-# Bytes of the first line of a connection, which may come from anyone.
-_HELLO = 4096
-
-
-@dataclasses.dataclass
-class _Peer:
-  """The other end of a connection; `process` is None until it has said hello."""
-
-  socket: socket.socket
-  process: int | None = None
-  buffer: bytes = b''
-  heard: float = dataclasses.field(default_factory=time.monotonic)
-  leaving: bool = False
-  lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
-
-  def send(self, **message: Any) -> None:
-    """Sends a message; one that cannot be sent is noticed where the connection is read."""
-    with self.lock, contextlib.suppress(OSError):
-      self.socket.sendall(json.dumps(message).encode() + b'\n')
+# The most seconds that process 0 waits until the others have heard why it ends.
+_FAREWELL_TIMEOUT = 5.0
 
 
 class Links:
-  """The connections of one process.
+  """The links of one process to the others.
 
   Attributes:
     process: the number of this process.
-    count: how many processes there are.
-    hosts: the host name of each; '' until it is known.
-    together: whether all have come.
-    lost: whether another process is gone or some process has failed.
+    count: the number of processes.
+    hosts: the host name of each; '' while it is unknown.
+    all_joined: whether all processes have joined.
+    run_has_ended: whether another process is gone, or some process has failed.
   """
 
   def __init__(
@@ -68,288 +42,101 @@ class Links:
     address: tuple[str, int],
     count: int,
     process: int,
-    stop: Callable[[int], None],
-    end: Callable[[str, bool], None],
+    on_signal: Callable[[int], None],
+    on_end: Callable[[str, bool], None],
   ):
-    """Prepares.
+    """Opens no connection yet.
 
     Args:
       address: host and port of process 0.
-      count: of processes.
+      count: the number of processes.
       process: the number of this one, from 0.
-      stop: is called with a signal that another process got.
-      end: is called, in another thread as is `stop`, with a sentence, and with True where another
-        process has failed and False where it is gone.
+      on_signal: is called, in another thread, with a signal that another process got.
+      on_end: is called, in another thread, with a sentence when another process has failed (True)
+        or is gone (False).
     """
     self.process, self.count = process, count
     self.hosts = [''] * count
     self.hosts[process] = socket.gethostname()
-    self.lost = False
-    self._address, self._stop, self._end = address, stop, end
-    self._peers: list[_Peer] = []
-    self._selector = selectors.DefaultSelector()
-    self._listener: socket.socket | None = None
-    self._changed = threading.Condition()
-    self.together = self._left = False
+    self.all_joined = self.run_has_ended = False
+    self._address, self._on_signal, self._on_end = address, on_signal, on_end
+    self._connections = Connections(self._handle, self._handle_closed)
+    self._changed = self._connections.changed
+    self._is_leaving = False
     self._missing = list(range(count)) if process else [n for n in range(count) if n != process]
-    self._refusal = ''
+    self._refusal = ''  # Why the processes cannot join.
     self._exchanges = 0
-    self._values: dict[int, dict[int, tuple[str, Any]]] = {}  # In process 0.
+    # In process 0, by exchange and process: the exchange's name and what the process contributed.
+    self._contributions: dict[int, dict[int, tuple[str, Any]]] = {}
     self._results: dict[int, list[Any]] = {}
 
   def name(self, process: int) -> str:
-    """A process with its host, for people."""
+    """Returns 'process N (HOST)'."""
     return f'process {process}' + (f' ({self.hosts[process]})' if self.hosts[process] else '')
 
-  def gather(self, patience: float) -> None:
-    """Waits until all processes have come; prints who is waited for, when that takes long.
+  # Joining.
+
+  def join(self, timeout: float) -> None:
+    """Waits until all processes have joined; after a while a line names those that are missing.
 
     Args:
-      patience: seconds.
+      timeout: seconds.
 
     Raises:
-      UserError: when some process has not come by then, or comes with other numbers.
+      UserError: if some process has not joined in time, or was started with other numbers.
       Interrupted: after a signal.
     """
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     if self.process == 0:
       self._listen()
     else:
-      self._connect(deadline, patience)
-    threading.Thread(target=self._run, daemon=True).start()
-    self._wait(lambda: self.together, self._absent, deadline if self.process == 0 else None)
-    if self._refusal or not self.together:
+      self._connect(deadline, timeout)
+    self._connections.start()
+    self._wait(
+      lambda: self.all_joined, self._describe_missing, deadline if self.process == 0 else None
+    )
+    if self._refusal or not self.all_joined:
       refusal = self._refusal or (
-        f'{self._absent()} did not come to {self._where()} within {patience:.0f} seconds; start'
-        ' each with the same --coordinator_address and --num_processes, see docs/pods.md'
+        f'{self._describe_missing()} did not come to {self._describe_address()} within'
+        f' {timeout:.0f} seconds; start each with the same --coordinator_address and'
+        ' --num_processes, see docs/pods.md'
       )
       self.fail(refusal)
       raise UserError(refusal)
 
-  def exchange(self, name: str, value: Any = None) -> list[Any]:
-    """What all processes bring to the same exchange, in their order; waits for them all.
-
-    Args:
-      name: of the exchange, the same in all of them.
-      value: JSON can write it.
-
-    Raises:
-      Interrupted: after a signal, where that ends the block.
-    """
-    number, self._exchanges = self._exchanges, self._exchanges + 1
-    if self.process == 0:
-      self._bring(0, number, name, value)
-    else:
-      for peer in self._known():
-        peer.send(at=number, name=name, value=value)
-    self._wait(lambda: number in self._results, lambda: self._late(number))
-    return self._results.pop(number)
-
-  def stop_all(self, number: int) -> None:
-    """Passes a signal on to all the others."""
-    for peer in self._known():
-      peer.send(stop=number)
-
-  def fail(self, sentence: str) -> None:
-    """Tells the others why this process ends, so that they end too, and gives them time to hear."""
-    self.lost = True  # What comes of it here is no news.
-    for peer in self._known():
-      peer.send(failed=sentence)
-    self._until(lambda: not self._known(), _FAREWELL if self.process == 0 else 0.0)
-
-  def leave(self, seconds: float) -> None:
-    """Says farewell: that this process ends is no failure.
-
-    Process 0, whose service the others may need, waits until they leave too.
-
-    Args:
-      seconds: how long process 0 waits at most.
-    """
-    self._left = True
-    if self.process == 0:
-      self._until(lambda: all(peer.leaving for peer in self._known()), seconds)
-    for peer in self._known():
-      peer.send(leaving=True)
-
-  def _until(self, ready: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    with self._changed:
-      while not ready() and time.monotonic() < deadline:
-        self._changed.wait(0.1)
-
-  def _known(self) -> list[_Peer]:
-    # A copy: the thread that reads the connections takes peers out meanwhile.
-    return [peer for peer in list(self._peers) if peer.process is not None]
-
-  def _where(self) -> str:
-    return f'{self._address[0]}:{self._address[1]}'
-
-  def _absent(self) -> str:
-    """Who has not come yet."""
-    missing = [self.name(n) for n in self._missing if n != self.process]
-    if len(missing) == self.count - 1 > 1:
-      return f'the other {len(missing)} processes'
-    more = f' and {len(missing) - 5} more' if len(missing) > 5 else ''
-    return f'{", ".join(missing[:5])}{more} of {self.count}'
-
-  def _late(self, number: int) -> str:
-    """Who has not come to an exchange yet, as far as this process knows."""
-    if self.process:
-      return 'the other processes'
-    come = self._values.get(number, {})
-    return ', '.join(self.name(n) for n in range(self.count) if n not in come)
-
-  def _wait(
-    self, ready: Callable[[], bool], who: Callable[[], str], deadline: float | None = None
-  ) -> None:
-    """Waits in Python, where signals are handled at once."""
-    since, said = time.monotonic(), False
-    try:
-      with self._changed:
-        while not ready() and not self._refusal:
-          now = time.monotonic()
-          if deadline is not None and now > deadline:
-            return
-          if not said and now - since > _PATIENCE:
-            said = True
-            _print(f'waiting for {who()}')
-          self._changed.wait(0.5)
-    except Interrupted as end:
-      raise Interrupted(
-        f'interrupted while waiting for {who()}; the same command goes on', end.status
-      ) from None
-
   def _listen(self) -> None:
     port = self._address[1]
     try:
-      if socket.has_dualstack_ipv6():
-        options = dict(family=socket.AF_INET6, dualstack_ipv6=True)
-      else:
-        options = {}
-      self._listener = socket.create_server(('', port), backlog=self.count, **options)
+      self._connections.listen(port, self.count)
     except (OSError, OverflowError) as error:
       raise UserError(
-        f'--coordinator_address: this host cannot listen at port {port}'
-        f' ({getattr(error, "strerror", None) or error}); take another port'
+        f'--coordinator_address: this host cannot listen at port {port} ({error_reason(error)});'
+        ' take another port'
       ) from None
-    self._listener.setblocking(False)
-    self._selector.register(self._listener, selectors.EVENT_READ)
 
-  def _connect(self, deadline: float, patience: float) -> None:
-    since, said, connection = time.monotonic(), False, None
-    try:
-      while connection is None:
+  def _connect(self, deadline: float, timeout: float) -> None:
+    """Connects to process 0 and introduces this process."""
+    address = self._describe_address()
+    start, is_reported, peer = time.monotonic(), False, None
+    with _explain_interruption(lambda: f'process 0 at {address}'):
+      while peer is None:
         try:
-          connection = socket.create_connection(self._address, timeout=3)
+          peer = self._connections.connect(self._address, 0)
         except (OSError, OverflowError, UnicodeError) as error:
-          now, reason = time.monotonic(), getattr(error, 'strerror', None) or str(error)
+          now, reason = time.monotonic(), error_reason(error)
           if now > deadline:
             raise UserError(
-              f'process 0 did not answer at {self._where()} within {patience:.0f} seconds'
-              f' ({reason}); start it, or correct --coordinator_address, see docs/pods.md'
+              f'process 0 did not answer at {address} within {timeout:.0f} seconds ({reason});'
+              ' start it, or correct --coordinator_address, see docs/pods.md'
             ) from None
-          if not said and now - since > _PATIENCE:
-            said = True
-            _print(f'waiting for process 0 at {self._where()} ({reason})')
+          if not is_reported and now - start > _SILENT_WAIT:
+            is_reported = True
+            _print(f'waiting for process 0 at {address} ({reason})')
           time.sleep(0.5)
-    except Interrupted as end:
-      raise Interrupted(
-        f'interrupted while waiting for process 0 at {self._where()}; the same command goes on',
-        end.status,
-      ) from None
-    peer = self._add(connection)
-    peer.process = 0
     peer.send(process=self.process, count=self.count, host=self.hosts[self.process])
 
-  def _add(self, connection: socket.socket) -> _Peer:
-    connection.settimeout(SILENCE)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    peer = _Peer(connection)
-    self._peers.append(peer)
-    self._selector.register(connection, selectors.EVENT_READ, peer)
-    return peer
-
-  def _run(self) -> None:
-    """The thread that reads the connections and sends signs of life."""
-    beaten = last = time.monotonic()
-    while True:
-      for key, _ in self._selector.select(_BEAT / 2):
-        if key.data is None:
-          with contextlib.suppress(OSError):
-            self._add(self._listener.accept()[0])
-        else:
-          self._read(key.data)
-      now = time.monotonic()
-      if now - last > _BEAT * 5:  # This process was stopped itself, and has not read yet.
-        for peer in self._peers:
-          peer.heard = now
-      last = now
-      if now - beaten > _BEAT:
-        beaten = now
-        for peer in self._known():
-          peer.send(alive=True)
-      for peer in list(self._peers):
-        if now - peer.heard > SILENCE:
-          self._drop(peer, f'has not answered for {SILENCE:.0f} seconds')
-
-  def _read(self, peer: _Peer) -> None:
-    try:
-      received = peer.socket.recv(1 << 20)
-    except OSError:
-      received = b''
-    if not received:
-      self._drop(peer, 'is gone')
-      return
-    peer.heard = time.monotonic()
-    *lines, peer.buffer = (peer.buffer + received).split(b'\n')
-    if peer.process is None and len(peer.buffer) > _HELLO:
-      self._drop(peer, '')
-      return
-    for line in lines:
-      if peer not in self._peers:
-        return
-      try:
-        message = json.loads(line)
-        self._greet(peer, message) if peer.process is None else self._take(peer, message)
-      except (ValueError, KeyError, TypeError):
-        self._drop(peer, 'sends what no process of this program does')
-        return
-
-  def _drop(self, peer: _Peer, how: str) -> None:
-    """Ends a connection, and this process with it unless the other one said farewell."""
-    early = not self.together and self.process == 0
-    if not (peer.process is None or peer.leaving or self._left or early):
-      remedy = 'its own output may say why; the same command goes on from the newest checkpoint'
-      if not self.together:
-        how = f'at {self._where()} has ended, or begun without this one'
-        remedy = 'start all processes together, see docs/pods.md'
-      self._lose(f'{self.name(peer.process)} {how}; {remedy}', failed=False)
-    self._selector.unregister(peer.socket)
-    with self._changed:
-      self._peers.remove(peer)
-      if early and peer.process is not None:
-        self._missing = sorted({*self._missing, peer.process})  # It may come again.
-      self._changed.notify_all()
-    with contextlib.suppress(OSError):
-      peer.socket.close()
-
-  def _lose(self, what: str, failed: bool, but: _Peer | None = None) -> None:
-    """Ends this process and all that it is connected to, once."""
-    if self.lost:
-      return
-    self.lost = True
-    for peer in self._known():
-      if peer is not but:
-        peer.send(failed=what, gone=not failed)
-    if not self.together:
-      with self._changed:
-        self._refusal = what
-        self._changed.notify_all()
-      return
-    self._end(what, failed)
-
-  def _greet(self, peer: _Peer, message: dict[str, Any]) -> None:
-    """The first line of a connection to process 0."""
+  def _register(self, peer: Peer, message: dict[str, Any]) -> None:
+    """Takes the first message of a connection to process 0."""
     process, count, host = int(message['process']), int(message['count']), str(message['host'])
     if count != self.count:
       refusal = (
@@ -363,66 +150,213 @@ class Links:
       with self._changed:
         self._missing.remove(process)
         if not self._missing:
-          # The port is for JAX's service from now on.
-          self._selector.unregister(self._listener)
-          self._listener.close()
-          self.together = True
+          self._connections.stop_listening()  # JAX's service takes the port.
+          self.all_joined = True
         self._changed.notify_all()
-      for other in self._known():
+      for other in self._connections.introduced():
         other.send(hosts=self.hosts, missing=self._missing)
       return
     peer.send(failed=refusal)
+    self._refuse(refusal)
+
+  def _refuse(self, refusal: str) -> None:
     with self._changed:
       self._refusal = refusal
       self._changed.notify_all()
 
-  def _take(self, peer: _Peer, message: dict[str, Any]) -> None:
-    """A message of a process that is known."""
-    if 'hosts' in message:
+  # Exchanging values.
+
+  def exchange(self, name: str, value: Any = None) -> list[Any]:
+    """Returns what every process contributes to an exchange, in the order of the processes.
+
+    Args:
+      name: of the exchange, the same in all processes.
+      value: this process's contribution, of types that JSON has.
+
+    Raises:
+      Interrupted: after a signal, in a block that signals interrupt.
+    """
+    number, self._exchanges = self._exchanges, self._exchanges + 1
+    if self.process == 0:
+      self._contribute(0, number, name, value)
+    else:
+      self._send_all(at=number, name=name, value=value)
+    self._wait(lambda: number in self._results, lambda: self._describe_late(number))
+    return self._results.pop(number)
+
+  def _contribute(self, process: int, number: int, name: str, value: Any) -> None:
+    """Records a contribution in process 0, which sends all of them out when they are complete."""
+    with self._changed:
+      contributions = self._contributions.setdefault(number, {})
+      contributions[process] = name, value
+      if len(contributions) < self.count:
+        return
+      del self._contributions[number]
+    names = [contributions[n][0] for n in range(self.count)]
+    different = next((n for n in range(self.count) if names[n] != names[0]), None)
+    if different is not None:
+      self._end_run(
+        f'{self.name(0)} is at {names[0]!r} and {self.name(different)} at {names[different]!r};'
+        ' start all with the same command',
+        failed=True,
+      )
+      return
+    values = [contributions[n][1] for n in range(self.count)]
+    self._send_all(number=number, values=values)
+    with self._changed:
+      self._results[number] = values
+      self._changed.notify_all()
+
+  # Signals and the end.
+
+  def send_signal(self, number: int) -> None:
+    """Passes a signal on to all other processes."""
+    self._send_all(stop=number)
+
+  def fail(self, sentence: str) -> None:
+    """Tells the others why this process ends, so that they end too, and waits until they know."""
+    self.run_has_ended = True  # What follows from it here is no news.
+    self._send_all(failed=sentence)
+    self._wait_silently(
+      lambda: not self._connections.introduced(), _FAREWELL_TIMEOUT if self.process == 0 else 0.0
+    )
+
+  def leave(self, timeout: float) -> None:
+    """Tells the others that this process ends in order.
+
+    Process 0, whose service the others may need, first waits until they leave too.
+
+    Args:
+      timeout: the most seconds that process 0 waits.
+    """
+    self._is_leaving = True
+    if self.process == 0:
+      self._wait_silently(
+        lambda: all(peer.is_leaving for peer in self._connections.introduced()), timeout
+      )
+    self._send_all(leaving=True)
+
+  def _end_run(self, sentence: str, failed: bool, source: Peer | None = None) -> None:
+    """Tells this process and all others, except the `source`, that the run has ended; once."""
+    if self.run_has_ended:
+      return
+    self.run_has_ended = True
+    for peer in self._connections.introduced():
+      if peer is not source:
+        peer.send(failed=sentence, gone=not failed)
+    if self.all_joined:
+      self._on_end(sentence, failed)
+    else:
+      self._refuse(sentence)
+
+  # Called by the reading thread.
+
+  def _handle(self, peer: Peer, message: dict[str, Any]) -> None:
+    if peer.process is None:
+      self._register(peer, message)
+    elif 'hosts' in message:
       with self._changed:
         self.hosts, self._missing = message['hosts'], message['missing']
-        self.together = not self._missing
+        self.all_joined = not self._missing
         self._changed.notify_all()
     elif 'at' in message:
-      self._bring(peer.process, message['at'], message['name'], message['value'])
+      self._contribute(peer.process, message['at'], message['name'], message['value'])
     elif 'values' in message:
       with self._changed:
         self._results[message['number']] = message['values']
         self._changed.notify_all()
     elif 'stop' in message:
-      for other in self._known():
+      for other in self._connections.introduced():
         if other is not peer:
           other.send(stop=message['stop'])
-      self._stop(message['stop'])
+      self._on_signal(message['stop'])
     elif 'failed' in message:
-      self._lose(message['failed'], not message.get('gone'), but=peer)
+      self._end_run(message['failed'], not message.get('gone'), source=peer)
     elif 'leaving' in message:
       with self._changed:
-        peer.leaving = True
+        peer.is_leaving = True
         self._changed.notify_all()
 
-  def _bring(self, process: int, number: int, name: str, value: Any) -> None:
-    """Takes what a process brings to an exchange; process 0 sends it all when all have come."""
-    with self._changed:
-      come = self._values.setdefault(number, {})
-      come[process] = name, value
-      if len(come) < self.count:
-        return
-      del self._values[number]
-    other = next((n for n in range(self.count) if come[n][0] != come[0][0]), None)
-    if other is not None:
-      self._lose(
-        f'{self.name(0)} is at {come[0][0]!r} and {self.name(other)} at {come[other][0]!r}; start'
-        ' all with the same command',
-        failed=True,
-      )
+  def _handle_closed(self, peer: Peer, what_happened: str) -> None:
+    """Ends the run, unless the peer is a stranger, has left in order, or may still join again."""
+    if peer.process is None:
       return
-    values = [come[n][1] for n in range(self.count)]
-    for peer in self._known():
-      peer.send(number=number, values=values)
+    if self.process == 0 and not self.all_joined:
+      with self._changed:
+        self._missing = sorted({*self._missing, peer.process})
+      return
+    if peer.is_leaving or self._is_leaving:
+      return
+    remedy = 'its own output may say why; the same command goes on from the newest checkpoint'
+    if not self.all_joined:
+      what_happened = f'at {self._describe_address()} has ended, or begun without this one'
+      remedy = 'start all processes together, see docs/pods.md'
+    self._end_run(f'{self.name(peer.process)} {what_happened}; {remedy}', failed=False)
+
+  def _send_all(self, **message: Any) -> None:
+    for peer in self._connections.introduced():
+      peer.send(**message)
+
+  # Waiting.
+
+  def _wait(
+    self,
+    is_ready: Callable[[], bool],
+    describe: Callable[[], str],
+    deadline: float | None = None,
+  ) -> None:
+    """Waits in Python, where signals are handled at once.
+
+    Args:
+      is_ready: ends the wait.
+      describe: returns whom this process waits for.
+      deadline: on the monotonic clock.
+    """
+    start, is_reported = time.monotonic(), False
+    with _explain_interruption(describe), self._changed:
+      while not is_ready() and not self._refusal:
+        now = time.monotonic()
+        if deadline is not None and now > deadline:
+          return
+        if not is_reported and now - start > _SILENT_WAIT:
+          is_reported = True
+          _print(f'waiting for {describe()}')
+        self._changed.wait(0.5)
+
+  def _wait_silently(self, is_ready: Callable[[], bool], timeout: float) -> None:
+    deadline = time.monotonic() + timeout
     with self._changed:
-      self._results[number] = values
-      self._changed.notify_all()
+      while not is_ready() and time.monotonic() < deadline:
+        self._changed.wait(0.1)
+
+  def _describe_address(self) -> str:
+    return f'{self._address[0]}:{self._address[1]}'
+
+  def _describe_missing(self) -> str:
+    """Returns the names of the processes that have not joined."""
+    missing = [self.name(n) for n in self._missing if n != self.process]
+    if len(missing) == self.count - 1 > 1:
+      return f'the other {len(missing)} processes'
+    more = f' and {len(missing) - 5} more' if len(missing) > 5 else ''
+    return f'{", ".join(missing[:5])}{more} of {self.count}'
+
+  def _describe_late(self, number: int) -> str:
+    """Returns who has not contributed to an exchange, as far as this process knows."""
+    if self.process:
+      return 'the other processes'
+    contributions = self._contributions.get(number, {})
+    return ', '.join(self.name(n) for n in range(self.count) if n not in contributions)
+
+
+@contextlib.contextmanager
+def _explain_interruption(describe: Callable[[], str]) -> Iterator[None]:
+  """Says in an `Interrupted` from the block whom the process was waiting for."""
+  try:
+    yield
+  except Interrupted as interrupted:
+    raise Interrupted(
+      f'interrupted while waiting for {describe()}; the same command goes on', interrupted.status
+    ) from None
 
 
 def _print(text: str) -> None:

@@ -1,4 +1,4 @@
-"""One process at a time in a folder that it writes to."""
+"""Locks a folder that only one process at a time may write to."""
 
 import contextlib
 import pathlib
@@ -9,18 +9,18 @@ from zsar_jax.runtime import file_systems
 
 
 @contextlib.contextmanager
-def alone_in(folder: pathlib.Path) -> Iterator[None]:
-  """Holds `folder`/lock; waits for another process that does, and says so.
+def lock_folder(folder: pathlib.Path) -> Iterator[None]:
+  """Holds a lock on `folder`/lock; waits, and says so, while another process holds it.
 
-  The system lets go of it when the process ends, however it ends. Where the file system has no
-  locks, a warning says that nothing is held.
+  The system releases the lock when the process ends, however it ends. On file systems without
+  locks nothing is held; a warning says so.
 
   Raises:
-    OSError: where the folder cannot be written to.
+    OSError: if the folder cannot be written to.
   """
   folder.mkdir(parents=True, exist_ok=True)
   with open(folder / 'lock', 'w') as file:
-    file_systems.lacking(folder)
+    file_systems.missing_features(folder)
     try:
       file_systems.lock(file, wait=False)
     except BlockingIOError:

@@ -1,7 +1,7 @@
-"""Paths as users write them: ~ is the home folder, and a URL is refused.
+"""Paths as users write them: ~ is the home folder, and URLs are refused.
 
-Everything that takes a path from a user, on the command line, in a config or in Python, passes
-it through `local_path` before it opens or makes anything.
+Whatever takes a path from a user, on the command line, in a config or in Python, passes it through
+`local_path` before it opens or creates anything.
 """
 
 import os
@@ -13,20 +13,20 @@ _URL = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*://')
 _HOME = re.compile(r'~[\w.-]*(/|$)')
 _FLAG = re.compile(r'--?([\w.-]+)=')
 
-# Weights on the Hugging Face hub, and the flags and fields that take their names.
-HUB = 'hf://'
-_TAKES_HUB = re.compile(r'checkpoint|tokens[-_]from|config\..*(init_from|tokens_from|source)')
+# The prefix of weights on the Hugging Face hub, and the flags and fields that accept it.
+HUB_PREFIX = 'hf://'
+_HUB_FLAGS = re.compile(r'checkpoint|tokens[-_]from|config\..*(init_from|tokens_from|source)')
 
 
 def local_path(text: str | os.PathLike[str], field: str) -> str:
-  """A path on this machine, with the home folder in place of a leading ~ or ~USER.
+  """Returns a path on this machine, with a leading ~ or ~USER replaced by the home folder.
 
   Args:
     text: what the user wrote.
-    field: where it comes from, for errors.
+    field: the flag or config field that it comes from, for errors.
 
   Raises:
-    UserError: it is a URL, or there is no such user.
+    UserError: if it is a URL, or there is no such user.
   """
   text = os.fspath(text)
   if scheme := _URL.match(text):
@@ -43,7 +43,7 @@ def local_path(text: str | os.PathLike[str], field: str) -> str:
 
 
 def local_argument(argument: str) -> str:
-  """An argument of a command line; its value is as from `local_path` where it begins like a path.
+  """Returns a command-line argument with `local_path` applied if its value starts like a path.
 
   Args:
     argument: '--FLAG=VALUE' or 'VALUE'.
@@ -53,7 +53,7 @@ def local_argument(argument: str) -> str:
   """
   flag = _FLAG.match(argument)
   value = argument[flag.end() :] if flag else argument
-  if value.startswith(HUB) and (not flag or _TAKES_HUB.fullmatch(flag[1])):
+  if value.startswith(HUB_PREFIX) and (not flag or _HUB_FLAGS.fullmatch(flag[1])):
     return argument
   if not (_HOME.match(value) or _URL.match(value)):
     return argument

@@ -7,18 +7,17 @@ import sys
 from collections.abc import Iterator
 
 from zsar_jax.errors import UserError, first_line
-from zsar_jax.runtime.streams import keep_streams
+from zsar_jax.runtime.streams import tolerate_closed_streams
 
-# What is wrong with a disk or a path, or with the limits of the system, and not with a program.
+# Errors of a disk, of a path or of the system's limits, which are no defects of a program.
 _DISK = (
   *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
   *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
 )
-# Too many open files, of the process or of the system.
-_HANDLES = (errno.EMFILE, errno.ENFILE)
+_OPEN_FILES = (errno.EMFILE, errno.ENFILE)  # Too many, in the process or in the system.
 _REMEDIES = {
   **dict.fromkeys(_DISK, 'make room, or choose another folder'),
-  **dict.fromkeys(_HANDLES, 'raise the limit of open files (ulimit -n)'),
+  **dict.fromkeys(_OPEN_FILES, 'raise the limit of open files (ulimit -n)'),
 }
 
 
@@ -26,10 +25,10 @@ _REMEDIES = {
 def exit_on_user_error() -> Iterator[None]:
   """Turns a `UserError` inside the block into one line on stderr and exit status 2.
 
-  A disk that is full or cannot be written to, a file where a folder should be, or too many open
-  files, of which the place is not foreseen, is one too; so are devices that JAX does not find.
+  Also reports file-system errors that the code does not handle (a full or read-only disk, a file
+  in the place of a folder, too many open files), and devices that JAX does not find.
   """
-  keep_streams()
+  tolerate_closed_streams()
   try:
     yield
   except (UserError, OSError, AssertionError, RuntimeError) as error:
@@ -41,7 +40,7 @@ def exit_on_user_error() -> Iterator[None]:
 
 
 def user_message(error: BaseException) -> str | None:
-  """The sentence for an error that a user can correct; None for a defect of this project."""
+  """Returns the sentence for an error that a user can correct; None for a defect."""
   if isinstance(error, UserError):
     return str(error)
   if isinstance(error, OSError) and error.errno in _REMEDIES:
@@ -49,19 +48,20 @@ def user_message(error: BaseException) -> str | None:
       f'{error.filename or "a file"}: {error.strerror}; {_REMEDIES[error.errno]}, and the same'
       ' command goes on'
     )
-  if isinstance(error, AssertionError | RuntimeError) and (failure := _failure_of_devices()):
+  if isinstance(error, AssertionError | RuntimeError) and (device_error := _device_error()):
     return (
       f'JAX_PLATFORMS={os.environ["JAX_PLATFORMS"]}: JAX has no such devices here'
-      f' ({first_line(failure)}); unset it, correct it (cpu, cuda, tpu, ...), or install what JAX'
-      " needs for them (pip install 'jax[cuda12]' or 'jax[tpu]')"
+      f' ({first_line(device_error)}); unset it, correct it (cpu, cuda, tpu, ...), or install what'
+      " JAX needs for them (pip install 'jax[cuda12]' or 'jax[tpu]')"
     )
   return None
 
 
-def _failure_of_devices() -> Exception | None:
-  """What JAX says where it does not find the devices that it is told to take.
+def _device_error() -> Exception | None:
+  """Returns JAX's error if it does not find the devices of JAX_PLATFORMS.
 
-  It is asked again: its error may be an assertion, with a traceback that does not lead to JAX.
+  This asks JAX again: the error at hand may be an assertion without a word, whose traceback does
+  not lead to JAX.
   """
   if 'jax' in sys.modules and os.environ.get('JAX_PLATFORMS'):
     try:

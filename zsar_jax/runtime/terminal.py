@@ -1,8 +1,8 @@
-"""What programs print, made safe for a terminal.
+"""Makes what programs print safe for a terminal.
 
-Names of classes, clips and files come from strangers and may hold escape sequences, which move the
-cursor, recolor the screen or set the clipboard. `protect` puts a filter before stdout and stderr,
-so that nothing which prints has to think of it; progress lines go around it.
+Names of classes, clips and files come from strangers. They may hold escape sequences, which move
+the cursor, recolor the screen or set the clipboard. `escape_output` filters stdout and stderr, so
+that code which prints needs no care; progress lines bypass the filter to move the cursor.
 """
 
 import io
@@ -10,24 +10,24 @@ import re
 import sys
 from typing import Any
 
-# Control characters except tab and newline, and what reverses the direction of text, see Unicode
-# Standard Annex 9. A carriage return lets a name overwrite what stands before it.
+# Control characters except tab and newline, and those that reverse the direction of text (Unicode
+# Standard Annex 9). A carriage return would let a name overwrite the text before it.
 _UNSAFE = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]')
 
 
-def visible(text: str) -> str:
-  r"""Text with control characters written out, such as \x1b for an escape."""
+def escape_control_chars(text: str) -> str:
+  r"""Returns a text with its control characters written out, such as \x1b for an escape."""
   return _UNSAFE.sub(lambda match: match[0].encode('unicode_escape').decode(), text)
 
 
-class _Visible:
-  """A text stream to which only `visible` text is written."""
+class _EscapingStream:
+  """A text stream that escapes control characters."""
 
   def __init__(self, stream: Any):
     self.stream = stream
 
   def write(self, text: str) -> int:
-    self.stream.write(visible(text))
+    self.stream.write(escape_control_chars(text))
     return len(text)
 
   def writelines(self, lines: Any) -> None:
@@ -38,24 +38,17 @@ class _Visible:
     return getattr(self.stream, name)
 
 
-def protect() -> None:
-  """Filters stdout and stderr from here on; letters that they cannot encode are written out."""
+def escape_output() -> None:
+  """Filters stdout and stderr; also writes out letters that their encoding lacks."""
   for name in ('stdout', 'stderr'):
     stream = getattr(sys, name)
-    if stream is None or isinstance(stream, _Visible):
+    if stream is None or isinstance(stream, _EscapingStream):
       continue
     if isinstance(stream, io.TextIOWrapper) and stream.errors == 'strict':
       stream.reconfigure(errors='backslashreplace')
-    setattr(sys, name, _Visible(stream))
+    setattr(sys, name, _EscapingStream(stream))
 
 
-def unfiltered() -> Any:
-  """Stderr without the filter, for progress bars, which move the cursor."""
-  return sys.stderr.stream if isinstance(sys.stderr, _Visible) else sys.stderr
-
-
-def rewrite(text: str) -> None:
-  """Writes a line on stderr, a terminal, over the one that stands there."""
-  stream = unfiltered()
-  stream.write(f'\r\x1b[K{visible(text)}')
-  stream.flush()
+def raw_stderr() -> Any:
+  """Returns stderr without the filter, for progress lines, which move the cursor."""
+  return sys.stderr.stream if isinstance(sys.stderr, _EscapingStream) else sys.stderr

@@ -1,7 +1,7 @@
-"""Trees of arrays: path-regex rules, and splitting a tree by a mask.
+"""Trees of arrays: rules by path, and splitting a tree by a mask.
 
-Rules are `((regex, value), ...)`: a leaf takes the value of the first regex that matches its
-whole path, such as 'visual/transformer/resblocks/0/attn/query/kernel'.
+Rules are `((regex, value), ...)`: a leaf takes the value of the first regex that matches its full
+path, such as 'visual/transformer/resblocks/0/attn/query/kernel'.
 """
 
 import re
@@ -16,7 +16,7 @@ Rules = Sequence[tuple[str, Any]]
 
 
 def path_name(path: tuple) -> str:
-  """A key path as 'a/b/c'."""
+  """Returns a key path as 'a/b/c'."""
   return jax.tree_util.keystr(path, simple=True, separator='/')
 
 
@@ -26,17 +26,17 @@ def map_with_path(function: Callable[[str, Any], Any], tree: Any) -> Any:
 
 
 def match_rules(rules: Rules, tree: Any, default: Any, field: str) -> Any:
-  """A tree of the rules' values.
+  """Returns a tree with the rules' values in the place of the leaves.
 
   Args:
-    rules: see the head of this file.
+    rules: see the module's docstring.
     tree: gives the paths.
-    default: the value where no rule matches.
+    default: the value of leaves that no rule matches.
     field: the config field that the rules come from, for errors.
 
   Raises:
-    UserError: for a rule whose regex does not compile or that no leaf's path matches: such
-      a rule is a slip of the pen, and ignoring it would train something else than was asked.
+    UserError: for a regex that does not compile, or that matches no leaf's path: an unmatched rule
+      is almost always a typo, and ignoring it would train something other than what the user wants.
   """
   patterns = []
   for rule in rules:
@@ -49,8 +49,8 @@ def match_rules(rules: Rules, tree: Any, default: Any, field: str) -> Any:
   for pattern, _ in patterns:
     if not any(pattern.fullmatch(path) for path in paths):
       raise UserError(
-        f'{field}: {pattern.pattern!r} matches no parameter; the paths look like'
-        f' {paths[0]!r} and must match whole'
+        f'{field}: {pattern.pattern!r} matches no parameter; a regex must match the full path,'
+        f' such as {paths[0]!r}'
       )
 
   def value_of(path: str, _: Any) -> Any:
@@ -60,7 +60,7 @@ def match_rules(rules: Rules, tree: Any, default: Any, field: str) -> Any:
 
 
 def partition(tree: Any, mask: Any) -> tuple[Any, Any]:
-  """Splits a tree by a tree of bools: (where true, where false), with None in the gaps."""
+  """Splits a tree by a tree of bools: (where true, where false), with None for other leaves."""
   return (
     jax.tree.map(lambda leaf, keep: leaf if keep else None, tree, mask),
     jax.tree.map(lambda leaf, keep: None if keep else leaf, tree, mask),
@@ -68,7 +68,7 @@ def partition(tree: Any, mask: Any) -> tuple[Any, Any]:
 
 
 def merge(first: Any, second: Any) -> Any:
-  """The inverse of `partition`."""
+  """Inverts `partition`."""
   return jax.tree.map(
     lambda a, b: b if a is None else a, first, second, is_leaf=lambda leaf: leaf is None
   )

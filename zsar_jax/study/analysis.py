@@ -18,7 +18,8 @@ from ml_collections import ConfigDict
 from zsar_jax import config as config_lib
 from zsar_jax.evaluation import predictions
 from zsar_jax.recipes import language
-from zsar_jax.runtime.writers import log, write_file
+from zsar_jax.runtime.files import write_file
+from zsar_jax.runtime.progress import log
 from zsar_jax.study import clip_images, findings
 from zsar_jax.study.dataset_figures import ByRun, measure_dataset
 from zsar_jax.study.plan import Job

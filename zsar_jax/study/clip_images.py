@@ -12,9 +12,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from zsar_jax.data.batch import PARTNER
+from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.dataset import open_dataset
-from zsar_jax.data.pipeline import ClipLoader, View
 from zsar_jax.data.subset import select
+from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation.evaluator import COLOR_SEED
 from zsar_jax.evaluation.metrics import class_ranks
@@ -194,7 +195,7 @@ def _background_recipe(texts: Sequence[str]) -> str | None:
     recipe = language.parse(text)
     if (
       [part.region for part in recipe.parts] == ['background']
-      and recipe.parts[0].fill not in language.SCENES
+      and recipe.parts[0].fill not in language.BACKGROUND_FILLS
       and not recipe.effects
     ):
       return text

@@ -8,16 +8,16 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
+
+import tqdm
 
 from zsar_jax import config as config_lib
 from zsar_jax.errors import UserError
 from zsar_jax.recipes import language
-from zsar_jax.runtime import terminal
-from zsar_jax.runtime.interruption import Interrupted, Interruption
-from zsar_jax.runtime.writers import clock, log
+from zsar_jax.runtime.interruption import DeferredSignals, Interrupted
+from zsar_jax.runtime.progress import StatusLine, log
 from zsar_jax.study.plan import Job
 
 # Seconds between two checks of the processes, and between two status lines in a log file.
@@ -64,7 +64,7 @@ def train_all(jobs: Sequence[Job], command: Sequence[str], processes: int) -> No
     log(f'{len(jobs) - len(pending)} of {len(jobs)} runs are finished already')
   running: dict[int, tuple[Job, subprocess.Popen]] = {}
   status = _Status(len(jobs), pending)
-  with Interruption() as interruption:
+  with DeferredSignals() as interruption:
     try:
       while (pending or running) and not interruption.signal:
         for slot in range(processes):
@@ -146,14 +146,14 @@ class _Status:
     self._total, self._pending = total, tuple(pending)
     self._first_step = sum(map(_last_step, self._pending))
     self._start, self._next = time.monotonic(), 0.0
-    self._is_terminal = sys.stderr.isatty()
+    self._line = StatusLine()
 
   def show(self, running: Sequence[Job]) -> None:
     """Shows the status, unless the last line is recent."""
     now = time.monotonic()
     if now < self._next:
       return
-    self._next = now + (_POLL_SECONDS if self._is_terminal else _LOG_SECONDS)
+    self._next = now + (_POLL_SECONDS if self._line.in_place else _LOG_SECONDS)
     steps = [(_last_step(job), job.config.steps) for job in self._pending]
     done, total = map(sum, zip(*steps, strict=True))
     trained = self._total - sum(step < final for step, final in steps)
@@ -162,16 +162,12 @@ class _Status:
       text += f', {job.name} at {_last_step(job)}/{job.config.steps}'
     if done > self._first_step:
       seconds_left = (now - self._start) * (total - done) / (done - self._first_step)
-      text += f', about {clock(seconds_left)} left'
-    if self._is_terminal:
-      terminal.rewrite(text)
-    else:
-      print(text, file=sys.stderr, flush=True)
+      text += f', about {tqdm.tqdm.format_interval(seconds_left)} left'
+    self._line.show(text)
 
   def close(self) -> None:
     """Ends the line, so that it stays visible."""
-    if self._is_terminal:
-      print(file=sys.stderr)
+    self._line.close()
 
 
 def _last_step(job: Job) -> int:

@@ -8,8 +8,7 @@ import jax
 import numpy as np
 
 from zsar_jax.models import flops
-
-_UNITS = ((2**30, 'GiB'), (2**20, 'MiB'), (2**10, 'KiB'))
+from zsar_jax.runtime.wording import format_bytes
 
 
 def enable_compilation_cache() -> None:
@@ -44,7 +43,7 @@ def compile_step(step: Any, *arguments: Any) -> tuple[Any, str]:
   """
   traced = step.trace(*arguments)
   compiled = traced.lower().compile()
-  text = f'{flops.traced(traced.jaxpr) / 1e9:,.1f} GFLOPs in matrix products a step'
+  text = f'{flops.of_jaxpr(traced.jaxpr) / 1e9:,.1f} GFLOPs in matrix products a step'
   memory = compiled.memory_analysis()
   if memory is not None:
     reused = memory.alias_size_in_bytes
@@ -54,8 +53,8 @@ def compile_step(step: Any, *arguments: Any) -> tuple[Any, str]:
       'temporary': memory.temp_size_in_bytes,
       'code': memory.generated_code_size_in_bytes,
     }
-    parts = ', '.join(f'{name} {_size(count)}' for name, count in kinds.items())
-    text += f'; on each device {_size(sum(kinds.values()))}: {parts}'
+    parts = ', '.join(f'{name} {format_bytes(count)}' for name, count in kinds.items())
+    text += f'; on each device {format_bytes(sum(kinds.values()))}: {parts}'
   return compiled, text
 
 
@@ -81,10 +80,3 @@ def batch_shapes(clip: dict[str, np.ndarray], size: int, place: Any) -> dict[str
     name: jax.ShapeDtypeStruct((size, *np.shape(value)), np.asarray(value).dtype, sharding=place)
     for name, value in clip.items()
   }
-
-
-def _size(count: float) -> str:
-  for unit, name in _UNITS:
-    if count >= unit:
-      return f'{count / unit:.3g} {name}'
-  return f'{count:.0f} B'

@@ -12,33 +12,38 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
+from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.dataset import open_dataset
-from zsar_jax.data.pipeline import ClipLoader, View, training_batches
+from zsar_jax.data.pipeline import training_batches
 from zsar_jax.data.subset import Subset, data_identity, select
+from zsar_jax.data.view import View
 from zsar_jax.data.watchdog import WorkerPolicy
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation.evaluator import Evaluator
 from zsar_jax.evaluation.predictions import Predictions
 from zsar_jax.evaluation.run_results import Results, compute_results
-from zsar_jax.models.build import build_model, build_teacher
+from zsar_jax.models.from_config import build_model, build_teacher
 from zsar_jax.recipes import language
-from zsar_jax.runtime import agreement, distributed, locks, machine, sharding
-from zsar_jax.runtime.interruption import Interrupted, Interruption
-from zsar_jax.runtime.wording import counted
-from zsar_jax.runtime.writers import MetricWriter, Progress, log, make_folder, write_file
+from zsar_jax.runtime import agreement, distributed, locks, numerics_environment, sharding
+from zsar_jax.runtime.files import make_folder, write_file
+from zsar_jax.runtime.interruption import DeferredSignals, Interrupted
+from zsar_jax.runtime.metric_writer import MetricWriter
+from zsar_jax.runtime.progress import Progress, log
+from zsar_jax.runtime.wording import pluralize
 from zsar_jax.text.classes import ClassTexts, encode_classes
 from zsar_jax.training import optim, still_bank
 from zsar_jax.training.compilation import batch_shapes, compile_step, parameter_table
 from zsar_jax.training.goodput import Goodput
 from zsar_jax.training.monitor import StepMonitor
-from zsar_jax.training.profiling import Profile, waiting
+from zsar_jax.training.profiling import Profile, annotate_data_wait
 from zsar_jax.training.step import jit_train_step, texts_frozen
+from zsar_jax.weights import run_config
 from zsar_jax.weights.checkpoint import Checkpoints, has_checkpoint
 from zsar_jax.weights.initial import (
   SEEN_CLASSES,
   InitialWeights,
-  classes_of,
-  seen_before,
+  run_seen_classes,
+  source_seen_classes,
   weights_for_evaluation,
 )
 from zsar_jax.weights.state import State, sharded_state
@@ -67,7 +72,7 @@ def train(
   config_lib.check_batch(
     'config.data.batch_size',
     config.data.batch_size,
-    sharding.batch_parts(mesh),
+    sharding.num_batch_shards(mesh),
     config.optim.accumulation,
   )
   check_pairing(config)
@@ -77,7 +82,7 @@ def train(
   texts = ClassTexts.from_config(config, model)
   seen = seen_classes(config, subset, workdir)
   evaluator = Evaluator(config, model, texts, mesh, seen)
-  tokens = texts.tokens(subset.texts, sharding.batch_parts(mesh))
+  tokens = texts.tokens(subset.texts, sharding.num_batch_shards(mesh))
 
   whole = sharding.replicated(mesh)
   key = sharding.random_key(config.seed, mesh)
@@ -88,13 +93,13 @@ def train(
   shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
   start = InitialWeights(config, model, template['params'])
 
-  meta = {'clips': fingerprint(subset), SEEN_CLASSES: seen, 'start': start.identity()}
-  meta['computed_with'] = machine.computed_with()
+  meta = {'clips': fingerprint(subset), SEEN_CLASSES: seen, 'start': start.source_step()}
+  meta['computed_with'] = numerics_environment.current()
   agreement.check_files(
     lambda: {
-      'config.data.train': data_identity(config.data.dir, subset),
-      'config.data.train, class texts': agreement.checksum(tokens),
-      'config.model.init_from': start.identity(),
+      'config.data.train': data_identity(subset),
+      'config.data.train, class texts': agreement.tree_checksum(tokens),
+      'config.model.init_from': start.source_step(),
       'the classes seen in training': seen,
       **evaluator.identity(),
     }
@@ -102,17 +107,17 @@ def train(
   saved_config = workdir / 'config.json'
   with _alone_in(workdir), Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
     if checkpoints.latest:
-      config_lib.check_same_run(config, saved_config)
+      run_config.check_same_run(config, saved_config)
 
     def read(step: int) -> State:
       check_meta(checkpoints.meta(step), meta, workdir, config)
       return checkpoints.restore(step, template)
 
-    step, state = checkpoints.newest(read) or (0, None)
+    step, state = checkpoints.read_newest(read) or (0, None)
     checkpoints.clear_after(step)
     if step:
       log(f'resuming {workdir} after step {step}')
-      if changes := machine.changes(
+      if changes := numerics_environment.describe_changes(
         checkpoints.meta(step).get('computed_with'), meta['computed_with']
       ):
         log(
@@ -133,7 +138,7 @@ def train(
       inputs['teacher'] = start.teacher(teacher)
       # Without the places that the model's own texts have for learnt prompts.
       plain = ClassTexts.from_config(config, teacher).tokens(
-        subset.texts, sharding.batch_parts(mesh)
+        subset.texts, sharding.num_batch_shards(mesh)
       )
       plain = sharding.put_global(plain, whole)
       inputs['teacher_texts'] = encode(teacher, inputs['teacher'], plain, mesh=mesh)
@@ -146,14 +151,14 @@ def train(
     # The data's workers start while the step is compiled.
     loader = ClipLoader(subset, View.from_config(config))
     under_way = 'the step under way and its checkpoint'
-    interruption = Interruption(lambda number: distributed.request_stop(number, under_way))
+    interruption = DeferredSignals(lambda number: distributed.request_stop(number, under_way))
     # Of many hosts one cannot stop before the others, and waits for its batch.
     guard = WorkerPolicy(
       config.data.patience,
       config.data.on_worker_failure,
       lambda: interruption.signal is not None and jax.process_count() == 1,
     )
-    share = sharding.host_share(mesh)
+    share = sharding.process_batch_shard(mesh)
     batches = training_batches(
       loader, config.data.batch_size, config.seed, step, config.data.workers, share, guard
     )
@@ -163,9 +168,9 @@ def train(
     train_step, text = compile_step(train_step, state, shapes, inputs)
     compiling = goodput.lap('compile')
     log(
-      f'{counted(len(subset), "clip")} of {counted(len(subset.classes), "class")},'
-      f' {counted(jax.process_count(), "process")},'
-      f' {counted(jax.device_count(), f"{jax.devices()[0].platform} device")},'
+      f'{pluralize(len(subset), "clip")} of {pluralize(len(subset.classes), "class")},'
+      f' {pluralize(jax.process_count(), "process")},'
+      f' {pluralize(jax.device_count(), f"{jax.devices()[0].platform} device")},'
       f' mesh {dict(mesh.shape)}'
     )
     log(parameter_table(model.abstract_params, trained))
@@ -176,8 +181,8 @@ def train(
     opened.callback(batches.close)
     writer = MetricWriter(workdir, step, config.log.tensorboard)
     opened.callback(writer.close)
-    goodput.resume(writer.last, writer.dropped)
-    lookout = StepMonitor(loader, workdir, config.data.max_bad_clips)
+    goodput.resume(writer.last, writer.last_on_disk)
+    monitor = StepMonitor(loader, workdir, config.data.max_bad_clips)
     progress = Progress(config.steps, step, 'clips', config.data.batch_size)
     opened.callback(progress.close)
     profile = Profile(config, workdir, model, trained, inputs['texts'].shape)
@@ -187,7 +192,7 @@ def train(
 
     def evaluate() -> None:
       """Evaluates and writes the figures; the step is saved."""
-      with interruption.leaving(lambda: not checkpoints.writing):
+      with interruption.interruptible_program(lambda: not checkpoints.writing):
         predictions = evaluator.run(weights_for_evaluation(state, start, config.eval.interpolate))
       goodput.lap('evaluation')
       values = flatten(compute_results(predictions, config.eval.groups)) | goodput.metrics()
@@ -195,7 +200,7 @@ def train(
 
     def stopping() -> bool:
       """Whether to stop here, on which all the hosts agree."""
-      return lookout.stop if jax.process_count() > 1 else interruption.signal is not None
+      return monitor.stop if jax.process_count() > 1 else interruption.signal is not None
 
     with opened:
       with interruption, jax.transfer_guard('disallow'):
@@ -204,7 +209,7 @@ def train(
         while step < config.steps and not stopping():
           profile.before(step + 1, state)
           try:
-            with waiting():
+            with annotate_data_wait():
               batch = next(batches)
           except UserError:
             # A worker that hangs is given up soon where the run is to end anyway.
@@ -213,20 +218,20 @@ def train(
             raise
           batch['stop'] = np.full(rows, interruption.signal is not None)
           batch = sharding.shard_batch(batch, mesh)
-          goodput.lap('step' if lookout.busy else 'data')
-          state, metrics, told = train_step(state, batch, inputs)
+          goodput.lap('step' if monitor.busy else 'data')
+          state, metrics, outputs = train_step(state, batch, inputs)
           step += 1
-          lookout.note(step, told)
+          monitor.submit(step, outputs)
           profile.after(step, state)
           if step == first_step:
-            lookout.catch_up()
+            monitor.flush()
             goodput.lap('step')
             log(time_to_first_step(goodput.started, compiling))
             progress.restart(step)
           due = evaluating(config, step)
           saving = due or step % config.checkpoint.every == 0 or step == config.steps
           if saving or step % config.log.every == 0:
-            lookout.catch_up()
+            monitor.flush()
             goodput.lap('step')
             values = {name: float(value) for name, value in jax.device_get(metrics).items()}
             progress.show(step, f'loss {values["loss"]:.4f}  accuracy {values["accuracy"]:.3f}')
@@ -239,12 +244,12 @@ def train(
           if due and not stopping():
             evaluate()
           goodput.lap('step')
-        lookout.catch_up()
+        monitor.flush()
         if step > saved:
           checkpoints.save(step, state, meta)
         checkpoints.wait()
         goodput.lap('checkpoint')
-      if interruption.signal or lookout.stop:
+      if interruption.signal or monitor.stop:
         raise Interrupted(
           f'interrupted after step {step}; the same command goes on from there',
           interruption.status,
@@ -262,7 +267,7 @@ def _alone_in(workdir: pathlib.Path) -> Iterator[None]:
   with contextlib.ExitStack() as stack:
     if distributed.is_main():
       make_folder(workdir, '--workdir')
-      stack.enter_context(locks.alone_in(workdir))
+      stack.enter_context(locks.lock_folder(workdir))
     distributed.wait_for_all('the workdir')
     yield
 
@@ -289,7 +294,7 @@ def check_pairing(config: ConfigDict) -> None:
   pairing = (
     config.augment.mixup
     or config.augment.cutmix
-    or language.parse(config.recipe, 'config.recipe').pairs
+    or language.parse(config.recipe, 'config.recipe').needs_partner
   )
   if pairing and config.data.batch_size // config.optim.accumulation % 2:
     raise UserError(
@@ -323,9 +328,9 @@ def fingerprint(subset: Subset) -> int:
 def seen_classes(config: ConfigDict, subset: Subset, workdir: pathlib.Path) -> list[str]:
   """The classes of this run's training, and of the run whose weights it started from."""
   if has_checkpoint(workdir):
-    earlier = classes_of(workdir, '--workdir')
+    earlier = run_seen_classes(workdir, '--workdir')
   elif config.model.init_from:
-    earlier = seen_before(config)
+    earlier = source_seen_classes(config)
   else:
     earlier = []
   if earlier is None:

@@ -1,7 +1,7 @@
 """What is looked at after every step, one step late so that the devices do not wait for it.
 
 Each host sees the same figures of the whole batch: whether the step has failed, which clips did not
-decode, and whether some host was told to stop. So all hosts decide alike, at the same step.
+decode, and whether some host was asked to stop. So all hosts decide alike, at the same step.
 """
 
 import contextlib
@@ -11,10 +11,11 @@ import pathlib
 import jax
 import numpy as np
 
-from zsar_jax.data.pipeline import ClipLoader
+from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import distributed
-from zsar_jax.runtime.writers import log, write_file
+from zsar_jax.runtime.files import write_file
+from zsar_jax.runtime.progress import log
 from zsar_jax.training.step import Metrics
 
 BAD_CLIPS = 'bad_clips.jsonl'
@@ -25,7 +26,7 @@ class StepMonitor:
   """Looks at each step once its figures are there.
 
   Attributes:
-    stop: whether a host was told to stop, as all hosts know.
+    stop: whether a host was asked to stop, as all hosts know.
   """
 
   def __init__(self, loader: ClipLoader, workdir: pathlib.Path, max_bad_clips: float):
@@ -40,33 +41,33 @@ class StepMonitor:
     self._loader, self._workdir, self._max_bad_clips = loader, workdir, max_bad_clips
     self._waiting: tuple[int, Metrics] | None = None
     path = workdir / BAD_CLIPS
-    self._bad = set(distributed.broadcast_from_main(lambda: _bad_before(path)))
+    self._bad = set(distributed.broadcast_from_main(lambda: _read_bad_clips(path)))
 
   @property
   def busy(self) -> bool:
     """Whether the devices still compute the step that was noted last."""
     return self._waiting is not None and not self._waiting[1]['loss'].is_ready()
 
-  def note(self, step: int, told: Metrics) -> None:
+  def submit(self, step: int, outputs: Metrics) -> None:
     """Takes the figures of a step that was begun, and looks at those of the step before.
 
     Raises:
       UserError: where that step has failed, or too many clips do not decode.
     """
-    self.catch_up()
-    self._waiting = step, told
+    self.flush()
+    self._waiting = step, outputs
 
-  def catch_up(self) -> None:
-    """Waits for the step that was noted last and looks at it; raises as `note` does."""
+  def flush(self) -> None:
+    """Waits for the step that was noted last and looks at it; raises as `submit` does."""
     if self._waiting is None:
       return
-    (step, told), self._waiting = self._waiting, None
-    told = jax.device_get(told)
-    self.stop |= bool(told['stop'])
-    self._check_clips(step, told['replaced'])
-    figures = {name: float(told[name]) for name in ('loss', 'gradient_norm')}
+    (step, outputs), self._waiting = self._waiting, None
+    outputs = jax.device_get(outputs)
+    self.stop |= bool(outputs['stop'])
+    self._check_clips(step, outputs['replaced'])
+    figures = {name: float(outputs[name]) for name in ('loss', 'gradient_norm')}
     if not np.isfinite(list(figures.values())).all():
-      self._fail(step, figures, told['clip'])
+      self._fail(step, figures, outputs['clip'])
 
   def _check_clips(self, step: int, replaced: np.ndarray) -> None:
     subset = self._loader.subset
@@ -76,7 +77,7 @@ class StepMonitor:
         continue
       self._bad.add(name)
       reason = distributed.broadcast_from_main(
-        lambda position=position: self._loader.damage(position)
+        lambda position=position: self._loader.describe_damage(position)
       )
       if distributed.is_main():
         with (self._workdir / BAD_CLIPS).open('a', encoding='utf-8') as file:
@@ -104,7 +105,7 @@ class StepMonitor:
     )
 
 
-def _bad_before(path: pathlib.Path) -> list[str]:
+def _read_bad_clips(path: pathlib.Path) -> list[str]:
   """The clips that a file lists; a line that a crash has cut is left out, and mended."""
   if not path.exists():
     return []

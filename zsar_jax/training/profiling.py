@@ -9,9 +9,10 @@ import jax
 from ml_collections import ConfigDict
 
 from zsar_jax.models import flops
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.runtime import distributed
-from zsar_jax.runtime.writers import log, write_file
+from zsar_jax.runtime.files import write_file
+from zsar_jax.runtime.progress import log
 
 # The names of the trainer's annotations in a trace.
 STEP = 'train'
@@ -21,7 +22,7 @@ DATA_WAIT = 'data_wait'
 FACTS = 'run.json'
 
 
-def waiting() -> jax.profiler.TraceAnnotation:
+def annotate_data_wait() -> jax.profiler.TraceAnnotation:
   """Marks the time in which the loop waits for a batch; costs nothing outside a trace."""
   return jax.profiler.TraceAnnotation(DATA_WAIT)
 

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from zsar_jax.models.layers import compiler_options
-from zsar_jax.models.video_clip import Encoded, Params, VideoModel
+from zsar_jax.models.video_model import Encoded, Params, VideoModel
 from zsar_jax.ops.geometric import mirror_labels
 from zsar_jax.ops.prepare import Augmentation, Batch, training_input
 from zsar_jax.recipes import language
@@ -53,18 +53,18 @@ def jit_train_step(
 def with_monitor_outputs(
   train_step: Callable[..., tuple[State, Metrics]],
 ) -> Callable[..., tuple[State, Metrics, Metrics]]:
-  """The train step that also returns what a `Lookout` looks at; the batch has 'stop', bool[B]."""
+  """Returns `train_step` with the outputs for a `StepMonitor`; its batch has `stop`, bool[B]."""
 
   def step(state: State, batch: dict[str, jax.Array], inputs: dict[str, Any]) -> Any:
     state, metrics = train_step(state, batch, inputs)
-    told = {
+    outputs = {
       'loss': metrics['loss'],
       'gradient_norm': metrics['gradient_norm'],
       'clip': batch['clip'],
       'replaced': batch['replaced'],
       'stop': batch['stop'].any(),
     }
-    return state, metrics, told
+    return state, metrics, outputs
 
   return step
 
@@ -109,7 +109,7 @@ def make_train_step(
   mirrored = mirror_labels(classes) if augmentation.mirror_labels else np.arange(len(classes))
   recipe = language.parse(config.recipe)
   accumulation = config.optim.accumulation
-  micro_sharding = NamedSharding(mesh, PartitionSpec(None, *sharding.BATCH))
+  micro_sharding = NamedSharding(mesh, PartitionSpec(None, *sharding.BATCH_SPEC))
 
   def split(x: jax.Array) -> jax.Array:
     # Neighboring rows go to different micro-batches, so that each device keeps its own rows.
@@ -147,8 +147,7 @@ def make_train_step(
       embeddings = embeddings[: len(classes)]
 
       def score(encoded: Encoded) -> jax.Array:
-        cosines = model.similarity(params, encoded, embeddings)
-        return jnp.exp(params['logit_scale']) * cosines  # [B / A, C]
+        return model.logits(params, encoded, embeddings)  # [B / A, C]
 
       logits = score(encoded)
       smooth = optax.smooth_labels(targets, config.optim.label_smoothing)

@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from zsar_jax.data.pipeline import ClipLoader, View
+from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.subset import Subset
+from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
-from zsar_jax.models.build import build_teacher
-from zsar_jax.ops.photometric import normalize
+from zsar_jax.models.from_config import build_teacher
+from zsar_jax.ops.photometric import normalize, to_float
 from zsar_jax.runtime import file_systems
-from zsar_jax.runtime.writers import Progress, log
+from zsar_jax.runtime.progress import Progress, log
 from zsar_jax.text.classes import ClassTexts
 from zsar_jax.weights.formats.load import load_weights
 
@@ -83,9 +84,9 @@ def _classify(
 
   @jax.jit
   def sureness(frames: jax.Array) -> jax.Array:
-    video = normalize(frames[:, None].astype(jnp.float32) / 255)  # [B, 1, S, S, 3]
-    cosines = model.similarity(params, model.encode_video(params, video), classes)
-    return jax.nn.softmax(jnp.exp(params['logit_scale']) * cosines).max(axis=-1)
+    video = normalize(to_float(frames[:, None]))  # [B, 1, S, S, 3]
+    logits = model.logits(params, model.encode_video(params, video), classes)
+    return jax.nn.softmax(logits).max(axis=-1)
 
   view = View.from_config(config)
   loader = ClipLoader(subset, View(**vars(view) | {'num_frames': 1}))
@@ -93,7 +94,7 @@ def _classify(
   frames = np.empty((count, view.size, view.size, 3), np.uint8)
   found = np.empty(count, np.float32)
   log(f'choosing still frames by {source}')
-  progress = Progress(-(-count // _BATCH), 0, 'frames', _BATCH, pause=10)
+  progress = Progress(-(-count // _BATCH), 0, 'frames', _BATCH, log_interval=10)
   for step, first in enumerate(range(0, count, _BATCH), start=1):
     places = positions[first : first + _BATCH]
     frames[first : first + _BATCH] = [loader.evaluation_clip(n)['frames'][0] for n in places]

@@ -26,9 +26,9 @@ import tensorstore
 
 from zsar_jax.errors import UserError, first_line
 from zsar_jax.runtime import checksums, distributed, file_systems, trees
-from zsar_jax.runtime.wording import counted
-from zsar_jax.runtime.writers import log
-from zsar_jax.weights.orbax_runtime import silence, suit
+from zsar_jax.runtime.progress import log
+from zsar_jax.runtime.wording import pluralize
+from zsar_jax.weights.orbax_runtime import adapt_to_file_system, silence_orbax
 
 FOLDER = 'checkpoints'
 
@@ -45,7 +45,7 @@ _SLICE = 2**24
 T = TypeVar('T')
 
 
-class Damaged(UserError):
+class DamagedCheckpoint(UserError):
   """A checkpoint that is not as it was written.
 
   Attributes:
@@ -75,7 +75,7 @@ class Checkpoints:
     self._arrays = 0
     self._failed = False
     self._error: BaseException | None = None
-    silence()
+    silence_orbax()
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,
       create=False,
@@ -129,7 +129,7 @@ class Checkpoints:
     self._writing, self._arrays = step, len(jax.tree.leaves(state))
     with self._writable(), jax.transfer_guard('allow'):
       self._folder.mkdir(parents=True, exist_ok=True)
-      suit(file_systems.lacking(self._folder))
+      adapt_to_file_system(file_systems.missing_features(self._folder))
       items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta))
       self._manager.save(step, args=items)
 
@@ -144,7 +144,7 @@ class Checkpoints:
         time.sleep(0.02)
       self._manager.wait_until_finished()
 
-  def newest(self, read: Callable[[int], T]) -> tuple[int, T] | None:
+  def read_newest(self, read: Callable[[int], T]) -> tuple[int, T] | None:
     """The newest checkpoint that is whole: its step, and what `read` makes of it.
 
     Args:
@@ -162,9 +162,9 @@ class Checkpoints:
       sealed, damage = distributed.broadcast_from_main(lambda folder=folder: _verified(folder))
       try:
         if damage:
-          raise Damaged(f'{folder}: the checkpoint is damaged ({damage})')
+          raise DamagedCheckpoint(f'{folder}: the checkpoint is damaged ({damage})')
         return step, read(step)
-      except Damaged as error:
+      except DamagedCheckpoint as error:
         if sealed and not damage:
           raise UserError(
             f'{folder}: what was written is there whole, but cannot be read here ({error.reason});'
@@ -233,7 +233,7 @@ class Checkpoints:
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
       reason = _reason(error)
       message = f'{self._folder / str(step)}: the checkpoint is damaged ({reason})'
-      raise Damaged(message, reason) from None
+      raise DamagedCheckpoint(message, reason) from None
 
   @contextlib.contextmanager
   def _writable(self) -> Iterator[None]:
@@ -266,13 +266,13 @@ class Checkpoints:
     """Writes the checksums, when all files are there and before they get their final name."""
     if distributed.is_main():
       (folder,) = self._folder.glob(f'{self._writing}.orbax-checkpoint-tmp*')
-      if distributed.is_multiprocess() and (lost := lacking(folder / 'state', self._arrays)):
+      if distributed.is_multiprocess() and (lost := missing_parts(folder / 'state', self._arrays)):
         raise UserError(
           f'{self._folder}: the checkpoint of step {self._writing} lacks {lost}, which another'
           ' process wrote elsewhere; see that --workdir is the same folder on all hosts'
         )
       # Orbax adds to its own notes when the folder has its final name.
-      checksums.write(folder, but=(_NOTES,))
+      checksums.write(folder, exclude=(_NOTES,))
 
   def _check(self, step: int, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Compares shapes by path: what was saved with what is wanted."""
@@ -288,7 +288,7 @@ class Checkpoints:
     if missing or extra:
       lacks = f'it lacks {missing[0]}' if missing else f'it also holds {extra[0]}'
       raise UserError(
-        f'{place}: {lacks} ({counted(len(missing), "array")} missing, {len(extra)} left over);'
+        f'{place}: {lacks} ({pluralize(len(missing), "array")} missing, {len(extra)} left over);'
         f' {remedy}'
       )
 
@@ -331,7 +331,7 @@ def load_state(run: pathlib.Path, template: Any, field: str) -> Any:
 
 
 def _newest(checkpoints: Checkpoints, run: pathlib.Path, field: str, read: Callable[[int], T]) -> T:
-  found = checkpoints.newest(read)
+  found = checkpoints.read_newest(read)
   if found is None:
     raise UserError(
       f'{field}: {run} holds no checkpoint of this project; name the --workdir of a run that was'
@@ -342,9 +342,9 @@ def _newest(checkpoints: Checkpoints, run: pathlib.Path, field: str, read: Calla
 
 @functools.lru_cache(maxsize=64)
 def _sums_agree(folder: pathlib.Path, changed: int) -> str | None:
-  """`checksums.damage`, once for each checkpoint and time of change that a process meets."""
+  """`checksums.find_damage`, once for each checkpoint and time of change that a process meets."""
   del changed
-  return checksums.damage(folder)
+  return checksums.find_damage(folder)
 
 
 def _verified(folder: pathlib.Path) -> tuple[bool, str | None]:
@@ -355,7 +355,7 @@ def _verified(folder: pathlib.Path) -> tuple[bool, str | None]:
   return True, _sums_agree(folder, sums.stat().st_mtime_ns)
 
 
-def lacking(state: pathlib.Path, arrays: int) -> str | None:
+def missing_parts(state: pathlib.Path, arrays: int) -> str | None:
   """What is not there of a state that several processes wrote, in words; None where all is.
 
   Every process writes its chunks into files of its own, and process 0 joins what it sees of them.

@@ -10,14 +10,14 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from zsar_jax.errors import UserError
-from zsar_jax.models.video_clip import Params, VideoModel
+from zsar_jax.models.video_model import Params, VideoModel
 from zsar_jax.runtime import agreement, sharding, trees
-from zsar_jax.runtime.writers import log
+from zsar_jax.runtime.progress import log
 from zsar_jax.training import optim
 from zsar_jax.weights import runs
 from zsar_jax.weights.checkpoint import has_checkpoint, latest_step, load_meta, load_state
 from zsar_jax.weights.formats.load import load_weights
-from zsar_jax.weights.formats.usage import Usage
+from zsar_jax.weights.formats.preprocessing import Preprocessing
 from zsar_jax.weights.state import WEIGHTS, State, init_state
 
 # The training classes in the JSON object that is saved with a checkpoint.
@@ -40,7 +40,7 @@ class InitialWeights:
     """
     self._model = model
     self._config = config.model
-    self._usage = Usage.from_config(config)
+    self._usage = Preprocessing.from_config(config)
     self._template = template
     for field in ('eval.interpolate', 'optim.distillation'):
       section, name = field.split('.')
@@ -49,7 +49,7 @@ class InitialWeights:
           f'config.{field} needs the weights that training began with; set config.model.init_from'
         )
 
-  def identity(self) -> int | None:
+  def source_step(self) -> int | None:
     """What tells whether a run, of which the newest checkpoint is read, has gone on since."""
     run = pathlib.Path(self._config.init_from)
     return latest_step(run) if self._config.init_from and run.is_dir() else None
@@ -66,12 +66,12 @@ class InitialWeights:
       found = trees.merge(found, jax.device_get(drawn))
     return jax.tree.map(sharding.put_global, found, shardings)
 
-  def whole(self) -> Params:
+  def load_all(self) -> Params:
     """The parameters, on the devices, of which none may be missing."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, self._template)
     return jax.tree.map(sharding.put_global, self._read(self._model, (), say_what=True), shardings)
 
-  def known(self) -> Params:
+  def load_available(self) -> Params:
     """The parameters that were read, on the devices, and None for the others."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, self._template)
     found = self._read(self._model, self._config.allow_missing)
@@ -106,9 +106,9 @@ class InitialWeights:
       tokens_from=config.tokens_from,
       allow_missing=missing,
       allow_left_over=config.allow_left_over if left_over is None else left_over,
-      usage=self._usage,
+      preprocessing=self._usage,
     )
-    agreement.check_files(lambda: {'config.model.init_from': agreement.checksum(params)})
+    agreement.check_files(lambda: {'config.model.init_from': agreement.tree_checksum(params)})
     if say_what:
       log(report.describe())
     return params
@@ -133,10 +133,10 @@ def weights_for_evaluation(state: State, start: InitialWeights, share: float) ->
     return trained if first is None else (1 - share) * trained + share * first
 
   with jax.transfer_guard('allow'):
-    return jax.tree.map(between, params, start.known())
+    return jax.tree.map(between, params, start.load_available())
 
 
-def load_weights_of_state(
+def load_weight_entries(
   run: pathlib.Path, config: ConfigDict, model: VideoModel, mesh: Mesh
 ) -> State:
   """The part of a run's newest state that bears on its weights; see `weights_for_evaluation`.
@@ -161,15 +161,15 @@ def load_weights_of_state(
   return state
 
 
-def seen_before(config: ConfigDict) -> list[str] | None:
+def source_seen_classes(config: ConfigDict) -> list[str] | None:
   """The classes that `config.model.init_from` was trained on; None where nobody knows."""
   run = pathlib.Path(config.model.init_from)
   if not (run.is_dir() and has_checkpoint(run)):
     return None
-  return classes_of(run, 'config.model.init_from')
+  return run_seen_classes(run, 'config.model.init_from')
 
 
-def classes_of(run: pathlib.Path, field: str) -> list[str] | None:
+def run_seen_classes(run: pathlib.Path, field: str) -> list[str] | None:
   """The classes that a run of this project was trained on, as far as its checkpoint says.
 
   Args:

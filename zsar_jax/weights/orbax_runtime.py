@@ -11,7 +11,7 @@ from zsar_jax.runtime import file_systems
 
 
 @functools.cache
-def silence() -> None:
+def silence_orbax() -> None:
   """Keeps from stderr what Orbax, TensorStore and asyncio print where a checkpoint is not written.
 
   They raise the same errors, which `weights.checkpoint` turns into one sentence. A full disk would
@@ -31,8 +31,8 @@ def silence() -> None:
   sys.unraisablehook = hook
 
 
-def suit(lacking: Collection[str]) -> None:
-  """Has checkpoints written without what the file system lacks; see `file_systems.lacking`.
+def adapt_to_file_system(lacking: Collection[str]) -> None:
+  """Lets Orbax write checkpoints without the features that the file system lacks.
 
   TensorStore locks each file that it writes, renames it and calls fsync. A checkpoint is complete
   when its folder gets its final name: of its files none has to be.

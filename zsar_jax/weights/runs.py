@@ -11,13 +11,13 @@ from ml_collections import ConfigDict
 
 from zsar_jax.config import default_config
 from zsar_jax.errors import UserError
-from zsar_jax.models.build import model_spec
-from zsar_jax.models.video_clip import Params, VideoModel
+from zsar_jax.models.from_config import model_spec
+from zsar_jax.models.video_model import Params, VideoModel
 from zsar_jax.runtime import trees
 from zsar_jax.training import optim
 from zsar_jax.weights import checkpoint
 from zsar_jax.weights.formats import zsar
-from zsar_jax.weights.formats.usage import Usage
+from zsar_jax.weights.formats.preprocessing import Preprocessing
 from zsar_jax.weights.state import WEIGHTS, State, init_state
 
 
@@ -71,7 +71,7 @@ def read_run(workdir: pathlib.Path) -> Run:
   tokenizer = config.text.tokenizer
   # What the names 'clip' and 'words' stand for has no files.
   folder = workdir if tokenizer in ('clip', 'words') else pathlib.Path(tokenizer)
-  spec = zsar.to_json(model.spec, model.video, Usage.from_config(config))
+  spec = zsar.to_json(model.spec, model.video, Preprocessing.from_config(config))
   return Run(arrays, spec, folder, tuple(notes))
 
 

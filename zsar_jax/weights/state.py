@@ -10,7 +10,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from zsar_jax.models.video_clip import Params, VideoModel
+from zsar_jax.models.video_model import Params, VideoModel
 from zsar_jax.runtime import sharding, trees
 
 # {params, opt, step}, and where weights are averaged {average, averaged}: the mean so far of the

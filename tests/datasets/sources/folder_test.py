@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.datasets.sources.kinetics_test import touch
-from zsar_jax.data.class_names import normal
-from zsar_jax.datasets.masks import lookup
-from zsar_jax.datasets.sources import folder as folder_lib
+from zsar_jax.data.class_names import to_nfc
+from zsar_jax.datasets.masks import per_clip
+from zsar_jax.datasets.sources import list_lines
 from zsar_jax.datasets.sources.folder import list_files, list_folder
-from zsar_jax.datasets.sources.video_files import Videos
+from zsar_jax.datasets.sources.video_index import VideoIndex
 from zsar_jax.errors import UserError
 
 
@@ -188,17 +188,17 @@ _NAMES = st.text(string.ascii_letters + string.digits + ' ,._-', min_size=1).map
 @given(folder=_NAMES, stem=_NAMES, label=st.integers(0, 999), comma=st.booleans())
 def test_any_path_is_split_from_the_right(tmp_path_factory, folder, stem, label, comma):
   path = f'{folder}/{stem}.mp4'
-  files = Videos(tmp_path_factory.getbasetemp())
+  files = VideoIndex(tmp_path_factory.getbasetemp())
   line = f'{path}{"," if comma else " "}{label}'
-  assert folder_lib._parse(line, 'list', files) == (path, str(label), '')
+  assert list_lines.parse_line(line, 'list', files) == (path, str(label), '')
 
 
 @settings(deadline=None, max_examples=100)
 @given(line=st.text(min_size=1))
 def test_any_line_is_parsed_or_refused(tmp_path_factory, line):
-  files = Videos(tmp_path_factory.getbasetemp())
+  files = VideoIndex(tmp_path_factory.getbasetemp())
   try:
-    path, label, _ = folder_lib._parse(line.strip(), 'list', files)
+    path, label, _ = list_lines.parse_line(line.strip(), 'list', files)
   except UserError:
     return
   assert path
@@ -206,7 +206,7 @@ def test_any_line_is_parsed_or_refused(tmp_path_factory, line):
 
 
 @pytest.mark.parametrize(
-  ('listed', 'there', 'found'),
+  ('listed', 'existing', 'expected_index'),
   [
     ('a/001.mp4', ['b/001.mp4'], None),
     ('train/a/001.mp4', ['test/a/001.mp4'], None),
@@ -220,23 +220,23 @@ def test_any_line_is_parsed_or_refused(tmp_path_factory, line):
     ('a/001', ['a/001/1.jpg', 'a/001.mp4'], 0),
   ],
 )
-def test_a_video_lies_in_the_folders_that_are_listed(tmp_path, listed, there, found):
-  videos = Videos(touch(tmp_path, *there))
-  expected = None if found is None else there[found].removesuffix('/1.jpg')
+def test_a_video_lies_in_the_folders_that_are_listed(tmp_path, listed, existing, expected_index):
+  videos = VideoIndex(touch(tmp_path, *existing))
+  expected = None if expected_index is None else existing[expected_index].removesuffix('/1.jpg')
   assert videos.find(listed) == expected
 
 
 @pytest.mark.parametrize(
-  'there', [['a/1.avi', 'a/1.mkv'], ['x/a/1.mp4', 'y/a/1.mp4'], ['A/1.mp4', 'a /../A/1.avi']]
+  'existing', [['a/1.avi', 'a/1.mkv'], ['x/a/1.mp4', 'y/a/1.mp4'], ['A/1.mp4', 'a /../A/1.avi']]
 )
-def test_equally_good_videos_are_refused(tmp_path, there):
-  videos = Videos(touch(tmp_path, *there))
+def test_equally_good_videos_are_refused(tmp_path, existing):
+  videos = VideoIndex(touch(tmp_path, *existing))
   with pytest.raises(UserError, match='has both .*; remove one'):
     videos.find('a/1.mp4')
 
 
 @pytest.mark.parametrize(
-  ('line', 'there', 'parsed'),
+  ('line', 'existing', 'parsed'),
   [
     ('v1.mp4,take 1', [], ('v1.mp4', 'take 1', '')),
     ('v1,take 1', ['v1.mkv'], ('v1', 'take 1', '')),
@@ -250,9 +250,9 @@ def test_equally_good_videos_are_refused(tmp_path, there):
     ('my clip 3 0', [], ('my clip', '0', '3')),
   ],
 )
-def test_lines_that_read_in_two_ways(tmp_path, line, there, parsed):
-  files = Videos(touch(tmp_path, *there))
-  assert folder_lib._parse(line, 'list', files) == parsed
+def test_lines_that_read_in_two_ways(tmp_path, line, existing, parsed):
+  files = VideoIndex(touch(tmp_path, *existing))
+  assert list_lines.parse_line(line, 'list', files) == parsed
 
 
 def test_absolute_paths_below_a_linked_folder(tmp_path, videos):
@@ -317,7 +317,7 @@ def test_names_in_nfd_are_those_in_nfc(tmp_path):
   assert all(pathlib.Path(clip.path).exists() for clip in listing.splits['train'])
   # Masks may have been copied in another way than the videos.
   for clip in listing.splits['train']:
-    assert {normal(clip.name), _nfd(clip.name)} <= set(lookup.names(clip))
+    assert {to_nfc(clip.name), _nfd(clip.name)} <= set(per_clip.candidate_names(clip))
 
 
 def test_folders_may_spell_the_classes_of_the_labels_file_otherwise(tmp_path):
@@ -421,7 +421,7 @@ def test_a_preview_among_frames_is_no_clip(tmp_path):
 
 
 def test_case_counts_only_between_videos_that_differ_in_nothing_else(tmp_path):
-  videos = Videos(touch(tmp_path, 'a/Clip.mp4', 'a/x.mp4', 'a/X.mp4'))
+  videos = VideoIndex(touch(tmp_path, 'a/Clip.mp4', 'a/x.mp4', 'a/X.mp4'))
   assert videos.find('a/clip.mp4') == 'a/Clip.mp4'
   assert videos.find('A/CLIP') == 'a/Clip.mp4'
   assert videos.find('a/x.mp4') == 'a/x.mp4'

@@ -54,7 +54,7 @@ def test_ucf101(ucf):
 @pytest.mark.parametrize(
   ('file', 'text', 'words'),
   [
-    ('classInd.txt', '1 Archery\n3 Other\n', 'where 2 and a class must stand'),
+    ('classInd.txt', '1 Archery\n3 Other\n', 'must be 2 and the name of a class'),
     ('testlist01.txt', 'Jumping/v_a.avi\n', "'Jumping' is not a class"),
     ('testlist01.txt', '../Archery/v_a.avi\n', 'does not lie below'),
     ('testlist01.txt', '/etc/passwd\n', 'does not lie below'),
@@ -127,7 +127,7 @@ def test_hmdb51(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('there', 'found'),
+  ('existing', 'is_found'),
   [
     ('Archery/v_Archery_g01_c01.webm', True),
     ('archery/v_Archery_g01_c01.avi', True),
@@ -137,10 +137,10 @@ def test_hmdb51(tmp_path):
     ('old/v_Archery_g01_c01.avi', False),
   ],
 )
-def test_a_clip_is_never_looked_for_in_other_classes(ucf, tmp_path, there, found):
-  videos = touch(tmp_path / 'other', there)
+def test_a_clip_is_never_looked_for_in_other_classes(ucf, tmp_path, existing, is_found):
+  videos = touch(tmp_path / 'other', existing)
   clip = list_ucf101(videos, ucf[1]).splits['clips'][0]
-  assert clip.path == str(videos / (there if found else 'Archery/v_Archery_g01_c01.avi'))
+  assert clip.path == str(videos / (existing if is_found else 'Archery/v_Archery_g01_c01.avi'))
 
 
 def test_one_video_cannot_be_two_clips(tmp_path):

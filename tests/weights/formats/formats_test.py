@@ -15,11 +15,12 @@ from tests.models import reference
 from tests.weights.formats import states
 from zsar_jax.errors import UserError
 from zsar_jax.models.presets import VideoSpec
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.runtime import trees
 from zsar_jax.weights.formats import infer, load, save
-from zsar_jax.weights.formats.read import FORMATS, read_weights
-from zsar_jax.weights.formats.usage import Usage
+from zsar_jax.weights.formats.preprocessing import Preprocessing
+from zsar_jax.weights.formats.read import read_weights
+from zsar_jax.weights.formats.recognition import FORMATS
 
 torch = states.torch
 
@@ -32,7 +33,7 @@ def _clip(tmp_path_factory):
   theirs.save_pretrained(folder)
   weights = read_weights(str(folder), 'SRC')
   model = VideoModel(*infer.infer_spec(weights))
-  return states.openai(theirs.state_dict()), load.fit(weights, model)[0], model
+  return states.openai(theirs.state_dict()), load.fit_to_model(weights, model)[0], model
 
 
 @pytest.fixture(scope='module', name='xclip')
@@ -42,14 +43,14 @@ def _xclip(tmp_path_factory):
   theirs.save_pretrained(folder)
   weights = read_weights(str(folder), 'SRC')
   model = VideoModel(*infer.infer_spec(weights))
-  return states.openai(theirs.state_dict()), load.fit(weights, model)[0], model
+  return states.openai(theirs.state_dict()), load.fit_to_model(weights, model)[0], model
 
 
 def read(path, **options):
   """(format, model, parameters, report) of a file."""
   weights = read_weights(str(path), 'SRC', **options)
   model = VideoModel(*infer.infer_spec(weights))
-  params, report = load.fit(weights, model)
+  params, report = load.fit_to_model(weights, model)
   assert report.format == weights.format.name
   assert report.matched == len(jax.tree.leaves(model.abstract_params))
   return model, params, report
@@ -115,8 +116,8 @@ def test_openai_state_dict(legacy, clip, tmp_path):
   torch.save(state, tmp_path / 'a.pt', _use_new_zipfile_serialization=not legacy)
   _, params, report = read(tmp_path / 'a.pt')
   assert report.format == 'openai'
-  assert 'quick GELU is assumed' in report.describe()
-  assert 'heads 64 wide (3 of images, 2 of texts)' in report.describe()
+  assert 'quick GELU and heads of width 64 are assumed' in report.describe()
+  assert '(3 image heads, 2 text heads)' in report.describe()
   equal(params, expected)
 
 
@@ -182,7 +183,7 @@ def test_open_clip(clip, tmp_path):
   with pytest.raises(UserError, match='the setting pool_type'):
     read_weights(str(tmp_path), 'SRC')
   config.write_text('{"model_cfg": {"quick_gelu": true, "vision_cfg": 3}}')
-  with pytest.raises(UserError, match='open_clip_config.json: describes no model of open_clip'):
+  with pytest.raises(UserError, match='open_clip_config.json: does not describe a model'):
     read_weights(str(tmp_path), 'SRC')
 
 
@@ -222,16 +223,18 @@ def test_class_texts_of_vifi_clip(prompts, template, clip, tmp_path):
   torch.save({'model': states.vifi(clip[0], prompts)}, tmp_path / 'vifi.pth')
   torch.save(clip[0], tmp_path / 'clip.pt')
   weights = read_weights(str(tmp_path / 'vifi.pth'), 'SRC', tokens_from=str(tmp_path / 'clip.pt'))
-  assert weights.usage.templates == (template,)
+  assert weights.preprocessing.templates == (template,)
   if prompts == 10:
     # The folder that --to=zsar writes keeps it, and a config with another template is told.
     model = VideoModel(*infer.infer_spec(weights))
-    params, report = load.fit(weights, model, usage=Usage(templates=('a video of {}.', '{}')))
+    params, report = load.fit_to_model(
+      weights, model, preprocessing=Preprocessing(templates=('a video of {}.', '{}'))
+    )
     assert "config.text.templates: 'a video of {}.' and 1 more here, and '{}.' in its" in (
       report.describe()
     )
-    save.save_weights(params, model, 'zsar', tmp_path / 'out', usage=weights.usage)
-    assert read_weights(str(tmp_path / 'out'), 'SRC').usage == weights.usage
+    save.save_weights(params, model, 'zsar', tmp_path / 'out', preprocessing=weights.preprocessing)
+    assert read_weights(str(tmp_path / 'out'), 'SRC').preprocessing == weights.preprocessing
 
 
 @pytest.mark.parametrize('prompts', [0, 3])
@@ -243,7 +246,7 @@ def test_vifi_clip(prompts, clip, tmp_path):
   with pytest.raises(UserError, match='no token embedding; name .* config.model.tokens_from'):
     read(tmp_path / 'vifi.pth')
   if not prompts:
-    with pytest.raises(UserError, match='ViFi-CLIP hold no .* config.model.tokens_from'):
+    with pytest.raises(UserError, match='ViFi-CLIP have no .* config.model.tokens_from'):
       load.load_weights(str(tmp_path / 'vifi.pth'), model, field='SRC')
   with pytest.raises(UserError, match='tokens_from: .*vifi.pth has no token embedding'):
     read(tmp_path / 'vifi.pth', tokens_from=str(tmp_path / 'vifi.pth'))
@@ -277,7 +280,7 @@ def test_xclip(xclip, tmp_path):
   assert 'normalization: imagenet' in report.describe()
   equal(params, expected)
   _, report = load.load_weights(str(tmp_path / 'a.pth'), model, field='SRC')
-  assert "trained on frames normalized as for 'imagenet', and used here as for 'clip'" in (
+  assert "config.model.normalization: 'clip' here, and 'imagenet' in its training" in (
     report.describe()
   )
 
@@ -347,7 +350,7 @@ def test_clip_under_another_name_is_not_openvclip_where_the_user_says_so(clip, t
   torch.save({'state_dict': saved}, tmp_path / 'a.ckpt')
   model, _, report = read(tmp_path / 'a.ckpt')
   assert model.video.temporal == 'window'
-  assert 'taken for Open-VCLIP' in report.describe()
+  assert 'read as Open-VCLIP' in report.describe()
   model, params, report = read(tmp_path / 'a.ckpt', format_name='openai')
   assert (model.video.temporal, report.format) == ('mean', 'openai')
   equal(params, expected)
@@ -388,7 +391,7 @@ def test_formats_can_be_named(clip, tmp_path):
     ('logit_bias', 'SigLIP'),
     ('text_decoder.ln.weight', 'CoCa'),
     ('visual.trunk.cls_token', 'timm'),
-    ('text.transformer.resblocks.0.ln_1.weight', 'text tower of its own'),
+    ('text.transformer.resblocks.0.ln_1.weight', 'custom text tower'),
   ],
 )
 def test_other_models_are_named(key, words, clip, tmp_path):
@@ -399,7 +402,7 @@ def test_other_models_are_named(key, words, clip, tmp_path):
 
 def test_unknown_weights_are_refused(tmp_path):
   torch.save({'fc.weight': torch.zeros(2, 2)}, tmp_path / 'a.pt')
-  with pytest.raises(UserError, match=r"no known format .1 array, such as 'fc.weight'.*scenic"):
+  with pytest.raises(UserError, match=r"unknown format .1 array, such as 'fc.weight'.*scenic"):
     read_weights(str(tmp_path / 'a.pt'), 'SRC')
 
 
@@ -415,7 +418,7 @@ from zsar_jax.weights.formats.read import read_weights
 from zsar_jax.models.video_clip import VideoModel
 for name in ('a.pt', 'b.pt', 'c.pt', 'd'):
   weights = read_weights({str(tmp_path)!r} + '/' + name, 'SRC')
-  params, report = load.fit(weights, VideoModel(*infer.infer_spec(weights)))
+  params, report = load.fit_to_model(weights, VideoModel(*infer.infer_spec(weights)))
 assert not {{'torch', 'transformers', 'tensorflow'}} & set(sys.modules), 'imported'
 """
   subprocess.run([sys.executable, '-c', program], check=True, timeout=120)

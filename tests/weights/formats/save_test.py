@@ -11,10 +11,11 @@ from flax import serialization
 from tests.weights.formats.written import random_params
 from zsar_jax.errors import UserError
 from zsar_jax.models.presets import TowerSpec, VideoSpec
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.weights.formats import infer, load, save
 from zsar_jax.weights.formats.key_tables import Table
-from zsar_jax.weights.formats.read import FORMATS, read_weights
+from zsar_jax.weights.formats.read import read_weights
+from zsar_jax.weights.formats.recognition import FORMATS
 
 
 def random_spec(rng):
@@ -73,7 +74,7 @@ def test_round_trip(target, temporal, seed, tmp_path):
   if target == 'zsar':
     assert video == model.video
   assert video.temporal == model.video.temporal
-  loaded, report = load.fit(weights, VideoModel(found_spec, video))
+  loaded, report = load.fit_to_model(weights, VideoModel(found_spec, video))
   assert not report.missing + report.left_over + report.dropped + report.interpolated
   jax.tree.map(np.testing.assert_array_equal, loaded, params)
 
@@ -89,7 +90,7 @@ def test_round_trip(target, temporal, seed, tmp_path):
 def test_what_has_no_place_there(target, temporal, path, tmp_path):
   rng = np.random.default_rng(0)
   model = VideoModel(random_spec(rng), random_video(rng, temporal))
-  with pytest.raises(UserError, match=f'has no place for {path}.*--to=zsar'):
+  with pytest.raises(UserError, match=f'has no {path}.*--to=zsar'):
     save.save_weights(random_params(model), model, target, tmp_path / 'w')
   assert not list(tmp_path.iterdir())
 
@@ -117,7 +118,7 @@ def test_what_only_training_uses_stays_behind(tmp_path):
   rng = np.random.default_rng(0)
   model = VideoModel(random_spec(rng), random_video(rng, 'distillation'))
   note = save.save_weights(random_params(model), model, 'scenic', tmp_path / 'w')
-  assert 'frames do not see each other there' in note
+  assert 'frames do not attend to each other' in note
   tree = serialization.msgpack_restore((tmp_path / 'w').read_bytes())
   assert tree.keys() == {'params'}
   assert tree['params'].keys() == {'visual', 'text', 'logit_scale'}
@@ -133,15 +134,15 @@ def test_own_folders_serve_models_with_and_without_distillation(tmp_path):
   assert len(report.dropped) == 4
   spec = tmp_path / 'w' / 'spec.json'
   for text, words in (
-    ('{"clip": {}}', 'describes no model'),
-    ('{"clip": [1]}', 'describes no model'),
-    ('[]', 'holds no JSON object'),
+    ('{"clip": {}}', 'does not describe a model'),
+    ('{"clip": [1]}', 'does not describe a model'),
+    ('[]', 'does not hold a JSON object'),
   ):
     spec.write_text(text)
     with pytest.raises(UserError, match=f'spec.json: {words}'):
       read_weights(str(tmp_path / 'w'), 'SRC')
   spec.unlink()
-  with pytest.raises(UserError, match='w: nothing describes the model, for spec.json is missing'):
+  with pytest.raises(UserError, match='w: spec.json, which describes the model, is missing'):
     infer.infer_spec(read_weights(str(tmp_path / 'w'), 'SRC'))
 
 
@@ -165,7 +166,7 @@ def test_own_folders_with_odd_numbers_are_refused(section, field, value, tmp_pat
   saved = json.loads(path.read_text())
   saved[section][field] = value
   path.write_text(json.dumps(saved))
-  with pytest.raises(UserError, match=f'spec.json: {section}.{field} is {value!r} and must be'):
+  with pytest.raises(UserError, match=f'spec.json: {section}.{field} is {value!r} but must be'):
     read_weights(str(tmp_path / 'w'), 'SRC')
 
 

@@ -118,7 +118,7 @@ def read(path, **options):
 def same(weights, expected=PLAIN, format_name='openai'):
   """Whether weights are these of CLIP; returns what else they have."""
   assert weights.format.name == format_name
-  arrays = {array.key: array.tensor for array in weights.arrays.values()}
+  arrays = {array.key: array.stored for array in weights.arrays.values()}
   for key, value in expected.items():
     if 'in_proj' in key:
       parts = [arrays.pop(f'{key}[{name}]').read() for name in ('query', 'key', 'value')]
@@ -178,7 +178,7 @@ def test_wrapped_weights_are_the_same(name, tmp_path):
   weights = read(saved(tmp_path / 'a.pt', WRAPPED[name]()))
   assert not same(weights)
   # What is no number of the model may be there.
-  assert not any(tensor.dtype.kind == 'f' for tensor in weights.others.values())
+  assert not any(tensor.dtype.kind == 'f' for tensor in weights.unmapped.values())
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_wrapped_weights_are_the_same(name, tmp_path):
 def test_of_weights_and_their_average_the_weights_are_read(content, tmp_path):
   weights = read(saved(tmp_path / 'a.pt', content))
   assert not same(weights)
-  assert not weights.others
+  assert not weights.unmapped
   assert any('an average of the same weights' in note for note in weights.notes)
 
 
@@ -214,7 +214,7 @@ def test_of_froster_as_clip_the_teacher_is_left_over(tmp_path):
   weights = read(saved(tmp_path / 'a.pt', content), format_name='openai')
   assert not same(weights)
   # Stacked projections have been parted.
-  assert {key.partition('[')[0] for key in weights.others} == set(prefixed('raw_model.'))
+  assert {key.partition('[')[0] for key in weights.unmapped} == set(prefixed('raw_model.'))
 
 
 def test_mmaction2(tmp_path):
@@ -225,24 +225,24 @@ def test_mmaction2(tmp_path):
   np.testing.assert_array_equal(positions, HEAD['frame_position_embeddings.weight'].numpy())
   _, video = infer.infer_spec(weights)
   assert (video.temporal, video.num_frames, video.temporal_layers) == ('transformer', 4, 1)
-  assert weights.usage.centre_crop == 224 / 256
+  assert weights.preprocessing.centre_crop == 224 / 256
 
 
 @pytest.mark.parametrize(
   ('content', 'words'),
   [
-    (prefixed('student.') | prefixed('teacher.', OTHER), "several models, as 'student.', 'teacher"),
+    (prefixed('student.') | prefixed('teacher.', OTHER), "several models, 'student.', 'teacher"),
     (prefixed('module.') | prefixed('', OTHER), 'holds .* twice'),
     ({'module': {key: torch.empty(0) for key in PLAIN}}, 'ZeRO-3.*zero_to_fp32.py'),
     (
       prefixed('base_model.model.') | {'base_model.model.lora_A.weight': PLAIN['visual.proj']},
       'LoRA',
     ),
-    ({key: value for key, value in PLAIN.items() if 'visual' in key}, 'image tower .* alone'),
-    ({key: value for key, value in PLAIN.items() if 'visual' not in key}, 'text tower .* alone'),
+    ({key: value for key, value in PLAIN.items() if 'visual' in key}, 'only the image tower'),
+    ({key: value for key, value in PLAIN.items() if 'visual' not in key}, 'only the text tower'),
     (
       Module(PLAIN),
-      'no state dict, but an object of the class tests.*Module; save',
+      'no state dict but a tests.*Module; save',
     ),
     ([PLAIN], 'holds no state dict; save'),
   ],
@@ -292,7 +292,7 @@ def test_what_is_saved_beside_the_weights(legacy, protocol, tmp_path):
   options = {'_use_new_zipfile_serialization': not legacy, 'pickle_protocol': protocol}
   weights = read(saved(tmp_path / 'a.pt', content, **options))
   assert not same(weights)
-  assert not weights.others
+  assert not weights.unmapped
 
 
 @pytest.mark.parametrize('legacy', [False, True])
@@ -322,13 +322,15 @@ def test_the_settings_of_open_vclip_and_froster(froster, kind, expected, tmp_pat
   for settings in (config.CfgNode(values).dump(), config.CfgNode(values)):
     path = saved(tmp_path / 'a.pyth', {'model_state': state, 'cfg': settings, 'epoch': 1})
     if expected is None:
-      with pytest.raises(UserError, match=f'TEMPORAL_MODELING_TYPE {kind}, and only'):
+      with pytest.raises(
+        UserError, match=f'TEMPORAL_MODELING_TYPE {kind}, but zsar_jax supports only'
+      ):
         read(path)
       continue
     weights = read(path)
     _, video = infer.infer_spec(weights)
     assert (video.temporal, video.num_frames) == expected
-    assert any('its own settings say that frames' in note for note in weights.notes)
+    assert any('according to the settings in the file, frames' in note for note in weights.notes)
 
 
 @pytest.mark.parametrize(
@@ -336,7 +338,7 @@ def test_the_settings_of_open_vclip_and_froster(froster, kind, expected, tmp_pat
 )
 def test_settings_that_cannot_be_read(settings, tmp_path):
   path = saved(tmp_path / 'a.pyth', {'model_state': prefixed('model.'), 'cfg': settings})
-  with pytest.raises(UserError, match='its settings, cfg, are no YAML .*; take the file'):
+  with pytest.raises(UserError, match='its settings, cfg, are not YAML .*; take the file'):
     read(path)
 
 
@@ -345,7 +347,7 @@ def test_settings_of_another_program(tmp_path):
     content = {'model_state': prefixed('model.'), 'cfg': settings}
     weights = read(saved(tmp_path / 'a.pyth', content))
     assert infer.infer_spec(weights)[1].temporal == 'window'
-    assert any('taken for Open-VCLIP' in note for note in weights.notes)
+    assert any('read as Open-VCLIP' in note for note in weights.notes)
 
 
 def _actionclip(model=PLAIN, head=None):
@@ -364,7 +366,7 @@ def _actionclip(model=PLAIN, head=None):
 )
 def test_other_heads_of_actionclip_are_named(content, words, tmp_path):
   path = saved(tmp_path / 'a.pt', content)
-  with pytest.raises(UserError, match=f'ActionCLIP with .*{words}.*; of its heads only'):
+  with pytest.raises(UserError, match=f'ActionCLIP with .*{words}.*, the only heads that'):
     read(path)
 
 
@@ -372,8 +374,8 @@ def test_the_mean_of_actionclip_keeps_its_crop(tmp_path):
   weights = read(saved(tmp_path / 'a.pt', _actionclip()))
   assert not same(weights, format_name='actionclip')
   assert infer.infer_spec(weights)[1].temporal == 'mean'
-  assert weights.usage.centre_crop == 224 / 256
-  assert not weights.silent  # ActionCLIP began from OpenAI's weights.
+  assert weights.preprocessing.centre_crop == 224 / 256
+  assert not weights.assumes_openai  # ActionCLIP started from OpenAI's weights.
 
 
 def test_hints_name_what_the_user_can_set(tmp_path):
@@ -391,7 +393,7 @@ def test_keys_of_other_widths_than_64(tmp_path):
   state = {key: copy.deepcopy(value) for key, value in PLAIN.items()}
   state['visual.class_embedding'] = torch.ones(96)
   with pytest.raises(
-    UserError, match='nothing tells the heads of the image tower, whose width, 96'
+    UserError, match='number of heads of the image tower is not given, and its width, 96'
   ):
     infer.infer_spec(read(saved(tmp_path / 'a.pt', state)))
 

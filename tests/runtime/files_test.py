@@ -1,0 +1,19 @@
+"""Folders that programs write to."""
+
+import pathlib
+
+import pytest
+
+from zsar_jax.errors import UserError
+from zsar_jax.runtime.files import make_folder
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
+  make_folder(tmp_path / 'a' / 'b', '--out')
+  assert not list((tmp_path / 'a' / 'b').iterdir())
+  (tmp_path / 'file').touch()
+  with pytest.raises(UserError, match='^--out: .*file cannot be a folder'):
+    make_folder(tmp_path / 'file', '--out')
+  # Nobody may write there, the superuser included.
+  with pytest.raises(UserError, match='^--out: /proc/self cannot be written to'):
+    make_folder(pathlib.Path('/proc/self'), '--out')

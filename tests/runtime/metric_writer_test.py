@@ -1,0 +1,50 @@
+"""metrics.jsonl of runs that stop and resume."""
+
+import json
+
+import pytest
+
+from zsar_jax.runtime.metric_writer import MetricWriter
+
+
+def steps(workdir):
+  return [json.loads(line)['step'] for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+
+
+@pytest.mark.parametrize('tail', ['', '{"step": 6, "lo', '\x00\x00', 'null\n{"step": 9}\n'])
+def test_a_resumed_run_writes_no_step_twice(tmp_path, tail):
+  first = MetricWriter(tmp_path, 0, tensorboard=False)
+  for step in range(1, 6):
+    first.write(step, {'loss': 1 / step})
+  first.close()
+  with (tmp_path / 'metrics.jsonl').open('a') as file:
+    file.write(tail)
+  second = MetricWriter(tmp_path, 3, tensorboard=False)
+  for step in range(4, 8):
+    second.write(step, {'loss': 1 / step})
+  second.close()
+  assert steps(tmp_path) == list(range(1, 8))
+
+
+def test_a_new_run_begins_an_empty_file(tmp_path):
+  (tmp_path / 'metrics.jsonl').write_text('{"step": 5}\n')
+  MetricWriter(tmp_path, 0, tensorboard=False).close()
+  assert steps(tmp_path) == []
+
+
+def test_an_evaluation_joins_the_line_of_its_step(tmp_path):
+  writer = MetricWriter(tmp_path, 0, tensorboard=False)
+  writer.write(1, {'loss': 1.0})
+  writer.write(2, {'loss': 0.5})
+  writer.write(2, {'toy/none/top1': 0.25})
+  writer.close()
+  # The run goes on after step 2, whose evaluation it repeats.
+  writer = MetricWriter(tmp_path, 2, tensorboard=False)
+  assert writer.last == {'step': 2, 'loss': 0.5, 'toy/none/top1': 0.25}
+  writer.write(2, {'loss': 0.5, 'toy/none/top1': 0.1234567})
+  writer.write(2, {'toy/none/top1': 0.25, 'toy/none/top5': 0.75})
+  writer.write(3, {'loss': 0.1})
+  writer.close()
+  lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+  assert lines[1] == {'step': 2, 'loss': 0.5, 'toy/none/top1': 0.25, 'toy/none/top5': 0.75}
+  assert [line['step'] for line in lines] == [1, 2, 3]

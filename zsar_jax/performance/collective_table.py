@@ -1,0 +1,66 @@
+"""Sums the collectives of a step by kind, mesh axes and contents."""
+
+import collections
+import dataclasses
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from zsar_jax.models.from_config import build_model
+from zsar_jax.performance.collectives import Collective
+from zsar_jax.performance.hlo import Array
+from zsar_jax.runtime import sharding
+
+
+def collective_rows(
+  found: Iterable[Collective],
+  contents: dict[int, str],
+  times: int,
+  bandwidth: Callable[[tuple[str, ...]], float],
+) -> list[dict[str, Any]]:
+  """Returns a row for each kind, axes and contents; the rows that send most come first.
+
+  Args:
+    found: the collectives.
+    contents: see `array_contents`.
+    times: how often the step runs them.
+    bandwidth: returns the bytes per second of a ring over mesh axes.
+  """
+  rows: dict[tuple, dict[str, Any]] = collections.defaultdict(
+    lambda: {'count': 0, 'bytes': 0.0, 'moved': 0.0, 'seconds': 0.0}
+  )
+  for collective in found:
+    by_contents: dict[str, list[Array]] = collections.defaultdict(list)
+    for array in collective.arrays:
+      by_contents[contents.get(array.size, 'other')].append(array)
+    for what, arrays in by_contents.items():
+      part = dataclasses.replace(collective, arrays=tuple(arrays))
+      row = rows[collective.kind, collective.axes, what]
+      row['count'] += times * collective.count
+      row['bytes'] += times * collective.count * part.bytes
+      row['moved'] += times * part.moved
+      row['seconds'] += times * part.moved / bandwidth(collective.axes)
+  return [
+    {'kind': kind, 'axes': axes, 'what': what} | row
+    for (kind, axes, what), row in sorted(rows.items(), key=lambda item: -item[1]['moved'])
+  ]
+
+
+def array_contents(config: ConfigDict, mesh: Mesh, classes: int) -> dict[int, str]:
+  """Returns what arrays hold, by their number of elements, in full or as a device's part."""
+  model = build_model(config)
+  params = sharding.sharded_shapes(model.abstract_params, mesh, config.mesh.fsdp_min_bytes)
+  padded = classes + -classes % sharding.num_batch_shards(mesh)
+  contents = {count * model.spec.embed_dim: 'class embeddings' for count in (classes, padded)}
+  for leaf in jax.tree.leaves(params):
+    tensor = mesh.shape['tensor'] if 'tensor' in leaf.sharding.spec else 1
+    shard = math.prod(leaf.sharding.shard_shape(leaf.shape))
+    for size in (leaf.size // tensor, shard):
+      # A scalar may be a sum of anything.
+      if size > 1:
+        contents.setdefault(size, 'parameters')
+  return contents

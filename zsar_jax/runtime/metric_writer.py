@@ -1,0 +1,95 @@
+"""Writes a run's metrics: metrics.jsonl and TensorBoard events."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+from zsar_jax.errors import UserError
+from zsar_jax.runtime import distributed
+from zsar_jax.runtime.files import write_file
+
+
+class MetricWriter:
+  """Writes one JSON object per step to `workdir`/metrics.jsonl, and optionally TensorBoard events.
+
+  A resumed run drops the lines after its checkpoint, because it will write them again: the file
+  has each step once. Only process 0 writes.
+
+  Attributes:
+    last: the last line, as a dictionary; {} if there is none.
+    last_on_disk: the last line before lines were dropped, as a dictionary; {} if there is none.
+  """
+
+  def __init__(self, workdir: pathlib.Path, first_step: int, tensorboard: bool):
+    """Opens the files.
+
+    Args:
+      workdir: the run's folder.
+      first_step: the step after which the run resumes; 0 starts an empty file.
+      tensorboard: whether to write event files too.
+
+    Raises:
+      UserError: if `tensorboard` is set and tensorboardX is not installed.
+    """
+    path = workdir / 'metrics.jsonl'
+    lines = distributed.broadcast_from_main(lambda: _read_lines(path))
+    kept = [line for line in lines if line['step'] <= first_step]
+    self.last: dict[str, Any] = kept[-1] if kept else {}
+    self.last_on_disk: dict[str, Any] = lines[-1] if lines else {}
+    self._file = self._events = None
+    if distributed.is_main():
+      write_file(path, ''.join(json.dumps(line) + '\n' for line in kept))
+      self._file = path.open('r+b')
+      self._file.seek(0, os.SEEK_END)
+      self._start = self._file.tell() - (len(json.dumps(kept[-1])) + 1 if kept else 0)
+      self._events = _open_events(workdir, first_step) if tensorboard else None
+
+  def write(self, step: int, values: dict[str, float]) -> None:
+    """Writes the values of a step; values of the last step join its line.
+
+    The line is handed to the system at once, so that a crash of the process does not lose it.
+    """
+    same_step = self.last.get('step') == step
+    self.last = self.last | values if same_step else {'step': step, **values}
+    if self._file:
+      if same_step:
+        self._file.seek(self._start)
+      self._start = self._file.tell()
+      self._file.write(json.dumps(self.last).encode() + b'\n')
+      self._file.flush()
+      self._file.truncate()  # The replaced line may have been longer.
+    if self._events:
+      for name, value in values.items():
+        self._events.add_scalar(name, value, step)
+
+  def close(self) -> None:
+    """Closes the files."""
+    if self._file:
+      self._file.close()
+    if self._events:
+      self._events.close()
+
+
+def _read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+  """Returns the lines of a metrics file, up to one that a crash cut short."""
+  lines = []
+  if path.exists():
+    for text in path.read_text().splitlines():
+      try:
+        line = json.loads(text)
+        line['step'] + 0
+      except (ValueError, TypeError, KeyError):
+        break
+      lines.append(line)
+  return lines
+
+
+def _open_events(workdir: pathlib.Path, first_step: int) -> Any:
+  try:
+    import tensorboardX
+  except ImportError:
+    raise UserError(
+      "config.log.tensorboard: tensorboardX is not installed; pip install 'zsar_jax[tensorboard]'"
+    ) from None
+  return tensorboardX.SummaryWriter(str(workdir / 'tensorboard'), purge_step=first_step + 1)
