@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from zsar_jax.models.build import build_model
+from zsar_jax.models.video_clip import VideoModel
 
 import zsar_jax
 from tests.datasets.video_test import write_video
@@ -15,9 +17,7 @@ from tools import predict
 from zsar_jax import api
 from zsar_jax.config import default_config, to_json
 from zsar_jax.errors import UserError
-from zsar_jax.models.build import build_model
 from zsar_jax.models.presets import TEMPORAL, VideoSpec, preset
-from zsar_jax.models.video_clip import VideoModel
 from zsar_jax.ops.photometric import normalize
 from zsar_jax.text.tokenizers import make_tokenizer
 from zsar_jax.weights.checkpoint import Checkpoints
