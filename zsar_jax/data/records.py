@@ -232,7 +232,7 @@ def encode_plane(plane: np.ndarray) -> bytes:
 
   Of R runs first the R lengths are stored, as little-endian u32, and then the R values, as u8.
   That takes half the bytes of a PNG and a fifth of the time to decode; the planes' PNGs would add a
-  quarter to the time that a clip takes, see docs/performance.md.
+  quarter to the time that a clip takes, see docs/measurements/input_pipeline.md.
   """
   pixels = plane.ravel()
   starts = np.flatnonzero(np.diff(pixels, prepend=pixels[:1] ^ 255))
