@@ -33,7 +33,7 @@ def get_config(variant=''):
 """
 
 # How often a run is killed, and how often one is terminated, in each of two threads. More often
-# where there is time: docs/reliability.md says what was tried.
+# where there is time: docs/measurements/survival.md says what was tried.
 TIMES = int(os.environ.get('SURVIVAL_TIMES', '3'))
 
 # Seconds after which a run that does not end is a failure.
