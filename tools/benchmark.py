@@ -1,8 +1,8 @@
-"""Measures how fast the parts of zsar_jax are, each beside the same work done otherwise.
+"""Measures how fast the parts of zsar_jax are, beside the same work done by other code.
 
     zsar benchmark pipeline|step|eval|masking|text
 
-Every measurement is one line of JSON on stdout, every comparison another one at the end.
+Prints one line of JSON for each measurement, then one for each comparison.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from zsar_jax.runtime.reporting import exit_on_user_error
 
 from .benchmarks import evaluation, masking, pipeline, step, text
 
-# Each has `add_flags(parser)`, and `run(arguments)` that prints the lines.
+# Each module has `add_flags(parser)`, and `run(arguments)`, which prints the lines.
 BENCHMARKS = {
   'pipeline': pipeline,
   'step': step,
@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   commands = parser.add_subparsers(dest='benchmark', required=True, metavar='BENCHMARK')
   for name, module in BENCHMARKS.items():
-    described = (module.__doc__ or '').splitlines()[0]
-    module.add_flags(commands.add_parser(name, help=described, description=described))
+    summary = (module.__doc__ or '').splitlines()[0]
+    module.add_flags(commands.add_parser(name, help=summary, description=summary))
   arguments = parse_arguments(parser, argv)
   with exit_on_user_error():
     BENCHMARKS[arguments.benchmark].run(arguments)

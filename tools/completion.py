@@ -1,4 +1,4 @@
-"""Prints what a shell needs to complete the command `zsar`.
+"""Prints the script with which a shell completes the command `zsar`.
 
 bash   zsar completion bash > ~/.local/share/bash-completion/completions/zsar
 zsh    zsar completion zsh > ~/.zfunc/_zsar, with fpath+=~/.zfunc before compinit in ~/.zshrc
@@ -18,7 +18,7 @@ from zsar_jax.runtime.command_line import config_names, parse_arguments
 
 from . import zsar
 
-# A flag in a help text with what it may be: absl's '--mode: <train|eval>', argparse's
+# A flag in a help text with its choices: absl writes '--mode: <train|eval>', argparse
 # '--kind {random,difference}'.
 _FLAG = re.compile(r'^ +(?:-\w, )?(--[\w-]+)(?:: <([\w|-]+)>| \{([\w,-]+)\})?', re.MULTILINE)
 
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def flags_of(name: str) -> Flags:
-  """The flags of a command, each with the values that it may take where they are few."""
+  """Returns the flags of a command, each with its choices; [] if any value is allowed."""
   before = set(flags.FLAGS)
   argv, sys.argv = sys.argv, ['zsar', '--help']
   text = io.StringIO()
@@ -88,14 +88,14 @@ def flags_of(name: str) -> Flags:
       runpy.run_module(zsar.COMMANDS[name].module, run_name='__main__', alter_sys=True)
   finally:
     sys.argv = argv
-    for flag in set(flags.FLAGS) - before:  # The next program has flags of the same names.
+    for flag in set(flags.FLAGS) - before:  # The next program defines flags of the same names.
       delattr(flags.FLAGS, flag)
-  found = {}
+  result = {}
   for flag, absl_choices, choices in _FLAG.findall(text.getvalue()):
-    found[flag] = re.split('[|,]', absl_choices or choices) if absl_choices or choices else []
-  if '--config' in found:
-    found['--config'] = config_names(studies=name == 'study')
-  return found
+    result[flag] = re.split('[|,]', absl_choices or choices) if absl_choices or choices else []
+  if '--config' in result:
+    result['--config'] = config_names(studies=name == 'study')
+  return result
 
 
 def _bash(commands: dict[str, Flags]) -> str:
@@ -103,7 +103,7 @@ def _bash(commands: dict[str, Flags]) -> str:
     commands=' '.join(commands),
     values=_cases(commands, '    "{name} {flag}") words="{values}";;'),
     flags='\n'.join(
-      f'      {name}) words="{" ".join(found)}";;' for name, found in commands.items()
+      f'      {name}) words="{" ".join(options)}";;' for name, options in commands.items()
     ),
   )
 
@@ -113,7 +113,9 @@ def _zsh(commands: dict[str, Flags]) -> str:
   return _ZSH.format(
     commands=' '.join(quoted),
     values=_cases(commands, '  "{name} {flag}") values=({values});;'),
-    flags='\n'.join(f'  {name}) flags=({" ".join(found)});;' for name, found in commands.items()),
+    flags='\n'.join(
+      f'  {name}) flags=({" ".join(options)});;' for name, options in commands.items()
+    ),
   )
 
 
@@ -122,18 +124,19 @@ def _fish(commands: dict[str, Flags]) -> str:
     f'complete -c zsar -n __fish_use_subcommand -f -a {name} -d "{zsar.COMMANDS[name].about}"'
     for name in commands
   ]
-  for name, found in commands.items():
-    for flag, values in found.items():
+  for name, options in commands.items():
+    for flag, values in options.items():
       line = f'complete -c zsar -n "__fish_seen_subcommand_from {name}" -l {flag[2:]}'
       lines.append(line + (f' -r -a "{" ".join(values)}"' if values else ''))
   return '\n'.join([*lines, ''])
 
 
 def _cases(commands: dict[str, Flags], line: str) -> str:
+  """Returns a line for each flag that has choices."""
   return '\n'.join(
     line.format(name=name, flag=flag, values=' '.join(values))
-    for name, found in commands.items()
-    for flag, values in found.items()
+    for name, options in commands.items()
+    for flag, values in options.items()
     if values
   )
 

@@ -2,7 +2,8 @@
 
     zsar train --config=pantomime --workdir=runs/pantomime
 
-In a clone `python -m zsar_jax.main` is `zsar train`, and `python -m tools.NAME` the other programs.
+In a clone, `python -m zsar_jax.main` is `zsar train`, and `python -m tools.NAME` runs the other
+programs.
 """
 
 import difflib
@@ -16,9 +17,9 @@ class Command(NamedTuple):
   """A subcommand.
 
   Attributes:
-    module: runs it as a program.
-    about: one line.
-    flags: what it gives the program before the user's own flags.
+    module: the program.
+    about: one line of help.
+    flags: are passed to the program before the user's own flags.
   """
 
   module: str
@@ -27,17 +28,19 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-  'train': Command('zsar_jax.main', 'train as a config says, then evaluate'),
+  'train': Command('zsar_jax.main', 'train a config, then evaluate it'),
   'eval': Command('zsar_jax.main', 'evaluate a trained run', ('--mode=eval',)),
   'study': Command('zsar_jax.tools.bias_study', 'train under several mask recipes and report'),
   'predict': Command('zsar_jax.tools.predict', 'name the action in a video'),
-  'build-dataset': Command('zsar_jax.tools.build_dataset', 'videos and masks to a data set'),
-  'inspect': Command('zsar_jax.tools.inspect_dataset', 'show what went into a data set'),
+  'build-dataset': Command(
+    'zsar_jax.tools.build_dataset', 'build a data set from videos and masks'
+  ),
+  'inspect': Command('zsar_jax.tools.inspect_dataset', 'show what a data set contains'),
   'show': Command('zsar_jax.tools.show_clips', 'draw clips under mask recipes'),
   'split': Command('zsar_jax.tools.make_split', 'split classes for zero-shot evaluation'),
   'convert': Command('zsar_jax.tools.convert_checkpoint', 'convert weights between codebases'),
-  'plan': Command('zsar_jax.tools.plan', 'say what a run needs before a device is rented'),
-  'profile': Command('zsar_jax.tools.summarize_profile', 'say where the time of steps went'),
+  'plan': Command('zsar_jax.tools.plan', 'show what a run needs before a device is rented'),
+  'profile': Command('zsar_jax.tools.summarize_profile', 'show where the time of steps went'),
   'benchmark': Command('zsar_jax.tools.benchmark', 'measure how fast the parts are'),
   'completion': Command('zsar_jax.tools.completion', 'print completions for bash, zsh or fish'),
 }
@@ -65,7 +68,9 @@ def _usage() -> str:
   width = max(map(len, COMMANDS))
   lines = ['usage: zsar COMMAND [FLAGS]', '', 'commands:']
   lines += [f'  {name:<{width}}  {command.about}' for name, command in COMMANDS.items()]
-  return '\n'.join([*lines, '', 'zsar COMMAND --help tells its flags; zsar --version the version.'])
+  return '\n'.join(
+    [*lines, '', 'zsar COMMAND --help shows its flags; zsar --version shows the version.']
+  )
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Tests of zsar_jax.data.class_names: which spellings are one class, and which names are two."""
+"""Spellings of the same class match, and names of different classes do not."""
 
 import itertools
 import unicodedata
@@ -65,11 +65,11 @@ def test_words_keep_what_tells_names_apart():
   for names in DIFFERENT:
     texts = [name for name in names if ',' not in name]
     assert len({tuple(row) for row in tokenizer(texts).tolist()}) == len(texts)
-  # As they have always been, without symbols.
+  # Names without symbols.
   assert (tokenizer(['Clean_and-jerk, 3 times!']) == tokenizer(['clean and jerk 3 times'])).all()
 
 
-def test_punctuation_counts_where_it_alone_differs():
+def test_punctuation_counts_if_nothing_else_differs():
   vocabulary = ('stop!', 'stop?', 'go')
   assert match_classes(['Stop !', 'stop', 'go.'], vocabulary) == {
     'Stop !': ('stop!',),
@@ -77,9 +77,9 @@ def test_punctuation_counts_where_it_alone_differs():
     'go.': ('go',),
   }
   assert splits.difference(vocabulary, ['STOP!']) == ('stop?', 'go')
-  # Nothing says which of the two was seen: neither is new.
+  # 'stop' may be either of the two, so neither counts as new.
   assert splits.difference(vocabulary, ['stop']) == ('go',)
-  # Of classes that several data sets name, each in its own spelling, any counts.
+  # One of several spellings suffices.
   assert splits.intersection(['stop'], ['Stop.', 's.t.o.p', 'STOP;']) == ('stop',)
 
 
@@ -98,6 +98,6 @@ def test_files_of_names_are_read_in_nfc(tmp_path):
 def test_a_vocabulary_has_each_class_once():
   names = ['run', 'arm_wrestling', 'C#', 'arm wrestling', 'C++', 'Run', 'ArmWrestling', 'stop!']
   assert unique_classes([*names, 'stop?']) == ('ArmWrestling', 'C#', 'C++', 'Run', 'stop!', 'stop?')
-  # As folders of classes may be called: a space or an underscore parts two numbers.
+  # In names of folders, a space or an underscore separates two numbers.
   names = ['1_11', '11_1', '1 11', '111', '1-11']
   assert unique_classes(names) == ('1 11', '1-11', '111', '11_1')

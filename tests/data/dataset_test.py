@@ -59,16 +59,16 @@ def test_reads_back_what_was_encoded(built, folder):
 
 
 def test_a_split_that_is_a_part_of_another(built):
-  whole = dataset.open_dataset(built, 'toy', 'train')
+  train = dataset.open_dataset(built, 'toy', 'train')
   part = dataset.open_dataset(built, 'toy', 'odd')
   assert part.index.ids == ['train-9', 'train-3', 'train-1']
-  for place, number in enumerate((9, 3, 1)):
-    assert part[place]['frames'] == whole[number]['frames']
-    assert part[place]['id'] == part.index.ids[place]
-    assert part.index.labels[place] == whole.index.labels[number]
+  for position, number in enumerate((9, 3, 1)):
+    assert part[position]['frames'] == train[number]['frames']
+    assert part[position]['id'] == part.index.ids[position]
+    assert part.index.labels[position] == train.index.labels[number]
   assert part.split == 'odd'
   copy = pickle.loads(pickle.dumps(part))
-  assert copy[1]['frames'] == whole[3]['frames']
+  assert copy[1]['frames'] == train[3]['frames']
   with pytest.raises(UserError, match="no split 'none'; it has odd, train, validation"):
     dataset.open_dataset(built, 'toy', 'none')
   _make_early(built)
@@ -118,7 +118,7 @@ def _change_index(built, **columns):
 
 
 def _make_early(built):
-  """Makes a data set such as it was built before there were checksums and marks."""
+  """Turns a data set into one of an earlier version, without checksums and marks."""
   folder = built / 'toy' / '1.0.0'
   (folder / 'checksums.json').unlink()
   metadata = json.loads((folder / 'metadata.json').read_text())
@@ -174,7 +174,7 @@ def test_a_data_set_of_an_earlier_version_is_read(built, capsys):
 
 
 def _build_other(out, monkeypatch, numbers, train=10):
-  """Builds the clips of `numbers` as other videos: {id: number}."""
+  """Builds a data set in which the clips of `numbers`, {id: number}, are other videos."""
   toy = NoiseBuilder(out, out.parent / 'other_clips', train, quality=80)
   toy.clip_splits = toy.clip_splits | {'odd': toy.clip_splits['odd'][::-1]}
   tasks = {
@@ -188,7 +188,7 @@ def _build_other(out, monkeypatch, numbers, train=10):
 
 @pytest.fixture(name='other', scope='module')
 def _other(tmp_path_factory):
-  """A data set of the same files as `built`, of other videos and one more."""
+  """A data set with the same file names as `built`, of other videos and one clip more."""
   with pytest.MonkeyPatch.context() as patch:
     numbers = {f'{split}-{n}': n + 6 for split in ('train', 'validation') for n in range(11)}
     return _build_other(tmp_path_factory.mktemp('other'), patch, numbers, train=11)

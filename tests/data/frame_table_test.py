@@ -1,4 +1,4 @@
-"""Single frames, read from the files of records, are those of the whole records."""
+"""Single frames that are read from the files of records are those of the complete records."""
 
 import os
 import pathlib
@@ -42,7 +42,7 @@ class _Task:
 
 def _encode(task):
   rng = np.random.default_rng(task.seed)
-  # Noise of which a frame takes up to several of the file's blocks of 64 KiB.
+  # The largest frames of noise take several of the file's blocks of 64 KiB.
   side = (8, 100, 300, 600)[task.seed % 4]
   frames = rng.integers(0, 256, (3, side, side + 8, 3)).astype(np.uint8)
   planes = rng.integers(0, 16, frames.shape[:3]).astype(np.uint8)
@@ -50,8 +50,8 @@ def _encode(task):
   return records.encode_clip(task.id, 0, jpegs, planes, frames.shape[1:3], 1.0)
 
 
-def test_frames_of_any_length_are_found(tmp_path, monkeypatch):
-  monkeypatch.setattr(Chunk, 'fingerprint', lambda self: '')  # The tasks are no dataclasses.
+def test_frames_of_any_length_are_located(tmp_path, monkeypatch):
+  monkeypatch.setattr(Chunk, 'fingerprint', lambda self: '')  # The tasks are not dataclasses.
   tasks = tuple(_Task(seed) for seed in range(12))
   staged = stage_chunk(Chunk(tasks, _encode, ('a',)), str(tmp_path / 'chunk'))
   file = frame_table.FrameFile(staged.records, 3 * len(tasks))
@@ -67,30 +67,30 @@ def test_open_files_are_bounded(data_dir, monkeypatch):
   splits = [open_dataset(data_dir, 'toy', split) for split in ('train', 'validation')]
   expected = {id(clips): [list(clips[n]['frames']) for n in range(len(clips))] for clips in splits}
   before = len(os.listdir('/proc/self/fd'))
-  held = splits[1].frames(3)  # It stays readable when its file is no longer among the open ones.
+  held = splits[1].frames(3)  # Stays readable after its file was replaced among the open files.
   for clips in splits:
     for position in (*range(len(clips)), 0):
       frames = clips.frames(position)
       assert [frames.frame(n) for n in range(len(frames))] == expected[id(clips)][position]
-  # Of the file that is kept and of the clip that is held, records and table each.
+  # Records and table, of the file that is kept open and of the clip that is held.
   assert len(os.listdir('/proc/self/fd')) - before <= 4
   assert held.frame(0) == expected[id(splits[1])][3][0]
 
 
 @pytest.mark.parametrize(
-  ('limit', 'most', 'workers', 'then'),
+  ('limit', 'max_limit', 'workers', 'expected'),
   [(256, 256, 0, 256), (256, 256, 2, 256), (64, 4096, 0, 106), (256, 4096, 14, 602)],
 )
-def test_handles_are_reserved(monkeypatch, limit, most, workers, then):
-  limits = [(limit, most)]
+def test_the_limit_of_open_files_is_raised(monkeypatch, limit, max_limit, workers, expected):
+  limits = [(limit, max_limit)]
   monkeypatch.setattr(open_files.os, 'cpu_count', lambda: 2)
   monkeypatch.setattr(open_files.resource, 'getrlimit', lambda kind: limits[-1])
   monkeypatch.setattr(open_files.resource, 'setrlimit', lambda kind, values: limits.append(values))
   open_files.raise_open_file_limit(workers)
-  assert limits[-1] == (then, most)
+  assert limits[-1] == (expected, max_limit)
 
 
-def test_too_few_handles_are_told_before_the_run(monkeypatch):
+def test_too_low_a_limit_is_an_error_before_the_run(monkeypatch):
   monkeypatch.setattr(open_files.os, 'cpu_count', lambda: 2)
   monkeypatch.setattr(open_files.resource, 'getrlimit', lambda kind: (256, 256))
   with pytest.raises(UserError, match=r'needs 602 .* allows 256 \(ulimit -n\); .*config.data.work'):
@@ -115,7 +115,7 @@ def test_a_missing_table_is_named(tmp_path, data_dir):
     open_dataset(tmp_path / 'copy', 'toy', 'train')
 
 
-def test_another_layout_of_the_file_is_refused(tmp_path):
+def test_another_file_format_is_refused(tmp_path):
   path = tmp_path / 'records'
   path.write_bytes(bytes(200))
   with pytest.raises((ValueError, UserError)):

@@ -1,4 +1,4 @@
-"""Tests of zsar_jax.data.records."""
+"""Frames and planes survive encoding, and damaged ones are refused."""
 
 import tracemalloc
 import zlib
@@ -96,7 +96,7 @@ def test_damaged_plane_is_refused():
       records.decode_plane(damaged, 24, 32)
   with pytest.raises(UserError, match='768 pixels .* 30 x 24'):
     records.decode_plane(records.encode_plane(_regions(1)[0] & 1), 24, 30)
-  # A run too many, and lengths that only together are right, with a value too many.
+  # Lengths that overflow, and a value without a length.
   huge = np.array([2**32 - 1] * 3, '<u4').tobytes() + b'\0\1\2'
   with pytest.raises(UserError, match='12884901885 pixels'):
     records.decode_plane(zlib.compress(huge), 24, 32)
@@ -106,12 +106,12 @@ def test_damaged_plane_is_refused():
 
 
 @st.composite
-def _damaged(draw, whole: bytes) -> bytes:
-  """Bytes that were overwritten, cut or lengthened here and there."""
-  data = bytearray(whole)
+def _damaged(draw, original: bytes) -> bytes:
+  """Draws bytes of which some were overwritten, removed or inserted."""
+  data = bytearray(original)
   for _ in range(draw(st.integers(1, 4))):
-    place = draw(st.integers(0, len(data)))
-    data[place : place + draw(st.integers(0, 9))] = draw(st.binary(max_size=9))
+    start = draw(st.integers(0, len(data)))
+    data[start : start + draw(st.integers(0, 9))] = draw(st.binary(max_size=9))
   return bytes(data)
 
 
@@ -140,7 +140,7 @@ def test_any_bytes_are_a_plane_or_refused(data):
 
 
 def test_a_plane_does_not_inflate_without_end():
-  """256 MiB of zeros are a quarter MB; no more is unpacked than a plane can have."""
+  """256 MiB of zeros compress to a quarter MB; only the size of a plane is unpacked."""
   bomb = zlib.compress(bytes(2**28))
   tracemalloc.start()
   try:

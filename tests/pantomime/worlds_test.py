@@ -1,4 +1,4 @@
-"""Tests of how Pantomime is built for a run."""
+"""Pantomime is built for a run if its current version does not exist."""
 
 import tensorflow_datasets as tfds
 

@@ -1,4 +1,4 @@
-"""The benchmark's loops read the same frames, and its lines say what was measured."""
+"""Small runs of the benchmarks, and the figures that they compute from measurements."""
 
 import argparse
 import json
@@ -24,7 +24,7 @@ def test_the_pipeline_benchmark(capfd):
   assert list(by_name)[:5] == ['ours_planes', 'ours', 'bare', 'peer_pyav', 'peer_decord']
   for name in ('ours_planes', 'ours', 'bare'):
     line = by_name[name]
-    # Whole batches; and the run has compared these frames bit for bit.
+    # Full batches; the run itself compares the frames bit for bit.
     assert (line['T'], line['size'], line['clips'], line['repeats']) == (4, 64, 8, 1)
     assert line['difference_from_bare'] == 0
     assert line['clips_per_second_per_core'] == pytest.approx(1e3 / line['ms_per_clip'], rel=0.01)
@@ -32,12 +32,12 @@ def test_the_pipeline_benchmark(capfd):
     assert line['versions']['grain']
   for name in ('peer_pyav', 'peer_decord'):
     line = by_name[name]
-    # The error of the JPEGs: another frame or crop of these textures differs by 20 and more.
+    # The error of JPEG; another frame or crop of these textures differs by 20 or more.
     assert 'not installed' in line.get('skipped', '') or 0 < line['difference_from_bare'] < 6
   assert by_name['clips per second of ours / bare']['ratio'] > 0
 
 
-def test_ratios_are_those_of_the_lines():
+def test_the_ratios_of_the_pipeline():
   times = {'ours_planes': 5.5, 'ours': 5.0, 'bare': 4.5, 'peer_pyav': 22.0}
   measured = [{'name': name, 'ms_per_clip': time} for name, time in times.items()]
   measured.append({'name': 'peer_decord', 'skipped': 'decord is not installed'})
@@ -53,21 +53,12 @@ def test_ratios_are_those_of_the_lines():
   ]
 
 
-def test_loops_that_read_other_frames_are_an_error(tmp_path, monkeypatch):
-  class Child:
-    def __init__(self, make, name, work, core):
-      self.frames = np.full((1, 2, 2, 3), name == 'ours', np.uint8)
-
-    def turn(self):
-      return 1.0, 1.0, self.frames
-
-    def end(self):
-      pass
-
-  monkeypatch.setattr(turns, 'Child', Child)
-  shot = pipeline.Shot('a', (0,), pipeline.Box(0, 0, 2, 2))
+def test_loops_that_read_other_frames_are_an_error():
+  frames = {name: np.zeros((1, 2, 2, 3), np.uint8) for name in ('ours_planes', 'ours', 'bare')}
+  pipeline.check_same_frames(frames)
+  frames['ours'][0, 1, 1, 2] = 1
   with pytest.raises(RuntimeError, match='ours and bare'):
-    pipeline.measure(pipeline.Work(tmp_path, pipeline.View(), (shot,)), 1)
+    pipeline.check_same_frames(frames)
 
 
 def test_the_soak_reports_resident_memory(capfd):
@@ -98,8 +89,8 @@ _TINY = ['--preset=tiny', '--frames=2', '--batch=4', '--micro-batches=2', '--cla
   ],
 )
 def test_the_benchmarks_of_models(capfd, monkeypatch, name, flags, ours, peers):
-  """Both sides on a tiny model; the run itself has compared what they find, where torch is."""
-  # Its processes have one device each.
+  """Both sides on a tiny model; if torch is installed, the run itself compares their results."""
+  # Each process has one device.
   monkeypatch.setenv('XLA_FLAGS', '--xla_backend_optimization_level=0')
   benchmark.main([name, *_TINY, '--repeats=1', *flags])
   lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
@@ -115,13 +106,13 @@ def test_the_benchmarks_of_models(capfd, monkeypatch, name, flags, ours, peers):
 
 
 def test_ratios_of_the_wall_clock_and_of_processor_time():
-  found = {
+  results = {
     'peer/step': dict(seconds=6.0, cpu_seconds=9.0, seconds_each=[5, 6, 9]),
     'ours/step': dict(seconds=2.0, cpu_seconds=4.0, seconds_each=[1, 2, 3]),
     'peer/compiled_step': {'skipped': 'no compiler'},
   }
-  wanted = models.Comparison('a', 'peer/step', 'ours/step', at_least=2.0)
-  assert models.compare(wanted, found) == {
+  comparison = models.Comparison('a', 'peer/step', 'ours/step', at_least=2.0)
+  assert models.compare(comparison, results) == {
     'name': 'a',
     'ratio': 3.0,
     'ratio_fastest': 5.0,
@@ -130,11 +121,11 @@ def test_ratios_of_the_wall_clock_and_of_processor_time():
     'met': True,
   }
   missing = models.Comparison('b', 'peer/compiled_step', 'ours/step')
-  assert 'skipped' in models.compare(missing, found)
+  assert 'skipped' in models.compare(missing, results)
 
 
 def test_utilization_is_the_share_of_the_peak():
-  """A step of B/32 on 8 frames and 400 texts against its operations counted as it is traced."""
+  """Compared with the operations of a traced step of B/32 on 8 frames and 400 texts."""
   parser = argparse.ArgumentParser()
   step.add_flags(parser)
   work = workload.from_flags(parser.parse_args(['--precision=bfloat16', '--micro-batches=1']))
@@ -146,8 +137,8 @@ def test_utilization_is_the_share_of_the_peak():
   texts = jax.ShapeDtypeStruct(workload.tokens(work).shape[1:], np.int32)
 
   def loss(params, clips, texts):
-    found = model.encode_video(params, clips), model.encode_text(params, texts)
-    return sum(leaf.sum() for leaf in jax.tree.leaves(found))
+    embeddings = model.encode_video(params, clips), model.encode_text(params, texts)
+    return sum(leaf.sum() for leaf in jax.tree.leaves(embeddings))
 
   traced = flops.of_jaxpr(jax.make_jaxpr(jax.grad(loss))(params, clips, texts))
   assert line['flops'] == pytest.approx(traced, rel=0.02)
@@ -157,15 +148,15 @@ def test_utilization_is_the_share_of_the_peak():
 
 
 def _make_loops():
-  return {'one': lambda: 1.0, 'broken': lambda: 1 / 0}
+  return {'constant': lambda: 1.0, 'broken': lambda: 1 / 0}
 
 
-def test_loops_in_turn():
+def test_loops_take_turns_and_a_broken_one_is_skipped():
   cores = sorted(os.sched_getaffinity(0))[:1]
-  found = turns.measure({'a': (_make_loops,)}, ['a/one', 'a/broken'], 2, cores)
-  assert found['a/one']['value'] == 1.0
-  assert len(found['a/one']['seconds_each']) == 2
-  assert 'ZeroDivisionError' in found['a/broken']['skipped']
+  results = turns.measure({'a': (_make_loops,)}, ['a/constant', 'a/broken'], 2, cores)
+  assert results['a/constant']['value'] == 1.0
+  assert len(results['a/constant']['seconds_each']) == 2
+  assert 'ZeroDivisionError' in results['a/broken']['skipped']
 
 
 @pytest.mark.parametrize('flag', ['--batch=3', '--classes=0', '--classes=401', '--repeats=0'])

@@ -162,7 +162,7 @@ def test_a_folder_with_masks_and_boxes_around_them(clips, tmp_path):
   np.testing.assert_allclose(opened.index.coverage[1, 0], (expected > 0).mean(), rtol=1e-6)
 
 
-def test_masks_that_only_some_clips_have(clips, tmp_path):
+def test_masks_of_some_clips_only(clips, tmp_path):
   videos, masks = clips
   (tmp_path / 'objects' / 'idle' / 'a').mkdir(parents=True)
   for number in (1, 3):
@@ -223,7 +223,7 @@ def test_a_finished_data_set_of_other_videos_masks_or_rates_is_refused(clips, tm
     assert f'was built with {word} = ' in capsys.readouterr().err
 
 
-def test_places_that_cannot_be_written_or_read_are_one_sentence(clips, tmp_path, capsys):
+def test_unreadable_and_unwritable_paths_give_a_single_sentence(clips, tmp_path, capsys):
   videos, _ = clips
   (tmp_path / 'file').touch()
   flags = ['--dataset=folder', f'--videos={videos}', '--workers=0']
@@ -239,7 +239,7 @@ def test_places_that_cannot_be_written_or_read_are_one_sentence(clips, tmp_path,
 def test_an_interrupted_build_of_videos_continues(clips, tmp_path, monkeypatch):
   videos, masks = clips
   flags = ['--dataset=folder', f'--videos={videos}', '--masks', f'grey:{masks}']
-  monkeypatch.setattr('zsar_jax.datasets.builder._CHUNK_CLIPS', 1)
+  monkeypatch.setattr('zsar_jax.datasets.build._CHUNK_CLIPS', 1)
   _build(*flags, out=tmp_path / 'uninterrupted')
 
   calls = []
@@ -317,7 +317,7 @@ def test_listed_clips_of_a_folder(clips, tmp_path):
     (['--dataset=folder', '--videos=VIDEOS', '--masks', 'grey:/nowhere'], '--masks'),
   ],
 )
-def test_flags_that_make_no_sense_are_refused(arguments, message, clips, tmp_path, capsys):
+def test_invalid_flags_are_refused(arguments, message, clips, tmp_path, capsys):
   arguments = [argument.replace('VIDEOS', str(clips[0])) for argument in arguments]
   with pytest.raises(SystemExit) as error:
     build_dataset.main([*arguments, f'--out={tmp_path}'])

@@ -31,7 +31,7 @@ def data_dir(tmp_path_factory):
 
 
 def _read(path):
-  """i64[H, W, 3], RGB."""
+  """Returns i64[H, W, 3], RGB."""
   return cv2.imread(str(path))[..., ::-1].astype(int)
 
 
@@ -64,7 +64,7 @@ def test_a_sheet_shows_the_painted_colors(tmp_path, monkeypatch, data_dir):
     assert columns.min() > sheet.shape[1] / 2  # Only in the second column.
 
 
-def test_names_are_no_formulas(tmp_path, data_dir):
+def test_names_are_not_parsed_as_formulas(tmp_path, data_dir):
   clips = select(open_dataset(data_dir, 'toy', 'validation'), 'all', 'nearest', '')
   clips = dataclasses.replace(clips, classes=('a$_$b',) * len(CLASSES))
   drawing.draw_contact_sheet([(clips, 0)], [NOTHING], VIEW, tmp_path / 'a.png')
@@ -79,7 +79,7 @@ def test_frames_that_are_not_annotated_are_marked(tmp_path, data_dir, position, 
   sheet = _read(tmp_path / 'a.png')
   orange = sheet[..., 0] - sheet[..., 2] > 60  # All else is grey.
   columns = np.flatnonzero(orange[: orange.shape[0] // 2].any(0)) / sheet.shape[1]
-  # Of frames 0, 1, 3 and 4 the first and the last.
+  # The first and the last of frames 0, 1, 3 and 4.
   assert bool(len(columns)) == marked
   assert not ((columns > 0.3) & (columns < 0.7)).any()
 
@@ -104,7 +104,7 @@ def test_outlines_of_a_sheet(tmp_path, monkeypatch, data_dir):
   assert (np.ptp(sheet, axis=-1) < 8).mean() > 0.8
 
 
-def test_a_split_that_is_there_is_shown(tmp_path, monkeypatch, data_dir):
+def test_an_existing_split_is_shown_by_default(tmp_path, monkeypatch, data_dir):
   folder = shutil.copytree(data_dir, tmp_path / 'copy')
   # As if only `validation` had been built.
   for path in folder.rglob('dataset_info.json'):
@@ -151,7 +151,7 @@ def test_a_font_that_has_the_letters_is_chosen(monkeypatch, capsys, font):
 
 
 @pytest.mark.filterwarnings('error')
-def test_letters_without_a_font_are_one_sentence(tmp_path, monkeypatch, capsys, font):
+def test_letters_without_a_font_give_a_single_sentence(tmp_path, monkeypatch, capsys, font):
   monkeypatch.setattr(font_manager, 'findSystemFonts', list)
   frames = np.zeros((1, 8, 8, 3), np.uint8)
   drawing.draw_scores(frames, [('\ue123 \ue124', 0.9), ('b\x1b', 0.1)], tmp_path / 'a.png')

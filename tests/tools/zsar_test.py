@@ -1,4 +1,4 @@
-"""The command `zsar`, the names of packaged configs, and what shells complete."""
+"""The command `zsar`, the names of packaged configs, and completion in shells."""
 
 import ast
 import importlib.util
@@ -22,14 +22,12 @@ def test_every_command_is_a_program():
     spec = importlib.util.find_spec(command.module)
     assert "if __name__ == '__main__':" in pathlib.Path(spec.origin).read_text()
   programs = {path.stem for path in (ROOT / 'tools').glob('*.py') if '__main__' in path.read_text()}
-  assert programs == {c.module.rpartition('.')[2] for c in zsar.COMMANDS.values()} - {
-    'main',
-    'completion',
-  }
+  modules = {command.module.rpartition('.')[2] for command in zsar.COMMANDS.values()}
+  assert programs - {'zsar'} == modules - {'main'}
 
 
-def test_tools_and_configs_import_each_other_wherever_they_are_installed():
-  """A wheel has neither a package `tools` nor a package `configs`."""
+def test_tools_and_configs_do_not_import_each_other_by_top_level_names():
+  """A wheel has no packages `tools` and `configs`."""
   for path in [*(ROOT / 'tools').rglob('*.py'), *(ROOT / 'configs').glob('*.py')]:
     for node in ast.walk(ast.parse(path.read_text())):
       names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -38,7 +36,7 @@ def test_tools_and_configs_import_each_other_wherever_they_are_installed():
       assert not {name.partition('.')[0] for name in names} & {'tools', 'configs'}, path
 
 
-def test_the_list_of_commands_and_a_misspelt_one(monkeypatch, capsys):
+def test_the_list_of_commands_and_a_misspelled_command(monkeypatch, capsys):
   monkeypatch.setattr(sys, 'argv', ['zsar'])
   zsar.main()
   listed = capsys.readouterr().out
@@ -72,7 +70,7 @@ def test_packaged_configs_have_names(tmp_path, monkeypatch):
   assert 'full_size' not in command_line.config_names(studies=False)  # It has no experiment.
 
 
-# (words before the cursor, what is offered)
+# (words before the cursor, completions)
 COMPLETIONS = [
   (['pre'], ['predict']),
   (['train', '--w'], ['--workdir']),
@@ -100,11 +98,11 @@ def test_bash_completes(words, offered):
   assert done.stdout.split() == offered
 
 
-def test_flags_are_those_of_the_help():
-  found = completion.flags_of('split')
-  assert found['--kind'] == ['base-to-novel', 'difference', 'intersection', 'random']
-  assert found['--out'] == []
-  # Programs with flags of absl's, which knows each name once in a process.
+def test_completed_flags_are_those_of_the_help():
+  flags = completion.flags_of('split')
+  assert flags['--kind'] == ['base-to-novel', 'difference', 'intersection', 'random']
+  assert flags['--out'] == []
+  # Programs with absl flags, of which a process can define each name only once.
   for name in ('train', 'plan'):
     assert 'pantomime' in completion.flags_of(name)['--config']
   assert completion.flags_of('train')['--mode'] == ['train', 'eval']
@@ -113,7 +111,7 @@ def test_flags_are_those_of_the_help():
 
 @pytest.mark.slow
 def test_a_wheel_works_beside_packages_of_the_same_names(tmp_path):
-  """Where a user's own packages `tools` and `configs` lie in the folder."""
+  """The current folder has packages `tools` and `configs` of the user's own."""
   pytest.importorskip('setuptools')
   build = [sys.executable, '-m', 'pip', 'wheel', '--quiet', '--no-deps', '--no-build-isolation']
   copy = tmp_path / 'source'

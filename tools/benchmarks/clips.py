@@ -1,7 +1,7 @@
-"""The clips that the input pipeline is measured with: like those of Kinetics, made here.
+"""Makes clips like those of Kinetics, to measure the input pipeline with.
 
-A clip is an H.264 video of moving textures with sensor noise, and for each of its frames the
-masks of a person and of an object, as 0/255 PNG:
+A clip is an H.264 video of moving textures with sensor noise. Each frame has masks of a person and
+of an object, as PNG with values 0 and 255:
 
     {folder}/{id}.mp4
     {folder}/{id}/person/{number:05d}.png
@@ -27,17 +27,17 @@ from zsar_jax.recipes.regions import REGION_BITS
 
 REGIONS = ('person', 'object')
 
-# As most clips of Kinetics are given away: 10 seconds at 30 frames per second, 256 pixels high.
+# As most clips of Kinetics are distributed: 10 s at 30 frames per second, 256 pixels high.
 HEIGHT, WIDTH, NUM_FRAMES, FPS = 256, 340, 300, 30
 
 
 def video_path(folder: pathlib.Path, clip_id: str) -> pathlib.Path:
-  """The video of a clip."""
+  """Returns the path of a clip's video."""
   return folder / f'{clip_id}.mp4'
 
 
 def mask_path(folder: pathlib.Path, clip_id: str, region: str, number: int) -> pathlib.Path:
-  """The mask of a region in a frame of a clip."""
+  """Returns the path of the mask of a region in a frame of a clip."""
   return folder / clip_id / region / f'{number:05d}.png'
 
 
@@ -53,10 +53,10 @@ def make_clip(
 
   Args:
     folder: of the clips.
-    clip_id: the clip's name.
-    seed: of all that is drawn at random.
-    num_frames: its length.
-    height: of its frames, in pixels; even, as H.264 has them.
+    clip_id: the name of the clip.
+    seed: of all random numbers.
+    num_frames: the length of the clip.
+    height: of its frames in pixels; H.264 needs an even number.
     width: likewise.
   """
   for region in REGIONS:
@@ -74,7 +74,7 @@ def make_clip(
 def _render(
   seed: int, num_frames: int, height: int, width: int
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-  """frame u8[H, W, 3] and by region mask u8[H, W] of 0 and 255, one after the other."""
+  """Yields each frame u8[H, W, 3], and its masks by region, u8[H, W] of 0 and 255."""
   rng = np.random.default_rng(seed)
   # The camera pans over a scene that is larger than the frame.
   scene = _texture(rng, height + num_frames // 4, width + num_frames // 4)
@@ -86,9 +86,9 @@ def _render(
     pan = number // 4
     frame = scene[pan : pan + height, pan : pan + width].copy()
     masks = {}
-    for place, (region, scale) in enumerate(zip(REGIONS, (0.4, 0.15), strict=True)):
+    for index, (region, scale) in enumerate(zip(REGIONS, (0.4, 0.15), strict=True)):
       masks[region] = np.zeros((height, width), np.uint8)
-      y, x = 0.5 + 0.25 * np.sin(phases[place] + number / 15)
+      y, x = 0.5 + 0.25 * np.sin(phases[index] + number / 15)
       angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
       radius = scale * height * outlines[region] * (1 + 0.15 * np.sin(3 * angle + number / 5))
       outline = [x * width + 0.6 * radius * np.cos(angle), y * height + radius * np.sin(angle)]
@@ -99,7 +99,7 @@ def _render(
 
 
 def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-  """f32[H, W, 3]: noise of which each octave has less contrast than the coarser one."""
+  """Returns noise f32[H, W, 3] in octaves, each with less contrast than the coarser one."""
   image = np.full((height, width, 3), 128, np.float32)
   for octave in range(2, 8):
     cells = rng.normal(0, 1, (2**octave, 2**octave, 3)).astype(np.float32)
@@ -110,6 +110,8 @@ def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
+  """A clip of a folder to encode, with or without region planes."""
+
   id: str
   folder: str
   planes: bool
@@ -152,5 +154,5 @@ class _Builder(ClipBuilder):
 
 
 def build_records(folder: pathlib.Path, out: pathlib.Path, planes: bool) -> None:
-  """Builds the data set 'benchmark' out of the clips of `folder`, with or without region planes."""
+  """Builds the data set 'benchmark' from the clips of `folder`, with or without region planes."""
   build(_Builder(out, folder, planes), workers=0)

@@ -1,6 +1,6 @@
 """Evaluation: clips under three recipes in one pass, beside a loop in PyTorch.
 
-Both sides have the embeddings of the class texts; the peer's are encoded once as well.
+Both sides encode the class texts once, before the measurement.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The lines of JSON that a benchmark prints, and what they say of the machine."""
+"""Prints the lines of JSON of a benchmark, and describes the machine in them."""
 
 import importlib.metadata
 import json
@@ -20,27 +20,27 @@ def show(**fields: Any) -> None:
 
 
 def machine() -> dict[str, Any]:
-  """The hardware and the versions that a measurement was taken with."""
+  """Returns the hardware and the versions that a measurement was taken with."""
   versions = {'python': platform.python_version()}
   for package in _PACKAGES:
     try:
       versions[package] = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
       continue
-  found = {'cpu': _cpu(), 'cores': os.cpu_count(), 'versions': versions}
+  fields = {'cpu': _cpu(), 'cores': os.cpu_count(), 'versions': versions}
   if name := gpu():
-    found['gpu'] = name
-  return found
+    fields['gpu'] = name
+  return fields
 
 
 def gpu() -> str:
-  """The first GPU and its driver, as NVIDIA's tool names them; '' where there is none."""
+  """Returns the first GPU and its driver, as nvidia-smi names them; '' if there is none."""
   query = ['nvidia-smi', '--query-gpu=name,driver_version', '--format=csv,noheader']
   try:
-    told = subprocess.run(query, capture_output=True, text=True, timeout=30)
+    listing = subprocess.run(query, capture_output=True, text=True, timeout=30)
   except (OSError, subprocess.TimeoutExpired):
     return ''
-  return told.stdout.splitlines()[0] if told.returncode == 0 and told.stdout else ''
+  return listing.stdout.splitlines()[0] if listing.returncode == 0 and listing.stdout else ''
 
 
 def _cpu() -> str:

@@ -1,4 +1,4 @@
-"""What the benchmarks of models share: both sides measured in turn, and compared."""
+"""Measures both sides of a benchmark of models in turn, and compares them."""
 
 import dataclasses
 import importlib.util
@@ -14,7 +14,7 @@ from zsar_jax.runtime.host_memory import keep_freed_memory
 from . import lines, turns
 from .workload import Workload
 
-# The modules are imported in the sides' own processes: neither library has the other beside it.
+# Each side's libraries are imported in its own process only, so that they do not interfere.
 _PEER_NEEDS = ('torch', 'transformers')
 
 
@@ -23,11 +23,11 @@ class Comparison:
   """A ratio of two loops' times.
 
   Attributes:
-    name: what it is.
+    name: of the ratio.
     above: the loop whose time is divided.
-    below: the loop that it is divided by.
-    at_least: what is asked for, if anything.
-    at_most: likewise.
+    below: the loop by whose time it is divided.
+    at_least: the required lower bound, if any.
+    at_most: the required upper bound, if any.
   """
 
   name: str
@@ -48,57 +48,57 @@ def run(
   """Measures loops in turn and prints their lines, and those of comparisons.
 
   Args:
-    work: what is done.
+    work: the sizes.
     repeats: of each loop.
-    per_turn: clips, or texts, that one turn is of.
-    groups: of loops, 'ours/...' and 'peer/...', see `jax_loops.loops` and `torch_loops.loops`.
-      Each group has processes of its own: what a large loop leaves of memory changes how fast
-      others are.
-    comparisons: of loops that were measured.
-    same: pairs of loops whose first turn must have found the same number.
+    per_turn: the number of clips, or texts, in a turn.
+    groups: groups of loops, 'ours/...' and 'peer/...', see `jax_loops.loops` and
+      `torch_loops.loops`. Each group has its own processes, because the memory that a large loop
+      leaves behind changes how fast other loops are.
+    comparisons: of measured loops.
+    same: pairs of loops whose first turns must return the same number.
 
   Returns:
-    What `turns.measure` found.
+    The results of `turns.measure`.
 
   Raises:
-    RuntimeError: if two did not, so that they did not do the same work.
+    RuntimeError: if a pair of loops in `same` did not do the same work.
   """
   missing = [package for package in _PEER_NEEDS if importlib.util.find_spec(package) is None]
   with tempfile.TemporaryDirectory() as folder:
     work = dataclasses.replace(work, weights=str(pathlib.Path(folder) / 'weights'))
-    sides = {'ours': (_ours, work)}
+    sides = {'ours': (_make_ours, work)}
     if not missing:
-      writer = turns.Child(_writer, work)
-      writer.turn()
-      writer.end()
-      sides['peer'] = (_peer, work)
-    found = {}
+      writer = turns.Worker(_make_writer, work)
+      writer.call()
+      writer.close()
+      sides['peer'] = (_make_peer, work)
+    results = {}
     for loops in groups:
-      taking = [loop for loop in loops if loop.partition('/')[0] in sides]
-      found |= turns.measure(sides, taking, repeats, work.cores)
-  for one, other in same:
-    if {'value'} <= found.get(one, {}).keys() & found.get(other, {}).keys():
-      values = found[one]['value'], found[other]['value']
+      available = [loop for loop in loops if loop.partition('/')[0] in sides]
+      results |= turns.measure(sides, available, repeats, work.cores)
+  for first, second in same:
+    if {'value'} <= results.get(first, {}).keys() & results.get(second, {}).keys():
+      values = results[first]['value'], results[second]['value']
       if not math.isclose(*values, rel_tol=_tolerance(work), abs_tol=_tolerance(work)):
-        raise RuntimeError(f'{one} and {other} found {values}: not the same work')
+        raise RuntimeError(f'{first} and {second} returned {values}: not the same work')
   settings, machine = work.settings(repeats), lines.machine()
   for loop in itertools.chain(*groups):
-    line = found.get(loop) or {'skipped': f'{missing[0]} is not installed'}
+    line = results.get(loop) or {'skipped': f'{missing[0]} is not installed'}
     if 'seconds' in line:
       line = {'per_second': round(per_turn / line['seconds'], 3), **line}
     lines.show(name=loop, **line, **settings, **machine)
   for comparison in comparisons:
-    lines.show(**compare(comparison, found))
-  return found
+    lines.show(**compare(comparison, results))
+  return results
 
 
-def compare(comparison: Comparison, found: dict[str, dict[str, Any]]) -> dict[str, Any]:
-  """The fields of a comparison's line, from what `turns.measure` returned.
+def compare(comparison: Comparison, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
+  """Returns the fields of a comparison's line, from the results of `turns.measure`.
 
-  'ratio' is of the medians of the wall clock, 'ratio_fastest' of the least, and 'ratio_cpu' of the
-  medians of processor time, which what else the machine does disturbs least.
+  'ratio' compares the medians of the wall clock, 'ratio_fastest' the fastest turns, and 'ratio_cpu'
+  the medians of processor time, which other work of the machine affects least.
   """
-  above, below = (found.get(loop, {}) for loop in (comparison.above, comparison.below))
+  above, below = (results.get(loop, {}) for loop in (comparison.above, comparison.below))
   if 'seconds' not in above or 'seconds' not in below:
     return {'name': comparison.name, 'skipped': 'one of the two was not measured'}
   ratio = round(above['seconds'] / below['seconds'], 4)
@@ -119,20 +119,20 @@ def _tolerance(work: Workload) -> float:
   return 1e-3 if work.precision == 'float32' else 5e-2
 
 
-def _writer(work: Workload) -> Any:
+def _make_writer(work: Workload) -> Any:
   from . import jax_loops
 
   return jax_loops.write_weights(work)
 
 
-def _ours(work: Workload) -> Any:
+def _make_ours(work: Workload) -> Any:
   from . import jax_loops
 
-  keep_freed_memory()  # As every program here does.
+  keep_freed_memory()  # As in every program of this project.
   return jax_loops.loops(work)
 
 
-def _peer(work: Workload) -> Any:
+def _make_peer(work: Workload) -> Any:
   from . import torch_loops
 
   return torch_loops.loops(work)

@@ -17,8 +17,8 @@ _LOOPS = (
 )
 _SAME = (('ours/forward', 'peer/forward'), ('ours/step', 'peer/step'))
 
-# Of the peak of a GPU, in the operations of the model itself.
-_MFU = 0.5
+# The required share of a GPU's peak, counting the operations of the model itself.
+_REQUIRED_MFU = 0.5
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -30,19 +30,19 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-  """Measures and prints the lines; on a GPU whose peak is published also the step's MFU."""
+  """Measures and prints the lines; on a GPU with a published peak also the step's MFU."""
   work = workload.from_flags(arguments)
   groups = _LOOPS
   if arguments.no_compile:
     groups = [[loop for loop in loops if 'compiled' not in loop] for loops in groups]
   gpu = lines.gpu()
-  found = models.run(work, arguments.repeats, work.batch, groups, comparisons(bool(gpu)), _SAME)
-  if (chip := chips.find_chip(gpu)) and 'seconds' in found['ours/step']:
-    lines.show(**utilization(work, chip, found['ours/step']['seconds']))
+  results = models.run(work, arguments.repeats, work.batch, groups, comparisons(bool(gpu)), _SAME)
+  if (chip := chips.find_chip(gpu)) and 'seconds' in results['ours/step']:
+    lines.show(**utilization(work, chip, results['ours/step']['seconds']))
 
 
 def comparisons(gpu: bool) -> list[Comparison]:
-  """What is compared, and what is asked for, on a GPU or a CPU."""
+  """Returns the comparisons, with the ratios that are required on a GPU or a CPU."""
   step, forward, compiled = (1.5, None, 1.0) if gpu else (2.0, 1.15, None)
   name = 'clips per second {}, ours / {}'
   return [
@@ -54,11 +54,13 @@ def comparisons(gpu: bool) -> list[Comparison]:
 
 
 def utilization(work: Workload, chip: chips.Chip, seconds: float) -> dict[str, Any]:
-  """The fields of the line on MFU: a step's operations by the model's dimensions, to the peak."""
+  """Returns the fields of the MFU line: operations by the model's dimensions over the peak."""
   towers = {name: {'kernel': True} for name in ('text', 'visual')}
   texts = workload.tokens(work).shape
-  done = flops.training_step(work.spec, VideoSpec(work.frames), work.batch, texts, towers)
-  mfu = round(done / seconds / chip.flops, 4)
-  line = {'name': 'MFU of a step of ours, of the bfloat16 peak', 'mfu': mfu, 'flops': done}
-  asked = {'at_least': _MFU, 'met': mfu >= _MFU} if work.precision == 'bfloat16' else {}
-  return {**line, 'chip': chip.name, 'peak': chip.flops, **asked}
+  operations = flops.training_step(work.spec, VideoSpec(work.frames), work.batch, texts, towers)
+  mfu = round(operations / seconds / chip.flops, 4)
+  line = {'name': 'MFU of a step of ours, of the bfloat16 peak', 'mfu': mfu, 'flops': operations}
+  required = (
+    {'at_least': _REQUIRED_MFU, 'met': mfu >= _REQUIRED_MFU} if work.precision == 'bfloat16' else {}
+  )
+  return {**line, 'chip': chip.name, 'peak': chip.flops, **required}

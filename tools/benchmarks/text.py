@@ -1,7 +1,7 @@
 """Class texts: all classes under some templates, beside PyTorch's.
 
-The peer's texts are padded to 77 tokens, as CLIP's tokenizer does; 'longest' pads them to the
-longest of them, as this project does.
+The peer pads texts to 77 tokens, as CLIP's tokenizer does; 'longest' pads them to the longest text,
+as this project does.
 """
 
 import argparse

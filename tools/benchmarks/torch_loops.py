@@ -1,7 +1,7 @@
-"""The peers' side of the benchmarks of models: Hugging Face's CLIP, as ViFi-CLIP trains it.
+"""The peer's side of the benchmarks of models: Hugging Face's CLIP, as ViFi-CLIP trains it.
 
 ViFi-CLIP (github.com/muzairkhattak/ViFi-CLIP) encodes all class texts, padded to 77 tokens, in the
-forward pass of each micro-batch, under automatic mixed precision where there is CUDA. Runs in a
+forward pass of each micro-batch, and uses automatic mixed precision with CUDA. This side runs in a
 process of its own.
 """
 
@@ -22,35 +22,37 @@ from .workload import Workload
 
 
 def loops(work: Workload) -> Lazy:
-  """All of the peers' side, by name; 'compiled_...' by torch.compile."""
+  """Returns the loops of the peer's side, by name; 'compiled_...' use torch.compile."""
   torch.set_num_threads(len(work.cores))
   eager, compiled = (_Peer(work, compile_it) for compile_it in (False, True))
-  made: dict[str, Callable[[], Loop]] = {
+  makers: dict[str, Callable[[], Loop]] = {
     'eval': eager.evaluation,
     'normalize': lambda: eager.prepared(masked=False),
     'mask': lambda: eager.prepared(masked=True),
     'text_longest': lambda: eager.texts(padded=False),
   }
   for prefix, peer in (('', eager), ('compiled_', compiled)):
-    made |= {
+    makers |= {
       f'{prefix}step': peer.step,
       f'{prefix}forward': peer.forward,
       f'{prefix}text': peer.texts,
     }
-  return Lazy(made)
+  return Lazy(makers)
 
 
 class _Video(torch.nn.Module):
-  """ViFi-CLIP: CLIP's frames, their mean."""
+  """ViFi-CLIP: the mean of the embeddings that CLIP gives to the frames."""
 
   def __init__(self, clip: torch.nn.Module):
     super().__init__()
     self.clip = clip
 
   def forward(self, video: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
-    """Logits f[B, C] of `video: f[B, T, 3, H, W]`.
+    """Returns logits f[B, C].
 
-    `texts` are tokens i64[C, L], or their embeddings f[C, E].
+    Args:
+      video: f[B, T, 3, H, W].
+      texts: tokens i64[C, L], or their embeddings f[C, E].
     """
     batch = video.shape[0]
     frames = self.frames(video.flatten(0, 1)).unflatten(0, (batch, -1)).mean(1)  # [B, E]
@@ -59,11 +61,11 @@ class _Video(torch.nn.Module):
     return self.clip.logit_scale.exp() * frames @ texts.T
 
   def frames(self, images: torch.Tensor) -> torch.Tensor:
-    """Embeddings f[N, E] of `images: f[N, 3, H, W]`."""
+    """Returns the embeddings f[N, E] of `images`, f[N, 3, H, W]."""
     return self.clip.visual_projection(self.clip.vision_model(pixel_values=images).pooler_output)
 
   def texts(self, tokens: torch.Tensor) -> torch.Tensor:
-    """Embeddings f[C, E], of unit length, of `tokens: i64[C, L]`."""
+    """Returns the normalized embeddings f[C, E] of `tokens`, i64[C, L]."""
     pooled = self.clip.text_model(input_ids=tokens).pooler_output
     return torch.nn.functional.normalize(self.clip.text_projection(pooled), dim=-1)
 
@@ -77,10 +79,10 @@ class _Peer:
       name: torch.from_numpy(batch[name]).to(self._device) for name in ('frames', 'regions')
     }
     self._labels = torch.from_numpy(batch['label']).long().to(self._device)
-    longest = workload.tokens(work).astype(np.int64)
-    room = work.spec.context_length - longest.shape[-1]
-    self._longest = torch.from_numpy(longest).to(self._device)  # [P, C, L]
-    self._tokens = torch.nn.functional.pad(self._longest, (0, room))  # [P, C, 77]
+    short = workload.tokens(work).astype(np.int64)
+    padding = work.spec.context_length - short.shape[-1]
+    self._short_tokens = torch.from_numpy(short).to(self._device)  # [P, C, L]
+    self._tokens = torch.nn.functional.pad(self._short_tokens, (0, padding))  # [P, C, 77]
     self._model: _Video | None = None
 
   def _video_model(self) -> _Video:
@@ -98,7 +100,7 @@ class _Peer:
     return contextlib.nullcontext()
 
   def step(self) -> Loop:
-    """An optimizer step; its loss."""
+    """Runs an optimizer step; returns its loss."""
     model = self._video_model().train()
     run = self._maybe_compiled(model)
     optimizer = torch.optim.AdamW(
@@ -121,7 +123,7 @@ class _Peer:
     return loop
 
   def forward(self) -> Loop:
-    """The logits of the batch, of class embeddings that are there; their mean."""
+    """Computes the logits of the batch with ready class embeddings; returns their mean."""
     model = self._video_model().eval()
     run, texts = self._maybe_compiled(model), self._embeddings(model)
 
@@ -133,7 +135,7 @@ class _Peer:
     return loop
 
   def evaluation(self) -> Loop:
-    """The logits of the batch under each recipe, one pass after the other."""
+    """Computes the logits of the batch under each recipe, one pass after the other."""
     model = self._video_model().eval()
     texts = self._embeddings(model)
 
@@ -155,46 +157,47 @@ class _Peer:
     return loop
 
   def prepared(self, masked: bool) -> Loop:
-    """Normalized clips, with background and object in a random color of each clip's."""
+    """Normalizes clips; `masked` paints background and object, each in a random color per clip."""
 
     def loop() -> float:
       video = self._normalized(slice(None))
       if masked:
         regions = self._batch['regions'][:, :, None]  # [B, T, 1, H, W]
         shape = (2, len(video), 1, 3, 1, 1)
-        background, thing = torch.randn(shape, device=self._device)
-        video = torch.where((regions & (PERSON | OBJECT)) == 0, background, video)
-        only = ((regions & OBJECT) != 0) & ((regions & PERSON) == 0)
-        video = torch.where(only, thing, video)
+        background_color, object_color = torch.randn(shape, device=self._device)
+        video = torch.where((regions & (PERSON | OBJECT)) == 0, background_color, video)
+        is_object = ((regions & OBJECT) != 0) & ((regions & PERSON) == 0)
+        video = torch.where(is_object, object_color, video)
       return float(video[..., 0, 0].mean())
 
     return loop
 
   def texts(self, padded: bool = True) -> Loop:
-    """The embeddings of all class texts, template by template; their mean."""
+    """Encodes all class texts, template by template; returns the mean."""
     model = self._video_model().eval()
     encode = self._maybe_compiled(model.texts)
-    tokens = self._tokens if padded else self._longest
+    tokens = self._tokens if padded else self._short_tokens
 
     @torch.inference_mode()
     def loop() -> float:
       with self._amp():
-        return float(sum(encode(one).mean() for one in tokens) / len(tokens))
+        means = [encode(template).mean() for template in tokens]
+        return float(sum(means) / len(means))
 
     return loop
 
   @torch.no_grad()
   def _embeddings(self, model: _Video) -> torch.Tensor:
     with self._amp():
-      return sum(model.texts(one) for one in self._longest) / len(self._longest)
+      return sum(model.texts(template) for template in self._short_tokens) / len(self._short_tokens)
 
   def _normalized(self, rows: slice) -> torch.Tensor:
-    """f32[B, T, 3, H, W]."""
+    """Returns normalized clips f32[B, T, 3, H, W]."""
     video = self._batch['frames'][rows].permute(0, 1, 4, 2, 3).float() / 255
     return video * self._color([1 / s for s in CLIP_STD], 1) + self._color(CLIP_MEAN, -1)
 
   def _color(self, rgb: Any, sign: int) -> torch.Tensor:
-    """f32[1, 1, 3, 1, 1]: a scale, or with a sign of -1 black in normalized space for the mean."""
+    """Returns f32[1, 1, 3, 1, 1]: a scale; with a sign of -1 and the mean, normalized black."""
     values = torch.tensor(rgb, device=self._device)
     if sign < 0:
       values = -values / torch.tensor(CLIP_STD, device=self._device)

@@ -1,4 +1,4 @@
-"""Processes that take turns, so that what else the machine does disturbs all of them alike."""
+"""Runs work in several processes in turn, so that other work of the machine affects all alike."""
 
 import multiprocessing
 import os
@@ -8,21 +8,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-# Does the work once, and returns a number by which one sees that it was done.
+# Does the work once, and returns a number that shows that it was done.
 Loop = Callable[[], float]
 
 
 class Lazy(Mapping):
-  """Loops that are made when it is their turn for the first time."""
+  """Loops that are made when they are first used."""
 
   def __init__(self, makers: Mapping[str, Callable[[], Loop]]):
-    """Keeps what makes each loop, by name."""
-    self._makers, self._made = makers, {}
+    """Makes nothing yet.
+
+    Args:
+      makers: by name, the functions that make the loops.
+    """
+    self._makers, self._loops = makers, {}
 
   def __getitem__(self, name: str) -> Loop:
-    if name not in self._made:
-      self._made[name] = self._makers[name]()
-    return self._made[name]
+    if name not in self._loops:
+      self._loops[name] = self._makers[name]()
+    return self._loops[name]
 
   def __iter__(self) -> Iterator[str]:
     return iter(self._makers)
@@ -31,58 +35,58 @@ class Lazy(Mapping):
     return len(self._makers)
 
 
-class Child:
-  """A process that makes something callable, and calls it whenever it is asked to."""
+class Worker:
+  """A process that makes a function, and calls it on request."""
 
   def __init__(self, make: Callable[..., Callable[..., Any]], *arguments: Any):
     """Starts the process.
 
     Args:
-      make: importable; what it returns is called in the process.
+      make: an importable function that returns the function to call.
       *arguments: of `make`.
     """
     context = multiprocessing.get_context('spawn')
-    # Both sides are on the same GPU, and on one: JAX leaves the other its share of the memory.
+    # Both sides use the same GPU, and only one: JAX must leave memory for the other side.
     os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
     os.environ.setdefault('CUDA_VISIBLE_DEVICES', '0')
-    self._connection, there = context.Pipe()
-    self._process = context.Process(target=_serve, args=(make, arguments, there), daemon=True)
+    self._connection, remote = context.Pipe()
+    self._process = context.Process(target=_serve, args=(make, arguments, remote), daemon=True)
     self._process.start()
-    there.close()
+    remote.close()
 
-  def turn(self, *arguments: Any) -> Any:
-    """Calls it once.
+  def call(self, *arguments: Any) -> Any:
+    """Calls the function once and returns its result.
 
     Raises:
-      RuntimeError: if it failed, with its words.
+      RuntimeError: if it failed, with the error's text.
     """
     self._connection.send(arguments)
     try:
-      done, answer = self._connection.recv()
+      succeeded, result = self._connection.recv()
     except EOFError:
       self._process.join()
       raise RuntimeError(f'its process ended with {self._process.exitcode}') from None
-    if not done:
-      raise RuntimeError(answer)
-    return answer
+    if not succeeded:
+      raise RuntimeError(result)
+    return result
 
-  def end(self) -> None:
+  def close(self) -> None:
     """Ends the process."""
     self._connection.close()
     self._process.join()
 
 
 def _serve(make: Callable[..., Any], arguments: tuple, connection: Connection) -> None:
-  """Calls what `make` makes until nobody can ask any more."""
-  call = make(*arguments)
+  """Calls the function that `make` returns until the connection is closed."""
+  function = make(*arguments)
   while True:
     try:
-      asked = connection.recv()
+      call = connection.recv()
     except EOFError:
       return
     try:
-      answer = True, call(*asked)
-    except Exception as error:  # Such as a compiler that is not installed.
+      answer = True, function(*call)
+    except Exception as error:  # For example a compiler that is not installed.
       answer = False, f'{type(error).__name__}: {error}'.splitlines()[0][:300]
     connection.send(answer)
 
@@ -93,18 +97,18 @@ def measure(
   """Times loops in turn: each once to warm up, then each `repeats` times.
 
   Args:
-    sides: by name the function that makes a side's loops, and its arguments. Each side is a
+    sides: by name, the function that makes a side's loops, and its arguments. Each side is a
       process of its own.
     loops: 'SIDE/LOOP', in the order of the turns.
-    repeats: of each.
-    cores: where all run, one after the other.
+    repeats: of each loop.
+    cores: where all sides run, one after the other.
 
   Returns:
-    By loop 'seconds', the median, 'seconds_each' and 'cpu_seconds_each' of the process and all
-    its threads, and 'value' of the first turn; or 'skipped' with the reason.
+    By loop, the medians 'seconds' and 'cpu_seconds', which counts the process and all its threads,
+    'seconds_each', 'cpu_seconds_each', and 'value' of the first turn; or 'skipped' with the reason.
   """
-  children = {name: Child(_timed, tuple(cores), *made) for name, made in sides.items()}
-  taken: dict[str, list[tuple[float, float]]] = {loop: [] for loop in loops}
+  workers = {name: Worker(_make_timed, tuple(cores), *side) for name, side in sides.items()}
+  times: dict[str, list[tuple[float, float]]] = {loop: [] for loop in loops}
   results: dict[str, dict[str, Any]] = {loop: {} for loop in loops}
   try:
     for repeat in range(-1, repeats):
@@ -113,19 +117,21 @@ def measure(
           continue
         side, _, name = loop.partition('/')
         try:
-          wall, cpu, value = children[side].turn(name)
+          wall, cpu, value = workers[side].call(name)
         except RuntimeError as error:
           results[loop] = {'skipped': str(error)}
           continue
         results[loop].setdefault('value', value)
         if repeat >= 0:
-          taken[loop].append((wall, cpu))
+          times[loop].append((wall, cpu))
   finally:
-    for child in children.values():
-      child.end()
-  for loop, times in taken.items():
+    for worker in workers.values():
+      worker.close()
+  for loop, pairs in times.items():
     if 'skipped' not in results[loop]:
-      walls, cpus = ([round(one, 4) for one in column] for column in zip(*times, strict=True))
+      walls, cpus = (
+        [round(seconds, 4) for seconds in column] for column in zip(*pairs, strict=True)
+      )
       results[loop] |= {
         'seconds': statistics.median(walls),
         'cpu_seconds': statistics.median(cpus),
@@ -135,18 +141,18 @@ def measure(
   return results
 
 
-def _timed(
+def _make_timed(
   cores: tuple[int, ...], make: Callable[..., Mapping[str, Loop]], *arguments: Any
 ) -> Callable[[str], tuple[float, float, float]]:
-  os.sched_setaffinity(0, cores)  # Before the libraries count the cores.
+  os.sched_setaffinity(0, cores)  # Before libraries count the cores.
   loops: Mapping[str, Loop] = {}
 
-  def turn(name: str) -> tuple[float, float, float]:
+  def run(name: str) -> tuple[float, float, float]:
     nonlocal loops
-    loops = loops or make(*arguments)  # In a turn, so that what goes wrong is told.
+    loops = loops or make(*arguments)  # In a call, so that an error is reported.
     loop = loops[name]
     cpu, wall = time.process_time(), time.perf_counter()
     value = loop()
     return time.perf_counter() - wall, time.process_time() - cpu, value
 
-  return turn
+  return run

@@ -1,4 +1,4 @@
-"""What the benchmarks of models do: sizes, clips, class texts and weights, made here."""
+"""The work of the benchmarks of models: sizes, synthetic clips, class texts and the config."""
 
 import argparse
 import dataclasses
@@ -17,20 +17,20 @@ from zsar_jax.recipes.regions import OBJECT, PERSON
 from zsar_jax.text.classes import ClassTexts
 from zsar_jax.text.tokenizers import make_tokenizer
 
-# Two to seven words, as the classes of Kinetics-400 have.
-_DOINGS = (
+# Class names of two to seven words, as in Kinetics-400.
+_VERBS = (
   *('throwing', 'catching', 'washing', 'carrying', 'playing with', 'jumping over', 'picking up'),
   *('painting', 'pushing', 'pulling', 'sitting on', 'looking at', 'walking with', 'cleaning'),
   *('building', 'repairing', 'holding', 'kicking', 'riding', 'putting down'),
 )
-_THINGS = (
+_OBJECTS = (
   *('a ball', 'a bike', 'hair', 'dishes', 'a dog', 'the guitar', 'a car', 'clothes', 'a tree'),
   *('shoes', 'a chair', 'the floor', 'a rope', 'paper', 'a baby', 'snow', 'a horse', 'bread'),
   *('someone in a game', 'a box on the table'),
 )
 _TEMPLATE = 'a video of a person {}.'
 
-# What is painted in training, and what clips are evaluated under.
+# The recipe of training steps with masks, and the recipes of evaluations.
 MASKS = 'background=normal,object=normal'
 RECIPES = ('none', 'background=mean', 'person=black')
 
@@ -41,16 +41,16 @@ class Workload:
 
   Attributes:
     preset: of the model.
-    frames: T, of a clip.
-    batch: B, clips in an optimizer step.
+    frames: T, the frames of a clip.
+    batch: B, the clips of an optimizer step.
     micro_batches: into which the batch is split.
     classes: C.
     templates: P.
-    precision: 'float32' or 'bfloat16'; PyTorch's is AMP then.
-    attention: ours, one of `layers.ATTENTIONS`; the peer's is what transformers chooses.
-    remat: ours, one of `layers.REMATS`; the peer computes nothing again.
-    cores: processor cores for either side.
-    weights: the folder of the weights in Hugging Face's format; '' before they are made.
+    precision: 'float32' or 'bfloat16', for which PyTorch uses AMP.
+    attention: ours, one of `layers.ATTENTIONS`; for the peer transformers chooses.
+    remat: ours, one of `layers.REMATS`; the peer recomputes nothing.
+    cores: processor cores of either side.
+    weights: the folder of the weights in Hugging Face's format; '' before they are written.
   """
 
   preset: str
@@ -71,7 +71,7 @@ class Workload:
     return PRESETS[self.preset]
 
   def settings(self, repeats: int) -> dict[str, Any]:
-    """What a line says of the work."""
+    """Returns the fields of a line that describe the work."""
     fields = dataclasses.asdict(self)
     del fields['weights'], fields['cores']
     return fields | {
@@ -83,30 +83,30 @@ class Workload:
 
 def add_flags(parser: argparse.ArgumentParser, **defaults: Any) -> None:
   """Adds the flags of `Workload`."""
-  usual = dict(frames=8, batch=8, micro_batches=2, classes=400, templates=1, repeats=3)
+  common = dict(frames=8, batch=8, micro_batches=2, classes=400, templates=1, repeats=3)
   help_of = dict(
-    frames='of a clip',
+    frames='frames of a clip',
     batch='clips in a batch',
-    micro_batches='in a batch',
-    classes='whose texts are encoded',
-    templates='that each class text is written into',
-    repeats='of each loop',
+    micro_batches='micro-batches in a batch',
+    classes='classes whose texts are encoded',
+    templates='templates of the class texts',
+    repeats='repeats of each loop',
   )
   parser.add_argument('--preset', default='vit_b32', choices=PRESETS)
   parser.add_argument('--precision', default='float32', choices=config_lib.DTYPES)
   parser.add_argument('--attention', default='xla', choices=ATTENTIONS, help='ours')
   parser.add_argument('--remat', default='none', choices=REMATS, help='ours')
-  for name, default in (usual | defaults).items():
+  for name, default in (common | defaults).items():
     flag = f'--{name.replace("_", "-")}'
     text = f'{help_of[name]} (default: {default})'
     parser.add_argument(flag, type=int, default=default, help=text)
 
 
 def from_flags(arguments: argparse.Namespace) -> Workload:
-  """The work that flags ask for.
+  """Returns the work that the flags describe.
 
   Raises:
-    UserError: for sizes that there is no such work for.
+    UserError: for sizes that are too small, too large or do not divide.
   """
   sizes = {
     name: getattr(arguments, name)
@@ -120,8 +120,8 @@ def from_flags(arguments: argparse.Namespace) -> Workload:
       f'--batch: {sizes["batch"]} clips do not divide into {sizes["micro_batches"]} micro-batches;'
       ' take a multiple'
     )
-  if sizes['classes'] > len(_DOINGS) * len(_THINGS):
-    raise UserError(f'--classes: at most {len(_DOINGS) * len(_THINGS)} have texts')
+  if sizes['classes'] > len(_VERBS) * len(_OBJECTS):
+    raise UserError(f'--classes: at most {len(_VERBS) * len(_OBJECTS)} have texts')
   cores = tuple(sorted(os.sched_getaffinity(0)))
   return Workload(
     arguments.preset,
@@ -134,9 +134,9 @@ def from_flags(arguments: argparse.Namespace) -> Workload:
 
 
 def tokens(work: Workload) -> np.ndarray:
-  """i32[P, C, L]: of the class texts, L those of the longest."""
-  names = [f'{doing} {thing}' for doing, thing in itertools.product(_DOINGS, _THINGS)]
-  # Every so many, so that the longest are among them.
+  """Returns the tokens i32[P, C, L] of the class texts; L is the length of the longest."""
+  names = [f'{verb} {object_}' for verb, object_ in itertools.product(_VERBS, _OBJECTS)]
+  # Evenly spaced from the end, so that long names are among them.
   names = [names[-1 - n * len(names) // work.classes] for n in range(work.classes)]
   spec = work.spec
   tokenizer = make_tokenizer('words', spec.vocab_size, spec.context_length)
@@ -145,7 +145,7 @@ def tokens(work: Workload) -> np.ndarray:
 
 
 def clips(work: Workload) -> dict[str, np.ndarray]:
-  """A batch as the input pipeline makes it: noise, with a person and an object in each frame."""
+  """Returns a batch like the input pipeline's: noise, a person and an object in each frame."""
   rng = np.random.default_rng(0)
   size = work.spec.resolution
   shape = (work.batch, work.frames, size, size)
@@ -162,16 +162,16 @@ def clips(work: Workload) -> dict[str, np.ndarray]:
 
 
 def config(work: Workload, recipe: str = 'none') -> ConfigDict:
-  """The trainer's config: ViFi-CLIP's optimizer (arXiv 2212.03640), no augmentation."""
-  made = config_lib.default_config()
-  made.view.num_frames = work.frames
-  made.view.size = work.spec.resolution
-  made.model.preset = work.preset
-  made.model.dtype = work.precision
-  made.model.attention = work.attention
-  made.model.remat = work.remat
-  made.data.batch_size = work.batch
-  made.optim.accumulation = work.micro_batches
-  made.optim.clip_norm = 0.0
-  made.recipe = recipe
-  return made
+  """Returns a trainer's config: ViFi-CLIP's optimizer (arXiv 2212.03640), no augmentation."""
+  result = config_lib.default_config()
+  result.view.num_frames = work.frames
+  result.view.size = work.spec.resolution
+  result.model.preset = work.preset
+  result.model.dtype = work.precision
+  result.model.attention = work.attention
+  result.model.remat = work.remat
+  result.data.batch_size = work.batch
+  result.optim.accumulation = work.micro_batches
+  result.optim.clip_norm = 0.0
+  result.recipe = recipe
+  return result

@@ -1,4 +1,4 @@
-"""The index of a split: what is known of its clips without reading their records.
+"""The index of a split: a table of its clips, for use without reading their records.
 
 A split either has records of its own, and an index of them, or it is a *part* of such a stored
 split: a list of positions in it. UCF101's test1 is a part of the split that has all of its clips.

@@ -6,7 +6,7 @@ The folder of a data set, as `zsar_jax.datasets.builder` writes it:
       dataset_info.json, features.json, label.labels.txt, *.array_record-*   as TFDS has them
       metadata.json                   class splits, annotated regions, the build's parameters
       build_report.json               see `zsar_jax.datasets.build_report`
-      index-{split}.npz               what is known of the split's clips, see `clip_index`
+      index-{split}.npz               a table of the split's clips, see `clip_index`
       part-{split}.npz                a split that is a part of another, see `clip_index`
       *.array_record-*.frames.npy     where the frames are in the records, see `frame_table`
       checksums.json                  the size and checksum of each file; only the size of records

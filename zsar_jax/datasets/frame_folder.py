@@ -36,7 +36,7 @@ def read_frame_folder(
   """
   images, remarks = _numbered_images(folder)
   unreadable: list[ClipError] = []
-  # Which frames are kept depends on the number of frames, so an unreadable one starts it over.
+  # Which frames are kept depends on the number of frames, so an unreadable image restarts the loop.
   while images:
     numbers, paths = list(images), list(images.values())
     near = annotated(len(paths), np.array(numbers)) if annotated and storage.keep != 'all' else ()

@@ -1,7 +1,7 @@
-"""CLIP for video: each frame through the image tower, the frames through a temporal head.
+"""CLIP for video: the image tower encodes each frame, a temporal head combines the frames.
 
-`VideoNetwork` is the module; `VideoModel` is the functional view of it that training uses, in
-which parameters are a plain nested dict of arrays, keyed by strings.
+`VideoNetwork` is the Flax module. `VideoModel` wraps it as pure functions, whose parameters are a
+plain nested dict of arrays with strings as keys; training, evaluation and checkpoints use these.
 
 Letters in shapes: B clips, T frames, H and W pixels, C texts, L tokens, M patches, E embedding.
 """
@@ -22,17 +22,19 @@ from zsar_jax.models.video_prompts import VideoPrompts
 # A nested dict of f32 arrays; a path reads like 'visual/transformer/resblocks/0/ln_1/scale'.
 Params = dict[str, Any]
 
-# A batch of clips: 'embedding' f32[B, E], of unit length (of 'window' the mean of its frames', each
-# of unit length); in a model whose class embeddings look at
-# the video 'context' [B, M, E]; in one with distillation 'frames' f32[B, T, E], of unit length.
+# A batch of encoded clips:
+#   'embedding'  f32[B, E], of unit length; in a 'window' model the mean of the frames' embeddings,
+#                each of unit length.
+#   'context'    [B, M, E], what class embeddings attend to; only in an 'xclip' model.
+#   'frames'     f32[B, T, E], of unit length; only in a model with distillation.
 Encoded = dict[str, jax.Array]
 
 
 class VideoNetwork(nnx.Module):
-  """A video and a text tower into one space.
+  """Encodes videos and texts into one embedding space.
 
   Attributes:
-    logit_scale: f32[], the logarithm of what cosines are multiplied by.
+    logit_scale: f32[], the logarithm of the factor that turns cosines into logits.
   """
 
   def __init__(self, spec: TowerSpec, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs):
@@ -54,7 +56,7 @@ class VideoNetwork(nnx.Module):
       if video.residual_distillation
       else None
     )
-    # Open-VCLIP scores each frame by itself and takes the mean of the scores.
+    # Open-VCLIP scores each frame separately and averages the scores.
     self.mean_of_cosines = video.temporal == 'window'
     self.normalization = spec.normalization
     self.logit_scale = nnx.Param(jnp.array(math.log(1 / 0.07), jnp.float32))
@@ -63,12 +65,13 @@ class VideoNetwork(nnx.Module):
     """Embeds each frame of clips.
 
     Args:
-      frames: f32[B, T, H, W, 3], normalized with CLIP's mean and deviation, whatever the spec's
-        normalization; H = W = the spec's resolution.
+      frames: f32[B, T, H, W, 3], normalized with CLIP's mean and standard deviation, also if the
+        spec has another normalization. H = W = the spec's resolution.
 
     Returns:
       embeddings: f32[B, T, E], not of unit length.
-      patches: [B, T, M, D], the patches' last tokens; None where nothing looks at them.
+      patches: [B, T, M, D], the patches' tokens after the last block; None except in an 'xclip'
+        model.
     """
     batch, count = frames.shape[:2]
     frames = _renormalize(frames, self.normalization)
@@ -78,7 +81,7 @@ class VideoNetwork(nnx.Module):
     return embedded.reshape(batch, count, -1), patches
 
   def encode_video(self, frames: jax.Array) -> Encoded:
-    """Encodes clips `frames: f32[B, T, H, W, 3]`, normalized; see `Encoded`."""
+    """Encodes clips `frames: f32[B, T, H, W, 3]`, normalized as in `encode_frames`."""
     embedded, patches = self.encode_frames(frames)
     if self.mean_of_cosines:
       embedding = jnp.mean(layers.l2_normalize(embedded), axis=1)
@@ -98,18 +101,18 @@ class VideoNetwork(nnx.Module):
       tokens: i32[C, L], see `text.tokenizers`.
 
     Returns:
-      f32[C, E], of unit length; not so where class embeddings look at the video, which they
-      do as they come out of the tower.
+      f32[C, E], of unit length, except in an 'xclip' model, where the tower's outputs attend to the
+      video first.
     """
     embeddings = self.text(tokens)  # [C, E]
     return embeddings if self.video_prompts else layers.l2_normalize(embeddings)
 
   def similarity(self, encoded: Encoded, texts: jax.Array) -> jax.Array:
-    """Cosines of clips with classes.
+    """Computes the cosines between clips and classes.
 
     Args:
       encoded: B clips, from `encode_video`.
-      texts: f32[C, E], from `encode_text`, or means of several such.
+      texts: f32[C, E], from `encode_text`, or means of its results over several templates.
 
     Returns:
       f32[B, C].
@@ -122,51 +125,50 @@ class VideoNetwork(nnx.Module):
   def distance(
     self, encoded: Encoded, texts: jax.Array, frame_teacher: jax.Array, text_teacher: jax.Array
   ) -> jax.Array:
-    """How far frames and class texts are from those of the CLIP that training began with.
+    """Computes the distance to the frozen CLIP that training started from; see `distillation`.
 
     Args:
       encoded: B clips, from `encode_video`.
       texts: f32[C, E], from `encode_text`.
-      frame_teacher: f32[B, T, E], the frames by the frozen CLIP.
-      text_teacher: f32[C, E], the texts by the frozen CLIP.
+      frame_teacher: f32[B, T, E], the frozen CLIP's embeddings of the frames.
+      text_teacher: f32[C, E], the frozen CLIP's embeddings of the texts.
 
     Returns:
-      f32[], 0 to 4, see `distillation`.
+      f32[], between 0 and 4.
     """
     frames = self.distillation['visual'](encoded['frames'])
-    named = self.distillation['text'](layers.l2_normalize(texts))
-    return distance(frames, frame_teacher) + distance(named, text_teacher)
+    classes = self.distillation['text'](layers.l2_normalize(texts))
+    return distance(frames, frame_teacher) + distance(classes, text_teacher)
 
 
 def _renormalize(frames: jax.Array, normalization: str) -> jax.Array:
-  """f32[..., 3] from the space of CLIP's mean and deviation to that of others."""
+  """Maps f32[..., 3] from CLIP's normalization to another one."""
   if normalization == 'clip':
     return frames
-  (mean, std), (own_mean, own_std) = (
-    [jnp.array(one) for one in NORMALIZATIONS[name]] for name in ('clip', normalization)
-  )
-  return (frames * std + mean - own_mean) / own_std
+  clip_mean, clip_std = map(jnp.array, NORMALIZATIONS['clip'])
+  mean, std = map(jnp.array, NORMALIZATIONS[normalization])
+  return (frames * clip_std + clip_mean - mean) / std
 
 
 class VideoModel:
   """`VideoNetwork` as pure functions of its parameters.
 
-  Building it computes nothing: the parameters exist only once `init` has been called, which
-  may be done under `jax.jit` with `out_shardings`, so that none is ever whole on one device.
+  Creating one allocates no parameters; `init` does. Called under `jax.jit` with `out_shardings`,
+  `init` creates each parameter split over the devices.
 
   Attributes:
-    spec: the dimensions of the towers.
-    video: what makes a video model of them.
-    abstract_params: what `init` returns, as `jax.ShapeDtypeStruct`.
+    spec: dimensions of the towers.
+    video: what turns the towers into a video model.
+    abstract_params: the result of `init` as `jax.ShapeDtypeStruct`s.
   """
 
   def __init__(self, spec: TowerSpec, video: VideoSpec, compute: Compute | None = None):
-    """Describes a model.
+    """Creates a model without parameters.
 
     Args:
-      spec: the dimensions of the towers.
-      video: what makes a video model of them.
-      compute: how it is computed; None is in float32 by XLA's own means.
+      spec: dimensions of the towers.
+      video: what turns the towers into a video model.
+      compute: how the model is computed; None for `Compute()`.
     """
     compute = compute or Compute()
 
@@ -180,7 +182,7 @@ class VideoModel:
     self.abstract_params: Params = nnx.to_pure_dict(state)
 
   def init(self, key: jax.Array) -> Params:
-    """Draws parameters for training from scratch."""
+    """Draws the initial parameters of training from scratch."""
     return nnx.to_pure_dict(nnx.split(self._build(key))[1])
 
   def encode_frames(self, params: Params, frames: jax.Array) -> tuple[jax.Array, jax.Array | None]:

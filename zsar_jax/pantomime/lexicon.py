@@ -3,8 +3,8 @@
 Every class is a pair of words, and every pair of words is a class. In the 4 x 4 table of classes,
 one class of each row is novel: a model can name it only by combining words that it has learned. In
 `scenes` and `mimes` no two novel classes share a column, so that both words distinguish them. In
-`tabletop` they share directions, so that only the manner distinguishes them, which the object
-gives away in training.
+`tabletop` two novel classes share a direction, so that only the manner distinguishes them, which
+the object gives away in training.
 """
 
 from zsar_jax.errors import UserError

@@ -38,7 +38,7 @@ def _planes(root: pathlib.Path, facts=None, **options):
   ],
 )
 @pytest.mark.parametrize('kind', ['npy', 'npz', 'compressed'])
-def test_on_off_arrays(root, kind, array):
+def test_binary_arrays(root, kind, array):
   if kind == 'npy':
     np.save(root / 'a' / 'c.npy', array)
   else:
@@ -147,7 +147,7 @@ def _header(shape: tuple[int, ...], dtype: str = '|u1') -> bytes:
   'shape',
   [(3, HEIGHT, WIDTH), (10**6, 10**4, 10**4), (2**62, 4, 1), (2**40, HEIGHT, WIDTH), (-1, 2, 2)],
 )
-def test_headers_that_claim_more_than_there_is(root, shape):
+def test_headers_that_claim_too_much_are_refused(root, shape):
   (root / 'a' / 'c.npy').write_bytes(_header(shape) + b'\0' * 100)
   with pytest.raises(ClipError, match='and has 100 bytes|states .* frames|cannot be read'):
     _planes(root)
@@ -158,7 +158,7 @@ def test_headers_that_claim_more_than_there_is(root, shape):
     _planes(root)
 
 
-def test_directory_of_an_npz_that_lies(root):
+def test_an_npz_with_a_false_directory_is_refused(root):
   """The archive states the size that the header claims, so reading reaches the end of the file."""
   shape = (10**6, HEIGHT, WIDTH)
   content = _header(shape) + b'\0' * 100
@@ -190,7 +190,7 @@ def test_damaged_files_have_a_reason(root, suffix):
     assert f'c.{suffix}' in (refusal(lambda: planes(source, of=_CLIP)) or f'c.{suffix}')
 
 
-def test_what_is_missing(root):
+def test_missing_files_and_folders(root):
   assert open_arrays(str(root)).for_clip(_CLIP) is None
   (root / 'a' / 'c').mkdir()
   assert open_arrays(str(root)).for_clip(_CLIP) is None

@@ -155,7 +155,7 @@ def _opened(root: pathlib.Path, content, one_file: bool):
 
 
 @pytest.mark.parametrize('one_file', [False, True])
-def test_people_are_found_by_name(tmp_path, one_file):
+def test_people_are_recognized_by_name(tmp_path, one_file):
   """In a file that counts its own categories from 0, category 1 is not people."""
   content = {
     'images': [{'id': 0, 'file_name': 'a/c/0.jpg'}],
@@ -186,7 +186,7 @@ def test_people_are_found_by_name(tmp_path, one_file):
   assert not plane.any()
 
 
-def test_results_of_no_frame(tmp_path):
+def test_results_without_a_frame_are_refused(tmp_path):
   _write(tmp_path / 'a' / 'c.json', _results(lambda frame: frame + 7))
   with pytest.raises(
     ClipError, match='numbered 7 to 9 and the video has 3 frames, so they cannot belong'
@@ -194,7 +194,7 @@ def test_results_of_no_frame(tmp_path):
     planes(open_coco(str(tmp_path), first=1), video(3), _CLIP)
 
 
-def test_frames_of_a_folder_are_known_by_their_numbers(tmp_path):
+def test_frames_of_a_folder_match_by_number(tmp_path):
   own = [n for n in range(1, 21) if n != 6]
   _write(tmp_path / 'a' / 'c.json', [_entry(n, blob(n)) for n in own if n != 9])
   drawn, remarks = planes(open_coco(str(tmp_path), first=1), video(numbers=own), _CLIP)
@@ -203,7 +203,7 @@ def test_frames_of_a_folder_are_known_by_their_numbers(tmp_path):
   assert remarks == {'frames without a result': '1 of 19'}
 
 
-def test_folders_of_which_nothing_can_be_read(tmp_path):
+def test_unreadable_folders_are_refused(tmp_path):
   with pytest.raises(UserError, match='has no .json file'):
     open_coco(str(tmp_path))
   (tmp_path / 'c.json').write_text('nothing')
@@ -234,7 +234,7 @@ def test_counting(tmp_path):
 
 
 @pytest.mark.parametrize('one_file', [False, True])
-def test_results_without_one_for_frame_0_do_not_tell_the_first(tmp_path, one_file):
+def test_the_first_number_is_required_if_no_result_is_numbered_0(tmp_path, one_file):
   results = [_entry(f'a/c/{n}', blob(n)) for n in (1, 2)]
   with pytest.raises(UserError, match='no result numbered 0 .*; add first=0 or first=1'):
     _opened(tmp_path, results, one_file)
@@ -357,13 +357,13 @@ def test_wrong_entries_have_a_reason(tmp_path, changes, message):
     ),
   ],
 )
-def test_one_shape_that_cannot_be_drawn_costs_no_clip(tmp_path, changes, message, annotated):
+def test_a_single_shape_that_cannot_be_drawn_is_skipped(tmp_path, changes, message, annotated):
   entries = [_entry(0, blob(0)), _entry(1, blob(1)), _entry(1, blob(2)) | changes]
   path = _write(tmp_path / 'c.json', entries)
   source = open_coco(str(tmp_path), {'1': PERSON, '2': PERSON_BOX}, first=0)
   drawn, remarks = planes(source, video(2), _CLIP)
   np.testing.assert_array_equal(drawn[0], np.where(blob(0), PERSON, 0))
-  # What is damaged may have shown anything, and what encloses nothing shows nothing.
+  # A damaged shape may have shown anything; an empty shape shows nothing.
   if annotated:
     np.testing.assert_array_equal(drawn[1], np.where(blob(1), PERSON, 0))
   else:
@@ -395,7 +395,7 @@ def test_wrong_files_have_a_reason(tmp_path, content, message):
   assert message in error.value.reason
 
 
-def test_images_that_are_named_alike_or_not_at_all(tmp_path):
+def test_images_with_equal_or_missing_names_are_refused(tmp_path):
   images = [{'id': 0, 'file_name': 'c/1.jpg'}, {'id': 1, 'file_name': 'd/01.jpg'}]
   _write(tmp_path / 'c.json', {'images': images, 'annotations': []})
   with pytest.raises(ClipError, match='two images of frame number 1'):

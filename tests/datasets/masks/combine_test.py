@@ -30,7 +30,7 @@ class _Masks:
       yield None if bit is None else np.full((facts.height, facts.width), bit, np.uint8)
 
 
-def test_planes_are_united_where_all_parts_are_annotated():
+def test_planes_are_united_if_all_parts_are_annotated():
   combined = CombinedMasks(
     (_Masks((PERSON, PERSON, None, 0), 'a'), _Masks((OBJECT, None, OBJECT, 0), 'b')), False
   )
@@ -50,7 +50,7 @@ def test_planes_are_united_where_all_parts_are_annotated():
   assert not list(iterator)
 
 
-def test_a_frame_is_annotated_where_all_parts_are_and_unknown_regions_have_their_bit():
+def test_annotated_frames_and_the_bits_of_unknown_regions():
   class Known:
     def __init__(self, *frames):
       self.frames = frames
@@ -68,7 +68,7 @@ def test_a_frame_is_annotated_where_all_parts_are_and_unknown_regions_have_their
   assert drawn[2] is None
 
 
-def test_errors_of_parts_come_through():
+def test_errors_of_parts_are_raised():
   class Broken:
     def planes(self, facts, remarks):
       yield None
@@ -79,7 +79,7 @@ def test_errors_of_parts_come_through():
     list(combined.planes(video(2), {}))
 
 
-def test_boxes_go_around_each_piece():
+def test_boxes_enclose_each_component():
   plane = np.zeros((20, 30), np.uint8)
   plane[2:5, 3:8] = PERSON
   plane[5, 8] = PERSON  # Touches by a corner.
@@ -99,7 +99,7 @@ def test_boxes_go_around_each_piece():
 
 
 def _pieces(inside: np.ndarray):
-  """The 8-connected pieces by flooding, as lists of pixels."""
+  """Yields the 8-connected components, found by flooding, as arrays of pixels."""
   left = set(zip(*np.nonzero(inside), strict=True))
   while left:
     pending = [left.pop()]

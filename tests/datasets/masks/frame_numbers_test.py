@@ -81,7 +81,7 @@ def test_a_single_name(stem, owners, number):
     (['-2', '-1', '0'], 'the number in the name -2 is negative'),
   ],
 )
-def test_names_that_do_not_tell_the_frame(stems, message):
+def test_names_without_a_clear_frame_number_are_refused(stems, message):
   with pytest.raises(ClipError, match=message) as error:
     frame_numbers(list(stems), 'here')
   assert error.value.reason.startswith('here: ')
@@ -95,7 +95,7 @@ def test_a_time_beside_the_number():
   assert frame_numbers(['f10', 'f010', 'f11'], 'here') == [10, 10, 11]
 
 
-def test_the_number_behind_the_word_frame():
+def test_the_number_after_the_word_frame():
   frames = (140, 170, 205)
   for names in ('seq_{:05d}_frame_{:010d}', '{}-Frame{}', 'object{}_frames_{:05d}_mask'):
     stems = [names.format(index, frame) for index, frame in enumerate(frames)]

@@ -59,7 +59,7 @@ def _assert_planes(drawn, expected, bit: int = PERSON) -> None:
 
 
 @pytest.mark.parametrize('first', [0, 1])
-def test_grey_counts_from_what_is_there(tmp_path, folder, first):
+def test_the_first_number_of_grey_masks_is_inferred(tmp_path, folder, first):
   masks = _grey_clip(folder, range(first, first + 3))
   source = open_grey(str(tmp_path))
   assert source.region_names == ('person',)
@@ -99,7 +99,7 @@ def test_masks_beyond_the_end_are_left_out(tmp_path, folder):
     planes(open_grey(str(tmp_path)))
 
 
-def test_counting_from_another_number_is_noticed(tmp_path, folder):
+def test_counting_from_another_number_is_reported(tmp_path, folder):
   _grey_clip(folder, range(1, 4))
   other = tmp_path / 'b'
   _grey_clip(other, range(0, 3))
@@ -116,7 +116,7 @@ def test_counting_from_another_number_is_noticed(tmp_path, folder):
   _grey_clip(folder, [6])
   with pytest.raises(ClipError, match='1 to 6 and the video has 5 frames, so they may count'):
     planes(source, video(5))
-  # Who says so must know.
+  # An explicit first number is trusted.
   _, remarks = planes(open_grey(str(tmp_path), first=0), video(5))
   assert remarks == {'masks beyond the end': '1 of 4, up to 6', 'frames without masks': '2 of 5'}
   with pytest.raises(ClipError, match='numbered 0, but frames are counted from 1; add first=0'):
@@ -128,7 +128,7 @@ def test_counting_from_another_number_is_noticed(tmp_path, folder):
 
 def test_masks_that_begin_with_1_may_count_from_0(tmp_path, folder):
   _grey_clip(folder, range(1, 4))
-  # Counted from 0 they are of frames 1 to 3.
+  # Counted from 0, they are masks of frames 1 to 3.
   _, remarks = planes(open_grey(str(tmp_path)), video(4))
   about = 'masks are numbered 1 to 3 and the video has 4 frames'
   assert remarks == {'may count from 0': about, 'frames without masks': '1 of 4'}
@@ -137,7 +137,7 @@ def test_masks_that_begin_with_1_may_count_from_0(tmp_path, folder):
     assert 'may count from 0' not in remarks
 
 
-def test_names_that_tell_no_number_are_given_where_no_folder_has_others(tmp_path, folder):
+def test_names_without_numbers_are_quoted_if_no_folder_has_others(tmp_path, folder):
   for name in ('17-0', '94-7', '33-9'):
     cv2.imwrite(str(folder / f'{name}.png'), np.zeros((4, 4), np.uint8))
   message = f'--masks: {folder}: more than one number differs in the names 17-0, 33-9, 94-7'
@@ -145,7 +145,7 @@ def test_names_that_tell_no_number_are_given_where_no_folder_has_others(tmp_path
     open_grey(str(tmp_path))
 
 
-def test_counting_that_cannot_be_told_is_asked_for(tmp_path, folder):
+def test_the_first_number_is_required_if_it_cannot_be_inferred(tmp_path, folder):
   masks = _grey_clip(folder, [4, 8])
   with pytest.raises(UserError, match='--masks: no mask numbered 0 or 1 .* first=0 or first=1'):
     open_grey(str(tmp_path))
@@ -157,7 +157,7 @@ def test_counting_that_cannot_be_told_is_asked_for(tmp_path, folder):
     open_grey(str(folder))
 
 
-def test_spread_masks_go_evenly_over_the_video(tmp_path, folder):
+def test_spread_masks_are_distributed_evenly(tmp_path, folder):
   masks = _grey_clip(folder, [3, 4, 5, 6], name='{:06d}.jpg')
   source = open_grey(str(tmp_path), spread=True)
   drawn, remarks = planes(source, video(8))
@@ -170,13 +170,13 @@ def test_spread_masks_go_evenly_over_the_video(tmp_path, folder):
   drawn, remarks = planes(source, video(2))
   assert all(plane is not None for plane in drawn)
   assert remarks == {}
-  # One lost, nobody knows where the others are.
+  # With a mask lost, the frames of the others are unknown.
   (folder / '000005.jpg').unlink()
   with pytest.raises(ClipError, match='no mask is numbered 5, between 4 and 6'):
     planes(source, video(8))
 
 
-def test_masks_that_end_early_are_noticed(tmp_path, folder):
+def test_masks_that_end_early_are_reported(tmp_path, folder):
   _grey_clip(folder, range(1, 4))
   source = open_grey(str(tmp_path))
   assert ANOTHER_RATE not in planes(source, video(5))[1]
@@ -190,7 +190,7 @@ def test_masks_that_end_early_are_noticed(tmp_path, folder):
 
 
 @pytest.mark.parametrize(('stride', 'frames'), [((10, None), (0, 10, 20)), ((10, 9), (9, 19, 29))])
-def test_masks_of_each_tenth_frame(tmp_path, folder, stride, frames):
+def test_masks_of_every_tenth_frame(tmp_path, folder, stride, frames):
   masks = _grey_clip(folder, [1, 2, 3])
   source = open_grey(str(tmp_path), stride=stride)
   assert source.parameters['stride'] == 10
@@ -201,7 +201,7 @@ def test_masks_of_each_tenth_frame(tmp_path, folder, stride, frames):
 
 
 @pytest.mark.parametrize('opener', [open_grey, open_palette])
-def test_hashes_and_suffixes_are_no_frames(tmp_path, folder, opener):
+def test_hashes_and_suffixes_are_not_frame_numbers(tmp_path, folder, opener):
   masks = {10: blob(10), 5: blob(5), 90: blob(90)}
   hashes = ('b20b31ca125c1d544b14297f73c8f1e0', '74f3b9e94adc1828885335bcdf448ac6', 'cbc3ba00ee808')
   for (number, mask), digest in zip(masks.items(), hashes, strict=True):
@@ -216,7 +216,7 @@ def test_hashes_and_suffixes_are_no_frames(tmp_path, folder, opener):
 
 
 @pytest.mark.parametrize('opener', [open_grey, open_palette])
-def test_frames_of_a_folder_are_known_by_their_numbers(tmp_path, folder, opener):
+def test_frames_of_a_folder_match_by_number(tmp_path, folder, opener):
   own = [n for n in range(1, 21) if n != 6]
   masks = _grey_clip(folder, own)
   drawn, remarks = planes(opener(str(tmp_path)), video(numbers=own))
@@ -236,7 +236,7 @@ def test_noisy_jpeg_and_color_channels_are_grey(tmp_path, folder):
   _assert_planes(drawn, [mask] * 4)
 
 
-def test_threshold_is_hats(tmp_path, folder):
+def test_the_threshold_is_that_of_hat(tmp_path, folder):
   values = np.full((HEIGHT, WIDTH), 128, np.uint8)
   values[:, :7] = 129
   _save(folder / '0.png', values)
@@ -269,7 +269,7 @@ def test_palette_gives_indices(tmp_path, folder):
   _save(folder / '00000.png', labels, 'P')
   _save(folder / '00001.png', labels)
   Image.fromarray(labels == 2).save(folder / '00002.png')
-  # Of 16 colors, Pillow packs two pixels in a byte.
+  # With 16 colors, Pillow packs two pixels into a byte.
   image = Image.fromarray(labels)
   image.putpalette([5 * n for n in range(48)])
   image.save(folder / '00003.png', bits=4)
@@ -368,7 +368,7 @@ def test_damaged_images_have_a_reason(tmp_path, folder, opener, content, message
 
 
 @pytest.mark.parametrize('name', ['0.png', '0.jpg'])
-def test_truncated_images_are_not_half_used(tmp_path, folder, name):
+def test_truncated_images_are_refused(tmp_path, folder, name):
   noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH), np.uint8)
   _save(folder / name, noise)
   content = (folder / name).read_bytes()

@@ -65,7 +65,7 @@ def test_boxes_are_drawn(source, tmp_path):
   assert remarks == {'masks beyond the end': '1 of 3, up to 7'}
   with pytest.raises(ClipError, match='--boxes: masks are numbered 1 to 7 and the video has 4'):
     planes(source, video(4, size=(48, 64)), clip('11'))
-  # Of a folder without frame 2.
+  # A folder of images without frame 2.
   drawn, _ = planes(source, video(numbers=[1, 3, 4, 5], size=(48, 64)), clip('11'))
   np.testing.assert_array_equal(drawn[1], expected)
   assert [plane is None for plane in drawn] == [False, False, True, True]
@@ -106,7 +106,7 @@ def test_clips_without_boxes(source, tmp_path):
     ([_frame('11/0001.jpg', _box('hand', '1', 2, 3, 4))], "field 'x1' must be a"),
   ],
 )
-def test_wrong_box_is_named(tmp_path, frames, message):
+def test_the_error_names_a_wrong_box(tmp_path, frames, message):
   path = _write(tmp_path / 'boxes.json', {'11': frames})
   with pytest.raises(UserError) as error:
     list(read_boxes(path, {'11'}))
@@ -114,7 +114,7 @@ def test_wrong_box_is_named(tmp_path, frames, message):
   assert message in str(error.value)
 
 
-def test_one_box_without_a_size_costs_no_clip(tmp_path):
+def test_a_single_box_without_a_size_is_skipped(tmp_path):
   nan = float('nan')
   wrong = [_box('hand', 1, 2, nan, 4), _box('0000', 9, 9, 9, 20), _box('0000', 9, 9, 7, 20)]
   boxes = {'11': [_frame('11/0001.jpg', _box('hand', 10, 20, 100, 120), *wrong[:2])]}
@@ -150,7 +150,7 @@ def test_boxes_that_are_not_json_are_refused(tmp_path, text):
     list(read_boxes(path, {'1'}))
 
 
-def test_boxes_read_alike_however_they_are_spaced(tmp_path):
+def test_white_space_does_not_matter(tmp_path):
   path = tmp_path / 'boxes.json'
   for text in ('{}', ' \n{ } ', json.dumps(_BOXES), f'\n{json.dumps(_BOXES, indent=3)}\n'):
     path.write_text(text)

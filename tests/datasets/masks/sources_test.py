@@ -98,7 +98,7 @@ def test_sources_of_one_region_complete_each_other(clips):
   assert encoded[0].remarks == {f'masks of grey:{clips}/A alone': 'all regions known'}
 
 
-def test_an_empty_folder_is_no_annotation(clips):
+def test_an_empty_folder_is_not_an_annotation(clips):
   (clips / 'B' / 'x' / 'a').mkdir()
   (clips / 'B' / 'x' / 'a' / '.DS_Store').touch()
   builder = _builder(clips, f'grey:{clips}/A', f'palette:{clips}/B,values=*:object')

@@ -29,7 +29,7 @@ def _write(root: pathlib.Path, files: dict[str, str]) -> str:
 
 
 def _rectangle(left: float, top: float, right: float, bottom: float) -> str:
-  """The corners of a rectangle in pixels, as shares."""
+  """Returns the corners of a rectangle in pixels as fractions of the frame."""
   corners = [(right, top), (right, bottom), (left, bottom), (left, top)]
   return ' '.join(f'{x / WIDTH:.6f} {y / HEIGHT:.6f}' for x, y in corners)
 
@@ -83,7 +83,7 @@ def test_polygon_agrees_with_opencv():
     points = np.stack([37 + radii * np.cos(angles), 30 + radii * np.sin(angles)], 1)
     plane = np.zeros((60, 75), np.uint8)
     draw_polygon(plane, PERSON, points, '')
-    # How far each pixel's center lies inside.
+    # The distance of each pixel's center from the edge, positive inside.
     distance = np.array(
       [
         [
@@ -171,7 +171,7 @@ def test_padded_numbers_side_by_side(tmp_path):
     planes(YoloSource(root), video(12))
 
 
-def test_folders_whose_files_are_no_frames(tmp_path):
+def test_folders_without_numbered_files(tmp_path):
   root = _write(tmp_path, {'c/labels/1.txt': '', 'd/0.txt': ''})
   with pytest.raises(ClipError, match='c has no text file with a number'):
     planes(YoloSource(root), of=clip('c'))
@@ -183,7 +183,7 @@ def test_folders_whose_files_are_no_frames(tmp_path):
   assert remarks == {'frames without a result': '3 of 3'}
 
 
-def test_folders_that_count_from_0_by_others(tmp_path):
+def test_the_first_number_comes_from_other_folders(tmp_path):
   root = _write(tmp_path, {'c/0.txt': '', 'd/1.txt': '', 'd/2.txt': ''})
   _, remarks = planes(YoloSource(root), video(3), clip('d'))
   assert remarks['may count from 1'] == 'masks are numbered 1 to 2 and the video has 3 frames'
@@ -207,7 +207,7 @@ _TRIANGLE = '0 .1 .1 .5 .1 .5 .5'
     ('0 0.1 0.1 0.5 0.1 0.5 0.5 nan', 'the confidence must be from 0 to 1, not nan'),
   ],
 )
-def test_one_line_without_a_contour_costs_no_clip(tmp_path, line, reason):
+def test_a_single_line_without_a_contour_is_skipped(tmp_path, line, reason):
   box = _rectangle(3, 4, 10, 20)
   root = _write(tmp_path, {'clip_7_1.txt': f'0 {box} 0.9', 'clip_7_2.txt': f'{line}\n0 {box} 0.8'})
   drawn, remarks = planes(YoloSource(root), video(2))
@@ -235,14 +235,14 @@ def test_one_line_without_a_contour_costs_no_clip(tmp_path, line, reason):
     ({'spread': True}, [0, 11, 22, 33, 44, 55, 66, 77, 88, 99]),
   ],
 )
-def test_detections_in_each_tenth_frame(tmp_path, options, frames):
+def test_detections_in_every_tenth_frame(tmp_path, options, frames):
   full = '0 0 0 1 0 1 1 0 1 0.9'
   root = _write(tmp_path, {f'clip_7_{n}.txt': full for n in range(1, 11)})
   drawn, remarks = planes(YoloSource(root, **options), video(100))
   assert [n for n, plane in enumerate(drawn) if plane is not None] == list(frames)
   assert all(plane.all() for plane in drawn if plane is not None)
   assert remarks == {'frames without masks': '90 of 100'}
-  # Without the third file, its frame was searched and is empty, if it is known which it is.
+  # Without the third file, its frame is annotated and empty, if it is known which frame it is.
   (tmp_path / 'clip_7_3.txt').unlink()
   if 'spread' in options:
     with pytest.raises(ClipError, match='no mask is numbered 3, .* or give stride='):
@@ -305,7 +305,7 @@ def test_lines(line, extra, points):
     assert error.value.reason.startswith('here')
 
 
-def test_left_out_lines():
+def test_lines_that_are_left_out():
   assert parse_line(_TRIANGLE + ' .49', _LINES, '')[0] == 0
   assert parse_line(_TRIANGLE + ' .5', _LINES, '')[0] == PERSON
   assert parse_line('1' + _TRIANGLE[1:], _LINES, '')[0] == 0

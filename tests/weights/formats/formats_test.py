@@ -1,4 +1,4 @@
-"""The layouts of other codebases, written from the same weights: the same parameters."""
+"""The same weights in the formats of different codebases give the same parameters."""
 
 import argparse
 import dataclasses
@@ -27,7 +27,7 @@ torch = states.torch
 
 @pytest.fixture(scope='module', name='clip')
 def _clip(tmp_path_factory):
-  """(OpenAI's state dict, our parameters of the same weights, their model)."""
+  """Returns OpenAI's state dict, our parameters of the same weights, and their model."""
   theirs = states.clip()
   folder = tmp_path_factory.mktemp('clip')
   theirs.save_pretrained(folder)
@@ -47,7 +47,7 @@ def _xclip(tmp_path_factory):
 
 
 def read(path, **options):
-  """(format, model, parameters, report) of a file."""
+  """Returns the model, the parameters and the report of a file."""
   weights = read_weights(str(path), 'SRC', **options)
   model = VideoModel(*infer.infer_spec(weights))
   params, report = load.fit_to_model(weights, model)
@@ -70,7 +70,7 @@ def equal(ours, expected, rtol=0.0):
 
 
 class Nest(torch.nn.Module):
-  """Modules and parameters with the names of a state dict's keys."""
+  """Nested modules whose parameters have the keys of a state dict."""
 
   def __init__(self, state):
     super().__init__()
@@ -102,11 +102,11 @@ def test_openai_torchscript_archive_in_half_precision(clip, tmp_path):
   half = {key: value.half() if value.ndim else value for key, value in state.items()}
   archive = torch.jit.script(Nest(half | SIZES))
   torch.jit.save(archive, tmp_path / 'ViT.pt')
-  found, params, report = read(tmp_path / 'ViT.pt')
+  actual, params, report = read(tmp_path / 'ViT.pt')
   assert report.format == 'openai'
   assert sorted(report.dropped) == sorted(SIZES)
   assert not report.notes
-  assert (found.spec, found.video) == (model.spec, model.video)
+  assert (actual.spec, actual.video) == (model.spec, model.video)
   equal(params, expected, rtol=1e-3)
 
 
@@ -121,9 +121,9 @@ def test_openai_state_dict(legacy, clip, tmp_path):
   equal(params, expected)
 
 
-def test_what_training_programs_save_with_the_weights(clip, tmp_path, monkeypatch):
+def test_other_objects_of_training_programs_are_ignored(clip, tmp_path, monkeypatch):
   state, expected, _ = clip
-  # The settings of ViFi-CLIP and X-CLIP, of a package that need not be here.
+  # Settings of ViFi-CLIP and X-CLIP, whose package may not be installed.
   monkeypatch.setitem(sys.modules, 'yacs', types.ModuleType('yacs'))
   module = types.ModuleType('yacs.config')
   module.CfgNode = settings = type('CfgNode', (dict,), {'__module__': 'yacs.config'})
@@ -146,7 +146,7 @@ def test_what_training_programs_save_with_the_weights(clip, tmp_path, monkeypatc
 
 
 def test_views_of_one_storage(clip, tmp_path):
-  """Transposed, offset and shared tensors, as state dicts may hold."""
+  """State dicts may contain transposed, offset and shared tensors."""
   state, expected, _ = clip
   state = dict(state)
   state['visual.proj'] = state['visual.proj'].T.contiguous().T
@@ -167,9 +167,9 @@ def test_open_clip(clip, tmp_path):
   )
   config = tmp_path / 'open_clip_config.json'
   config.write_text(f'{{"model_cfg": {{"embed_dim": 128, "quick_gelu": true, {towers}}}}}')
-  found, params, report = read(tmp_path)
+  actual, params, report = read(tmp_path)
   assert (report.format, report.dropped) == ('open_clip', ('attn_mask',))
-  assert found.spec == model.spec
+  assert actual.spec == model.spec
   equal(params, expected)
 
   config.write_text(f'{{"model_cfg": {{"embed_dim": 128, {towers}}}}}')
@@ -196,13 +196,13 @@ def test_open_vclip_and_froster(froster, clip, tmp_path):
     for name in ('projector_v.0', 'projector_v.2', 'projector_t.0', 'projector_t.2'):
       saved[f'{name}.weight'] = torch.randn(128, 128)
   torch.save({'model_state': saved, 'cfg': 'A: 1'}, tmp_path / 'a.pyth')
-  found, params, report = read(tmp_path / 'a.pyth')
-  assert found.video.temporal == 'window'
+  actual, params, report = read(tmp_path / 'a.pyth')
+  assert actual.video.temporal == 'window'
   assert report.format == ('froster' if froster else 'open_vclip')
   if froster:
     kernel = params.pop('distillation')['text']['second']['kernel']
     np.testing.assert_array_equal(kernel, saved['projector_t.2.weight'].T)
-    # A model without distillation has no use for them.
+    # A model without distillation does not need the projectors.
     _, plain = load.load_weights(str(tmp_path / 'a.pyth'), model, field='SRC')
     assert sum(key.startswith('projector') for key in plain.dropped) == 4
   equal(params, expected)
@@ -212,7 +212,7 @@ def test_open_vclip_and_froster(froster, clip, tmp_path):
   ('prompts', 'template'),
   [
     (0, 'a photo of a {}.'),
-    # Learnt tokens take the place of as many of the words.
+    # Each learned token replaces a word of the template.
     (1, 'photo of a {}.'),
     (3, 'a {}.'),
     (4, '{}.'),
@@ -225,7 +225,7 @@ def test_class_texts_of_vifi_clip(prompts, template, clip, tmp_path):
   weights = read_weights(str(tmp_path / 'vifi.pth'), 'SRC', tokens_from=str(tmp_path / 'clip.pt'))
   assert weights.preprocessing.templates == (template,)
   if prompts == 10:
-    # The folder that --to=zsar writes keeps it, and a config with another template is told.
+    # The report names a config with other templates; the folder of --to=zsar keeps the template.
     model = VideoModel(*infer.infer_spec(weights))
     params, report = load.fit_to_model(
       weights, model, preprocessing=Preprocessing(templates=('a video of {}.', '{}'))
@@ -251,10 +251,10 @@ def test_vifi_clip(prompts, clip, tmp_path):
   with pytest.raises(UserError, match='tokens_from: .*vifi.pth has no token embedding'):
     read(tmp_path / 'vifi.pth', tokens_from=str(tmp_path / 'vifi.pth'))
 
-  found, params, report = read(tmp_path / 'vifi.pth', tokens_from=str(tmp_path / 'clip.pt'))
+  actual, params, report = read(tmp_path / 'vifi.pth', tokens_from=str(tmp_path / 'clip.pt'))
   assert report.format == 'vifi_clip'
   assert f'token embedding: from {tmp_path / "clip.pt"}' in report.describe()
-  video = found.video
+  video = actual.video
   assert (video.image_prompts, video.text_prompts) == (prompts, prompts)
   if prompts:
     assert video.prompt_depth == 2
@@ -272,11 +272,11 @@ def test_vifi_clip(prompts, clip, tmp_path):
 def test_xclip(xclip, tmp_path):
   state, expected, model = xclip
   torch.save({'model': state, 'epoch': 1}, tmp_path / 'a.pth')
-  found, params, report = read(tmp_path / 'a.pth')
+  actual, params, report = read(tmp_path / 'a.pth')
   assert report.format == 'xclip'
-  # The authors' own code normalizes with ImageNet's constants.
-  assert found.spec == dataclasses.replace(model.spec, normalization='imagenet')
-  assert found.video == model.video
+  # The code of X-CLIP's authors normalizes with ImageNet's constants.
+  assert actual.spec == dataclasses.replace(model.spec, normalization='imagenet')
+  assert actual.video == model.video
   assert 'normalization: imagenet' in report.describe()
   equal(params, expected)
   _, report = load.load_weights(str(tmp_path / 'a.pth'), model, field='SRC')
@@ -312,9 +312,9 @@ def test_actionclip(prefix, clip, tmp_path):
     'optimizer_state_dict': {'state': {0: {'step': torch.ones(1)}}, 'param_groups': []},
   }
   torch.save(saved, tmp_path / 'a.pt')
-  found, params, report = read(tmp_path / 'a.pt')
+  actual, params, report = read(tmp_path / 'a.pt')
   assert report.format == 'actionclip'
-  assert found.video == VideoSpec(8, 'transformer', layers)
+  assert actual.video == VideoSpec(8, 'transformer', layers)
   temporal = params.pop('temporal')
   equal(params, expected)
   np.testing.assert_array_equal(
@@ -327,24 +327,24 @@ def test_actionclip(prefix, clip, tmp_path):
     for n in range(layers):
       start = f'transformer.resblocks.{n}.'
       block.load_state_dict(
-        {key.removeprefix(start): one for key, one in head.items() if key.startswith(start)}
+        {key.removeprefix(start): head[key] for key in head if key.startswith(start)}
       )
       y = block['ln_1'](x)
       x = x + block['attn'](y, y, y)[0]
       y = block['mlp']['c_fc'](block['ln_2'](x))
       x = x + block['mlp']['c_proj'](y * torch.sigmoid(1.702 * y))
     clip_embedding = (frames + x).mean(0).numpy()
-  found = reference.integrate(frames.numpy(), temporal)
-  np.testing.assert_allclose(found, clip_embedding, rtol=1e-4, atol=1e-3)
+  embedding = reference.integrate(frames.numpy(), temporal)
+  np.testing.assert_allclose(embedding, clip_embedding, rtol=1e-4, atol=1e-3)
 
 
-def test_weights_beside_the_model_are_not_lost(clip, tmp_path):
+def test_a_head_beside_the_model_is_left_over(clip, tmp_path):
   torch.save({'model': clip[0], 'head': {'fc.weight': torch.ones(2, 2)}}, tmp_path / 'a.pt')
   with pytest.raises(UserError, match='head.fc.weight'):
     read(tmp_path / 'a.pt')
 
 
-def test_clip_under_another_name_is_not_openvclip_where_the_user_says_so(clip, tmp_path):
+def test_the_user_can_choose_openai_instead_of_openvclip(clip, tmp_path):
   state, expected, _ = clip
   saved = {f'model.{key}': value for key, value in state.items()}
   torch.save({'state_dict': saved}, tmp_path / 'a.ckpt')
@@ -361,12 +361,12 @@ def test_scenic(clip, tmp_path):
   tree = states.scenic(state)
   for name, content in (('a', {'params': tree}), ('b', tree)):
     (tmp_path / name).write_bytes(serialization.msgpack_serialize(content))
-    found, params, report = read(tmp_path / name)
-    assert (report.format, found.spec) == ('scenic', model.spec)
+    actual, params, report = read(tmp_path / name)
+    assert (report.format, actual.spec) == ('scenic', model.spec)
     equal(params, expected)
 
 
-def test_scenics_files_of_openais_weights(clip, tmp_path):
+def test_openai_weights_in_files_of_scenic(clip, tmp_path):
   state, expected, _ = clip
   arrays = {key: value.numpy().astype(np.float16) for key, value in state.items()}
   arrays['visual.proj'] = np.asfortranarray(arrays['visual.proj'])

@@ -1,4 +1,4 @@
-"""What is matched, missing and left over; what is interpolated; what is refused."""
+"""Arrays that match, are missing, left over, interpolated or refused."""
 
 import dataclasses
 import sys
@@ -15,6 +15,7 @@ from zsar_jax.models.presets import VideoSpec, preset
 from zsar_jax.models.video_model import VideoModel
 from zsar_jax.runtime import trees
 from zsar_jax.weights.formats import infer, load, position_embeddings, save
+from zsar_jax.weights.formats.hints import PYTHON
 from zsar_jax.weights.formats.read import read_weights
 
 SPEC = preset('tiny', image_layers=2, image_width=64, image_heads=1, text_heads=1)
@@ -28,7 +29,7 @@ def _params():
 
 @pytest.fixture(name='folder')
 def _folder(tmp_path, params):
-  """A folder of transformers', whose arrays tests may change."""
+  """A model folder of transformers; tests may change its arrays."""
   save.save_weights(params, MODEL, 'hf', tmp_path / 'w')
   return tmp_path / 'w'
 
@@ -62,17 +63,17 @@ def test_missing_parts_keep_their_initial_values(folder, params):
   assert len(report.describe().splitlines()) == 2
 
   initial = random_params(model, seed=1)
-  whole = trees.merge(loaded, initial)
-  assert jax.tree.structure(whole) == jax.tree.structure(model.abstract_params)
-  np.testing.assert_array_equal(whole['logit_scale'], params['logit_scale'])
+  merged = trees.merge(loaded, initial)
+  assert jax.tree.structure(merged) == jax.tree.structure(model.abstract_params)
+  np.testing.assert_array_equal(merged['logit_scale'], params['logit_scale'])
   for part in (lambda tree: tree['temporal'], lambda tree: tree['visual']['prompts']):
-    jax.tree.map(np.testing.assert_array_equal, part(whole), part(initial))
+    jax.tree.map(np.testing.assert_array_equal, part(merged), part(initial))
 
   refused(folder, "allow_missing: 'tempral/.*' matches no parameter", allow_missing=['tempral/.*'])
   refused(folder, 'allow_missing: .* is no .regular expression', allow_missing=['('])
 
 
-def test_renamed_and_left_over(folder):
+def test_renamed_and_left_over_keys(folder):
   def rename(arrays):
     arrays['visual_projection.wait'] = arrays.pop('visual_projection.weight')
 
@@ -89,7 +90,7 @@ def test_renamed_and_left_over(folder):
     infer.infer_spec(read_weights(str(folder), 'SRC'))
 
 
-def test_layers_that_are_missing_or_too_many(folder):
+def test_missing_and_additional_layers(folder):
   deeper = VideoModel(dataclasses.replace(SPEC, image_layers=3), VideoSpec(4))
   refused(folder, 'lacks visual/transformer/resblocks/2/.*16 arrays missing, 0 left over', deeper)
   shallower = VideoModel(dataclasses.replace(SPEC, text_layers=1), VideoSpec(4))
@@ -106,7 +107,7 @@ def test_weights_of_another_model(field, value, folder):
   refused(folder, f'w: weights of another model: {field} is {there} there and {value} here', model)
 
 
-def test_arrays_that_are_wrong(folder):
+def test_wrong_arrays(folder):
   key = 'vision_model.encoder.layers.1.mlp.fc1.weight'
   good = load_file(folder / 'model.safetensors')
   for value, words in (
@@ -127,14 +128,23 @@ def test_arrays_that_are_wrong(folder):
   assert kernel.dtype == np.float32
 
 
-def test_every_parameter_is_f32_in_one_piece(folder, params):
+def test_without_a_config_errors_name_no_config_field(folder):
+  key = 'vision_model.encoder.layers.1.mlp.fc1.weight'
+  change(folder, lambda arrays: arrays.update({key: arrays[key][:-1]}))
+  weights = read_weights(str(folder), PYTHON.source, hints=PYTHON)
+  with pytest.raises(UserError, match='instead of .*; fetch the file again') as caught:
+    load.fit_to_model(weights, MODEL)
+  assert 'config.' not in str(caught.value)
+
+
+def test_every_parameter_is_contiguous_f32(folder, params):
   loaded, report = read(folder)
   jax.tree.map(np.testing.assert_array_equal, loaded, params)
-  for leaf, wanted in zip(
+  for leaf, expected in zip(
     jax.tree.leaves(loaded), jax.tree.leaves(MODEL.abstract_params), strict=True
   ):
     assert isinstance(leaf, np.ndarray)
-    assert (leaf.shape, leaf.dtype) == (wanted.shape, wanted.dtype)
+    assert (leaf.shape, leaf.dtype) == (expected.shape, expected.dtype)
     assert leaf.flags.c_contiguous
   assert report.describe() == f'{folder}: hf_clip, {report.matched} arrays matched'
 
@@ -191,21 +201,21 @@ def test_another_resolution_and_number_of_frames(tmp_path):
 
 
 def test_names_of_the_hub(folder, params, monkeypatch):
-  asked = []
+  requests = []
 
   def download(name, *, revision, allow_patterns):
-    asked.append((name, revision, allow_patterns[-1]))
+    requests.append((name, revision, allow_patterns[-1]))
     return str(folder)
 
   module = types.SimpleNamespace(snapshot_download=download)
   monkeypatch.setitem(sys.modules, 'huggingface_hub', module)
   loaded, _ = read('hf://openai/clip-vit-base-patch16@main')
   np.testing.assert_array_equal(loaded['logit_scale'], params['logit_scale'])
-  assert asked == [('openai/clip-vit-base-patch16', 'main', '*.safetensors')]
+  assert requests == [('openai/clip-vit-base-patch16', 'main', '*.safetensors')]
 
   (folder / 'model.safetensors').rename(folder / 'other')
   refused('hf://a/b', 'hf://a/b: has neither safetensors nor .bin')
-  assert asked[1:] == [('a/b', None, '*.safetensors'), ('a/b', None, '*.bin')]
+  assert requests[1:] == [('a/b', None, '*.safetensors'), ('a/b', None, '*.bin')]
 
   def fail(*_, **__):
     raise ConnectionError('no route\nto host')

@@ -1,4 +1,4 @@
-"""Files that would take a reader's memory, time or stack: one sentence, within a second."""
+"""Files that would exhaust memory, time or stack are refused quickly, in one sentence."""
 
 import io
 import json
@@ -31,7 +31,7 @@ def _items(count, value):
 
 
 ATTACKS = {
-  # Of 2**150 tuples in one another, as the key of a dictionary.
+  # 2**150 nested tuples as the key of a dictionary.
   'a key that is shared': b'})' + b''.join(b'q%ch%c\x86' % (n, n) for n in range(150)) + b'K\x01s.',
   'a deep key': b'})' + b'\x85' * 100_000 + b'K\x01s.',
   'a deep key of a set': b'c__builtin__\nset\n(' + b')' + b'\x85' * 30_000 + b'lt\x85R.',
@@ -43,8 +43,8 @@ ATTACKS = {
   'deep states': _NAME + b')\x81' + b'q\x01h\x00)\x81h\x01b' * 3 + b'0' * 3 + b'.',
   'a dictionary in itself': b'}q\x01' + _text(b'a') + b'h\x01s.',
   'long numbers': b'\x8b' + struct.pack('<i', 10**6) + b'\x01' * 10**6 + b'.',
-  # Numbers that all have the same hash.
-  'keys of one hash': b'}'
+  # Integers that all have the same hash.
+  'keys with equal hashes': b'}'
   + b''.join(
     b'\x8a\x14' + (n * (2**61 - 1)).to_bytes(20, 'little') + b'K\x01s' for n in range(1, 10_000)
   )
@@ -70,12 +70,12 @@ ATTACKS = {
   'modules that share their parts': b'c__torch__\nM\nq\x00}q\x01'
   + _items(3_000, b'h\x00)\x81h\x01b')
   + b'0h\x00)\x81h\x01b.',
-  'nothing, many times': b'}' * 150_000 + b'.',
+  'too many instructions': b'}' * 150_000 + b'.',
 }
 
 
 @pytest.mark.parametrize('name', ATTACKS)
-def test_pickles_that_take_too_much(name, tmp_path, monkeypatch):
+def test_exhausting_pickles(name, tmp_path, monkeypatch):
   monkeypatch.setattr(pickle_interpreter, 'MAX_STEPS', 120_000)
   container = legacy if 'deep' in name else archive
   path = container(tmp_path / 'a', _P + ATTACKS[name])
@@ -84,7 +84,7 @@ def test_pickles_that_take_too_much(name, tmp_path, monkeypatch):
   assert time.process_time() - before < 5
 
 
-def test_what_holds_many_dictionaries_takes_little_time():
+def test_large_numbers_of_dictionaries_are_searched_quickly():
   before = time.process_time()
   with pytest.raises(UserError, match='no state dict'):
     wrappers.unwrap(pathlib.Path('a'), {str(number): {} for number in range(400_000)})
@@ -95,7 +95,7 @@ def test_what_holds_many_dictionaries_takes_little_time():
 def test_pickles_of_every_protocol(protocol):
   value = {'a': [1, -(2**40), 2.5, True, None, 'ü', (), (1,), (1, 2), (1, 2, 3), (4,) * 5]}
   value['b'] = {'c': value['a'], 'd': {}}
-  if protocol > 2:  # The older ones write bytes as a call.
+  if protocol > 2:  # Older protocols write bytes as a call.
     value['e'] = b'x'
   result = Interpreter().run(io.BytesIO(pickle.dumps(value, protocol)))
   assert result == value
@@ -112,14 +112,14 @@ def test_archives_with_long_directories(tmp_path, monkeypatch):
   refused(path, 'damaged .its directory is too long')
 
 
-def test_msgpack_that_takes_too_much(tmp_path):
+def test_exhausting_msgpack(tmp_path):
   path = tmp_path / 'a'
 
   def array(shape, kind, content):
     return msgpack.ExtType(1, msgpack.packb((shape, kind, content)))
 
   for content, words in (
-    # Flax takes these bytes for an address.
+    # Flax would interpret these bytes as an address.
     (msgpack.packb({'a': array((1,), 'object', b'12345678')}), 'damaged .an array of object'),
     (msgpack.packb({'a': array((10**6, 10**6), 'float32', b'1234')}), 'damaged'),
     (msgpack.packb({'a': msgpack.ExtType(2, b'')}), 'damaged .an extension of type 2'),

@@ -1,4 +1,4 @@
-"""What is written is read back, for random models of every kind that a format has a place for."""
+"""Random models of every kind that a format supports are written and read back."""
 
 import dataclasses
 import json
@@ -67,14 +67,14 @@ def test_round_trip(target, temporal, seed, tmp_path):
   params = random_params(model, seed)
   save.save_weights(params, model, target, tmp_path / 'w')
   weights = read_weights(str(tmp_path / 'w'), 'SRC')
-  found_spec, video = infer.infer_spec(weights)
-  assert found_spec == spec
+  inferred_spec, video = infer.infer_spec(weights)
+  assert inferred_spec == spec
   kind = 'hf_xclip' if temporal == 'xclip' else 'hf_clip'
   assert weights.format.name == (kind if target == 'hf' else target)
   if target == 'zsar':
     assert video == model.video
   assert video.temporal == model.video.temporal
-  loaded, report = load.fit_to_model(weights, VideoModel(found_spec, video))
+  loaded, report = load.fit_to_model(weights, VideoModel(inferred_spec, video))
   assert not report.missing + report.left_over + report.dropped + report.interpolated
   jax.tree.map(np.testing.assert_array_equal, loaded, params)
 
@@ -87,7 +87,7 @@ def test_round_trip(target, temporal, seed, tmp_path):
     ('scenic', 'xclip', 'temporal/positional_embedding'),
   ],
 )
-def test_what_has_no_place_there(target, temporal, path, tmp_path):
+def test_parameters_that_a_format_does_not_have(target, temporal, path, tmp_path):
   rng = np.random.default_rng(0)
   model = VideoModel(random_spec(rng), random_video(rng, temporal))
   with pytest.raises(UserError, match=f'has no {path}.*--to=zsar'):
@@ -95,7 +95,7 @@ def test_what_has_no_place_there(target, temporal, path, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-def test_places_below_a_file_are_refused(tmp_path):
+def test_paths_below_a_file_are_refused(tmp_path):
   model = VideoModel(random_spec(np.random.default_rng(0)), VideoSpec(2))
   (tmp_path / 'file').touch()
   for out in ('file/w', 'file/folder/w'):
@@ -103,7 +103,7 @@ def test_places_below_a_file_are_refused(tmp_path):
       save.save_weights(random_params(model), model, 'zsar', tmp_path / out)
 
 
-def test_what_describes_something_else_beside_a_file_is_not_read(tmp_path):
+def test_unrelated_configs_beside_a_file_are_not_read(tmp_path):
   rng = np.random.default_rng(0)
   model = VideoModel(random_spec(rng), VideoSpec(8))
   save.save_weights(random_params(model), model, 'scenic', tmp_path / 'w')
@@ -114,7 +114,7 @@ def test_what_describes_something_else_beside_a_file_is_not_read(tmp_path):
     assert infer.infer_spec(weights) == (model.spec, model.video)
 
 
-def test_what_only_training_uses_stays_behind(tmp_path):
+def test_parameters_of_training_are_not_exported(tmp_path):
   rng = np.random.default_rng(0)
   model = VideoModel(random_spec(rng), random_video(rng, 'distillation'))
   note = save.save_weights(random_params(model), model, 'scenic', tmp_path / 'w')

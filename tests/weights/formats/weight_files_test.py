@@ -59,7 +59,7 @@ def test_bfloat16_safetensors(tmp_path):
 
 
 def test_shards(tmp_path):
-  save_file(ARRAYS, tmp_path / 'one.safetensors')
+  save_file(ARRAYS, tmp_path / 'first.safetensors')
   outside = tmp_path.parent / f'{tmp_path.name}-outside.safetensors'
   save_file(ARRAYS, outside)
   index = tmp_path / 'model.safetensors.index.json'
@@ -67,15 +67,15 @@ def test_shards(tmp_path):
   def write(weight_map):
     index.write_text(json.dumps({'weight_map': weight_map}))
 
-  write({'a': 'one.safetensors', 'b': 'one.safetensors'})
+  write({'a': 'first.safetensors', 'b': 'first.safetensors'})
   np.testing.assert_array_equal(read(index)['a'], ARRAYS['a'])
-  for name in (f'../{outside.name}', str(outside), '..', '', index.name, 'x\\one.safetensors'):
+  for name in (f'../{outside.name}', str(outside), '..', '', index.name, 'x\\first.safetensors'):
     write({'a': name})
     refused(index, 'is not a file in the same folder|is missing')
-  write({'a': 'two.safetensors'})
-  refused(index, 'its part two.safetensors is missing')
-  write({'c': 'one.safetensors'})
-  refused(index, 'one.safetensors: lacks c')
+  write({'a': 'second.safetensors'})
+  refused(index, 'its part second.safetensors is missing')
+  write({'c': 'first.safetensors'})
+  refused(index, 'first.safetensors: lacks c')
   write([])
   refused(index, 'no weight_map')
   index.write_text('[' * 100000)

@@ -1,4 +1,4 @@
-"""Arrays of weight files: shape and dtype are known, values are read on demand."""
+"""Arrays of weight files, whose values are read on demand."""
 
 import dataclasses
 import pathlib

@@ -2,8 +2,8 @@
 
 A pickle is a program, and Python's unpickler calls whatever it names. Even an unpickler that finds
 no function to call crashes on a key of nested tuples, whose hash overflows the stack. Here
-instructions that build dictionaries, lists, tuples, strings and numbers are executed; every other
-one is refused unless a subclass gives it a harmless meaning.
+instructions that build dictionaries, lists, tuples, strings and numbers are executed; all others
+are refused unless a subclass gives them a harmless meaning.
 
 Memory and time are bounded: an instruction creates no more than its own length, except for those
 that count what they copy as steps, and there are at most `MAX_STEPS` steps.

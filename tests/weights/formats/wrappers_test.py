@@ -1,4 +1,4 @@
-"""Weights as training programs wrap them: the same arrays as without, or one sentence."""
+"""Wrapped weights of training programs give the same arrays, or are refused in one sentence."""
 
 import argparse
 import collections
@@ -77,7 +77,7 @@ def prefixed(prefix, state=PLAIN):
 
 
 def between(part, state=PLAIN):
-  """Wraps the block of each tower."""
+  """Inserts a wrapper's part into the keys of each tower's block."""
   return {key.replace('resblocks.0.', f'resblocks.0.{part}.'): state[key] for key in state}
 
 
@@ -108,15 +108,15 @@ def _groups(state):
 
 
 class Averages(dict):
-  """A dictionary of a class of its own."""
+  """A dictionary subclass of a training program."""
 
 
 def read(path, **options):
   return read_weights(str(path), 'SRC', **options)
 
 
-def same(weights, expected=PLAIN, format_name='openai'):
-  """Whether weights are these of CLIP; returns what else they have."""
+def check_equal(weights, expected=PLAIN, format_name='openai'):
+  """Asserts that weights contain these of CLIP; returns the other arrays by their keys."""
   assert weights.format.name == format_name
   arrays = {array.key: array.stored for array in weights.arrays.values()}
   for key, value in expected.items():
@@ -176,8 +176,8 @@ WRAPPED = {
 @pytest.mark.parametrize('name', WRAPPED)
 def test_wrapped_weights_are_the_same(name, tmp_path):
   weights = read(saved(tmp_path / 'a.pt', WRAPPED[name]()))
-  assert not same(weights)
-  # What is no number of the model may be there.
+  assert not check_equal(weights)
+  # Integers, which are not parameters of the model, may remain.
   assert not any(tensor.dtype.kind == 'f' for tensor in weights.unmapped.values())
 
 
@@ -188,7 +188,7 @@ def test_wrapped_weights_are_the_same(name, tmp_path):
     {'state_dict_ema': OTHER, 'state_dict': PLAIN, 'epoch': 1},
     {'ema': {'shadow': OTHER}, 'net': PLAIN},
     {'model': PLAIN, 'avg_model': OTHER},
-    # mmengine and PyTorch count the steps; ema_pytorch keeps the weights as well.
+    # mmengine and PyTorch count the steps; ema_pytorch also contains the weights.
     {
       'state_dict': PLAIN,
       'ema_state_dict': {'steps': torch.tensor(3), **prefixed('module.', OTHER)},
@@ -202,25 +202,25 @@ def test_wrapped_weights_are_the_same(name, tmp_path):
     prefixed('ema_model.', OTHER) | prefixed('online_model.'),
   ],
 )
-def test_of_weights_and_their_average_the_weights_are_read(content, tmp_path):
+def test_weights_are_read_instead_of_their_average(content, tmp_path):
   weights = read(saved(tmp_path / 'a.pt', content))
-  assert not same(weights)
+  assert not check_equal(weights)
   assert not weights.unmapped
   assert any('an average of the same weights' in note for note in weights.notes)
 
 
-def test_of_froster_as_clip_the_teacher_is_left_over(tmp_path):
+def test_the_teacher_of_froster_is_left_over_for_openai(tmp_path):
   content = {'model_state': prefixed('model.') | prefixed('raw_model.', OTHER)}
   weights = read(saved(tmp_path / 'a.pt', content), format_name='openai')
-  assert not same(weights)
-  # Stacked projections have been parted.
+  assert not check_equal(weights)
+  # Stacked projections are split.
   assert {key.partition('[')[0] for key in weights.unmapped} == set(prefixed('raw_model.'))
 
 
 def test_mmaction2(tmp_path):
   state = prefixed('clip.') | prefixed('adapter.', HEAD)
   weights = read(saved(tmp_path / 'a.pth', {'meta': {}, 'state_dict': state}))
-  head = same(weights, format_name='mmaction2')
+  head = check_equal(weights, format_name='mmaction2')
   positions = head['adapter.frame_position_embeddings.weight'].read()
   np.testing.assert_array_equal(positions, HEAD['frame_position_embeddings.weight'].numpy())
   _, video = infer.infer_spec(weights)
@@ -247,7 +247,7 @@ def test_mmaction2(tmp_path):
     ([PLAIN], 'holds no state dict; save'),
   ],
 )
-def test_what_is_no_single_model_is_named(content, words, tmp_path):
+def test_files_without_a_single_complete_model(content, words, tmp_path):
   with pytest.raises(UserError, match=words) as caught:
     infer.infer_spec(read(saved(tmp_path / 'a.pt', content)))
   assert '\n' not in str(caught.value)
@@ -255,17 +255,17 @@ def test_what_is_no_single_model_is_named(content, words, tmp_path):
 
 @dataclasses.dataclass
 class Options:
-  """A training program's settings, of a class that nobody else has."""
+  """Settings of a training program, of a class that is not installed elsewhere."""
 
   rate: float = 0.1
   names: frozenset = frozenset('ab')
 
   def mean(self):
-    """Pickled by its name in the class."""
+    """A method, which is pickled by its name in the class."""
 
 
-def _beside():
-  """What training programs save with weights, of every kind."""
+def _extras():
+  """Returns objects of every kind that training programs save with weights."""
   return {
     'args': argparse.Namespace(lr=1, tags={'a'}, out=pathlib.Path('x')),
     'options': Options(),
@@ -287,11 +287,11 @@ def _beside():
 
 @pytest.mark.parametrize('protocol', [2, 4, 5])
 @pytest.mark.parametrize('legacy', [False, True])
-def test_what_is_saved_beside_the_weights(legacy, protocol, tmp_path):
-  content = {**_beside(), 'model': PLAIN}
+def test_other_objects_in_a_file_are_ignored(legacy, protocol, tmp_path):
+  content = {**_extras(), 'model': PLAIN}
   options = {'_use_new_zipfile_serialization': not legacy, 'pickle_protocol': protocol}
   weights = read(saved(tmp_path / 'a.pt', content, **options))
-  assert not same(weights)
+  assert not check_equal(weights)
   assert not weights.unmapped
 
 
@@ -304,7 +304,7 @@ def test_the_settings_of_vifi_clip_and_xclip(legacy, tmp_path):
   assert isinstance(node.__dict__['__deprecated_keys__'], set)
   content = {'config': node, 'max_accuracy': 70.5, 'model': PLAIN, 'epoch': 3}
   path = saved(tmp_path / 'a.pth', content, _use_new_zipfile_serialization=not legacy)
-  assert not same(read(path))
+  assert not check_equal(read(path))
 
 
 _WINDOW = 'expand_temporal_view'
@@ -370,15 +370,15 @@ def test_other_heads_of_actionclip_are_named(content, words, tmp_path):
     read(path)
 
 
-def test_the_mean_of_actionclip_keeps_its_crop(tmp_path):
+def test_actionclip_with_the_mean_keeps_its_crop(tmp_path):
   weights = read(saved(tmp_path / 'a.pt', _actionclip()))
-  assert not same(weights, format_name='actionclip')
+  assert not check_equal(weights, format_name='actionclip')
   assert infer.infer_spec(weights)[1].temporal == 'mean'
   assert weights.preprocessing.centre_crop == 224 / 256
   assert not weights.assumes_openai  # ActionCLIP started from OpenAI's weights.
 
 
-def test_hints_name_what_the_user_can_set(tmp_path):
+def test_errors_name_the_setting_of_the_user(tmp_path):
   state = {f'image_encoder.{key[7:]}': value for key, value in PLAIN.items() if 'visual.' in key}
   state['text_encoder.ln_final.weight'] = PLAIN['ln_final.weight']
   path = saved(tmp_path / 'vifi.pth', {'model': state})
@@ -389,7 +389,7 @@ def test_hints_name_what_the_user_can_set(tmp_path):
       read(path, hints=hints, tokens_from=str(path))
 
 
-def test_keys_of_other_widths_than_64(tmp_path):
+def test_widths_that_are_not_multiples_of_64(tmp_path):
   state = {key: copy.deepcopy(value) for key, value in PLAIN.items()}
   state['visual.class_embedding'] = torch.ones(96)
   with pytest.raises(
@@ -399,7 +399,7 @@ def test_keys_of_other_widths_than_64(tmp_path):
 
 
 @pytest.mark.parametrize('key', ['a\x1b[31m', 'a\nb', 'a' * 10_000])
-def test_names_that_a_terminal_would_obey(key, tmp_path):
+def test_keys_with_control_characters(key, tmp_path):
   with pytest.raises(UserError, match='an array is called') as caught:
     read(archive(tmp_path / 'a', {key: WrittenTensor()}))
   assert str(caught.value).isprintable()
