@@ -7,17 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from zsar_jax.models.build import build_model
-from zsar_jax.models.video_clip import VideoModel
 
 import zsar_jax
 from tests.datasets.video_test import write_video
-from tests.models.clip_test import random_params
+from tests.models.towers_test import random_params
 from tools import predict
 from zsar_jax import api
 from zsar_jax.config import default_config, to_json
 from zsar_jax.errors import UserError
-from zsar_jax.models.presets import TEMPORAL, VideoSpec, preset
+from zsar_jax.models.from_config import build_model
+from zsar_jax.models.presets import TEMPORAL_MODELS, VideoSpec, preset
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.ops.photometric import normalize
 from zsar_jax.text.tokenizers import make_tokenizer
 from zsar_jax.weights.checkpoint import Checkpoints
@@ -34,7 +34,7 @@ def _weights(folder, kind='mean'):
   return model, params
 
 
-@pytest.mark.parametrize('kind', TEMPORAL)
+@pytest.mark.parametrize('kind', TEMPORAL_MODELS)
 def test_zero_shot_equals_the_model(tmp_path, kind):
   reference, params = _weights(tmp_path / 'weights', kind)
   video = np.random.default_rng(0).integers(0, 256, (6, 60, 80, 3)).astype(np.uint8)

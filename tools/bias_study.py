@@ -91,8 +91,8 @@ def _run_study(jobs: list['Job'], workdir: pathlib.Path) -> None:
 
   check_data(jobs)
   make_folder(workdir, '--workdir')
-  # `zsar` runs without the current folder in sys.path. -P does the same for its processes, so that
-  # no file in it hides a module.
+  # `zsar` does not have the current folder in sys.path. With -P its processes do not either, so
+  # that no file in it hides a module.
   options = [] if os.getcwd() in sys.path else ['-P']
   command = [sys.executable, *options, '-m', 'zsar_jax.tools.bias_study', *sys.argv[1:]]
   train_all(jobs, command, _PROCESSES.value or _default_processes())

@@ -23,8 +23,7 @@ from zsar_jax.weights.formats.read import read_weights
 from zsar_jax.weights.formats.recognition import FAMILIES, FORMATS
 
 
-def main() -> None:
-  """Runs the program; see the module docstring."""
+def _make_parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     'zsar convert',
     description=__doc__,
@@ -58,7 +57,12 @@ def main() -> None:
     metavar='REGEX',
     help='ignores the keys of SRC that match in full; may be repeated',
   )
-  args = parse_arguments(parser)
+  return parser
+
+
+def main() -> None:
+  """Runs the program; see the module docstring."""
+  args = parse_arguments(_make_parser())
   with exit_on_user_error():
     out = pathlib.Path(local_path(args.out, 'OUT'))
     if out.exists():

@@ -2,8 +2,8 @@
 
     zsar predict clip.mp4 --classes='archery,arm wrestling' --checkpoint=runs/mine
 
-prints the classes with their probabilities, the most probable first. Which weights were read is
-printed to stderr.
+prints the classes with their probabilities, the most probable first. The report of the
+load is printed to stderr.
 """
 
 import argparse
@@ -15,8 +15,7 @@ from zsar_jax.runtime.command_line import parse_arguments
 from zsar_jax.runtime.reporting import exit_on_user_error
 
 
-def main(argv: list[str] | None = None) -> None:
-  """Runs the program; see the module docstring."""
+def _make_parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     'zsar predict',
     description=__doc__,
@@ -71,7 +70,12 @@ def main(argv: list[str] | None = None) -> None:
     metavar='PNG',
     help='draws the frames and the scores into this file',
   )
-  args = parse_arguments(parser, argv)
+  return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+  """Runs the program; see the module docstring."""
+  args = parse_arguments(_make_parser(), argv)
   # Imported here because they are slow, and --help does not need them.
   from zsar_jax import api
   from zsar_jax.data.splits import is_class_file, read_classes

@@ -57,8 +57,8 @@ class Model:
   texts: ClassTexts
   view: View
   report: LoadReport
-  # The classes of the last call and their embeddings.
-  _last_classes: dict[tuple[str, ...], np.ndarray] = dataclasses.field(
+  # The embeddings of the classes of the last call.
+  _class_cache: dict[tuple[str, ...], np.ndarray] = dataclasses.field(
     default_factory=dict, init=False, repr=False, compare=False
   )
 
@@ -146,7 +146,7 @@ class Model:
 
   def _encode_classes(self, classes: tuple[str, ...]) -> np.ndarray:
     """See `encode_text`; repeated calls with the same classes encode them only once."""
-    if classes not in self._last_classes:
+    if classes not in self._class_cache:
       # Powers of two, because each chunk size is compiled.
       chunk = min(_MAX_CHUNK, 2 ** (len(classes) - 1).bit_length())
       tokens = self.texts.tokens(classes, multiple=chunk)  # [P, C', L]
@@ -154,9 +154,9 @@ class Model:
       texts = np.asarray(_encode_texts(self.model, self.params, tokens))[: len(classes)]
       if self.model.video.temporal != 'xclip':
         texts = texts / np.linalg.norm(texts, axis=-1, keepdims=True)
-      self._last_classes.clear()
-      self._last_classes[classes] = texts
-    return self._last_classes[classes]
+      self._class_cache.clear()
+      self._class_cache[classes] = texts
+    return self._class_cache[classes]
 
 
 def _to_array(video: ArrayLike) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Pairs of clips: drawn ones by their properties, HAT's files, and pickles that mean harm."""
+"""Properties of drawn pairs; HAT's files of pairs; hostile and damaged pickles."""
 
 import collections
 import json
@@ -38,7 +38,7 @@ def test_pairs_drawn(kind, seed):
       assert inside[partner]
       assert partner != n
       assert (labels[partner] == labels[n]) == (kind == 'same')
-  # Nobody's background is used twice.
+  # No background is used twice.
   used = partners[partners >= 0]
   assert len(set(used.tolist())) == len(used)
 
@@ -75,17 +75,17 @@ def test_balance(labels, seed):
   assert (partners >= 0).all()
   assert (labels[partners] != labels).all()
   uses = collections.Counter(partners.tolist())
-  # The frequent class has only the others to go to.
+  # The backgrounds of the most frequent class come only from the other classes.
   rounds = 1 if 2 * most <= len(labels) else -(-most // (len(labels) - most)) + 1
   assert max(uses.values()) <= rounds
 
 
 def test_few_clips():
-  nobody = np.full(3, np.nan, np.float32)
+  unknown = np.full(3, np.nan, np.float32)
   labels = np.array([0, 1, 1], np.int32)
   for kind in ('rand', 'same'):
-    assert background_pairs.draw_pairs('abc', labels, nobody, kind, 0).tolist() == [-1, -1, -1]
-    assert background_pairs.draw_pairs([], labels[:0], nobody[:0], kind, 0).tolist() == []
+    assert background_pairs.draw_pairs('abc', labels, unknown, kind, 0).tolist() == [-1, -1, -1]
+    assert background_pairs.draw_pairs([], labels[:0], unknown[:0], kind, 0).tolist() == []
   half = np.float32([0.5, 0.5, 0.9])
   assert background_pairs.draw_pairs('abc', labels, half, 'rand', 0).tolist() == [1, 0, -1]
   assert background_pairs.draw_pairs('abc', labels, half, 'same', 0).tolist() == [-1, -1, -1]
@@ -126,7 +126,7 @@ def test_a_file_of_hats_size(tmp_path):
   ids = [f'clip_{n:06d}_{n + 10:06d}' for n in range(7860)]
   names = [f'archery/{name}' for name in ids]
   shifted = names[1:] + names[:1]
-  # The same text is pickled once and fetched again, as in HAT's.
+  # As in HAT's files, a repeated text is pickled once and read from the memo.
   table = {name: [other, 300, 12] for name, other in zip(names, shifted, strict=True)}
   partners, counts = hat_pairs.read_hat_pairs(write(tmp_path / 'a.pickle', table), ids, CLASSES)
   assert partners.tolist() == [*range(1, 7860), 0]
@@ -137,7 +137,7 @@ def test_ids_with_folders(tmp_path):
   path = write(tmp_path / 'a.pickle', {'archery/x.avi': ['tai chi/x.avi', 3, 1]})
   ids = ['archery/x', 'tai chi/x', 'tai chi/z']
   assert hat_pairs.read_hat_pairs(path, ids, CLASSES)[0].tolist() == [1, -1, -1]
-  # The last part is two clips' and names neither.
+  # Two clips share the last part, so it refers to neither.
   path = write(tmp_path / 'b.pickle', {'tai chi/z': ['x', 3, 1]})
   assert hat_pairs.read_hat_pairs(path, ids, CLASSES)[1].partner_unknown == 1
 
@@ -151,7 +151,7 @@ def test_a_clip_that_is_there_twice(tmp_path):
 
 
 def refused(path, match):
-  """Reads a file that must give one sentence."""
+  """Asserts that reading the file fails with a single sentence."""
   with pytest.raises(UserError, match=match) as caught:
     hat_pairs.read_hat_pairs(path, IDS, CLASSES)
   text = str(caught.value)
@@ -208,7 +208,7 @@ class Call:
 
 
 def harm(canary):
-  """Objects whose unpickling would make a file `canary`."""
+  """Objects that create the file `canary` if they are unpickled."""
   return {
     'os.system': Call(os.system, f'touch {canary}'),
     'eval': Call(eval, f"open({str(canary)!r}, 'w').close()"),
@@ -227,7 +227,7 @@ def test_nothing_is_executed(tmp_path, name, protocol):
   path = write(tmp_path / 'a.pickle', table, protocol)
   refused(path, 'asks for (STACK_)?GLOBAL')
   assert not canary.exists()
-  # It does what it says where pickles are trusted.
+  # Python's unpickler does execute it.
   if name == 'eval':
     pickle.loads(path.read_bytes())
     assert canary.exists()
@@ -236,7 +236,7 @@ def test_nothing_is_executed(tmp_path, name, protocol):
 @pytest.mark.parametrize(
   ('content', 'match'),
   [
-    # What needs no function from a module to be harmful.
+    # Instructions that are harmful without a function from a module.
     (b'(cos\nsystem\n(S"true"\ntR.', 'asks for GLOBAL'),
     (b'(S"true"\nios\nsystem\n.', 'asks for INST'),
     (b'\x80\x02\x82\x01.', 'asks for EXT1'),
@@ -254,16 +254,16 @@ def test_nothing_is_executed(tmp_path, name, protocol):
     (b'}(K\x01u.', 'damaged'),
     (b'u.', 'damaged'),
     (b'K\x01a.', 'damaged'),
-    (b'\x80\x63}.', 'none of its 0'),  # A protocol that nobody has heard of matters little.
+    (b'\x80\x63}.', 'none of its 0'),  # An unknown protocol version is ignored.
     (b'}', 'damaged'),
     (b'not a pickle', 'damaged'),
     (b'\x8e' + b'\xff' * 8 + b'a.', 'damaged'),
     (b'I' + b'9' * 10_000 + b'\n.', 'damaged'),
-    # A memo place that Python's unpickler would make room for, 32 GB of it.
+    # A memo index for which Python's unpickler would allocate 32 GB.
     (b'}r\xff\xff\xff\xff.', 'damaged'),
-    # Depth: Python's unpickler overflows the stack with the hash of the key.
+    # Nested tuples as a key, whose hash overflows the stack of Python's unpickler.
     (b'})' + b'\x85' * 1_000_000 + b'K\x01s.', 'a key is not a string'),
-    # 2^60 values in as many bytes as that takes pairs.
+    # 60 nested pairs of the same value: 2^60 values if they were copied.
     (b'}X\x01\x00\x00\x00a)' + b'q\x00h\x00\x86' * 60 + b's.', 'must have'),
     (b'}X\x01\x00\x00\x00a' + b']' * 100_000 + b'a' * 99_999 + b's.', 'must have'),
     # A list and a dictionary that hold themselves.

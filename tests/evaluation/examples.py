@@ -1,4 +1,4 @@
-"""Made-up predictions, and slow references for figures of them."""
+"""Made-up predictions, and helpers for slow reference figures of them."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from zsar_jax.evaluation.predictions import Predictions
 
 
 def predictions(labels, logits, partner_labels=None, **changes):
-  """Predictions of clips whose partners, where they have any, are called 'p'."""
+  """Made-up predictions. The partner of a clip is called 'p'; None is a clip without a partner."""
   count, classes = np.shape(next(iter(logits.values())))
   if partner_labels is None:
     partner_labels = [None] * count
@@ -31,30 +31,30 @@ def predictions(labels, logits, partner_labels=None, **changes):
 
 NAN = [np.nan] * 3
 
-# Six clips, three classes. Behind each row: the predicted class, whether it is right.
+# Logits of six clips for three classes, with the predicted class, and whether it is correct.
 LABELS = [0, 0, 0, 1, 1, 2]
 TABLE = {
   'none': [
-    [3, 1, 0],  # 0, right
-    [2, 2, 1],  # 0 of a tie, right
+    [3, 1, 0],  # 0, correct
+    [2, 2, 1],  # 0 of a tie, correct
     [0, 5, 4],  # 1, wrong, third
-    [0, 1, 0],  # 1, right
+    [0, 1, 0],  # 1, correct
     [1, 0, 2],  # 2, wrong, third
     NAN,  # wrong
   ],
   'background=mean': [
     [0, 1, 2],  # 2, wrong
-    [4, 0, 0],  # 0, right
-    [4, 0, 0],  # 0, right
+    [4, 0, 0],  # 0, correct
+    [4, 0, 0],  # 0, correct
     [1, 0, 0],  # 0, wrong
     [0, 0, 1],  # 2, wrong
-    [0, 0, 1],  # 2, right
+    [0, 0, 1],  # 2, correct
   ],
   'object=mean,person=mean': [
-    [1, 0, 0],  # 0, right
+    [1, 0, 0],  # 0, correct
     [0, 1, 0],  # 1, wrong
     [0, 1, 0],  # 1, wrong
-    [0, 1, 0],  # 1, right
+    [0, 1, 0],  # 1, correct
     [0, 0, 1],  # 2, wrong
     [1, 0, 0],  # 0, wrong
   ],
@@ -67,19 +67,19 @@ TABLE = {
     [2, 1, 8],  # 2; of 2 first, of 0 second, 6 more
   ],
   'background=stripes': [
-    [1, 0, 0],  # 0, right
-    [1, 0, 0],  # 0, right
+    [1, 0, 0],  # 0, correct
+    [1, 0, 0],  # 0, correct
     [0, 1, 0],  # 1, wrong
-    [0, 1, 0],  # 1, right
-    [0, 1, 0],  # 1, right
+    [0, 1, 0],  # 1, correct
+    [0, 1, 0],  # 1, correct
     [1, 0, 0],  # 0, wrong
   ],
   'background=stripes,freeze': [
-    [1, 0, 0],  # 0, right
+    [1, 0, 0],  # 0, correct
     [0, 1, 0],  # 1, wrong
-    [1, 0, 0],  # 0, right
+    [1, 0, 0],  # 0, correct
     NAN,  # wrong
-    [0, 1, 0],  # 1, right
+    [0, 1, 0],  # 1, correct
     [1, 0, 0],  # 0, wrong
   ],
   'background=normal': [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0], NAN, [0, 0, 1]],
@@ -113,7 +113,7 @@ def random_predictions(seed, count=120, classes=8):
 
 
 def order(p, recipe, n):
-  """The classes from the first to the last, None where the logits are not finite."""
+  """The classes by descending logit; None if the logits are not finite."""
   scores = p.logits[recipe][n].tolist()
   if not all(np.isfinite(scores)):
     return None

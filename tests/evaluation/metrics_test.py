@@ -39,7 +39,7 @@ def test_against_sorting(classes):
   assert got['top1'] == (logits.argmax(1) == labels).mean()
 
 
-def test_logits_that_are_not_finite_are_wrong():
+def test_clips_with_logits_that_are_not_finite_are_wrong():
   logits = np.zeros((2, 3), np.float32)
   logits[0, 1] = np.nan
   assert accuracy(logits, np.zeros(2, np.int32))['top1'] == 0.5
@@ -53,10 +53,10 @@ def test_accuracy_by_hand():
   assert metrics.top_k(p, 'none', 3).value == pytest.approx(5 / 6)
   assert metrics.top_k(p, 'none', 5).value == pytest.approx(5 / 6)
   assert metrics.mean_class(p, 'none').value == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
-  # Of the clips with partners, 3 are right over another background, and 3 over stripes.
+  # Of the clips with partners, 3 are correct over another background, and 3 over stripes.
   swapped = bias_metrics.accuracy_ratio(p, 'background=swap', 'background=stripes')
   assert (swapped.value, swapped.counted_clips.sum()) == (pytest.approx(3 / 3), 5)
-  # Under swap the class 1 has one clip left.
+  # Under swap, class 1 has a single clip.
   assert metrics.mean_class(p, 'background=swap').value == pytest.approx((2 / 3 + 0 + 1) / 3)
   classes = {name: part.value for name, part in metrics.top_1_by_class(p).items()}
   assert classes == {'class 0': pytest.approx(2 / 3), 'class 1': 0.5, 'class 2': 0.0}
@@ -73,24 +73,24 @@ def test_strata_against_loops(seed, recipe):
   def top1(chosen):
     return {key: mean([right[n] for n in clips]) for key, clips in chosen.items() if clips}
 
-  def values(found):
-    return {key: ratio.value for key, ratio in found.items()}
+  def values(ratios):
+    return {key: ratio.value for key, ratio in ratios.items()}
 
   for k in (1, 3, 5):
-    among = [p.labels[n] in (order(p, recipe, n) or [])[:k] for n in counted]
-    assert metrics.top_k(p, recipe, k).value == mean(among)
+    in_top_k = [p.labels[n] in (order(p, recipe, n) or [])[:k] for n in counted]
+    assert metrics.top_k(p, recipe, k).value == mean(in_top_k)
 
   classes = {
     name: [n for n in counted if p.labels[n] == label] for label, name in enumerate(p.classes)
   }
   assert not all(classes.values())
-  found = metrics.top_1_by_class(p, recipe)
-  assert values(found) == top1(classes)
-  counts = {name: part.counted_clips.sum() for name, part in found.items()}
+  by_class = metrics.top_1_by_class(p, recipe)
+  assert values(by_class) == top1(classes)
+  counts = {name: ratio.counted_clips.sum() for name, ratio in by_class.items()}
   assert counts == {name: len(clips) for name, clips in classes.items() if clips}
   of_classes = [sum(right[n] for n in clips) / len(clips) for clips in classes.values() if clips]
   assert metrics.mean_class(p, recipe).value == mean(of_classes)
-  # As the evaluation has it.
+  # The accuracies in results.json.
   logits, labels = p.logits[recipe][counted], p.labels[counted]
   expected = accuracy(logits, labels)
   for name, ratio in (
@@ -110,13 +110,12 @@ def test_strata_against_loops(seed, recipe):
   share = p.coverage[:, 0].tolist()
   bins = {(0, 0.05): [0, 0.04], (0.05, 0.1): [0.05], (0.3, 0.5): [0.3], (0.5, 1): [0.5, 1]}
   bins = {
-    edges: [n for n in counted if any(share[n] == np.float32(one) for one in inside)]
-    for edges, inside in bins.items()
+    edges: [n for n in counted if share[n] in np.float32(inside)] for edges, inside in bins.items()
   }
   assert values(metrics.top_1_by_coverage(p, 'person', recipe)) == top1(bins)
   assert list(metrics.top_1_by_coverage(p, 'person', edges=(0.1, 1.0))) == [(0.1, 1.0)]
 
-  # A gradient without its area, and an area without its gradient, have no say.
+  # Clips whose gradient or area is unknown do not count.
   rows = [
     [row.tolist() for row in pair]
     for pair in zip(p.saliency, p.saliency_area, strict=True)

@@ -46,7 +46,7 @@ def _jobs(data_dir, tmp_path, dataset='toy', classes='all', **changes):
   base.eval.datasets = ConfigDict({'here': dataset_ref(dataset, 'validation', classes)})
   base.update_from_flattened_dict({k.replace('__', '.'): v for k, v in changes.items()})
   study = default_study()
-  study.experiments.one = experiment(base, 'none', {'none': run('as they are')})
+  study.experiments.exp = experiment(base, 'none', {'none': run('unmasked')})
   return plan(study, tmp_path)
 
 

@@ -239,7 +239,7 @@ def test_unreadable_and_unwritable_paths_give_a_single_sentence(clips, tmp_path,
 def test_an_interrupted_build_of_videos_continues(clips, tmp_path, monkeypatch):
   videos, masks = clips
   flags = ['--dataset=folder', f'--videos={videos}', '--masks', f'grey:{masks}']
-  monkeypatch.setattr('zsar_jax.datasets.builder._CHUNK_CLIPS', 1)
+  monkeypatch.setattr('zsar_jax.datasets.build._CHUNK_CLIPS', 1)
   _build(*flags, out=tmp_path / 'uninterrupted')
 
   calls = []

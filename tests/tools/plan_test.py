@@ -52,7 +52,7 @@ needs_libtpu = pytest.mark.skipif(
   importlib.util.find_spec('libtpu') is None, reason='libtpu is not installed (extra tpu)'
 )
 
-# Models that must fit, with the batch and the remat policy of docs/measurements/planning.md.
+# Models that must fit, with the batch and the remat policy of docs/measurements/compiled_plans.md.
 FULL_SIZE = {
   'B/16 on v5e:4x4': [
     '--topology=v5e:4x4',

@@ -6,7 +6,7 @@ A chunk is a list of tasks, one for each clip. Staging it writes three files:
     {path}.array_record.frames.npy  where their frames are, see `zsar_jax.data.frame_table`
     {path}.json                     the chunk's fingerprint, index entries and failures
 
-The .json file is written last: a chunk is finished if it exists. The bytes depend only on the
+A chunk is finished when its .json file exists, which is written last. The bytes depend only on the
 chunk, so that chunks may be staged in any process and in any order. Staging a finished chunk again
 only retries the clips that failed.
 """
@@ -33,7 +33,7 @@ _WRITER_OPTIONS = 'group_size:1,uncompressed'
 
 
 class ClipTask(Protocol):
-  """What determines one clip: a small dataclass that pickles."""
+  """The inputs that determine a clip: a small dataclass that pickles."""
 
   @property
   def id(self) -> str:

@@ -90,7 +90,7 @@ class Evaluator:
     self._recipes = [language.parse(text) for text in config.eval.recipes]
     self._views = EvaluationViews(config.eval.clips, config.eval.crops)
     if seen is None and config.eval.datasets:
-      log('which classes the weights were trained on is not known: nothing says this is zero-shot')
+      log('the classes that the weights were trained on are unknown, so this may not be zero-shot')
     self._eval_sets = [self._open(name, texts, seen or ()) for name in config.eval.datasets]
 
     replicated = sharding.replicated(mesh)

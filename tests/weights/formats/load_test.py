@@ -15,6 +15,7 @@ from zsar_jax.models.presets import VideoSpec, preset
 from zsar_jax.models.video_model import VideoModel
 from zsar_jax.runtime import trees
 from zsar_jax.weights.formats import infer, load, position_embeddings, save
+from zsar_jax.weights.formats.hints import PYTHON
 from zsar_jax.weights.formats.read import read_weights
 
 SPEC = preset('tiny', image_layers=2, image_width=64, image_heads=1, text_heads=1)
@@ -125,6 +126,15 @@ def test_wrong_arrays(folder):
   kernel = loaded['visual']['transformer']['resblocks']['1']['mlp']['c_fc']['kernel']
   np.testing.assert_array_equal(kernel, good[key].T)
   assert kernel.dtype == np.float32
+
+
+def test_without_a_config_errors_name_no_config_field(folder):
+  key = 'vision_model.encoder.layers.1.mlp.fc1.weight'
+  change(folder, lambda arrays: arrays.update({key: arrays[key][:-1]}))
+  weights = read_weights(str(folder), PYTHON.source, hints=PYTHON)
+  with pytest.raises(UserError, match='instead of .*; fetch the file again') as caught:
+    load.fit_to_model(weights, MODEL)
+  assert 'config.' not in str(caught.value)
 
 
 def test_every_parameter_is_contiguous_f32(folder, params):

@@ -33,12 +33,12 @@ def example_code(study: dict[str, Any]) -> str:
           f'  {f"{folder}/predictions/{dataset}.npz"!r},\n' for folder in run['folders'].values()
         )
         return (
-          'from zsar_jax.evaluation import metrics, predictions\n'
+          'from zsar_jax.evaluation import metrics, predictions, ratio\n'
           'from zsar_jax.study import statistics\n\n'
           f'paths = [\n{paths}]\n'
           f'recipe = {experiment["recipes"][0]!r}\n'
           'top1 = [metrics.top_1(predictions.load(path), recipe) for path in paths]\n'
-          'print(statistics.estimate(metrics.stack(top1)))\n'
+          'print(statistics.estimate(ratio.stack_seeds(top1)))\n'
         )
   return ''
 

@@ -64,11 +64,11 @@ def unwrap(path: pathlib.Path, saved: Any) -> tuple[Tensors, tuple[str, ...]]:
     # An average may contain the weights twice and two counters (ema_pytorch), so that the weights
     # themselves have only a third of its tensors.
     (name for name, group in groups.items() if 3 * len(group) >= most),
-    key=lambda name: (is_averaged(name), -len(groups[name])),
+    key=lambda name: (_is_averaged(name), -len(groups[name])),
   )
   tensors, notes = groups.pop(main), []
   for name, group in groups.items():
-    if is_averaged(name) and not is_averaged(main):
+    if _is_averaged(name) and not _is_averaged(main):
       notes.append(_averaged_note(name))
       continue
     # A scalar in a dictionary around the model, such as an accuracy, is not a weight.
@@ -81,7 +81,7 @@ def unwrap(path: pathlib.Path, saved: Any) -> tuple[Tensors, tuple[str, ...]]:
   return tensors, tuple(notes)
 
 
-def is_averaged(name: str) -> bool:
+def _is_averaged(name: str) -> bool:
   """Whether weights with this name or prefix are an average over training."""
   return _AVERAGED.fullmatch(name.strip('.')) is not None
 
@@ -185,7 +185,7 @@ def remove_prefix(
     for anchor in anchors
     if key == anchor or key.endswith((f'.{anchor}', f'/{anchor}'))
   }
-  averages = {prefix for prefix in prefixes if is_averaged(prefix)}
+  averages = {prefix for prefix in prefixes if _is_averaged(prefix)}
   prefixes = sorted(prefixes - averages or averages)
   averages.difference_update(prefixes)
   if 'model.' in prefixes:  # FROSTER's model; the other prefix is its frozen teacher.
