@@ -17,7 +17,7 @@ from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
 from zsar_jax.models.from_config import build_teacher
 from zsar_jax.ops.photometric import normalize, to_float
-from zsar_jax.runtime import file_systems
+from zsar_jax.runtime.files import open_atomically
 from zsar_jax.runtime.progress import Progress, log
 from zsar_jax.text.classes import ClassTexts
 from zsar_jax.weights.formats.load import load_weights
@@ -62,9 +62,8 @@ def open_bank(config: ConfigDict, subset: Subset, workdir: pathlib.Path) -> np.n
   best = np.argsort(-confidence, kind='stable')[: max(1, int(len(frames) * config.stills.share))]
   chosen = random.choice(best, min(config.stills.count, len(best)), replace=False)
   bank = frames[np.sort(chosen)]
-  temporary = path.with_suffix('.tmp.npz')
-  np.savez_compressed(temporary, frames=bank)
-  file_systems.replace(temporary, path)
+  with open_atomically(path) as file:
+    np.savez_compressed(file, frames=bank)
   return bank
 
 
