@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-Batch = dict[str, np.ndarray]
+# Arrays; those of a single clip may be NumPy scalars.
+Batch = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)

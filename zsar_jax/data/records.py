@@ -109,7 +109,7 @@ class Images(list[bytes]):
     self.size = 0
     self += images
 
-  def __iadd__(self, images: Iterable[bytes]) -> 'Images':
+  def __iadd__(self, images: Iterable[bytes]) -> 'Images':  # type: ignore[misc]
     for image in images:
       self.append(image)
     return self

@@ -31,7 +31,7 @@ from zsar_jax.runtime import checksums, file_systems
 from zsar_jax.runtime.paths import local_path
 
 
-class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
+class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  # type: ignore[call-arg]
   """Base class of the data sets' builders.
 
   A subclass sets `name`, `VERSION` and, for several configurations, `BUILDER_CONFIGS`; checks

@@ -17,7 +17,7 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import cv2
 import numpy as np
@@ -62,9 +62,9 @@ class Chunk:
 
   def fingerprint(self) -> str:
     """Returns a hash that is equal for two chunks with the same records."""
-    content = [f'{self.encode.__module__}.{self.encode.__qualname__}', self.classes]
+    content: list[Any] = [f'{self.encode.__module__}.{self.encode.__qualname__}', self.classes]
     content.append(self.parameters)
-    content += [dataclasses.asdict(task) for task in self.tasks]
+    content += [dataclasses.asdict(cast(Any, task)) for task in self.tasks]
     return hashlib.sha256(json.dumps(content, default=_jsonable).encode()).hexdigest()
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow_datasets as tfds
 
@@ -85,7 +86,7 @@ def _read_any_copy(task: VideoTask) -> StoredVideo:
     raise
 
 
-class VideoBuilder(ClipBuilder, skip_registration=True):
+class VideoBuilder(ClipBuilder, skip_registration=True):  # type: ignore[call-arg]
   """Builds any data set of videos; its `Listing` determines which one."""
 
   name = 'video'  # Each instance sets its own.
@@ -166,9 +167,10 @@ class VideoBuilder(ClipBuilder, skip_registration=True):
         masks, remarks = self._combine(by_source)
         tasks[split].append(VideoTask(clip, masks, remarks, self._storage, self._folder_fps))
     for source in unmatched.values():
-      format_and_path = source.parameters.get('format'), source.parameters.get('path')
+      parameters: dict[str, Any] = source.parameters
+      format_and_path = parameters.get('format'), parameters.get('path')
       location = (
-        ':'.join(format_and_path) if all(format_and_path) else ', '.join(source.parameters['boxes'])
+        ':'.join(format_and_path) if all(format_and_path) else ', '.join(parameters['boxes'])
       )
       raise UserError(
         f'--masks: none of the clips has masks in {location}; the files there must be named as the'

@@ -179,7 +179,7 @@ def _open(path: str | os.PathLike[str]) -> av.container.InputContainer:
   allowed = {'format_whitelist': _FORMATS, 'protocol_whitelist': 'file'}
   try:
     # Without 'file:', the part of the path before a colon would be taken for a protocol.
-    return av.open(f'file:{os.fspath(path)}', container_options=allowed, **_LENIENT)
+    return av.open(f'file:{os.fspath(path)}', container_options=allowed, **_LENIENT)  # type: ignore[call-overload]
   except av.ArgumentError:
     raise ClipError(
       f'{path} cannot be decoded (it is damaged, or not of a format of videos)'

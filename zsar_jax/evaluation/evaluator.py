@@ -95,7 +95,9 @@ class Evaluator:
 
     replicated = sharding.replicated(mesh)
     encode_texts = functools.partial(encode_classes, model, mesh=mesh)
-    options = dict(out_shardings=replicated, compiler_options=compiler_options(mesh))
+    options: dict[str, Any] = dict(
+      out_shardings=replicated, compiler_options=compiler_options(mesh)
+    )
     self._encode_texts = jax.jit(encode_texts, **options)
 
     def region_shares(params: dict, batch: dict, video: jax.Array, classes: jax.Array) -> Any:

@@ -179,7 +179,7 @@ class Predictions:
   @property
   def actor(self) -> str:
     """The region that people are annotated with: their silhouette, or else their box."""
-    occurs = dict(zip(self.regions, (self.coverage > 0).any(axis=0), strict=True))
+    occurs = dict(zip(self.regions, np.any(self.coverage > 0, axis=0).tolist(), strict=True))
     return 'person_box' if occurs.get('person_box') and not occurs.get('person') else 'person'
 
   def has_masks(self, recipe: str) -> np.ndarray:
@@ -194,9 +194,11 @@ class Predictions:
 
   def save(self, path: str | os.PathLike[str]) -> None:
     """Writes the file atomically; a partial file never has its name."""
-    texts = {name: np.array(getattr(self, name), str) for name in _TEXTS if name != 'attributes'}
+    texts: dict[str, Any] = {
+      name: np.array(getattr(self, name), str) for name in _TEXTS if name != 'attributes'
+    }
     attributes = [json.dumps(of_clip, sort_keys=True) for of_clip in self.attributes]
-    numbers = {name: getattr(self, name) for name in _NUMBERS if name != 'logits'}
+    numbers: dict[str, Any] = {name: getattr(self, name) for name in _NUMBERS if name != 'logits'}
     logits = np.stack(list(self.logits.values()))
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

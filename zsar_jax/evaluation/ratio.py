@@ -39,7 +39,7 @@ class Ratio:
   @property
   def counted_clips(self) -> np.ndarray:
     """bool[N]: which clips count for at least one seed."""
-    return np.atleast_2d(self.mask).any(axis=0)
+    return np.asarray(np.atleast_2d(self.mask).any(axis=0))
 
   @property
   def group_positions(self) -> list[np.ndarray]:

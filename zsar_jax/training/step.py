@@ -71,7 +71,9 @@ def make_train_step(setup: Setup) -> TrainStep:
   config, mesh = setup.config, setup.mesh
   augmentation = Augmentation(**config.augment)
   num_classes = len(setup.classes)
-  mirrored = mirror_labels(setup.classes) if augmentation.mirror_labels else np.arange(num_classes)
+  mirrored: Any = (
+    mirror_labels(setup.classes) if augmentation.mirror_labels else np.arange(num_classes)
+  )
 
   def train_step(state: State, batch: Batch, inputs: Inputs) -> tuple[State, Metrics]:
     augment_key, template_key = jax.random.split(inputs['key'])

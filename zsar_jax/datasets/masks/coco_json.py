@@ -137,7 +137,7 @@ def _lists(
   if isinstance(content, list):
     content = {'annotations': content}
   content = _object(content, where)
-  lists = []
+  lists: list[Any] = []
   for field, missing in (('images', None), ('annotations', None), ('categories', [])):
     value = content.get(field, missing)
     if value is None and field == 'images':

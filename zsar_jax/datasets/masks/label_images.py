@@ -111,7 +111,7 @@ class LabelMasks(FrameMasks):
 
   def open(self) -> AbstractContextManager[_Images]:
     """Gives {number: [(object, image)]}."""
-    files = {
+    files: _Images = {
       number: [(None, path)] for number, path in numbered_files(self.folder, EXTENSIONS).items()
     }
     objects = [

@@ -119,7 +119,7 @@ class SomethingElseBoxes:
     Raises:
       UserError: A file cannot be read, or no clip has boxes.
     """
-    self.parameters = {'boxes': sorted(os.path.abspath(path) for path in paths)}
+    self.parameters: dict[str, object] = {'boxes': sorted(os.path.abspath(path) for path in paths)}
     self._boxes = dict(pair for path in paths for pair in read_boxes(path, clip_ids))
     if not self._boxes:
       raise UserError(f'--boxes: {paths[0]} has no box for any listed clip; check the file')
@@ -176,7 +176,7 @@ def _parse_video(frames: Any, video_id: str, where: str) -> VideoBoxes:
 
 def _expect(value: Any, kind: type, where: str) -> Any:
   if not isinstance(value, kind):
-    names = {list: 'a list', dict: 'an object', str: 'a string'}
+    names: dict[type, str] = {list: 'a list', dict: 'an object', str: 'a string'}
     raise UserError(f'{where} must be {names[kind]}, not {type(value).__name__}')
   return value
 

@@ -51,8 +51,11 @@ class MaskSource(Protocol):
     parameters: everything but the files that determines the planes, as JSON values.
   """
 
-  region_names: tuple[str, ...]
-  parameters: dict[str, object]
+  @property
+  def region_names(self) -> tuple[str, ...]: ...
+
+  @property
+  def parameters(self) -> dict[str, object]: ...
 
   def for_clip(self, clip: ListedClip) -> ClipMasks | None:
     """Returns the masks of a clip, or None if the source has none for it."""

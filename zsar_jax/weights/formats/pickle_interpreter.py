@@ -47,7 +47,7 @@ class Interpreter:
       ValueError: if the pickle contains a refused instruction or takes too many steps.
       Exception: almost any, if the pickle is damaged.
     """
-    for opcode, argument, _ in pickletools.genops(_Reader(file)):
+    for opcode, argument, _ in pickletools.genops(_Reader(file)):  # type: ignore[arg-type]
       self._opcode = opcode.name
       self.spend(1)
       if opcode.name not in _INSTRUCTIONS:
@@ -184,7 +184,7 @@ class Interpreter:
       self._pop(1)
 
 
-Instruction = Callable[[Interpreter, Any], None]
+Instruction = Callable[[Interpreter, Any], Any]
 
 
 def _instructions() -> dict[str, Instruction]:
