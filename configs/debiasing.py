@@ -1,10 +1,10 @@
-"""The debiasing methods of the field, as changes of any experiment.
+"""Published debiasing methods, as changes of any experiment.
 
-    configs/debiasing.py:METHOD          on Kinetics400, otherwise as configs/k400_bgmask.py
+    configs/debiasing.py:METHOD          METHOD on Kinetics400, otherwise as configs/k400_bgmask.py
     configs/debiasing.py:METHOD,smoke    the same code in a minute on a CPU
 
-What each does, and where it differs from what was published: docs/bias.md. The study
-configs/pantomime_study.py:baselines compares them all.
+docs/bias.md explains each method and its differences from the publication. The study
+configs/pantomime_study.py:baselines compares all methods.
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +13,7 @@ from zsar_jax.config import set_value
 from zsar_jax.configs import k400_bgmask
 from zsar_jax.errors import UserError
 
-# {method: (what it does, {field of the config: value})}
+# {method: (a phrase for the report, {config field: value})}
 METHODS = {
   'colour': ('background painted (arXiv 2501.12681)', {'recipe': 'background=normal'}),
   'half': ('background painted in every second clip', {'recipe': 'background=normal@0.5'}),
@@ -38,9 +38,11 @@ METHODS = {
   ),
 }
 
+VARIANTS = (*METHODS, *(f'{method},smoke' for method in METHODS))
+
 
 def get_config(variant: str = '') -> ConfigDict:
-  """The config of one method, see the head of this file."""
+  """Returns the config of a method; see the docstring of this file."""
   method, _, size = variant.partition(',')
   if method not in METHODS:
     raise UserError(

@@ -1,16 +1,16 @@
-"""What the experiments on real data have in common, and their variant `smoke`."""
+"""What the experiments on real data share, and their variant `smoke`."""
 
 from ml_collections import ConfigDict
 
 from zsar_jax.config import dataset_ref, default_config
 from zsar_jax.errors import UserError
 
-# Training clips of Kinetics-400 that are still to be had, about.
+# The approximate number of training clips of Kinetics-400 that are still available.
 KINETICS_CLIPS = 240_000
 
 
 def full_size() -> ConfigDict:
-  """A ViT-B/16 that starts from CLIP's weights, with ViFi-CLIP's optimizer (arXiv 2212.03640)."""
+  """Returns a ViT-B/16 with CLIP's initial weights and ViFi-CLIP's optimizer (arXiv 2212.03640)."""
   config = default_config()
   config.data.batch_size = 256
   config.data.workers = 14
@@ -29,7 +29,7 @@ def full_size() -> ConfigDict:
 
 
 def kinetics_epochs(config: ConfigDict, epochs: int, warmup: int) -> None:
-  """Trains on all of Kinetics-400 for so many epochs, the first `warmup` of them with warm-up."""
+  """Sets the training to `epochs` epochs of Kinetics-400, the first `warmup` with warm-up."""
   epoch = KINETICS_CLIPS // config.data.batch_size
   config.data.train = dataset_ref('kinetics400', 'train')
   config.steps = epochs * epoch
@@ -38,7 +38,7 @@ def kinetics_epochs(config: ConfigDict, epochs: int, warmup: int) -> None:
 
 
 def kinetics_evaluation(config: ConfigDict) -> None:
-  """The field's zero-shot evaluation after Kinetics-400: see configs/zeroshot_eval.py."""
+  """Sets the usual zero-shot evaluation after Kinetics-400, see configs/zeroshot_eval.py."""
   names = ('1', '2', '3')
   splits = {
     f'{dataset}_{name}': dataset_ref(dataset, f'test{name}')
@@ -58,13 +58,13 @@ def kinetics_evaluation(config: ConfigDict) -> None:
       for dataset in ('ucf101', 'hmdb51', 'kinetics600')
     }
   )
-  # 22 classes of UCF101 and 2 of HMDB51 have names that Kinetics-400 has too; the literature
-  # counts them.
+  # 22 classes of UCF101 and 2 of HMDB51 have the name of a class of Kinetics-400; the literature
+  # includes them.
   config.eval.allow_seen_classes = True
 
 
 def vifi_and_xclip_training(config: ConfigDict) -> None:
-  """What ViFi-CLIP's zero-shot training on Kinetics-400 has from X-CLIP's: they share its code."""
+  """Sets what ViFi-CLIP and X-CLIP share in zero-shot training on Kinetics-400: they share code."""
   kinetics_epochs(config, epochs=10, warmup=5)
   kinetics_evaluation(config)
   config.view.num_frames = 32
@@ -79,7 +79,7 @@ def vifi_and_xclip_training(config: ConfigDict) -> None:
 
 
 def shrink_kinetics(config: ConfigDict, variant: str) -> None:
-  """`shrink`, to what a few clips of Kinetics-400 can be trained and evaluated on."""
+  """Shrinks an experiment, as `shrink`, and trains and evaluates on a few Kinetics-400 clips."""
   shrink(config, variant)
   config.data.train = dataset_ref('kinetics400', 'train')
   config.eval.datasets = ConfigDict({'kinetics400': dataset_ref('kinetics400', 'validation')})
@@ -92,10 +92,10 @@ def shrink(config: ConfigDict, variant: str) -> None:
 
   Args:
     config: changed in place.
-    variant: what the config file was asked for.
+    variant: the variant of the config file.
 
   Raises:
-    UserError: if that is not 'smoke'.
+    UserError: if the variant is not 'smoke'.
   """
   if variant != 'smoke':
     raise UserError(f'the config has no variant {variant!r}; the head of its file lists them')

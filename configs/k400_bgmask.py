@@ -3,11 +3,11 @@
     configs/k400_bgmask.py          the setting of arXiv 2501.12681
     configs/k400_bgmask.py:smoke    the same code in a minute on a CPU: a tiny model, few steps
 
-Build the data first, both with person masks: zsar build-dataset --dataset=kinetics400
-... --out=DIR, the same with --dataset=mimetics, and name DIR in config.data.dir. Training leaves
-out the 50 classes of Mimetics (kinetics400 has the class splits mimetics and without_mimetics), so
-that both evaluations are zero-shot. What the paper does not say (frames, schedule, class split)
-follows ViFi-CLIP (arXiv 2212.03640).
+First build both data sets with person masks (zsar build-dataset --dataset=kinetics400 ...
+--out=DIR, and the same with --dataset=mimetics) and set config.data.dir to DIR. Training leaves out
+the 50 classes of Mimetics (kinetics400 has the class splits mimetics and without_mimetics), so that
+both evaluations are zero-shot. Settings that the paper does not specify (frames, schedule, class
+split) follow ViFi-CLIP (arXiv 2212.03640).
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +19,7 @@ VARIANTS = ('', 'smoke')
 
 
 def get_config(variant: str = '') -> ConfigDict:
-  """The config of one variant, see the head of this file."""
+  """Returns the config of a variant; the docstring of this file lists them."""
   config = full_size()
   config.data.train = dataset_ref('kinetics400', 'train', 'without_mimetics')
   config.augment.flip = 0.5

@@ -1,12 +1,12 @@
-"""A bias study of your own videos; docs/own_data.md is the way there, command by command.
+"""A bias study of your own videos; docs/own_data.md lists the commands, from videos to the report.
 
-    configs/own_data_study.py          ViT-B/16 that starts from CLIP's weights; wants a GPU
-    configs/own_data_study.py:small    a tiny model from random weights, some minutes on a CPU
+    configs/own_data_study.py          ViT-B/16 with CLIP's weights; needs a GPU
+    configs/own_data_study.py:small    a tiny model with random weights, some minutes on a CPU
 
     zsar study --config=own_data_study --workdir=studies/own
 
-The small one shows that the data is right; its accuracies mean nothing. Copy this file and change
-it: all settings and their meaning are in zsar_jax/config.py.
+The variant `small` checks the data; its accuracies mean nothing. Copy this file and change it:
+zsar_jax/config.py explains every setting.
 """
 
 from ml_collections import ConfigDict
@@ -18,18 +18,18 @@ from zsar_jax.study.plan import default_study, experiment, finding, run
 
 VARIANTS = ('', 'small')
 
-# The data set below config.data.dir, and the file of its classes for training ('base') and for
-# zero-shot evaluation ('novel'). No clip of a novel class is trained on, so that both may be of one
-# split; with a split of its own for testing, name that in TEST_SPLIT.
+# The data set in config.data.dir, and the file with its classes for training ('base') and for
+# zero-shot evaluation ('novel'). As no clip of a novel class is trained on, both may use the same
+# split. If the data set has a test split, set TEST_SPLIT to it.
 DATASET, CLASSES = 'own', 'splits/own.json'
 TRAIN_SPLIT = TEST_SPLIT = 'train'
 
-# In training and in evaluation; 'person' and 'object' are what the masks show.
+# The recipe in training and in evaluation; 'person' and 'object' are what the masks show.
 PAINTED = 'background=normal'
 
 
 def get_config(variant: str = '') -> ConfigDict:
-  """The study of one variant, see the head of this file."""
+  """Returns the study of a variant; the docstring of this file lists them."""
   if variant not in VARIANTS:
     raise UserError(f'the config own_data_study has no variant {variant!r}; there is small')
   base = full_size()
@@ -42,7 +42,7 @@ def get_config(variant: str = '') -> ConfigDict:
     base.data.batch_size, base.steps = 8, 100
   base.data.train = dataset_ref(DATASET, TRAIN_SPLIT, f'{CLASSES}:base')
   base.eval.datasets = ConfigDict({'novel': dataset_ref(DATASET, TEST_SPLIT, f'{CLASSES}:novel')})
-  # Without the people and without the background: the report's BOR and HOR.
+  # 'person=mean' and 'background=mean' give the report's BOR and HOR.
   base.eval.recipes = ('none', PAINTED, 'person=mean', 'background=mean')
 
   study = default_study()

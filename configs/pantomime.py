@@ -1,10 +1,11 @@
 """Pantomime, the embedded data set: figures that act in scenes, and hands that move objects.
 
-    configs/pantomime.py             trains on `scenes` with the background painted over
-    configs/pantomime.py:none        trains on `scenes` as they are
-    configs/pantomime.py:tabletop    trains on `tabletop` with two colors
+    configs/pantomime.py                  trains on `scenes` with the background painted
+    configs/pantomime.py:none             trains on unpainted `scenes`
+    configs/pantomime.py:tabletop         trains on `tabletop` with background and object painted
+    configs/pantomime.py:tabletop_none    trains on unpainted `tabletop`
 
-Training sees the base classes; the novel classes are zero-shot.
+Training uses the base classes; the novel classes are zero-shot.
 """
 
 from ml_collections import ConfigDict
@@ -21,7 +22,7 @@ VARIANTS = {
 
 
 def get_config(variant: str = '') -> ConfigDict:
-  """The config of one variant, see the head of this file."""
+  """Returns the config of a variant; the docstring of this file lists them."""
   if variant not in VARIANTS:
     raise UserError(
       f'the config pantomime has no variant {variant!r}; there are'
@@ -34,7 +35,7 @@ def get_config(variant: str = '') -> ConfigDict:
   config.data.batch_size = 64
   config.view.num_frames = 4
   config.view.size = 48
-  # Place, size and side of the figures already vary from clip to clip.
+  # The figures already vary in position, size and side from clip to clip.
   config.view.crop_scale = (0.95, 1.0)
   config.view.crop_ratio = (1.0, 1.0)
   config.view.centre_crop = 0.99
@@ -55,7 +56,7 @@ def get_config(variant: str = '') -> ConfigDict:
 
   worlds = ('tabletop',) if world == 'tabletop' else ('scenes', 'mimes')
   config.eval.batch_size = 100
-  # The sets `all` have the base classes too: zero-shot or not makes the difference.
+  # The data sets `*_all` include the base classes, for comparison with zero-shot classes.
   config.eval.allow_seen_classes = True
   config.eval.recipes = ('none', 'background=normal')
   if world == 'tabletop':

@@ -2,12 +2,12 @@
 
     configs/pantomime_study.py              the findings, three seeds
     configs/pantomime_study.py:baselines    every debiasing baseline on `scenes`, three seeds
-    configs/pantomime_study.py:smoke        the same code in some minutes; its numbers mean nothing
+    configs/pantomime_study.py:smoke        the same code in some minutes; its figures mean nothing
 
     zsar study --config=pantomime_study --workdir=studies/pantomime
 
-The settings were chosen on the split `validation`, with other seeds. The study reports the split
-`test`, on which nothing was chosen.
+The settings were chosen on the split `validation` with other seeds. The study reports the split
+`test`, on which no setting was chosen.
 """
 
 from ml_collections import ConfigDict
@@ -20,7 +20,8 @@ from zsar_jax.study.plan import BASELINE, default_study, experiment, finding, ru
 
 VARIANTS = ('', 'baselines', 'smoke')
 
-# Background-only, human-only, another clip's background, SCUBA, SCUFO and a second color.
+# Validation recipes: background only, people only, another clip's background, SCUBA, SCUFO, and a
+# second color.
 PROBES = (
   'person=mean,object=mean',
   'background=mean,object=mean',
@@ -32,13 +33,13 @@ PROBES = (
 
 
 def get_config(variant: str = '') -> ConfigDict:
-  """The config of one variant, see the head of this file."""
+  """Returns the config of a variant; the docstring of this file lists them."""
   if variant not in VARIANTS:
     raise UserError(
       f'the config pantomime_study has no variant {variant!r}; there are {", ".join(VARIANTS[1:])}'
     )
   study = default_study()
-  # With seeds 1, 2 and 3 and on `validation`, the recipe of `tabletop` was still changed.
+  # The recipe of `tabletop` was chosen with the seeds 1, 2 and 3 on `validation`.
   study.seeds = (4, 5, 6)
   study.title = 'Does the model see the action? Pantomime'
   study.about = (
@@ -52,7 +53,7 @@ def get_config(variant: str = '') -> ConfigDict:
   }
   if variant == 'baselines':
     scenes |= {name: run(*method) for name, method in METHODS.items()}
-    # There are no published weights to choose frames by.
+    # No published weights fit Pantomime, so the baseline run chooses the frames.
     bank = {'stills.source': BASELINE, 'stills.count': 256}
     about, changes = METHODS['stillmix_bank']
     scenes['stillmix_bank'] = run(about, changes | bank)
@@ -64,13 +65,14 @@ def get_config(variant: str = '') -> ConfigDict:
   )
   if variant != 'baselines':
     study.experiments.tabletop = experiment(
-      # Two colors are learnt slowly. All runs together stay under 45 minutes on two cores.
+      # Learning with two colors takes more steps. All runs together take less than 45 minutes on
+      # two cores.
       _base('tabletop_none', ('tabletop',), steps=650),
       'unmasked',
       {
         'unmasked': run('trained on unpainted clips'),
-        # With the background painted in every clip, models are 8 points worse where they meet it
-        # again than where it stays painted.
+        # If the background is painted in every training clip, models are 8 points worse on
+        # unpainted backgrounds than on painted ones.
         'both': run(
           'object and background in two colors, the background in every second clip',
           {'recipe': 'background=normal@0.5,object=normal'},
@@ -82,13 +84,13 @@ def get_config(variant: str = '') -> ConfigDict:
   if variant == 'smoke':
     study.seeds = study.seeds[:1]
     study.gallery = 2
-    for one in study.experiments.values():
-      one.base.steps = 4
+    for entry in study.experiments.values():
+      entry.base.steps = 4
   return study
 
 
 def findings() -> tuple[ConfigDict, ...]:
-  """What arXiv 2501.12681 found on Kinetics400, Mimetics and Something-Something v2."""
+  """Returns the findings of arXiv 2501.12681 on Kinetics400, Mimetics and SSv2."""
   painted = 'background=normal'
   return (
     finding(
@@ -130,7 +132,7 @@ def findings() -> tuple[ConfigDict, ...]:
 
 
 def _base(variant: str, worlds: tuple[str, ...], steps: int) -> ConfigDict:
-  """A config of configs/pantomime.py, tested on the novel classes of some worlds."""
+  """Returns a config of configs/pantomime.py that tests on the novel classes of some worlds."""
   config = pantomime.get_config(variant)
   config.eval.datasets = ConfigDict(
     {f'{world}_novel': dataset_ref(f'pantomime/{world}', 'test', 'novel') for world in worlds}

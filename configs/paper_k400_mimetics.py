@@ -5,8 +5,8 @@
 
     zsar study --config=paper_k400_mimetics --workdir=studies/k400
 
-The 50 classes of Mimetics are left out of training, so that both evaluations are zero-shot. Data
-and what the paper does not say: see configs/k400_bgmask.py.
+Training leaves out the 50 classes of Mimetics, so that both evaluations are zero-shot. For the data
+and for settings that the paper does not specify, see configs/k400_bgmask.py.
 """
 
 from ml_collections import ConfigDict
@@ -19,10 +19,10 @@ VARIANTS = ('', 'smoke')
 
 
 def get_config(variant: str = '') -> ConfigDict:
-  """The study of one variant, see the head of this file."""
+  """Returns the study of a variant; the docstring of this file lists them."""
   base = k400_bgmask.get_config(variant)
   base.recipe = 'none'
-  # People alone are annotated: everything else is background.
+  # Only people are annotated, so everything else is background.
   probes = tuple(recipe.removesuffix(',object=mean') for recipe in PROBES)
   base.eval.recipes = ('none', 'background=normal', 'person=normal', *probes)
   base.eval.saliency = 256
@@ -50,7 +50,7 @@ def get_config(variant: str = '') -> ConfigDict:
 
 
 def findings() -> tuple[ConfigDict, ...]:
-  """What the paper found, of which it gives no numbers here: any gain counts."""
+  """Returns the paper's findings; it gives no numbers for these data, so any gain counts."""
   painted = 'background=normal'
   return (
     finding(

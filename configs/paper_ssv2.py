@@ -5,9 +5,9 @@
 
     zsar study --config=paper_ssv2 --workdir=studies/ssv2
 
-Objects are masked by their boxes, by their shapes, and together with the background in another
-color. In data that has boxes alone these stand in for the shapes. What the paper does not say:
-see configs/ssv2_objmask.py.
+Objects are masked by their boxes, by their shapes, and together with the background in a second
+color. If the data has only boxes, they are used as shapes. For settings that the paper does not
+specify, see configs/ssv2_objmask.py.
 """
 
 from ml_collections import ConfigDict
@@ -20,7 +20,7 @@ VARIANTS = ('', 'smoke')
 
 
 def get_config(variant: str = '') -> ConfigDict:
-  """The study of one variant, see the head of this file."""
+  """Returns the study of a variant; the docstring of this file lists them."""
   base = ssv2_objmask.get_config(variant)
   base.recipe = 'none'
   base.eval.recipes += PROBES

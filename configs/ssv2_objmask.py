@@ -3,9 +3,9 @@
     configs/ssv2_objmask.py          the setting of arXiv 2501.12681
     configs/ssv2_objmask.py:smoke    the same code in a minute on a CPU: a tiny model, few steps
 
-Build the data first: zsar build-dataset --dataset=ssv2 ... --out=DIR, and name DIR in
-config.data.dir. Training sees the more frequent half of the classes, evaluation the other half.
-What the paper does not say (frames, schedule, class split) follows ViFi-CLIP (arXiv 2212.03640).
+First build the data set (zsar build-dataset --dataset=ssv2 ... --out=DIR) and set config.data.dir
+to DIR. Training uses the more frequent half of the classes, evaluation the other half. Settings
+that the paper does not specify (frames, schedule, class split) follow ViFi-CLIP (arXiv 2212.03640).
 """
 
 from ml_collections import ConfigDict
@@ -17,10 +17,10 @@ VARIANTS = ('', 'smoke')
 
 
 def get_config(variant: str = '') -> ConfigDict:
-  """The config of one variant, see the head of this file."""
+  """Returns the config of a variant; the docstring of this file lists them."""
   config = full_size()
   config.data.train = dataset_ref('ssv2', 'train', 'base')
-  # No flip: many classes are told apart by left and right, and not all of them by name.
+  # No flip: many classes differ in left and right, and not all of them say so in their names.
   config.recipe = 'background=normal,object=normal'
   config.text.templates = ('{}',)
   # 10 epochs of the base classes' 125,937 clips, half of them warm-up.

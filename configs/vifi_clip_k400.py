@@ -1,13 +1,13 @@
 """ViFi-CLIP's zero-shot training on Kinetics-400 (arXiv 2212.03640, B/16).
 
     configs/vifi_clip_k400.py            both towers are trained; the published 10 epochs
-    configs/vifi_clip_k400.py:prompts    CLIP is frozen and prompts are learnt in both towers
+    configs/vifi_clip_k400.py:prompts    CLIP is frozen; prompts are trained in both towers
     configs/vifi_clip_k400.py:smoke      the same code in a minute on a CPU: a tiny model, few steps
 
-What differs from its code on purpose, here and in the other published recipes (docs/models.md says
-more): frames are normalized with CLIP's constants, not ImageNet's; color jitter is drawn once for
-a clip, not for each frame; mixing is drawn for each clip, not for each micro-batch of 4; no clip is
-dropped at evaluation.
+Deliberate differences from the original code, here and in the other published recipes (see
+docs/models.md for all): frames are normalized with CLIP's constants, not ImageNet's; color jitter
+is drawn once per clip, not per frame; mixing is drawn per clip, not per micro-batch of 4;
+evaluation drops no clip.
 """
 
 from ml_collections import ConfigDict
@@ -18,11 +18,11 @@ VARIANTS = ('', 'prompts', 'smoke')
 
 
 def get_config(variant: str = '') -> ConfigDict:
-  """The config of one variant, see the head of this file."""
+  """Returns the config of a variant; the docstring of this file lists them."""
   config = full_size()
   vifi_and_xclip_training(config)
   config.text.templates = ('a photo of a {}.',)
-  # Its class embeddings begin with the embeddings of tokens as a constant.
+  # In the original code, token embeddings are computed once and stay constant.
   config.optim.lr_rules = (('text/token_embedding/.*', 0.0),)
   if variant == 'prompts':
     config.model.prompts.image = config.model.prompts.text = 10

@@ -3,9 +3,9 @@
     configs/xclip_k400.py          10 epochs of 32 frames
     configs/xclip_k400.py:smoke    the same code in a minute on a CPU: a tiny model, few steps
 
-The text tower and the logit scale are frozen, so class texts are encoded once. What is new over
-CLIP learns ten times as fast. Epochs and frames are the paper's, for the code comes without a
-zero-shot config. Differences on purpose: see configs/vifi_clip_k400.py.
+The text tower and the logit scale are frozen, so class texts are encoded once. The learning rate of
+what X-CLIP adds to CLIP is ten times as high. Epochs and frames are the paper's, because the code
+has no zero-shot config. Deliberate differences: see configs/vifi_clip_k400.py.
 """
 
 from ml_collections import ConfigDict
@@ -14,12 +14,12 @@ from zsar_jax.configs.full_size import full_size, shrink_kinetics, vifi_and_xcli
 
 VARIANTS = ('', 'smoke')
 
-# What X-CLIP adds to CLIP.
+# The parameters that X-CLIP adds to CLIP.
 _ADDED = r'.*/message_\w+/.*|temporal/.*|video_prompts/.*'
 
 
 def get_config(variant: str = '') -> ConfigDict:
-  """The config of one variant, see the head of this file."""
+  """Returns the config of a variant; the docstring of this file lists them."""
   config = full_size()
   vifi_and_xclip_training(config)
   config.model.temporal = 'xclip'

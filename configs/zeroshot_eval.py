@@ -1,14 +1,14 @@
-"""The field's zero-shot protocols for models trained on Kinetics-400.
+"""The usual zero-shot protocols for models trained on Kinetics-400.
 
     configs/zeroshot_eval.py           all classes, as in the literature
-    configs/zeroshot_eval.py:unseen    UCF101 and HMDB51 without the classes that have K400's names
+    configs/zeroshot_eval.py:unseen    UCF101 and HMDB51 without classes named as one of K400
     configs/zeroshot_eval.py:smoke     the same code in a minute on a CPU: a tiny model, two splits
 
-For --mode=eval of a trained run, whose config.model and config.view must be given if they are not
-those of configs/full_size.py. UCF101 and HMDB51 are three test splits each. The literature counts
-all of their classes, though 22 and 2 have names that Kinetics-400 has too. Kinetics-600 is three
-draws of 160 of the 220 classes that Kinetics-400 does not have. The commands that make the files
-in splits/ are in docs/evaluation.md.
+Use it with --mode=eval on a trained run, and give config.model and config.view of that run if they
+differ from configs/full_size.py. UCF101 and HMDB51 have three test splits each. The literature
+includes all of their classes, although 22 and 2 of them have the name of a class of Kinetics-400.
+Kinetics-600 stands for three draws of 160 of the 220 classes that Kinetics-400 does not have.
+docs/evaluation.md has the commands that make the files in splits/.
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +19,7 @@ VARIANTS = ('', 'unseen', 'smoke')
 
 
 def get_config(variant: str = '') -> ConfigDict:
-  """The config of one variant, see the head of this file."""
+  """Returns the config of a variant; the docstring of this file lists them."""
   config = full_size()
   config.text.templates = ('a video of a person {}.',)
   config.eval.recipes = ('none',)

@@ -1,4 +1,4 @@
-"""zsar_jax.load and tools.predict: the numbers of the model itself, from any video."""
+"""zsar_jax.load and tools.predict compute the numbers of the model, from any kind of video."""
 
 import dataclasses
 
@@ -10,14 +10,14 @@ import pytest
 
 import zsar_jax
 from tests.datasets.video_test import write_video
-from tests.models.clip_test import random_params
+from tests.models.towers_test import random_params
 from tools import predict
 from zsar_jax import api
 from zsar_jax.config import default_config, to_json
 from zsar_jax.errors import UserError
-from zsar_jax.models.build import build_model
-from zsar_jax.models.presets import TEMPORAL, VideoSpec, preset
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.from_config import build_model
+from zsar_jax.models.presets import TEMPORAL_MODELS, VideoSpec, preset
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.ops.photometric import normalize
 from zsar_jax.text.tokenizers import make_tokenizer
 from zsar_jax.weights.checkpoint import Checkpoints
@@ -34,15 +34,15 @@ def _weights(folder, kind='mean'):
   return model, params
 
 
-@pytest.mark.parametrize('kind', TEMPORAL)
-def test_zero_shot_is_the_models(tmp_path, kind):
+@pytest.mark.parametrize('kind', TEMPORAL_MODELS)
+def test_zero_shot_equals_the_model(tmp_path, kind):
   reference, params = _weights(tmp_path / 'weights', kind)
   video = np.random.default_rng(0).integers(0, 256, (6, 60, 80, 3)).astype(np.uint8)
   classes = ['archery', 'ArmWrestling', 'zumba']
   templates = ('a {}.', 'one doing {}')
   model = zsar_jax.load(str(tmp_path / 'weights'), tokenizer='words', templates=templates)
 
-  # The centers of three segments; the central square, to 48 pixels.
+  # The center frame of each of three segments; its central square, resized to 48 pixels.
   frames = [
     cv2.resize(frame[:, 10:70], (48, 48), interpolation=cv2.INTER_CUBIC)
     for frame in video[[1, 3, 5]]
@@ -60,11 +60,11 @@ def test_zero_shot_is_the_models(tmp_path, kind):
     axis=0,
   )
   cosines = reference.similarity(params, encoded, texts)[0]
-  shares = jax.nn.softmax(jnp.exp(params['logit_scale']) * cosines)
+  probabilities = jax.nn.softmax(jnp.exp(params['logit_scale']) * cosines)
   ranked = model.zero_shot(video, classes)
-  assert [name for name, _ in ranked] == [classes[i] for i in np.argsort(-shares)]
+  assert [name for name, _ in ranked] == [classes[i] for i in np.argsort(-probabilities)]
   np.testing.assert_allclose(
-    [share for _, share in ranked], np.sort(np.asarray(shares))[::-1], atol=1e-5
+    [value for _, value in ranked], np.sort(np.asarray(probabilities))[::-1], atol=1e-5
   )
   np.testing.assert_allclose(model.encode_video(video), encoded['embedding'][0], atol=1e-5)
   np.testing.assert_allclose(model.similarity(video, classes), cosines, atol=1e-5)
@@ -89,19 +89,19 @@ def test_nothing_is_compiled_or_encoded_again(tmp_path, monkeypatch):
   )
   first = model.zero_shot(video, names[:5])
   with pytest.MonkeyPatch.context() as patch:
-    # Whatever is traced asks for the model's graph.
+    # Tracing a function needs the model's graph.
     patch.setattr(model.model, '_graphdef', None)
     assert model.zero_shot(video, names[:5]) == first
     model.encode_video(video[::-1])
     assert len(encoded) == 1
     model.encode_text(names[:7])
     assert len(encoded) == 2
-  mine = model.encode_text(names[:7])
-  mine[:] = 0
+  embeddings = model.encode_text(names[:7])
+  embeddings[:] = 0
   assert model.encode_text(names[:7]).any()
 
 
-def test_a_run_brings_its_texts(tmp_path):
+def test_the_texts_of_a_run_are_used(tmp_path):
   config = default_config()
   config.model.preset, config.view.size, config.view.num_frames = 'tiny', 48, 2
   config.text = dict(
@@ -118,7 +118,7 @@ def test_a_run_brings_its_texts(tmp_path):
   assert zsar_jax.load(tmp_path, templates='a {}.').texts.templates == ('a {}.',)
 
 
-def test_files_folders_and_arrays_are_one_video(tmp_path):
+def test_a_video_may_be_a_file_a_folder_or_an_array(tmp_path):
   _weights(tmp_path / 'weights')
   model = zsar_jax.load(str(tmp_path / 'weights'), tokenizer='words', num_frames=4)
   assert model.model.video.num_frames == 4
@@ -135,7 +135,7 @@ def test_files_folders_and_arrays_are_one_video(tmp_path):
     np.testing.assert_allclose(model.encode_video(video), model.encode_video(array), atol=0.02)
   for video in (list(array), jnp.asarray(array)):
     np.testing.assert_array_equal(model.frames(video), expected)
-  # Of a video with fewer frames than the model sees, some are seen twice.
+  # If a video has fewer frames than the model needs, some are repeated.
   assert model.frames(array[:2]).shape == (4, 48, 48, 3)
 
 
@@ -143,12 +143,15 @@ def test_refusals(tmp_path):
   _weights(tmp_path / 'weights')
   model = zsar_jax.load(str(tmp_path / 'weights'), tokenizer='words')
   for video, words in (
-    (np.zeros((2, 8, 8, 3), np.float32), 'must be u8'),
-    (np.zeros((8, 8, 3), np.uint8), 'must be u8'),
-    (np.zeros((0, 8, 8, 3), np.uint8), 'must be u8'),
+    (np.zeros((2, 8, 8, 3), np.float32), 'must be RGB frames u8'),
+    (np.zeros((8, 8, 3), np.uint8), 'must be RGB frames u8'),
+    (np.zeros((0, 8, 8, 3), np.uint8), 'must be RGB frames u8'),
     (tmp_path / 'none.mp4', 'does not exist'),
-    (None, r'must be u8.* or the path of one, not object\[\]'),
-    ([np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9, 3), np.uint8)], 'must be u8.* not list '),
+    (None, r'must be RGB frames u8.* or a path, not object\[\]'),
+    (
+      [np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9, 3), np.uint8)],
+      'must be RGB frames u8.* not list ',
+    ),
     (jnp.zeros((2, 8, 8, 3)), r'not float32\[2, 8, 8, 3\]$'),
   ):
     with pytest.raises(UserError, match=words):
@@ -164,34 +167,34 @@ def test_refusals(tmp_path):
     with pytest.raises(UserError, match='num_frames: .* at least 1'):
       zsar_jax.load(tmp_path / 'weights', tokenizer='words', num_frames=number)
   for classes, words in (
-    ('archery', "classes: 'archery' is one text"),
-    (['a', 'b', 'a'], "'a' is named 2 times"),
-    ([], 'no class is named'),
-    (['a', 1], '1 is no text'),
+    ('archery', "classes: 'archery' is a string"),
+    (['a', 'b', 'a'], "'a' is repeated 2 times"),
+    ([], 'classes: the list is empty'),
+    (['a', 1], '1 is not a string'),
   ):
     for use in (model.zero_shot, model.similarity, lambda _, classes: model.encode_text(classes)):
       with pytest.raises(UserError, match=words):
         use(np.zeros((2, 8, 8, 3), np.uint8), classes)
 
 
-def test_settings_of_texts_are_called_as_the_caller_calls_them(tmp_path):
+def test_errors_name_the_text_settings_of_the_caller(tmp_path):
   _weights(tmp_path / 'weights')
   (tmp_path / 'tokenizer.json').write_text('{}')
   names = [(PYTHON, 'tokenizer', 'templates'), (PREDICTION, '--tokenizer', '--template')]
   for hints, tokenizer_name, templates_name in names:
-    # CLIP's has more ids than this model, or is not installed.
+    # CLIP's tokenizer has more ids than this model, or is not installed.
     for tokenizer in ('clip', str(tmp_path / 'none'), str(tmp_path)):
       with pytest.raises(UserError, match=f'^{tokenizer_name}: '):
         zsar_jax.load(tmp_path / 'weights', tokenizer=tokenizer, hints=hints)
     model = zsar_jax.load(tmp_path / 'weights', tokenizer='words', templates='a', hints=hints)
-    with pytest.raises(UserError, match=f"^{templates_name}: 'a' must hold '{{}}'"):
+    with pytest.raises(UserError, match=f"^{templates_name}: 'a' must contain '{{}}'"):
       model.encode_text(['archery'])
 
 
-def test_files_beside_the_weights_that_make_no_tokenizer(tmp_path):
+def test_incomplete_tokenizer_files_beside_the_weights(tmp_path):
   _weights(tmp_path / 'weights')
   (tmp_path / 'weights' / 'vocab.json').write_text('{}')
-  # CLIP's has more ids than this model, or is not installed.
+  # CLIP's tokenizer has more ids than this model, or is not installed.
   with pytest.raises(UserError, match="tokenizer: 'clip' (has 49408|needs)"):
     zsar_jax.load(tmp_path / 'weights')
   (tmp_path / 'weights' / 'merges.txt').touch()
@@ -200,22 +203,22 @@ def test_files_beside_the_weights_that_make_no_tokenizer(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('field', 'most', 'others'),
+  ('field', 'largest', 'others'),
   [
-    ('text', 28, {}),  # Of 32 tokens.
+    ('text', 28, {}),  # The context has 32 tokens.
     ('depth', 2, {'text': 1}),
     ('depth', 3, {'image': 1}),
     ('depth', 2, {'image': 1, 'text': 1}),
   ],
 )
-def test_prompts_that_a_tower_has_no_room_for(field, most, others):
+def test_prompts_for_which_a_tower_has_no_room(field, largest, others):
   config = default_config()
   config.model.preset, config.view.size = 'tiny', 48
-  config.model.prompts.update(others | {field: most})
+  config.model.prompts.update(others | {field: largest})
   build_model(config)
-  config.model.prompts[field] = most + 1
+  config.model.prompts[field] = largest + 1
   with pytest.raises(
-    UserError, match=f'config.model.prompts.{field}: {most + 1} .* at most {most}'
+    UserError, match=f'config.model.prompts.{field}: {largest + 1} .* at most {largest}'
   ):
     build_model(config)
 
@@ -232,8 +235,8 @@ def test_predict_prints_and_draws(tmp_path, capsys):
   assert f'{tmp_path / "weights"}: zsar, ' in captured.err
   lines = captured.out.splitlines()
   assert len(lines) == 3
-  shares = [float(line.split()[1]) for line in lines[:2]]
-  assert 0 < shares[1] <= shares[0] <= 100
+  percentages = [float(line.split()[1]) for line in lines[:2]]
+  assert 0 < percentages[1] <= percentages[0] <= 100
   picture = cv2.imread(str(tmp_path / 'p.png'))
   assert (np.abs(picture.astype(int) - [0xB8, 0x7E, 0x37]).max(-1) < 8).sum() > 500  # A bar.
   predict.main([*flags, '--classes=a$_$,b$_', f'--picture={tmp_path / "dollars.png"}'])
@@ -245,7 +248,7 @@ def test_predict_prints_and_draws(tmp_path, capsys):
     (['--classes=archery'], 'two classes or more'),
     (['--classes=a,b', '--top=0'], '--top'),
     (['--classes=a,b', '--picture=p.jpg'], '--picture'),
-    # Before anything is loaded.
+    # Reported before anything is loaded.
     (
       ['--classes=a,b', '--checkpoint=none', f'--picture={path}/p.png'],
       f'--picture: {path} cannot',

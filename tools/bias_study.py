@@ -2,9 +2,9 @@
 
     zsar study --config=pantomime_study --workdir=studies/pantomime
 
-Writes study.json, report.html and report.md, and below runs/ each run's checkpoints, metrics and
-predictions. The same command continues a study that was interrupted, and with more seeds or runs
-in the config trains only those that are new. Exit status: 0 done, 2 something to mend.
+Writes study.json, report.html and report.md, and under runs/ each run's checkpoints, metrics and
+predictions. The same command continues an interrupted study; if seeds or runs were added to the
+config, it trains only the new ones. Exit status: 0 success, 2 an error in the config or the data.
 """
 
 import os
@@ -28,24 +28,26 @@ if TYPE_CHECKING:
 _CONFIG = config_flags.DEFINE_config_file(
   'config',
   None,
-  'The study: the name of a packaged one, or FILE.py; either with :VARIANT behind it.',
+  'The study: the name of a packaged config or FILE.py, with :VARIANT appended if it has variants.',
 )
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The folder of the study.')
 _PROCESSES = flags.DEFINE_integer(
   'processes',
   0,
-  'Runs that are trained at a time; 0: one where there is an accelerator, else one for each core,'
-  ' and at most four.',
+  'How many runs are trained at the same time; 0: one with an accelerator, else one for each core,'
+  ' at most four.',
   lower_bound=0,
 )
 _ONLY = flags.DEFINE_string(
   'only',
   None,
-  'EXPERIMENT/RUN/SEED: trains this run and does nothing else, so that a cluster can do the runs;'
-  ' the command without it then writes the report.',
+  'EXPERIMENT/RUN/SEED: only trains this run, for clusters that start each run separately; the'
+  ' command without --only then writes the report.',
 )
 _PARENT = flags.DEFINE_integer(
-  'parent', None, 'With --only: ends with the process of this number. The study itself sets it.'
+  'parent',
+  None,
+  'With --only: exits when the process of this number dies. The study itself sets it.',
 )
 
 
@@ -53,55 +55,59 @@ def main(argv: list[str]) -> None:
   """Runs the program; see the head of this file."""
   with exit_on_user_error():
     workdir = start_program(argv)
-    # Imported late, so that --help and a misspelt flag answer at once.
+    # Imported late, so that --help and errors in flags are fast.
     from zsar_jax.study import plan
 
-    planned = plan.plan(_CONFIG.value, workdir)
+    jobs = plan.plan(_CONFIG.value, workdir)
     if _ONLY.value:
       if _PARENT.value:
         exit_with_parent(_PARENT.value)
-      _train(planned, _ONLY.value)
+      _train(jobs, _ONLY.value)
     else:
-      _study(planned, workdir)
+      _run_study(jobs, workdir)
 
 
-def _train(planned: list['Job'], name: str) -> None:
-  chosen = [job for job in planned if job.name == name]
-  if not chosen:
+def _train(jobs: list['Job'], name: str) -> None:
+  """Trains and evaluates a single job in this process."""
+  job = next((job for job in jobs if job.name == name), None)
+  if job is None:
     raise UserError(
-      f'--only: {name!r} is no run; there are {", ".join(job.name for job in planned)}'
+      f'--only: {name!r} is no run; name one of {", ".join(job.name for job in jobs)}'
     )
-  # Imported late: the process that starts the others leaves the devices to them.
+  # Imported late, so that the process that starts the jobs does not occupy the devices.
   from zsar_jax import experiment
-  from zsar_jax.evaluation import evaluator
+  from zsar_jax.evaluation import run_results
   from zsar_jax.training import compilation
 
   compilation.enable_compilation_cache()
-  print(evaluator.table(experiment.run(chosen[0].config, chosen[0].folder)))
+  print(run_results.format_table(experiment.run(job.config, job.folder)))
 
 
-def _study(planned: list['Job'], workdir: pathlib.Path) -> None:
+def _run_study(jobs: list['Job'], workdir: pathlib.Path) -> None:
+  """Trains all jobs in processes of their own, and writes the report."""
   from zsar_jax.runtime.files import make_folder
-  from zsar_jax.study import jobs
   from zsar_jax.study.checks import check_data
+  from zsar_jax.study.jobs import train_all
 
-  check_data(planned)
+  check_data(jobs)
   make_folder(workdir, '--workdir')
-  # As `zsar` does and `python -m` does not, -P keeps files of this folder from hiding modules.
-  safe = [] if os.getcwd() in sys.path else ['-P']
-  command = [sys.executable, *safe, '-m', 'zsar_jax.tools.bias_study', *sys.argv[1:]]
-  jobs.train_all(planned, command, _PROCESSES.value or _room())
+  # `zsar` does not have the current folder in sys.path. With -P its processes do not either, so
+  # that no file in it hides a module.
+  options = [] if os.getcwd() in sys.path else ['-P']
+  command = [sys.executable, *options, '-m', 'zsar_jax.tools.bias_study', *sys.argv[1:]]
+  train_all(jobs, command, _PROCESSES.value or _default_processes())
+  # Imported late, so that the jobs have the devices to themselves.
   from zsar_jax.study.analysis import write_study
   from zsar_jax.study.report import write_report
 
-  text = shlex.join(['zsar', 'study', *sys.argv[1:]])
-  write_study(_CONFIG.value, planned, workdir, text)
+  shown_command = shlex.join(['zsar', 'study', *sys.argv[1:]])
+  write_study(_CONFIG.value, jobs, workdir, shown_command)
   write_report(workdir)
   print(workdir / 'report.html')
 
 
-def _room() -> int:
-  """How many runs at a time this machine has room for."""
+def _default_processes() -> int:
+  """How many runs this machine trains at the same time."""
   return min(os.cpu_count() or 1, 4) if is_cpu_only() else 1
 
 

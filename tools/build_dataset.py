@@ -1,4 +1,4 @@
-"""Builds a data set for training and evaluation out of videos, their lists and their masks.
+"""Builds a data set for training and evaluation from videos, their lists and their masks.
 
 Examples:
 
@@ -13,129 +13,31 @@ Examples:
   zsar build-dataset --dataset=folder --name=mine --out=data --videos=clips \\
       --masks coco:detections.json,values=1:person/*:object --boxes-from-shapes
 
-A build that was interrupted continues when the same command is given again. Clips that are
-missing or cannot be read are left out and listed, also in the data set's build_report.json, which
-zsar inspect shows again.
+To continue an interrupted build, give the same command again. Clips that are missing or cannot be
+read are left out and listed, both here and in the data set's build_report.json, which zsar inspect
+prints.
 """
 
 import argparse
-import dataclasses
 import re
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from zsar_jax import pantomime
 from zsar_jax.data import records
-from zsar_jax.datasets.builder import Beam, ClipBuilder, build
-from zsar_jax.datasets.masks.something_else import SomethingElseBoxes
-from zsar_jax.datasets.masks.spec import FORMATS, open_masks
-from zsar_jax.datasets.sources.folder import list_files, list_folder
-from zsar_jax.datasets.sources.kinetics import list_kinetics, list_mimetics
-from zsar_jax.datasets.sources.listing import Listing
-from zsar_jax.datasets.sources.ssv2 import list_ssv2
-from zsar_jax.datasets.sources.ucf_hmdb import list_hmdb51, list_ucf101
-from zsar_jax.datasets.video import DEFAULT_FPS, Storage
-from zsar_jax.datasets.video_builder import VideoBuilder
+from zsar_jax.datasets.beam import Beam
+from zsar_jax.datasets.build import build
+from zsar_jax.datasets.builder import ClipBuilder
+from zsar_jax.datasets.masks.spec import FORMATS
+from zsar_jax.datasets.video import DEFAULT_FPS
 from zsar_jax.errors import UserError
-from zsar_jax.pantomime.worlds import TEST_CLIPS, TRAIN_CLIPS, VALIDATION_CLIPS, Pantomime
-from zsar_jax.runtime.command_line import parse_arguments
-from zsar_jax.runtime.paths import local_path
+from zsar_jax.pantomime.worlds import TEST_CLIPS, TRAIN_CLIPS, VALIDATION_CLIPS
 from zsar_jax.runtime.reporting import exit_on_user_error
 
-Values = dict[str, Any]
+from .dataset_sources import SOURCES, Values
+from .shared_flags import FlagTable, add_flags_of_choices, given_flags, parse_values
 
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-  """A data set that can be built.
-
-  Attributes:
-    builders: from --out, the data set's name and the values of the flags below that were given.
-    required: the flags, of `FLAGS`, that it must be given.
-    optional: the flags that it may be given.
-  """
-
-  builders: Callable[[str, str, Values], list[ClipBuilder]]
-  required: tuple[str, ...] = ()
-  optional: tuple[str, ...] = ()
-
-
-def _pantomime(out: str, name: str, given: Values) -> list[ClipBuilder]:
-  del name
-  options = {flag.replace('-', '_'): value for flag, value in given.items()}
-  return [Pantomime(out, world, **options) for world in pantomime.WORLDS]
-
-
-# What every data set of videos may be given.
-_VIDEO_FLAGS = ('masks', 'boxes-from-shapes', 'short-side', 'jpeg-quality', 'keep', 'fps')
-
-
-def _videos(
-  list_clips: Callable[[Values], Listing],
-  required: tuple[str, ...] = ('videos', 'annotations'),
-  optional: tuple[str, ...] = (),
-) -> Source:
-  """A data set of videos, whose clips `list_clips` lists."""
-
-  def builders(out: str, name: str, given: Values) -> list[ClipBuilder]:
-    listing = list_clips(given)
-    masks = [open_masks(text) for text in given.get('masks', ())]
-    if 'boxes' in given:
-      ids = {clip.id for clips in listing.splits.values() for clip in clips}
-      masks.append(SomethingElseBoxes(given['boxes'], ids))
-    storage = Storage(
-      given.get('short-side'),
-      given.get('jpeg-quality', records.JPEG_QUALITY),
-      given.get('keep', 'all'),
-    )
-    from_shapes = given.get('boxes-from-shapes', False)
-    fps = given.get('fps', DEFAULT_FPS)
-    return [VideoBuilder(out, name, listing, storage, masks, from_shapes, fps)]
-
-  return Source(builders, required, optional + _VIDEO_FLAGS)
-
-
-def _kinetics(given: Values) -> Listing:
-  return list_kinetics(given['videos'], given['annotations'], given.get('labels'))
-
-
-def _folder(given: Values) -> Listing:
-  if 'lists' not in given:
-    return list_folder(given['videos'], given.get('labels'))
-  lists = {}
-  for text in given['lists']:
-    split, equals, path = text.partition('=')
-    if not equals or not re.fullmatch(r'[a-z][a-z0-9_]*', split) or split in lists:
-      raise UserError(f'--lists: {text!r} must be SPLIT=FILE, such as train=train.txt, each once')
-    lists[split] = local_path(path, '--lists')
-  return list_files(given['videos'], lists, given.get('labels'))
-
-
-def _one(given: Values) -> str:
-  """The one folder of annotations of a data set whose lists are published together."""
-  if len(given['annotations']) > 1:
-    raise UserError(f'--annotations: one folder, not {len(given["annotations"])} of them')
-  return given['annotations'][0]
-
-
-SOURCES = {
-  'pantomime': Source(
-    _pantomime,
-    optional=('seed', 'train-clips', 'validation-clips', 'test-clips', 'jpeg-quality'),
-  ),
-  'kinetics400': _videos(_kinetics, optional=('labels',)),
-  'kinetics600': _videos(_kinetics, optional=('labels',)),
-  'kinetics700': _videos(_kinetics, optional=('labels',)),
-  'mimetics': _videos(lambda given: list_mimetics(given['videos'], _one(given))),
-  'ssv2': _videos(lambda given: list_ssv2(given['videos'], _one(given)), optional=('boxes',)),
-  'ucf101': _videos(lambda given: list_ucf101(given['videos'], _one(given))),
-  'hmdb51': _videos(lambda given: list_hmdb51(given['videos'], _one(given))),
-  'folder': _videos(_folder, required=('videos',), optional=('lists', 'labels', 'name')),
-}
-
-# What argparse is told of each flag. None has a default: a flag that is not given is not passed.
-FLAGS: dict[str, dict[str, Any]] = {
+# The flags that only some data sets take.
+FLAGS: FlagTable = {
   'videos': {
     'metavar': 'DIR',
     'help': 'the folder of the videos; each is a file or a folder of numbered images',
@@ -143,28 +45,28 @@ FLAGS: dict[str, dict[str, Any]] = {
   'annotations': {
     'metavar': 'PATH',
     'nargs': '+',
-    'help': "the folder of the data set's lists and labels; of Kinetics, the csv files",
+    'help': "the folder of the data set's lists and labels; for Kinetics, the csv files",
   },
   'lists': {
     'metavar': 'SPLIT=FILE',
     'nargs': '+',
-    'help': 'lists of lines "path label", "path,label" or "path frames label"; without them the'
+    'help': 'lists with lines "path label", "path,label" or "path frames label"; without lists, the'
     ' folders of the videos are the classes',
   },
   'labels': {
     'metavar': 'FILE',
-    'help': 'the class names in the order of their labels, one in a line or as "id,name"',
+    'help': 'the class names in the order of their labels, one per line, or as "id,name"',
   },
-  'name': {'metavar': 'NAME', 'help': "the data set's name below --out (default: folder)"},
+  'name': {'metavar': 'NAME', 'help': 'the name of the data set below --out (default: folder)'},
   'masks': {
     'metavar': 'FORMAT:PATH[,OPTION=VALUE...]',
     'nargs': '+',
-    'help': 'where the regions come from, see below',
+    'help': 'the masks of people and objects; the formats are listed below',
   },
   'boxes': {
     'metavar': 'FILE',
     'nargs': '+',
-    'help': 'Something-Else boxes of hands and objects',
+    'help': 'the Something-Else boxes of hands and objects',
   },
   'boxes-from-shapes': {
     'action': 'store_true',
@@ -174,16 +76,16 @@ FLAGS: dict[str, dict[str, Any]] = {
   'short-side': {
     'metavar': 'PIXELS',
     'type': int,
-    'help': "scale the frames' shorter side down to this (default: keep the size)",
+    'help': "scale the frames' shorter side down to this many pixels (default: keep the size)",
   },
   'jpeg-quality': {
     'metavar': 'Q',
     'type': int,
-    'help': f'of the stored frames, 1 to 100 (default: {records.JPEG_QUALITY})',
+    'help': f'the quality of the stored frames, 1 to 100 (default: {records.JPEG_QUALITY})',
   },
   'keep': {
     'metavar': 'FRAMES',
-    'help': 'the frames to store: all, every:N for each N-th, or segments:N for N spread evenly'
+    'help': 'the frames to store: all, every:N for every N-th, or segments:N for N spread evenly'
     ' (default: all)',
   },
   'fps': {
@@ -191,25 +93,25 @@ FLAGS: dict[str, dict[str, Any]] = {
     'type': float,
     'help': f'frames per second of clips that are folders of frames (default: {DEFAULT_FPS:g})',
   },
-  'seed': {'metavar': 'N', 'type': int, 'help': 'of all that is drawn at random (default: 0)'},
+  'seed': {'metavar': 'N', 'type': int, 'help': 'the random seed (default: 0)'},
   'train-clips': {
     'metavar': 'N',
     'type': int,
-    'help': f'rendered for training, in each world (default: {TRAIN_CLIPS})',
+    'help': f'clips to render for training in each world (default: {TRAIN_CLIPS})',
   },
   'validation-clips': {
     'metavar': 'N',
     'type': int,
-    'help': f'rendered for validation, in each world (default: {VALIDATION_CLIPS})',
+    'help': f'clips to render for validation in each world (default: {VALIDATION_CLIPS})',
   },
   'test-clips': {
     'metavar': 'N',
     'type': int,
-    'help': f'rendered for testing, in each world (default: {TEST_CLIPS})',
+    'help': f'clips to render for testing in each world (default: {TEST_CLIPS})',
   },
 }
 
-# The least and the most that a number may be.
+# (minimum, maximum) of the flags that are numbers.
 _RANGES = {
   'workers': (0, None),
   'short-side': (16, None),
@@ -223,62 +125,61 @@ _RANGES = {
 
 
 def _parser() -> argparse.ArgumentParser:
-  masks = '\n'.join(f'  {name:8} {one.description}' for name, one in FORMATS.items())
+  formats = '\n'.join(
+    f'  {name:8} {mask_format.description}' for name, mask_format in FORMATS.items()
+  )
   parser = argparse.ArgumentParser(
     'zsar build-dataset',
     description=__doc__,
-    epilog=f'Formats of --masks; docs/data.md has their options:\n\n{masks}',
+    epilog=f'formats of --masks (docs/data.md describes their options):\n\n{formats}',
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )
-  parser.add_argument('--dataset', required=True, choices=sorted(SOURCES), help='what to build')
+  parser.add_argument(
+    '--dataset', required=True, choices=sorted(SOURCES), help='the data set to build'
+  )
   parser.add_argument('--out', required=True, metavar='DIR', help='the folder of data sets')
   parser.add_argument(
     '--workers', type=int, metavar='N', help='processes that encode clips (default: all cores)'
   )
   parser.add_argument(
-    '--strict', action='store_true', help='a clip that is missing or unreadable is an error'
+    '--strict', action='store_true', help='fail if a clip is missing or unreadable'
   )
   parser.add_argument(
     '--beam_runner',
     metavar='RUNNER',
-    help='encode on this engine of Apache Beam, such as DirectRunner (extra beam); every process'
-    ' must see the paths given here',
+    help='encode with this runner of Apache Beam, such as DirectRunner (extra beam); every process'
+    ' must be able to read the paths in the flags',
   )
   parser.add_argument(
     '--beam_options',
     metavar='NAME=VALUE,...',
     default='',
-    help='options of the engine, such as direct_running_mode=multi_processing,direct_num_workers=4',
+    help='options of the runner, such as direct_running_mode=multi_processing,direct_num_workers=4',
   )
-  group = parser.add_argument_group('of some data sets')
-  for flag, options in FLAGS.items():
-    users = [n for n, source in SOURCES.items() if flag in source.required + source.optional]
-    everywhere = len(users) >= len(SOURCES) - 1
-    named = '' if everywhere else f'{", ".join(users)}: '
-    group.add_argument(f'--{flag}', **options | {'help': f'{named}{options["help"]}'})
+  group = parser.add_argument_group('flags of some data sets')
+  choices = {dataset: source.flags for dataset, source in SOURCES.items()}
+  add_flags_of_choices(group, FLAGS, choices)
   return parser
 
 
+def _check_ranges(values: Values) -> None:
+  for flag, (minimum, maximum) in _RANGES.items():
+    value = values[flag]
+    if value is not None and not minimum <= value <= (value if maximum is None else maximum):
+      limits = f'{minimum} or more' if maximum is None else f'{minimum} to {maximum}'
+      raise UserError(f'--{flag} must be {limits}, not {value}')
+
+
 def _builders(values: Values) -> list[ClipBuilder]:
-  """What is to be built, from the values of all flags by their names."""
+  """Creates the builders, given the values of all flags."""
   dataset = values['dataset']
   source = SOURCES[dataset]
-  given = {flag: values[flag] for flag in FLAGS if values[flag] is not None}
-  for flag in given:
-    if flag not in source.required + source.optional:
-      raise UserError(f'--{flag} is not a flag of --dataset={dataset}; leave it out')
-  for flag in source.required:
-    if flag not in given:
-      raise UserError(f'--dataset={dataset} needs --{flag}: {FLAGS[flag]["help"]}')
-  for flag, (least, most) in _RANGES.items():
-    value = values[flag]
-    if value is not None and not least <= value <= (value if most is None else most):
-      limits = f'{least} or more' if most is None else f'{least} to {most}'
-      raise UserError(f'--{flag} must be {limits}, not {value}')
+  given = given_flags(values, FLAGS, f'--dataset={dataset}', source.required, source.optional)
+  _check_ranges(values)
   name = given.pop('name', dataset)
   if not re.fullmatch(r'[a-z][a-z0-9_]*', name):
-    raise UserError(f'--name: {name!r} must be of small letters, digits and underscores')
+    raise UserError(f'--name: {name!r} must consist of small letters, digits and underscores')
   return source.builders(values['out'], name, given)
 
 
@@ -291,18 +192,14 @@ def _beam(values: Values) -> Beam | None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """Builds what the command line says."""
-  arguments = vars(parse_arguments(_parser(), argv))
-  values = {
-    name if name.startswith('beam_') else name.replace('_', '-'): value
-    for name, value in arguments.items()
-  }
+  """Builds the data set that the command line describes."""
+  values = parse_values(_parser(), argv)
   with exit_on_user_error():
     try:
       for builder in _builders(values):
         build(builder, values['workers'], values['strict'], _beam(values))
     except KeyboardInterrupt:
-      print('\ninterrupted: the same command continues', file=sys.stderr)
+      print('\ninterrupted; give the same command again to continue', file=sys.stderr)
       raise SystemExit(130) from None
 
 

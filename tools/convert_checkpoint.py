@@ -3,73 +3,78 @@
     zsar convert --to=zsar ViT-B-16.pt weights/vit_b16
     zsar convert --to=hf runs/vifi exported
 
-SRC is a file, a folder, a run's workdir or hf://OWNER/NAME. What was read, and what was not, is
-printed. `config.model.init_from` takes whatever SRC may be, so that a conversion is needed only
-on the way out, or to keep the result.
+SRC is a file, a folder, a run's workdir or hf://OWNER/NAME. The program prints which arrays were
+read and which were not. `config.model.init_from` accepts the same sources as SRC, so a conversion
+is needed only to use the weights elsewhere or to keep the result.
 """
 
 import argparse
 import pathlib
 
 from zsar_jax.errors import UserError
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.runtime.command_line import parse_arguments
 from zsar_jax.runtime.files import make_folder
 from zsar_jax.runtime.paths import local_path
 from zsar_jax.runtime.reporting import exit_on_user_error
 from zsar_jax.weights.formats import infer, load, save
 from zsar_jax.weights.formats.hints import CONVERSION
-from zsar_jax.weights.formats.read import FAMILIES, FORMATS, read_weights
+from zsar_jax.weights.formats.read import read_weights
+from zsar_jax.weights.formats.recognition import FAMILIES, FORMATS
 
 
-def main() -> None:
-  """Runs the program; see the head of this file."""
+def _make_parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     'zsar convert',
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument('source', metavar='SRC')
-  parser.add_argument('out', metavar='OUT', help='is not there yet')
+  parser.add_argument('out', metavar='OUT', help='the file or folder to write; must not exist')
   parser.add_argument(
     '--from',
     dest='format_name',
     default='auto',
     choices=['auto', *sorted([*FAMILIES, *(form.name for form in FORMATS)])],
-    help='what SRC is; hf is hf_clip or hf_xclip; default: recognized by its keys',
+    help='the format of SRC; hf means hf_clip or hf_xclip; default: recognized by its keys',
   )
   parser.add_argument(
     '--to',
     required=True,
     choices=save.TARGETS,
-    help="hf: a folder for transformers; scenic: a msgpack file; zsar: this project's own folder",
+    help='hf: a folder for transformers; scenic: a msgpack file; zsar: a folder of this project',
   )
   parser.add_argument(
     '--tokens-from',
     default='',
     metavar='SRC',
-    help='the CLIP model whose token embedding a file of ViFi-CLIP lacks',
+    help='the CLIP model whose token embedding is used with a file of ViFi-CLIP',
   )
   parser.add_argument(
     '--allow-left-over',
     action='append',
     default=[],
     metavar='REGEX',
-    help='whole keys in SRC that may be ignored; may be given again',
+    help='ignores the keys of SRC that match in full; may be repeated',
   )
-  args = parse_arguments(parser)
+  return parser
+
+
+def main() -> None:
+  """Runs the program; see the module docstring."""
+  args = parse_arguments(_make_parser())
   with exit_on_user_error():
     out = pathlib.Path(local_path(args.out, 'OUT'))
     if out.exists():
-      raise UserError(f'{args.out} is there already; name another or remove it')
+      raise UserError(f'{args.out} exists; name another path or remove it')
     make_folder(out.parent, 'OUT')
     weights = read_weights(
       args.source, CONVERSION.source, args.format_name, args.tokens_from, CONVERSION
     )
     model = VideoModel(*infer.infer_spec(weights))
-    params, report = load.fit(weights, model, allow_left_over=args.allow_left_over)
+    params, report = load.fit_to_model(weights, model, allow_left_over=args.allow_left_over)
     print(report.describe())
-    note = save.save_weights(params, model, args.to, out, weights.folder, weights.usage)
+    note = save.save_weights(params, model, args.to, out, weights.folder, weights.preprocessing)
   print(f'{args.out}: written as {args.to}' + (f'; {note}' if note else ''))
 
 

@@ -1,4 +1,4 @@
-"""The pictures that the tools draw: contact sheets of clips, and a clip's scores."""
+"""Draws the pictures of the tools: contact sheets of clips, and the scores of a clip."""
 
 import dataclasses
 import pathlib
@@ -12,9 +12,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from zsar_jax.data.batch import PARTNER
-from zsar_jax.data.pipeline import ClipLoader, View
+from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.sampling import segment_indices
 from zsar_jax.data.subset import Subset
+from zsar_jax.data.view import View
 from zsar_jax.evaluation.evaluator import COLOR_SEED
 from zsar_jax.ops.photometric import denormalize
 from zsar_jax.ops.prepare import evaluation_input
@@ -24,7 +25,7 @@ from zsar_jax.runtime.terminal import escape_control_chars
 
 from .fonts import fonts_for
 
-# Of a region's shape, and lighter of its box; boxes are drawn first.
+# The colors of regions, with lighter ones for boxes. Boxes are drawn first.
 COLORS = {
   'person_box': '#fb9a99',
   'object_box': '#a6cee3',
@@ -39,8 +40,8 @@ class Column:
   """A column of a contact sheet.
 
   Attributes:
-    title: stands above it.
-    recipe: what is painted.
+    title: the text above it.
+    recipe: the mask recipe.
     outline: whether the regions are outlined.
   """
 
@@ -50,53 +51,46 @@ class Column:
 
 
 def choose_clips(subsets: list[Subset], count: int) -> list[tuple[Subset, int]]:
-  """`count` clips or fewer, spread over the subsets and over their classes.
+  """Chooses up to `count` clips, spread over the subsets and over their classes.
 
   Returns:
-    (subset, position in it) for each.
+    (subset, position in it) for each clip.
   """
   rows = []
   for i, subset in enumerate(subsets):
     share = min(len(subset), count // len(subsets) + (i < count % len(subsets)))
     by_class = np.argsort(subset.labels, kind='stable')
-    # Each data set begins at other classes, for several may share a vocabulary.
-    places = (np.arange(share) + (i + 0.5) / len(subsets)) * len(subset) / max(share, 1)
-    rows += [(subset, int(position)) for position in by_class[places.astype(int)]]
+    # Each subset begins with another class, because several may share a vocabulary.
+    ranks = (np.arange(share) + (i + 0.5) / len(subsets)) * len(subset) / max(share, 1)
+    rows += [(subset, int(position)) for position in by_class[ranks.astype(int)]]
   return rows
 
 
-def contact_sheet(
+def draw_contact_sheet(
   rows: list[tuple[Subset, int]], columns: Sequence[Column], view: View, out: pathlib.Path
 ) -> None:
   """Writes a contact sheet: a row for each clip, with its frames under each recipe.
 
-  Frames that are not annotated have a dashed edge; what is painted there is that of the nearest
-  frame which is.
+  Frames that are not annotated have a dashed edge. They are painted with the regions of the nearest
+  annotated frame.
+
+  Args:
+    rows: (subset, position in it) for each clip.
+    columns: the columns.
+    view: the frames and the crop to show.
+    out: the PNG to write.
   """
   matplotlib.use('Agg')
-  clips = [ClipLoader(subset, view).evaluation_clip(position) for subset, position in rows]
-  batch = jax.tree.map(lambda *leaves: np.stack(leaves), *clips)
-  known = [subset.frames(position).annotated for subset, position in rows]
-  names = [_caption(*row, frames) for row, frames in zip(rows, known, strict=True)]
-  # Of the frames that are shown, bool[T] each; the batch counts those with borrowed planes.
-  annotated = [x[segment_indices(len(x), view.num_frames)] for x in known]
+  pictures = _render_columns(rows, columns, view)
+  # The batch's own `annotated` includes frames that borrow the plane of another.
+  all_annotated = [subset.frames(position).annotated for subset, position in rows]
+  annotated = [frames[segment_indices(len(frames), view.num_frames)] for frames in all_annotated]
+  captions = [_caption(*row, frames) for row, frames in zip(rows, all_annotated, strict=True)]
   legend = '' if all(map(all, annotated)) else 'dashed edge: a frame that is not annotated'
-  key = jax.random.key(COLOR_SEED)
-  batch |= {
-    f'{PARTNER}{name}': np.roll(batch[name], 1, axis=0)
-    for name in ('frames', 'regions', 'annotated')
-  }
-  pictures = []  # Of each column u8[N, T, S, S, 3].
-  for column in columns:
-    video = np.asarray(denormalize(evaluation_input(key, batch, column.recipe)))
-    video = (np.clip(video, 0, 1) * 255 + 0.5).astype(np.uint8)
-    if column.outline:
-      outline_regions(video, batch['regions'])
-    pictures.append(video)
 
   # In inches; a row has its strip of frames and a line of text below it.
   strip = 0.9 * view.num_frames
-  with fonts_for([*names, *(column.title for column in columns), legend], str(out)):
+  with fonts_for([*captions, *(column.title for column in columns), legend], str(out)):
     figure, axes = plt.subplots(
       len(rows),
       len(columns),
@@ -105,21 +99,39 @@ def contact_sheet(
       layout='constrained',
     )
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.02, wspace=0, hspace=0)
-    for row, name in enumerate(names):
-      for n, column in enumerate(columns):
-        axis = axes[row, n]
-        _draw_strip(axis, pictures[n][row], annotated[row])
-        if row == 0:
-          axis.set_title(column.title, fontsize=9, fontweight='bold')
-        if n == 0:
-          text = textwrap.shorten(name, 70)
-          axis.text(
-            0, -0.03, text, fontsize=7, va='top', transform=axis.transAxes, parse_math=False
-          )
+    for row, caption in enumerate(captions):
+      for n in range(len(columns)):
+        _draw_strip(axes[row, n], pictures[n][row], annotated[row])
+      text = textwrap.shorten(caption, 70)
+      axis = axes[row, 0]
+      axis.text(0, -0.03, text, fontsize=7, va='top', transform=axis.transAxes, parse_math=False)
+    for axis, column in zip(axes[0], columns, strict=True):
+      axis.set_title(column.title, fontsize=9, fontweight='bold')
     if legend:
       figure.supxlabel(legend, fontsize=7, color=_NOT_ANNOTATED)
     figure.savefig(out, dpi=110)
   plt.close(figure)
+
+
+def _render_columns(
+  rows: list[tuple[Subset, int]], columns: Sequence[Column], view: View
+) -> list[np.ndarray]:
+  """Paints the clips under each recipe; returns u8[N, T, S, S, 3] for each column."""
+  clips = [ClipLoader(subset, view).evaluation_clip(position) for subset, position in rows]
+  batch = jax.tree.map(lambda *leaves: np.stack(leaves), *clips)
+  batch |= {
+    f'{PARTNER}{name}': np.roll(batch[name], 1, axis=0)
+    for name in ('frames', 'regions', 'annotated')
+  }
+  key = jax.random.key(COLOR_SEED)
+  pictures = []
+  for column in columns:
+    video = np.asarray(denormalize(evaluation_input(key, batch, column.recipe)))
+    video = (np.clip(video, 0, 1) * 255 + 0.5).astype(np.uint8)
+    if column.outline:
+      outline_regions(video, batch['regions'])
+    pictures.append(video)
+  return pictures
 
 
 def _caption(subset: Subset, position: int, annotated: np.ndarray) -> str:
@@ -145,9 +157,9 @@ def outline_regions(video: np.ndarray, regions: np.ndarray) -> None:
 
 
 def _draw_strip(axis: plt.Axes, frames: np.ndarray, annotated: np.ndarray) -> None:
-  """Draws frames u8[T, S, S, 3] side by side, those that are not annotated with a dashed edge."""
+  """Draws frames u8[T, S, S, 3] side by side, with a dashed edge if not annotated (bool[T])."""
   size = frames.shape[1]
-  # White lines between the frames: a painted background would melt them into one.
+  # White lines separate the frames, which would merge if their backgrounds are painted.
   frames = np.pad(frames, ((0, 0), (0, 0), (0, 2), (0, 0)), constant_values=255)
   axis.imshow(np.concatenate(list(frames), axis=1))  # [S, T * (S + 2), 3]
   axis.set_axis_off()
@@ -160,8 +172,14 @@ def _draw_strip(axis: plt.Axes, frames: np.ndarray, annotated: np.ndarray) -> No
     )
 
 
-def scores(frames: np.ndarray, ranked: Sequence[tuple[str, float]], out: pathlib.Path) -> None:
-  """Writes a picture of u8[T, S, S, 3] frames over the bars of the ranked classes."""
+def draw_scores(frames: np.ndarray, ranked: Sequence[tuple[str, float]], out: pathlib.Path) -> None:
+  """Writes a picture of a clip's frames above a bar chart of its scores.
+
+  Args:
+    frames: u8[T, S, S, 3].
+    ranked: (class, score from 0 to 1), the highest score first.
+    out: the PNG to write.
+  """
   matplotlib.use('Agg')
   strips = [
     np.concatenate(list(frames[start : start + 8]), axis=1) for start in range(0, len(frames), 8)
@@ -173,7 +191,7 @@ def scores(frames: np.ndarray, ranked: Sequence[tuple[str, float]], out: pathlib
   )
   sheet = np.concatenate(strips)
   height = 10 * sheet.shape[0] / sheet.shape[1]
-  names, shares = zip(*ranked[::-1], strict=True)
+  names, values = zip(*ranked[::-1], strict=True)
   names = [escape_control_chars(name) for name in names]
   with fonts_for(names, str(out)):
     figure, (above, below) = plt.subplots(
@@ -185,7 +203,7 @@ def scores(frames: np.ndarray, ranked: Sequence[tuple[str, float]], out: pathlib
     )
     above.imshow(sheet)
     above.set_axis_off()
-    bars = below.barh(range(len(names)), [100 * share for share in shares], color='#377eb8')
+    bars = below.barh(range(len(names)), [100 * value for value in values], color='#377eb8')
     below.set_yticks(range(len(names)), names, parse_math=False)
     below.bar_label(bars, fmt='%.1f %%', padding=3)
     below.set_xlim(0, 110)

@@ -1,4 +1,4 @@
-"""Fonts for pictures whose texts have letters that matplotlib's own font lacks."""
+"""Chooses fonts for pictures with letters that matplotlib's own font lacks."""
 
 import contextlib
 import logging
@@ -10,69 +10,74 @@ from collections.abc import Iterable, Iterator
 import matplotlib
 from matplotlib import font_manager
 
-# Comes with matplotlib and is used for every letter that it has.
+# The font that comes with matplotlib; it is used for every letter that it has.
 _DEFAULT = 'DejaVu Sans'
 
-# Says of each font that it has no bold.
+# This logger warns about each font that has no bold face.
 logging.getLogger('matplotlib.font_manager').setLevel(logging.ERROR)
 
-# Fonts that have a box or nothing for every letter there is.
+# Fonts that draw every letter as a box, or as nothing.
 _PLACEHOLDERS = ('Last Resort', 'Adobe Blank')
 
-# Categories of the Unicode standard that have no glyph: control, format and space.
+# Categories of the Unicode standard without glyphs: control, format and space.
 _WITHOUT_GLYPH = ('Cc', 'Cf', 'Zs', 'Zl', 'Zp')
 
 
 @contextlib.contextmanager
 def fonts_for(texts: Iterable[str], picture: str) -> Iterator[None]:
-  """Draws text inside the block with fonts of this system that have its letters.
+  """Makes matplotlib use fonts of this system that have the letters of some texts.
 
-  Where there are none, one sentence on stderr asks for them, and boxes stand for the letters.
+  Letters without a font are drawn as boxes, and a message on stderr asks for a font.
 
   Args:
-    texts: all that will be drawn.
-    picture: the file, for the sentence.
+    texts: all texts that will be drawn.
+    picture: the file, for the message.
   """
   families, missing = choose_fonts(set(''.join(texts)))
   if missing:
     letters = ' '.join(sorted(missing)[:5]) + (' ...' if len(missing) > 5 else '')
     print(
-      f'{picture}: no font on this system has {letters}, so boxes stand for them; install a font'
+      f'{picture}: no font on this system has {letters}, so boxes replace them; install a font'
       ' that has them, such as one of Noto (packages fonts-noto, fonts-noto-cjk), and draw again',
       file=sys.stderr,
     )
   with matplotlib.rc_context({'font.family': families}), warnings.catch_warnings():
-    warnings.filterwarnings('ignore', r'Glyph \d+ ')  # One for each letter, see above.
+    warnings.filterwarnings('ignore', r'Glyph \d+ ')  # The message above replaces these.
     yield
 
 
 def choose_fonts(letters: set[str]) -> tuple[list[str], set[str]]:
-  """The families to draw letters with, in order, and the letters that no font has."""
+  """Chooses fonts for letters.
+
+  Returns:
+    families: the fonts, in order of preference.
+    missing: the letters that no font has.
+  """
   families = [_DEFAULT]
-  left = {x for x in letters if unicodedata.category(x) not in _WITHOUT_GLYPH}
-  left -= _letters(font_manager.findfont(_DEFAULT), left)
-  if not left:
-    return families, left
-  having: dict[str, set[str]] = {}
-  for font in _fonts():
-    having.setdefault(font.name, set()).update(_letters(font.fname, left))
-  while left and having:
-    # Of fonts that have as many, the first by name, so that a picture is the same again.
-    best = min(having, key=lambda name: (-len(having[name] & left), name))
-    if not having[best] & left:
+  missing = {x for x in letters if unicodedata.category(x) not in _WITHOUT_GLYPH}
+  missing -= _supported(font_manager.findfont(_DEFAULT), missing)
+  if not missing:
+    return families, missing
+  letters_of: dict[str, set[str]] = {}
+  for font in _system_fonts():
+    letters_of.setdefault(font.name, set()).update(_supported(font.fname, missing))
+  while missing and letters_of:
+    # Ties are broken by name, so that a picture looks the same each time.
+    best = min(letters_of, key=lambda name: (-len(letters_of[name] & missing), name))
+    if not letters_of[best] & missing:
       break
     families.append(best)
-    left -= having.pop(best)
-  return families, left
+    missing -= letters_of.pop(best)
+  return families, missing
 
 
-def _fonts() -> list[font_manager.FontEntry]:
-  """The upright fonts of this system, those installed since matplotlib last looked included."""
+def _system_fonts() -> list[font_manager.FontEntry]:
+  """Returns the upright fonts of this system, including any that matplotlib's cache lacks."""
   manager = font_manager.fontManager
-  known = {font.fname for font in manager.ttflist}
+  cached = {font.fname for font in manager.ttflist}
   for path in font_manager.findSystemFonts():
-    if path not in known:
-      with contextlib.suppress(Exception):  # FreeType raises many kinds for a file it cannot read.
+    if path not in cached:
+      with contextlib.suppress(Exception):  # FreeType raises many types for unreadable files.
         manager.addfont(path)
   return [
     font
@@ -81,10 +86,10 @@ def _fonts() -> list[font_manager.FontEntry]:
   ]
 
 
-def _letters(path: str, letters: set[str]) -> set[str]:
-  """Those of the letters that a font file has."""
+def _supported(path: str, letters: set[str]) -> set[str]:
+  """Returns the letters that a font file has."""
   try:
-    has = font_manager.get_font(path).get_charmap()
+    glyphs = font_manager.get_font(path).get_charmap()
   except (OSError, RuntimeError):
     return set()
-  return {letter for letter in letters if ord(letter) in has}
+  return {letter for letter in letters if ord(letter) in glyphs}

@@ -1,4 +1,4 @@
-"""Splits a vocabulary into classes for training and classes for zero-shot evaluation.
+"""Splits a vocabulary into classes for training and for zero-shot evaluation.
 
 Examples:
 
@@ -11,24 +11,26 @@ Examples:
   zsar split --kind=random --classes=splits/k600.json:difference --count=160 \\
       --seed=0 --repeats=3 --out=splits/k600_outside_k400.json
 
---classes and --others take a data set that was built, as DIR:NAME, or a file: one class a line, or
-`id,name` (.txt, .csv), or FILE.json:PART from this program. A config refers to what is written as
-FILE.json:PART, see docs/evaluation.md.
+--classes and --others take a data set as DIR:NAME, or a file: .txt or .csv with one class per line
+or `id,name`, or FILE.json:PART written by this program. A config names a part of the written file
+as FILE.json:PART, see docs/evaluation.md.
 """
 
 import argparse
 import json
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from zsar_jax.data import splits
-from zsar_jax.data.dataset import find_dataset, list_datasets, open_dataset
-from zsar_jax.errors import UserError, error_reason
-from zsar_jax.runtime.command_line import parse_arguments
+from zsar_jax.data.catalog import find_dataset, list_datasets
+from zsar_jax.data.dataset import open_dataset
+from zsar_jax.errors import UserError
 from zsar_jax.runtime.files import write_file
 from zsar_jax.runtime.reporting import exit_on_user_error
 from zsar_jax.runtime.wording import pluralize
+
+from .shared_flags import FlagTable, add_flags_of_choices, given_flags, parse_values
 
 Parts = dict[str, tuple[str, ...]]
 
@@ -54,33 +56,51 @@ def _random(values: dict[str, Any]) -> Parts:
   return splits.random_split(classes, values['count'], values['seed'], values['repeats'])
 
 
-# Of each kind: the function, the flags that it needs, and those that have a default.
-KINDS: dict[str, tuple[Callable[[dict[str, Any]], Parts], tuple[str, ...], dict[str, Any]]] = {
-  'base-to-novel': (_base_to_novel, ('dataset-dir', 'dataset'), {'split': 'train'}),
-  'difference': (_difference, ('classes', 'others'), {}),
-  'intersection': (_intersection, ('classes', 'others'), {}),
-  'random': (_random, ('classes', 'count'), {'seed': 0, 'repeats': 1}),
+class Kind(NamedTuple):
+  """A kind of split.
+
+  Attributes:
+    split: maps the values of the flags to the parts.
+    required: the flags that must be given.
+    defaults: the flags that may be given, with their defaults.
+  """
+
+  split: Callable[[dict[str, Any]], Parts]
+  required: tuple[str, ...]
+  defaults: dict[str, Any]
+
+
+KINDS = {
+  'base-to-novel': Kind(_base_to_novel, ('dataset-dir', 'dataset'), {'split': 'train'}),
+  'difference': Kind(_difference, ('classes', 'others'), {}),
+  'intersection': Kind(_intersection, ('classes', 'others'), {}),
+  'random': Kind(_random, ('classes', 'count'), {'seed': 0, 'repeats': 1}),
 }
 
-# What argparse is told of each flag. None has a default there: it is known which were given.
-FLAGS: dict[str, dict[str, Any]] = {
+# The flags that only some kinds take.
+FLAGS: FlagTable = {
   'dataset-dir': {'metavar': 'DIR', 'help': 'the --out of zsar build-dataset'},
   'dataset': {'metavar': 'NAME', 'help': 'the data set whose clips are counted'},
-  'split': {'metavar': 'NAME', 'help': 'whose clips are counted (default: train)'},
+  'split': {'metavar': 'NAME', 'help': 'the split whose clips are counted (default: train)'},
   'classes': {'metavar': 'SOURCE', 'help': 'the classes to split'},
   'others': {'metavar': 'SOURCE', 'help': 'the classes to compare them with'},
-  'count': {'metavar': 'N', 'type': int, 'help': 'classes to draw'},
-  'seed': {'metavar': 'N', 'type': int, 'help': 'another one draws other classes (default: 0)'},
-  'repeats': {'metavar': 'N', 'type': int, 'help': 'draws; parts 1, 2, ... (default: 1)'},
+  'count': {'metavar': 'N', 'type': int, 'help': 'the number of classes to draw'},
+  'seed': {'metavar': 'N', 'type': int, 'help': 'the random seed (default: 0)'},
+  'repeats': {
+    'metavar': 'N',
+    'type': int,
+    'help': 'how many times to draw; the parts are called 1, 2, ... (default: 1)',
+  },
 }
 
 
 def _vocabularies(values: dict[str, Any], *flags: str) -> list[tuple[str, ...]]:
-  """The classes that flags name, each a file or a data set as DIR:NAME."""
+  """Reads the classes that each flag names."""
   return [_vocabulary(values[flag], f'--{flag}') for flag in flags]
 
 
 def _vocabulary(source: str, flag: str) -> tuple[str, ...]:
+  """Reads the classes of a source, a file or a data set as DIR:NAME."""
   if splits.is_class_file(source):
     return splits.read_classes(source, flag)
   data_dir, _, name = source.rpartition(':')
@@ -108,63 +128,50 @@ def _parser() -> argparse.ArgumentParser:
   )
   parser.add_argument('--kind', required=True, choices=sorted(KINDS), help='how to split')
   parser.add_argument('--out', required=True, metavar='FILE', help='the .json file to write')
-  group = parser.add_argument_group('of some kinds')
-  for flag, options in FLAGS.items():
-    users = [kind for kind, (_, needed, defaults) in KINDS.items() if flag in (*needed, *defaults)]
-    group.add_argument(f'--{flag}', **options | {'help': f'{", ".join(users)}: {options["help"]}'})
+  group = parser.add_argument_group('flags of some kinds')
+  choices = {name: (*kind.required, *kind.defaults) for name, kind in KINDS.items()}
+  add_flags_of_choices(group, FLAGS, choices)
   return parser
 
 
-def _values(arguments: dict[str, Any], kind: str) -> dict[str, Any]:
-  """The flags of a kind, each with its value."""
-  _, needed, defaults = KINDS[kind]
-  given = {flag: arguments[flag] for flag in FLAGS if arguments[flag] is not None}
-  for flag in given:
-    if flag not in (*needed, *defaults):
-      raise UserError(f'--{flag} is not a flag of --kind={kind}; leave it out')
-  for flag in needed:
-    if flag not in given:
-      raise UserError(f'--kind={kind} needs --{flag}: {FLAGS[flag]["help"]}')
-  return defaults | given
-
-
 def write_parts(path: pathlib.Path, parts: Parts, made_by: dict[str, Any]) -> None:
-  """Writes named lists of classes, as `splits.read_classes` reads them.
+  """Writes named lists of classes in the format of `splits.read_classes`.
 
   Args:
-    path: its folder is made.
+    path: the file; its folder is created.
     parts: the lists.
-    made_by: what they were made from.
+    made_by: the program and flags that made them.
 
   Raises:
-    UserError: if there is another file already.
+    UserError: The file exists with other content, or cannot be written.
   """
   text = json.dumps({'made_by': made_by, 'parts': parts}, indent=1) + '\n'
   if path.exists() and path.read_bytes() != text.encode():
-    raise UserError(f'--out: {path} is there with other content; delete it or take another name')
+    raise UserError(f'--out: {path} exists with other content; delete it or choose another name')
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, text)
   except OSError as error:
-    raise UserError(f'--out: {path} cannot be written ({error_reason(error)})') from None
+    raise UserError(f'--out: {path} cannot be written ({error.strerror})') from None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """Splits what the command line says."""
-  given = vars(parse_arguments(_parser(), argv))
-  arguments = {name.replace('_', '-'): value for name, value in given.items()}
-  kind, out = arguments['kind'], pathlib.Path(arguments['out'])
+  """Splits the classes that the command line names."""
+  arguments = parse_values(_parser(), argv)
+  name, out = arguments['kind'], pathlib.Path(arguments['out'])
+  kind = KINDS[name]
   with exit_on_user_error():
     if out.suffix != '.json':
-      raise UserError(f'--out: {out} does not end in .json, by which a config knows such a file')
-    values = _values(arguments, kind)
-    parts = KINDS[kind][0](values)
-    empty = [name for name, names in parts.items() if not names]
+      raise UserError(f'--out: {out} does not end in .json, which configs require')
+    given = given_flags(arguments, FLAGS, f'--kind={name}', kind.required, kind.defaults)
+    values = kind.defaults | given
+    parts = kind.split(values)
+    empty = [part for part, classes in parts.items() if not classes]
     if empty:
-      raise UserError(f'--kind={kind}: no class remains for the part {empty[0]!r}; nothing written')
-    write_parts(out, parts, {'program': 'tools.make_split', 'kind': kind} | values)
-    for name, names in parts.items():
-      print(f'{out}:{name}  {pluralize(len(names), "class")}')
+      raise UserError(f'--kind={name}: no class remains for the part {empty[0]!r}; nothing written')
+    write_parts(out, parts, {'program': 'tools.make_split', 'kind': name} | values)
+    for part, classes in parts.items():
+      print(f'{out}:{part}  {pluralize(len(classes), "class")}')
 
 
 if __name__ == '__main__':

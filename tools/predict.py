@@ -1,9 +1,9 @@
-"""Names the action in a video.
+"""Recognizes the action in a video.
 
     zsar predict clip.mp4 --classes='archery,arm wrestling' --checkpoint=runs/mine
 
-prints the classes with their probabilities, the likeliest first; and on stderr, what was read of
-the weights.
+prints the classes with their probabilities, the most probable first. The report of the
+load is printed to stderr.
 """
 
 import argparse
@@ -15,8 +15,7 @@ from zsar_jax.runtime.command_line import parse_arguments
 from zsar_jax.runtime.reporting import exit_on_user_error
 
 
-def main(argv: list[str] | None = None) -> None:
-  """Runs the program; see the head of this file."""
+def _make_parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     'zsar predict',
     description=__doc__,
@@ -27,45 +26,57 @@ def main(argv: list[str] | None = None) -> None:
     '--classes',
     required=True,
     metavar='NAMES',
-    help='what it may be, parted by commas; or a file with one name in a line',
+    help='the possible actions, separated by commas, or a file with one name per line',
   )
   parser.add_argument(
     '--checkpoint',
     required=True,
     metavar='SRC',
-    help='a run, weights of any format that zsar convert reads, or hf://OWNER/NAME',
+    help='a run, weights in any format that zsar convert reads, or hf://OWNER/NAME',
   )
   parser.add_argument(
     '--template',
     action='append',
     metavar='TEXT',
-    help="a sentence for the class's name, with {} in its place; may be given again",
+    help='a sentence with {} for the class name; may be repeated',
   )
   parser.add_argument(
     '--tokenizer',
     metavar='NAME',
-    help="as config.text.tokenizer; default: the run's, the files beside the weights, or CLIP's",
+    help="see config.text.tokenizer; default: the run's, the files beside the weights, or CLIP's",
   )
   parser.add_argument(
     '--num-frames',
     type=int,
     metavar='T',
-    help="frames of a clip; default: the run's, or the weights'",
+    help="the number of frames of a clip; default: the run's, or that of the weights",
   )
   parser.add_argument(
     '--tokens-from',
     default='',
     metavar='SRC',
-    help='the CLIP model whose token embedding a file of ViFi-CLIP lacks',
+    help='the CLIP model whose token embedding is used with a file of ViFi-CLIP',
   )
   parser.add_argument(
-    '--top', type=int, default=5, metavar='N', help='classes to print; default: %(default)s'
+    '--top',
+    type=int,
+    default=5,
+    metavar='N',
+    help='the number of classes to print; default: %(default)s',
   )
   parser.add_argument(
-    '--picture', type=pathlib.Path, metavar='PNG', help='draws the frames and the scores'
+    '--picture',
+    type=pathlib.Path,
+    metavar='PNG',
+    help='draws the frames and the scores into this file',
   )
-  args = parse_arguments(parser, argv)
-  # Imported late: they are slow, and --help needs none of them.
+  return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+  """Runs the program; see the module docstring."""
+  args = parse_arguments(_make_parser(), argv)
+  # Imported here because they are slow, and --help does not need them.
   from zsar_jax import api
   from zsar_jax.data.splits import is_class_file, read_classes
   from zsar_jax.runtime.files import make_folder
@@ -73,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
 
   with exit_on_user_error():
     if args.top < 1:
-      raise UserError(f'--top: {args.top} is too small; at least 1')
+      raise UserError(f'--top: {args.top} must be at least 1')
     if args.picture:
       if args.picture.suffix != '.png':
         raise UserError(f'--picture: {args.picture} does not end in .png')
@@ -93,12 +104,12 @@ def main(argv: list[str] | None = None) -> None:
     print(model.report.describe(), file=sys.stderr)
     ranked = model.zero_shot(args.video, classes)[: args.top]
     width = max(len(name) for name, _ in ranked)
-    for name, share in ranked:
-      print(f'{name:<{width}}  {100 * share:5.1f} %')
+    for name, probability in ranked:
+      print(f'{name:<{width}}  {100 * probability:5.1f} %')
     if args.picture:
       from . import drawing
 
-      drawing.scores(model.frames(args.video), ranked, args.picture)
+      drawing.draw_scores(model.frames(args.video), ranked, args.picture)
       print(args.picture)
 
 

@@ -1,11 +1,12 @@
-"""Draws clips under mask recipes, so that one can see what the model sees.
+"""Draws clips under mask recipes, as the model sees them.
 
     zsar show --dataset-dir=data --out=sheet.png \\
         --recipes='none;background=normal;background=normal,object_box=normal'
 
-A row is a clip, a column a recipe. Frames, crop and colors are those of an evaluation. Where a
-recipe has clips meet, each meets that of the row above. Frames that are not annotated have a dashed
-edge. With --outline the regions are outlined: people in red, objects in blue.
+Each row is a clip, each column a recipe. Frames, crop and colors are those of an evaluation. If a
+recipe combines clips, each clip is combined with that of the row above. Frames that are not
+annotated have a dashed edge. With --outline, the regions are outlined: people in red, objects in
+blue.
 """
 
 import argparse
@@ -16,12 +17,13 @@ from zsar_jax.errors import UserError
 from zsar_jax.runtime.command_line import parse_arguments
 from zsar_jax.runtime.reporting import exit_on_user_error
 
+from .shared_flags import add_sheet_flags, check_sheet_flags
+
 if TYPE_CHECKING:
   from zsar_jax.data.subset import Subset
 
 
-def main() -> None:
-  """Runs the program; see the head of this file."""
+def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     'zsar show', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -34,30 +36,31 @@ def main() -> None:
   parser.add_argument('--out', type=pathlib.Path, required=True, help='the PNG to write')
   parser.add_argument(
     '--recipes',
-    help="mask recipes, parted by semicolons; default: 'none;background=normal', with --outline"
-    " 'none'",
+    help="mask recipes, separated by semicolons; default: 'none;background=normal', or 'none' with"
+    ' --outline',
   )
   parser.add_argument(
     '--outline', action='store_true', help='outline the regions, people in red, objects in blue'
   )
-  parser.add_argument('--split', help='default: train, or where there is none another one')
-  parser.add_argument('--clips', type=int, default=6, help='rows; default: %(default)s')
-  parser.add_argument('--frames', type=int, default=4, help='of a clip; default: %(default)s')
   parser.add_argument(
-    '--size', type=int, default=112, help="a frame's side in pixels; default: %(default)s"
+    '--split', help='the split to show; default: train, or another if the data set has none'
   )
-  args = parse_arguments(parser)
-  # Imported late: they are slow, and --help needs none of them.
-  from zsar_jax.data.pipeline import View
+  add_sheet_flags(parser, clips=6)
+  return parser
+
+
+def main() -> None:
+  """Runs the program; see the module's documentation."""
+  args = parse_arguments(_parser())
+  # Imported here because they are slow and --help needs none of them.
+  from zsar_jax.data.view import View
   from zsar_jax.recipes import language
   from zsar_jax.runtime.files import make_folder
 
   from . import drawing
 
   with exit_on_user_error():
-    for flag in ('clips', 'frames', 'size'):
-      if getattr(args, flag) < 1:
-        raise UserError(f'--{flag}: {getattr(args, flag)} is too small; at least 1')
+    check_sheet_flags(args)
     if args.out.suffix != '.png':
       raise UserError(f'--out: {args.out} does not end in .png')
     make_folder(args.out.parent, '--out')
@@ -68,26 +71,27 @@ def main() -> None:
     for text in texts.split(';'):
       recipe = language.parse(text, '--recipes')
       if recipe.effect('stillmix_bank'):
-        raise UserError("--recipes: stillmix_bank needs a run's bank; 'stillmix' shows the same")
+        raise UserError("--recipes: stillmix_bank needs a run's bank; 'stillmix' looks the same")
       columns.append(drawing.Column(str(recipe), recipe, args.outline))
     rows = drawing.choose_clips(_subsets(args.dataset_dir, args.split), args.clips)
     for subset, _ in rows:
       for column in columns:
         subset.check_recipe(column.recipe, '--recipes')
     view = View(num_frames=args.frames, size=args.size, centre_crop=1.0)
-    drawing.contact_sheet(rows, columns, view, args.out)
+    drawing.draw_contact_sheet(rows, columns, view, args.out)
     print(args.out)
 
 
 def _subsets(folder: pathlib.Path, split: str | None) -> list['Subset']:
-  """A split of each data set below a folder: the one that is named, or one that is there."""
-  from zsar_jax.data.dataset import list_datasets, open_dataset, split_names
+  """Opens a split of each data set below a folder: `split`, or else one that exists."""
+  from zsar_jax.data.catalog import list_datasets, split_names
+  from zsar_jax.data.dataset import open_dataset
   from zsar_jax.data.subset import select
 
   subsets = []
   for name in list_datasets(folder):
-    present = split_names(folder, name)
-    chosen = split or ('train' if 'train' in present else [*present, 'train'][0])
+    splits = split_names(folder, name)
+    chosen = split or ('train' if 'train' in splits else [*splits, 'train'][0])
     subsets.append(select(open_dataset(folder, name, chosen), 'all', 'nearest', '--split'))
   if not subsets:
     raise UserError(f'--dataset-dir: {folder} holds no data set; build one with zsar build-dataset')

@@ -1,117 +1,59 @@
-"""The defaults that every config starts from, and the checks that every config passes.
+"""Every setting of a training or an evaluation: its default, its meaning and its limits.
 
-A config file's `get_config` takes `default_config()`, changes what its experiment is about and
-returns it. The dictionary is locked, so that a misspelt key is an error and not a new setting.
+The `get_config` of a config file takes `default_config()`, changes what its experiment needs and
+returns it. The dictionary is locked, so a misspelled key is an error and not a new setting.
+`validate` checks a config before anything is done with it.
 """
 
 import dataclasses
-import difflib
-import json
-import pathlib
-from collections.abc import Collection
-from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
-from zsar_jax.data.geometry import INTERPOLATIONS, RESIZES
-from zsar_jax.data.pipeline import CROPS, View
-from zsar_jax.data.watchdog import CHOICES
+from zsar_jax.data.view import EvaluationViews, View
+from zsar_jax.data.watchdog import FAILURE_ACTIONS
 from zsar_jax.errors import UserError
-from zsar_jax.models.presets import NORMALIZATIONS
+from zsar_jax.models.layers import ATTENTIONS, REMATS
+from zsar_jax.models.presets import NORMALIZATIONS, PRESETS, TEMPORAL_MODELS
 from zsar_jax.ops.prepare import Augmentation
 from zsar_jax.recipes import language
-from zsar_jax.runtime import agreement
-from zsar_jax.runtime.config_tuples import check_tuples, read_class_names
+from zsar_jax.runtime import settings
 from zsar_jax.runtime.paths import HUB_PREFIX, local_path
+from zsar_jax.runtime.settings import UNBOUNDED, check_choice, get_value, set_value
 from zsar_jax.text.phrasing import PLACEHOLDERS
 
-UNANNOTATED = ('nearest', 'leave', 'drop')
 DTYPES = ('float32', 'bfloat16')
-COSINES = ('warmup', 'start')
-VIEW_MEANS = ('probabilities', 'logits')
 
-# What may change between the sessions of one run: it has no part in what the run computes.
-FREE_TO_CHANGE = (
-  *('log', 'checkpoint', 'eval', 'mesh', 'profile'),
-  *('data.dir', 'data.embedded', 'data.workers'),
-  *('data.on_worker_failure', 'data.patience', 'data.max_bad_clips'),
-)
+# Settings that may hold a path. Those of weights may also hold a name on the Hugging Face hub.
+_WEIGHT_FIELDS = ('stills.source', 'model.init_from', 'model.tokens_from')
+_PATH_FIELDS = ('data.dir', 'text.tokenizer', *_WEIGHT_FIELDS)
 
-# What makes a checkpoint mean something else when it is only evaluated.
-MODEL_FIELDS = (
-  'model.preset',
-  'model.normalization',
-  'model.temporal',
-  'model.temporal_layers',
-  'model.prompts.image',
-  'model.prompts.text',
-  'model.prompts.depth',
-  'text.tokenizer',
-  'view.num_frames',
-  'view.size',
-)
+# Sections whose keys the config file chooses.
+_OPEN_SECTIONS = ('config.eval.datasets', 'config.eval.groups')
 
-# What may hold a path; those of weights also take a name on the hub.
-_PATHS = ('data.dir', 'text.tokenizer', 'stills.source', 'model.init_from', 'model.tokens_from')
-_WEIGHTS = _PATHS[2:]
-
-# Dictionaries whose keys the config file chooses.
-_FREE_KEYS = ('config.eval.datasets', 'config.eval.groups')
-
-_UNBOUNDED = 10**9
-
-# The least and the greatest value of numbers that would otherwise fail late, or silently.
+# The least and the greatest value of numbers.
 RANGES = {
   'seed': (0, 2**32 - 1),
-  'steps': (1, _UNBOUNDED),
-  'data.batch_size': (1, _UNBOUNDED),
+  'steps': (1, UNBOUNDED),
+  'data.batch_size': (1, UNBOUNDED),
   'data.workers': (0, 1024),
-  'data.patience': (1, _UNBOUNDED),
+  'data.patience': (1, UNBOUNDED),
   'data.max_bad_clips': (0, 1),
-  'eval.batch_size': (1, _UNBOUNDED),
-  'eval.every': (0, _UNBOUNDED),
-  'eval.clips': (1, 1000),
-  'eval.saliency': (0, _UNBOUNDED),
-  'log.every': (1, _UNBOUNDED),
-  'checkpoint.every': (1, _UNBOUNDED),
-  'checkpoint.keep': (1, _UNBOUNDED),
+  **settings.ranges_of('view', View),
+  **settings.ranges_of('augment', Augmentation),
+  'stills.count': (1, UNBOUNDED),
+  'stills.share': (0.001, 1),
   'model.temporal_layers': (1, 1024),
   'model.prompts.image': (0, 1024),
   'model.prompts.text': (0, 64),
   'model.prompts.depth': (1, 1024),
-  'view.num_frames': (1, 4096),
-  'view.size': (1, 8192),
-  'view.crop_scale': (0.01, 1),
-  'view.crop_ratio': (0.1, 10),
-  'view.crop_side': (0, 1),
-  'view.centre_crop': (0.01, 1),
-  'augment.flip': (0, 1),
-  'augment.jitter': (0, 1),
-  'augment.brightness': (0, 1),
-  'augment.contrast': (0, 1),
-  'augment.saturation': (0, 1),
-  'augment.hue': (0, 0.5),
-  'augment.greyscale': (0, 1),
-  'augment.mixup': (0, 100),
-  'augment.cutmix': (0, 100),
-  'augment.erasing': (0, 1),
-  'augment.still_share': (0.001, 10**6),
-  'stills.count': (1, _UNBOUNDED),
-  'stills.share': (0.001, 1),
-  'mesh.data': (-1, 10**6),
-  'mesh.fsdp': (-1, 10**6),
-  'mesh.tensor': (-1, 10**6),
-  'mesh.fsdp_min_bytes': (0, 2**60),
-  'optim.accumulation': (1, _UNBOUNDED),
   'optim.lr': (0, 10**3),
+  'optim.warmup_steps': (0, UNBOUNDED),
   'optim.final_lr': (0, 1),
   'optim.weight_decay': (0, 10**3),
   'optim.b1': (0, 1 - 1e-9),
   'optim.b2': (0, 1 - 1e-9),
   'optim.eps': (1e-20, 1),
-  'optim.clip_norm': (0, _UNBOUNDED),
-  'optim.warmup_steps': (0, _UNBOUNDED),
+  'optim.clip_norm': (0, UNBOUNDED),
   'optim.label_smoothing': (0, 0.999),
   'optim.max_logit_scale': (1, 10**6),
   'optim.distillation': (0, 1000),
@@ -119,151 +61,204 @@ RANGES = {
   'optim.still_clip.static': (0, 1000),
   'optim.still_clip.entropy': (0, 1000),
   'optim.still_clip.gradient': (0, 1000),
-  'optim.average_every': (0, _UNBOUNDED),
-  'optim.average_from': (0, _UNBOUNDED),
+  'optim.average_every': (0, UNBOUNDED),
+  'optim.average_from': (0, UNBOUNDED),
+  'optim.accumulation': (1, UNBOUNDED),
+  'mesh.data': (-1, 10**6),
+  'mesh.fsdp': (-1, 10**6),
+  'mesh.tensor': (-1, 10**6),
+  'mesh.fsdp_min_bytes': (0, 2**60),
+  'checkpoint.every': (1, UNBOUNDED),
+  'checkpoint.keep': (1, UNBOUNDED),
+  'log.every': (1, UNBOUNDED),
+  'eval.every': (0, UNBOUNDED),
+  'eval.batch_size': (1, UNBOUNDED),
   'eval.interpolate': (0, 1),
+  'eval.saliency': (0, UNBOUNDED),
+  **settings.ranges_of('eval', EvaluationViews),
 }
+
+# The values of settings that are a choice.
+CHOICES = {
+  'data.on_worker_failure': FAILURE_ACTIONS,
+  **settings.choices_of('view', View),
+  'model.preset': PRESETS,
+  'model.normalization': NORMALIZATIONS,
+  'model.temporal': TEMPORAL_MODELS,
+  'model.dtype': DTYPES,
+  'model.attention': ATTENTIONS,
+  'model.remat': REMATS,
+  'text.placeholders': PLACEHOLDERS,
+  'optim.cosine_from': ('warmup', 'start'),
+  'eval.view_mean': ('probabilities', 'logits'),
+  **settings.choices_of('eval', EvaluationViews),
+}
+
+# Settings that hold several texts, each with an example for the error message.
+_TEXTS = {
+  'text.templates': "('a video of a person {}.',)",
+  'eval.recipes': "('none', 'background=normal')",
+  'model.allow_missing': "('temporal/.*',)",
+  'model.allow_left_over': "('temporal/.*',)",
+}
+_RULES = ('optim.lr_rules', 'optim.decay_rules')
+_INTERVALS = ('view.crop_scale', 'view.crop_ratio', 'view.crop_side')
 
 
 def default_config() -> ConfigDict:
-  """The default of every setting."""
+  """Returns the config in which every setting has its default."""
   config = ConfigDict()
-  # Of the initial weights, the order of the clips, and all that is random in training.
+  # Seed of the initial weights, the order of the clips, and everything random in training.
   config.seed = 0
 
   config.data = ConfigDict()
-  # The folder that zsar build-dataset wrote to (its --out).
+  # The folder that `zsar build-dataset` wrote to (its --out).
   config.data.dir = 'data'
-  # Builds the data set Pantomime in `dir` where it is absent.
+  # Builds the data set Pantomime in `dir` if it is not there.
   config.data.embedded = False
-  # What to train on, see `dataset_ref`.
+  # The clips to train on, see `dataset_ref`.
   config.data.train = dataset_ref('', split='train')
+  # Clips in a batch, over all devices and micro-batches.
   config.data.batch_size = 64
-  # Processes that decode clips; 0 decodes in threads of the training process.
+  # Processes that decode clips; with 0, threads of the training process decode them.
   config.data.workers = 0
-  # A process that dies, or gives no batch for `patience` seconds, is named, and the run ends
-  # ('stop') or the processes are started anew ('restart').
+  # What to do when a worker process dies or gives no batch for `patience` seconds: end the run with
+  # an error that names it ('stop'), or start the processes anew ('restart').
   config.data.on_worker_failure = 'stop'
   config.data.patience = 600.0
-  # Training clips that do not decode are replaced by others and listed in bad_clips.jsonl, up to
-  # this share of them all; 0 ends the run at the first.
+  # The share of training clips that may fail to decode. They are replaced by other clips and listed
+  # in bad_clips.jsonl. Beyond this share the run ends; with 0 it ends at the first bad clip.
   config.data.max_bad_clips = 0.001
 
-  # How a clip becomes frames: see data.pipeline.View.
+  # How a clip becomes frames: see data.view.View.
   config.view = ConfigDict(dataclasses.asdict(View()))
-  # Random changes in training: see ops.prepare.Augmentation.
+  # Random changes of training clips: see ops.prepare.Augmentation.
   config.augment = ConfigDict(dataclasses.asdict(Augmentation()))
-  # What happens to clips in training, above all what is painted over: see ops.recipes.
+  # The mask recipe of training clips: see recipes.language.
   config.recipe = 'none'
-  # The frames that 'stillmix_bank' mixes in, see training.still_bank: `count` of them, out of
-  # the `share` of all frames that the weights `source` ('': model.init_from) are surest of.
+  # The frames that the effect 'stillmix_bank' mixes in, see training.still_bank: `count` frames,
+  # drawn from the `share` of all frames that the weights `source` classify with the highest
+  # confidence. With '' as source, these are the weights of model.init_from.
   config.stills = ConfigDict(dict(source='', count=1024, share=0.5))
 
   config.model = ConfigDict()
+  # The dimensions of the towers, see models.presets.PRESETS.
   config.model.preset = 'vit_b16'
-  # Of the frames that it sees: one of models.presets.NORMALIZATIONS. Colors are painted in CLIP's.
+  # The normalization of frames that the model was trained with: 'clip' or 'imagenet'. Colors of
+  # mask recipes are always in CLIP's normalized space.
   config.model.normalization = 'clip'
-  # From frames to a video: one of models.presets.TEMPORAL, see VideoSpec there;
-  # 'transformer' (6 layers as published) and 'xclip' (1) have so many layers over the frames.
+  # How frames are combined: 'mean', 'transformer', 'window' or 'xclip', see
+  # models.presets.VideoSpec. 'transformer' and 'xclip' have `temporal_layers` layers over the
+  # frames; as published, these are 6 and 1.
   config.model.temporal = 'mean'
   config.model.temporal_layers = 6
-  # Learnable tokens in the towers, in so many of their blocks: see models.prompts.
+  # The number of learnable tokens in each tower, and of the blocks that get their own: see
+  # models.learned_prompts.
   config.model.prompts = ConfigDict(dict(image=0, text=0, depth=1))
-  # How it is computed: see models.layers.Compute.
+  # How the model is computed: see models.layers.Compute.
   config.model.dtype = 'float32'
   config.model.attention = 'xla'
   config.model.remat = 'none'
-  # The weights to start from: a run of this project, a file or folder of any format that
-  # zsar convert reads, or 'hf://OWNER/NAME'; '' starts from random weights.
+  # The weights to start from: the workdir of a run, a file or folder of any format that
+  # `zsar convert` reads, or 'hf://OWNER/NAME'. With '', training starts from random weights.
   config.model.init_from = ''
-  # Regexes of whole paths: parameters that `init_from` may lack, which then start from random
-  # values, and keys in it that may be ignored.
+  # Regexes that match full paths: parameters that `init_from` may lack, which then start from
+  # random values, and keys of `init_from` that may be ignored.
   config.model.allow_missing = ()
   config.model.allow_left_over = ()
-  # For files of ViFi-CLIP, which lack it: the CLIP weights to take the token embedding from.
+  # The CLIP weights that give the token embedding to weights of ViFi-CLIP, which lack it.
   config.model.tokens_from = ''
 
   config.text = ConfigDict()
-  # 'clip', 'words', or a folder with CLIP's tokenizer.json, or vocab.json and merges.txt.
+  # 'clip', 'words', or a folder with CLIP's tokenizer.json, or with vocab.json and merges.txt.
   config.text.tokenizer = 'clip'
-  # One is drawn at each training step; evaluation takes the mean of them all.
+  # Sentences around the class name. A training step draws one; evaluation averages over all.
   config.text.templates = ('a video of a person {}.',)
-  # Makes words of CamelCase and underscores: 'ApplyEyeMakeup' is 'Apply Eye Makeup'.
+  # Splits CamelCase and underscores into words: 'ApplyEyeMakeup' becomes 'Apply Eye Makeup'.
   config.text.split_words = True
-  # '[something]' in a class text is the word ('keep') or nothing ('drop').
+  # '[something]' in a class text becomes the word ('keep') or nothing ('drop').
   config.text.placeholders = 'keep'
 
   config.optim = ConfigDict()
+  # AdamW's learning rate after the warm-up, and the steps of the linear warm-up.
   config.optim.lr = 8e-6
   config.optim.warmup_steps = 100
-  # Where the cosine after the warm-up begins: at the end of the warm-up ('warmup'), or at step 0
-  # ('start', as in timm), so that the rate falls when the warm-up is over.
+  # Where the cosine schedule begins: at the end of the warm-up ('warmup'), or at step 0 as in timm
+  # ('start'), so that the rate is already lower than `lr` when the warm-up ends.
   config.optim.cosine_from = 'warmup'
-  # The learning rate at the last step, as a share of `lr`, whatever the factors of `lr_rules`.
+  # The learning rate at the last step as a share of `lr`. The factors of `lr_rules` do not
+  # change it.
   config.optim.final_lr = 0.01
   config.optim.weight_decay = 0.001
   config.optim.b1 = 0.9
   config.optim.b2 = 0.98
   config.optim.eps = 1e-8
-  # The largest global norm of the gradient; 0 does not clip.
+  # The greatest global norm of the gradient; 0 does not clip.
   config.optim.clip_norm = 1.0
   config.optim.label_smoothing = 0.0
-  # The logit scale is kept from growing beyond this; OpenAI's CLIP was trained so.
+  # The upper limit of the logit scale, as in the training of OpenAI's CLIP.
   config.optim.max_logit_scale = 100.0
-  # The weight of FROSTER's distillation towards the weights that training began with; 0 has none.
+  # The weight of FROSTER's distillation towards the weights that training starts from.
   config.optim.distillation = 0.0
-  # The weight of the loss that keeps clips without people from being told apart (SDN, Choi et
-  # al., NeurIPS 2019), see `losses.confusion`; 0 has none.
+  # The weight of the loss that makes classes indistinguishable in clips whose people are masked
+  # (SDN, Choi et al., NeurIPS 2019), see `losses.confusion`.
   config.optim.confusion = 0.0
-  # The weights of the losses on clips that stand still (ALBAR, Fioresi et al., ICLR 2025), see
+  # The weights of the losses on static clips (ALBAR, Fioresi et al., ICLR 2025), see
   # `losses.static_losses`; published are 1, 4.25 and 10.
   config.optim.still_clip = ConfigDict(dict(static=0.0, entropy=0.0, gradient=0.0))
-  # From step `average_from` on, every so many steps the weights join an average, which is what
-  # is evaluated; 0 evaluates the weights as they are.
+  # From step `average_from` on, the weights of every `average_every`-th step join an average, and
+  # the average is evaluated. With 0, the current weights are evaluated.
   config.optim.average_every = 0
   config.optim.average_from = 1
-  # Micro-batches in a batch; the class texts are encoded once for all of them.
+  # Micro-batches in a batch. Class texts are encoded once for all of them.
   config.optim.accumulation = 1
-  # ((regex of whole paths, factor), ...), the first match counts: of the learning rate, where 0
-  # freezes, and of the weight decay.
+  # ((regex that matches full paths, factor), ...): factors of the learning rate and of the weight
+  # decay. The first match counts; a factor of 0 for the learning rate freezes a parameter.
   config.optim.lr_rules = ()
   config.optim.decay_rules = ()
 
+  # Optimizer steps of the training.
   config.steps = 1000
 
-  # Devices along each axis; -1 takes those that remain. Arrays under `fsdp_min_bytes` stay whole.
+  # Devices along each axis of the mesh; -1 takes all that remain. Arrays smaller than
+  # `fsdp_min_bytes` are not split.
   config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1, fsdp_min_bytes=2**20))
 
+  # Steps between checkpoints, and how many of the newest are kept.
   config.checkpoint = ConfigDict(dict(every=500, keep=2))
-  # `tensorboard` writes event files as well (extra `tensorboard`).
+  # Steps between lines of metrics; `tensorboard` also writes event files (extra `tensorboard`).
   config.log = ConfigDict(dict(every=50, tensorboard=False))
 
-  # The first and the last step of a trace in the workdir's folder 'profile', such as (10, 15),
-  # see `profiling`; () traces nothing.
+  # The first and the last step that are traced into the workdir's folder 'profile', such as
+  # (10, 15), see `profiling`; () traces nothing.
   config.profile = ConfigDict(dict(steps=()))
 
   config.eval = ConfigDict()
-  # Evaluation after every so many steps; 0 evaluates after the last one only.
+  # Steps between evaluations; 0 evaluates after the last step only.
   config.eval.every = 0
   config.eval.batch_size = 64
+  # The mask recipes under which each data set is evaluated.
   config.eval.recipes = ('none',)
-  # The share of the weights that training began with, in what is evaluated (Open-VCLIP: 0.5).
+  # Evaluates weights in between: this share of those that training started from, the rest of the
+  # trained ones (Open-VCLIP: 0.5).
   config.eval.interpolate = 0.0
-  # {name: clips(...)}: each is evaluated under each recipe.
+  # {name: dataset_ref(...)}: the data sets.
   config.eval.datasets = ConfigDict()
-  # {name: (names of data sets, ...)}: mean and standard deviation over, say, three test splits.
+  # {name: (names of data sets, ...)}: reports mean and standard deviation over data sets, such as
+  # three test splits.
   config.eval.groups = ConfigDict()
-  # Whether classes that were seen in training may be evaluated; otherwise that is an error.
+  # Whether classes that were in training may be evaluated; otherwise this is an error.
   config.eval.allow_seen_classes = False
-  # Views of a clip: so many in time, each of `crops` (1 or 3) squares along the frame's long side;
-  # see data.pipeline.Views.
-  config.eval.clips = 1
+  # Views of each clip: `clips` in time, each with `crops` (1 or 3) squares along the frame's long
+  # side, see data.view.EvaluationViews.
+  config.eval.clips = EvaluationViews().clips
   # What is averaged over the views: 'probabilities' of the classes (X-CLIP, ViFi-CLIP) or 'logits'
   # (Open-VCLIP, FROSTER).
   config.eval.view_mean = 'probabilities'
-  # Of so many clips of each data set, which regions the model looks at: see bias.saliency.
+  # The number of clips in each data set whose saliency over regions is measured: see
+  # evaluation.saliency.
   config.eval.saliency = 0
-  config.eval.crops = 1
+  config.eval.crops = EvaluationViews().crops
 
   config.lock()
   return config
@@ -272,15 +267,15 @@ def default_config() -> ConfigDict:
 def dataset_ref(
   dataset: str, split: str, classes: str | tuple[str, ...] = 'all', pairs: str = 'rand:0'
 ) -> ConfigDict:
-  """A reference to clips, for `config.data.train` and `config.eval.datasets`.
+  """Refers to clips of a data set, for `config.data.train` and `config.eval.datasets`.
 
   Args:
-    dataset: a data set's folder below `config.data.dir`, such as 'ssv2'.
+    dataset: the data set's folder in `config.data.dir`, such as 'ssv2'.
     split: such as 'train' or 'validation'.
     classes: 'all', the name of a class split of the data set, a file of class names such as
       'novel.txt' or 'splits/k600.json:1' (see `data.splits.read_classes`), or class names.
-    pairs: whose background a clip gets where an evaluation swaps them: 'rand:SEED', 'same:SEED' or
-      one of HAT's files, see `bias.swaps`.
+    pairs: which clip's background each clip gets when an evaluation swaps backgrounds:
+      'rand:SEED', 'same:SEED' or one of HAT's files, see `evaluation.swaps`.
   """
   reference = ConfigDict(dict(dataset=dataset, split=split, pairs=pairs), type_safe=False)
   reference.classes = classes
@@ -290,166 +285,114 @@ def dataset_ref(
 def validate(config: ConfigDict) -> None:
   """Checks everything that can be checked without data or devices.
 
-  Two things are changed in the config itself: class names that the command line gave as text
-  become tuples, see `read_class_names`, and a leading ~ of a path becomes the home folder.
+  Two things are changed in place: class names that the command line gave as text become tuples
+  (see `settings.read_class_names`), and a leading ~ of a path becomes the home folder.
 
   Raises:
-    UserError: naming the field and the remedy.
+    UserError: with the field and the remedy.
   """
   if 'experiments' in config:
     raise UserError(
       '--config: this is the config of a study, not of one training; run it with zsar study'
     )
-  _check_keys(config, default_config(), 'config')
-  read_class_names(config.data.train, 'config.data.train')
+  settings.check_keys(config, default_config(), 'config', _OPEN_SECTIONS)
+  settings.read_class_names(config.data.train, 'config.data.train')
   for name, reference in config.eval.datasets.items():
-    _check_keys(reference, dataset_ref('', ''), f'config.eval.datasets.{name}')
-    read_class_names(reference, f'config.eval.datasets.{name}')
-  check_tuples(config)
+    settings.check_keys(reference, dataset_ref('', ''), f'config.eval.datasets.{name}')
+    settings.read_class_names(reference, f'config.eval.datasets.{name}')
+  _check_tuples(config)
   _check_groups(config.eval)
-  for field in _PATHS:
-    value = config_value(config, field)
-    if not (field in _WEIGHTS and value.startswith(HUB_PREFIX)):
+  for field in _PATH_FIELDS:
+    value = get_value(config, field)
+    if not (field in _WEIGHT_FIELDS and value.startswith(HUB_PREFIX)):
       set_value(config, field, local_path(value, f'config.{field}'))
-  check_choice('config.view.interpolation', config.view.interpolation, INTERPOLATIONS)
-  check_choice('config.view.resize', config.view.resize, RESIZES)
-  check_choice('config.view.unannotated', config.view.unannotated, UNANNOTATED)
-  check_choice('config.model.normalization', config.model.normalization, NORMALIZATIONS)
-  check_choice('config.model.dtype', config.model.dtype, DTYPES)
-  check_choice('config.optim.cosine_from', config.optim.cosine_from, COSINES)
-  check_choice('config.text.placeholders', config.text.placeholders, PLACEHOLDERS)
-  check_choice('config.data.on_worker_failure', config.data.on_worker_failure, CHOICES)
-  check_choice('config.eval.view_mean', config.eval.view_mean, VIEW_MEANS)
-  check_choice('config.eval.crops', config.eval.crops, CROPS)
+  for field, choices in CHOICES.items():
+    check_choice(f'config.{field}', get_value(config, field), choices)
   if config.view.resize == 'squash' and config.eval.crops > 1:
     raise UserError(
       'config.eval.crops: frames that config.view.resize squashes have one crop; set it to 1, or'
       " config.view.resize to 'shortest'"
     )
-  for field, (low, high) in RANGES.items():
-    for value in np.atleast_1d(config_value(config, field)):
-      if not low <= value <= high:
-        limits = (
-          f'is less than {low}'
-          if value < low and high == _UNBOUNDED
-          else (f'does not lie between {low} and {high}')
-        )
-        raise UserError(f'config.{field}: {value} {limits}')
+  for field, limits in RANGES.items():
+    settings.check_range(f'config.{field}', get_value(config, field), limits)
+  _check_profile(config)
+  _check_recipes(config)
+
+
+def _check_tuples(config: ConfigDict) -> None:
+  """Checks the types inside settings that hold several values."""
+  for field, example in _TEXTS.items():
+    settings.check_texts(f'config.{field}', get_value(config, field), example)
+  for field in _RULES:
+    settings.check_rules(f'config.{field}', get_value(config, field))
+  for field in _INTERVALS:
+    settings.check_interval(f'config.{field}', get_value(config, field))
+  shares = tuple(config.augment.still_share)
+  if len(shares) != 2 or not all(map(settings.is_number, shares)):
+    raise UserError(
+      f'config.augment.still_share: {shares} are not the two numbers alpha and beta; write them as'
+      ' (200.0, 200.0)'
+    )
+  for step in config.profile.steps:
+    if type(step) is not int:
+      raise UserError(f'config.profile.steps: {step!r} is no step; take such as (10, 15), or ()')
+
+
+def _check_groups(evaluation: ConfigDict) -> None:
+  for name, members in evaluation.groups.items():
+    field = f'config.eval.groups.{name}'
+    if not isinstance(members, tuple | list):
+      raise UserError(f'{field}: {members!r} is no tuple of data sets of config.eval.datasets')
+    if name in evaluation.datasets:
+      raise UserError(f'{field}: a data set of config.eval.datasets has that name; take another')
+    for member in members:
+      check_choice(field, member, evaluation.datasets)
+    if len(members) < 2 or len(set(members)) < len(members):
+      raise UserError(f'{field}: {tuple(members)} are not two or more different data sets')
+
+
+def _check_profile(config: ConfigDict) -> None:
   steps = config.profile.steps
   if steps and not (len(steps) == 2 and 1 <= steps[0] <= steps[1] <= config.steps):
     raise UserError(
       f'config.profile.steps: {steps} are not the first and the last of {config.steps} steps; take'
       ' such as (10, 15), or ()'
     )
+
+
+def _check_recipes(config: ConfigDict) -> None:
   language.parse(config.recipe, 'config.recipe')
   for text in config.eval.recipes:
     recipe = language.parse(text, 'config.eval.recipes')
     if any(effect.name != 'freeze' for effect in recipe.effects):
       raise UserError(
-        f'config.eval.recipes: {text!r} is for training; of the effects freeze is not'
+        f'config.eval.recipes: {text!r} has an effect that is for training only; take freeze, the'
+        ' only effect for evaluation, or leave it out'
       )
   if not config.eval.recipes:
     raise UserError("config.eval.recipes: there is none; ('none',) evaluates unmasked clips")
 
 
-def check_batch(field: str, batch_size: int, parts: int, accumulation: int = 1) -> None:
-  """Raises a `UserError` where the mesh and the accumulation do not divide a batch."""
-  if batch_size % (parts * accumulation):
+def check_batch(field: str, batch_size: int, shards: int, accumulation: int = 1) -> None:
+  """Checks that a batch divides into shards and micro-batches.
+
+  Args:
+    field: the setting of the batch size, for errors.
+    batch_size: clips in the batch.
+    shards: the number of devices that the mesh splits a batch over.
+    accumulation: micro-batches in the batch.
+
+  Raises:
+    UserError: if it does not.
+  """
+  if batch_size % (shards * accumulation):
     micro = f' times {accumulation} micro-batches' if accumulation > 1 else ''
     raise UserError(
-      f'{field}: a batch of {batch_size} does not divide over {parts} devices{micro}; take a'
-      f' multiple of {parts * accumulation}'
+      f'{field}: a batch of {batch_size} does not divide over {shards} devices{micro}; take a'
+      f' multiple of {shards * accumulation}'
     )
 
 
-def check_choice(field: str, value: Any, choices: Any) -> None:
-  """Raises a `UserError` where a value is none of the choices."""
-  if value not in choices:
-    raise UserError(f'{field}: {value!r} is none of {", ".join(map(str, choices))}')
-
-
-def config_value(config: ConfigDict, field: str) -> Any:
-  """The value at a dotted path such as 'data.workers'."""
-  for key in field.split('.'):
-    config = config[key]
-  return config
-
-
-def set_value(config: ConfigDict, field: str, value: Any) -> None:
-  """Sets the value at a dotted path such as 'data.workers'.
-
-  Raises:
-    UserError: where there is no such field, or it takes values of another kind.
-  """
-  section, _, name = field.rpartition('.')
-  try:
-    (config_value(config, section) if section else config)[name] = value
-  except (KeyError, TypeError) as error:
-    reason = str(error).strip('"\'').splitlines()[0]
-    raise UserError(f'config.{field} cannot be {value!r}: {reason}') from None
-
-
 def to_json(config: ConfigDict) -> str:
-  """The resolved config as it is saved in the workdir."""
+  """Returns the resolved config as it is saved in the workdir."""
   return config.to_json_best_effort(indent=2)
-
-
-def check_same_run(
-  config: ConfigDict, saved: pathlib.Path, fields: Collection[str] | None = None
-) -> None:
-  """Raises a `UserError` where `config` does not go with the run whose config was saved.
-
-  Args:
-    config: the config of this start.
-    saved: the workdir's config.json.
-    fields: those that must be equal; None for all but `FREE_TO_CHANGE`.
-  """
-  try:
-    # A field that the run did not have yet is what it is by default.
-    before = _over(json.loads(to_json(default_config())), json.loads(saved.read_text()))
-  except (OSError, ValueError) as error:
-    raise UserError(
-      f'{saved}: not readable as JSON ({error}); take another --workdir or restore the file'
-    ) from None
-  now = json.loads(to_json(config))
-  for field, was, value in agreement.differences(before, now):
-    free = any(field == one or field.startswith(f'{one}.') for one in FREE_TO_CHANGE)
-    if field in fields if fields is not None else not free:
-      raise UserError(
-        f'{saved}: config.{field} was {was!r} when this run began and is {value!r} now, which'
-        ' would make it another run; take another --workdir or set it back'
-      )
-
-
-def _over(default: Any, saved: Any) -> Any:
-  """Nested dictionaries, with the values of `saved` wherever it has some."""
-  if isinstance(default, dict) and isinstance(saved, dict):
-    return default | {key: _over(default.get(key), value) for key, value in saved.items()}
-  return saved
-
-
-def _check_keys(config: Any, reference: ConfigDict, path: str) -> None:
-  """Compares the keys of a config with those of the default."""
-  if not isinstance(config, ConfigDict):
-    raise UserError(f'{path}: {config!r} stands where a ConfigDict belongs')
-  for key in config:
-    if key not in reference:
-      close = difflib.get_close_matches(key, list(reference), n=1)
-      hint = f'; did you mean {close[0]!r}?' if close else f'; the keys are {", ".join(reference)}'
-      raise UserError(f'{path}: no key {key!r}{hint}')
-  for key, value in reference.items():
-    if key not in config:
-      raise UserError(f'{path}: the key {key!r} is missing; start from default_config()')
-    if isinstance(value, ConfigDict) and f'{path}.{key}' not in _FREE_KEYS:
-      _check_keys(config[key], value, f'{path}.{key}')
-
-
-def _check_groups(evaluation: ConfigDict) -> None:
-  for name, members in evaluation.groups.items():
-    field = f'config.eval.groups.{name}'
-    if name in evaluation.datasets:
-      raise UserError(f'{field}: a data set of config.eval.datasets has that name; take another')
-    for member in members:
-      check_choice(field, member, tuple(evaluation.datasets))
-    if len(members) < 2 or len(set(members)) < len(members):
-      raise UserError(f'{field}: {tuple(members)} are not two or more different data sets')

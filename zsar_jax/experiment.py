@@ -1,4 +1,4 @@
-"""One experiment: from a config to a folder with everything that came of it."""
+"""Runs one experiment: from a config to a folder with its checkpoints, predictions and results."""
 
 import json
 import pathlib
@@ -7,8 +7,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
-from zsar_jax.data.handles import reserve_handles
-from zsar_jax.evaluation import evaluator
+from zsar_jax.data.open_files import raise_open_file_limit
+from zsar_jax.evaluation.eval_mode import evaluate_checkpoint
+from zsar_jax.evaluation.run_results import Results, save_results
 from zsar_jax.pantomime import worlds
 from zsar_jax.runtime import agreement, distributed
 from zsar_jax.training import loop
@@ -16,33 +17,33 @@ from zsar_jax.training import loop
 
 def run(
   config: ConfigDict, workdir: pathlib.Path, mode: str = 'train', started: float | None = None
-) -> evaluator.Results:
+) -> Results:
   """Trains and evaluates, or only evaluates, and saves predictions and results.
 
   Args:
     config: the config.
-    workdir: the run's folder; what is there already is gone on with.
+    workdir: the run's folder; a run in it is continued.
     mode: 'train' or 'eval'.
     started: when the program started, by `time.monotonic`; None for now.
 
   Raises:
-    UserError: for a config, data or a workdir that do not go together.
+    UserError: if config, data and workdir do not fit together.
     Interrupted: after Ctrl-C or SIGTERM, with a checkpoint written.
   """
   config_lib.validate(config)
   agreement.check_command(settings(config, mode))
-  reserve_handles(config.data.workers)
+  raise_open_file_limit(config.data.workers)
   if config.data.embedded:
     references = [config.data.train, *config.eval.datasets.values()]
-    names = [one.dataset for one in references]
+    names = [reference.dataset for reference in references]
     distributed.run_main_first(lambda: worlds.build_worlds(config.data.dir, names))
   if mode == 'train':
     predictions = loop.train(config, workdir, started)
   else:
-    predictions = evaluator.evaluate_checkpoint(config, workdir)
-  return evaluator.save_results(predictions, config.eval.groups, workdir)
+    predictions = evaluate_checkpoint(config, workdir)
+  return save_results(predictions, config.eval.groups, workdir)
 
 
 def settings(config: ConfigDict, mode: str) -> dict[str, Any]:
-  """The settings that must be equal in all processes, as JSON values by flag."""
+  """Returns the settings that must be equal in all processes, as JSON values by flag."""
   return {'config': json.loads(config_lib.to_json(config)), '--mode': mode}

@@ -1,4 +1,4 @@
-"""Tests of zsar_jax.data.class_names: which spellings are one class, and which names are two."""
+"""Spellings of the same class match, and names of different classes do not."""
 
 import itertools
 import unicodedata
@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 
 from zsar_jax.data import splits
-from zsar_jax.data.class_names import class_key, counterparts, vocabulary
+from zsar_jax.data.class_names import class_key, match_classes, unique_classes
 from zsar_jax.text.tokenizers import make_tokenizer
 
 SAME = [
@@ -48,7 +48,7 @@ DIFFERENT = [
 def test_spellings_of_one_class(names):
   assert len(set(map(class_key, names))) == 1
   for name, other in itertools.permutations(names, 2):
-    assert counterparts([name], [other, 'something else']) == {name: (other,)}
+    assert match_classes([name], [other, 'something else']) == {name: (other,)}
     assert splits.intersection([name], [other]) == (name,)
     assert splits.difference([name], [other]) == ()
 
@@ -65,21 +65,21 @@ def test_words_keep_what_tells_names_apart():
   for names in DIFFERENT:
     texts = [name for name in names if ',' not in name]
     assert len({tuple(row) for row in tokenizer(texts).tolist()}) == len(texts)
-  # As they have always been, without symbols.
+  # Names without symbols.
   assert (tokenizer(['Clean_and-jerk, 3 times!']) == tokenizer(['clean and jerk 3 times'])).all()
 
 
-def test_punctuation_counts_where_it_alone_differs():
+def test_punctuation_counts_if_nothing_else_differs():
   vocabulary = ('stop!', 'stop?', 'go')
-  assert counterparts(['Stop !', 'stop', 'go.'], vocabulary) == {
+  assert match_classes(['Stop !', 'stop', 'go.'], vocabulary) == {
     'Stop !': ('stop!',),
     'stop': ('stop!', 'stop?'),
     'go.': ('go',),
   }
   assert splits.difference(vocabulary, ['STOP!']) == ('stop?', 'go')
-  # Nothing says which of the two was seen: neither is new.
+  # 'stop' may be either of the two, so neither counts as new.
   assert splits.difference(vocabulary, ['stop']) == ('go',)
-  # Of classes that several data sets name, each in its own spelling, any counts.
+  # One of several spellings suffices.
   assert splits.intersection(['stop'], ['Stop.', 's.t.o.p', 'STOP;']) == ('stop',)
 
 
@@ -97,7 +97,7 @@ def test_files_of_names_are_read_in_nfc(tmp_path):
 
 def test_a_vocabulary_has_each_class_once():
   names = ['run', 'arm_wrestling', 'C#', 'arm wrestling', 'C++', 'Run', 'ArmWrestling', 'stop!']
-  assert vocabulary([*names, 'stop?']) == ('ArmWrestling', 'C#', 'C++', 'Run', 'stop!', 'stop?')
-  # As folders of classes may be called: a space or an underscore parts two numbers.
+  assert unique_classes([*names, 'stop?']) == ('ArmWrestling', 'C#', 'C++', 'Run', 'stop!', 'stop?')
+  # In names of folders, a space or an underscore separates two numbers.
   names = ['1_11', '11_1', '1 11', '111', '1-11']
-  assert vocabulary(names) == ('1 11', '1-11', '111', '11_1')
+  assert unique_classes(names) == ('1 11', '1-11', '111', '11_1')

@@ -1,4 +1,4 @@
-"""Single frames, read from the files of records, are those of the whole records."""
+"""Single frames that are read from the files of records are those of the complete records."""
 
 import os
 import pathlib
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.toy import build_toy
-from zsar_jax.data import frame_table, handles, records
+from zsar_jax.data import frame_table, open_files, records
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.datasets.staging import Chunk, stage_chunk
 from zsar_jax.errors import UserError
@@ -22,7 +22,7 @@ def data_dir(tmp_path_factory):
 @pytest.mark.parametrize('split', ['train', 'validation'])
 def test_frames_are_those_of_the_records(data_dir, split):
   clips = open_dataset(data_dir, 'toy', split)
-  assert len(list(clips._directory.glob(f'*{split}*.npy'))) == (2 if split == 'train' else 1)
+  assert len(list(clips.directory.glob(f'*{split}*.npy'))) == (2 if split == 'train' else 1)
   for position, record in enumerate(clips):
     frames = clips.frames(position)
     assert [frames.frame(n) for n in range(len(frames))] == list(record['frames'])
@@ -42,7 +42,7 @@ class _Task:
 
 def _encode(task):
   rng = np.random.default_rng(task.seed)
-  # Noise of which a frame takes up to several of the file's blocks of 64 KiB.
+  # The largest frames of noise take several of the file's blocks of 64 KiB.
   side = (8, 100, 300, 600)[task.seed % 4]
   frames = rng.integers(0, 256, (3, side, side + 8, 3)).astype(np.uint8)
   planes = rng.integers(0, 16, frames.shape[:3]).astype(np.uint8)
@@ -50,8 +50,8 @@ def _encode(task):
   return records.encode_clip(task.id, 0, jpegs, planes, frames.shape[1:3], 1.0)
 
 
-def test_frames_of_any_length_are_found(tmp_path, monkeypatch):
-  monkeypatch.setattr(Chunk, 'fingerprint', lambda self: '')  # The tasks are no dataclasses.
+def test_frames_of_any_length_are_located(tmp_path, monkeypatch):
+  monkeypatch.setattr(Chunk, 'fingerprint', lambda self: '')  # The tasks are not dataclasses.
   tasks = tuple(_Task(seed) for seed in range(12))
   staged = stage_chunk(Chunk(tasks, _encode, ('a',)), str(tmp_path / 'chunk'))
   file = frame_table.FrameFile(staged.records, 3 * len(tasks))
@@ -63,45 +63,45 @@ def test_frames_of_any_length_are_found(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not pathlib.Path('/proc/self/fd').is_dir(), reason='counts them in /proc')
 def test_open_files_are_bounded(data_dir, monkeypatch):
-  monkeypatch.setattr(frame_table, 'OPEN_FILES', 1)
+  monkeypatch.setattr(frame_table, 'MAX_OPEN_FILES', 1)
   splits = [open_dataset(data_dir, 'toy', split) for split in ('train', 'validation')]
   expected = {id(clips): [list(clips[n]['frames']) for n in range(len(clips))] for clips in splits}
   before = len(os.listdir('/proc/self/fd'))
-  held = splits[1].frames(3)  # It stays readable when its file is no longer among the open ones.
+  held = splits[1].frames(3)  # Stays readable after its file was replaced among the open files.
   for clips in splits:
     for position in (*range(len(clips)), 0):
       frames = clips.frames(position)
       assert [frames.frame(n) for n in range(len(frames))] == expected[id(clips)][position]
-  # Of the file that is kept and of the clip that is held, records and table each.
+  # Records and table, of the file that is kept open and of the clip that is held.
   assert len(os.listdir('/proc/self/fd')) - before <= 4
   assert held.frame(0) == expected[id(splits[1])][3][0]
 
 
 @pytest.mark.parametrize(
-  ('limit', 'most', 'workers', 'then'),
+  ('limit', 'max_limit', 'workers', 'expected'),
   [(256, 256, 0, 256), (256, 256, 2, 256), (64, 4096, 0, 106), (256, 4096, 14, 602)],
 )
-def test_handles_are_reserved(monkeypatch, limit, most, workers, then):
-  limits = [(limit, most)]
-  monkeypatch.setattr(handles.os, 'cpu_count', lambda: 2)
-  monkeypatch.setattr(handles.resource, 'getrlimit', lambda kind: limits[-1])
-  monkeypatch.setattr(handles.resource, 'setrlimit', lambda kind, values: limits.append(values))
-  handles.reserve_handles(workers)
-  assert limits[-1] == (then, most)
+def test_the_limit_of_open_files_is_raised(monkeypatch, limit, max_limit, workers, expected):
+  limits = [(limit, max_limit)]
+  monkeypatch.setattr(open_files.os, 'cpu_count', lambda: 2)
+  monkeypatch.setattr(open_files.resource, 'getrlimit', lambda kind: limits[-1])
+  monkeypatch.setattr(open_files.resource, 'setrlimit', lambda kind, values: limits.append(values))
+  open_files.raise_open_file_limit(workers)
+  assert limits[-1] == (expected, max_limit)
 
 
-def test_too_few_handles_are_told_before_the_run(monkeypatch):
-  monkeypatch.setattr(handles.os, 'cpu_count', lambda: 2)
-  monkeypatch.setattr(handles.resource, 'getrlimit', lambda kind: (256, 256))
+def test_too_low_a_limit_is_an_error_before_the_run(monkeypatch):
+  monkeypatch.setattr(open_files.os, 'cpu_count', lambda: 2)
+  monkeypatch.setattr(open_files.resource, 'getrlimit', lambda kind: (256, 256))
   with pytest.raises(UserError, match=r'needs 602 .* allows 256 \(ulimit -n\); .*config.data.work'):
-    handles.reserve_handles(14)
+    open_files.raise_open_file_limit(14)
 
 
 @pytest.mark.parametrize('pattern', ['toy-train.array_record-*.npy', 'toy-train.array_record-*2'])
 def test_a_file_cut_short_is_named(tmp_path, data_dir, pattern):
   shutil.copytree(data_dir, tmp_path / 'copy')
   clips = open_dataset(tmp_path / 'copy', 'toy', 'train')
-  for path in clips._directory.glob(pattern):
+  for path in clips.directory.glob(pattern):
     path.write_bytes(path.read_bytes()[:100])
   with pytest.raises(UserError, match=r'array_record-00000-of-00002.* again'):
     clips.frames(0).frame(0)
@@ -115,8 +115,8 @@ def test_a_missing_table_is_named(tmp_path, data_dir):
     open_dataset(tmp_path / 'copy', 'toy', 'train')
 
 
-def test_another_layout_of_the_file_is_refused(tmp_path):
+def test_another_file_format_is_refused(tmp_path):
   path = tmp_path / 'records'
   path.write_bytes(bytes(200))
   with pytest.raises((ValueError, UserError)):
-    frame_table.write_table(tmp_path / 'table', path, [np.zeros(1, frame_table.ROW)], [10])
+    frame_table.write_table(tmp_path / 'table', path, [np.zeros(1, frame_table.ROW_DTYPE)], [10])

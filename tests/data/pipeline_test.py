@@ -1,4 +1,4 @@
-"""Batches: every clip once, the same for any number of workers and hosts, from any step on."""
+"""Batches have every clip once, and are the same for any number of workers and hosts."""
 
 import dataclasses
 import os
@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 
 from tests.toy import CLASSES, build_toy
+from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.frame_table import ClipFrames
-from zsar_jax.data.pipeline import ClipLoader, View, Views, evaluation_batches, training_batches
+from zsar_jax.data.pipeline import evaluation_batches, training_batches
 from zsar_jax.data.subset import select
+from zsar_jax.data.view import EvaluationViews, View
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX
 
@@ -43,14 +45,14 @@ def take(batches, count):
 
 
 def assert_same(first, second):
-  for one, other in zip(first, second, strict=True):
-    jax.tree.map(np.testing.assert_array_equal, one, other)
+  for batch, other in zip(first, second, strict=True):
+    jax.tree.map(np.testing.assert_array_equal, batch, other)
 
 
 def test_shapes_and_dtypes(data_dir):
   (batch,) = take(training_batches(loader(data_dir), 4, 0, 0, 0), 1)
-  got = {name: (array.dtype.name, array.shape) for name, array in batch.items()}
-  assert got == {
+  actual = {name: (array.dtype.name, array.shape) for name, array in batch.items()}
+  assert actual == {
     'frames': ('uint8', (4, 3, 8, 8, 3)),
     'regions': ('uint8', (4, 3, 8, 8)),
     'annotated': ('bool', (4, 3)),
@@ -83,13 +85,13 @@ def test_workers_and_resuming_change_nothing(data_dir):
 def test_hosts_share_the_same_batches(data_dir, hosts):
   clips = loader(data_dir)
   held_out = loader(data_dir, 'validation')
-  whole = take(training_batches(clips, 8, 0, 5, 0), 3)
-  whole += list(evaluation_batches(held_out, 8, 0))
+  global_batches = take(training_batches(clips, 8, 0, 5, 0), 3)
+  global_batches += list(evaluation_batches(held_out, 8, 0))
   shares = []
   for host in range(hosts):
     share = take(training_batches(clips, 8, 0, 5, 0, (host, hosts)), 3)
     shares.append(share + list(evaluation_batches(held_out, 8, 0, share=(host, hosts))))
-  for k, batch in enumerate(whole):
+  for k, batch in enumerate(global_batches):
     parts = [share[k] for share in shares]
     assert_same([jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)], [batch])
 
@@ -105,9 +107,9 @@ def test_evaluation_counts_every_clip_once(data_dir):
 
 
 def test_views_against_sampling_by_hand(data_dir):
-  """Frame n of a toy clip is of the grey level 4 n, and its planes are 15 columns and 10 rows."""
+  """Frame n of a toy clip has the gray level 4 n; its boxes have 15 columns and 10 rows."""
   clips = loader(data_dir, 'validation', view=dataclasses.replace(VIEW, size=20, centre_crop=1.0))
-  batches = list(evaluation_batches(clips, 8, 0, Views(clips=4, crops=3)))
+  batches = list(evaluation_batches(clips, 8, 0, EvaluationViews(clips=4, crops=3)))
   views = jax.tree.map(lambda *arrays: np.concatenate(arrays), *batches)
   assert views['weight'].tolist() == [1] * 132 + [0] * 4
   assert views['clip'].tolist() == [i // 12 for i in range(132)] + [-1] * 4
@@ -123,9 +125,9 @@ def test_views_against_sampling_by_hand(data_dir):
     # Frames of 30 x 20 pixels: the squares begin at the columns 0, 5 and 10.
     persons = (views['regions'][i] & PERSON_BOX > 0).sum((1, 2))
     assert persons.tolist() == [(15, 10, 5)[crop] * 20] * 3
-  workers = list(evaluation_batches(clips, 8, 2, Views(clips=4, crops=3)))
+  workers = list(evaluation_batches(clips, 8, 2, EvaluationViews(clips=4, crops=3)))
   assert_same(workers, batches)
-  middle = list(evaluation_batches(clips, 11, 0, Views(clips=1, crops=3)))
+  middle = list(evaluation_batches(clips, 11, 0, EvaluationViews(clips=1, crops=3)))
   frames = np.concatenate([batch['frames'] for batch in middle])[1::3]
   np.testing.assert_array_equal(frames, single['frames'])
 
@@ -138,7 +140,7 @@ def test_only_sampled_frames_are_decoded(data_dir, monkeypatch):
   monkeypatch.setattr(records, 'decode_frame', lambda jpeg: decoded.append(1) or decode(jpeg))
   clip = loader(data_dir).evaluation_clip(36)
   assert len(decoded) == 3
-  # 41 frames of grey level 4 n: the centers of three segments are frames 6, 20 and 34.
+  # 41 frames of gray level 4 n: the centers of three segments are frames 6, 20 and 34.
   np.testing.assert_allclose(clip['frames'].mean((1, 2, 3)), [24, 80, 136], atol=2)
 
 
@@ -162,7 +164,7 @@ def test_unknown_classes(data_dir, classes, word):
 
 
 def test_unannotated_frames(data_dir):
-  """Clip 3 has 8 frames, of which the even ones are not annotated; its centers are 1, 4, 6."""
+  """Clip 3 has 8 frames; the even ones are not annotated, and the sampled ones are 1, 4 and 6."""
   nearest = loader(data_dir).evaluation_clip(3)
   assert nearest['annotated'].all()
   assert (nearest['regions'] & PERSON_BOX).any((1, 2)).all()
@@ -185,13 +187,13 @@ def test_boxes_stand_in_for_shapes(data_dir):
 
 def test_a_damaged_record_is_named(data_dir, monkeypatch):
   clips = loader(data_dir, 'validation')
-  whole = ClipFrames.frame
-  monkeypatch.setattr(ClipFrames, 'frame', lambda self, n: whole(self, n)[:-20])
+  read = ClipFrames.frame
+  monkeypatch.setattr(ClipFrames, 'frame', lambda self, n: read(self, n)[:-20])
   with pytest.raises(UserError, match='toy, clip validation2: .*build the data set again'):
     clips.evaluation_clip(2)
 
 
-# Takes batches from two workers until a signal comes, and keeps the last one to the very end.
+# Takes batches from two workers until a signal arrives, and keeps the last batch until it exits.
 INTERRUPTED = """
 import sys
 from tests.data.pipeline_test import loader
@@ -215,10 +217,10 @@ if __name__ == '__main__':
 """
 
 
-@pytest.mark.skipif(not pathlib.Path('/dev/shm').is_dir(), reason='shows blocks on Linux alone')
+@pytest.mark.skipif(not pathlib.Path('/dev/shm').is_dir(), reason='lists blocks only on Linux')
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_run_leaves_no_shared_memory(tmp_path, data_dir, number):
-  """The process has a session of its own, so that other tests' blocks do not count."""
+  """The process has its own session, so that blocks of other tests do not count."""
   script = tmp_path / 'interrupted.py'
   script.write_text(INTERRUPTED)
   process = subprocess.Popen(
@@ -247,24 +249,24 @@ def test_an_interrupted_run_leaves_no_shared_memory(tmp_path, data_dir, number):
 
 
 def _session(leader: int) -> set[int]:
-  """The processes of a session."""
-  found = set()
+  """Returns the processes of a session."""
+  pids = set()
   for path in pathlib.Path('/proc').glob('[0-9]*'):
     try:
       if os.getsid(int(path.name)) == leader:
-        found.add(int(path.name))
+        pids.add(int(path.name))
     except ProcessLookupError:
       continue
-  return found
+  return pids
 
 
 def _blocks(processes: set[int]) -> set[pathlib.Path]:
-  """The blocks of shared memory that processes have mapped."""
-  found = set()
+  """Returns the blocks of shared memory that processes have mapped."""
+  blocks = set()
   for pid in processes:
     try:
       maps = pathlib.Path('/proc', str(pid), 'maps').read_text()
     except (FileNotFoundError, ProcessLookupError):
       continue
-    found |= {pathlib.Path(name) for name in re.findall(r'/dev/shm/psm_\w+', maps)}
-  return found
+    blocks |= {pathlib.Path(name) for name in re.findall(r'/dev/shm/psm_\w+', maps)}
+  return blocks

@@ -1,4 +1,4 @@
-"""Tests of zsar_jax.data.records."""
+"""Frames and planes survive encoding, and damaged ones are refused."""
 
 import tracemalloc
 import zlib
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tensorflow_datasets.proto import tf_example_pb2
 
 from zsar_jax.data import records
 from zsar_jax.errors import UserError
@@ -95,7 +96,7 @@ def test_damaged_plane_is_refused():
       records.decode_plane(damaged, 24, 32)
   with pytest.raises(UserError, match='768 pixels .* 30 x 24'):
     records.decode_plane(records.encode_plane(_regions(1)[0] & 1), 24, 30)
-  # A run too many, and lengths that only together are right, with a value too many.
+  # Lengths that overflow, and a value without a length.
   huge = np.array([2**32 - 1] * 3, '<u4').tobytes() + b'\0\1\2'
   with pytest.raises(UserError, match='12884901885 pixels'):
     records.decode_plane(zlib.compress(huge), 24, 32)
@@ -105,12 +106,12 @@ def test_damaged_plane_is_refused():
 
 
 @st.composite
-def _damaged(draw, whole: bytes) -> bytes:
-  """Bytes that were overwritten, cut or lengthened here and there."""
-  data = bytearray(whole)
+def _damaged(draw, original: bytes) -> bytes:
+  """Draws bytes of which some were overwritten, removed or inserted."""
+  data = bytearray(original)
   for _ in range(draw(st.integers(1, 4))):
-    place = draw(st.integers(0, len(data)))
-    data[place : place + draw(st.integers(0, 9))] = draw(st.binary(max_size=9))
+    start = draw(st.integers(0, len(data)))
+    data[start : start + draw(st.integers(0, 9))] = draw(st.binary(max_size=9))
   return bytes(data)
 
 
@@ -139,7 +140,7 @@ def test_any_bytes_are_a_plane_or_refused(data):
 
 
 def test_a_plane_does_not_inflate_without_end():
-  """256 MiB of zeros are a quarter MB; no more is unpacked than a plane can have."""
+  """256 MiB of zeros compress to a quarter MB; only the size of a plane is unpacked."""
   bomb = zlib.compress(bytes(2**28))
   tracemalloc.start()
   try:
@@ -148,3 +149,13 @@ def test_a_plane_does_not_inflate_without_end():
     assert tracemalloc.get_traced_memory()[1] < 2**20
   finally:
     tracemalloc.stop()
+
+
+def test_records_are_serialized_as_by_tfds():
+  features = records.record_features(('waving, slowly', 'kicking'))
+  for planes in (None, [_regions(1)[0], None, _regions(1)[0]]):
+    record = _encode(3, planes).record
+    by_tfds = features.serialize_example(features.encode_example(record))
+    assert tf_example_pb2.Example.FromString(
+      records.serialize(record)
+    ) == tf_example_pb2.Example.FromString(by_tfds)

@@ -6,7 +6,7 @@ import pytest
 
 from zsar_jax.data.geometry import (
   Box,
-  centre_crop,
+  center_crop,
   random_crop,
   random_square,
   resize_frame,
@@ -26,7 +26,7 @@ from zsar_jax.recipes.regions import (
 @pytest.mark.parametrize('num_frames', [1, 3, 8, 9, 36, 300])
 @pytest.mark.parametrize('num_segments', [1, 4, 8, 32])
 def test_segments(num_frames, num_segments):
-  """Centers are X-CLIP's int(i N / T + N / 2T); random places stay in their own segment."""
+  """Centers are X-CLIP's int(i N / T + N / 2T); random frames stay in their own segment."""
   centers = segment_indices(num_frames, num_segments)
   expected = [
     int(i * num_frames / num_segments + num_frames / (2 * num_segments))
@@ -45,9 +45,9 @@ def test_segments(num_frames, num_segments):
 
 @pytest.mark.parametrize('views', [2, 3, 5])
 def test_views_in_time_share_out_the_segments(views):
-  """With as many frames in a segment as there are views, each view takes its own frame."""
-  found = [segment_indices(4 * views, 4, place=(j + 0.5) / views) for j in range(views)]
-  assert [indices.tolist() for indices in found] == [
+  """If a segment has as many frames as there are views, each view takes another frame."""
+  by_view = [segment_indices(4 * views, 4, offset=(j + 0.5) / views) for j in range(views)]
+  assert [indices.tolist() for indices in by_view] == [
     [segment * views + j for segment in range(4)] for j in range(views)
   ]
 
@@ -57,7 +57,7 @@ def test_nearest_annotated():
   assert nearest_annotated(annotated, np.arange(7)).tolist() == [1, 1, 1, 1, 5, 5, 5]
 
 
-def test_random_crops_stay_inside_and_keep_the_asked_share():
+def test_random_crops_stay_inside_and_keep_the_given_share():
   rng = np.random.default_rng(0)
   shares = []
   for _ in range(500):
@@ -72,23 +72,23 @@ def test_random_crops_stay_inside_and_keep_the_asked_share():
 
 
 def test_centre_crop():
-  assert centre_crop(240, 320, 224 / 256) == Box(15, 55, 210, 210)
-  assert centre_crop(3, 200, 0.1).height == 1
-  places = (0, 0.5, 1)
-  wide = [centre_crop(240, 321, 224 / 256, place) for place in places]
+  assert center_crop(240, 320, 224 / 256) == Box(15, 55, 210, 210)
+  assert center_crop(3, 200, 0.1).height == 1
+  offsets = (0, 0.5, 1)
+  wide = [center_crop(240, 321, 224 / 256, offset) for offset in offsets]
   assert wide == [Box(15, 0, 210, 210), Box(15, 55, 210, 210), Box(15, 111, 210, 210)]
-  tall = [centre_crop(321, 240, 1.0, place) for place in places]
+  tall = [center_crop(321, 240, 1.0, offset) for offset in offsets]
   assert tall == [Box(0, 0, 240, 240), Box(40, 0, 240, 240), Box(81, 0, 240, 240)]
-  assert len({centre_crop(64, 64, 1.0, place) for place in places}) == 1
-  # What is squashed keeps its whole width and height, or an equal share of both.
-  assert centre_crop(240, 320, 1.0, resize='squash') == Box(0, 0, 240, 320)
-  assert centre_crop(240, 320, 0.875, 0.0, 'squash') == Box(15, 20, 210, 280)
+  assert len({center_crop(64, 64, 1.0, offset) for offset in offsets}) == 1
+  # 'squash' keeps the full width and height, or the same share of both.
+  assert center_crop(240, 320, 1.0, resize='squash') == Box(0, 0, 240, 320)
+  assert center_crop(240, 320, 0.875, 0.0, 'squash') == Box(15, 20, 210, 280)
 
 
 @pytest.mark.parametrize('box', [Box(3, 5, 50, 61), Box(0, 0, 80, 100), Box(10, 10, 12, 9)])
 @pytest.mark.parametrize('interpolation', ['bilinear', 'bicubic'])
 def test_frames_and_planes_share_their_geometry(box, interpolation):
-  """A smooth blob, drawn into frame and plane alike, is found at the same place in both."""
+  """A blob that is drawn into frame and plane has the same center in both."""
   y, x = np.mgrid[:80, :100]
   blob = ((y - 25.3) ** 2 / 9**2 + (x - 31.7) ** 2 / 12**2 < 1).astype(np.uint8)
   if box.height < 20:
@@ -121,11 +121,11 @@ def test_boxes():
   shapes = shapes_from_boxes(plane, ('person', 'object'))
   np.testing.assert_array_equal(shapes & PERSON > 0, plane & PERSON_BOX > 0)
   np.testing.assert_array_equal(shapes & OBJECT > 0, plane & OBJECT_BOX > 0)
-  # Objects that have shapes of their own keep them.
+  # Objects with shapes keep them.
   people = shapes_from_boxes(plane, ('person',))
   np.testing.assert_array_equal(people & PERSON > 0, plane & PERSON_BOX > 0)
   np.testing.assert_array_equal(people & ~np.uint8(PERSON), plane)
-  # A shape is unknown where the box that stands in for it is.
+  # A shape is unknown if the box that stands in for it is unknown.
   assert shapes_from_boxes(np.uint8([PERSON_BOX << 4]), ('person',)) == (PERSON_BOX | PERSON) << 4
   assert shapes_from_boxes(np.uint8([OBJECT_BOX << 4]), ('person',)) == OBJECT_BOX << 4
 

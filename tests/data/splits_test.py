@@ -1,4 +1,4 @@
-"""Class splits against the published vocabularies, and the files that classes are read from."""
+"""Class splits of the published vocabularies, and files of class names."""
 
 import csv
 import json
@@ -37,10 +37,10 @@ def test_kinetics_600_has_220_classes_outside_kinetics_400():
   outside = splits.difference(k600, k400)
   assert len(outside) == 220
   assert set(outside) | set(splits.intersection(k600, k400)) == set(k600)
-  # ViFi-CLIP's lists of 160 have what was split off, and not what was renamed.
+  # ViFi-CLIP's lists of 160 have classes that were split off, but none that was renamed.
   assert {'hugging baby', 'opening wine bottle', 'fencing (sport)'} < set(outside)
   assert not {'making the bed', 'hugging (not baby)', 'tying necktie'} & set(outside)
-  # Every renamed class is in one vocabulary under its one name, and in the other under its other.
+  # Every renamed class is in each vocabulary under that vocabulary's name only.
   for new, old in splits._KINETICS_RENAMED.items():
     assert new in k600
     assert new not in k400
@@ -66,8 +66,8 @@ def test_kinetics_400_without_mimetics():
 def test_base_to_novel():
   counts = {'a': 1, 'b': 3, 'c': 2, 'd': 3, 'e': 2}
   drawn = np.repeat(np.arange(5), list(counts.values()))
-  found = splits.base_to_novel(tuple(counts), np.random.default_rng(0).permutation(drawn))
-  assert found == {'base': ('b', 'c', 'd'), 'novel': ('a', 'e')}
+  parts = splits.base_to_novel(tuple(counts), np.random.default_rng(0).permutation(drawn))
+  assert parts == {'base': ('b', 'c', 'd'), 'novel': ('a', 'e')}
 
 
 def test_random_splits_depend_on_the_seed_and_not_on_the_order():
@@ -81,11 +81,11 @@ def test_random_splits_depend_on_the_seed_and_not_on_the_order():
   assert splits.random_split(names, 160, 4) != splits.random_split(names, 160, 3)
   backwards = splits.random_split(names[::-1], 160, seed=3, repeats=2)
   assert [set(backwards[n]) for n in '12'] == [set(parts[n]) for n in '12']
-  # Every class is as likely: 400 draws of a quarter.
+  # Every class is equally likely: 400 draws of a quarter.
   drawn = splits.random_split(names, 55, seed=0, repeats=400)
-  times = [sum(name in part for part in map(set, drawn.values())) for name in names]
-  assert min(times) > 65
-  assert max(times) < 140
+  counts = [sum(name in part for part in map(set, drawn.values())) for name in names]
+  assert min(counts) > 65
+  assert max(counts) < 140
   for count in (0, 221):
     with pytest.raises(UserError, match=f'{count} of 220 classes'):
       splits.random_split(names, count)
@@ -119,7 +119,7 @@ def test_files_of_classes(tmp_path, text, names):
   assert splits.read_classes(str(path), 'field') == names
 
 
-def test_ids_are_labels_where_they_are_to_be(tmp_path):
+def test_ids_are_labels_if_ordered(tmp_path):
   path = tmp_path / 'names.csv'
   for text in ('id,name\n2,c\n0,"a, b"\n1,b\n', '1,b\n2,c\n0,a, b\n', 'a, b\nb\nc\n'):
     path.write_text(text)
@@ -214,7 +214,7 @@ def test_the_tool_and_a_built_data_set(tmp_path, capsys):
 
   capsys.readouterr()
   for flags, words in (
-    (('kind=random', f'classes={data_dir}:toy', 'count=2', f'out={out}'), 'is there with other'),
+    (('kind=random', f'classes={data_dir}:toy', 'count=2', f'out={out}'), 'exists with other'),
     (('kind=random', f'classes={data_dir}:toy', f'out={out}'), '--kind=random needs --count'),
     (('kind=random', f'classes={data_dir}:toy', 'count=9', f'out={out}'), '9 of 5 classes'),
     (('kind=random', 'classes=toy', 'count=9', f'out={out}'), "'toy' is neither a file"),

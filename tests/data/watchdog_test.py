@@ -1,4 +1,4 @@
-"""Workers that die or hang: named, and the run ends or goes on with the same batches."""
+"""Workers that die or hang are named, and the run ends or continues with the same batches."""
 
 import errno
 import multiprocessing
@@ -21,15 +21,21 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 
 WORKER = """
 import sys, time
-from zsar_jax.data.watchdog import take_name
-take_name(sys.argv[1], 0)
+from zsar_jax.data.watchdog import set_worker_name
+set_worker_name(sys.argv[1], 0)
 print('named', flush=True)
 time.sleep(600)
 """
 
 
 class FakeWorkers:
-  """Numbers as batches, from one child process; it dies like Grain's where `fails` says so."""
+  """Numbers as batches, from one child process, which fails like one of Grain's.
+
+  Args:
+    first: the first number.
+    name: of the loader.
+    fails: {number: 'dies' or 'hangs'}, how the process fails before it returns a number.
+  """
 
   def __init__(self, first, name, fails):
     self.number, self.fails = first, fails
@@ -39,10 +45,10 @@ class FakeWorkers:
     self.child.stdout.readline()
 
   def __next__(self):
-    how = self.fails.pop((self.number), None)
-    if how == 'dies':
+    failure = self.fails.pop(self.number, None)
+    if failure == 'dies':
       self.child.kill()
-    if how:  # As Grain does: it looks every now and then whether the worker lives.
+    if failure or self.child.poll() is not None:  # Grain polls whether the worker lives.
       while self.child.poll() is None:
         time.sleep(0.05)
       raise RuntimeError(f'terminated unexpectedly with exit code {self.child.returncode}. Search')
@@ -54,23 +60,24 @@ class FakeWorkers:
     self.child.wait()
 
 
-def watched(fails, guard, always=False):
+def watched(fails, policy, always=False):
+  """Returns batches of a `FakeWorkers`; with `always` a restarted one fails again."""
   fails = dict(fails)
   return WatchedBatches(
-    lambda first, name: FakeWorkers(first, name, dict(fails) if always else fails), 1, guard
+    lambda first, name: FakeWorkers(first, name, dict(fails) if always else fails), 1, policy
   )
 
 
-@pytest.mark.parametrize('how', ['dies', 'hangs'])
-def test_stop(how):
-  batches = watched({2: how}, WorkerPolicy(patience=0.5))
+@pytest.mark.parametrize('failure', ['dies', 'hangs'])
+def test_stop(failure):
+  batches = watched({2: failure}, WorkerPolicy(patience=0.5))
   try:
     assert [next(batches)['number'] for _ in range(2)] == [0, 1]
     words = {
       'dies': r'worker process 0 \(pid \d+\) was ended by SIGKILL',
       'hangs': r'worker process 0 \(pid \d+\) has given no batch for \d+ seconds',
     }
-    with pytest.raises(UserError, match=f'{words[how]}; the same command goes on; .*restart'):
+    with pytest.raises(UserError, match=f'{words[failure]}; the same command goes on; .*restart'):
       next(batches)
   finally:
     batches.close()
@@ -80,10 +87,10 @@ def test_restart(capfd):
   batches = watched({2: 'dies', 4: 'hangs'}, WorkerPolicy(0.5, 'restart'))
   assert [next(batches)['number'] for _ in range(6)] == list(range(6))
   batches.close()
-  assert capfd.readouterr().err.count('the workers are started anew') == 2
+  assert capfd.readouterr().err.count('the workers are restarted') == 2
 
 
-def test_restarting_has_an_end():
+def test_restarts_are_limited():
   batches = watched({1: 'dies'}, WorkerPolicy(9, 'restart'), always=True)
   next(batches)
   with pytest.raises(UserError, match='was ended by SIGKILL'):
@@ -91,8 +98,8 @@ def test_restarting_has_an_end():
   batches.close()
 
 
-class Sharing:
-  """Workers of which one fails as where shared memory is too small."""
+class FailingWorkers:
+  """Workers that fail as if shared memory were too small."""
 
   def __init__(self, error):
     self.error = error
@@ -117,7 +124,7 @@ class Sharing:
 def test_small_shared_memory_is_named_with_its_remedy(error, words):
   if not pathlib.Path('/dev/shm').is_dir():
     words = words.replace('MiB, ', 'shared memory ')
-  batches = WatchedBatches(lambda first, name: Sharing(error), 1, WorkerPolicy())
+  batches = WatchedBatches(lambda first, name: FailingWorkers(error), 1, WorkerPolicy())
   with pytest.raises(
     UserError, match=f'{words}.*--shm-size=8g, or --ipc=host.*config.data.workers'
   ):
@@ -125,15 +132,14 @@ def test_small_shared_memory_is_named_with_its_remedy(error, words):
   batches.close()
 
 
-def test_workers_of_each_loader_are_its_own():
-  """Names are those of living children of this process; it need not write to any folder."""
-  first, second = (watched({}, WorkerPolicy(9)) for _ in range(2))
+def test_only_the_workers_of_the_loader_that_hangs_are_killed():
+  first, second = watched({1: 'hangs'}, WorkerPolicy(0.5)), watched({}, WorkerPolicy(9))
   for batches in (first, second):
-    next(batches)
-  assert first._pids == {0: first._batches.child.pid}
-  first._end_workers()
-  assert first._batches.child.wait(10) == -signal.SIGKILL
-  assert second._batches.child.poll() is None
+    assert next(batches) == {'number': 0}
+  with pytest.raises(UserError, match='has given no batch'):
+    next(first)
+  time.sleep(0.2)
+  assert next(second) == {'number': 1}
   for batches in (first, second):
     batches.close()
 
@@ -141,23 +147,23 @@ def test_workers_of_each_loader_are_its_own():
 @pytest.mark.slow
 @pytest.mark.skipif(not pathlib.Path('/proc').is_dir(), reason='finds workers by /proc')
 def test_real_workers(tmp_path, capfd):
-  """One is killed, another is stopped; the batches are those of an undisturbed run."""
+  """One is killed, another one stopped; the batches are those of an undisturbed run."""
   clips = loader(build_toy(tmp_path))
-  # A worker's batches that are ready are given before it is missed.
+  # Grain returns the batches that a worker has prepared before it notices that the worker died.
   reference = take(training_batches(clips, 4, 0, 0, 0), 120)
-  batches = training_batches(clips, 4, 0, 0, 2, guard=WorkerPolicy(20, 'restart'))
-  found = []
+  batches = training_batches(clips, 4, 0, 0, 2, policy=WorkerPolicy(20, 'restart'))
+  received = []
   try:
     for k in range(120):
-      found.append(next(batches))
-      workers = [one.pid for one in multiprocessing.active_children()]
+      received.append(next(batches))
+      workers = [child.pid for child in multiprocessing.active_children()]
       if k == 6:
         os.kill(workers[0], signal.SIGKILL)
       if k == 66:
         os.kill(workers[-1], signal.SIGSTOP)
   finally:
     batches.close()
-  assert_same(found, reference)
+  assert_same(received, reference)
   err = capfd.readouterr().err
   assert 'was ended by SIGKILL' in err
   assert 'has given no batch for' in err

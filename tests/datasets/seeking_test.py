@@ -1,4 +1,4 @@
-"""Tests of zsar_jax.datasets.seeking: the same frames as by decoding all of a file."""
+"""A few frames that are found by seeking are the same as those of decoding the full file."""
 
 import dataclasses
 import fractions
@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from zsar_jax.datasets import seeking
-from zsar_jax.datasets.video import Storage, read_video
+from zsar_jax.datasets.video import Storage
+from zsar_jax.datasets.video_reading import read_video
 
 FRAMES = 80
 
@@ -31,7 +32,7 @@ def _write(
   b_frames: int = 2,
   change: Callable[[int, av.Packet], None] = lambda n, packet: None,
 ) -> pathlib.Path:
-  """A video of a bright square that jumps about in noise: no two frames are the same.
+  """Writes a video of a bright square that jumps about in noise, so that all frames differ.
 
   Args:
     path: the file.
@@ -79,7 +80,7 @@ def _marked_as_key(number: int, packet: av.Packet) -> None:
     ('a.mkv', 'libx264', X264, 'seek'),
     ('a.ts', 'libx264', X264, 'seek'),
     ('a.flv', 'libx264', X264, 'seek'),
-    ('a.avi', 'libx264', X264, 'decode all'),  # The file lacks the order of showing.
+    ('a.avi', 'libx264', X264, 'decode all'),  # The file does not have the order of showing.
     ('a.mp4', 'libx264', X264_OPEN, 'seek'),
     ('a.ts', 'libx264', X264_OPEN, 'seek'),
     ('a.mkv', 'libx264', X264_REFRESH, 'any'),
@@ -131,12 +132,12 @@ def test_time_stamps_of_any_kind(tmp_path, monkeypatch, name, pts):
     ('a.mp4', 'mpeg2video', {}),
   ],
 )
-def test_marks_of_key_frames_are_not_believed(tmp_path, monkeypatch, name, codec, options):
+def test_wrong_marks_of_key_frames_do_no_harm(tmp_path, monkeypatch, name, codec, options):
   path = _write(tmp_path / name, codec, options, change=_marked_as_key)
   _same_frames(path, monkeypatch, 'seek')
 
 
-def test_a_file_that_contradicts_its_packets_is_decoded_whole(tmp_path, monkeypatch):
+def test_a_file_that_contradicts_its_packets_is_decoded_fully(tmp_path, monkeypatch):
   path = _write(tmp_path / 'a.mp4', 'libx264', X264)
   read = seeking.read_packets
 
@@ -148,7 +149,7 @@ def test_a_file_that_contradicts_its_packets_is_decoded_whole(tmp_path, monkeypa
   _same_frames(path, monkeypatch, 'decode all')
 
 
-def test_all_is_read_where_seeking_leads_elsewhere(tmp_path, monkeypatch):
+def test_all_packets_are_read_if_seeking_goes_elsewhere(tmp_path, monkeypatch):
   seek = seeking._seek
 
   def seek_too_far(container, stream, packets, start):
@@ -158,8 +159,8 @@ def test_all_is_read_where_seeking_leads_elsewhere(tmp_path, monkeypatch):
   _same_frames(_write(tmp_path / 'a.mp4', 'libx264', X264), monkeypatch, 'read all')
 
 
-def test_packets_that_are_not_all_there(tmp_path, monkeypatch):
-  """Frames before the first key frame are in the file, and no decoder shows them."""
+def test_missing_packets(tmp_path, monkeypatch):
+  """The file has frames before the first key frame, which no decoder shows."""
   path = _write(tmp_path / 'a.ts', 'libx264', X264)
   content = path.read_bytes()
   path.write_bytes(content[188 * 12 :])
@@ -167,25 +168,25 @@ def test_packets_that_are_not_all_there(tmp_path, monkeypatch):
 
 
 def _same_frames(path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
-  """Compares all ways to read some frames, which end by `how`."""
+  """Compares some frames with those of the full file, and checks `how` they were read."""
   everything = read_video(path, Storage())
   ways = []
   decode = seeking.decode
 
-  def noted(container, stream, packets, numbers, by_seeking):
+  def recording(container, stream, packets, numbers, by_seeking):
     yield from decode(container, stream, packets, numbers, by_seeking)
     ways.append('seek' if by_seeking else 'read all')
 
-  monkeypatch.setattr(seeking, 'decode', noted)
-  for keep, ended in (('segments:3', how), ('every:27', how), ('every:2', 'decode all')):
+  monkeypatch.setattr(seeking, 'decode', recording)
+  for keep, expected in (('segments:3', how), ('every:27', how), ('every:2', 'decode all')):
     ways.clear()
     video = read_video(path, Storage(keep=keep))
-    kept = Storage(keep=keep).kept(everything.facts.num_frames)
+    kept = Storage(keep=keep).select_frames(everything.facts.num_frames)
     np.testing.assert_array_equal(video.facts.kept, kept)
     assert video.jpegs == [everything.jpegs[number] for number in kept]
     assert dataclasses.replace(video.facts, kept=None) == dataclasses.replace(
       everything.facts, kept=None
     )
     assert video.fps == pytest.approx(everything.fps * len(kept) / everything.facts.num_frames)
-    if ended != 'any':
-      assert ways == ([ended] if ended != 'decode all' else [])
+    if expected != 'any':
+      assert ways == ([expected] if expected != 'decode all' else [])

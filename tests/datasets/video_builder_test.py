@@ -1,4 +1,4 @@
-"""Tests of zsar_jax.datasets.video_builder: what is read of a clip that has several copies."""
+"""Another copy of a clip is read if the first cannot be."""
 
 import pytest
 

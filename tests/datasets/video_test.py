@@ -1,4 +1,4 @@
-"""Tests of datasets.video: real containers, cut, turned, grey and odd, and frame folders."""
+"""Videos in many containers, cut, rotated and unusual ones, and folders of frames."""
 
 import fractions
 import pathlib
@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from zsar_jax.data import records
 from zsar_jax.data.records import ClipError
-from zsar_jax.datasets.sources.video_files import Videos
-from zsar_jax.datasets.video import Storage, read_video
+from zsar_jax.datasets.sources.video_index import VideoIndex
+from zsar_jax.datasets.video import Storage
+from zsar_jax.datasets.video_reading import read_video
 from zsar_jax.errors import UserError
 
 
@@ -27,7 +28,7 @@ def write_video(
   codec: str = 'mpeg4',
   pix_fmt: str = 'yuv420p',
 ) -> pathlib.Path:
-  """A video at 12 frames per second: frame n has the grey level levels[n], its left half black."""
+  """Writes 12 frames per second; frame n has the gray level levels[n], the left half is black."""
   path.parent.mkdir(parents=True, exist_ok=True)
   with av.open(str(path), 'w') as container:
     stream = container.add_stream(codec, rate=12)
@@ -45,12 +46,12 @@ LEVELS = [20, 60, 100, 140, 180, 220]
 
 
 def _levels(video) -> list[int]:
-  """The grey levels of the right halves."""
-  found = []
+  """Returns the gray levels of the right halves."""
+  levels = []
   for jpeg in video.jpegs:
     frame = records.decode_frame(jpeg)
-    found.append(round(float(frame[:, frame.shape[1] * 5 // 8 :].mean())))
-  return found
+    levels.append(round(float(frame[:, frame.shape[1] * 5 // 8 :].mean())))
+  return levels
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def _levels(video) -> list[int]:
     ('a.mov', 'mjpeg', 'yuvj420p'),
   ],
 )
-def test_reads_what_the_field_has(tmp_path, name, codec, pix_fmt):
+def test_reads_the_usual_containers(tmp_path, name, codec, pix_fmt):
   video = read_video(write_video(tmp_path / name, LEVELS, codec=codec, pix_fmt=pix_fmt), Storage())
   np.testing.assert_allclose(_levels(video), LEVELS, atol=6)
   assert video.fps == pytest.approx(12)
@@ -87,7 +88,7 @@ def test_reads_what_the_field_has(tmp_path, name, codec, pix_fmt):
     ('segments:9', [0, 1, 2, 3, 4, 5]),
   ],
 )
-def test_keeps_the_frames_asked_for(tmp_path, keep, kept):
+def test_keeps_the_requested_frames(tmp_path, keep, kept):
   path = write_video(tmp_path / 'a.mp4', LEVELS)
   folder = tmp_path / 'frames'
   folder.mkdir()
@@ -105,7 +106,7 @@ def test_keeps_the_frames_asked_for(tmp_path, keep, kept):
 @pytest.mark.parametrize(
   ('keep', 'annotated', 'kept'),
   [
-    # In place of 1 and 4, and of 0 and 4.
+    # Without annotations, frames 1 and 4 of 'segments:2', and 0 and 4 of 'every:4', are kept.
     ('segments:2', [], [1, 4]),
     ('segments:2', [0], [0, 4]),
     ('segments:2', [5], [1, 5]),
@@ -119,23 +120,23 @@ def test_keeps_the_frames_asked_for(tmp_path, keep, kept):
 )
 def test_annotated_frames_are_preferred(tmp_path, keep, annotated, kept):
   path = write_video(tmp_path / 'a.mp4', LEVELS)
-  asked = []
+  calls = []
 
-  def known(num_frames, own):
-    asked.append((num_frames, own))
+  def annotated_frames(num_frames, numbers):
+    calls.append((num_frames, numbers))
     return annotated
 
-  video = read_video(path, Storage(keep=keep), annotated=known)
+  video = read_video(path, Storage(keep=keep), annotated=annotated_frames)
   assert list(video.facts.kept) == kept
   np.testing.assert_allclose(_levels(video), [LEVELS[n] for n in kept], atol=6)
-  assert asked == ([] if keep == 'all' else [(6, None)])
+  assert calls == ([] if keep == 'all' else [(6, None)])
 
-  def refuse(num_frames, own):
+  def refuse(num_frames, numbers):
     raise ClipError('of another video')
 
-  # That is said when the masks are drawn, with the number of frames that were decoded.
+  # The error is raised when the masks are drawn, for the number of frames that were decoded.
   assert list(read_video(path, Storage(keep=keep), annotated=refuse).facts.kept) == list(
-    Storage(keep=keep).kept(6)
+    Storage(keep=keep).select_frames(6)
   )
 
 
@@ -144,10 +145,10 @@ def test_annotated_frames_are_preferred(tmp_path, keep, annotated, kept):
 def test_no_frame_is_kept_twice(num_frames, number, annotated, every):
   storage = Storage(keep=f'{"every" if every else "segments"}:{number}')
   annotated = {n for n in annotated if n < num_frames}
-  before, kept = storage.kept(num_frames), storage.kept(num_frames, annotated)
+  before, kept = storage.select_frames(num_frames), storage.select_frames(num_frames, annotated)
   assert (np.diff(kept) > 0).all()
   assert len(kept) == len(before)
-  # Each annotated frame is kept, or one that is no further from the frame to be kept.
+  # Each annotated frame is kept, or another one as close to the frame that it replaces.
   for frame in annotated:
     distance = np.abs(before - frame)
     chosen = kept[np.flatnonzero(distance == distance.min())]
@@ -179,15 +180,15 @@ def test_scales_down_and_never_up(tmp_path, size, short_side, stored):
 
 
 @pytest.mark.parametrize('quarters', [0, 1, 2, 3])
-def test_turns_phone_videos_upright(tmp_path, quarters):
+def test_rotates_phone_videos_upright(tmp_path, quarters):
   path = write_video(tmp_path / 'a.mp4', [200] * 4)
-  # The matrix of a track's header, as a phone writes it for a player to turn the frames by:
+  # The matrix in the header of a track by which a player rotates the frames, as phones write it:
   # ISO/IEC 14496-12, section 8.3.2. Clockwise by 90 degrees takes (x, y) to (-y, x).
   matrix = np.linalg.matrix_power(np.array([[0, 1], [-1, 0]]), quarters)
   content = bytearray(path.read_bytes())
-  place = content.index(b'tkhd') + 4 + 40
-  struct.pack_into('>ii', content, place, *(65536 * matrix[0]).tolist())
-  struct.pack_into('>ii', content, place + 12, *(65536 * matrix[1]).tolist())
+  offset = content.index(b'tkhd') + 4 + 40
+  struct.pack_into('>ii', content, offset, *(65536 * matrix[0]).tolist())
+  struct.pack_into('>ii', content, offset + 12, *(65536 * matrix[1]).tolist())
   path.write_bytes(content)
 
   video = read_video(path, Storage())
@@ -344,7 +345,7 @@ def test_refuses_frame_folders_that_are_not_one_clip(tmp_path):
 )
 @pytest.mark.parametrize('keep', ['all', 'segments:2'])
 def test_a_last_frame_may_be_held(tmp_path, name, codec, pix_fmt, keep):
-  """Six frames, one a second, the last of them for 30 seconds."""
+  """Six frames, one per second, of which the last is shown for 30 seconds."""
   with av.open(str(tmp_path / name), 'w') as container:
     stream = container.add_stream(codec, rate=10)
     stream.width, stream.height, stream.pix_fmt = 64, 48, pix_fmt
@@ -366,8 +367,8 @@ def test_a_last_frame_may_be_held(tmp_path, name, codec, pix_fmt, keep):
 
 
 @pytest.mark.parametrize('share', [1, 0.6])
-def test_a_matroska_file_of_its_length_is_whole_whatever_it_states(tmp_path, share):
-  """Recorders of screens state how long was recorded, and not how long the last frame is held."""
+def test_a_matroska_file_of_its_stated_length_is_complete(tmp_path, share):
+  """Screen recorders state the time of recording, which may be longer than the frames last."""
   path = write_video(tmp_path / 'a.mkv', [100] * 60, codec='mjpeg', pix_fmt='yuvj420p')
   content = path.read_bytes().replace(b'00:00:05.000', b'00:00:50.000')
   duration = content.index(b'\x44\x89\x88') + 3  # Duration, a float64 (RFC 9559, 5.1.2.10).
@@ -408,8 +409,8 @@ def test_colors(tmp_path, space, full_range, short_side):
   r, b = luma + 2 * (1 - kr) * red, luma + 2 * (1 - kb) * blue
   g = (luma - kr * r - kb * b) / (1 - kr - kb)
   video = read_video(path, Storage(short_side, jpeg_quality=100))
-  found = records.decode_frame(video.jpegs[0])[10, 10]
-  np.testing.assert_allclose(found, np.round(255 * np.array([r, g, b])), atol=2)
+  color = records.decode_frame(video.jpegs[0])[10, 10]
+  np.testing.assert_allclose(color, np.round(255 * np.array([r, g, b])), atol=2)
 
 
 def test_the_default_video_stream_is_read_and_no_cover(tmp_path):
@@ -464,7 +465,7 @@ def test_formats_beside_the_usual_containers(tmp_path, name, codec, pix_fmt):
       image = np.full((64, 64, 3), level, np.uint8)
       container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
     container.mux(stream.encode(None))
-  assert list(Videos(tmp_path)) == [name]
+  assert list(VideoIndex(tmp_path)) == [name]
   for keep in ('all', 'segments:2'):
     video = read_video(path, Storage(keep=keep))
     assert video.facts.num_frames == 6

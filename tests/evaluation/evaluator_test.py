@@ -1,9 +1,4 @@
-"""Zero-shot evaluation against one clip and one class at a time; views, groups, seen classes."""
-
-import functools
-import json
-import os
-import pathlib
+"""Zero-shot evaluation against one clip and one class at a time; several views against each."""
 
 import jax
 import numpy as np
@@ -13,29 +8,17 @@ from ml_collections import ConfigDict
 from tests.toy import CLASSES, build_toy
 from tests.training.loop_test import toy_config
 from zsar_jax.config import dataset_ref
+from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.dataset import open_dataset
-from zsar_jax.data.pipeline import ClipLoader, View
 from zsar_jax.data.subset import select
-from zsar_jax.errors import UserError
-from zsar_jax.evaluation.evaluator import (
-  COLOR_SEED,
-  Evaluator,
-  add_views,
-  evaluate_checkpoint,
-  results_of,
-  save_results,
-  summarize,
-  table,
-)
-from zsar_jax.evaluation.predictions import Predictions
-from zsar_jax.evaluation.predictions import load as load_predictions
-from zsar_jax.models.build import build_model
+from zsar_jax.data.view import View
+from zsar_jax.evaluation.evaluator import COLOR_SEED, Evaluator
+from zsar_jax.evaluation.run_results import compute_results, format_table
+from zsar_jax.models.from_config import build_model
 from zsar_jax.ops.prepare import evaluation_input
 from zsar_jax.recipes import language
 from zsar_jax.runtime import sharding
 from zsar_jax.text.classes import ClassTexts
-from zsar_jax.training import loop
-from zsar_jax.weights.checkpoint import Checkpoints, load_meta
 
 
 @pytest.fixture(scope='module')
@@ -56,9 +39,9 @@ def test_against_one_clip_at_a_time(data_dir):
   params = model.init(jax.random.key(1))
   texts = ClassTexts.from_config(config, model)
   mesh = sharding.make_mesh(config.mesh)
-  placed = jax.device_put(params, sharding.replicated(mesh))
-  predictions = Evaluator(config, model, texts, mesh, ()).run(placed)
-  results = results_of(predictions, {})
+  on_mesh = jax.device_put(params, sharding.replicated(mesh))
+  predictions = Evaluator(config, model, texts, mesh, ()).run(on_mesh)
+  results = compute_results(predictions, {})
 
   encode_text, encode_video = jax.jit(model.encode_text), jax.jit(model.encode_video)
   for name, classes in (('all', CLASSES), ('novel', CLASSES[3:])):
@@ -70,30 +53,21 @@ def test_against_one_clip_at_a_time(data_dir):
     subset = select(open_dataset(data_dir, 'toy', 'validation'), classes, 'nearest', '')
     loader = ClipLoader(subset, View.from_config(config))
     for text in config.eval.recipes:
-      right = []
+      correct = []
       for position in range(len(subset)):
         clip = jax.tree.map(lambda x: np.asarray(x)[None], loader.evaluation_clip(position))
         video = evaluation_input(jax.random.key(COLOR_SEED), clip, language.parse(text))
         scores = np.stack(embeddings) @ np.asarray(encode_video(params, video)['embedding'])[0]
-        right.append(scores.argmax() == clip['label'][0])
-      got = results[name][text]
-      assert got['count'] == len(subset)
-      np.testing.assert_allclose(got['top1'], np.mean(right))
-  assert table(results).count('background=normal,object=uniform') == 2
+        correct.append(scores.argmax() == clip['label'][0])
+      figures = results[name][text]
+      assert figures['count'] == len(subset)
+      np.testing.assert_allclose(figures['top1'], np.mean(correct))
+  assert format_table(results).count('background=normal,object=uniform') == 2
 
 
-def use_devices(monkeypatch, count):
-  """Lets meshes have the first `count` devices."""
-  make_mesh = functools.partial(jax.make_mesh, devices=jax.devices()[:count])
-  monkeypatch.setattr(jax, 'device_count', lambda: count)
-  monkeypatch.setattr(jax, 'make_mesh', make_mesh)
-
-
-def random_model(config, monkeypatch, devices):
-  """An evaluator on so many devices as a function of nothing: its predictions at random weights."""
-  with monkeypatch.context() as patch:
-    use_devices(patch, devices)
-    mesh = sharding.make_mesh(config.mesh)
+def random_model(config, devices):
+  """Returns a function that evaluates random weights on the first `devices` devices."""
+  mesh = sharding.make_mesh(config.mesh, jax.devices()[:devices])
   model = build_model(config)
   params = jax.jit(model.init, out_shardings=sharding.replicated(mesh))(jax.random.key(1))
   evaluator = Evaluator(config, model, ClassTexts.from_config(config, model), mesh, ())
@@ -101,168 +75,37 @@ def random_model(config, monkeypatch, devices):
 
 
 def test_views_against_an_average_by_hand(data_dir, monkeypatch):
-  """Single views are evaluated by moving the one view there; softmax or logits are averaged.
+  """Six views together, against the mean of six evaluations that take one of them each.
 
-  The views are evaluated together on another number of devices, in batches of another size.
+  The views together run on more devices and in batches of another size.
   """
   config = toy_config(data_dir, model__temporal='mean')
   config.eval.datasets = ConfigDict({'all': dataset_ref('toy', 'validation')})
   config.eval.recipes = ('background=uniform',)
   load = ClipLoader.evaluation_clip
   logits, probabilities = [], []
-  evaluate = random_model(config, monkeypatch, 1)
+  evaluate = random_model(config, 1)
   for moment in (0.25, 0.75):
-    for place in (0.0, 0.5, 1.0):
+    for crop in (0.0, 0.5, 1.0):
 
-      def moved(self, position, _moment, _place, moment=moment, place=place):
-        return load(self, position, moment, place)
+      def take_view(self, position, _moment, _crop, moment=moment, crop=crop):
+        return load(self, position, moment, crop)
 
       with monkeypatch.context() as patch:
-        patch.setattr(ClipLoader, 'evaluation_clip', moved)
-        (alone,) = evaluate()
-      logits.append(alone.logits['background=uniform'].astype(np.float64))
+        patch.setattr(ClipLoader, 'evaluation_clip', take_view)
+        (single,) = evaluate()
+      logits.append(single.logits['background=uniform'].astype(np.float64))
       exponentials = np.exp(logits[-1])
       probabilities.append(exponentials / exponentials.sum(axis=1, keepdims=True))
-  assert max(np.abs(one - probabilities[0]).max() for one in probabilities[1:]) > 1e-3
+  assert np.ptp(probabilities, axis=0).max() > 1e-3  # The views differ.
 
   config.eval.clips, config.eval.crops, config.eval.batch_size = 2, 3, 10
-  evaluate = random_model(config, monkeypatch, 2)
+  evaluate = random_model(config, 2)
   (together,) = evaluate()
-  found = np.exp(together.logits['background=uniform'])
-  np.testing.assert_allclose(found, np.mean(probabilities, axis=0), rtol=2e-5)
+  mean = np.exp(together.logits['background=uniform'])
+  np.testing.assert_allclose(mean, np.mean(probabilities, axis=0), rtol=2e-5)
   assert len(together.ids) == 11
   config.eval.view_mean = 'logits'
   (together,) = evaluate()
-  found = together.logits['background=uniform']
-  np.testing.assert_allclose(found, np.mean(logits, axis=0), atol=2e-5)
-
-
-def test_views_that_rule_a_class_out_are_no_failure():
-  """Logits as far apart as CLIP's scale of 100 allows, where a softmax in f32 has zeros."""
-  logits = np.array([[100, -100], [-100, 100], [100, -100]], np.float32)
-  total = np.full((2, 2), -np.inf, np.float32)
-  add_views(total, np.array([1, 1, 1]), logits, 3)
-  np.testing.assert_allclose(total[1], np.log([2 / 3, 1 / 3]), rtol=1e-6)
-  alone = np.full((1, 2), -np.inf, np.float32)
-  add_views(alone, np.array([0, 0]), logits[[0, 0]], 2)
-  np.testing.assert_allclose(alone, [[0, -200]], atol=1e-5)
-  # A clip whose views are not all numbers stays one that counts as wrong.
-  add_views(alone, np.array([0]), np.array([[np.nan, 0]], np.float32), 2)
-  assert not np.isfinite(alone).any()
-
-
-def predictions_of(dataset, classes, count, rng):
-  """Made-up predictions under the recipe none."""
-  nothing = np.full((count, 3), np.nan, np.float32)
-  return Predictions(
-    dataset=dataset,
-    recipes=('none',),
-    classes=classes,
-    ids=tuple(f'clip{n}' for n in range(count)),
-    labels=rng.integers(0, len(classes), count).astype(np.int32),
-    logits={'none': rng.normal(size=(count, len(classes))).astype(np.float32)},
-    regions=('person', 'object', 'background'),
-    coverage=nothing,
-    attributes=({},) * count,
-    partners=('',) * count,
-    partner_labels=np.full(count, -1, np.int32),
-    saliency=nothing,
-    saliency_area=nothing,
-  )
-
-
-def test_groups_are_mean_and_sample_deviation(tmp_path):
-  parts = {'a': CLASSES[:3], 'b': CLASSES[2:], 'c': CLASSES[1:4]}
-  rng = np.random.default_rng(0)
-  predictions = [
-    predictions_of(name, tuple(names), 8 + len(names), rng) for name, names in parts.items()
-  ]
-  groups = {'toy': tuple(parts)}
-  results = results_of(predictions, groups)
-  figures = results['toy']['none']
-  for name in ('top1', 'top5', 'mean_class'):
-    values = [results[part]['none'][name] for part in parts]
-    np.testing.assert_allclose(figures[name], np.mean(values))
-    np.testing.assert_allclose(figures[f'{name}_std'], np.std(values, ddof=1))
-  assert figures['count'] == sum(results[part]['none']['count'] for part in parts)
-  assert figures['over'] == 3
-  assert save_results(predictions, groups, tmp_path) == results
-  assert load_predictions(tmp_path / 'predictions' / 'b.npz').classes == tuple(CLASSES[2:])
-  assert json.loads((tmp_path / 'results.json').read_text()) == results
-  assert set(loop.flatten(results)) >= {'a/none/top1', 'toy/none/top1', 'toy/none/top1_std'}
-  assert 'toy/none/over' not in loop.flatten(results)
-
-  by_recipe = [{'none': {'top1': x, 'top5': 1.0, 'mean_class': x, 'count': 4}} for x in (0.5, 0.7)]
-  words = ['8', '60.0', '±', '14.1', '100.0', '±', '0.0', '60.0', '±', '14.1']
-  text = table({'toy': summarize(by_recipe)})
-  assert text.splitlines()[0].startswith('toy (mean and standard deviation over 2)')
-  assert text.splitlines()[0].split()[-5:] == ['clips', 'top-1', 'top-5', 'mean', 'class']
-  assert text.splitlines()[1].split() == ['none', *words]
-
-  # Under each recipe other clips may count.
-  figures = {'top1': 0.5, 'top5': 1.0, 'mean_class': 0.5}
-  counted = {'none': figures | {'count': 24}, 'background=mean': figures | {'count': 20}}
-  rows = [line.split()[:2] for line in table({'toy': counted}).splitlines()[:3]]
-  assert rows == [['toy', 'clips'], ['none', '24'], ['background=mean', '20']]
-
-
-def test_seen_classes_are_refused_or_named(data_dir, tmp_path, capsys, monkeypatch):
-  """Before a run, in a run that starts from another, and when a trained run is evaluated."""
-  monkeypatch.setattr(Evaluator, 'run', lambda self, params: {})
-  use_devices(monkeypatch, 1)
-  # What training does is of no interest here, and takes long to compile.
-  light = {
-    'model__temporal': 'mean',
-    'recipe': 'none',
-    'augment__flip': 0.0,
-    'steps': 1,
-    'optim__accumulation': 1,
-    'optim__lr_rules': (('.*', 0.0),),
-  }
-  toy = functools.partial(toy_config, data_dir, **light)
-  seen = {'eval__datasets__toy__classes': ('Moving_Left', 'resting', 'turning')}
-  sentence = (
-    r"config.eval.datasets.toy: 2 of 3 classes were seen in training \('moving left', 'resting'\)"
-    r'.*another class split.*--config.eval.allow_seen_classes=True'
-  )
-  first, second = tmp_path / 'first', tmp_path / 'second'
-  with pytest.raises(UserError, match=sentence):
-    loop.train(toy(**seen), first)
-  assert not first.exists()
-  config = toy(**seen, eval__allow_seen_classes=True)
-  loop.train(config, first)
-  assert '2 of 3 classes were seen in training' in capsys.readouterr().err
-  assert load_meta(first, '')['seen_classes'] == sorted(CLASSES[:3])
-  assert load_meta(first, '')['computed_with']['threads'] == len(os.sched_getaffinity(0))
-
-  # The same classes, of a trained run alone and of one that starts from its weights.
-  with pytest.raises(UserError, match=sentence):
-    evaluate_checkpoint(toy(**seen, view__centre_crop=0.5), first)
-  assert 'config.view.centre_crop: 0.5 here, and 0.875 in its training' in capsys.readouterr().err
-  with pytest.raises(UserError, match=sentence):
-    evaluate_checkpoint(toy(**seen, model__init_from=str(first)), second)
-  further = {'data__train__classes': 'novel', 'model__init_from': str(first)}
-  with pytest.raises(UserError, match=r'3 of 3 .*seen'):
-    loop.train(toy(**seen, **further), second)
-  evaluate_checkpoint(toy(), first)
-  said = capsys.readouterr().err
-  assert 'seen in training' not in said
-  assert 'in its training' not in said
-
-  # A checkpoint that does not say what it was trained on.
-  with Checkpoints(first, keep=2) as checkpoints:
-    template = sharding.sharded_shapes(
-      {'params': build_model(config).abstract_params}, sharding.make_mesh(config.mesh), 1
-    )
-    state = checkpoints.restore(1, template)
-    checkpoints.save(2, state, {'clips': load_meta(first, '')['clips']})
-    checkpoints.wait()
-  evaluate_checkpoint(toy(**seen), first)
-  assert 'is not known' in capsys.readouterr().err
-
-
-def test_a_workdir_that_cannot_be_written_to_is_refused_before_the_evaluation(data_dir):
-  config = toy_config(data_dir)
-  config.model.init_from = 'weights that are not there'
-  with pytest.raises(UserError, match='^--workdir: /proc/self cannot be written to'):
-    evaluate_checkpoint(config, pathlib.Path('/proc/self'))
+  mean = together.logits['background=uniform']
+  np.testing.assert_allclose(mean, np.mean(logits, axis=0), atol=2e-5)

@@ -1,4 +1,4 @@
-"""Predictions: what is written is read, and what is damaged is refused in one sentence."""
+"""Files of predictions: written and read again, and refused in one sentence if damaged."""
 
 import dataclasses
 import io
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zsar_jax.errors import UserError
-from zsar_jax.evaluation import archive, predictions
+from zsar_jax.evaluation import predictions, untrusted_npz
 from zsar_jax.evaluation.predictions import Predictions
 
 
@@ -37,18 +37,18 @@ def example(**changes):
   return Predictions(**(fields | changes))
 
 
-def assert_same(one, other):
+def assert_same(actual, expected):
   for field in dataclasses.fields(Predictions):
-    mine, others = getattr(one, field.name), getattr(other, field.name)
+    value, other = getattr(actual, field.name), getattr(expected, field.name)
     if field.name == 'logits':
-      assert list(mine) == list(others)
-      for recipe in mine:
-        np.testing.assert_array_equal(mine[recipe], others[recipe], strict=True)
-    elif isinstance(mine, np.ndarray):
-      np.testing.assert_array_equal(mine, others, strict=True)
+      assert list(value) == list(other)
+      for recipe in value:
+        np.testing.assert_array_equal(value[recipe], other[recipe], strict=True)
+    elif isinstance(value, np.ndarray):
+      np.testing.assert_array_equal(value, other, strict=True)
     else:
-      assert mine == others
-      assert type(mine) is type(others)
+      assert value == other
+      assert type(value) is type(other)
 
 
 def test_round_trip(tmp_path):
@@ -81,15 +81,15 @@ SHARES = st.one_of(st.just(np.nan), st.floats(0, 1, width=32))
 
 @st.composite
 def any_predictions(draw):
-  def words(count, least=1):
-    return tuple(draw(st.lists(NAMES.filter(len), min_size=least, max_size=count, unique=True)))
+  def words(count, minimum=1):
+    return tuple(draw(st.lists(NAMES.filter(len), min_size=minimum, max_size=count, unique=True)))
 
   def numbers(kind, *shape):
     count = int(np.prod(shape))
     values = draw(st.lists(kind, min_size=count, max_size=count))
     return np.array(values, np.float32).reshape(shape)
 
-  ids, classes, regions = words(4), words(3), words(2, least=0)
+  ids, classes, regions = words(4), words(3), words(2, minimum=0)
   texts = ('none', 'background=swap', 'person=mean,object=mean', 'freeze')
   recipes = tuple(draw(st.lists(st.sampled_from(texts), min_size=1, unique=True)))
   clips = len(ids)
@@ -118,59 +118,59 @@ def any_predictions(draw):
 
 @settings(max_examples=100, deadline=None)
 @given(any_predictions())
-def test_any_round_trip(tmp_path_factory, one):
+def test_any_round_trip(tmp_path_factory, original):
   path = tmp_path_factory.mktemp('predictions') / 'a.npz'
-  one.save(path)
-  assert_same(predictions.load(path), one)
+  original.save(path)
+  assert_same(predictions.load(path), original)
 
 
 def test_counted():
-  one = example()
-  assert one.counted('none').tolist() == [True, True, True]
-  # The background is known where all regions are that are known of any clip.
-  assert one.counted('background=stripes').tolist() == [True, False, False]
-  # Of the second clip nobody knows the object, of the third nobody the person.
-  assert one.counted('object=normal').tolist() == [True, False, True]
-  assert one.counted('person=mean').tolist() == [True, True, False]
-  assert one.counted('person=mean,object=mean').tolist() == [True, False, False]
-  one = example(coverage=np.array([[0.1, 0], [0.2, 0], [0, 1]], np.float32))
-  assert one.counted('background=swap').tolist() == [True, False, True]
-  assert one.counted('background=swap@0.5').tolist() == [True, False, True]
-  assert one.counted('background=stripes').tolist() == [True, True, True]
-  none = example(coverage=np.full((3, 2), np.nan, np.float32))
-  assert none.counted('background=stripes').tolist() == [False, False, False]
+  p = example()
+  assert p.counted('none').tolist() == [True, True, True]
+  # The background is known where every region is that any clip has.
+  assert p.counted('background=stripes').tolist() == [True, False, False]
+  # The object of the second clip and the person of the third are unknown.
+  assert p.counted('object=normal').tolist() == [True, False, True]
+  assert p.counted('person=mean').tolist() == [True, True, False]
+  assert p.counted('person=mean,object=mean').tolist() == [True, False, False]
+  p = example(coverage=np.array([[0.1, 0], [0.2, 0], [0, 1]], np.float32))
+  assert p.counted('background=swap').tolist() == [True, False, True]
+  assert p.counted('background=swap@0.5').tolist() == [True, False, True]
+  assert p.counted('background=stripes').tolist() == [True, True, True]
+  unmasked = example(coverage=np.full((3, 2), np.nan, np.float32))
+  assert unmasked.counted('background=stripes').tolist() == [False, False, False]
 
 
 @pytest.mark.parametrize(
   ('changes', 'match'),
   [
-    ({'recipes': ('none',)}, '^logits: of'),
-    ({'recipes': (), 'logits': {}}, '^recipes: there are none'),
+    ({'recipes': ('none',)}, '^logits: for'),
+    ({'recipes': (), 'logits': {}}, '^recipes: it is empty'),
     ({'recipes': ('red',), 'logits': {'red': np.zeros((3, 2), np.float32)}}, '^recipes: cannot'),
-    ({'classes': ('archery', 'archery')}, "^classes: 'archery' is there twice"),
+    ({'classes': ('archery', 'archery')}, "^classes: 'archery' occurs twice"),
     ({'classes': ('archery',)}, '^logits: float32'),
-    ({'ids': ('a', 'b', 'a')}, "^ids: 'a' is there twice"),
-    ({'ids': ('a', 'b', 'c\0')}, r"^ids: 'c\\x00' has"),
-    ({'labels': np.array([0, 1, 2], np.int32)}, '^labels: not all of 0 to 1'),
-    ({'labels': np.array([0, 1, -1], np.int32)}, '^labels: not all of 0 to 1'),
-    ({'labels': np.zeros(3, np.int64)}, r'^labels: int64\[3\], where it must be int32\[3\]'),
+    ({'ids': ('a', 'b', 'a')}, "^ids: 'a' occurs twice"),
+    ({'ids': ('a', 'b', 'c\0')}, r"^ids: 'c\\x00' contains"),
+    ({'labels': np.array([0, 1, 2], np.int32)}, '^labels: not all in 0 to 1'),
+    ({'labels': np.array([0, 1, -1], np.int32)}, '^labels: not all in 0 to 1'),
+    ({'labels': np.zeros(3, np.int64)}, r'^labels: int64\[3\], but it must be int32\[3\]'),
     ({'labels': np.zeros(2, np.int32)}, r'^labels: int32\[2\]'),
-    ({'regions': ('person',)}, r'^coverage: float32\[3, 2\], where it must be float32\[3, 1\]'),
-    ({'coverage': np.full((3, 2), 1.5, np.float32)}, '^coverage: not all of 0 to 1'),
-    ({'coverage': np.full((3, 2), np.inf, np.float32)}, '^coverage: not all of 0 to 1'),
-    ({'saliency': np.full((3, 3), -0.5, np.float32)}, '^saliency: not all of 0 to 1'),
+    ({'regions': ('person',)}, r'^coverage: float32\[3, 2\], but it must be float32\[3, 1\]'),
+    ({'coverage': np.full((3, 2), 1.5, np.float32)}, '^coverage: not all in 0 to 1'),
+    ({'coverage': np.full((3, 2), np.inf, np.float32)}, '^coverage: not all in 0 to 1'),
+    ({'saliency': np.full((3, 3), -0.5, np.float32)}, '^saliency: not all in 0 to 1'),
     ({'saliency_area': np.zeros((3, 2), np.float32)}, '^saliency_area: float32'),
-    ({'attributes': ({}, {})}, '^attributes: 2, where there are 3 clips'),
-    ({'attributes': ({}, {}, {'a': 1})}, "^attributes: those of 'c' are no words"),
-    ({'attributes': ({}, [], {})}, "^attributes: those of 'b' are no words"),
+    ({'attributes': ({}, {})}, '^attributes: 2 for 3 clips'),
+    ({'attributes': ({}, {}, {'a': 1})}, "^attributes: those of 'c' are no strings"),
+    ({'attributes': ({}, [], {})}, "^attributes: those of 'b' are no strings"),
     ({'partners': ('', '')}, '^partners: 2'),
-    ({'partners': ('', '', '')}, "^partner_labels: 'a' has one"),
-    ({'partner_labels': np.array([2, -1, -1], np.int32)}, '^partner_labels: not all of -1'),
-    ({'partner_labels': np.array([-2, -1, -1], np.int32)}, '^partner_labels: not all of -1'),
+    ({'partners': ('', '', '')}, "^partner_labels: 'a' has a label"),
+    ({'partner_labels': np.array([2, -1, -1], np.int32)}, '^partner_labels: not all in -1'),
+    ({'partner_labels': np.array([-2, -1, -1], np.int32)}, '^partner_labels: not all in -1'),
   ],
 )
 def test_contradictions(changes, match):
-  # A recipe that cannot be read has its own sentence.
+  # A recipe that cannot be parsed is a UserError.
   with pytest.raises((ValueError, UserError), match=match):
     example(**changes)
 
@@ -190,16 +190,16 @@ def refused(path, match):
     ('labels', None, 'labels: missing'),
     ('dataset', None, 'dataset: missing'),
     ('labels', np.array([0, 1, 5], np.int32), 'labels: not all'),
-    ('labels', np.zeros(3, '>i4'), 'labels: >i4 with 1 axes, where it must be int32 with 1'),
+    ('labels', np.zeros(3, '>i4'), 'labels: >i4 with 1 axes, but it must be int32 with 1'),
     ('labels', np.zeros((3, 1), np.int32), 'labels: int32 with 2 axes'),
     ('logits', np.zeros((2, 3, 2)), 'logits: float64'),
-    ('logits', np.zeros((3, 3, 2), np.float32), 'logits: 3 recipes, where there are 2'),
-    ('logits', np.zeros((2, 3, 5), np.float32), 'logits: 5 classes, where there are 2'),
-    ('recipes', np.array(['none', 'none']), 'logits: of 2 recipes'),
+    ('logits', np.zeros((3, 3, 2), np.float32), 'logits: 3 recipes instead of 2'),
+    ('logits', np.zeros((2, 3, 5), np.float32), 'logits: 5 classes instead of 2'),
+    ('recipes', np.array(['none', 'none']), 'logits: for 2 recipes'),
     ('recipes', np.array(['none', 'red']), "recipes: cannot read the recipe 'red'"),
-    ('recipes', np.array([], str), 'logits: 2 recipes, where there are 0'),
+    ('recipes', np.array([], str), 'logits: 2 recipes instead of 0'),
     ('ids', np.array([b'a', b'b', b'c']), 'ids: |S1 with'),
-    ('ids', np.array(['a', 'a', 'b']), "ids: 'a' is there twice"),
+    ('ids', np.array(['a', 'a', 'b']), "ids: 'a' occurs twice"),
     ('ids', np.array(['a', 'b', None], object), 'ids: it holds Python objects'),
     ('attributes', np.array(['{}', '{}', '{']), 'attributes: not JSON'),
     ('attributes', np.array(['{}', '{}', '[' * 10_000]), 'attributes: not JSON'),
@@ -228,7 +228,7 @@ def test_other_files(tmp_path):
     refused(path, 'damaged')
   np.save(tmp_path / 'a.npy', np.zeros(3))
   refused(tmp_path / 'a.npy', 'damaged')
-  # An array that asks for more memory than there is, and one that is no array.
+  # Members that are no array, and a header of more bytes than any memory has.
   example().save(path)
   content = path.read_bytes()
   for member in (b'no array', b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, "):
@@ -246,21 +246,21 @@ def test_other_files(tmp_path):
     refused(path, 'damaged')
 
 
-def test_what_inflates_too_far_is_not_inflated(tmp_path, monkeypatch):
+def test_files_that_inflate_too_far_are_refused(tmp_path, monkeypatch):
   path = tmp_path / 'mimes.npz'
   example().save(path)
   with np.load(path) as file:
     arrays = dict(file)
-  monkeypatch.setattr(archive, '_FREE_BYTES', 100_000)
+  monkeypatch.setattr(untrusted_npz, '_FREE_BYTES', 100_000)
   assert_same(predictions.load(path), example())
-  # From here on nothing is inflated.
-  monkeypatch.setattr(archive.Archive, 'array', None)
+  # Reading an array would fail from here on.
+  monkeypatch.setattr(untrusted_npz.NpzReader, 'array', None)
   for changes, match in (
-    # All sizes agree.
-    ({'attributes': np.array(['{}', '{}', '{}' + ' ' * 100_000])}, 'would inflate to .* more than'),
-    ({'dataset': np.array('x' * 1_000_000)}, 'would inflate to .* more than'),
-    # They do not.
-    ({'logits': np.zeros((2, 3, 40_000), np.float32)}, 'would inflate to .* more than'),
+    # The sizes agree with each other.
+    ({'attributes': np.array(['{}', '{}', '{}' + ' ' * 100_000])}, 'inflate to 0.0 GiB'),
+    ({'dataset': np.array('x' * 1_000_000)}, 'inflate to 0.0 GiB'),
+    # The sizes do not agree.
+    ({'logits': np.zeros((2, 3, 40_000), np.float32)}, 'inflate to 0.0 GiB'),
     ({'logits': np.zeros((2, 3, 40), np.float32)}, 'logits: 40 classes'),
   ):
     np.savez_compressed(path, **(arrays | changes))
@@ -273,13 +273,13 @@ def test_headers_that_lie(tmp_path, monkeypatch):
   example().save(path)
   with zipfile.ZipFile(path) as file:
     members = {name: file.read(name) for name in file.namelist()}
-  monkeypatch.setattr(archive.Archive, 'array', None)
+  monkeypatch.setattr(untrusted_npz.NpzReader, 'array', None)
   labels = members['labels.npy']
   version_2 = b'\x93NUMPY\x02\x00' + labels[8:10] + b'\x00\x00' + labels[10:]
   for changed, match in (
     (labels.replace(b'(3,)', b'(9,)'), r'labels: its 140 bytes are no int32\[9\]'),
     (labels.replace(b'(3,)', b'(-3,)'), 'labels: '),
-    (version_2, 'another version'),
+    (version_2, 'another version than 1.0'),
   ):
     with zipfile.ZipFile(path, 'w') as file:
       for name, member in (members | {'labels.npy': changed}).items():
@@ -294,7 +294,7 @@ def test_headers_that_lie(tmp_path, monkeypatch):
       file.writestr(name, member)
     with pytest.warns(UserWarning, match='Duplicate'):
       file.writestr('labels.npy', labels)
-  refused(path, 'labels: it is there twice')
+  refused(path, 'labels: it occurs twice')
 
 
 @settings(max_examples=200, deadline=None)
@@ -307,23 +307,23 @@ def test_damaged_files(data, tmp_path_factory):
     content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
   path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
   try:
-    found = predictions.load(path)
+    loaded = predictions.load(path)
   except UserError:
     return
-  # What was changed is not looked at, such as a date.
-  assert_same(found, example())
+  # The damage is in a part that is not read, such as a date.
+  assert_same(loaded, example())
 
 
 def test_same_clips():
-  predictions.same_clips(example(), example(dataset='other'))
+  predictions.check_same_clips(example(), example(dataset='other'))
   for changes, match in (
-    ({'classes': ('tai chi', 'archery')}, "same classes, of which number 1 is 'archery' and 'tai"),
-    ({'ids': ('a', 'b', 'd')}, "mimes: .* same clips, of which number 3 is 'c' and 'd'"),
-    ({'labels': np.array([0, 1, 0], np.int32)}, 'same labels, of which number 3 is 1 and 0'),
+    ({'classes': ('tai chi', 'archery')}, "same classes: number 1 is 'archery' in one and 'tai"),
+    ({'ids': ('a', 'b', 'd')}, "mimes: .* same clips: number 3 is 'c' in one and 'd' in the other"),
+    ({'labels': np.array([0, 1, 0], np.int32)}, 'same labels: number 3 is 1 in one and 0'),
   ):
     with pytest.raises(UserError, match=match):
-      predictions.same_clips(example(), example(**changes))
-  two = example(
+      predictions.check_same_clips(example(), example(**changes))
+  shorter = example(
     ids=('a', 'b'),
     labels=np.array([0, 1], np.int32),
     logits={recipe: logits[:2] for recipe, logits in example().logits.items()},
@@ -334,5 +334,5 @@ def test_same_clips():
     saliency=example().saliency[:2],
     saliency_area=example().saliency_area[:2],
   )
-  with pytest.raises(UserError, match="number 3 is 'c' and missing"):
-    predictions.same_clips(example(), two)
+  with pytest.raises(UserError, match="number 3 is 'c' in one and missing in"):
+    predictions.check_same_clips(example(), shorter)

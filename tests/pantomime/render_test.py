@@ -1,4 +1,4 @@
-"""Tests of Pantomime's vocabulary, of its statistics, and of the pictures and planes it draws."""
+"""Pantomime's vocabulary, its statistics, and the pictures and planes that it draws."""
 
 import collections
 import hashlib
@@ -68,9 +68,9 @@ def test_novel_classes_put_base_words_together_anew(world):
     (lexicon.MANNERS, lexicon.DIRECTIONS) if world == 'tabletop' else (lexicon.ARMS, lexicon.LEGS)
   )
   assert [sum(word in name for name in split['novel']) for word in firsts] == [1, 1, 1, 1]
-  # On the table a direction alone names no novel class; the manner has to be seen.
-  times = [2, 0, 0, 2] if world == 'tabletop' else [1, 1, 1, 1]
-  assert [sum(word in name for name in split['novel']) for word in seconds] == times
+  # On the table two novel classes share each direction; only the manner distinguishes them.
+  counts = [2, 0, 0, 2] if world == 'tabletop' else [1, 1, 1, 1]
+  assert [sum(word in name for name in split['novel']) for word in seconds] == counts
 
 
 def test_figures_share_one_vocabulary():
@@ -125,7 +125,7 @@ def test_the_other_word_is_not_given_away(world):
 def test_other_processes_render_the_same_bytes():
   here = ' '.join(_digest(world) for world in pantomime.WORLDS)
   program = (
-    'from tests.data.pantomime_test import _digest, pantomime;'
+    'from tests.pantomime.render_test import _digest, pantomime;'
     'print(*(_digest(world) for world in reversed(pantomime.WORLDS)))'
   )
   there = subprocess.run(
@@ -167,13 +167,13 @@ def test_planes_are_where_the_picture_is_not_the_backdrop(world):
   changed, shapes = [], []
   for index in range(16):
     clip = pantomime.render_clip(world, 'validation', index, SEED)
-    backdrop = render.stage_clip(world, 'validation', index, SEED).backdrop
+    backdrop = render.draw_layers(world, 'validation', index, SEED).backdrop
     changed.extend((clip.frames != backdrop).any(axis=-1))
     shapes.extend(clip.regions & (regions.PERSON | regions.OBJECT) > 0)
-  # Of the anti-aliased rim, less than half of each pixel covered, one pixel lies outside.
+  # Outside the planes there is one pixel of anti-aliased rim, of which less than half is covered.
   rimmed = [cv2.dilate(shape.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0 for shape in shapes]
   changed, shapes, rimmed = np.array(changed), np.array(shapes), np.array(rimmed)
-  # At the frame's border it may be the rim of what lies outside.
+  # At the frame's border it may be the rim of a shape outside the frame.
   assert not (changed & ~rimmed)[:, 1:-1, 1:-1].any()
   # A covered pixel keeps the backdrop's color by chance only.
   assert changed[shapes].mean() > 0.99
@@ -192,17 +192,17 @@ def test_everybody_has_a_shape_in_every_frame(world):
 def test_boxes_are_the_tight_bounds_of_each_shape(world):
   hands = set()
   for index in range(24):
-    stage = render.stage_clip(world, 'train', index, SEED)
-    _, planes = render.flatten(stage)
+    layered = render.draw_layers(world, 'train', index, SEED)
+    _, planes = render.flatten(layered)
     expected = np.zeros_like(planes)
-    for film in stage.films:
-      for plane, coverage in zip(expected, film.pixels[..., 3], strict=True):
+    for layer in layered.layers:
+      for plane, coverage in zip(expected, layer.pixels[..., 3], strict=True):
         # With 9 points in a pixel, half of it is 5 points.
         shape = coverage > 255 * 4.5 / 9
-        plane[shape] |= film.bit
-        plane[_bounds(shape)] |= film.bit << regions.BOX_SHIFT
+        plane[shape] |= layer.bit
+        plane[_bounds(shape)] |= layer.bit << regions.BOX_SHIFT
     np.testing.assert_array_equal(planes, expected)
-    hands.add(sum(film.bit == regions.PERSON for film in stage.films))
+    hands.add(sum(layer.bit == regions.PERSON for layer in layered.layers))
   assert hands == ({1, 2} if world == 'tabletop' else {1})
 
 
@@ -217,10 +217,10 @@ def test_a_performance_is_the_same_at_any_size(world):
 
 
 def test_the_camera_moves_the_backdrop_and_nothing_else_does():
-  stage = render.stage_clip('scenes', 'train', 0, SEED)
-  # With the shake taken out (1.3 pixels at most), all backdrops are one picture.
-  inner = stage.backdrop[0, 8:-8, 8:-8]
-  for view in stage.backdrop:
+  layered = render.draw_layers('scenes', 'train', 0, SEED)
+  # Shifted back by the camera's movement (1.3 pixels at most), all backdrops are the same picture.
+  inner = layered.backdrop[0, 8:-8, 8:-8]
+  for view in layered.backdrop:
     match = cv2.matchTemplate(view[5:-5, 5:-5], inner, cv2.TM_CCOEFF_NORMED)
     assert match.max() > 0.9
 
@@ -251,15 +251,15 @@ def test_hands_do_what_the_name_says(manner, direction, heading):
   index = next(
     index
     for index in range(label, 1000, 16)
-    if len(render.stage_clip('tabletop', 'validation', index, SEED).films) == 2
+    if len(render.draw_layers('tabletop', 'validation', index, SEED).layers) == 2
   )
   planes = pantomime.render_clip('tabletop', 'validation', index, SEED).regions
-  thing = _centroids(planes, regions.OBJECT)
-  moved = thing - thing[0]  # [N, 2]
+  item = _centroids(planes, regions.OBJECT)
+  moved = item - item[0]  # [N, 2]
   assert moved[-1] @ heading > 0.3
   assert abs(moved[-1] @ heading[::-1]) < 0.1
   hand = _centroids(planes, regions.PERSON)
-  assert (hand[:, 1] > thing[:, 1]).all() or manner == 'rolling'  # Nearer to the viewer.
+  assert (hand[:, 1] > item[:, 1]).all() or manner == 'rolling'  # Nearer to the viewer.
   touching = [(plane & 3 == 3).any() for plane in planes]
   areas = (planes & regions.OBJECT > 0).sum(axis=(1, 2))
   if manner == 'nudging':
@@ -270,7 +270,7 @@ def test_hands_do_what_the_name_says(manner, direction, heading):
   elif manner == 'rolling':
     assert touching[0]
     assert not any(touching[7:])
-    left_behind = (hand[-1] - thing[-1] - hand[0] + thing[0]) @ heading
+    left_behind = (hand[-1] - item[-1] - hand[0] + item[0]) @ heading
     assert left_behind < -0.25
   else:
     assert all(touching)
@@ -292,23 +292,23 @@ def test_scene_families_look_different():
 def test_a_hull_of_two_circles_is_a_capsule():
   length, radius = 0.4, 0.1
   hull = brush.Hull(np.array([[[0.3, 0.3], [0.3 + length, 0.3]]]), np.full(2, radius))
-  film = brush.develop([brush.flat(hull, (200, 100, 50))], 100, np.zeros((1, 2), int))
-  area = film[0, ..., 3].sum() / 255 / 100**2
+  layer = brush.rasterize([brush.flat_stroke(hull, (200, 100, 50))], 100, np.zeros((1, 2), int))
+  area = layer[0, ..., 3].sum() / 255 / 100**2
   assert area == pytest.approx(math.pi * radius**2 + 2 * length * radius, rel=0.05)
-  rows, columns = _bounds(film[0, ..., 3] >= 128)
+  rows, columns = _bounds(layer[0, ..., 3] >= 128)
   np.testing.assert_allclose((columns.start, columns.stop), (20, 80), atol=1)
   np.testing.assert_allclose((rows.start, rows.stop), (20, 40), atol=1)
 
 
-def test_laying_over_is_alpha_blending():
+def test_composite_is_alpha_blending():
   rng = np.random.default_rng(SEED)
   pictures = rng.integers(0, 256, (2, 8, 8, 3), np.uint8)
   coverage = rng.integers(0, 256, (2, 8, 8, 1), np.uint8)
   color = rng.random((2, 8, 8, 3))
-  film = np.concatenate([np.floor(color * coverage), coverage], axis=-1).astype(np.uint8)
+  layer = np.concatenate([np.floor(color * coverage), coverage], axis=-1).astype(np.uint8)
   alpha = coverage / 255
   expected = (1 - alpha) * pictures + alpha * 255 * color
-  np.testing.assert_allclose(brush.lay_over(pictures, film), expected, atol=1.5)
+  np.testing.assert_allclose(brush.composite(pictures, layer), expected, atol=1.5)
 
 
 @pytest.mark.parametrize(('world', 'split'), [('stage', 'train'), ('scenes', 'dev')])

@@ -8,7 +8,7 @@ import pytest
 
 from configs import ssv2_objmask
 from zsar_jax.models import flops
-from zsar_jax.models.build import build_model
+from zsar_jax.models.from_config import build_model
 from zsar_jax.performance import estimate
 from zsar_jax.performance.programs import Program, evaluation_programs, train_program
 from zsar_jax.runtime import sharding
@@ -16,7 +16,7 @@ from zsar_jax.training import optim
 
 
 def traced(program):
-  return flops.traced(program.trace().jaxpr)
+  return flops.of_jaxpr(program.trace().jaxpr)
 
 
 def tiny(**changes):

@@ -24,7 +24,7 @@ from zsar_jax.recipes.language import COLORS, EFFECTS, LAYERS, Effect, Part, Rec
     ('person_box=#00FF7f', (Part('person_box', '#00ff7f'),)),
     (
       'object_box=uniform/frame@0.25!',
-      (Part('object_box', 'uniform', draw='frame', probability=0.25, whole=True),),
+      (Part('object_box', 'uniform', draw='frame', probability=0.25, over_people=True),),
     ),
     ('background=normal/other', (Part('background', 'normal', draw='other'),)),
     ('background=swap@0.5', (Part('background', 'swap', probability=0.5),)),
@@ -55,7 +55,7 @@ def test_effects_stand_in_the_order_in_which_they_are_applied():
 )
 def test_what_a_recipe_needs(text, regions, pairs):
   assert parse(text).regions == regions
-  assert parse(text).pairs is pairs
+  assert parse(text).needs_partner is pairs
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_text_survives_the_round_trip(text):
 
 
 @pytest.mark.parametrize(
-  ('text', 'place', 'word'),
+  ('text', 'position', 'phrase'),
   [
     ('', 'character 1', 'REGION=COLOR'),
     ('background', 'character 1', 'REGION=COLOR'),
@@ -96,13 +96,13 @@ def test_text_survives_the_round_trip(text):
     ('object=normal!@0.5', 'character 1', 'REGION=COLOR'),
   ],
 )
-def test_errors_show_the_place(text, place, word):
+def test_errors_show_the_position(text, position, phrase):
   with pytest.raises(UserError) as error:
     parse(text, 'config.recipe')
   message = str(error.value)
   assert message.startswith('config.recipe: ')
-  assert place in message
-  assert word in message
+  assert position in message
+  assert phrase in message
 
 
 _PROBABILITIES = st.just('') | st.floats().map(lambda share: f'@{share!r}') | st.just('@x')
@@ -116,8 +116,8 @@ _PIECES = st.tuples(
 
 
 @given(st.text() | st.lists(_PIECES, max_size=4).map(','.join))
-def test_any_text_is_read_or_refused(text):
-  """And what is read says what it is, to the last digit."""
+def test_any_text_is_parsed_or_refused(text):
+  """A parsed recipe has a text that parses to the same recipe, to the last digit."""
   try:
     recipe = parse(text)
   except UserError:

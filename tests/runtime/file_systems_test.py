@@ -119,7 +119,7 @@ with Checkpoints(pathlib.Path(sys.argv[1]), keep=2) as checkpoints:
   checkpoints.wait()
   like = {name: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=jax.sharding.SingleDeviceSharding(
     jax.devices()[0])) for name, shape in (('x', (1000,)), ('y', (3,)))}
-  step, state = checkpoints.newest(lambda step: checkpoints.restore(step, like))
+  step, state = checkpoints.read_newest(lambda step: checkpoints.restore(step, like))
   print(step, float(state['x'][999]), checkpoints.meta(step))
 """
 

@@ -3,10 +3,10 @@
 import pytest
 
 from zsar_jax import config as config_lib
-from zsar_jax.data import dataset, splits
+from zsar_jax.data import catalog, dataset, splits
 from zsar_jax.datasets.masks.spec import open_masks
 from zsar_jax.errors import UserError
-from zsar_jax.evaluation import swaps
+from zsar_jax.evaluation import background_pairs
 from zsar_jax.runtime.paths import local_argument, local_path
 from zsar_jax.text.tokenizers import make_tokenizer
 from zsar_jax.weights.formats.weight_files import open_source
@@ -74,12 +74,12 @@ def test_arguments_that_are_urls(argument):
 
 # By name, functions that open a path of the user's.
 OPENERS = {
-  'data sets': lambda path: dataset.list_datasets(path),
+  'data sets': lambda path: catalog.list_datasets(path),
   'a data set': lambda path: dataset.open_dataset(path, 'ssv2', 'train'),
   'masks': lambda path: open_masks(f'grey:{path}'),
   'weights': lambda path: open_source(path, 'SRC'),
   'classes': lambda path: splits.read_classes(f'{path}.txt', '--classes'),
-  'pairs': lambda path: swaps.open_pairs(path, [], [], [], [], 'config.pairs'),
+  'pairs': lambda path: background_pairs.load_pairs(path, [], [], [], [], 'config.pairs'),
   'tokenizer': lambda path: make_tokenizer(path, 100, 8),
 }
 

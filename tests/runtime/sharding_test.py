@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from configs import ssv2_objmask
 from zsar_jax.errors import UserError
-from zsar_jax.models.build import build_model
+from zsar_jax.models.from_config import build_model
 from zsar_jax.performance import estimate, planner, topologies
 from zsar_jax.performance.programs import train_program
 from zsar_jax.runtime import sharding

@@ -1,4 +1,4 @@
-"""Data on which a study would mean nothing."""
+"""Data that a study refuses."""
 
 import pytest
 from ml_collections import ConfigDict
@@ -6,14 +6,14 @@ from ml_collections import ConfigDict
 from tests.toy import Toy, ToyTask, build_toy
 from tests.training.loop_test import toy_config
 from zsar_jax.config import dataset_ref
-from zsar_jax.datasets.builder import build
+from zsar_jax.datasets.build import build
 from zsar_jax.errors import UserError
 from zsar_jax.study.checks import check_data
 from zsar_jax.study.plan import default_study, experiment, plan, run
 
 
 class Unmasked(Toy):
-  """Clips that nobody annotated, in a data set that could be."""
+  """A data set with regions, whose clips are not annotated."""
 
   name = 'unmasked'
 
@@ -26,7 +26,7 @@ class Unmasked(Toy):
 
 
 class Unknown(Unmasked):
-  """Clips of a data set without any masks."""
+  """A data set without regions."""
 
   name = 'unknown'
   region_names = ()
@@ -46,7 +46,7 @@ def _jobs(data_dir, tmp_path, dataset='toy', classes='all', **changes):
   base.eval.datasets = ConfigDict({'here': dataset_ref(dataset, 'validation', classes)})
   base.update_from_flattened_dict({k.replace('__', '.'): v for k, v in changes.items()})
   study = default_study()
-  study.experiments.one = experiment(base, 'none', {'none': run('as they are')})
+  study.experiments.exp = experiment(base, 'none', {'none': run('unmasked')})
   return plan(study, tmp_path)
 
 
@@ -54,7 +54,7 @@ def _jobs(data_dir, tmp_path, dataset='toy', classes='all', **changes):
   ('changes', 'words'),
   [
     ({'dataset': 'nothing'}, 'nothing'),
-    ({'classes': ('resting',)}, "there is one class, 'resting'"),
+    ({'classes': ('resting',)}, "it has only the class 'resting'"),
     ({'classes': ('sleeping', 'resting')}, 'sleeping'),
     ({'dataset': 'unmasked'}, 'no frame of the 6 clips of unmasked is annotated'),
     ({'dataset': 'unmasked', 'view__unannotated': 'drop'}, 'no clip of unmasked'),
@@ -62,7 +62,7 @@ def _jobs(data_dir, tmp_path, dataset='toy', classes='all', **changes):
     ({'data__train__dataset': ''}, 'config.data.train.dataset names no data set'),
   ],
 )
-def test_refusals_come_before_any_training(data_dir, tmp_path, changes, words):
+def test_unusable_data_is_refused(data_dir, tmp_path, changes, words):
   with pytest.raises(UserError) as error:
     check_data(_jobs(data_dir, tmp_path, **changes))
   assert words in str(error.value)

@@ -1,57 +1,57 @@
-"""The gallery: which clips are chosen, and what is said of those that do not count."""
+"""The gallery: the choice of clips, and the reasons for clips that do not count."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-from tests.evaluation.metrics_test import predictions
+from tests.evaluation.examples import predictions
 from tests.toy import CLASSES, Toy, ToyTask
 from tests.training.loop_test import toy_config
 from zsar_jax.config import dataset_ref
-from zsar_jax.datasets.builder import build
+from zsar_jax.datasets.build import build
 from zsar_jax.study import clip_images
 
-# Of 12 clips those without masks, and that of which every other frame has some.
+# Positions among 12 clips: those without masks, and the clip with masks on every other frame.
 UNMASKED, PARTLY = (1, 4, 7), 2
 
 
-def _answers(right):
-  """One-hot logits that are right where `right` is."""
-  labels = np.arange(len(right)) % 2
-  return np.eye(2, dtype=np.float32)[np.where(right, labels, 1 - labels)]
+def _logits(correct):
+  """One-hot logits of predictions that are correct where `correct` is True."""
+  labels = np.arange(len(correct)) % 2
+  return np.eye(2, dtype=np.float32)[np.where(correct, labels, 1 - labels)]
 
 
 def _predictions(unpainted, painted, masks):
   coverage = np.where(masks[:, None], np.float32(0.2), np.float32(np.nan))
   logits = {
-    'none': _answers(unpainted),
-    'background=normal': np.where(masks[:, None], _answers(painted), np.float32(np.nan)),
+    'none': _logits(unpainted),
+    'background=normal': np.where(masks[:, None], _logits(painted), np.float32(np.nan)),
   }
   return predictions(np.arange(len(masks)) % 2, logits, coverage=coverage)
 
 
-def test_clips_that_do_not_count_are_not_taken_for_wrong():
+def test_clips_that_do_not_count_are_not_wrong():
   masks = np.ones(12, bool)
   masks[list(UNMASKED)] = False
   yes, no = np.ones(12, bool), np.zeros(12, bool)
-  # Nothing is wrong where the background is painted, but some clips have no masks.
-  chosen = clip_images.choose({'plain': _predictions(yes, yes, masks)}, 'plain', 6)
+  # No clip is wrong under painting, but some have no masks.
+  chosen = clip_images.choose_clips({'plain': _predictions(yes, yes, masks)}, 'plain', 6)
   assert {choice.why for choice in chosen} == {'Chosen at an even distance among all clips.'}
-  # All is wrong there that counts.
-  chosen = clip_images.choose({'plain': _predictions(yes, no, masks)}, 'plain', 12)
+  # Every clip that counts under painting is wrong.
+  chosen = clip_images.choose_clips({'plain': _predictions(yes, no, masks)}, 'plain', 12)
   wrong = {choice.position for choice in chosen if 'wrong under background=normal' in choice.why}
   assert wrong
   assert not wrong & set(UNMASKED)
 
 
 class Partly(Toy):
-  """Clips of which some have no masks, and one has masks of every other frame."""
+  """A data set with clips without masks, and a clip with masks on every other frame."""
 
   name = 'partly'
 
   def tasks(self):
-    """Twelve clips to validate, one to train."""
+    """Twelve validation clips, one training clip."""
     masks = {n: (False,) for n in UNMASKED} | {PARTLY: (True, False)}
     return {
       'validation': [ToyTask(f'v{n}', n % 2, 8, masks.get(n, (True,))) for n in range(12)],
@@ -69,8 +69,8 @@ def _drawn(tmp_path_factory):
   masks = np.ones(12, bool)
   masks[list(UNMASKED)] = False
   p = _predictions(masks, masks, masks)
-  swapped = np.where(np.arange(12)[:, None] == 3, _answers(masks), np.float32(np.nan))
-  p.logits['none'][5] = np.nan  # The model's own: the clip counts, and is wrong.
+  swapped = np.where(np.arange(12)[:, None] == 3, _logits(masks), np.float32(np.nan))
+  p.logits['none'][5] = np.nan  # The clip counts, and is wrong.
   p = dataclasses.replace(
     p,
     ids=tuple(f'v{n}' for n in range(12)),
@@ -80,20 +80,20 @@ def _drawn(tmp_path_factory):
     partner_labels=np.where(np.arange(12) == 3, 0, -1).astype(np.int32),
   )
   choices = [clip_images.Choice(position, 'why') for position in (1, 2, 3, 5)]
-  return folder, clip_images.draw(config, 'here', {'run': p}, choices, folder, 'e-d')
+  return folder, clip_images.draw_clips(config, 'here', {'run': p}, choices, folder, 'e-d')
 
 
 def test_why_a_clip_does_not_count(drawn):
-  folder, (unmasked, partly, paired, no_answer) = drawn
+  folder, (unmasked, partly, paired, not_finite) = drawn
   painting = {'background=normal', 'background=swap'}
   assert unmasked['not_counted'] == dict.fromkeys(painting, 'no masks')
-  assert partly['not_counted'] == no_answer['not_counted'] == {'background=swap': 'no partner'}
+  assert partly['not_counted'] == not_finite['not_counted'] == {'background=swap': 'no partner'}
   assert paired['not_counted'] == {}
-  for entry in (unmasked, partly, paired, no_answer):
-    # A recipe has either pictures or a reason.
+  for entry in (unmasked, partly, paired, not_finite):
+    # For each recipe there is a picture or a reason.
     assert set(entry['pictures']) == {'none', *painting} - set(entry['not_counted'])
     assert all((folder / path).exists() for path in entry['pictures'].values())
-  assert set(no_answer['predictions']['run']) == {'background=normal'}
+  assert set(not_finite['predictions']['run']) == {'background=normal'}
 
 
 def test_frames_that_stay_unpainted_are_counted(drawn):

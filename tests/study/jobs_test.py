@@ -1,6 +1,6 @@
-"""Runs side by side: what is done, in which order, and what an interruption leaves.
+"""Training of the jobs of a study: order, failures and interruptions.
 
-A small program stands in for the trainer. It writes what a run writes.
+A small program that writes the files of a run replaces the trainer.
 """
 
 import os
@@ -12,26 +12,27 @@ import time
 
 import pytest
 
-from tests.study.plan_test import _study
+from tests.study.plan_test import make_study
 from zsar_jax.errors import UserError
 from zsar_jax.study import jobs
 from zsar_jax.study.plan import BASELINE, plan
 
 ROOT = pathlib.Path(__file__).parents[2]
 
-# Argument 1 is the workdir. A run sleeps, or fails if it is told to, and says when it was.
+# Argument 1 is the workdir. The run `color` fails if the file `fail` exists. Jobs write when they
+# begin and end to order.txt.
 TRAINER = """
 import json, pathlib, signal, sys, time
 sys.path.insert(0, {root!r})
-from tests.bias.study.jobs_test import jobs_of
+from tests.study.jobs_test import jobs_of
 from zsar_jax import config
 workdir = pathlib.Path(sys.argv[1])
 (job,) = [job for job in jobs_of(workdir) if sys.argv[2] == '--only=' + job.name]
 signal.signal(signal.SIGTERM, lambda *_: sys.exit('stopped'))
 with open(workdir / 'order.txt', 'a') as order:
   print('begin', job.name, file=order)
-if (workdir / 'fail').exists() and 'colour' in job.name:
-  sys.exit('error: it cannot be')
+if (workdir / 'fail').exists() and 'color' in job.name:
+  sys.exit('error: no space left')
 time.sleep({seconds})
 (job.folder / 'metrics.jsonl').write_text(json.dumps({{'step': job.config.steps}}) + '\\n')
 (job.folder / 'config.json').write_text(config.to_json(job.config))
@@ -45,8 +46,8 @@ with open(workdir / 'order.txt', 'a') as order:
 
 
 def jobs_of(workdir):
-  """Two seeds of a baseline, a run that needs it and one that does not."""
-  study = _study(
+  """Two seeds of a baseline, a run that depends on it and one that does not."""
+  study = make_study(
     after=('x', {'model.init_from': BASELINE}), color=('y', {'recipe': 'background=normal'})
   )
   return plan(study, workdir)
@@ -62,38 +63,38 @@ def _order(tmp_path):
   return (tmp_path / 'order.txt').read_text().splitlines()
 
 
-def test_a_run_waits_for_the_one_it_needs_and_nothing_is_done_twice(tmp_path):
+def test_a_job_waits_for_the_one_it_depends_on_and_finished_jobs_are_skipped(tmp_path):
   planned = jobs_of(tmp_path)
-  jobs.train_all(planned, _command(tmp_path), at_a_time=3)
+  jobs.train_all(planned, _command(tmp_path), processes=3)
   order = _order(tmp_path)
   assert len(order) == 12
   for seed in (4, 7):
-    assert order.index(f'end one/plain/{seed}') < order.index(f'begin one/after/{seed}')
-  assert all(jobs.finished(job) for job in planned)
-  # A run whose results are not all there is done again, and no other.
+    assert order.index(f'end exp/plain/{seed}') < order.index(f'begin exp/after/{seed}')
+  assert all(jobs.is_finished(job) for job in planned)
+  # Only a job with missing results is done again.
   (planned[2].folder / 'results.json').write_text('{"toy": {"none": {}}}')
-  jobs.train_all(planned, _command(tmp_path), at_a_time=2)
-  assert _order(tmp_path)[12:] == [f'{what} {planned[2].name}' for what in ('begin', 'end')]
+  jobs.train_all(planned, _command(tmp_path), processes=2)
+  assert _order(tmp_path)[12:] == [f'{event} {planned[2].name}' for event in ('begin', 'end')]
 
 
-def test_a_run_that_fails_is_told_with_its_last_word(tmp_path):
+def test_a_failed_job_is_reported_with_its_last_line(tmp_path):
   (tmp_path / 'fail').touch()
   planned = jobs_of(tmp_path)
   with pytest.raises(UserError) as error:
-    jobs.train_all(planned, _command(tmp_path), at_a_time=1)
-  assert 'the run one/colour/4 failed: it cannot be' in str(error.value)
+    jobs.train_all(planned, _command(tmp_path), processes=1)
+  assert 'the run exp/color/4 failed: no space left' in str(error.value)
   assert 'log.txt' in str(error.value)
   (tmp_path / 'fail').unlink()
-  jobs.train_all(planned, _command(tmp_path), at_a_time=1)
-  assert all(jobs.finished(job) for job in planned)
+  jobs.train_all(planned, _command(tmp_path), processes=1)
+  assert all(jobs.is_finished(job) for job in planned)
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_ends_the_runs_and_the_same_command_goes_on(tmp_path, number):
+def test_an_interrupted_study_continues(tmp_path, number):
   program = f"""
 import pathlib, sys
 sys.path.insert(0, {str(ROOT)!r})
-from tests.bias.study.jobs_test import jobs_of
+from tests.study.jobs_test import jobs_of
 from zsar_jax.study import jobs
 from zsar_jax.runtime.interruption import interruptible_program
 with interruptible_program():
@@ -109,9 +110,9 @@ with interruptible_program():
   assert process.wait(30) == (130 if number == signal.SIGINT else 0)
   planned = jobs_of(tmp_path)
   for job in planned[:2]:
-    assert not jobs.finished(job)
+    assert not jobs.is_finished(job)
   logs = [path.read_text() for path in tmp_path.rglob(jobs.LOG)]
   assert logs
   assert all('stopped' in log for log in logs)
-  jobs.train_all(planned, _command(tmp_path), at_a_time=4)
-  assert all(jobs.finished(job) for job in planned)
+  jobs.train_all(planned, _command(tmp_path), processes=4)
+  assert all(jobs.is_finished(job) for job in planned)

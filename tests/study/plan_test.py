@@ -1,4 +1,4 @@
-"""What runs follow from a study, and which studies are refused."""
+"""The jobs of a study, and studies that are refused."""
 
 import pathlib
 
@@ -9,96 +9,98 @@ from zsar_jax.config import dataset_ref, default_config, validate
 from zsar_jax.errors import UserError
 from zsar_jax.study.plan import BASELINE, default_study, experiment, finding, plan, run
 
-WORKDIR = pathlib.Path('studies/one')
+WORKDIR = pathlib.Path('studies/s')
 
 
-def _study(**runs):
+def make_study(**runs):
   base = default_config()
   base.data.train = dataset_ref('toy', 'train')
   base.eval.datasets = ConfigDict({'toy': dataset_ref('toy', 'validation')})
   base.eval.recipes = ('none', 'background=normal')
   study = default_study()
   study.seeds = (4, 7)
-  study.experiments.one = experiment(
-    base, 'plain', {'plain': run('as they are'), **{name: run(*it) for name, it in runs.items()}}
+  study.experiments.exp = experiment(
+    base,
+    'plain',
+    {'plain': run('unmasked'), **{name: run(*arguments) for name, arguments in runs.items()}},
   )
   return study
 
 
-def test_baselines_come_first_and_every_seed_has_its_folder():
-  study = _study(
+def test_baselines_come_first_and_every_job_has_its_folder():
+  study = make_study(
     after=('from the baseline', {'model.init_from': BASELINE}),
     color=('painted', {'recipe': 'background=normal', 'optim.still_clip.static': 1.0}),
   )
   jobs = plan(study, WORKDIR)
   assert [job.name for job in jobs] == [
-    f'one/{name}/{seed}' for seed in (4, 7) for name in ('plain', 'after', 'colour')
+    f'exp/{name}/{seed}' for seed in (4, 7) for name in ('plain', 'after', 'color')
   ]
   by_name = {job.name: job for job in jobs}
-  assert by_name['one/colour/7'].folder == WORKDIR / 'runs/one/colour/seed7'
-  assert by_name['one/colour/7'].config.seed == 7
-  assert by_name['one/colour/7'].config.optim.still_clip.static == 1
-  assert by_name['one/plain/7'].config.recipe == 'none'
-  assert by_name['one/after/7'].after == by_name['one/plain/7'].folder
-  assert by_name['one/after/4'].config.model.init_from == str(by_name['one/plain/4'].folder)
+  assert by_name['exp/color/7'].folder == WORKDIR / 'runs/exp/color/seed7'
+  assert by_name['exp/color/7'].config.seed == 7
+  assert by_name['exp/color/7'].config.optim.still_clip.static == 1
+  assert by_name['exp/plain/7'].config.recipe == 'none'
+  assert by_name['exp/after/7'].depends_on == by_name['exp/plain/7'].folder
+  assert by_name['exp/after/4'].config.model.init_from == str(by_name['exp/plain/4'].folder)
 
 
 def _with_finding(**changes):
-  study = _study()
-  study.experiments.one.base.eval.datasets.other = dataset_ref('toy', 'train')
-  place = ('one', 'plain', 'toy', 'none')
-  fields = {'better': place, 'worse': place, 'threshold': 0.1} | changes
+  study = make_study()
+  study.experiments.exp.base.eval.datasets.other = dataset_ref('toy', 'train')
+  side = ('exp', 'plain', 'toy', 'none')
+  fields = {'better': side, 'worse': side, 'threshold': 0.1} | changes
   study.findings = (finding('f', 's', **fields),)
   return study
 
 
-def test_findings_that_differ_in_the_pairs_are_of_the_same_clips():
-  study = _with_finding(worse=('one', 'plain', 'other', 'none'))
-  study.experiments.one.base.eval.datasets.other = dataset_ref('toy', 'validation', pairs='same:0')
+def test_sides_of_a_finding_may_differ_in_their_pairs():
+  study = _with_finding(worse=('exp', 'plain', 'other', 'none'))
+  study.experiments.exp.base.eval.datasets.other = dataset_ref('toy', 'validation', pairs='same:0')
   assert plan(study, WORKDIR)
 
 
-def test_one_folder_of_data_for_all_experiments():
-  study = _study(moved=('other data', {'data.dir': 'moved'}))
-  study.experiments.two = study.experiments.one
+def test_the_data_folder_of_all_experiments():
+  study = make_study(moved=('other data', {'data.dir': 'moved'}))
+  study.experiments.two = study.experiments.exp
   dirs = {job.name: job.config.data.dir for job in plan(study, WORKDIR)}
-  assert (dirs['one/plain/4'], dirs['one/moved/4']) == ('data', 'moved')
+  assert (dirs['exp/plain/4'], dirs['exp/moved/4']) == ('data', 'moved')
   study.data.dir = 'elsewhere'
   dirs = {job.name: job.config.data.dir for job in plan(study, WORKDIR)}
-  assert {dirs[f'{name}/plain/{seed}'] for name in ('one', 'two') for seed in (4, 7)} == {
+  assert {dirs[f'{name}/plain/{seed}'] for name in ('exp', 'two') for seed in (4, 7)} == {
     'elsewhere'
   }
-  # What a run changes stays changed.
+  # The change of a run has precedence.
   assert dirs['two/moved/7'] == 'moved'
 
 
-def test_a_study_is_no_training():
+def test_the_config_of_a_study_is_refused_as_that_of_a_training():
   with pytest.raises(UserError, match='the config of a study, not of one training'):
-    validate(_study())
+    validate(make_study())
 
 
 @pytest.mark.parametrize(
   ('study', 'words'),
   [
-    (lambda: default_study(), 'config.experiments: there is none'),
+    (lambda: default_study(), 'config.experiments: it is empty'),
     (lambda: _changed(seeds=()), 'config.seeds'),
     (lambda: _changed(seeds=(1, 1)), 'config.seeds'),
-    (lambda: _study(bad=('x', {'optim.lrr': 1.0})), 'config.optim.lrr cannot be 1.0'),
-    (lambda: _study(bad=('x', {'steps': 'many'})), "config.steps cannot be 'many'"),
-    (lambda: _study(bad=('x', {'recipe': 'backgruond=normal'})), 'regions are'),
-    (lambda: _study(**{'a/b': ('x', {})}), "'a/b' becomes a folder"),
+    (lambda: make_study(bad=('x', {'optim.lrr': 1.0})), 'config.optim.lrr cannot be 1.0'),
+    (lambda: make_study(bad=('x', {'steps': 'many'})), "config.steps cannot be 'many'"),
+    (lambda: make_study(bad=('x', {'recipe': 'backgruond=normal'})), 'regions are'),
+    (lambda: make_study(**{'a/b': ('x', {})}), "'a/b' becomes a folder"),
     (lambda: _changed(baseline='none'), "'none' is none of plain"),
     (lambda: _changed(recipes=('none',)), "'none' alone measures no bias"),
     (lambda: _changed(datasets=False), 'nothing to measure'),
     (
-      lambda: _with_finding(better=('one', 'plain', 'toy', 'person=black')),
+      lambda: _with_finding(better=('exp', 'plain', 'toy', 'person=black')),
       "'person=black' is none of",
     ),
     (lambda: _with_finding(threshold=10.0), '10 points are written 0.1'),
-    (lambda: _with_finding(worse=('one', 'plain', 'other', 'none')), 'compares different clips'),
+    (lambda: _with_finding(worse=('exp', 'plain', 'other', 'none')), 'compares different clips'),
     (lambda: default_config(), 'the config of one training, not of a study'),
     (lambda: ConfigDict({'seeds': (1,), 'experiments': {}}), "it has no field 'about'"),
-    (lambda: _with_finding(worse=('two', 'plain', 'toy', 'none')), "'two' is none of one"),
+    (lambda: _with_finding(worse=('two', 'plain', 'toy', 'none')), "'two' is none of exp"),
   ],
 )
 def test_refusals(study, words):
@@ -108,12 +110,12 @@ def test_refusals(study, words):
 
 
 def _changed(seeds=(1,), baseline='plain', recipes=None, datasets=True):
-  study = _study()
+  study = make_study()
   study.seeds = seeds
-  one = study.experiments.one
-  one.baseline = baseline
+  experiment_config = study.experiments.exp
+  experiment_config.baseline = baseline
   if recipes:
-    one.base.eval.recipes = recipes
+    experiment_config.base.eval.recipes = recipes
   if not datasets:
-    one.base.eval.datasets = ConfigDict()
+    experiment_config.base.eval.datasets = ConfigDict()
   return study

@@ -35,16 +35,16 @@ def merge(symbols: list[str], ranks: dict[tuple[str, str], int]) -> list[str]:
     pairs = [ranks.get(pair, len(ranks)) for pair in zip(symbols, symbols[1:], strict=False)]
     if not pairs or min(pairs) == len(ranks):
       return symbols
-    at = pairs.index(min(pairs))
-    symbols = [*symbols[:at], symbols[at] + symbols[at + 1], *symbols[at + 2 :]]
+    i = pairs.index(min(pairs))
+    symbols = [*symbols[:i], symbols[i] + symbols[i + 1], *symbols[i + 2 :]]
 
 
 @pytest.fixture(scope='session')
 def clip_folder(tmp_path_factory) -> pathlib.Path:
-  """`vocab.json` and `merges.txt` of CLIP, worked out from what each id decodes to.
+  """`vocab.json` and `merges.txt` of CLIP, derived from what each id decodes to.
 
-  Ids that end within a character cannot be told from their text and get no merge, so text
-  beyond Latin is not encoded as CLIP would.
+  Ids that decode to a part of a character have no readable text and get no merge, so texts beyond
+  Latin are not encoded as CLIP does.
   """
   package = pytest.importorskip('instant_clip_tokenizer')
   decode = package.Tokenizer().decode
@@ -78,8 +78,8 @@ def clip():
   return tokenizers.make_tokenizer('clip', 49408, 77)
 
 
-def test_clip_ids_of_a_known_text(clip):
-  # The ids that OpenAI's `clip.tokenize` gives.
+def test_clip_gives_the_ids_of_openais_tokenizer(clip):
+  # The ids of OpenAI's `clip.tokenize`.
   (row,) = clip(['a photo of a cat'])
   assert row.dtype == np.int32
   assert row[:7].tolist() == [CLIP_START, 320, 1125, 539, 320, 2368, CLIP_END]
@@ -115,7 +115,7 @@ def test_all_labels_agree_and_fit(clip, clip_folder):
 
 
 def test_clip_gives_the_ids_of_transformers(clip, clip_folder):
-  """Hugging Face's own tokenizer, of the same vocabulary, given cleaned text as OpenAI's does."""
+  """Hugging Face's tokenizer has the same vocabulary and gets cleaned text, as in OpenAI's code."""
   transformers = pytest.importorskip('transformers', reason='the extra parity is not installed')
   reference = transformers.CLIPTokenizer.from_pretrained(str(clip_folder))
   latin = [
@@ -128,7 +128,7 @@ def test_clip_gives_the_ids_of_transformers(clip, clip_folder):
   ]
   if LABELS.is_dir():
     latin += [line for file in LABELS.glob('*.txt') for line in file.read_text().splitlines()]
-  # Of these the vocabulary that could be worked out has not all merges: files against files.
+  # The derived vocabulary lacks merges of these, so the same files are read by both sides.
   others = ['archery \U0001f3f9 & \U0001f938\u200d\u2642\ufe0f', '東京 で 空手', 'бокс', 'œuvre ½']
   expected = np.zeros((len(latin + others), 77), np.int32)
   for row, text in zip(expected, latin + others, strict=True):
@@ -146,7 +146,7 @@ def test_tokenizer_json_is_read_from_folder_or_file(clip, clip_folder, tmp_path)
     )
   )
   saved.pre_tokenizer = library.pre_tokenizers.WhitespaceSplit()
-  # As in published files: padding and cutting, which would hide a text that is too long.
+  # Published files turn on padding and truncation, which would hide a text that is too long.
   saved.enable_padding(length=9)
   saved.enable_truncation(5)
   saved.save(str(tmp_path / 'tokenizer.json'))
@@ -164,8 +164,9 @@ def test_words_are_ids_between_padding_and_start():
   assert first[4] == 63
   assert all(1 <= i < 62 for i in first[1:4])
   assert third.tolist() == [62, 63, 0, 0, 0, 0, 0, 0]
-  many = tokenizers.make_tokenizer('words', 64, 1002)([' '.join(f'word{i}' for i in range(1000))])
-  assert set(many[0, 1:-1].tolist()) == set(range(1, 62))
+  text = ' '.join(f'word{i}' for i in range(1000))
+  (row,) = tokenizers.make_tokenizer('words', 64, 1002)([text])
+  assert set(row[1:-1].tolist()) == set(range(1, 62))
 
 
 def test_word_ids_are_the_same_in_every_process():
@@ -196,7 +197,7 @@ def test_vocabulary_larger_than_the_models_is_refused(tmp_path):
   vocab = {'a': 0, '<|startoftext|>': 1, '<|endoftext|>': 2}
   library.Tokenizer(library.models.WordLevel(vocab, unk_token='a')).save(str(file))
   assert tokenizers.make_tokenizer(str(file), 3, 4)(['a']).tolist() == [[1, 0, 2, 0]]
-  with pytest.raises(UserError, match='has 3 ids and the model has embeddings of 2;'):
+  with pytest.raises(UserError, match='has 3 ids and the model has embeddings for 2;'):
     tokenizers.make_tokenizer(str(file), 2, 4)
 
 
@@ -214,7 +215,7 @@ def test_merges_of_an_installed_package(clip, clip_folder, tmp_path, monkeypatch
     line.replace(' ', ''): line
     for line in (clip_folder / 'merges.txt').read_text().splitlines()[1:]
   }
-  # Merges that could not be worked out become some of control characters, which no text has.
+  # Merges that could not be derived are replaced by merges of control characters, which are unused.
   control = [chr(256 + n) for n in range(33)]
   unused = (f'{a} {b}{end}' for end in ('', '</w>') for a in control for b in control)
   lines = [pairs.get(token) or next(unused) for token in list(vocab)[512:CLIP_START]]
@@ -267,6 +268,6 @@ def test_unusable_files_are_refused(tmp_path, name, content, message):
     tokenizers.make_tokenizer(str(tmp_path), 49408, 77)
 
 
-def test_bytes_that_are_no_text():
+def test_invalid_utf8_is_refused():
   with pytest.raises(UserError, match=r"'a .udc9b' is not valid UTF-8"):
     tokenizers.make_tokenizer('words', 100, 8)(['a \udc9b'])

@@ -11,7 +11,7 @@ import pytest
 from tools import benchmark
 from tools.benchmarks import models, pipeline, step, turns, workload
 from zsar_jax.models import flops
-from zsar_jax.models.build import build_model
+from zsar_jax.models.from_config import build_model
 from zsar_jax.performance import chips
 
 
@@ -140,7 +140,7 @@ def test_utilization_is_the_share_of_the_peak():
     embeddings = model.encode_video(params, clips), model.encode_text(params, texts)
     return sum(leaf.sum() for leaf in jax.tree.leaves(embeddings))
 
-  traced = flops.traced(jax.make_jaxpr(jax.grad(loss))(params, clips, texts))
+  traced = flops.of_jaxpr(jax.make_jaxpr(jax.grad(loss))(params, clips, texts))
   assert line['flops'] == pytest.approx(traced, rel=0.02)
   assert line['mfu'] == pytest.approx(traced / 989.5e12, rel=0.02)
   assert line['met'] is False

@@ -1,4 +1,4 @@
-"""A whole study, small: killed, continued, and not done twice; and studies that make no sense."""
+"""A small study by its program: killed, resumed and repeated; and a study that is refused."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.toy import build_toy
-from zsar_jax.evaluation import metrics, predictions
+from zsar_jax.evaluation import bias_metrics, predictions
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -19,14 +19,14 @@ CONFIG = """
 import sys
 sys.path.insert(0, {root!r})
 from ml_collections import ConfigDict
-from tests.train_test import toy_config
+from tests.training.loop_test import toy_config
 from zsar_jax.study.plan import default_study, experiment, finding, run
-from zsar_jax.config import clips
+from zsar_jax.config import dataset_ref
 def get_config(variant=''):
   base = toy_config({data_dir!r}, steps=30, recipe='none', checkpoint__every=5, view__size=32)
   base.optim.accumulation = 1
-  if variant == 'one_class':
-    base.eval.datasets = ConfigDict({{'toy': clips('toy', 'validation', ('jumping',))}})
+  if variant == 'single_class':
+    base.eval.datasets = ConfigDict({{'toy': dataset_ref('toy', 'validation', ('jumping',))}})
   base.eval.recipes = (
     'none', 'background=normal', 'background=swap', 'background=mean', 'person=mean,object=mean'
   )
@@ -36,11 +36,11 @@ def get_config(variant=''):
   study.gallery, study.draws = 2, 100
   swap = {{'recipe': 'background=swap@0.5', 'eval.batch_size': 4}}
   study.experiments.toy = experiment(
-    base, 'none', {{'none': run('as they are'), 'swap': run('swapped', swap)}}
+    base, 'none', {{'none': run('unmasked'), 'swap': run('swapped', swap)}}
   )
   side = ('toy', 'none', 'toy', 'none')
   other = ('toy', 'swap', 'toy', 'background=normal')
-  study.findings = (finding('one', 'It is so.', better=side, worse=other, threshold=0.1),)
+  study.findings = (finding('swap', 'The swap helps.', better=side, worse=other, threshold=0.1),)
   return study
 """
 
@@ -60,7 +60,7 @@ def _start(config, workdir, variant=''):
     **os.environ,
     'JAX_PLATFORMS': 'cpu',
     'XLA_FLAGS': '--xla_backend_optimization_level=0',
-    # What one run compiled, the others find.
+    # All runs share their compiled programs.
     'JAX_COMPILATION_CACHE_DIR': str(config.parent / 'compiled'),
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
   }
@@ -75,7 +75,7 @@ def _start(config, workdir, variant=''):
   )
 
 
-def test_a_study_that_was_killed_goes_on_and_is_not_done_twice(config, tmp_path):
+def test_a_killed_study_resumes_and_a_finished_one_does_not_run_again(config, tmp_path):
   runs = {name: tmp_path / 'runs' / 'toy' / name / 'seed1' for name in ('none', 'swap')}
   process = _start(config, tmp_path)
   while process.poll() is None and not list(tmp_path.glob('runs/toy/*/seed1/checkpoints/5')):
@@ -95,27 +95,27 @@ def test_a_study_that_was_killed_goes_on_and_is_not_done_twice(config, tmp_path)
   toy = study['experiments']['toy']['datasets']['toy']
   for name, folder in runs.items():
     results = json.loads((folder / 'results.json').read_text())['toy']
-    kept = predictions.load(folder / 'predictions' / 'toy.npz')
+    saved = predictions.load(folder / 'predictions' / 'toy.npz')
     for recipe, figures in toy['matrix'][name].items():
       for figure in ('top1', 'top5', 'mean_class'):
         np.testing.assert_allclose(figures[figure]['value'], results[recipe][figure], atol=1e-12)
-      # By a second path: the file's arrays alone.
+      # The same from the arrays of the file.
       with np.load(folder / 'predictions' / 'toy.npz') as arrays:
         number = arrays['recipes'].tolist().index(recipe)
-        right = arrays['logits'][number].argmax(-1) == arrays['labels']
-        counted = arrays['partners'] != '' if 'swap' in recipe else np.ones(len(right), bool)
-      np.testing.assert_allclose(figures['top1']['value'], right[counted].mean())
+        correct = arrays['logits'][number].argmax(-1) == arrays['labels']
+        counted = arrays['partners'] != '' if 'swap' in recipe else np.ones(len(correct), bool)
+      np.testing.assert_allclose(figures['top1']['value'], correct[counted].mean())
     bias = toy['bias'][name]
     assert {'BOR', 'HOR', 'SHAcc', 'SBErr'} <= set(bias)
-    swap = metrics.swap_background_error(kept, 'background=swap')
+    swap = bias_metrics.swap_background_error(saved, 'background=swap')
     assert bias['SBErr']['value'] == pytest.approx(swap.value, nan_ok=True)
-    assert np.isfinite(kept.saliency).all(axis=1).sum() >= 2
+    assert np.isfinite(saved.saliency).all(axis=1).sum() >= 2
   assert {len(clip['pictures']) + len(clip['not_counted']) for clip in toy['gallery']} == {5}
   assert all((tmp_path / path).exists() for path in toy['gallery'][0]['pictures'].values())
-  (found,) = study['findings']
+  (finding,) = study['findings']
   sides = toy['matrix']['none']['none']['top1'], toy['matrix']['swap']['background=normal']['top1']
-  np.testing.assert_allclose(found['estimate']['value'], sides[0]['value'] - sides[1]['value'])
-  assert 'It is so.' in (tmp_path / 'report.html').read_text()
+  np.testing.assert_allclose(finding['estimate']['value'], sides[0]['value'] - sides[1]['value'])
+  assert 'The swap helps.' in (tmp_path / 'report.html').read_text()
 
   before = {path: path.stat().st_mtime_ns for path in (tmp_path / 'runs').rglob('*.npz')}
   _, err = (process := _start(config, tmp_path)).communicate()
@@ -125,10 +125,10 @@ def test_a_study_that_was_killed_goes_on_and_is_not_done_twice(config, tmp_path)
   assert again['experiments'] == study['experiments']
 
 
-def test_one_class_is_no_question(config, tmp_path):
-  process = _start(config, tmp_path, ':one_class')
+def test_a_single_class_is_refused(config, tmp_path):
+  process = _start(config, tmp_path, ':single_class')
   _, err = process.communicate()
   assert process.returncode == 2
   (sentence,) = [line for line in err.splitlines() if line.startswith('error: ')]
-  assert "there is one class, 'jumping'" in sentence
+  assert "it has only the class 'jumping'" in sentence
   assert 'Traceback' not in err

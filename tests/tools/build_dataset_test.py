@@ -1,4 +1,4 @@
-"""Tests of tools.build_dataset and tools.inspect_dataset: whole builds, from videos to records."""
+"""Tests of tools.build_dataset and tools.inspect_dataset: complete builds from videos."""
 
 import json
 import pathlib
@@ -22,7 +22,7 @@ needs_samples = pytest.mark.skipif(not _SHARED.exists(), reason='no ../shared/da
 
 
 def _build(*flags: str, out: pathlib.Path) -> dict:
-  """Runs the command; the report."""
+  """Runs the command and returns the report."""
   build_dataset.main([*flags, f'--out={out}', '--workers=0'])
   name = next(flag for flag in flags if flag.startswith('--dataset=')).partition('=')[2]
   return json.loads((out / name / '1.0.0' / 'build_report.json').read_text())
@@ -37,7 +37,7 @@ def _box(category: str, *corners: float) -> dict:
 
 @pytest.fixture(name='ssv2')
 def _ssv2(tmp_path):
-  """Something-Something v2: four clips in train, of which two can be built, and one validation."""
+  """Something-Something v2: two of four training clips can be built; one validation clip."""
   videos = tmp_path / 'videos'
   for clip_id in ('11', '12', '14'):
     write_video(videos / f'{clip_id}.webm', [40, 80, 120, 160, 200], codec='libvpx')
@@ -51,7 +51,7 @@ def _ssv2(tmp_path):
   ]
   write_json(labels / 'train.json', train)
   write_json(labels / 'validation.json', [{'id': '14', 'template': 'Pushing [something]'}])
-  # Frames are 48 pixels high, a fifth of those that were annotated: whole boxes in both.
+  # Frames are 48 pixels high, a fifth of the annotated ones: boxes have integer edges in both.
   boxes = {
     '11': [
       {
@@ -91,7 +91,7 @@ def test_ssv2_with_boxes(ssv2, tmp_path, capsys):
   record = clips[1]
   assert record['fps'] == 12
   assert (record['height'], record['width']) == (48, 64)
-  # Frame 1 is annotated and empty, frame 3 has two boxes, and nobody looked at the others.
+  # Frame 1 is annotated and empty, frame 3 has two boxes, the others are not annotated.
   assert list(record['annotated']) == [True, False, True, False, False]
   assert [bool(png) for png in record['regions']] == [True, False, True, False, False]
   assert not records.decode_plane(record['regions'][0], 48, 64).any()
@@ -103,7 +103,7 @@ def test_ssv2_with_boxes(ssv2, tmp_path, capsys):
   assert hand['annotated'] == 3 / 10
   assert hand['empty'] == 2 / 3
   assert hand['never'] == 1
-  # Of the one clip that shows a hand: in one of its two annotated frames.
+  # A single clip shows a hand, in one of its two annotated frames.
   assert hand['coverage']['50%'] == pytest.approx(20 * 18 / (48 * 64) / 2)
 
 
@@ -162,7 +162,7 @@ def test_a_folder_with_masks_and_boxes_around_them(clips, tmp_path):
   np.testing.assert_allclose(opened.index.coverage[1, 0], (expected > 0).mean(), rtol=1e-6)
 
 
-def test_masks_that_only_some_clips_have(clips, tmp_path):
+def test_masks_of_some_clips_only(clips, tmp_path):
   videos, masks = clips
   (tmp_path / 'objects' / 'idle' / 'a').mkdir(parents=True)
   for number in (1, 3):
@@ -178,7 +178,7 @@ def test_masks_that_only_some_clips_have(clips, tmp_path):
   )['train']
   opened = dataset.open_dataset(tmp_path / 'out', 'folder', 'train')
   assert opened.region_names == ('person', 'object')
-  # A frame is annotated where both sources know it.
+  # A frame is annotated if both sources annotate it.
   assert list(opened.index.num_annotated) == [2, 3, 0]
   assert list(opened[0]['annotated']) == [True, False, True, False]
   assert report['remarks'][f'masks of grey:{masks} alone'] == {'jumping/b': 'object unknown'}
@@ -223,7 +223,7 @@ def test_a_finished_data_set_of_other_videos_masks_or_rates_is_refused(clips, tm
     assert f'was built with {word} = ' in capsys.readouterr().err
 
 
-def test_places_that_cannot_be_written_or_read_are_one_sentence(clips, tmp_path, capsys):
+def test_unreadable_and_unwritable_paths_give_a_single_sentence(clips, tmp_path, capsys):
   videos, _ = clips
   (tmp_path / 'file').touch()
   flags = ['--dataset=folder', f'--videos={videos}', '--workers=0']
@@ -239,8 +239,8 @@ def test_places_that_cannot_be_written_or_read_are_one_sentence(clips, tmp_path,
 def test_an_interrupted_build_of_videos_continues(clips, tmp_path, monkeypatch):
   videos, masks = clips
   flags = ['--dataset=folder', f'--videos={videos}', '--masks', f'grey:{masks}']
-  monkeypatch.setattr('zsar_jax.datasets.builder._CHUNK_CLIPS', 1)
-  _build(*flags, out=tmp_path / 'whole')
+  monkeypatch.setattr('zsar_jax.datasets.build._CHUNK_CLIPS', 1)
+  _build(*flags, out=tmp_path / 'uninterrupted')
 
   calls = []
 
@@ -256,9 +256,10 @@ def test_an_interrupted_build_of_videos_continues(clips, tmp_path, monkeypatch):
   assert status.value.code == 130
   _build(*flags, out=tmp_path / 'cut')
   assert calls == ['idle/a', 'jumping/b', 'jumping/b', 'jumping/c']
-  for path in (tmp_path / 'whole').rglob('*.array_record-*'):
+  for path in (tmp_path / 'uninterrupted').rglob('*.array_record-*'):
     assert (
-      path.read_bytes() == (tmp_path / 'cut' / path.relative_to(tmp_path / 'whole')).read_bytes()
+      path.read_bytes()
+      == (tmp_path / 'cut' / path.relative_to(tmp_path / 'uninterrupted')).read_bytes()
     )
 
 
@@ -316,7 +317,7 @@ def test_listed_clips_of_a_folder(clips, tmp_path):
     (['--dataset=folder', '--videos=VIDEOS', '--masks', 'grey:/nowhere'], '--masks'),
   ],
 )
-def test_flags_that_make_no_sense_are_refused(arguments, message, clips, tmp_path, capsys):
+def test_invalid_flags_are_refused(arguments, message, clips, tmp_path, capsys):
   arguments = [argument.replace('VIDEOS', str(clips[0])) for argument in arguments]
   with pytest.raises(SystemExit) as error:
     build_dataset.main([*arguments, f'--out={tmp_path}'])
@@ -459,11 +460,11 @@ def test_a_part_of_ucf101_is_read_here_and_with_tfds(tmp_path):
   report = _build('--dataset=ucf101', f'--videos={videos}', f'--annotations={lists}', out=out)
   assert report['clips']['written'] == 4
   train = dataset.open_dataset(out, 'ucf101', 'train1')
-  assert [train[place]['id'] for place in range(len(train))] == [names[3], names[0]]
+  assert [train[position]['id'] for position in range(len(train))] == [names[3], names[0]]
   test = dataset.open_dataset(out, 'ucf101', 'test3')
-  assert [test[place]['id'] for place in range(len(test))] == names[1:3]
+  assert [test[position]['id'] for position in range(len(test))] == names[1:3]
   clips = tfds.builder_from_directory(out / 'ucf101' / '1.0.0').as_data_source('clips')
-  assert [clips[place]['id'].decode() for place in range(4)] == names
+  assert [clips[position]['id'].decode() for position in range(4)] == names
 
 
 def test_a_missing_clip_is_not_replaced_by_another_of_its_name(tmp_path):
@@ -483,7 +484,9 @@ def test_a_missing_clip_is_not_replaced_by_another_of_its_name(tmp_path):
   )['train']
   assert list(report['missing']) == ['1-11/001']
   opened = dataset.open_dataset(tmp_path / 'out', 'folder', 'train')
-  found = [(record['id'], opened.classes[record['label']]) for record in (opened[0], opened[1])]
-  assert found == [('1-11/002', 'a'), ('11-1/002', 'b')]
-  brightness = [records.decode_frame(opened[place]['frames'][0]).mean() for place in (0, 1)]
+  ids_and_classes = [
+    (record['id'], opened.classes[record['label']]) for record in (opened[0], opened[1])
+  ]
+  assert ids_and_classes == [('1-11/002', 'a'), ('11-1/002', 'b')]
+  brightness = [records.decode_frame(opened[position]['frames'][0]).mean() for position in (0, 1)]
   assert brightness[0] > brightness[1] + 30

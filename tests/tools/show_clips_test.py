@@ -1,4 +1,4 @@
-"""The contact sheet: what it shows, and what it refuses."""
+"""Tests of tools.show_clips, drawing and fonts: the contents of pictures, and errors."""
 
 import dataclasses
 import json
@@ -15,8 +15,8 @@ from matplotlib import font_manager
 from tests.toy import CLASSES, build_toy
 from tools import drawing, fonts, show_clips
 from zsar_jax.data.dataset import open_dataset
-from zsar_jax.data.pipeline import View
 from zsar_jax.data.subset import select
+from zsar_jax.data.view import View
 from zsar_jax.recipes import language
 from zsar_jax.recipes.regions import REGION_BITS
 from zsar_jax.runtime import checksums
@@ -31,7 +31,7 @@ def data_dir(tmp_path_factory):
 
 
 def _read(path):
-  """i64[H, W, 3], RGB."""
+  """Returns i64[H, W, 3], RGB."""
   return cv2.imread(str(path))[..., ::-1].astype(int)
 
 
@@ -59,27 +59,27 @@ def test_a_sheet_shows_the_painted_colors(tmp_path, monkeypatch, data_dir):
   )
   sheet = _read(out)
   for color in np.eye(3, dtype=int) * 255:
-    found = (np.abs(sheet - color).max(-1) < 8).nonzero()[1]
-    assert len(found) > 1000
-    assert found.min() > sheet.shape[1] / 2  # Only in the second column.
+    columns = (np.abs(sheet - color).max(-1) < 8).nonzero()[1]
+    assert len(columns) > 1000
+    assert columns.min() > sheet.shape[1] / 2  # Only in the second column.
 
 
-def test_names_are_no_formulas(tmp_path, data_dir):
+def test_names_are_not_parsed_as_formulas(tmp_path, data_dir):
   clips = select(open_dataset(data_dir, 'toy', 'validation'), 'all', 'nearest', '')
   clips = dataclasses.replace(clips, classes=('a$_$b',) * len(CLASSES))
-  drawing.contact_sheet([(clips, 0)], [NOTHING], VIEW, tmp_path / 'a.png')
+  drawing.draw_contact_sheet([(clips, 0)], [NOTHING], VIEW, tmp_path / 'a.png')
   assert (tmp_path / 'a.png').is_file()
 
 
 @pytest.mark.parametrize(('position', 'marked'), [(0, True), (1, False)])
 def test_frames_that_are_not_annotated_are_marked(tmp_path, data_dir, position, marked):
-  """Every other frame of every third clip of the toy has no masks."""
+  """Every third clip of the toy data set has masks for every other frame only."""
   clips = select(open_dataset(data_dir, 'toy', 'train'), 'all', 'nearest', '')
-  drawing.contact_sheet([(clips, position)], [NOTHING], VIEW, tmp_path / 'a.png')
+  drawing.draw_contact_sheet([(clips, position)], [NOTHING], VIEW, tmp_path / 'a.png')
   sheet = _read(tmp_path / 'a.png')
   orange = sheet[..., 0] - sheet[..., 2] > 60  # All else is grey.
   columns = np.flatnonzero(orange[: orange.shape[0] // 2].any(0)) / sheet.shape[1]
-  # Of frames 0, 1, 3 and 4 the first and the last.
+  # The first and the last of frames 0, 1, 3 and 4.
   assert bool(len(columns)) == marked
   assert not ((columns > 0.3) & (columns < 0.7)).any()
 
@@ -100,13 +100,13 @@ def test_outlines_of_a_sheet(tmp_path, monkeypatch, data_dir):
   run(monkeypatch, f'--dataset-dir={data_dir}', f'--out={out}', '--outline', '--clips=1')
   sheet = _read(out)
   assert (np.abs(sheet - [0xE4, 0x1A, 0x1C]).max(-1) < 40).sum() > 100  # The person's edge.
-  # Grey inside, as the clips are.
+  # Grey inside, like the clips.
   assert (np.ptp(sheet, axis=-1) < 8).mean() > 0.8
 
 
-def test_a_split_that_is_there_is_shown(tmp_path, monkeypatch, data_dir):
+def test_an_existing_split_is_shown_by_default(tmp_path, monkeypatch, data_dir):
   folder = shutil.copytree(data_dir, tmp_path / 'copy')
-  # As if `validation` alone had been built.
+  # As if only `validation` had been built.
   for path in folder.rglob('dataset_info.json'):
     info = json.loads(path.read_text())
     info['splits'] = [split for split in info['splits'] if split['name'] != 'train']
@@ -119,7 +119,7 @@ def test_a_split_that_is_there_is_shown(tmp_path, monkeypatch, data_dir):
 
 @pytest.fixture(name='font')
 def _font(tmp_path, monkeypatch):
-  """A font with one letter, which no other font here has."""
+  """A font with a single letter, which no other font here has."""
   builder = FontBuilder(1000)
   builder.setupGlyphOrder(['.notdef', 'letter'])
   builder.setupCharacterMap({0xE123: 'letter'})
@@ -135,8 +135,8 @@ def _font(tmp_path, monkeypatch):
   builder.setupOS2()
   builder.setupPost()
   builder.save(tmp_path / 'one.ttf')
-  known = [font for font in font_manager.fontManager.ttflist if 'DejaVu' in font.name]
-  monkeypatch.setattr(font_manager.fontManager, 'ttflist', known)
+  default_fonts = [font for font in font_manager.fontManager.ttflist if 'DejaVu' in font.name]
+  monkeypatch.setattr(font_manager.fontManager, 'ttflist', default_fonts)
   return str(tmp_path / 'one.ttf')
 
 
@@ -151,10 +151,10 @@ def test_a_font_that_has_the_letters_is_chosen(monkeypatch, capsys, font):
 
 
 @pytest.mark.filterwarnings('error')
-def test_letters_without_a_font_are_one_sentence(tmp_path, monkeypatch, capsys, font):
+def test_letters_without_a_font_give_a_single_sentence(tmp_path, monkeypatch, capsys, font):
   monkeypatch.setattr(font_manager, 'findSystemFonts', list)
   frames = np.zeros((1, 8, 8, 3), np.uint8)
-  drawing.scores(frames, [('\ue123 \ue124', 0.9), ('b\x1b', 0.1)], tmp_path / 'a.png')
+  drawing.draw_scores(frames, [('\ue123 \ue124', 0.9), ('b\x1b', 0.1)], tmp_path / 'a.png')
   sentence = capsys.readouterr().err
   assert sentence.count('\n') == 1
   assert 'a.png: no font on this system has \ue123 \ue124, so boxes' in sentence

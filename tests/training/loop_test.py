@@ -18,14 +18,16 @@ from ml_collections import ConfigDict
 
 from tests.toy import build_toy
 from zsar_jax.config import dataset_ref, default_config
-from zsar_jax.data.pipeline import ClipLoader, View, training_batches
+from zsar_jax.data.clip_loader import ClipLoader
+from zsar_jax.data.pipeline import training_batches
+from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
-from zsar_jax.evaluation.evaluator import evaluate_checkpoint
-from zsar_jax.models.build import build_model, build_teacher
+from zsar_jax.evaluation.eval_mode import evaluate_checkpoint
 from zsar_jax.runtime import sharding, trees
-from zsar_jax.text.classes import ClassTexts, encode_classes
-from zsar_jax.training import loop, optim
-from zsar_jax.training import step as step_lib
+from zsar_jax.training import loop
+from zsar_jax.training.inputs import make_inputs
+from zsar_jax.training.setup import Setup, open_training_subset
+from zsar_jax.training.step import make_train_step
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -62,38 +64,19 @@ def toy_config(data_dir, **changes):
 
 
 def take_steps(config, devices, steps=2):
-  """The state and metrics after some steps, on the first `devices` devices."""
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(jax, 'device_count', lambda: devices)
-    patch.setattr(
-      jax, 'make_mesh', functools.partial(jax.make_mesh, devices=jax.devices()[:devices])
-    )
-    mesh = sharding.make_mesh(config.mesh)
-  model = build_model(config)
-  subset = loop.open_training_subset(config)
-  optimizer, trained = optim.make_optimizer(config.optim, model.abstract_params, config.steps)
-  init = functools.partial(step_lib.init_state, optimizer, trained, False)
-  template = sharding.sharded_shapes(
-    jax.eval_shape(init, model.abstract_params), mesh, config.mesh.fsdp_min_bytes
-  )
-  shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
-  params = jax.jit(model.init, out_shardings=shardings['params'])(jax.random.key(0))
-  state = jax.jit(init, out_shardings=shardings)(params)
-  text = ClassTexts.from_config(config, model).tokens(subset.texts, sharding.num_batch_shards(mesh))
-  texts_frozen = not any(jax.tree.leaves(trained['text']))
-  if texts_frozen:
-    text = jax.jit(functools.partial(encode_classes, model, mesh=mesh))(params, text)
-  train_step = step_lib.make_train_step(
-    config, model, build_teacher(config), optimizer, trained, subset.classes, mesh
-  )
-  step = jax.jit(
-    functools.partial(train_step, texts_frozen=texts_frozen),
-    out_shardings=(shardings, sharding.replicated(mesh)),
-  )
+  """Returns the state and the metrics after some steps on the first `devices` devices."""
+  mesh = sharding.make_mesh(config.mesh, jax.devices()[:devices])
+  subset = open_training_subset(config)
+  setup = Setup.from_config(config, mesh, subset.classes)
+  shardings = setup.state_shardings
+  params = jax.jit(setup.model.init, out_shardings=shardings['params'])(jax.random.key(0))
+  state = jax.jit(setup.init_state, out_shardings=shardings)(params)
+  key = sharding.random_key(config.seed, mesh)
+  inputs = make_inputs(setup, key, setup.tokens(subset.texts), params, None, subset, None)
+  step = jax.jit(make_train_step(setup), out_shardings=(shardings, setup.replicated))
   loader = ClipLoader(subset, View.from_config(config))
   batches = training_batches(loader, config.data.batch_size, 0, 0, 0)
   metrics = []
-  inputs = {'key': jax.random.key(config.seed), 'texts': text}
   for _ in range(steps):
     state, values = step(state, sharding.shard_batch(next(batches), mesh), inputs)
     metrics.append(jax.device_get(values))
@@ -108,28 +91,29 @@ def bytes_on_one_device(tree):
 def assert_same_training(first, second):
   """Compares metrics, gradients (Adam's first moments) and the parameters after the steps.
 
-  Adam divides gradients by their own size, so where a gradient is nothing but rounding the
-  update is too: there parameters are not compared.
+  Adam divides gradients by their own size. Where a gradient is only rounding noise, so is the
+  update, and the parameters are not compared.
   """
   (state, metrics), (other_state, other_metrics) = jax.device_get((first, second))
-  for one, other in zip(metrics, other_metrics, strict=True):
-    for name in one:
-      np.testing.assert_allclose(one[name], other[name], rtol=2e-4, err_msg=name)
-  moments, other_moments = (optax.tree.get(one['opt'], 'mu') for one in (state, other_state))
+  for values, other_values in zip(metrics, other_metrics, strict=True):
+    for name, value in values.items():
+      np.testing.assert_allclose(value, other_values[name], rtol=2e-4, err_msg=name)
+  moments = optax.tree.get(state['opt'], 'mu')
+  other_moments = optax.tree.get(other_state['opt'], 'mu')
   compared = 0
   for mu, other_mu, leaf, other_leaf in zip(
     *map(jax.tree.leaves, (moments, other_moments, state['params'], other_state['params'])),
     strict=True,
   ):
     np.testing.assert_allclose(mu, other_mu, rtol=2e-3, atol=2e-6)
-    real = np.abs(mu) > 1e-4
-    np.testing.assert_allclose(leaf[real], other_leaf[real], rtol=1e-3, atol=1e-5)
-    compared += real.sum()
+    significant = np.abs(mu) > 1e-4
+    np.testing.assert_allclose(leaf[significant], other_leaf[significant], rtol=1e-3, atol=1e-5)
+    compared += significant.sum()
   assert compared > 1000
 
 
-def test_losses_against_static_bias_join_with_their_signs(data_dir):
-  """Each term is a metric, and has its own test; still clips are to be got wrong."""
+def test_losses_against_static_bias_are_added_with_their_signs(data_dir):
+  """Each term is also a metric. The cross-entropy on still clips is subtracted."""
   plain = dict(optim__accumulation=1, recipe='none')
   weights = {'static': 0.25, 'entropy': 2.0, 'gradient': 3.0}
   both = {f'optim__still_clip__{name}': weight for name, weight in weights.items()}
@@ -169,7 +153,7 @@ def test_frozen_parameters_stay_and_multipliers_scale(data_dir, one_device):
   config.optim.lr_rules = (('text/.*', 0.0), ('temporal/.*', 0.5))
   start, _ = take_steps(config, 1, steps=0)
   state, metrics = take_steps(config, 1)
-  # Embeddings made once and embeddings made in the step are the same classifier.
+  # Class embeddings computed once and those computed in each step are the same.
   np.testing.assert_allclose(metrics[0]['loss'], one_device[1][0]['loss'], rtol=1e-5)
 
   def change(state, part):
@@ -189,7 +173,7 @@ def test_frozen_parameters_stay_and_multipliers_scale(data_dir, one_device):
   assert not [path for path in paths if '/text/' in path]
 
 
-def test_a_rule_of_a_misspelt_path_is_refused(data_dir):
+def test_a_rule_with_a_misspelt_path_is_refused(data_dir):
   config = toy_config(data_dir)
   config.optim.lr_rules = (('txt/.*', 0.0),)
   with pytest.raises(UserError, match='config.optim.lr_rules'):
@@ -199,14 +183,14 @@ def test_a_rule_of_a_misspelt_path_is_refused(data_dir):
 CONFIG = """
 import sys
 sys.path.insert(0, {root!r})
-from tests.train_test import toy_config
+from tests.training.loop_test import toy_config
 def get_config(variant=''):
   return toy_config({data_dir!r}, steps=36, checkpoint__every=3)
 """
 
 
 def run_main(tmp_path, workdir, *flags):
-  """Starts the trainer on one CPU device, as a user does, where TensorFlow can be imported."""
+  """Starts the trainer on one CPU device, as a user does. Its TensorFlow records being imported."""
   tensorflow = tmp_path / 'path' / 'tensorflow' / '__init__.py'
   tensorflow.parent.mkdir(parents=True, exist_ok=True)
   tensorflow.write_text(f'open({str(tmp_path / "imported")!r}, "w")')
@@ -215,7 +199,7 @@ def run_main(tmp_path, workdir, *flags):
     'PYTHONPATH': str(tensorflow.parent.parent),
     'JAX_PLATFORMS': 'cpu',
     'XLA_FLAGS': '',
-    # What the first start compiled, the others find.
+    # Later starts reuse what the first one compiled.
     'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'compiled'),
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
   }
@@ -244,59 +228,61 @@ def wait_for_step(process, workdir, step):
 
 
 def test_interrupted_runs_continue_bit_for_bit(tmp_path, data_dir):
-  """One run is killed, then terminated, then left alone; another is never disturbed.
+  """A run that is killed, then terminated, then left alone equals one that is never disturbed.
 
-  It is killed at a random step, and at a random moment of it: also while a checkpoint is written.
+  It is killed at a random moment of a random step, which may be while a checkpoint is written.
   """
-  moment = random.Random()
+  seed = int(os.environ.get('MOMENT_SEED', time.time_ns() % 2**32))
+  print(f'MOMENT_SEED={seed} draws the same moments')
+  moment = random.Random(seed)
   (tmp_path / 'config.py').write_text(CONFIG.format(root=str(ROOT), data_dir=str(data_dir)))
-  whole, broken = tmp_path / 'whole', tmp_path / 'broken'
-  process = run_main(tmp_path, whole)
+  undisturbed, disturbed = tmp_path / 'undisturbed', tmp_path / 'disturbed'
+  process = run_main(tmp_path, undisturbed)
   out, err = process.communicate()
   assert process.returncode == 0, err
   assert 'top-1' in out
-  assert json.loads((whole / 'results.json').read_text())['toy']['none']['count'] == 4
+  assert json.loads((undisturbed / 'results.json').read_text())['toy']['none']['count'] == 4
   assert not (tmp_path / 'imported').exists(), 'TensorFlow was imported'
-  values = list(losses(whole)[0].values())
+  values = list(losses(undisturbed)[0].values())
   assert np.mean(values[-10:]) < np.mean(values[:10])
 
-  process = run_main(tmp_path, broken)
-  wait_for_step(process, broken, moment.randint(1, 15))
+  process = run_main(tmp_path, disturbed)
+  wait_for_step(process, disturbed, moment.randint(1, 15))
   time.sleep(moment.random() * 0.05)
   process.kill()
   process.communicate()
-  killed_at = len((broken / 'metrics.jsonl').read_text().splitlines())
+  killed_at = len((disturbed / 'metrics.jsonl').read_text().splitlines())
   assert killed_at < 36
 
-  process = run_main(tmp_path, broken)
-  wait_for_step(process, broken, killed_at + 2)
+  process = run_main(tmp_path, disturbed)
+  wait_for_step(process, disturbed, killed_at + 2)
   process.send_signal(signal.SIGTERM)
   _, err = process.communicate()
   assert process.returncode == 0, err
-  interrupted_at = max(losses(broken)[1])
+  interrupted_at = max(losses(disturbed)[1])
   assert interrupted_at < 36
   assert f'interrupted after step {interrupted_at}' in err
 
-  process = run_main(tmp_path, broken)
+  process = run_main(tmp_path, disturbed)
   out, err = process.communicate()
   assert process.returncode == 0, err
   assert f'after step {interrupted_at}' in err
-  assert losses(broken) == losses(whole)
-  assert losses(broken)[1] == list(range(1, 37))
-  results = [json.loads((run / 'results.json').read_text()) for run in (broken, whole)]
+  assert losses(disturbed) == losses(undisturbed)
+  assert losses(disturbed)[1] == list(range(1, 37))
+  results = [json.loads((run / 'results.json').read_text()) for run in (disturbed, undisturbed)]
   assert results[0] == results[1]
 
-  # The finished run evaluates alike by itself, and refuses what would make it another run.
-  process = run_main(tmp_path, broken, '--mode=eval')
+  # Evaluating the finished run gives the same results; changes to the run are refused.
+  process = run_main(tmp_path, disturbed, '--mode=eval')
   out, err = process.communicate()
   assert process.returncode == 0, err
-  assert json.loads((broken / 'results.json').read_text()) == results[0]
+  assert json.loads((disturbed / 'results.json').read_text()) == results[0]
   changed = functools.partial(toy_config, data_dir, steps=36, checkpoint__every=3)
   with pytest.raises(UserError, match='config.optim.lr was 0.001.*--workdir'):
-    loop.train(changed(optim__lr=0.5), broken)
+    loop.train(changed(optim__lr=0.5), disturbed)
   with pytest.raises(UserError, match='config.model.temporal_layers was 1'):
-    evaluate_checkpoint(changed(model__temporal_layers=2), broken)
-  started = changed(model__temporal_layers=2, model__init_from=str(broken))
+    evaluate_checkpoint(changed(model__temporal_layers=2), disturbed)
+  started = changed(model__temporal_layers=2, model__init_from=str(disturbed))
   lacking = 'lacks temporal/transformer/resblocks/1.*config.model.allow_missing'
   with pytest.raises(UserError, match=lacking):
     loop.train(started, tmp_path / 'other')

@@ -1,12 +1,17 @@
-"""Losses against static bias, against NumPy in double precision."""
+"""The losses against static bias, compared with NumPy in double precision."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from zsar_jax.config import default_config
 from zsar_jax.recipes.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX
 from zsar_jax.training import losses
+
+
+def test_every_term_has_its_weight_in_the_config():
+  assert set(losses.LOSSES) <= set(default_config().optim)
 
 
 @pytest.mark.parametrize('boxes', [True, False])
@@ -25,7 +30,7 @@ def test_people_get_the_mean_color_of_their_frame(size, boxes):
     np.testing.assert_allclose(out[t, y, x], expected, atol=1e-6)
 
 
-def test_one_box_makes_boxes_count_in_the_whole_clip():
+def test_boxes_count_in_all_frames_if_one_frame_has_a_box():
   regions = np.zeros((2, 3, 3), np.uint8)
   regions[0, 0, 0], regions[1, 1, 1] = PERSON_BOX, PERSON
   video = np.arange(54, dtype=np.float32).reshape(2, 3, 3, 3)
@@ -40,11 +45,11 @@ def test_enough_frames_must_have_people(frames, share, least):
   for count in range(frames + 1):
     regions = np.full((frames, 2, 3), OBJECT | OBJECT_BOX, np.uint8)
     regions[frames - count :, 1, 2] = PERSON
-    known = np.ones(frames, bool)
-    assert bool(losses.detected(regions, known, share)) == (count >= least)
+    annotated = np.ones(frames, bool)
+    assert bool(losses.detected(regions, annotated, share)) == (count >= least)
     if count:
-      known[-1] = False  # Unannotated, whatever its plane says.
-      assert bool(losses.detected(regions, known, share)) == (count - 1 >= least)
+      annotated[-1] = False  # Then its plane does not count.
+      assert bool(losses.detected(regions, annotated, share)) == (count - 1 >= least)
 
 
 def entropy(logits):
@@ -54,7 +59,7 @@ def entropy(logits):
   return -np.sum(p * np.log(p), axis=-1)
 
 
-def test_confusion_is_minus_the_mean_entropy_of_what_counts():
+def test_confusion_is_minus_the_mean_entropy_of_counted_clips():
   logits = np.random.default_rng(1).normal(size=(5, 7)) * 3
   counted = np.array([True, False, True, True, False])
   spoilt = np.where(counted[:, None], logits, np.nan).astype(np.float32)
@@ -65,7 +70,7 @@ def test_confusion_is_minus_the_mean_entropy_of_what_counts():
   assert losses.confusion(jnp.float32(logits), jnp.zeros(5, bool)) == 0
 
 
-def test_confusion_is_least_where_nothing_is_known():
+def test_confusion_is_least_for_equal_probabilities():
   even = losses.confusion(jnp.full((2, 4), 3.0), jnp.ones(2, bool))
   np.testing.assert_allclose(even, -np.log(4), rtol=1e-6)
   certain = jnp.array([[1000.0, 0, 0, 0]])
@@ -79,13 +84,13 @@ def test_confusion_is_least_where_nothing_is_known():
   np.testing.assert_allclose(jax.nn.softmax(logits), 1 / 3, atol=0.01)
 
 
-def test_a_still_clip_is_one_of_the_frames_evenly_drawn():
+def test_a_still_clip_repeats_a_uniformly_drawn_frame():
   video = np.random.default_rng(2).normal(size=(3, 4, 5, 3)).astype(np.float32)
   keys = jax.random.split(jax.random.key(0), 300)
   stills = np.asarray(jax.jit(jax.vmap(losses.still_clip, (0, None)))(keys, video))
-  found = [[(still == frame).all() for frame in video] for still in stills]
-  np.testing.assert_array_equal(np.sum(found, axis=1), 1)
-  np.testing.assert_allclose(np.mean(found, axis=0), 1 / 3, atol=0.09)
+  matches = [[(still == frame).all() for frame in video] for still in stills]
+  np.testing.assert_array_equal(np.sum(matches, axis=1), 1)
+  np.testing.assert_allclose(np.mean(matches, axis=0), 1 / 3, atol=0.09)
   np.testing.assert_array_equal(losses.still_clip(keys[0], video[:1]), video[:1])
 
 
@@ -109,15 +114,15 @@ def gradient_norm(weights, still):
 
 def test_the_terms_on_still_clips(still):
   still, targets, weights = still
-  found = losses.static_losses(
+  terms = losses.static_losses(
     lambda video: score(jnp.float32(weights), video), jnp.float32(still), jnp.float32(targets)
   )
   logits = (still.reshape(3, -1) @ weights) ** 2
   log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-  assert set(found) == {'static', 'entropy', 'gradient'}
-  np.testing.assert_allclose(found['static'], -(targets * log_p).sum(-1).mean(), rtol=1e-5)
-  np.testing.assert_allclose(found['entropy'], -entropy(logits).mean(), rtol=1e-5)
-  np.testing.assert_allclose(found['gradient'], gradient_norm(weights, still), rtol=1e-5)
+  assert set(terms) == {'static', 'entropy', 'gradient'}
+  np.testing.assert_allclose(terms['static'], -(targets * log_p).sum(-1).mean(), rtol=1e-5)
+  np.testing.assert_allclose(terms['entropy'], -entropy(logits).mean(), rtol=1e-5)
+  np.testing.assert_allclose(terms['gradient'], gradient_norm(weights, still), rtol=1e-5)
 
 
 def test_the_terms_can_be_differentiated_by_the_parameters(still):
@@ -130,24 +135,24 @@ def test_the_terms_can_be_differentiated_by_the_parameters(still):
 
   gradient = np.asarray(jax.jit(jax.grad(term), static_argnums=1)(jnp.float32(weights), 'gradient'))
   expected = np.empty(weights.shape)
-  for place in np.ndindex(weights.shape):
+  for index in np.ndindex(weights.shape):
     step = np.zeros(weights.shape)
-    step[place] = 1e-6
+    step[index] = 1e-6
     higher, lower = gradient_norm(weights + step, still), gradient_norm(weights - step, still)
-    expected[place] = (higher - lower) / 2e-6
+    expected[index] = (higher - lower) / 2e-6
   np.testing.assert_allclose(gradient, expected, atol=1e-4 * np.abs(expected).max())
   for name in ('static', 'entropy'):
     assert np.abs(jax.grad(term)(jnp.float32(weights), name)).max() > 1e-3
 
 
-def test_a_scorer_blind_to_pixels_has_a_finite_gradient(still):
+def test_a_scorer_that_ignores_pixels_has_a_finite_gradient(still):
   still, targets, weights = still
 
   def total(weights):
-    found = losses.static_losses(
+    terms = losses.static_losses(
       lambda video: score(weights, video), jnp.float32(still), jnp.float32(targets)
     )
-    return sum(found.values())
+    return sum(terms.values())
 
   loss, gradient = jax.value_and_grad(total)(jnp.zeros(weights.shape))
   np.testing.assert_allclose(loss, np.log(5) - np.log(5) + 0, atol=1e-6)

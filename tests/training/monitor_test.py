@@ -1,4 +1,4 @@
-"""What is noticed after a step: failure, clips that do not decode, a host that was told to stop."""
+"""Failed steps, clips that do not decode, and a stop that one host was asked for."""
 
 import json
 
@@ -9,12 +9,15 @@ import pytest
 from tests.data.pipeline_test import assert_same, loader, take
 from tests.toy import build_toy
 from tests.training.loop_test import toy_config
+from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.frame_table import ClipFrames
-from zsar_jax.data.pipeline import ClipLoader, View, training_batches
+from zsar_jax.data.pipeline import training_batches
+from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
 from zsar_jax.training import loop
 from zsar_jax.training import step as step_lib
 from zsar_jax.training.monitor import StepMonitor
+from zsar_jax.training.setup import open_training_subset
 from zsar_jax.weights.checkpoint import Checkpoints
 
 
@@ -23,7 +26,7 @@ def data_dir(tmp_path_factory):
   return build_toy(tmp_path_factory.mktemp('toy'))
 
 
-def told(**changes):
+def outputs(**changes):
   return {
     'loss': np.float32(1),
     'gradient_norm': np.float32(1),
@@ -35,29 +38,29 @@ def told(**changes):
 
 
 @pytest.mark.parametrize('figure', ['loss', 'gradient_norm'])
-def test_a_failed_step_is_found_one_step_later(data_dir, tmp_path, figure):
-  lookout = StepMonitor(loader(data_dir), tmp_path, 0)
-  lookout.note(1, told())
-  lookout.note(2, told(**{figure: np.float32('nan')}))
+def test_a_failed_step_is_reported_one_step_later(data_dir, tmp_path, figure):
+  monitor = StepMonitor(loader(data_dir), tmp_path, 0)
+  monitor.submit(1, outputs())
+  monitor.submit(2, outputs(**{figure: np.float32('nan')}))
   words = f'the {figure.replace("_", " ")} is nan at step 2; its clips are in .*failed_batch.json'
   with pytest.raises(UserError, match=words):
-    lookout.note(3, told())
+    monitor.submit(3, outputs())
   failed = json.loads((tmp_path / 'failed_batch.json').read_text())
   assert failed['step'] == 2
   assert failed[figure] == 'nan'
   assert failed['clips'] == ['train3', 'train0']
 
 
-def test_a_stop_is_known_one_step_later(data_dir, tmp_path):
-  lookout = StepMonitor(loader(data_dir), tmp_path, 0)
-  lookout.note(1, told(stop=np.bool_(True)))
-  assert not lookout.stop
-  lookout.note(2, told())
-  assert lookout.stop
+def test_a_stop_is_reported_one_step_later(data_dir, tmp_path):
+  monitor = StepMonitor(loader(data_dir), tmp_path, 0)
+  monitor.submit(1, outputs(stop=np.bool_(True)))
+  assert not monitor.stop
+  monitor.submit(2, outputs())
+  assert monitor.stop
 
 
 def test_clips_that_do_not_decode(data_dir, tmp_path, monkeypatch):
-  """They are replaced alike from any step on, listed once, and end the run when they are many."""
+  """They are replaced alike from any step on, listed once, and end the run if they are too many."""
   clips = loader(data_dir)
   undamaged = take(training_batches(clips, 4, 0, 0, 0), 20)
   sizes = {len(clips.subset.frames(position)): position for position in (5, 9)}
@@ -78,18 +81,18 @@ def test_clips_that_do_not_decode(data_dir, tmp_path, monkeypatch):
     assert (after['weight'] == 1).all()
   assert sum((batch['replaced'] >= 0).sum() for batch in batches) >= 4
 
-  lookout = StepMonitor(clips, tmp_path, 1 / 37)
-  lookout.note(1, told(replaced=np.array([5, -1], np.int32)))
-  lookout.note(2, told(replaced=np.array([5, -1], np.int32)))
-  lookout.catch_up()
-  # Another start knows of it.
-  lookout = StepMonitor(clips, tmp_path, 1 / 37)
-  lookout.note(3, told(replaced=np.array([5, -1], np.int32)))
-  lookout.note(4, told(replaced=np.array([-1, 9], np.int32)))
+  monitor = StepMonitor(clips, tmp_path, 1 / 37)
+  monitor.submit(1, outputs(replaced=np.array([5, -1], np.int32)))
+  monitor.submit(2, outputs(replaced=np.array([5, -1], np.int32)))
+  monitor.flush()
+  # The next start reads the list.
+  monitor = StepMonitor(clips, tmp_path, 1 / 37)
+  monitor.submit(3, outputs(replaced=np.array([5, -1], np.int32)))
+  monitor.submit(4, outputs(replaced=np.array([-1, 9], np.int32)))
   with pytest.raises(
     UserError, match='clip train9: .*complete JPEG.*; 2 of 37 clips.*max_bad_clips'
   ):
-    lookout.catch_up()
+    monitor.flush()
   lines = [json.loads(line) for line in (tmp_path / 'bad_clips.jsonl').read_text().splitlines()]
   assert [(line['clip'], line['step']) for line in lines] == [('train5', 1), ('train9', 4)]
   assert all('not a complete JPEG' in line['reason'] for line in lines)
@@ -129,8 +132,8 @@ def test_a_failed_run_leaves_its_last_good_checkpoint(data_dir, tmp_path, monkey
   assert failed['clips'] == [subset.clip_id(position) for position in batches[3]['clip']]
   with Checkpoints(tmp_path) as checkpoints:
     assert checkpoints.latest == 3
-    assert checkpoints.newest(checkpoints.meta)[0] == 3
+    assert checkpoints.read_newest(checkpoints.meta)[0] == 3
 
 
 def train_loader(config):
-  return ClipLoader(loop.open_training_subset(config), View.from_config(config))
+  return ClipLoader(open_training_subset(config), View.from_config(config))

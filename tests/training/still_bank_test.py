@@ -1,4 +1,4 @@
-"""The bank of still frames against frames and probabilities taken one by one."""
+"""The bank of still frames, compared with frames that are classified one at a time."""
 
 import jax
 import jax.numpy as jnp
@@ -7,12 +7,14 @@ import pytest
 
 from tests.toy import build_toy
 from tests.training.loop_test import toy_config
-from zsar_jax.data.pipeline import ClipLoader, View
+from zsar_jax.data.clip_loader import ClipLoader
+from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
-from zsar_jax.models.build import build_teacher
+from zsar_jax.models.from_config import build_teacher
 from zsar_jax.ops.photometric import normalize
 from zsar_jax.text.classes import ClassTexts
 from zsar_jax.training import loop, still_bank
+from zsar_jax.training.setup import open_training_subset
 from zsar_jax.weights.formats.load import load_weights
 
 
@@ -28,9 +30,9 @@ def _source(data_dir, tmp_path_factory):
   return run
 
 
-def test_the_surest_frames_are_chosen_once(data_dir, source, tmp_path):
+def test_the_most_confident_frames_are_chosen_once(data_dir, source, tmp_path):
   config = toy_config(data_dir, stills__source=str(source), stills__count=6)
-  subset = loop.open_training_subset(config)
+  subset = open_training_subset(config)
   bank = still_bank.open_bank(config, subset, tmp_path)
 
   model = build_teacher(config)
@@ -45,14 +47,14 @@ def test_the_surest_frames_are_chosen_once(data_dir, source, tmp_path):
     video = normalize(jnp.asarray(frames[-1])[None, None] / 255)
     cosines = model.similarity(params, model.encode_video(params, video), classes)
     sureness.append(float(jax.nn.softmax(jnp.exp(params['logit_scale']) * cosines).max()))
-  # All clips are candidates: four times six are more than there are.
+  # All clips are candidates, because 4 x 6 exceeds their number.
   order = np.argsort(sureness)[::-1]
-  best = [frames[n] for n in order[: len(frames) // 2 + 1]]  # One more, where two are level.
+  best = [frames[n] for n in order[: len(frames) // 2 + 1]]  # One more, in case of a tie.
   assert bank.shape == (6, 16, 16, 3)
   for still in bank:
     assert any(np.array_equal(still, frame) for frame in best)
 
-  # A run that goes on has the same bank, whatever became of the weights.
+  # A resumed run reads the saved bank, even if the weights are gone.
   config.stills.source = '/nowhere'
   np.testing.assert_array_equal(still_bank.open_bank(config, subset, tmp_path), bank)
   (tmp_path / 'stills.npz').write_bytes(b'PK')

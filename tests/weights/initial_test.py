@@ -1,4 +1,4 @@
-"""Which weights training begins with, which are evaluated, and what draws them back."""
+"""The weights that training starts from, those that are evaluated, and distillation."""
 
 import dataclasses
 import json
@@ -8,17 +8,19 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
-from tests.models.clip_test import random_params
+from tests.models.towers_test import random_params
 from tests.toy import build_toy
 from tests.training.loop_test import assert_same_training, take_steps, toy_config
 from zsar_jax.errors import UserError
-from zsar_jax.evaluation.evaluator import evaluate_checkpoint, results_of
+from zsar_jax.evaluation.eval_mode import evaluate_checkpoint
+from zsar_jax.evaluation.run_results import compute_results
 from zsar_jax.models import presets
-from zsar_jax.models.build import build_model
+from zsar_jax.models.from_config import build_model
 from zsar_jax.runtime import sharding
 from zsar_jax.training import loop
+from zsar_jax.training.resuming import check_meta
 from zsar_jax.weights.checkpoint import Checkpoints, load_params
-from zsar_jax.weights.initial import InitialWeights, load_weights_of_state, weights_for_evaluation
+from zsar_jax.weights.initial import InitialWeights, load_weight_entries, weights_for_evaluation
 
 
 @pytest.fixture(scope='module')
@@ -27,7 +29,7 @@ def data_dir(tmp_path_factory):
 
 
 def _config(data_dir, **changes):
-  """A run that leaves much of itself to be said."""
+  """Returns the config of a run on eight devices whose model has no temporal parameters."""
   config = toy_config(data_dir, model__temporal='mean', **changes)
   config.mesh.data = 1
   config.mesh.fsdp = 8
@@ -36,7 +38,7 @@ def _config(data_dir, **changes):
 
 
 def _saved(run, config):
-  """The parameters of a run's newest checkpoint, on the host."""
+  """Returns the parameters of a run's newest checkpoint, on the host."""
   mesh = sharding.make_mesh(config.mesh)
   shapes = sharding.sharded_shapes(build_model(config).abstract_params, mesh, 1)
   return jax.device_get(load_params(run, shapes, ''))
@@ -65,7 +67,7 @@ def test_average_and_interpolation(data_dir, first, tmp_path):
   }
   config = _config(data_dir, steps=6, **changes)
   config.optim.lr_rules = (('text/token_embedding/.*', 0.0),)
-  trained = results_of(loop.train(config, tmp_path / 'run'), {})
+  trained = compute_results(loop.train(config, tmp_path / 'run'), {})
   mesh = sharding.make_mesh(config.mesh)
   shapes = sharding.sharded_shapes(build_model(config).abstract_params, mesh, 1)
   with Checkpoints(tmp_path / 'run', 9) as checkpoints:
@@ -73,22 +75,22 @@ def test_average_and_interpolation(data_dir, first, tmp_path):
       step: jax.device_get(checkpoints.restore(step, {'params': shapes})['params'])
       for step in (4, 6)
     }
-  final = load_weights_of_state(tmp_path / 'run', config, build_model(config), mesh)
+  final = load_weight_entries(tmp_path / 'run', config, build_model(config), mesh)
   assert final['averaged'] == 2
   mean = jax.tree.map(lambda a, b: (a + b) / 2, states[4], states[6])
 
   start = InitialWeights(config, build_model(config), shapes)
   _close(jax.device_get(weights_for_evaluation(final, start, 0.0)), mean)
-  begun = _saved(first, config)
+  initial_params = _saved(first, config)
   _close(
     jax.device_get(weights_for_evaluation(final, start, 0.25)),
-    jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, mean, begun),
+    jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, mean, initial_params),
   )
 
-  # An evaluation need not repeat how the run was trained; the run's own config says it.
+  # An evaluation need not repeat how the run was trained; the checkpoint itself has the average.
   plain = _config(data_dir, eval__allow_seen_classes=True)
-  assert results_of(evaluate_checkpoint(plain, tmp_path / 'run'), {}) == trained
-  # The other end of an interpolation is what the run began with, and nothing else.
+  assert compute_results(evaluate_checkpoint(plain, tmp_path / 'run'), {}) == trained
+  # Only the weights that the run began with can be the other end of the interpolation.
   other = _config(data_dir, eval__interpolate=0.5, model__init_from=str(tmp_path / 'run'))
   with pytest.raises(UserError, match='config.model.init_from was'):
     evaluate_checkpoint(other, tmp_path / 'run')
@@ -105,18 +107,18 @@ def test_interpolation_needs_both_ends(data_dir, first, tmp_path):
 def test_a_start_that_went_on_and_odd_micro_batches_are_refused(data_dir, first, tmp_path):
   config = _config(data_dir, model__init_from=str(first), eval__interpolate=0.5)
   now = {'clips': 1, 'start': 2}
-  loop.check_meta({'clips': 1, 'start': 2}, now, tmp_path, config)
+  check_meta({'clips': 1, 'start': 2}, now, tmp_path, config)
   with pytest.raises(UserError, match='other start .1, now 2.*has gone on since'):
-    loop.check_meta({'clips': 1, 'start': 1}, now, tmp_path, config)
+    check_meta({'clips': 1, 'start': 1}, now, tmp_path, config)
   config.eval.interpolate = 0.0
-  loop.check_meta({'clips': 1, 'start': 1}, now, tmp_path, config)
+  check_meta({'clips': 1, 'start': 1}, now, tmp_path, config)
   mixing = _config(data_dir, augment__mixup=0.8, data__batch_size=8, optim__accumulation=8)
   mixing.mesh.fsdp = mixing.mesh.data = 1
   with pytest.raises(UserError, match='even number of clips|does not divide|8 devices'):
     loop.train(mixing, tmp_path)
 
 
-def test_what_the_start_lacks_is_drawn_where_a_rule_allows_it(data_dir, first, tmp_path):
+def test_missing_parameters_are_drawn_if_a_rule_allows_it(data_dir, first, tmp_path):
   changes = {'model__init_from': str(first), 'eval__allow_seen_classes': True, 'steps': 1}
   config = toy_config(data_dir, **changes)
   with pytest.raises(UserError, match='lacks temporal/.*config.model.allow_missing'):
@@ -125,13 +127,13 @@ def test_what_the_start_lacks_is_drawn_where_a_rule_allows_it(data_dir, first, t
   model = build_model(config)
   mesh = sharding.make_mesh(config.mesh)
   shapes = sharding.sharded_shapes(model.abstract_params, mesh, 1)
-  params = jax.device_get(InitialWeights(config, model, shapes).params(jax.random.key(3)))
+  params = jax.device_get(InitialWeights(config, model, shapes).load_or_init(jax.random.key(3)))
   drawn = jax.device_get(jax.jit(model.init)(jax.random.key(3)))
   _close(params['temporal'], drawn['temporal'])
   with pytest.raises(UserError, match='lacks temporal/'):
-    InitialWeights(config, model, shapes).whole()  # An evaluation draws nothing.
-  begun = _saved(first, _config(data_dir))
-  _close({name: params[name] for name in begun}, begun)
+    InitialWeights(config, model, shapes).load_all()  # Evaluations draw nothing.
+  initial_params = _saved(first, _config(data_dir))
+  _close({name: params[name] for name in initial_params}, initial_params)
 
 
 def test_distillation_begins_at_the_start(data_dir, first, tmp_path):
@@ -145,13 +147,13 @@ def test_distillation_begins_at_the_start(data_dir, first, tmp_path):
   )
   loop.train(config, tmp_path)
   lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
-  # The networks add nothing at first, and the first step has a learning rate of 0.
+  # The residual networks start at zero, and the first step has a learning rate of 0.
   assert abs(lines[0]['distance']) < 1e-5
   assert lines[2]['distance'] > 1e-4
   assert lines[2]['loss'] > 2 * lines[2]['distance']
 
 
-def test_distance_is_what_it_is_said_to_be(data_dir):
+def test_distance_agrees_with_numpy(data_dir):
   model = build_model(_config(data_dir, optim__distillation=1.0))
   params = random_params(model)
   rng = np.random.default_rng(0)
@@ -169,12 +171,12 @@ def test_distance_is_what_it_is_said_to_be(data_dir):
   for x, y, tower in ((unit(frames), teacher, 'visual'), (unit(texts), named, 'text')):
     cosines = (unit(network(x, params['distillation'][tower])) * unit(y)).sum(-1)
     expected += np.mean(1 - cosines)
-  found = model.distance(params, {'frames': unit(frames)}, unit(texts), teacher, named)
-  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  distance = model.distance(params, {'frames': unit(frames)}, unit(texts), teacher, named)
+  np.testing.assert_allclose(distance, expected, rtol=1e-5)
 
 
 def test_a_model_with_everything_trains_alike_on_every_mesh(data_dir, monkeypatch):
-  # Two blocks show all there is, and compile in half the time.
+  # Two blocks exercise every part of the model, and compile in half the time.
   small = dataclasses.replace(presets.PRESETS['tiny'], image_layers=2, text_layers=2)
   monkeypatch.setattr(presets, 'PRESETS', {'tiny': small})
   config = toy_config(
@@ -187,7 +189,7 @@ def test_a_model_with_everything_trains_alike_on_every_mesh(data_dir, monkeypatc
   config.model.prompts.image = config.model.prompts.text = 2
   config.model.prompts.depth = 2
   config.augment.mixup, config.augment.cutmix = 0.8, 1.0
-  one = take_steps(config, 1)
+  one_device = take_steps(config, 1)
   for axis, size in zip(sharding.AXES, (2, 2, 2), strict=True):
     config.mesh[axis] = size
-  assert_same_training(take_steps(config, 8), one)
+  assert_same_training(take_steps(config, 8), one_device)

@@ -19,8 +19,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from zsar_jax.data import records
-from zsar_jax.datasets.builder import ClipBuilder, build
-from zsar_jax.datasets.video import Storage, read_video
+from zsar_jax.datasets.build import build
+from zsar_jax.datasets.builder import ClipBuilder
+from zsar_jax.datasets.video import Storage
+from zsar_jax.datasets.video_reading import read_video
 from zsar_jax.recipes.regions import REGION_BITS
 
 REGIONS = ('person', 'object')

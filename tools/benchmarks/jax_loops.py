@@ -1,4 +1,4 @@
-"""This project's side of the benchmarks of models; runs in a process of its own."""
+"""This project's side of the model benchmarks; runs in a process of its own."""
 
 import functools
 import pathlib
@@ -8,16 +8,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from zsar_jax.models.build import build_model, build_teacher
+from zsar_jax.models.from_config import build_model
 from zsar_jax.models.layers import compiler_options
 from zsar_jax.ops.prepare import evaluation_input
 from zsar_jax.recipes import language
 from zsar_jax.runtime import sharding
 from zsar_jax.text.classes import encode_classes
-from zsar_jax.training import optim
+from zsar_jax.training.setup import Setup
 from zsar_jax.training.step import make_train_step
 from zsar_jax.weights.formats.save import save_weights
-from zsar_jax.weights.state import init_state
 
 from . import workload
 from .turns import Lazy, Loop
@@ -25,7 +24,7 @@ from .workload import Workload
 
 
 def write_weights(work: Workload) -> Callable[[], None]:
-  """What writes the weights that both sides begin with to `work.weights`."""
+  """Returns a function that writes the initial weights of both sides to `work.weights`."""
 
   def write() -> None:
     model = build_model(workload.config(work))
@@ -36,7 +35,7 @@ def write_weights(work: Workload) -> Callable[[], None]:
 
 
 def loops(work: Workload) -> Lazy:
-  """All of this side, by name."""
+  """Returns all loops of this side, by name."""
   ours = Ours(work)
   return Lazy(
     {
@@ -52,79 +51,73 @@ def loops(work: Workload) -> Lazy:
 
 
 class Ours:
-  """The trainer's and the evaluator's functions, compiled before they are called."""
+  """The functions of the trainer and the evaluator, compiled before they are timed."""
 
   def __init__(self, work: Workload):
     self._work = work
-    self._config = workload.config(work)
-    self._mesh = sharding.make_mesh(self._config.mesh)
-    self._model = build_model(self._config)
-    self._params = jax.jit(self._model.init)(jax.random.key(0))
+    self._mesh = sharding.make_mesh(workload.config(work).mesh)
+    self._setup = self._make_setup('none')
+    self._params = jax.jit(self._setup.model.init)(jax.random.key(0))
     self._batch = sharding.shard_batch(workload.clips(work), self._mesh)
     self._tokens = jnp.asarray(workload.tokens(work))
     self._state: Any = None
 
+  def _make_setup(self, recipe: str) -> Setup:
+    classes = [str(number) for number in range(self._work.classes)]
+    return Setup.from_config(workload.config(self._work, recipe), self._mesh, classes)
+
   def step(self, recipe: str = 'none') -> Loop:
-    """An optimizer step; its loss."""
-    config = workload.config(self._work, recipe)
-    model = self._model
-    optimizer, trained = optim.make_optimizer(config.optim, model.abstract_params, config.steps)
+    """An optimizer step; its value is the loss."""
+    setup = self._make_setup(recipe)
     if self._state is None:
-      init = functools.partial(init_state, optimizer, trained, False)
-      self._state = jax.jit(init, donate_argnums=0)(self._params)
-    classes = tuple(map(str, range(self._work.classes)))
-    teacher = build_teacher(config)
-    train_step = make_train_step(config, model, teacher, optimizer, trained, classes, self._mesh)
+      self._state = jax.jit(setup.init_state, donate_argnums=0)(self._params)
     train_step = jax.jit(
-      functools.partial(train_step, texts_frozen=False),
-      donate_argnums=0,
-      compiler_options=compiler_options(),
+      make_train_step(setup), donate_argnums=0, compiler_options=compiler_options()
     )
     inputs = {'key': jax.random.key(0), 'texts': self._tokens}
     compiled = train_step.lower(self._state, self._batch, inputs).compile()
 
     def loop() -> float:
       self._state, metrics = compiled(self._state, self._batch, inputs)
-      # All of the step, not its loss alone.
+      # Wait for the whole step, not for its loss alone.
       jax.block_until_ready(self._state)
       return float(metrics['loss'])
 
     return loop
 
-  def scores(self, names: tuple[str, ...] = ('none',)) -> Loop:
-    """The logits under some recipes, of class embeddings that are there; the sum of their means."""
-    model = self._model
+  def scores(self, recipes: tuple[str, ...] = ('none',)) -> Loop:
+    """The logits under some recipes, given class embeddings; its value is the sum of the means."""
+    model = self._setup.model
     texts = self._encode_texts()(self._parameters(), self._tokens).mean(0)
 
     def score(params: Any, video: jax.Array, texts: jax.Array) -> jax.Array:
-      cosines = model.similarity(params, model.encode_video(params, video), texts)
-      return jnp.exp(params['logit_scale']) * cosines
+      return model.logits(params, model.encode_video(params, video), texts)
 
     score = jax.jit(score, compiler_options=compiler_options())
-    parsed = [language.parse(name) for name in names]
+    parsed = [language.parse(recipe) for recipe in recipes]
     key = jax.random.key(0)
 
     def loop() -> float:
-      found = [
+      logits = [
         score(self._parameters(), evaluation_input(key, self._batch, recipe), texts)
         for recipe in parsed
       ]
-      return float(sum(one.mean() for one in found))
+      return float(sum(of_recipe.mean() for of_recipe in logits))
 
     return loop
 
   def prepared(self, recipe: str) -> Loop:
-    """What a recipe does to the batch, normalizing included, alone; the mean."""
+    """A recipe applied to the batch and normalization, without a model; its value is the mean."""
     parsed, key = language.parse(recipe), jax.random.key(0)
     return lambda: float(evaluation_input(key, self._batch, parsed)[:, :, 0, 0].mean())
 
   def texts(self) -> Loop:
-    """The embeddings of all class texts; their mean."""
+    """The embeddings of all class texts; its value is their mean."""
     encode = self._encode_texts()
     return lambda: float(encode(self._parameters(), self._tokens).mean())
 
   def _encode_texts(self) -> Callable[..., jax.Array]:
-    encode = functools.partial(encode_classes, self._model, mesh=self._mesh)
+    encode = functools.partial(encode_classes, self._setup.model, mesh=self._mesh)
     return jax.jit(encode, compiler_options=compiler_options())
 
   def _parameters(self) -> Any:

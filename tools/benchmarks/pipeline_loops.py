@@ -15,11 +15,13 @@ from typing import Any
 import cv2
 import numpy as np
 
+from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.geometry import Box, random_crop, resize_frame
-from zsar_jax.data.pipeline import ClipLoader, View, training_batches
+from zsar_jax.data.pipeline import training_batches
 from zsar_jax.data.sampling import segment_indices
 from zsar_jax.data.subset import Subset, select
+from zsar_jax.data.view import View
 from zsar_jax.runtime.host_memory import keep_freed_memory
 
 from . import clips

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from zsar_jax.data.geometry import resize_frame, resize_plane
-from zsar_jax.data.pipeline import View
+from zsar_jax.data.view import View
 from zsar_jax.recipes.regions import REGION_BITS
 
 from . import clips

@@ -1,1 +1,1 @@
-"""From raw videos, annotations and masks to batches of uint8 clips."""
+"""Reads data sets: from records on disk to batches of uint8 clips on the host."""

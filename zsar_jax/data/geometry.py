@@ -1,4 +1,4 @@
-"""Crop and resize on the host, in uint8, the same for frames and region planes."""
+"""Crops and resizes frames and region planes on the host, in uint8, with the same geometry."""
 
 import dataclasses
 import math
@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 
 INTERPOLATIONS = {'bilinear': cv2.INTER_LINEAR, 'bicubic': cv2.INTER_CUBIC}
-# How a frame becomes a square where nothing is random: cut, or squashed.
+# How evaluation makes a square of a frame: by cutting one out, or by resizing the full frame.
 RESIZES = ('shortest', 'squash')
 
 
 @dataclasses.dataclass(frozen=True)
 class Box:
-  """A crop in whole pixels."""
+  """A crop; all values are integers in pixels."""
 
   top: int
   left: int
@@ -21,29 +21,31 @@ class Box:
   width: int
 
 
-def centre_crop(
-  height: int, width: int, fraction: float, place: float = 0.5, resize: str = 'shortest'
+def center_crop(
+  height: int, width: int, fraction: float, offset: float = 0.5, resize: str = 'shortest'
 ) -> Box:
-  """The square whose side is `fraction` of the frame's short side, and which is centered on that.
+  """Returns a square whose side is `fraction` of the frame's short side.
 
-  With fraction = size / short this is the field's resize of the short side to `short`
-  followed by a center crop of `size`, in one resampling. With 'squash' both sides are resized to
-  `short`, and the box has the frame's shape.
+  The square is centered on the short side, and `offset` positions it on the long side. With
+  fraction = size / short this equals the usual resize of the short side to `short` followed by a
+  center crop of `size`, in one resampling. With 'squash' both sides are resized to `short`, and
+  the box is central and has the frame's aspect ratio.
 
   Args:
     height: of the frame, in pixels.
     width: of the frame, in pixels.
     fraction: in (0, 1].
-    place: where the square lies on the long side: 0 at its start, 0.5 in its middle, 1 at its
-      end. Of a square frame the width is the long side. Of what is squashed it is the middle.
+    offset: position of the square on the long side: 0 at its start, 0.5 in its middle, 1 at its
+      end. The long side of a square frame is its width. 'squash' ignores the offset.
     resize: one of `RESIZES`.
   """
   if resize == 'squash':
     rows, columns = (max(1, round(side * fraction)) for side in (height, width))
     return Box((height - rows) // 2, (width - columns) // 2, rows, columns)
   side = max(1, round(min(height, width) * fraction))
-  top, left = (0.5, place) if width >= height else (place, 0.5)
-  return Box(int((height - side) * top), int((width - side) * left), side, side)
+  vertical, horizontal = (0.5, offset) if width >= height else (offset, 0.5)
+  top, left = int((height - side) * vertical), int((width - side) * horizontal)
+  return Box(top, left, side, side)
 
 
 def random_crop(
@@ -53,17 +55,17 @@ def random_crop(
   scale: tuple[float, float],
   ratio: tuple[float, float],
 ) -> Box:
-  """A random box, as in Inception's training (Szegedy et al., CVPR 2015).
+  """Draws a box as in Inception's training (Szegedy et al., CVPR 2015).
 
   Args:
     rng: draws the box.
     height: of the frame, in pixels.
     width: of the frame, in pixels.
     scale: smallest and largest share of the frame's area.
-    ratio: smallest and largest width / height; drawn evenly in its logarithm.
+    ratio: smallest and largest width / height; its logarithm is drawn uniformly.
 
   Returns:
-    A box inside the frame; where the drawn one sticks out, it is cut at the frame's border.
+    A box inside the frame; a side that exceeds the frame's is reduced to it.
   """
   area = height * width * rng.uniform(*scale)
   aspect = math.exp(rng.uniform(*map(math.log, ratio)))
@@ -77,7 +79,7 @@ def random_crop(
 def random_square(
   rng: np.random.Generator, height: int, width: int, side: tuple[float, float]
 ) -> Box:
-  """A random square, whose side is drawn evenly as a share of the frame's short side.
+  """Draws a square whose side is a uniformly drawn share of the frame's short side.
 
   Args:
     rng: draws the square.
@@ -96,11 +98,11 @@ def resize_frame(
 ) -> np.ndarray:
   """Cuts `box` from u8[H, W, 3] and resizes it to u8[size, size, 3], in `out` if given.
 
-  OpenCV interpolates between the nearest pixels alone, so what is more than twice as large is
-  averaged instead: otherwise it would alias.
+  OpenCV interpolates only between the nearest pixels, which would alias, so a box of more than
+  twice the size is averaged over areas instead.
   """
-  large = min(box.height, box.width) > 2 * size
-  method = cv2.INTER_AREA if large else INTERPOLATIONS[interpolation]
+  shrinks = min(box.height, box.width) > 2 * size
+  method = cv2.INTER_AREA if shrinks else INTERPOLATIONS[interpolation]
   return cv2.resize(_cut(frame, box), (size, size), dst=out, interpolation=method)
 
 
@@ -109,8 +111,8 @@ def resize_plane(
 ) -> np.ndarray:
   """Cuts `box` from u8[H, W] and resizes it to u8[size, size] by nearest neighbor.
 
-  INTER_NEAREST_EXACT looks at pixel centers, as the frames' interpolation does; plain
-  INTER_NEAREST looks at corners and would shift the planes against the frames.
+  INTER_NEAREST_EXACT samples at pixel centers, as the frames' interpolation does; INTER_NEAREST
+  samples at corners and would shift the planes against the frames.
   """
   method = cv2.INTER_NEAREST_EXACT
   return cv2.resize(_cut(plane, box), (size, size), dst=out, interpolation=method)

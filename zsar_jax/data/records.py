@@ -1,18 +1,18 @@
-"""The record of a clip: what is stored of it, and how its pixels are encoded.
+"""The record of a clip: its fields, and how its pixels are encoded.
 
 One record is one clip of N frames:
 
     id         str        unique in its split
-    label      int        place of the clip's class in the data set's vocabulary
+    label      int        index of the clip's class in the data set's vocabulary
     frames     N bytes    each frame as a JPEG, RGB
-    regions    N bytes    each frame's region plane, as `encode_plane` has it; b'' where unannotated
-    annotated  N bools    whether anybody annotated the frame
-    fps        float      frames per second, of the frames that are kept
+    regions    N bytes    each frame's region plane, see `encode_plane`; b'' if not annotated
+    annotated  N bools    whether the frame is annotated
+    fps        float      stored frames per second
     height     int        of every frame and plane, in pixels
     width      int
-    attributes str        a JSON object: what else the data set's lists say of the clip, in words
+    attributes str        a JSON object of texts: what else the data set's lists say of the clip
 
-Frames stay encoded until a program samples them, so that only those are decoded.
+Frames stay encoded until a program samples them, so that only sampled frames are decoded.
 """
 
 import dataclasses
@@ -29,21 +29,21 @@ from zsar_jax.recipes.regions import REGION_BITS, UNKNOWN_SHIFT
 
 JPEG_QUALITY = 90
 
-# The two bytes that end every complete JPEG. The decoder fills what is missing of a cut one
-# with grey, and says so on stderr alone.
+# The two bytes that end every complete JPEG. The decoder fills the missing part of a cut JPEG with
+# gray, and reports that only on stderr.
 JPEG_END = b'\xff\xd9'
 
-
-# A record is a protobuf message, which has less than 2 GiB; some of them for all but the images.
-_MOST_BYTES = 2**31 - 2**26
+# The maximum size of a clip's images. A record is a protobuf message of less than 2 GiB, and 64 MiB
+# are reserved for its other fields.
+_MAX_BYTES = 2**31 - 2**26
 
 
 class ClipError(Exception):
-  """A clip that cannot be built. The build goes on and reports it by its id.
+  """A clip that cannot be built. The build continues and reports it by its id.
 
   Attributes:
     reason: what is wrong with the clip.
-    missing: whether its file does not exist, rather than cannot be read.
+    missing: whether its file does not exist, in contrast to one that cannot be read.
   """
 
   def __init__(self, reason: str, missing: bool = False):
@@ -52,10 +52,10 @@ class ClipError(Exception):
     self.missing = missing
 
 
-def features(classes: tuple[str, ...]) -> Any:
-  """The record's `tfds.features.FeaturesDict`, for a vocabulary of `classes`.
+def record_features(classes: tuple[str, ...]) -> Any:
+  """Returns the record's `tfds.features.FeaturesDict`, for a vocabulary of `classes`.
 
-  Encoded images are plain bytes here: the Image feature of TFDS would import TensorFlow.
+  Encoded images are plain bytes, as the Image feature of TFDS would import TensorFlow.
   """
   # Imported here, so that decoding frames does not need TFDS.
   import tensorflow_datasets as tfds
@@ -77,10 +77,10 @@ def features(classes: tuple[str, ...]) -> Any:
 
 
 def serialize(record: dict[str, Any]) -> bytes:
-  """The record as a tf.train.Example, its fields in one order.
+  """Returns the record as a serialized tf.train.Example, with its fields in a fixed order.
 
-  TFDS' own serializer leaves the order to a hash that differs by process, and holds the images of
-  a clip four times.
+  TFDS' own serializer orders them by a hash that differs between processes, and keeps the images
+  of a clip in memory four times.
   """
   from tensorflow_datasets.proto import tf_example_pb2
 
@@ -98,10 +98,10 @@ def serialize(record: dict[str, Any]) -> bytes:
 
 
 class Images(list[bytes]):
-  """Encoded frames or planes of one clip; a `ClipError` where a record cannot hold them.
+  """The encoded frames or planes of a clip; raises a `ClipError` if a record cannot hold them.
 
   Attributes:
-    size: of all, in bytes.
+    size: of all images, in bytes.
   """
 
   def __init__(self, images: Iterable[bytes] = ()):
@@ -115,30 +115,30 @@ class Images(list[bytes]):
     return self
 
   def append(self, image: bytes) -> None:
-    """Takes one more."""
+    """Appends an image."""
     self.size += len(image)
     check_size(self.size)
     super().append(image)
 
 
 def check_size(size: int) -> None:
-  """Raises a `ClipError` where the images of a clip have more bytes than a record can hold."""
-  if size > _MOST_BYTES:
+  """Raises a `ClipError` if the images of a clip have more bytes than a record can hold."""
+  if size > _MAX_BYTES:
     raise ClipError(
-      f'its images take more than {_MOST_BYTES / 2**30:.2g} GiB, the most that a record can hold;'
+      f'its images take more than {_MAX_BYTES / 2**30:.2g} GiB, the most that a record can hold;'
       ' split the video, or build with a smaller --short-side, --jpeg-quality or --keep'
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class EncodedClip:
-  """A clip's record, and what the build's report and index say of it.
+  """A clip's record, and what the index and the build's report say of it.
 
   Attributes:
     record: the fields of the record by name.
-    coverage: of each of `REGION_BITS`, the share of the pixels that it covers, as a mean over
-      the annotated frames; NaN where none is annotated, and for a region that is unknown.
-    empty: of each of `REGION_BITS` that is known, the number of annotated frames without it.
+    coverage: for each of `REGION_BITS`, the share of the pixels that it covers, as a mean over
+      the annotated frames; NaN if none is annotated or the region is unknown.
+    empty: for each of `REGION_BITS`, the number of annotated frames that are known to lack it.
     remarks: what was noticed, by kind.
   """
 
@@ -158,21 +158,21 @@ def encode_clip(
   attributes: dict[str, str] | None = None,
   remarks: dict[str, str] | None = None,
 ) -> EncodedClip:
-  """Encodes a clip; of the planes, which may come one by one, only one is held at a time.
+  """Encodes a clip. Planes may come from a generator; only one is in memory at a time.
 
   Args:
     clip_id: unique in the split.
-    label: place of the clip's class in the vocabulary.
-    jpegs: N frames, as `encode_frames` gives them.
-    planes: N region planes u8[H, W], with None for a frame that nobody annotated; or None for a
-      clip that nobody annotated.
+    label: index of the clip's class in the vocabulary.
+    jpegs: N frames, as `encode_frames` returns them.
+    planes: N region planes u8[H, W], with None for a frame that is not annotated; or None for a
+      clip that is not annotated.
     size: (H, W), of the frames and the planes.
     fps: frames per second.
     attributes: what else is known of the clip.
     remarks: what was noticed; it is read after the last plane.
 
   Raises:
-    ClipError: if they are too large for a record.
+    ClipError: if the images are too large for a record.
   """
   jpegs = Images(jpegs)
   regions, shares = Images(), []
@@ -188,7 +188,7 @@ def encode_clip(
         ]
       )
   assert len(regions) == len(jpegs), f'{len(regions)} planes for {len(jpegs)} frames of {clip_id}'
-  # A region is known in all annotated frames of a clip, or in none.
+  # A region is known in all annotated frames of a clip, or in none of them.
   shares = np.array(shares).reshape(-1, len(REGION_BITS))
   record = {
     'id': clip_id,
@@ -210,15 +210,15 @@ def encode_clip(
 
 
 def encode_frames(frames: Iterable[np.ndarray], quality: int = JPEG_QUALITY) -> Iterator[bytes]:
-  """JPEGs of u8[H, W, 3] RGB frames, at a quality of 1 to 100."""
+  """Yields JPEGs of u8[H, W, 3] RGB frames, at a quality of 1 to 100."""
   for frame in frames:
-    # OpenCV writes images in the order blue, green, red.
+    # OpenCV expects channels in the order blue, green, red.
     image = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
     yield _encode('.jpg', image, cv2.IMWRITE_JPEG_QUALITY, quality)
 
 
 def decode_frame(jpeg: bytes) -> np.ndarray:
-  """The u8[H, W, 3] RGB frame of a JPEG; a `UserError` where it is damaged."""
+  """Returns the u8[H, W, 3] RGB frame of a JPEG; raises a `UserError` if it is damaged."""
   if not jpeg.endswith(JPEG_END):
     raise UserError('a frame is not a complete JPEG; build the data set again')
   frame = _decode(jpeg, cv2.IMREAD_COLOR_RGB)
@@ -228,11 +228,11 @@ def decode_frame(jpeg: bytes) -> np.ndarray:
 
 
 def encode_plane(plane: np.ndarray) -> bytes:
-  """A u8[H, W] region plane as runs of equal pixels, row after row, compressed by zlib.
+  """Returns the runs of equal pixels of a u8[H, W] region plane, row by row, compressed by zlib.
 
-  Of R runs first the R lengths are stored, as little-endian u32, and then the R values, as u8.
-  That takes half the bytes of a PNG and a fifth of the time to decode; the planes' PNGs would add a
-  quarter to the time that a clip takes, see docs/measurements/input_pipeline.md.
+  The lengths of all runs come first, as little-endian u32, then their values, as u8. That takes
+  half the bytes of a PNG and a fifth of the time to decode; decoding PNGs would add a quarter to
+  the time to load a clip, see docs/performance.md.
   """
   pixels = plane.ravel()
   starts = np.flatnonzero(np.diff(pixels, prepend=pixels[:1] ^ 255))
@@ -241,18 +241,18 @@ def encode_plane(plane: np.ndarray) -> bytes:
 
 
 def decode_plane(code: bytes, height: int, width: int) -> np.ndarray:
-  """The u8[H, W] region plane of an annotated frame.
+  """Returns the u8[H, W] region plane of an annotated frame.
 
   Args:
-    code: the plane as it is stored; an unannotated frame has none to decode.
-    height: the frames' height in pixels.
-    width: their width.
+    code: the plane as `encode_plane` returns it.
+    height: of the frames, in pixels.
+    width: of the frames, in pixels.
 
   Raises:
-    UserError: if the plane is damaged or has not the frames' size.
+    UserError: if the plane is damaged or has another size than the frames.
   """
   try:
-    # No plane has more runs than pixels, whatever the bytes would inflate to.
+    # Limits the memory: a plane has at most as many runs as pixels.
     unpack = zlib.decompressobj()
     runs = unpack.decompress(code, 5 * height * width + 1)
     if not unpack.eof:

@@ -1,4 +1,4 @@
-"""Which frames of a clip the model sees: TSN's segment sampling."""
+"""Chooses the frames of a clip that the model sees: segment sampling, as in TSN."""
 
 import numpy as np
 
@@ -7,36 +7,36 @@ def segment_indices(
   num_frames: int,
   num_segments: int,
   rng: np.random.Generator | None = None,
-  place: float = 0.5,
+  offset: float = 0.5,
 ) -> np.ndarray:
-  """One frame from each of `num_segments` equal segments of a clip.
+  """Returns one frame from each of `num_segments` equal segments of a clip.
 
-  Segment sampling is from Temporal Segment Networks (Wang et al., ECCV 2016): a random place
-  in each segment in training, the segment's center in validation. A clip with fewer frames
-  than segments gives some of its frames more than once.
+  Segment sampling is from Temporal Segment Networks (Wang et al., ECCV 2016): a random frame of
+  each segment in training, the segment's center in validation. If a clip has fewer frames than
+  segments, some frames are returned more than once.
 
   Args:
     num_frames: frames in the clip, at least 1.
     num_segments: frames to take.
-    rng: draws the places; None takes `place`.
-    place: in [0, 1), of every segment: 0.5 is the center.
+    rng: draws an offset for each segment; None takes `offset` for all of them.
+    offset: position in every segment, in [0, 1): 0.5 is the center.
 
   Returns:
     i64[num_segments], ascending, each in [0, num_frames).
   """
-  places = np.full(num_segments, place) if rng is None else rng.random(num_segments)
-  return ((np.arange(num_segments) + places) * num_frames / num_segments).astype(np.int64)
+  offsets = np.full(num_segments, offset) if rng is None else rng.random(num_segments)
+  return ((np.arange(num_segments) + offsets) * num_frames / num_segments).astype(np.int64)
 
 
 def nearest_annotated(annotated: np.ndarray, indices: np.ndarray) -> np.ndarray:
-  """For each frame, the nearest one that was annotated, the earlier of two as near.
+  """Returns for each frame the nearest annotated one; of two as near, the earlier.
 
   Args:
     annotated: bool[N], for all frames of the clip; at least one is True.
-    indices: i64[T].
+    indices: i64[T], the frames.
 
   Returns:
     i64[T].
   """
-  known = np.flatnonzero(annotated)
-  return known[np.abs(indices[:, None] - known[None, :]).argmin(axis=1)]
+  candidates = np.flatnonzero(annotated)
+  return candidates[np.abs(indices[:, None] - candidates[None, :]).argmin(axis=1)]

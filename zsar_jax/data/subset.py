@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from zsar_jax.data import splits
-from zsar_jax.data.class_names import counterparts
-from zsar_jax.data.dataset import ClipDataset, ClipIndex, find_dataset
+from zsar_jax.data.class_names import match_classes
+from zsar_jax.data.clip_index import ClipIndex
+from zsar_jax.data.dataset import ClipDataset
 from zsar_jax.data.frame_table import ClipFrames
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.language import Recipe
@@ -18,15 +19,15 @@ from zsar_jax.recipes.regions import REGION_BITS
 
 @dataclasses.dataclass(frozen=True)
 class Subset:
-  """Clips of some classes of a data set.
+  """The clips of some classes of a data set.
 
   Attributes:
-    dataset: where the records are.
+    dataset: the split that has the records.
     classes: the vocabulary of this subset, in the data set's order.
-    texts: how each of them is called in prompts, see `ClipDataset.class_texts`.
-    positions: i64[N], the clips' places among the data set's records.
-    labels: i32[N], places in `classes`.
-    boxes_as_shapes: of 'person' and 'object' those whose boxes stand in for them, because the
+    texts: how each class is called in prompts, see `ClipDataset.class_texts`.
+    positions: i64[N], the clips' positions in the data set.
+    labels: i32[N], indices into `classes`.
+    boxes_as_shapes: those of 'person' and 'object' that their boxes stand in for, because the
       data set has no shapes of them.
   """
 
@@ -41,49 +42,49 @@ class Subset:
     return len(self.positions)
 
   def clip_id(self, position: int) -> str:
-    """The id of the clip at `position` of this subset."""
+    """Returns the id of the clip at `position` of this subset."""
     return self.dataset.index.ids[self.positions[position]]
 
   @property
   def index(self) -> ClipIndex:
-    """What is known of these clips without reading them."""
+    """The index of these clips."""
     return self.dataset.index.take(self.positions)
 
   @property
-  def actor(self) -> str:
+  def person_region(self) -> str:
     """The region that people are annotated with: their silhouette, or else their box."""
     return 'person_box' if 'person' in self.boxes_as_shapes else 'person'
 
   def frames(self, position: int) -> ClipFrames:
-    """The encoded frames of the clip at `position` of this subset."""
+    """Returns the encoded frames of the clip at `position` of this subset."""
     return self.dataset.frames(int(self.positions[position]))
 
   @property
   def region_names(self) -> frozenset[str]:
-    """The regions that a recipe can paint here, 'background' among them if anything is known."""
+    """The regions that a recipe can paint here; includes 'background' if any is annotated."""
     names = {*self.dataset.region_names, *self.boxes_as_shapes}
     if names:
       names.add('background')
     return frozenset(names)
 
   def check_recipe(self, recipe: Recipe, field: str) -> None:
-    """Raises a `UserError` where `recipe` paints a region that is not annotated here."""
+    """Raises a `UserError` if `recipe` paints a region that is not annotated here."""
     unknown = sorted(recipe.regions - self.region_names)
     if unknown:
-      known = ', '.join(sorted(self.region_names)) or 'nothing'
+      annotated = ', '.join(sorted(self.region_names)) or 'nothing'
       raise UserError(
         f'{field}: the recipe {str(recipe)!r} paints {", ".join(unknown)}, but'
-        f' {self.dataset.name} is annotated with {known}; change the recipe or add the masks'
+        f' {self.dataset.name} is annotated with {annotated}; change the recipe or add the masks'
       )
-    if recipe.regions and not self._knows(recipe).any():
+    if recipe.regions and not self._is_paintable(recipe).any():
       raise UserError(
         f'{field}: no frame of the {len(self)} clips of {self.dataset.name} is annotated with all'
         f' that the recipe {str(recipe)!r} needs, so that it changes nothing; build it with masks'
         ' (see zsar build-dataset --help)'
       )
 
-  def _knows(self, recipe: Recipe) -> np.ndarray:
-    """bool[N]: of which clips all regions are known that a recipe needs."""
+  def _is_paintable(self, recipe: Recipe) -> np.ndarray:
+    """Returns bool[N]: whether all regions that a recipe needs are known for a clip."""
     needed = set()
     for region in recipe.regions:
       if region == 'background':
@@ -100,25 +101,24 @@ def select(
   """Restricts a data set to some of its classes.
 
   Args:
-    dataset: all the clips.
+    dataset: all clips of the split.
     classes: 'all', the name of one of the data set's class splits, a file of class names as
-      `splits.read_classes` takes it, or class names. Names that the vocabulary writes in
-      another way are found, see `class_names.counterparts`.
-    unannotated: with 'drop', clips with a frame or a region that nobody annotated are left out.
+      `splits.read_classes` takes it, or class names. Names may be spelled differently than in
+      the vocabulary, see `class_names.match_classes`.
+    unannotated: 'drop' leaves out clips in which a frame or a region is not annotated.
     field: the config field that `classes` comes from, for errors.
 
   Raises:
-    UserError: for an unknown class, class split or file, or where no clip remains.
+    UserError: for an unknown class, class split or file, or if no clip remains.
   """
-  chosen = _chosen(dataset, classes, field)
-  kept = [label for label in range(len(dataset.classes)) if label in chosen]
-  vocabulary = tuple(dataset.classes[label] for label in kept)
-  texts = tuple(dataset.class_texts[label] for label in kept)
-  place = np.full(len(dataset.classes), -1, np.int32)
-  place[kept] = np.arange(len(kept))
+  selected = _select_labels(dataset, classes, field)
+  kept = [label for label in range(len(dataset.classes)) if label in selected]
+  # From labels of the data set to labels of the subset, -1 for other classes.
+  relabel = np.full(len(dataset.classes), -1, np.int32)
+  relabel[kept] = np.arange(len(kept))
 
   index = dataset.index
-  labels = place[index.labels]
+  labels = relabel[index.labels]
   keep = labels >= 0
   if unannotated == 'drop':
     columns = [list(REGION_BITS).index(name) for name in dataset.region_names]
@@ -130,15 +130,22 @@ def select(
       f'{field}: no clip of {dataset.name}, split {dataset.split!r}, remains for classes'
       f' {classes!r}; choose other classes or another split'
     )
-  known = dataset.region_names
-  boxed = frozenset(
-    name for name in ('person', 'object') if name not in known and f'{name}_box' in known
+  annotated = dataset.region_names
+  boxes_as_shapes = frozenset(
+    name for name in ('person', 'object') if name not in annotated and f'{name}_box' in annotated
   )
-  return Subset(dataset, vocabulary, texts, positions, labels[positions], boxed)
+  return Subset(
+    dataset,
+    tuple(dataset.classes[label] for label in kept),
+    tuple(dataset.class_texts[label] for label in kept),
+    positions,
+    labels[positions],
+    boxes_as_shapes,
+  )
 
 
-def _chosen(dataset: ClipDataset, classes: str | Sequence[str], field: str) -> set[int]:
-  """The labels of the classes that `select` was asked for."""
+def _select_labels(dataset: ClipDataset, classes: str | Sequence[str], field: str) -> set[int]:
+  """Returns the data set's labels of the classes that `select` takes."""
   if classes == 'all':
     return set(range(len(dataset.classes)))
   names, source = classes, field
@@ -153,34 +160,33 @@ def _chosen(dataset: ClipDataset, classes: str | Sequence[str], field: str) -> s
         f' {", ".join(["all", *sorted(dataset.class_splits)])}; a file of class names ends in .txt,'
         " .csv or .json:PART, and names are written ('archery', 'bowling')"
       )
-  meant = counterparts(names, dataset.classes)
-  unknown = [name for name in names if len(meant[name]) != 1]
-  if unknown:
-    others = f' ({len(unknown)} such names)' if len(unknown) > 1 else ''
-    several = ' and '.join(map(repr, meant[unknown[0]]))
-    problem = f'may mean {several} of' if several else 'is not in the vocabulary of'
+  matches = match_classes(names, dataset.classes)
+  unresolved = [name for name in names if len(matches[name]) != 1]
+  if unresolved:
+    name = unresolved[0]
+    count = f' ({len(unresolved)} such names)' if len(unresolved) > 1 else ''
+    candidates = ' and '.join(map(repr, matches[name]))
+    problem = f'may mean {candidates} of' if candidates else 'is not in the vocabulary of'
     raise UserError(
-      f'{source}: {unknown[0]!r} {problem} {dataset.name}{others}; take class names from its labels'
-      ' file'
+      f'{source}: {name!r} {problem} {dataset.name}{count}; take class names from its labels file'
     )
-  return {dataset.classes.index(meant[name][0]) for name in names}
+  return {dataset.classes.index(matches[name][0]) for name in names}
 
 
-def data_identity(data_dir: str, subset: Subset) -> str:
-  """What tells a data set's files and the clips chosen of it from others, for people too.
+def data_identity(subset: Subset) -> str:
+  """Returns a text that differs for other files of the data set, or other clips of it.
 
-  Args:
-    data_dir: `config.data.dir`.
-    subset: clips of a data set in it.
+  It tells whether the hosts of a run read the same data. The checksums of `checksums.json` do not
+  serve for that: they leave out the choice of clips, and older data sets do not have them.
   """
   dataset, index = subset.dataset, subset.dataset.index
-  shards = find_dataset(data_dir, dataset.name).glob('*.array_record*')
+  shards = dataset.directory.glob('*.array_record*')
   files = [(shard.name, shard.stat().st_size) for shard in sorted(shards)]
   names = [dataset.classes, dataset.class_texts, sorted(dataset.region_names), subset.classes]
-  known = [index.ids, index.attributes, files, names]
-  total = zlib.crc32(json.dumps(known).encode())
-  arrays = (index.labels, index.num_frames, index.num_annotated, index.coverage)
-  for column in (*arrays, subset.positions, subset.labels):
-    total = zlib.crc32(np.ascontiguousarray(column).tobytes(), total)
+  content = [index.ids, index.attributes, files, names]
+  checksum = zlib.crc32(json.dumps(content).encode())
+  columns = (index.labels, index.num_frames, index.num_annotated, index.coverage)
+  for column in (*columns, subset.positions, subset.labels):
+    checksum = zlib.crc32(np.ascontiguousarray(column).tobytes(), checksum)
   size = sum(size for _, size in files)
-  return f'{len(subset)} of {len(index)} clips, {size} bytes, checksum {total:08x}'
+  return f'{len(subset)} of {len(index)} clips, {size} bytes, checksum {checksum:08x}'

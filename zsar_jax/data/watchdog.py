@@ -1,4 +1,4 @@
-"""Worker processes that die or hang: they are named, and the run ends or they are started anew."""
+"""Detects worker processes that die or hang; ends the run with a message, or restarts them."""
 
 import contextlib
 import dataclasses
@@ -17,33 +17,33 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from zsar_jax.errors import UserError, first_line
-from zsar_jax.runtime.wording import format_bytes
 
-CHOICES = ('stop', 'restart')
+# The values of `WorkerPolicy.on_worker_failure`.
+FAILURE_ACTIONS = ('stop', 'restart')
 
-# So often in a row the workers are started anew for the same batch.
-_ATTEMPTS = 3
+# The number of times in a row that the workers are restarted for the same batch.
+_MAX_RESTARTS = 3
 
-# Seconds for the batch under way, when the run is to stop.
-_STOPPING = 5.0
+# Seconds to wait for a batch while the run is stopping.
+_STOPPING_PATIENCE = 5.0
 
-# Each loader of this process has a number, and its workers have a name with it.
-_PREFIX = 'zsar '
-_LOADERS = itertools.count()
+# Each loader of this process has a number, which is part of its workers' names.
+_NAME_PREFIX = 'zsar '
+_LOADER_NUMBERS = itertools.count()
 
-# What multiprocessing calls Grain's workers begins so.
-_GRAIN = 'grain-process'
+# The beginning of the name that multiprocessing gives to Grain's workers.
+_GRAIN_PREFIX = 'grain-process'
 
-# Where the blocks of shared memory lie in which workers hand over batches.
-_SHARED = '/dev/shm'
-_LARGER = (
+# The file system of the shared memory in which workers hand over batches.
+_SHARED_MEMORY = '/dev/shm'
+_SHARED_MEMORY_REMEDY = (
   'make it larger (docker run --shm-size=8g, or --ipc=host), or lower config.data.workers; 0 needs'
   ' none'
 )
 
 
 class Batches(Protocol):
-  """An iterator over batches, with a `close`."""
+  """An iterator over batches, with a method `close`."""
 
   def __next__(self) -> dict[str, Any]: ...
   def close(self) -> None: ...
@@ -51,12 +51,12 @@ class Batches(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class WorkerPolicy:
-  """What happens where workers fail; the fields of `config.data` of these names.
+  """What happens when workers fail; has the fields of `config.data` of these names.
 
   Attributes:
-    patience: a worker that has given no batch for so many seconds, when it was its turn, hangs.
-    on_worker_failure: 'stop' ends the run, 'restart' starts the workers anew.
-    stopping: says whether the run is to end; then the patience is short.
+    patience: the seconds after which a worker hangs if its batch is due and does not arrive.
+    on_worker_failure: 'stop' ends the run, 'restart' restarts the workers.
+    stopping: returns whether the run is stopping, which shortens the patience.
   """
 
   patience: float = 600.0
@@ -70,31 +70,35 @@ DEFAULT_POLICY = WorkerPolicy()
 class WatchedBatches:
   """Batches from worker processes under a `WorkerPolicy`.
 
-  What is read in threads of this process cannot be ended; that it takes long is said.
+  Without worker processes, threads of this process read. They cannot be ended, so if they take
+  longer than the patience, only a message is printed.
   """
 
   def __init__(
-    self, start: Callable[[int, str], Batches], workers: int, guard: WorkerPolicy
+    self, start: Callable[[int, str], Batches], workers: int, policy: WorkerPolicy
   ) -> None:
     """Starts the workers.
 
     Args:
-      start: the batches from a number on. Each worker calls `take_name` with the given name.
-      workers: how many processes.
-      guard: when a worker counts as failed, and what happens then.
+      start: returns the batches from a given number on. Each worker passes the given name to
+        `set_worker_name`.
+      workers: the number of processes.
+      policy: when a worker counts as failed, and what happens then.
     """
-    self._start, self._workers, self._guard = start, workers, guard
-    self._given = self._first = self._failures = 0
-    # When the wait for a batch began; None while nobody waits.
-    self._since: float | None = None
-    self._hung: str | None = None
+    self._start, self._workers, self._policy = start, workers, policy
+    # The number of batches returned, the number returned before the last restart, and the restarts
+    # since the last batch.
+    self._returned = self._restarted_at = self._restarts = 0
+    # When the current wait for a batch began, or None.
+    self._waiting_since: float | None = None
+    self._hang: str | None = None  # The message about a hanging worker.
     self._closed = threading.Event()
-    self._name = f'{_PREFIX}{next(_LOADERS)}'
-    self._pids: dict[int, int] = {}  # Of the workers that were seen.
+    self._name = f'{_NAME_PREFIX}{next(_LOADER_NUMBERS)}'
+    self._pids: dict[int, int] = {}  # Process ids by the workers' numbers.
     try:
       self._batches = start(0, self._name)
     except OSError as error:
-      raise _unshared(error) from None
+      raise _shared_memory_error(error) from None
     threading.Thread(target=self._watch, daemon=True).start()
 
   def __iter__(self) -> 'WatchedBatches':
@@ -102,139 +106,156 @@ class WatchedBatches:
 
   def __next__(self) -> dict[str, Any]:
     while True:
-      self._since = time.monotonic()
+      self._waiting_since = time.monotonic()
       try:
         batch = next(self._batches)
-      except RuntimeError as error:  # Grain's, where a worker has died.
-        failure = self._hung or self._failure(error)
-        stopping = self._guard.stopping()
-        if self._guard.on_worker_failure == 'stop' or self._failures == _ATTEMPTS or stopping:
-          remedy = 'a smaller config.data.workers needs less memory'
-          if _exit_code(error) == -signal.SIGBUS:
-            remedy = f'{_shared_memory()} is full: {_LARGER}'
-          elif self._guard.on_worker_failure == 'stop':
-            remedy += ', and --config.data.on_worker_failure=restart goes on without ending'
-          raise UserError(f'{failure}; the same command goes on; {remedy}') from None
-      except OSError as error:  # Of the workers' queues, locks and blocks of shared memory.
-        raise _unshared(error) from None
+      except RuntimeError as error:  # Grain's, if a worker has died.
+        failure = self._hang or self._describe_failure(error)
+        if not self._may_restart():
+          raise UserError(f'{failure}; the same command goes on; {self._remedy(error)}') from None
+      except OSError as error:  # From the workers' queues, locks and blocks of shared memory.
+        raise _shared_memory_error(error) from None
       else:
-        self._given, self._failures = self._given + 1, 0
+        self._returned, self._restarts = self._returned + 1, 0
         if len(self._pids) < self._workers:
-          self._pids.update(_named().get(self._name, {}))
+          self._pids.update(_named_processes().get(self._name, {}))
         return batch
       finally:
-        self._since = None
-      print(f'{failure}; the workers are started anew', file=sys.stderr, flush=True)
-      self._failures += 1
-      self._end_workers()
-      self._batches.close()
-      self._hung, self._first = None, self._given
-      self._pids.clear()
-      self._batches = self._start(self._given, self._name)
+        self._waiting_since = None
+      print(f'{failure}; the workers are restarted', file=sys.stderr, flush=True)
+      self._restart()
 
   def close(self) -> None:
     """Ends the workers."""
     if not self._closed.is_set():
       self._closed.set()
-      if self._hung:
-        self._end_workers()  # They would be waited for.
+      if self._hang:
+        self._kill_workers()  # Grain would wait for them.
       self._batches.close()
 
+  def _may_restart(self) -> bool:
+    return (
+      self._policy.on_worker_failure == 'restart'
+      and self._restarts < _MAX_RESTARTS
+      and not self._policy.stopping()
+    )
+
+  def _restart(self) -> None:
+    self._restarts += 1
+    self._kill_workers()
+    self._batches.close()
+    self._hang, self._restarted_at = None, self._returned
+    self._pids.clear()
+    self._batches = self._start(self._returned, self._name)
+
+  def _remedy(self, error: Exception) -> str:
+    if _exit_code(error) == -signal.SIGBUS:
+      return f'{_describe_shared_memory()} is full: {_SHARED_MEMORY_REMEDY}'
+    remedy = 'a smaller config.data.workers needs less memory'
+    if self._policy.on_worker_failure == 'stop':
+      remedy += ', and --config.data.on_worker_failure=restart goes on without ending'
+    return remedy
+
   def _watch(self) -> None:
-    """The thread that ends workers which are waited for too long."""
-    said = None
+    """Kills workers that hang; runs in a thread of its own."""
+    reported = None
     while not self._closed.wait(0.2):
-      since = self._since
+      since = self._waiting_since
       if since is None:
         continue
       waited = time.monotonic() - since
-      hopeless = waited > (_STOPPING if self._guard.stopping() else self._guard.patience)
-      if hopeless and self._workers and not self._hung:
-        turn = (self._given - self._first) % self._workers
-        pid = _named().get(self._name, {}).get(turn)
-        who = f'worker process {turn} (pid {pid})' if pid else f'worker process {turn}'
-        self._hung = f'{who} has given no batch for {waited:.0f} seconds'
-        self._end_workers()
-      elif hopeless and not self._workers and said != since:
-        said = since
+      if waited <= (_STOPPING_PATIENCE if self._policy.stopping() else self._policy.patience):
+        continue
+      if self._workers and not self._hang:
+        # Workers take turns.
+        number = (self._returned - self._restarted_at) % self._workers
+        pid = _named_processes().get(self._name, {}).get(number)
+        worker = f'worker process {number} (pid {pid})' if pid else f'worker process {number}'
+        self._hang = f'{worker} has given no batch for {waited:.0f} seconds'
+        self._kill_workers()
+      elif not self._workers and reported != since:
+        reported = since
         print(
           f'no batch for {waited:.0f} seconds: is the disk with the data set still there?',
           file=sys.stderr,
           flush=True,
         )
 
-  def _end_workers(self) -> None:
-    """Ends the workers of this loader, and those that have not come to take a name."""
-    named = _named()
-    pids = {pid for loader, workers in named.items() for pid in workers.values()}
+  def _kill_workers(self) -> None:
+    """Kills the workers of this loader, and workers that have not set their name yet."""
+    named = _named_processes()
+    pids = {pid for workers in named.values() for pid in workers.values()}
     unnamed = [
       child.pid
       for child in multiprocessing.active_children()
-      if child.name.startswith(_GRAIN) and child.pid not in pids
+      if child.name.startswith(_GRAIN_PREFIX) and child.pid not in pids
     ]
     for pid in (*named.get(self._name, {}).values(), *unnamed):
       with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 
-  def _failure(self, error: Exception) -> str:
-    """Says which workers are gone, and how the one that Grain has noticed has ended."""
-    left = _named().get(self._name, {})
-    gone = [
-      f'{number} (pid {self._pids[number]})' if number in self._pids else str(number)
-      for number in range(self._workers)
-      if number not in left
-    ]
+  def _describe_failure(self, error: Exception) -> str:
+    """Returns which workers are gone, and how the one that Grain noticed has ended."""
     code = _exit_code(error)
     if code is None:
       return f'a worker process failed ({first_line(error)})'
-    names = {one.value: one.name for one in signal.Signals}
-    how = f'ended by {names.get(-code, -code)}' if code < 0 else f'ended with status {code}'
-    return f'worker process {", ".join(gone) or "?"} was {how}'
+    alive = _named_processes().get(self._name, {})
+    gone = [
+      f'{number} (pid {self._pids[number]})' if number in self._pids else str(number)
+      for number in range(self._workers)
+      if number not in alive
+    ]
+    signals = {number.value: number.name for number in signal.Signals}
+    cause = f'ended by {signals.get(-code, -code)}' if code < 0 else f'ended with status {code}'
+    return f'worker process {", ".join(gone) or "?"} was {cause}'
 
 
 def _exit_code(error: Exception) -> int | None:
-  """The exit code of a worker, as Grain tells it."""
+  """Returns the exit code of a worker in Grain's message."""
   code = re.search(r'exit code (-?\d+)', str(error))
   return int(code[1]) if code else None
 
 
-def _unshared(error: OSError) -> Exception:
-  """What to raise where worker processes cannot share memory."""
+def _shared_memory_error(error: OSError) -> Exception:
+  """Returns what to raise if worker processes cannot share memory."""
   if error.errno in (errno.EMFILE, errno.ENFILE):
     return error
   return UserError(
-    f'{_shared_memory()} does not take what worker processes share ({error.strerror}): {_LARGER}'
+    f'{_describe_shared_memory()} does not take what worker processes share ({error.strerror}):'
+    f' {_SHARED_MEMORY_REMEDY}'
   )
 
 
-def _shared_memory() -> str:
-  """The place in words, with its size."""
+def _describe_shared_memory() -> str:
+  """Returns the shared memory in words, with its size."""
   try:
-    return f'{_SHARED}, of {format_bytes(shutil.disk_usage(_SHARED).total)},'
-  except OSError:  # It is not there, or this is not Linux.
+    return f'{_SHARED_MEMORY}, of {shutil.disk_usage(_SHARED_MEMORY).total / 2**20:.1f} MiB,'
+  except OSError:  # It does not exist, or this is not Linux.
     return 'shared memory'
 
 
-def take_name(name: str, worker: int) -> None:
-  """To be called in a worker process, so that it is found: the system keeps the name, not a file.
+def set_worker_name(name: str, worker: int) -> None:
+  """Names the current process, so that the loader's process finds it; to be called in a worker.
+
+  The name is kept by the system and not in a file, so that no folder needs to be writable.
 
   Args:
     name: of the loader, of at most ten characters.
-    worker: its number.
+    worker: the worker's number.
   """
   with contextlib.suppress(OSError):  # Not Linux.
     pathlib.Path('/proc/self/comm').write_text(f'{name}.{worker}')
 
 
-def _named() -> dict[str, dict[int, int]]:
-  """Of each loader's name the processes of its workers that live, by their numbers."""
-  found: dict[str, dict[int, int]] = {}
+def _named_processes() -> dict[str, dict[int, int]]:
+  """Returns {loader's name: {worker's number: process id}} of this process's living children."""
+  processes: dict[str, dict[int, int]] = {}
   for path in pathlib.Path('/proc').glob('[0-9]*/stat'):
-    # Others end meanwhile. Numbers of processes are given out again, hence the parent's.
+    # Processes may end meanwhile. Ids are reused, hence the check of the parent.
     with contextlib.suppress(OSError, ValueError):
       before, _, after = path.read_text().rpartition(')')
       state, parent = after.split()[:2]
       loader, _, worker = before.partition('(')[2].rpartition('.')
-      if loader.startswith(_PREFIX) and state != 'Z' and int(parent) == os.getpid():
-        found.setdefault(loader, {})[int(worker)] = int(path.parent.name)
-  return found
+      if loader.startswith(_NAME_PREFIX) and state != 'Z' and int(parent) == os.getpid():
+        processes.setdefault(loader, {})[int(worker)] = int(path.parent.name)
+  return processes

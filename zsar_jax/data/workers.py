@@ -1,4 +1,4 @@
-"""How a worker process starts: it answers signals as its parent wants and ends with it."""
+"""Starts worker processes: they handle signals as their parent wants, and end with it."""
 
 import multiprocessing
 import multiprocessing.connection
@@ -12,22 +12,22 @@ import cv2
 from zsar_jax.runtime.streams import tolerate_closed_streams
 
 
-def start_worker(on_signal: Any) -> None:
-  """To be called first in a worker process.
+def initialize_worker(on_signal: Any) -> None:
+  """Initializes a worker process; to be called first in it.
 
   Args:
-    on_signal: what SIGINT and SIGTERM do, as for `signal.signal`: Ctrl-C reaches all the processes
-      of a terminal at once, and a cluster's SIGTERM all those of a job.
+    on_signal: the handler of SIGINT and SIGTERM, as for `signal.signal`. Ctrl-C reaches all the
+      processes of a terminal at once, and a cluster's SIGTERM all those of a job.
   """
   tolerate_closed_streams()
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, on_signal)
-  # The processes are the parallelizm; a pool of threads in each would only get in the way.
+  # The processes are the parallelism; a pool of threads in each of them would only add contention.
   cv2.setNumThreads(0)
   parent = multiprocessing.parent_process()
 
   def end_with_parent() -> None:
-    # A killed parent cannot tell its workers to stop.
+    # A killed parent cannot ask its workers to stop.
     multiprocessing.connection.wait([parent.sentinel])
     os._exit(1)
 

@@ -1,0 +1,1 @@
+"""Builds data sets: from videos, lists and masks to records on disk."""

@@ -1,16 +1,18 @@
-"""What went into a data set: the content of build_report.json, and how it is printed.
+"""Reports what went into a data set: the content of build_report.json, and its printed form.
 
     {split: {
-      "written": clips, "frames": stored frames, "bytes": of the records,
-      "missing": {clip id: why}, "unreadable": {clip id: why},
-      "remarks": {kind: {clip id: what}, "files passed over": {extension: how many}},
-      "unannotated": clips without any annotated frame,
-      "regions": {region: {"annotated": share of the frames, in clips of which the region is known,
-        "empty": share of these without it, "never": clips without it in any annotated frame,
+      "written": number of clips, "frames": number of stored frames, "bytes": size of the records,
+      "missing": {clip id: reason}, "unreadable": {clip id: reason},
+      "remarks": {kind: {clip id: details}, "files passed over": {extension: number of files}},
+      "unannotated": number of clips without any annotated frame,
+      "regions": {region: {
+        "annotated": annotated frames, of clips whose region is known, as a share of all frames,
+        "empty": share of these that do not show the region,
+        "never": number of clips that do not show it in any annotated frame,
         "coverage": {"5%": share of the pixels, ...}}}}}
 
-Coverage is of a clip: the mean over its annotated frames; its quantiles are over the clips that
-show the region at all.
+The coverage of a clip is a mean over its annotated frames; the quantiles are over the clips that
+show the region in any of them.
 """
 
 import itertools
@@ -19,28 +21,28 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax.datasets.sources.listing import PASSED_OVER
-from zsar_jax.datasets.staging import Staged
+from zsar_jax.datasets.sources.listing import SKIPPED_FILES
+from zsar_jax.datasets.staging import StagedChunk
 from zsar_jax.recipes.regions import REGION_BITS
-from zsar_jax.runtime.wording import format_bytes, pluralize
+from zsar_jax.runtime.wording import pluralize
 
 _QUANTILES = (5, 25, 50, 75, 95)
 
-# How many clips of a kind are printed; build_report.json has all of them.
-_PRINTED = 20
+# The maximum number of clips that are printed of a kind; build_report.json has all of them.
+_MAX_PRINTED = 20
 
 
 def make_report(
-  staged: Mapping[str, Iterable[Staged]],
+  staged: Mapping[str, Iterable[StagedChunk]],
   region_names: Iterable[str],
   listed: Mapping[str, Mapping[str, Mapping[str, str]]],
 ) -> dict[str, Any]:
-  """The report of a build.
+  """Returns the report of a build.
 
   Args:
     staged: the chunks of each split.
     region_names: the regions that the data set is annotated with.
-    listed: what was noticed in the lists: {split: {kind: {clip id: what}}}.
+    listed: what was noticed in the lists: {split: {kind: {clip id: details}}}.
   """
   report = {}
   for split, chunks in staged.items():
@@ -49,8 +51,8 @@ def make_report(
     failures = [failure for chunk in chunks for failure in chunk.failures]
     remarks = {kind: dict(clips) for kind, clips in listed.get(split, {}).items()}
     for entry in entries:
-      for kind, what in entry.remarks.items():
-        remarks.setdefault(kind, {})[entry.id] = what
+      for kind, details in entry.remarks.items():
+        remarks.setdefault(kind, {})[entry.id] = details
     frames = np.array([entry.num_frames for entry in entries], np.int64)
     annotated = np.array([entry.num_annotated for entry in entries], np.int64)
     coverage = np.array([entry.coverage for entry in entries]).reshape(-1, len(REGION_BITS))
@@ -64,21 +66,21 @@ def make_report(
       'remarks': dict(sorted(remarks.items())),
       'unannotated': int((annotated == 0).sum()),
       'regions': {
-        name: _region(frames, annotated, coverage[:, place], empty[:, place])
-        for place, name in enumerate(REGION_BITS)
+        name: _region_report(frames, annotated, coverage[:, column], empty[:, column])
+        for column, name in enumerate(REGION_BITS)
         if name in region_names
       },
     }
   return report
 
 
-def _region(
+def _region_report(
   frames: np.ndarray, annotated: np.ndarray, coverage: np.ndarray, empty: np.ndarray
 ) -> dict[str, Any]:
-  """A region's part of the report, from columns with one number for each clip."""
+  """Returns a region's part of the report, from columns with one number for each clip."""
   annotated = np.where(np.isnan(coverage), 0, annotated)
-  shown = coverage[coverage > 0]
-  quantiles = np.percentile(shown, _QUANTILES) if len(shown) else []
+  visible = coverage[coverage > 0]
+  quantiles = np.percentile(visible, _QUANTILES) if len(visible) else []
   return {
     'annotated': float(annotated.sum() / max(1, frames.sum())),
     'empty': float(empty.sum() / max(1, annotated.sum())),
@@ -88,13 +90,13 @@ def _region(
 
 
 def describe(name: str, report: Mapping[str, Any]) -> str:
-  """The report in words, a paragraph for each split."""
+  """Returns the report as text, with a paragraph for each split."""
   lines = []
   for split, part in report.items():
     lines.append(
       f'{name}, {split}: {pluralize(part["written"], "clip")},'
       f' {pluralize(part["frames"], "frame")},'
-      f' {format_bytes(part["bytes"])}; {len(part["missing"])} missing,'
+      f' {part["bytes"] / 1e6:.1f} MB; {len(part["missing"])} missing,'
       f' {len(part["unreadable"])} unreadable'
     )
     if part['regions']:
@@ -106,26 +108,27 @@ def describe(name: str, report: Mapping[str, Any]) -> str:
         f'  {"":12} {"frames":>10} {"empty":>10} {"without":>10}   '
         + ' '.join(f'{q}%'.rjust(6) for q in _QUANTILES)
       )
-    for region, found in part['regions'].items():
-      quantiles = ' '.join(f'{100 * value:6.1f}' for value in found['coverage'].values())
+    for region, result in part['regions'].items():
+      quantiles = ' '.join(f'{100 * value:6.1f}' for value in result['coverage'].values())
       lines.append(
-        f'  {region:12} {100 * found["annotated"]:9.1f}% {100 * found["empty"]:9.1f}%'
-        f' {found["never"]:10}   {quantiles}'
+        f'  {region:12} {100 * result["annotated"]:9.1f}% {100 * result["empty"]:9.1f}%'
+        f' {result["never"]:10}   {quantiles}'
       )
     if part['regions'] and part['unannotated']:
       lines.append(f'  {pluralize(part["unannotated"], "clip")} without any annotated frame')
     for kind in ('missing', 'unreadable'):
-      lines += _named(kind, part[kind])
+      lines += _list_clips(kind, part[kind])
     for kind, clips in part['remarks'].items():
-      lines += _named(kind, clips)
+      lines += _list_clips(kind, clips)
   return '\n'.join(lines)
 
 
-def _named(kind: str, clips: Mapping[str, str]) -> list[str]:
+def _list_clips(kind: str, clips: Mapping[str, str]) -> list[str]:
   if not clips:
     return []
-  lines = [f'  {kind}:' if kind == PASSED_OVER else f'  {kind}: {pluralize(len(clips), "clip")}']
-  lines += [f'    {clip}: {what}' for clip, what in itertools.islice(clips.items(), _PRINTED)]
-  if len(clips) > _PRINTED:
-    lines.append(f'    ... and {len(clips) - _PRINTED} more, see build_report.json')
+  lines = [f'  {kind}:' if kind == SKIPPED_FILES else f'  {kind}: {pluralize(len(clips), "clip")}']
+  printed = itertools.islice(clips.items(), _MAX_PRINTED)
+  lines += [f'    {clip}: {details}' for clip, details in printed]
+  if len(clips) > _MAX_PRINTED:
+    lines.append(f'    ... and {len(clips) - _MAX_PRINTED} more, see build_report.json')
   return lines

@@ -1,15 +1,14 @@
-"""Encoding the clips of one chunk into one file: the unit of work of building a data set.
+"""Stages a chunk, the unit of work of a build: encodes a few clips into one file of records.
 
-A chunk is a short list of tasks, one for each clip. Staging it writes three files:
+A chunk is a list of tasks, one for each clip. Staging it writes three files:
 
-    {path}.array_record             the serialized records of the clips that could be read, in order
+    {path}.array_record             the serialized records of the clips that can be read, in order
     {path}.array_record.frames.npy  where their frames are, see `zsar_jax.data.frame_table`
-    {path}.json                     the tasks' fingerprint, the records' index entries, the failures
+    {path}.json                     the chunk's fingerprint, index entries and failures
 
-The .json file is written last, so that where it exists the chunk is finished. Staging is a
-function of the chunk and the path alone: it may run in this process or any other, in any
-order, and leaves the same bytes. A finished chunk is kept; of its clips only those that
-had failed are tried again.
+A chunk is finished when its .json file exists, which is written last. The bytes depend only on the
+chunk, so that chunks may be staged in any process and in any order. Staging a finished chunk again
+only retries the clips that failed.
 """
 
 import dataclasses
@@ -28,13 +27,14 @@ from zsar_jax.data import frame_table, records
 from zsar_jax.data.records import ClipError
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import file_systems
+from zsar_jax.runtime.files import write_file
 
 # Frames and planes are compressed already. Groups of one record allow random access.
 _WRITER_OPTIONS = 'group_size:1,uncompressed'
 
 
 class ClipTask(Protocol):
-  """What is to be done for one clip: a small dataclass that pickles."""
+  """The inputs that determine a clip: a small dataclass that pickles."""
 
   @property
   def id(self) -> str:
@@ -50,10 +50,9 @@ class Chunk:
 
   Attributes:
     tasks: one for each clip.
-    encode: a function of a module, from a task to the encoded clip; raises
-      `records.ClipError`.
+    encode: a module-level function from a task to the encoded clip; raises `records.ClipError`.
     classes: the data set's vocabulary.
-    parameters: what else determines the records, as JSON values.
+    parameters: everything else that determines the records, as JSON values.
   """
 
   tasks: tuple[ClipTask, ...]
@@ -62,7 +61,7 @@ class Chunk:
   parameters: dict[str, Any] = dataclasses.field(default_factory=dict)
 
   def fingerprint(self) -> str:
-    """Equal for two chunks that stage the same bytes."""
+    """Returns a hash that is equal for two chunks with the same records."""
     content = [f'{self.encode.__module__}.{self.encode.__qualname__}', self.classes]
     content.append(self.parameters)
     content += [dataclasses.asdict(task) for task in self.tasks]
@@ -71,9 +70,9 @@ class Chunk:
 
 @dataclasses.dataclass(frozen=True)
 class IndexEntry:
-  """What the index and the report say of one clip; see `dataset.ClipIndex` and `EncodedClip`.
+  """One clip in the index and the report; see `clip_index.ClipIndex` and `EncodedClip`.
 
-  `start` and `mark` are known when the record is written.
+  `start` and `mark` are set when the record is written.
   """
 
   id: str
@@ -97,12 +96,12 @@ class Failure:
   missing: bool
 
 
-# A clip's index entry with its serialized record, or why there is none.
+# A clip's index entry with its serialized record, or its failure.
 _Outcome = tuple[IndexEntry, bytes] | Failure
 
 
 @dataclasses.dataclass(frozen=True)
-class Staged:
+class StagedChunk:
   """A staged chunk.
 
   Attributes:
@@ -116,32 +115,35 @@ class Staged:
   failures: tuple[Failure, ...]
 
 
-def stage_chunk(chunk: Chunk, path: str) -> Staged:
-  """Stages a chunk, or what is left of it to do.
+def stage_chunk(chunk: Chunk, path: str) -> StagedChunk:
+  """Stages a chunk; if it was staged before, retries the clips that failed.
 
   Args:
     chunk: the clips.
-    path: where, without the files' extensions.
+    path: where to write, without the files' extensions.
+
+  Raises:
+    UserError: if the files cannot be written.
   """
-  before = _load(path, chunk)
-  if before is None:
-    outcomes = (_attempt(chunk, task) for task in chunk.tasks)
+  previous = _load(path, chunk)
+  if previous is None:
+    outcomes = (_encode(chunk, task) for task in chunk.tasks)
   else:
-    failed = {failure.id for failure in before.failures}
-    retried = {task.id: _attempt(chunk, task) for task in chunk.tasks if task.id in failed}
+    failed = {failure.id for failure in previous.failures}
+    retried = {task.id: _encode(chunk, task) for task in chunk.tasks if task.id in failed}
     if all(isinstance(outcome, Failure) for outcome in retried.values()):
-      return before
-    outcomes = _merged(chunk, before, retried)
+      return previous
+    outcomes = _merge(chunk, previous, retried)
   return _write(outcomes, path, chunk)
 
 
 def serialized_size(chunk: Chunk, task: ClipTask) -> int | None:
-  """The bytes that the record of one of the chunk's tasks takes, or None if it fails."""
-  outcome = _attempt(chunk, task)
+  """Returns the size of the record of one of the chunk's tasks, in bytes, or None if it fails."""
+  outcome = _encode(chunk, task)
   return None if isinstance(outcome, Failure) else len(outcome[1])
 
 
-def _attempt(chunk: Chunk, task: ClipTask) -> _Outcome:
+def _encode(chunk: Chunk, task: ClipTask) -> _Outcome:
   try:
     clip = chunk.encode(task)
   except ClipError as error:
@@ -162,10 +164,10 @@ def _attempt(chunk: Chunk, task: ClipTask) -> _Outcome:
   return entry, records.serialize(record)
 
 
-def _merged(chunk: Chunk, before: Staged, retried: dict[str, _Outcome]) -> Iterator[_Outcome]:
-  """The outcomes of all tasks, in order: the retried ones and, from the file, the others."""
-  reader = array_record_module.ArrayRecordReader(os.fspath(before.records))
-  entries = enumerate(before.entries)
+def _merge(chunk: Chunk, previous: StagedChunk, retried: dict[str, _Outcome]) -> Iterator[_Outcome]:
+  """Yields the outcomes of all tasks, in order: retried ones, and the others from the file."""
+  reader = array_record_module.ArrayRecordReader(os.fspath(previous.records))
+  entries = enumerate(previous.entries)
   for task in chunk.tasks:
     if task.id in retried:
       yield retried[task.id]
@@ -175,7 +177,7 @@ def _merged(chunk: Chunk, before: Staged, retried: dict[str, _Outcome]) -> Itera
   reader.close()
 
 
-def _write(outcomes: Iterable[_Outcome], path: str, chunk: Chunk) -> Staged:
+def _write(outcomes: Iterable[_Outcome], path: str, chunk: Chunk) -> StagedChunk:
   output, report = _paths(path)
   temporary = pathlib.Path(f'{path}.tmp')
   entries, failures = [], []
@@ -189,7 +191,7 @@ def _write(outcomes: Iterable[_Outcome], path: str, chunk: Chunk) -> Staged:
       else:
         entry, serialized = outcome
         entries.append(entry)
-        located.append(frame_table.locate(serialized))
+        located.append(frame_table.locate_frames(serialized))
         sizes.append(len(serialized))
         writer.write(serialized)
     writer.close()
@@ -198,7 +200,7 @@ def _write(outcomes: Iterable[_Outcome], path: str, chunk: Chunk) -> Staged:
     reader.close()
     if written != len(entries):
       raise OSError(f'{written} of {len(entries)} records arrived')
-    # A report never describes another file than the one beside it.
+    # The report must never describe another file than the one beside it.
     report.unlink(missing_ok=True)
     file_systems.replace(temporary, output)
     marks = frame_table.write_table(frame_table.table_path(output), output, located, sizes)
@@ -206,25 +208,24 @@ def _write(outcomes: Iterable[_Outcome], path: str, chunk: Chunk) -> Staged:
       dataclasses.replace(entry, start=start, mark=mark)
       for entry, (start, mark) in zip(entries, marks, strict=True)
     ]
-    staged = Staged(output, tuple(entries), tuple(failures))
+    staged = StagedChunk(output, tuple(entries), tuple(failures))
     content = {
       'fingerprint': chunk.fingerprint(),
       'bytes': output.stat().st_size,
       'entries': [dataclasses.asdict(entry) for entry in entries],
       'failures': [dataclasses.asdict(failure) for failure in failures],
     }
-    temporary.write_text(json.dumps(content))
-    file_systems.replace(temporary, report)
-  except (OSError, RuntimeError, ValueError) as error:  # ArrayRecord's are not OSErrors.
+    write_file(report, json.dumps(content))
+  except (OSError, RuntimeError, ValueError) as error:  # ArrayRecord raises RuntimeErrors.
     raise UserError(
-      f'{path}: the records cannot be written ({error}); see whether the disk is full, make room,'
+      f'{path}: the records cannot be written ({error}); check whether the disk is full, make room,'
       ' and the same command continues'
     ) from None
   return staged
 
 
-def _load(path: str, chunk: Chunk) -> Staged | None:
-  """What was staged at `path`, if it was finished and is the same chunk."""
+def _load(path: str, chunk: Chunk) -> StagedChunk | None:
+  """Returns what was staged at `path`, or None if it is unfinished or of another chunk."""
   output, report = _paths(path)
   try:
     content = json.loads(report.read_text())
@@ -233,18 +234,18 @@ def _load(path: str, chunk: Chunk) -> Staged | None:
     if content['fingerprint'] != chunk.fingerprint() or content['bytes'] != size:
       return None
     if not all('mark' in entry for entry in content['entries']):
-      return None  # An earlier version staged it.
-    return Staged(
+      return None  # Staged by an earlier version.
+    return StagedChunk(
       output,
       tuple(_entry(entry) for entry in content['entries']),
       tuple(Failure(**failure) for failure in content['failures']),
     )
-  except (FileNotFoundError, KeyError, TypeError, ValueError):  # Not there, cut, or another's.
+  except (FileNotFoundError, KeyError, TypeError, ValueError):  # Missing, cut, or another format.
     return None
 
 
 def _entry(values: dict[str, Any]) -> IndexEntry:
-  """An entry as it was before it became JSON, which has no tuples."""
+  """Restores an entry from JSON, which has no tuples."""
   return IndexEntry(**values | {name: tuple(values[name]) for name in ('coverage', 'empty')})
 
 
@@ -253,7 +254,7 @@ def _paths(path: str) -> tuple[pathlib.Path, pathlib.Path]:
 
 
 def _jsonable(value: Any) -> Any:
-  """Stands in for what JSON does not know in a task: an array, or a path."""
+  """Returns a JSON value in place of an array or a path in a task."""
   if isinstance(value, np.ndarray):
     return [str(value.dtype), value.shape, hashlib.sha256(value.tobytes()).hexdigest()]
   return str(value)

@@ -1,4 +1,4 @@
-"""Builds a data set out of listed videos and the sources of their masks."""
+"""Builds a data set from listed videos and the sources of their masks."""
 
 import contextlib
 import dataclasses
@@ -12,24 +12,25 @@ import tensorflow_datasets as tfds
 from zsar_jax.data import records
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.builder import ClipBuilder
-from zsar_jax.datasets.masks.combine import Combined
+from zsar_jax.datasets.masks.combine import CombinedMasks
 from zsar_jax.datasets.masks.source import ClipMasks, MaskSource
 from zsar_jax.datasets.sources.listing import ListedClip, Listing
-from zsar_jax.datasets.video import DEFAULT_FPS, Storage, StoredVideo, read_video
+from zsar_jax.datasets.video import DEFAULT_FPS, Storage, StoredVideo
+from zsar_jax.datasets.video_reading import read_video
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import REGION_BITS
 
 
 @dataclasses.dataclass(frozen=True)
 class VideoTask:
-  """A listed clip and all that it takes to encode it.
+  """A listed clip and everything that is needed to encode it.
 
   Attributes:
     clip: the clip.
     masks: its masks, or None if nobody annotated it.
-    remarks: what was noticed of its masks so far, by kind.
+    remarks: what was noticed about its masks so far, by kind.
     storage: what is stored of it.
-    folder_fps: frames per second, where it is a folder of frames.
+    folder_fps: frames per second, if it is a folder of frames.
   """
 
   clip: ListedClip
@@ -45,9 +46,13 @@ class VideoTask:
 
 
 def encode_task(task: VideoTask) -> records.EncodedClip:
-  """Decodes the video, draws its planes and encodes both; raises `records.ClipError`."""
+  """Decodes the video, draws its planes and encodes both.
+
+  Raises:
+    records.ClipError: if the video or its masks cannot be read.
+  """
   clip = task.clip
-  video = _read(task)
+  video = _read_any_copy(task)
   facts, remarks = video.facts, {**video.remarks, **task.remarks}
   attributes = dict(clip.attributes)
   listed = attributes.pop('listed_frames', None)
@@ -66,9 +71,9 @@ def encode_task(task: VideoTask) -> records.EncodedClip:
   )
 
 
-def _read(task: VideoTask) -> StoredVideo:
-  """The clip's video, or the first of its copies that can be read."""
-  annotated = task.masks.annotated if task.masks else None
+def _read_any_copy(task: VideoTask) -> StoredVideo:
+  """Returns the clip's video, or the first of its copies that can be read."""
+  annotated = task.masks.annotated_frames if task.masks else None
   try:
     return read_video(task.clip.path, task.storage, task.folder_fps, annotated)
   except ClipError:
@@ -81,9 +86,9 @@ def _read(task: VideoTask) -> StoredVideo:
 
 
 class VideoBuilder(ClipBuilder, skip_registration=True):
-  """Builds any data set of videos; what sets one apart is its `Listing`."""
+  """Builds any data set of videos; its `Listing` determines which one."""
 
-  name = 'video'  # Each instance has its own.
+  name = 'video'  # Each instance sets its own.
   VERSION = tfds.core.Version('1.0.0')
   encode = staticmethod(encode_task)
 
@@ -104,13 +109,13 @@ class VideoBuilder(ClipBuilder, skip_registration=True):
       name: of the data set.
       listing: its clips.
       storage: what to store of each.
-      masks: where its regions come from. A clip is annotated by those that know it, and a frame of
-        it if all of these know it.
-      boxes_from_shapes: whether the boxes are drawn around the shapes.
+      masks: where its regions come from. A clip is annotated by the sources that have masks of it;
+        a frame counts as annotated if all of these sources have annotated it.
+      boxes_from_shapes: whether to draw boxes around the shapes.
       folder_fps: frames per second of clips that are folders of frames.
 
     Raises:
-      UserError: if there are boxes to draw and no shapes.
+      UserError: if boxes are to be drawn and no source has shapes.
     """
     drawn = {region for source in masks for region in source.region_names}
     shapes = [region for region in REGION_BITS if region in drawn and not region.endswith('_box')]
@@ -144,57 +149,64 @@ class VideoBuilder(ClipBuilder, skip_registration=True):
     super().__init__(data_dir)
 
   def tasks(self) -> dict[str, list[VideoTask]]:
-    """One task for each listed clip, in the order of the lists.
+    """Returns one task for each listed clip, in the order of the lists.
 
     Raises:
-      UserError: where a source has masks for none of the clips.
+      UserError: if a source has masks of none of the clips.
     """
     unmatched = dict(enumerate(self._masks))
     tasks = {}
     for split, clips in self._listing.splits.items():
       tasks[split] = []
       for clip in clips:
-        found = [source.for_clip(clip) for source in self._masks]
-        for number, masks in enumerate(found):
+        by_source = [source.for_clip(clip) for source in self._masks]
+        for number, masks in enumerate(by_source):
           if masks is not None:
             unmatched.pop(number, None)
-        masks, remarks = self._combined(found)
+        masks, remarks = self._combine(by_source)
         tasks[split].append(VideoTask(clip, masks, remarks, self._storage, self._folder_fps))
     for source in unmatched.values():
-      known = source.parameters
-      format_and_path = known.get('format'), known.get('path')
-      about = ':'.join(format_and_path) if all(format_and_path) else ', '.join(known['boxes'])
+      format_and_path = source.parameters.get('format'), source.parameters.get('path')
+      location = (
+        ':'.join(format_and_path) if all(format_and_path) else ', '.join(source.parameters['boxes'])
+      )
       raise UserError(
-        f'--masks: none of the clips has masks in {about}; what lies there must be named as the'
+        f'--masks: none of the clips has masks in {location}; the files there must be named as the'
         f' videos are, such as {clip.name!r}'
       )
     return tasks
 
-  def _combined(self, found: Sequence[ClipMasks | None]) -> tuple[Combined | None, dict[str, str]]:
-    """What all sources know of a clip, and what is to be remarked of that.
+  def _combine(
+    self, by_source: Sequence[ClipMasks | None]
+  ) -> tuple[CombinedMasks | None, dict[str, str]]:
+    """Combines the masks of a clip; remarks if only some of the sources have any.
 
     Args:
-      found: the clip's masks of each source.
+      by_source: the clip's masks in each of the sources.
     """
-    known = [source for source, masks in zip(self._masks, found, strict=True) if masks is not None]
-    parts = tuple(masks for masks in found if masks is not None)
-    if not parts:
-      return None, {'no masks': 'not annotated'} if found else {}
-    regions = {region for source in known for region in source.region_names}
+    pairs = [
+      (source, masks)
+      for source, masks in zip(self._masks, by_source, strict=True)
+      if masks is not None
+    ]
+    if not pairs:
+      return None, {'no masks': 'not annotated'} if by_source else {}
+    sources, parts = zip(*pairs, strict=True)
+    regions = {region for source in sources for region in source.region_names}
     if self._boxes_from_shapes:
       regions |= {f'{region}_box' for region in regions & {'person', 'object'}}
     unknown = tuple(region for region in self.region_names if region not in regions)
     remarks = {}
-    if len(parts) < len(found):
-      of_sources = ' and '.join(map(_source_name, known))
-      remarks[f'masks of {of_sources} alone'] = (
+    if len(parts) < len(by_source):
+      names = ' and '.join(map(_source_name, sources))
+      remarks[f'masks of {names} alone'] = (
         f'{", ".join(unknown)} unknown' if unknown else 'all regions known'
       )
-    return Combined(parts, self._boxes_from_shapes, unknown), remarks
+    return CombinedMasks(parts, self._boxes_from_shapes, unknown), remarks
 
 
 def _source_name(source: MaskSource) -> str:
-  """A source as it was given."""
+  """Returns a source as it was given on the command line."""
   if 'boxes' in source.parameters:
     return '--boxes'
   return f'{source.parameters["format"]}:{source.parameters["path"]}'

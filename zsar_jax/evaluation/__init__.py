@@ -1,1 +1,1 @@
-"""Figures that tell whether a model saw the action."""
+"""Zero-shot evaluation: accuracies, and measures of static bias."""

@@ -1,40 +1,42 @@
-"""What a model said of every clip under every recipe, in one file.
+"""A model's predictions for every clip of a data set under every recipe, and their file.
 
-All figures of a study can be formed again from these files. Each is an .npz of NumPy's, without
-pickled objects:
+All figures of a study can be computed again from these files. Each is a NumPy .npz without pickled
+objects:
 
     dataset         str           the data set's name in the run's config
     recipes         str[R]        validation recipes
     classes         str[C]
     ids             str[N]        clip ids
     labels          i32[N]
-    logits          f32[R, N, C]  NaN in the row of a clip that a recipe could not be applied to
+    logits          f32[R, N, C]  NaN in the row of a clip that does not count under a recipe
     regions         str[K]        names of the columns of coverage
-    coverage        f32[N, K]     share of the pixels of a region, mean over the annotated frames;
-                                  NaN where nobody knows
-    attributes      str[N]        a JSON object of words
-    partners        str[N]        id of the clip whose background it gets, '' where there is none
-    partner_labels  i32[N]        its label, -1 where there is none or it is of another class
-    saliency        f32[N, 3]     see bias.saliency; NaN where it was not computed
-    saliency_area   f32[N, 3]
+    coverage        f32[N, K]     the share of the pixels that a region covers, mean over the
+                                  annotated frames; NaN if unknown
+    attributes      str[N]        a JSON object with string values
+    partners        str[N]        id of the clip whose background the clip gets, '' if it has none
+    partner_labels  i32[N]        label of that clip, -1 without one or if its class is not in
+                                  classes
+    saliency        f32[N, 3]     shares of the gradient, see evaluation.saliency; NaN if not
+                                  computed
+    saliency_area   f32[N, 3]     shares of the pixels
 """
 
 import collections
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from zsar_jax.errors import UserError, error_reason, first_line
-from zsar_jax.evaluation.archive import Archive, Header
+from zsar_jax.errors import UserError, first_line
+from zsar_jax.evaluation.untrusted_npz import ArrayHeader, NpzReader
 from zsar_jax.recipes import language
-from zsar_jax.runtime import file_systems
+from zsar_jax.runtime.files import open_atomically
 
-# Each array's axes: R recipes, N clips, C classes, K regions, and the 3 parts of saliency.
+# The axes of each array: R recipes, N clips, C classes, K regions, 3 parts of saliency.
 _TEXTS = {
   'dataset': '',
   'recipes': 'R',
@@ -53,13 +55,13 @@ _NUMBERS = {
   'saliency_area': (np.float32, 'N3'),
 }
 
-# The names along the axes.
-_OF_AXIS = {'R': 'recipes', 'C': 'classes', 'N': 'ids', 'K': 'regions'}
+# The field that names the entries along an axis.
+_FIELD_OF_AXIS = {'R': 'recipes', 'C': 'classes', 'N': 'ids', 'K': 'regions'}
 
-# The columns of saliency, which share every pixel out.
+# The columns of saliency; every pixel belongs to one of them.
 PARTS = ('person', 'object', 'background')
 
-# Means of shares may leave [0, 1] by as much in f32.
+# In f32, means of shares may leave [0, 1] by this much.
 _ROUNDING = 1e-3
 
 
@@ -67,21 +69,22 @@ _ROUNDING = 1e-3
 class Predictions:
   """A model's predictions on one data set.
 
-  The constructor raises a `ValueError` that begins with the field's name where they contradict
-  themselves.
+  The constructor raises a `ValueError` that begins with the field's name if the fields contradict
+  each other.
 
   Attributes:
-    dataset: its name in the run's config.
-    recipes: the texts of the validation recipes.
-    classes: the vocabulary.
-    ids: of the clips.
-    labels: i32[N], places in `classes`.
-    logits: f32[N, C] for each recipe, of any scale; see the head of this file.
-    regions: the names of the columns of `coverage`, as in `data.regions.REGION_BITS`.
+    dataset: the data set's name in the run's config.
+    recipes: the validation recipes, in their canonical form.
+    classes: the vocabulary, C.
+    ids: the clips, N.
+    labels: i32[N], indices into `classes`.
+    logits: f32[N, C] for each recipe; see the head of this file.
+    regions: the names of the columns of `coverage`, as in `recipes.regions.REGION_BITS`.
     coverage: f32[N, K].
-    attributes: what else is known of each clip, such as Mimetics' {'scene': 'no'}.
-    partners: id of the clip whose background each one gets where a recipe swaps them, or ''.
-    partner_labels: i32[N], or -1.
+    attributes: further annotations of each clip, such as Mimetics' {'scene': 'no'}.
+    partners: the id of the clip whose background each clip gets under a recipe that swaps them,
+      or ''.
+    partner_labels: i32[N], the label of that clip, or -1.
     saliency: f32[N, 3].
     saliency_area: f32[N, 3].
   """
@@ -102,134 +105,136 @@ class Predictions:
 
   def __post_init__(self):
     if tuple(self.logits) != self.recipes:
-      raise ValueError(f'logits: of {list(self.logits)}, where the recipes are {self.recipes}')
-    sizes = {axis: len(getattr(self, _OF_AXIS[axis])) for axis in _OF_AXIS} | {'3': 3}
+      raise ValueError(f'logits: for {list(self.logits)}, but the recipes are {self.recipes}')
+    sizes = {axis: len(getattr(self, _FIELD_OF_AXIS[axis])) for axis in _FIELD_OF_AXIS} | {'3': 3}
     for axis in 'RCN':
       if not sizes[axis]:
-        raise ValueError(f'{_OF_AXIS[axis]}: there are none')
+        raise ValueError(f'{_FIELD_OF_AXIS[axis]}: it is empty')
     for name in ('attributes', 'partners'):
       if len(getattr(self, name)) != sizes['N']:
-        raise ValueError(f'{name}: {len(getattr(self, name))}, where there are {sizes["N"]} clips')
+        raise ValueError(f'{name}: {len(getattr(self, name))} for {sizes["N"]} clips')
     for name, (dtype, axes) in _NUMBERS.items():
       arrays = self.logits.values() if name == 'logits' else [getattr(self, name)]
       shape = tuple(sizes[axis] for axis in axes.removeprefix('R'))
       for array in arrays:
         if array.dtype != dtype or array.shape != shape:
           raise ValueError(
-            f'{name}: {array.dtype}{list(array.shape)}, where it must be'
+            f'{name}: {array.dtype}{list(array.shape)}, but it must be'
             f' {np.dtype(dtype)}{list(shape)}'
           )
-    self._check_words()
+    self._check_texts()
     self._check_numbers()
 
-  def _check_words(self) -> None:
-    for name in _OF_AXIS.values():
-      twice = [word for word, n in collections.Counter(getattr(self, name)).items() if n > 1]
-      if twice:
-        raise ValueError(f'{name}: {twice[0]!r} is there twice')
-    for name in (*_OF_AXIS.values(), 'partners'):
-      # NumPy's texts lose zeros at their end.
-      wrong = [word for word in getattr(self, name) if '\0' in word]
-      if wrong:
-        raise ValueError(f'{name}: {wrong[0]!r} has a character that no name has')
+  def _check_texts(self) -> None:
+    for name in _FIELD_OF_AXIS.values():
+      repeated = [text for text, n in collections.Counter(getattr(self, name)).items() if n > 1]
+      if repeated:
+        raise ValueError(f'{name}: {repeated[0]!r} occurs twice')
+    for name in (*_FIELD_OF_AXIS.values(), 'partners'):
+      # NumPy strips trailing zeros from strings.
+      with_zero = [text for text in getattr(self, name) if '\0' in text]
+      if with_zero:
+        raise ValueError(f'{name}: {with_zero[0]!r} contains a zero character')
     for text in self.recipes:
       language.parse(text, 'recipes')
-    for clip, words in zip(self.ids, self.attributes, strict=True):
-      whole = isinstance(words, dict) and all(
-        isinstance(word, str) for pair in words.items() for word in pair
+    for clip, attributes in zip(self.ids, self.attributes, strict=True):
+      valid = isinstance(attributes, dict) and all(
+        isinstance(text, str) for pair in attributes.items() for text in pair
       )
-      if not whole:
-        raise ValueError(f'attributes: those of {clip!r} are no words by names')
+      if not valid:
+        raise ValueError(f'attributes: those of {clip!r} are no strings by name')
 
   def _check_numbers(self) -> None:
-    for name, least in (('labels', 0), ('partner_labels', -1)):
+    for name, minimum in (('labels', 0), ('partner_labels', -1)):
       labels = getattr(self, name)
-      if labels.min() < least or labels.max() >= len(self.classes):
-        raise ValueError(f'{name}: not all of {least} to {len(self.classes) - 1}')
-    lonely = np.array([not partner for partner in self.partners])
-    if (self.partner_labels[lonely] >= 0).any():
-      clip = self.ids[np.flatnonzero(lonely & (self.partner_labels >= 0))[0]]
-      raise ValueError(f'partner_labels: {clip!r} has one, but no partner')
+      if labels.min() < minimum or labels.max() >= len(self.classes):
+        raise ValueError(f'{name}: not all in {minimum} to {len(self.classes) - 1}')
+    unpaired = np.array([not partner for partner in self.partners])
+    if (self.partner_labels[unpaired] >= 0).any():
+      clip = self.ids[np.flatnonzero(unpaired & (self.partner_labels >= 0))[0]]
+      raise ValueError(f'partner_labels: {clip!r} has a label, but no partner')
     for name in ('coverage', 'saliency', 'saliency_area'):
       shares = getattr(self, name)
       if ((shares < -_ROUNDING) | (shares > 1 + _ROUNDING)).any():
-        raise ValueError(f'{name}: not all of 0 to 1')
+        raise ValueError(f'{name}: not all in 0 to 1')
 
   def counted(self, recipe: str) -> np.ndarray:
-    """bool[N]: which clips have a say under one of the recipes.
+    """bool[N]: which clips count under a recipe.
 
-    Where it paints regions, clips whose regions nobody annotated have none, and where it swaps
-    backgrounds those without a partner. All others have one; if their logits are not finite they
-    count as wrong.
+    Under a recipe that paints regions, clips without masks of these regions do not count; under one
+    that swaps backgrounds, clips without a partner do not. All others count, as wrong if their
+    logits are not finite.
     """
     counted = self.has_masks(recipe)
-    if language.parse(recipe).swaps:
+    if language.parse(recipe).swap_part:
       counted &= np.array([bool(partner) for partner in self.partners])
     return counted
 
   @property
   def annotated(self) -> np.ndarray:
-    """bool[N]: which clips somebody annotated, with every region that is known of any clip."""
-    known = np.isfinite(self.coverage)
-    return known.any(axis=1) & known[:, known.any(axis=0)].all(axis=1)
+    """bool[N]: which clips are annotated with every region that any clip is annotated with."""
+    has_region = np.isfinite(self.coverage)
+    return has_region.any(axis=1) & has_region[:, has_region.any(axis=0)].all(axis=1)
 
   @property
   def actor(self) -> str:
     """The region that people are annotated with: their silhouette, or else their box."""
-    shown = dict(zip(self.regions, (self.coverage > 0).any(axis=0), strict=True))
-    return 'person_box' if shown.get('person_box') and not shown.get('person') else 'person'
+    occurs = dict(zip(self.regions, (self.coverage > 0).any(axis=0), strict=True))
+    return 'person_box' if occurs.get('person_box') and not occurs.get('person') else 'person'
 
   def has_masks(self, recipe: str) -> np.ndarray:
-    """bool[N]: of which clips all regions are known that a recipe needs, if it needs any."""
-    finite = dict(zip(self.regions, np.isfinite(self.coverage).T, strict=True))
-    known = np.ones(len(self.ids), bool)
+    """bool[N]: which clips are annotated with all regions that a recipe needs."""
+    has_region = dict(zip(self.regions, np.isfinite(self.coverage).T, strict=True))
+    has_all = np.ones(len(self.ids), bool)
     for region in language.parse(recipe).regions:
-      # Where a data set has no shapes, its boxes are painted; the background is what is left.
-      columns = [finite[name] for name in (region, f'{region}_box') if name in finite]
-      known &= next((column for column in columns if column.any()), self.annotated)
-    return known
+      # Boxes replace the shapes of a data set without any. The background needs every region.
+      columns = [has_region[name] for name in (region, f'{region}_box') if name in has_region]
+      has_all &= next((column for column in columns if column.any()), self.annotated)
+    return has_all
 
   def save(self, path: str | os.PathLike[str]) -> None:
-    """Writes a file that is there whole or not at all."""
+    """Writes the file atomically; a partial file never has its name."""
     texts = {name: np.array(getattr(self, name), str) for name in _TEXTS if name != 'attributes'}
-    words = [json.dumps(words, sort_keys=True) for words in self.attributes]
+    attributes = [json.dumps(of_clip, sort_keys=True) for of_clip in self.attributes]
     numbers = {name: getattr(self, name) for name in _NUMBERS if name != 'logits'}
     logits = np.stack(list(self.logits.values()))
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'{path.name}.tmp')
-    with partial.open('wb') as file:
-      np.savez_compressed(file, **texts, attributes=np.array(words, str), **numbers, logits=logits)
-    file_systems.replace(partial, path)
+    with open_atomically(path) as file:
+      np.savez_compressed(
+        file, **texts, attributes=np.array(attributes, str), **numbers, logits=logits
+      )
 
 
 def load(path: str | os.PathLike[str]) -> Predictions:
-  """Reads what `Predictions.save` wrote.
+  """Reads a file that `Predictions.save` wrote.
 
   Raises:
-    UserError: naming the file and the field, where it is damaged or contradicts itself.
+    UserError: the file is damaged or its fields contradict each other; the message names the file
+      and the field.
   """
   remedy = 'evaluate the run again'
   try:
-    with Archive(path) as archive:
-      headers = archive.headers((*_TEXTS, *_NUMBERS))
-      wrong = _wrong(headers)
-      # What the headers contradict is not inflated.
-      arrays = {} if wrong else {name: archive.array(name) for name in headers}
+    with NpzReader(path) as reader:
+      headers = reader.headers((*_TEXTS, *_NUMBERS))
+      problem = _find_problem(headers)
+      # Arrays are inflated only if their headers agree.
+      arrays = {} if problem else {name: reader.array(name) for name in headers}
   except OSError as error:
-    raise UserError(f'{path}: cannot be read ({error_reason(error)}); {remedy}') from None
-  except Exception as error:  # Of damaged files, NumPy and zipfile raise almost anything.
+    reason = error.strerror or error
+    raise UserError(f'{path}: cannot be read ({reason}); {remedy}') from None
+  except Exception as error:  # For damaged files, NumPy and zipfile raise almost any exception.
     raise UserError(f'{path}: damaged, or no predictions ({first_line(error)}); {remedy}') from None
   try:
-    if wrong:
-      raise ValueError(wrong)
+    if problem:
+      raise ValueError(problem)
     return _from_arrays(arrays)
   except (ValueError, UserError) as error:
     raise UserError(f'{path}: {error}; {remedy}') from None
 
 
-def _wrong(headers: dict[str, Header]) -> str | None:
-  """What is wrong with the arrays of a file, as far as their headers tell; None for nothing."""
+def _find_problem(headers: dict[str, ArrayHeader]) -> str | None:
+  """Describes a missing array or a wrong type or shape; None if the headers agree."""
   sizes = {'3': 3}
   for name, axes in _TEXTS.items():
     if name in headers and len(headers[name].shape) == len(axes) == 1:
@@ -240,25 +245,25 @@ def _wrong(headers: dict[str, Header]) -> str | None:
     header = headers.get(name)
     if header is None:
       return f'{name}: missing'
-    is_kind = 'text' if header.dtype.kind == 'U' else str(header.dtype)
-    if (is_kind, len(header.shape)) != (kind, len(axes)):
+    actual = 'text' if header.dtype.kind == 'U' else str(header.dtype)
+    if (actual, len(header.shape)) != (kind, len(axes)):
       return (
-        f'{name}: {is_kind} with {len(header.shape)} axes, where it must be {kind} with {len(axes)}'
+        f'{name}: {actual} with {len(header.shape)} axes, but it must be {kind} with {len(axes)}'
       )
     for axis, size in zip(axes, header.shape, strict=True):
       if size != sizes[axis]:
-        return f'{name}: {size} {_OF_AXIS.get(axis, "shares")}, where there are {sizes[axis]}'
+        return f'{name}: {size} {_FIELD_OF_AXIS.get(axis, "shares")} instead of {sizes[axis]}'
   return None
 
 
 def _from_arrays(arrays: dict[str, np.ndarray]) -> Predictions:
-  """Predictions from a file's arrays; a `ValueError` where they are none."""
+  """Builds predictions from a file's arrays; raises a `ValueError` if they are invalid."""
   fields: dict[str, Any] = dict(arrays)
   for name, axes in _TEXTS.items():
-    words = arrays[name].tolist()
-    fields[name] = tuple(words) if axes else words
+    texts = arrays[name].tolist()
+    fields[name] = tuple(texts) if axes else texts
   if len(arrays['logits']) != len(set(fields['recipes'])):
-    raise ValueError(f'logits: of {len(arrays["logits"])} recipes, where recipes names others')
+    raise ValueError(f'logits: for {len(arrays["logits"])} recipes, but the recipes are repeated')
   fields['logits'] = dict(zip(fields['recipes'], arrays['logits'], strict=False))
   try:
     fields['attributes'] = tuple(map(json.loads, fields['attributes']))
@@ -267,30 +272,23 @@ def _from_arrays(arrays: dict[str, np.ndarray]) -> Predictions:
   return Predictions(**fields)
 
 
-def same_clips(first: Predictions, second: Predictions) -> None:
-  """Checks that two models were asked the same, so that their answers can be compared in pairs.
+def check_same_clips(first: Predictions, second: Predictions) -> None:
+  """Checks that two models were evaluated on the same clips, so that they can be compared in pairs.
 
   Raises:
-    UserError: where the classes, the clips or their labels are not the same, in the same order.
+    UserError: the classes, the clips or their labels differ, or their order does.
   """
-  for name, ones, others in (
+  for name, *sides in (
     ('classes', first.classes, second.classes),
     ('clips', first.ids, second.ids),
     ('labels', first.labels.tolist(), second.labels.tolist()),
   ):
-    place = _first_difference(ones, others)
-    if place is not None:
-      found = ' and '.join(
-        repr(words[place]) if place < len(words) else 'missing' for words in (ones, others)
-      )
-      raise UserError(
-        f'{first.dataset}: two runs were not evaluated on the same {name}, of which number'
-        f' {place + 1} is {found}; evaluate both again on the same data'
-      )
-
-
-def _first_difference(ones: Sequence, others: Sequence) -> int | None:
-  if list(ones) == list(others):
-    return None
-  pairs = enumerate(zip(ones, others, strict=False))
-  return next((n for n, (one, other) in pairs if one != other), min(len(ones), len(others)))
+    missing = object()
+    pairs = enumerate(itertools.zip_longest(*sides, fillvalue=missing), start=1)
+    for number, pair in pairs:
+      if pair[0] != pair[1]:
+        value_1, value_2 = ('missing' if value is missing else repr(value) for value in pair)
+        raise UserError(
+          f'{first.dataset}: two runs were not evaluated on the same {name}: number {number} is'
+          f' {value_1} in one and {value_2} in the other; evaluate both again on the same data'
+        )

@@ -1,4 +1,4 @@
-"""Where a model looks: how much of the input gradient falls on people, objects and background."""
+"""Saliency: the shares of the input gradient on people, objects and background."""
 
 from collections.abc import Callable
 
@@ -15,30 +15,31 @@ def region_shares(
   regions: jax.Array,
   annotated: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """Shares out the gradient of the predicted class's logit over the regions.
+  """Computes how much of the gradient of the predicted class's logit falls on each region.
 
-  The gradient with respect to the pixels, as in Simonyan et al. (arXiv 1312.6034), its magnitude
-  summed over the colors. Frames that nobody annotated have no part in it, nor have those of which
-  people or objects are unknown.
+  The gradient is that with respect to the pixels (Simonyan et al., arXiv 1312.6034), its magnitude
+  summed over the colors. Frames without annotation, and frames whose people or objects are unknown,
+  are left out.
 
   Args:
-    score: from f32[B, T, H, W, 3] to logits f32[B, C], each clip by itself.
+    score: a function from clips f32[B, T, H, W, 3] to logits f32[B, C] that treats each clip
+      independently.
     video: f32[B, T, H, W, 3], normalized.
     regions: u8[B, T, H, W], region planes.
     annotated: bool[B, T].
 
   Returns:
-    shares: f32[B, 3], of the magnitude on each of `predictions.PARTS`; NaN where no frame is
-      annotated.
-    areas: f32[B, 3], of the pixels that each of them has in the same frames.
+    shares: f32[B, 3], the share of the magnitude on each of `predictions.PARTS`; NaN for a clip
+      without annotated frames.
+    areas: f32[B, 3], the share of the pixels of the same frames on each of them.
   """
   gradient = jax.grad(lambda video: score(video).max(axis=-1).sum())(video)
   magnitude = jnp.abs(gradient).sum(axis=-1)  # [B, T, H, W]
   person = (regions & PERSON) != 0
-  thing = ((regions & OBJECT) != 0) & ~person
-  parts = jnp.stack([person, thing, ~(person | thing)], axis=-1)  # [B, T, H, W, 3]
-  known = is_known(regions, PERSON | OBJECT) & annotated[:, :, None, None]
-  parts = parts & known[..., None]
+  object_ = ((regions & OBJECT) != 0) & ~person
+  parts = jnp.stack([person, object_, ~(person | object_)], axis=-1)  # [B, T, H, W, 3]
+  annotated_pixels = is_known(regions, PERSON | OBJECT) & annotated[:, :, None, None]
+  parts = parts & annotated_pixels[..., None]
 
   def shares(weight: jax.Array) -> jax.Array:
     sums = (weight[..., None] * parts).sum(axis=(1, 2, 3))  # [B, 3]

@@ -1,1 +1,1 @@
-"""CLIP towers and the heads that turn frames into a video."""
+"""CLIP towers, and the heads that turn the embeddings of frames into one of a clip."""

@@ -1,7 +1,7 @@
-"""What lets the frames of a clip see each other inside the image tower.
+"""Blocks that attend across frames inside the image tower.
 
-Sequences are the frames of clips: N = B * T, the T frames of a clip one after another. Letters
-in shapes: B clips, T frames, L tokens of a frame, D width, H heads, d = D / H.
+Each sequence is a frame: N = B * T, with the T frames of a clip in consecutive rows. Letters in
+shapes: B clips, T frames, L tokens of a frame, D width, H heads, d = D / H.
 """
 
 import jax
@@ -13,11 +13,11 @@ from zsar_jax.models.layers import Compute
 
 
 class WindowAttention(layers.Attention):
-  """Attention of each frame to the frame after it, the one before it and itself.
+  """Attention of each frame to itself, to the next frame and to the previous one.
 
-  From Open-VCLIP (arXiv 2302.00624). It has no parameters of its own. Where there is no frame
-  before or after, keys and values are zeros, which are not masked: as in the original they take
-  their share of the softmax, at logit 0.
+  From Open-VCLIP (arXiv 2302.00624). It adds no parameters. Beyond the first and the last frame,
+  keys and values are zeros. They are not masked: as in the original, they take their share of the
+  softmax, at logit 0.
 
   Attributes:
     num_frames: T.
@@ -27,17 +27,18 @@ class WindowAttention(layers.Attention):
     super().__init__(*arguments, **options)
     self.num_frames = num_frames
 
-  def neighbors(self, x: jax.Array) -> jax.Array:
-    """Maps [B * T, L, H, d] to [B * T, 3 * L, H, d]."""
-    clips = x.reshape(-1, self.num_frames, *x.shape[1:])  # [B, T, L, H, d]
-    nothing = jnp.zeros_like(clips[:, :1])
-    after = jnp.concatenate([clips[:, 1:], nothing], axis=1)
-    before = jnp.concatenate([nothing, clips[:, :-1]], axis=1)
-    return jnp.concatenate([after, before, clips], axis=2).reshape(x.shape[0], -1, *x.shape[2:])
+  def gather_context(self, x: jax.Array) -> jax.Array:
+    """Maps [B * T, L, H, d] to [B * T, 3 * L, H, d]: next, previous and own tokens."""
+    frames = x.reshape(-1, self.num_frames, *x.shape[1:])  # [B, T, L, H, d]
+    zeros = jnp.zeros_like(frames[:, :1])
+    following = jnp.concatenate([frames[:, 1:], zeros], axis=1)
+    previous = jnp.concatenate([zeros, frames[:, :-1]], axis=1)
+    context = jnp.concatenate([following, previous, frames], axis=2)  # [B, T, 3 * L, H, d]
+    return context.reshape(x.shape[0], -1, *x.shape[2:])
 
 
 class WindowBlock(layers.ResidualBlock):
-  """CLIP's residual block with `WindowAttention`, of the same parameters."""
+  """CLIP's residual block with `WindowAttention`; it has the same parameters."""
 
   def __init__(self, width: int, heads: int, *, num_frames: int, **options):
     super().__init__(width, heads, **options)
@@ -45,11 +46,11 @@ class WindowBlock(layers.ResidualBlock):
 
 
 class MessageBlock(layers.ResidualBlock):
-  """CLIP's residual block with a message token from each frame to the others.
+  """CLIP's residual block with message tokens between the frames of a clip.
 
-  The cross-frame communication of X-CLIP (arXiv 2208.02816): the class tokens of a clip's
-  frames, projected, attend to each other; each frame then attends to its message as well, which
-  is dropped before the MLP.
+  This is the cross-frame communication of X-CLIP (arXiv 2208.02816). The class tokens of a clip's
+  frames are projected and attend to each other, which gives one message for each frame. The frame's
+  tokens then attend to its message too. The message is dropped before the MLP.
 
   Attributes:
     num_frames: T.

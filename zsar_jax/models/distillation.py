@@ -1,8 +1,8 @@
-"""FROSTER's residual distillation (arXiv 2402.03241): staying close to the CLIP one began with.
+"""FROSTER's residual distillation towards the CLIP that training starts from (arXiv 2402.03241).
 
-Embeddings of the model in training, plus what a small network adds to them, are drawn towards
-those of the frozen CLIP. Classification uses the embeddings without the addition, so that they
-are free to change where the network can make up for it.
+A small network adds a residual to the trained model's embeddings, and the loss pulls the sum
+towards the embeddings of the frozen CLIP. Classification uses the embeddings without the residual,
+so they are free to change wherever the network can compensate for it.
 """
 
 import jax
@@ -12,12 +12,12 @@ from flax import nnx
 from zsar_jax.models import layers
 from zsar_jax.models.layers import Compute
 
-# How much of the network's output is added.
-_SHARE = 0.1
+# Weight of the network's output in the sum.
+_RESIDUAL_WEIGHT = 0.1
 
 
 class ResidualNetwork(nnx.Module):
-  """Two dense layers without bias, which add nothing at first."""
+  """Two dense layers without bias; the second starts at zero, so that at first nothing is added."""
 
   def __init__(self, width: int, *, compute: Compute, rngs: nnx.Rngs):
     def dense(init) -> nnx.Linear:
@@ -30,11 +30,11 @@ class ResidualNetwork(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `x: f32[..., E]`, of unit length, to f32[..., E]."""
-    added = self.second(jax.nn.gelu(self.first(x), approximate=False))
-    return x + _SHARE * added.astype(jnp.float32)
+    residual = self.second(jax.nn.gelu(self.first(x), approximate=False))
+    return x + _RESIDUAL_WEIGHT * residual.astype(jnp.float32)
 
 
 def distance(student: jax.Array, teacher: jax.Array) -> jax.Array:
-  """The mean of 1 - cosine, of embeddings f32[..., E]."""
+  """Returns the mean of 1 - cosine between two sets of embeddings, f32[..., E] each."""
   cosines = jnp.sum(layers.l2_normalize(student) * layers.l2_normalize(teacher), axis=-1)
   return jnp.mean(1 - cosines)

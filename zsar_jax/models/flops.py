@@ -1,4 +1,7 @@
-"""Floating-point operations: of a model, by its dimensions, and of any program as it is traced."""
+"""Counts floating-point operations: of a model from its dimensions, and of any traced program.
+
+"Forward pass" and "operations" below are numbers of floating-point operations; a multiplication and
+an addition count as two."""
 
 import math
 from collections.abc import Sequence
@@ -10,12 +13,12 @@ from zsar_jax.models.presets import TowerSpec, VideoSpec
 from zsar_jax.runtime import trees
 
 
-def traced(jaxpr: Any) -> int:
-  """Floating-point operations in the matrix products and convolutions of a jaxpr.
+def of_jaxpr(jaxpr: Any) -> int:
+  """Counts the operations in the matrix products and convolutions of a jaxpr.
 
-  A product of [n, k] and [k, m] is 2 n k m operations. XLA's own count takes the body of a loop
-  once; here a scan counts as often as it runs, a condition as its dearest branch, and what is
-  computed again under `jax.checkpoint` counts again.
+  A product of [n, k] and [k, m] has 2 n k m operations. XLA's own count takes the body of a loop
+  once. Here the body of a scan counts as often as it runs, a condition counts as its most expensive
+  branch, and what `jax.checkpoint` recomputes counts again.
   """
   jaxpr = getattr(jaxpr, 'jaxpr', jaxpr)
   total = 0
@@ -30,49 +33,49 @@ def traced(jaxpr: Any) -> int:
       features = kernel.shape[params['dimension_numbers'].rhs_spec[0]]
       total += 2 * equation.outvars[0].aval.size * kernel.size // features
     elif name == 'cond':
-      total += max(map(traced, params['branches']))
+      total += max(map(of_jaxpr, params['branches']))
     else:
       called = [leaf for leaf in jax.tree.leaves(list(params.values())) if hasattr(leaf, 'eqns')]
-      total += params.get('length', 1) * sum(map(traced, called))
+      total += params.get('length', 1) * sum(map(of_jaxpr, called))
   return total
 
 
-def transformer(width: int, layers: int, tokens: int, wanted: int | None = None) -> float:
-  """The forward pass of one sequence: 12 D^2 weights a block, and attention of all to all.
+def transformer(width: int, layers: int, tokens: int, last_tokens: int | None = None) -> float:
+  """Returns the forward pass of one sequence: 12 D^2 weights per block, and full attention.
 
-  Norms and the like are not counted. Causal attention is counted whole, as it is computed.
+  Norms and activations are not counted. Causal attention counts in full, as it is computed.
 
   Args:
     width: D.
-    layers: how many blocks.
-    tokens: how many of them.
-    wanted: how many the last block computes; None for all.
+    layers: number of blocks.
+    tokens: number of tokens.
+    last_tokens: number of tokens that the last block computes; None for all.
   """
-  attending = 20 * width**2 + 4 * tokens * width
-  unwanted = 0 if wanted is None else tokens - wanted
-  # Keys and values are of all tokens in each block.
-  return layers * tokens * (4 * width**2 + attending) - unwanted * attending
+  # Keys and values are computed for all tokens, the rest only for tokens that attend.
+  attending_token = 20 * width**2 + 4 * tokens * width
+  skipped = 0 if last_tokens is None else tokens - last_tokens
+  return layers * tokens * (4 * width**2 + attending_token) - skipped * attending_token
 
 
 def frame(spec: TowerSpec, video: VideoSpec) -> float:
-  """The forward pass of one frame through the image tower."""
+  """Returns the forward pass of one frame through the image tower."""
   tokens = 1 + spec.num_patches + video.image_prompts
   patches = 2 * spec.num_patches * 3 * spec.patch**2 * spec.image_width
   project = 2 * spec.image_width * spec.embed_dim
-  wanted = None if video.temporal == 'xclip' else 1
-  return patches + transformer(spec.image_width, spec.image_layers, tokens, wanted) + project
+  last_tokens = None if video.temporal == 'xclip' else 1
+  return patches + transformer(spec.image_width, spec.image_layers, tokens, last_tokens) + project
 
 
 def clip(spec: TowerSpec, video: VideoSpec) -> float:
-  """The forward pass of one clip; of X-CLIP without its messages and video prompts."""
-  found = video.num_frames * frame(spec, video)
+  """Returns the forward pass of one clip. X-CLIP's messages and video prompts are not counted."""
+  total = video.num_frames * frame(spec, video)
   if video.temporal in ('transformer', 'xclip'):
-    found += transformer(spec.embed_dim, video.temporal_layers, video.num_frames)
-  return found
+    total += transformer(spec.embed_dim, video.temporal_layers, video.num_frames)
+  return total
 
 
 def text(spec: TowerSpec, tokens: int) -> float:
-  """The forward pass of one text of so many tokens."""
+  """Returns the forward pass of one text of `tokens` tokens."""
   project = 2 * spec.text_width * spec.embed_dim
   return transformer(spec.text_width, spec.text_layers, tokens, 1) + project
 
@@ -80,31 +83,31 @@ def text(spec: TowerSpec, tokens: int) -> float:
 def training_step(
   spec: TowerSpec, video: VideoSpec, batch: int, texts: Sequence[int], trained: Any
 ) -> float:
-  """An optimizer step of the model itself, forward and backward.
+  """Returns the operations of an optimizer step: the model's forward and backward pass.
 
-  A teacher's and other losses' passes are not counted, nor what recomputation adds.
+  The passes of a teacher and of other losses are not counted, nor recomputation.
 
   Args:
-    spec: the towers.
-    video: what makes a video model of them.
-    batch: clips.
-    texts: (P, C, L), of which one template's C texts of L tokens are encoded, if any of the text
-      tower is trained.
-    trained: a tree of bools like the parameters.
+    spec: dimensions of the towers.
+    video: what turns the towers into a video model.
+    batch: number of clips.
+    texts: (P, C, L), the shape of the class texts. If any part of the text tower is trained, the
+      step encodes the C texts of L tokens of one template.
+    trained: tree of bools with the structure of the parameters.
   """
-  in_text = backward(trained['text'])
-  classes = (1 + in_text) * texts[1] * text(spec, texts[2]) if in_text else 0.0
-  in_clips = max(backward(part) for name, part in trained.items() if name != 'text')
-  return batch * (1 + in_clips) * clip(spec, video) + classes
+  text_backward = backward_factor(trained['text'])
+  classes = (1 + text_backward) * texts[1] * text(spec, texts[2]) if text_backward else 0.0
+  clip_backward = max(backward_factor(part) for name, part in trained.items() if name != 'text')
+  return batch * (1 + clip_backward) * clip(spec, video) + classes
 
 
-def backward(trained: Any) -> int:
-  """How many times as much as its forward pass a tower's backward pass takes.
+def backward_factor(trained: Any) -> int:
+  """Returns the operations of a tower's backward pass as a multiple of its forward pass.
 
-  Twice, for the gradients of what comes in and of the matrices; once where the matrices are
-  frozen and only what comes in is trained, such as prompts; not at all where nothing is.
+  The factor is 2 for the gradients of inputs and matrices, 1 if the matrices are frozen and other
+  parameters such as prompts are trained, and 0 if nothing is trained.
   """
   leaves = jax.tree_util.tree_leaves_with_path(trained)
-  if any(on for path, on in leaves if trees.path_name(path).endswith('kernel')):
+  if any(is_trained for path, is_trained in leaves if trees.path_name(path).endswith('kernel')):
     return 2
-  return int(any(on for _, on in leaves))
+  return int(any(is_trained for _, is_trained in leaves))

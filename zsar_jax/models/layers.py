@@ -1,11 +1,10 @@
-"""The residual transformer that CLIP's two towers and the temporal head are made of.
+"""The residual transformer of CLIP's two towers and of the temporal head.
 
 Letters in shapes: N sequences, L tokens, D width, H heads, d = D / H.
 
-Parameters are f32; `Compute.dtype` is what matrix products and the residual stream are computed
-in. Layer norms and the softmax are computed in f32 whatever it is. Parameter names are OpenAI's,
-kernel layouts are Scenic's: query, key and value (D, H, d), out (H, d, D), so that attention
-can be sharded by head.
+Parameters are f32. Matrix products and the residual stream are computed in `Compute.dtype`, layer
+norms and the softmax always in f32. Parameter names are OpenAI's. Kernel layouts are Scenic's:
+query, key and value (D, H, d), out (H, d, D), so that attention can be sharded by head.
 """
 
 import dataclasses
@@ -22,8 +21,8 @@ from zsar_jax.errors import UserError
 
 ATTENTIONS = ('xla', 'cudnn')
 
-# What a residual block keeps for the backward pass: everything, its matrix products with
-# weights, or nothing but its input.
+# What a residual block stores for the backward pass: everything, its matrix products with weights,
+# or only its input.
 REMATS = {
   'none': None,
   'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -33,15 +32,16 @@ REMATS = {
 
 @dataclasses.dataclass(frozen=True)
 class Compute:
-  """How a model is computed, whatever it is.
+  """How a model is computed; the model itself does not depend on it.
 
   Attributes:
-    dtype: of matrix products and the residual stream: float32 or bfloat16.
-    attention: the implementation of `jax.nn.dot_product_attention`, one of `ATTENTIONS`.
-    remat: what each residual block keeps for the backward pass, one of `REMATS`.
+    dtype: dtype of matrix products and the residual stream, float32 or bfloat16.
+    attention: implementation of `jax.nn.dot_product_attention`, one of `ATTENTIONS`.
+    remat: what each residual block stores for the backward pass, one of `REMATS`.
 
   Raises:
-    UserError: where there is no such choice, or it does not apply here.
+    UserError: if `attention` or `remat` is none of the choices, or cudnn does not support the
+      dtype or the device.
   """
 
   dtype: DTypeLike = jnp.float32
@@ -49,87 +49,93 @@ class Compute:
   remat: str = 'none'
 
   def __post_init__(self):
-    for field, choices in (('attention', ATTENTIONS), ('remat', REMATS)):
-      if getattr(self, field) not in choices:
-        raise UserError(
-          f'config.model.{field}: {getattr(self, field)!r} is none of {", ".join(choices)}'
-        )
+    for name, choices in (('attention', ATTENTIONS), ('remat', REMATS)):
+      value = getattr(self, name)
+      if value not in choices:
+        raise UserError(f'{name}: {value!r} is none of {", ".join(choices)}')
     if self.attention == 'cudnn':
       if jnp.dtype(self.dtype) != jnp.bfloat16:
         raise UserError(
-          'config.model.attention: cudnn computes attention in bfloat16 only; set'
-          " config.model.dtype to 'bfloat16', or take 'xla'"
+          "attention: cudnn computes attention in bfloat16 only; set dtype to 'bfloat16', or take"
+          " 'xla'"
         )
       if jax.default_backend() != 'gpu':
         raise UserError(
-          'config.model.attention: cudnn needs an NVIDIA GPU and JAX runs on'
+          'attention: cudnn needs an NVIDIA GPU and JAX runs on'
           f" {jax.default_backend()} here; take 'xla'"
         )
 
 
 def compiler_options(mesh: Mesh | None = None) -> dict[str, str] | None:
-  """For the jits of a model's passes: what makes a CPU keep to the borders between blocks.
+  """Returns the `compiler_options` with which a model's forward and backward pass are jitted.
 
-  XLA for CPUs drops optimization barriers before it fuses operations, and then forms the residual
-  stream (and its gradient) anew from the first block on in each block, and several times. None on
-  other devices, where the stream has no barriers.
+  On CPUs they make XLA keep the optimization barriers between residual blocks. By default XLA for
+  CPUs drops the barriers before it fuses operations; each block then recomputes the residual
+  stream (and its gradient) from the first block on, several times.
 
   Args:
-    mesh: the devices; None for those that JAX has here.
+    mesh: the devices; None for JAX's default backend.
+
+  Returns:
+    The options, or None on other devices, where the residual stream has no barriers.
   """
   platform = mesh.devices.flat[0].platform if mesh else jax.default_backend()
   return {'xla_disable_hlo_passes': 'cse_barrier_expander'} if platform == 'cpu' else None
 
 
 def _fusion_barrier(x: jax.Array) -> jax.Array:
-  """The border of a block, on a CPU: see `compiler_options`."""
+  """Separates a block from the next one on CPUs; see `compiler_options`."""
   return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
 
 
 def quick_gelu(x: jax.Array) -> jax.Array:
-  """The approximation of GELU that OpenAI's CLIP was trained with: x * sigmoid(1.702 x)."""
+  """Computes x * sigmoid(1.702 x), the approximation of GELU in OpenAI's CLIP."""
   return x * jax.nn.sigmoid(1.702 * x)
 
 
 class LayerNorm(nnx.LayerNorm):
-  """A layer norm that profiles know as such."""
+  """A layer norm whose operations have the scope `layer_norm` in profiles."""
 
   @jax.named_scope('layer_norm')
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Norms `x: [..., D]`."""
+    """Normalizes `x: [..., D]` over its last axis."""
     return super().__call__(x)
 
 
 def layer_norm(width: int, dtype: DTypeLike, rngs: nnx.Rngs) -> LayerNorm:
-  """A layer norm with CLIP's epsilon: statistics and scaling in f32, the result in `dtype`."""
+  """Returns a layer norm with CLIP's epsilon; it computes in f32 and returns `dtype`."""
   # The fast variance, E[x^2] - E[x]^2, cancels where the mean is large, as it is in CLIP's
   # residual stream.
   return LayerNorm(width, epsilon=1e-5, dtype=dtype, use_fast_variance=False, rngs=rngs)
 
 
-def at(x: jax.Array, place: int | jax.Array) -> jax.Array:
-  """Of `x: [N, L, D]` one token of each sequence, [N, 1, D].
+def select_token(x: jax.Array, index: int | jax.Array) -> jax.Array:
+  """Selects one token of each sequence.
 
   Args:
-    x: the tokens.
-    place: where it is, in all sequences or, i32[N], in each.
+    x: [N, L, D], the tokens.
+    index: the token's index, the same for all sequences, or i32[N], one for each.
+
+  Returns:
+    [N, 1, D].
   """
-  if isinstance(place, int):
-    return x[:, place : place + 1]
-  return jnp.take_along_axis(x, place[:, None, None], axis=1)
+  if isinstance(index, int):
+    return x[:, index : index + 1]
+  return jnp.take_along_axis(x, index[:, None, None], axis=1)
 
 
 class Projection(nnx.LinearGeneral):
-  """A linear layer into heads or out of them, computed as one product of matrices.
+  """A linear layer into or out of attention heads, computed as one matrix product.
 
-  Gradients of matrices are what XLA for TPUs reduces and scatters in one; those of kernels with
-  more dimensions it sums up whole on every device.
+  XLA for TPUs turns the gradient of a matrix into a reduce-scatter. The gradient of a kernel with
+  more dimensions it sums up in full on every device.
   """
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps `x: [..., D]` to [..., H, d], or the other way."""
+    """Maps `x: [..., D]` to [..., H, d], or [..., H, d] to [..., D]."""
     batch = x.shape[: x.ndim - len(self.in_features)]
-    # Folded before it is cast, or XLA finds the fold between the gradient and its sum.
+    # The reshape comes before the cast. Otherwise XLA finds it between the gradient and the
+    # gradient's sum over devices, and does not make a reduce-scatter of the two.
     kernel = self.kernel[...].reshape(math.prod(self.in_features), -1).astype(self.dtype)
     y = x.reshape(*batch, -1).astype(self.dtype) @ kernel
     y = y.reshape(*batch, *self.out_features)
@@ -140,8 +146,8 @@ class Attention(nnx.Module):
   """Multi-head attention.
 
   Attributes:
-    causal: whether a token attends only to itself and to those before it.
-    compute: how it is computed.
+    causal: whether a token attends only to itself and to earlier tokens.
+    compute: how attention is computed.
   """
 
   def __init__(
@@ -186,40 +192,43 @@ class Attention(nnx.Module):
     self,
     x: jax.Array,
     context: jax.Array | None = None,
-    only: int | jax.Array | None = None,
+    query_index: int | jax.Array | None = None,
   ) -> jax.Array:
-    """Attends from each token of `x` to those of `context`.
+    """Attends from each token of `x` to the tokens of `context`.
 
     Args:
       x: [N, L, D].
-      context: [N, M, D]; None stands for `x`.
-      only: the place of the one token that attends, see `at`; None for all.
+      context: [N, M, D]; None for `x` itself.
+      query_index: index of the only token that attends, see `select_token`; None for all tokens.
 
     Returns:
-      [N, L, D], or [N, 1, D].
+      [N, L, D], or [N, 1, D] with `query_index`.
     """
     context = x if context is None else context
-    key, value = self.neighbors(self.key(context)), self.neighbors(self.value(context))
-    query = self.query(x if only is None else at(x, only))
-    seen, implementation = {'is_causal': self.causal}, self.compute.attention
-    if only is not None:
-      # Nothing to gain from a kernel for long queries.
-      seen, implementation = {}, 'xla'
+    key, value = self.gather_context(self.key(context)), self.gather_context(self.value(context))
+    query = self.query(x if query_index is None else select_token(x, query_index))
+    mask, implementation = {'is_causal': self.causal}, self.compute.attention
+    if query_index is not None:
+      # A fused kernel for long queries gains nothing here.
+      mask, implementation = {}, 'xla'
       if self.causal:
-        seen['key_value_seq_lengths'] = jnp.broadcast_to(only + 1, x.shape[:1])
+        mask['key_value_seq_lengths'] = jnp.broadcast_to(query_index + 1, x.shape[:1])
     with jax.named_scope('attention'):
       mixed = jax.nn.dot_product_attention(
-        query, key, value, **seen, implementation=implementation
+        query, key, value, **mask, implementation=implementation
       )  # [N, L, H, d]
     return self.out(mixed)  # [N, L, D]
 
-  def neighbors(self, x: jax.Array) -> jax.Array:
-    """From the keys or values [N, M, H, d] of each sequence to those that it attends to."""
+  def gather_context(self, x: jax.Array) -> jax.Array:
+    """Maps each sequence's own keys or values [N, M, H, d] to those that it attends to.
+
+    Here these are its own; subclasses add those of other sequences.
+    """
     return x
 
 
 class Mlp(nnx.Module):
-  """Two dense layers with a quick GELU between them, four times as wide inside."""
+  """Two dense layers with a quick GELU between them; the hidden width is 4 D."""
 
   def __init__(self, width: int, *, residual_std: float, compute: Compute, rngs: nnx.Rngs):
     self.c_fc = nnx.Linear(
@@ -246,7 +255,7 @@ class ResidualBlock(nnx.Module):
   """A pre-norm residual block: attention, then MLP.
 
   Attributes:
-    attn: the attention, which may be replaced by another kind.
+    attn: the attention; subclasses may replace it.
   """
 
   def __init__(
@@ -266,24 +275,28 @@ class ResidualBlock(nnx.Module):
     self.ln_2 = layer_norm(width, compute.dtype, rngs)
     self.mlp = Mlp(width, residual_std=residual_std, compute=compute, rngs=rngs)
 
-  def __call__(self, x: jax.Array, only: int | jax.Array | None = None) -> jax.Array:
-    """Maps `x: [N, L, D]` to [N, L, D].
+  def __call__(self, x: jax.Array, query_index: int | jax.Array | None = None) -> jax.Array:
+    """Applies the block.
 
     Args:
-      x: the tokens.
-      only: the place of the one token that is wanted, see `at`, of which the result is [N, 1, D].
+      x: [N, L, D], the tokens.
+      query_index: index of the only token that is computed, see `select_token`; None for all
+        tokens.
+
+    Returns:
+      [N, L, D], or [N, 1, D] with `query_index`.
     """
-    mixed = self.attn(self.ln_1(x), only=only)
-    x = (x if only is None else at(x, only)) + mixed
+    mixed = self.attn(self.ln_1(x), query_index=query_index)
+    x = (x if query_index is None else select_token(x, query_index)) + mixed
     return x + self.mlp(self.ln_2(x))
 
 
 def residual_std(width: int, layers: int) -> float:
-  """The initial deviation of what is added to the residual stream.
+  """Returns the initial standard deviation of kernels that write to the residual stream.
 
-  As OpenAI's text transformer (`CLIP.initialize_parameters`): scaled down by sqrt(2 * layers),
-  so that the stream's variance does not grow with depth. OpenAI's code leaves the image
-  transformer at PyTorch's defaults; here every stack uses this scheme.
+  As in OpenAI's text transformer (`CLIP.initialize_parameters`), it is scaled down by
+  sqrt(2 * layers), so that the stream's variance does not grow with depth. OpenAI's code leaves the
+  image transformer at PyTorch's defaults; here every stack uses this scheme.
   """
   return (width * 2 * layers) ** -0.5
 
@@ -292,19 +305,19 @@ class Transformer(nnx.Module):
   """A stack of residual blocks without a final norm.
 
   Attributes:
-    layers: how many.
+    layers: number of blocks.
   """
 
   def __init__(self, layers: int, make_block: Callable[[int], nnx.Module], compute: Compute):
     """Builds the stack.
 
     Args:
-      layers: how many blocks.
-      make_block: makes the block with a number; it maps [N, L, D] to [N, L, D].
-      compute: of which `remat` matters here.
+      layers: number of blocks.
+      make_block: makes block i, which maps [N, L, D] to [N, L, D].
+      compute: only its `remat` is used here.
     """
-    # Keyed by strings: a list would put integer keys into the parameter tree, which
-    # checkpoints and path patterns do not know.
+    # The keys are strings. A list would put integer keys into the parameter tree, which checkpoints
+    # and path patterns do not support.
     self.resblocks = nnx.Dict({str(i): make_block(i) for i in range(layers)})
     self.layers = layers
     self.compute = compute
@@ -313,30 +326,35 @@ class Transformer(nnx.Module):
     self,
     x: jax.Array,
     before: Callable[[int, jax.Array], jax.Array] | None = None,
-    only: int | jax.Array | None = None,
+    query_index: int | jax.Array | None = None,
   ) -> jax.Array:
-    """Maps `x: [N, L, D]` to [N, L, D].
+    """Applies the blocks.
 
     Args:
-      x: the tokens.
-      before: changes what the block with a number gets.
-      only: the place of the one token that is wanted, see `at`, of which the result is
-        [N, 1, D]: the last block computes no other.
+      x: [N, L, D], the tokens.
+      before: called with i and the tokens before block i; returns the tokens that block i gets.
+      query_index: index of the only token that the last block computes, see `select_token`; None
+        for all tokens.
+
+    Returns:
+      [N, L, D], or [N, 1, D] with `query_index`.
     """
     for i in range(self.layers):  # The keys themselves are sorted as text: '10' before '2'.
       block = self.resblocks[str(i)]
       x = before(i, x) if before else x
-      call = _call_for(only if i == self.layers - 1 else None)
+      call = _block_call(query_index if i == self.layers - 1 else None)
       if self.compute.remat != 'none':
         call = nnx.remat(call, policy=REMATS[self.compute.remat])
       x = _fusion_barrier(call(block, x))
     return x
 
 
-def _call_for(only: int | jax.Array | None) -> Callable[[nnx.Module, jax.Array], jax.Array]:
-  """How a block is called whose tokens are wanted, or only the one that is there."""
-  # Not by name: `nnx.remat` takes no keywords.
-  return lambda block, x: block(x) if only is None else block(x, only)
+def _block_call(
+  query_index: int | jax.Array | None,
+) -> Callable[[nnx.Module, jax.Array], jax.Array]:
+  """Returns a function of block and tokens that calls the block, for all tokens or for one."""
+  # `query_index` is bound here and not passed on, since `nnx.remat` takes no keywords.
+  return lambda block, x: block(x) if query_index is None else block(x, query_index)
 
 
 def plain_transformer(
@@ -348,7 +366,7 @@ def plain_transformer(
   rngs: nnx.Rngs,
   causal: bool = False,
 ) -> Transformer:
-  """A stack of `ResidualBlock`s."""
+  """Builds a `Transformer` of `ResidualBlock`s."""
 
   def block(number: int) -> ResidualBlock:
     del number
@@ -367,6 +385,6 @@ def plain_transformer(
 def l2_normalize(x: jax.Array) -> jax.Array:
   """Scales `x: [..., E]` to unit length along the last axis, in f32."""
   x = x.astype(jnp.float32)
-  # An all-zero vector stays zero and has a finite gradient.
+  # With the lower bound, an all-zero vector stays zero and has a finite gradient.
   square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
   return x * jax.lax.rsqrt(jnp.maximum(square, 1e-24))

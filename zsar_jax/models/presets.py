@@ -1,4 +1,4 @@
-"""The dimensions of CLIP: OpenAI's published models, and a tiny one for a laptop's CPU."""
+"""Dimensions of CLIP models: OpenAI's published ones, and a tiny one for a laptop's CPU."""
 
 import dataclasses
 import types
@@ -6,7 +6,7 @@ from typing import Any
 
 from zsar_jax.errors import UserError
 
-# The means and deviations that frames in [0, 1], RGB, are normalized with: those of OpenAI's CLIP,
+# Mean and standard deviation that RGB frames in [0, 1] are normalized with: those of OpenAI's CLIP,
 # and those of ImageNet, with which ViFi-CLIP and X-CLIP were trained.
 NORMALIZATIONS = types.MappingProxyType(
   {
@@ -18,7 +18,7 @@ NORMALIZATIONS = types.MappingProxyType(
 
 @dataclasses.dataclass(frozen=True)
 class TowerSpec:
-  """The dimensions of a CLIP model.
+  """Dimensions of CLIP's image and text towers.
 
   Attributes:
     embed_dim: width of the space that images and texts share.
@@ -32,11 +32,12 @@ class TowerSpec:
     text_heads: number of its attention heads.
     context_length: number of tokens in a text, start and end tokens and padding included.
     vocab_size: number of token ids.
-    normalization: one of `NORMALIZATIONS`: that of the frames that it was trained on.
+    normalization: normalization of the frames that the model was trained on, one of
+      `NORMALIZATIONS`.
 
   Raises:
-    UserError: a width does not divide into its heads, or the image into patches, or there is no
-      such normalization.
+    UserError: if a width is not a multiple of its number of heads, or the image size of the patch
+      size, or the normalization is unknown.
   """
 
   embed_dim: int
@@ -57,43 +58,41 @@ class TowerSpec:
       raise UserError(
         f'normalization: {self.normalization!r} is none of {", ".join(NORMALIZATIONS)}'
       )
-    for whole, part in (
-      ('resolution', 'patch'),
-      ('image_width', 'image_heads'),
-      ('text_width', 'text_heads'),
+    for name, value, divisor_name, divisor in (
+      ('image size', self.resolution, 'patch size', self.patch),
+      ('image width', self.image_width, 'number of image heads', self.image_heads),
+      ('text width', self.text_width, 'number of text heads', self.text_heads),
     ):
-      if getattr(self, whole) % getattr(self, part):
-        raise UserError(
-          f'{whole} ({getattr(self, whole)}) must be a multiple of {part} ({getattr(self, part)})'
-        )
+      if value % divisor:
+        raise UserError(f'the {name} {value} is not a multiple of the {divisor_name} {divisor}')
 
   @property
   def num_patches(self) -> int:
-    """Patches in one image, without the class token."""
+    """The number of patches in one image, without the class token."""
     return (self.resolution // self.patch) ** 2
 
 
-TEMPORAL = ('mean', 'transformer', 'window', 'xclip')
+TEMPORAL_MODELS = ('mean', 'transformer', 'window', 'xclip')
 
 
 @dataclasses.dataclass(frozen=True)
 class VideoSpec:
-  """What makes a video model of a CLIP model.
+  """What turns CLIP's towers into a video model.
 
   Attributes:
-    num_frames: T, of a clip.
-    temporal: how frames become a clip. 'mean' of their embeddings (ViFi-CLIP), a 'transformer'
-      over them (ActionCLIP), attention to neighboring frames in a 'window' (Open-VCLIP), or
-      'xclip' (X-CLIP).
-    temporal_layers: residual blocks of the transformer over frames, of 'transformer' and
-      'xclip'.
-    image_prompts: learnable tokens in the image tower; 0 has none.
-    text_prompts: learnable tokens in the text tower; 0 has none.
-    prompt_depth: the number of blocks that get prompts of their own.
-    residual_distillation: whether there are the networks of `distillation`.
+    num_frames: T, the number of frames in a clip.
+    temporal: how the frames of a clip are combined, one of `TEMPORAL_MODELS`: 'mean' of their
+      embeddings (ViFi-CLIP), a 'transformer' over their embeddings (ActionCLIP), attention to
+      neighboring frames in a 'window' (Open-VCLIP), or 'xclip' (X-CLIP).
+    temporal_layers: number of residual blocks of the transformer over frames; only 'transformer'
+      and 'xclip' have one.
+    image_prompts: number of learnable tokens in the image tower.
+    text_prompts: number of learnable tokens in the text tower.
+    prompt_depth: number of blocks that get prompts of their own.
+    residual_distillation: whether the model has the networks of `distillation`.
 
   Raises:
-    UserError: there is no such temporal model.
+    UserError: if `temporal` is unknown.
   """
 
   num_frames: int
@@ -105,8 +104,8 @@ class VideoSpec:
   residual_distillation: bool = False
 
   def __post_init__(self):
-    if self.temporal not in TEMPORAL:
-      raise UserError(f'config.model.temporal: {self.temporal!r} is none of {", ".join(TEMPORAL)}')
+    if self.temporal not in TEMPORAL_MODELS:
+      raise UserError(f'temporal: {self.temporal!r} is none of {", ".join(TEMPORAL_MODELS)}')
 
 
 _VIT_B16 = TowerSpec(
@@ -132,7 +131,7 @@ _VIT_L14 = TowerSpec(
   text_heads=12,
 )
 
-# The published models are those of arXiv 2103.00020, tables 19 and 20.
+# Published models: arXiv 2103.00020, tables 19 and 20.
 PRESETS = types.MappingProxyType(
   {
     'tiny': TowerSpec(
@@ -157,14 +156,14 @@ PRESETS = types.MappingProxyType(
 
 
 def preset(name: str, **overrides: Any) -> TowerSpec:
-  """The preset `name`, with the fields given in `overrides` replaced.
+  """Returns the preset `name` with the fields in `overrides` replaced.
 
   Raises:
-    UserError: there is no such preset or no such field.
+    UserError: if the preset or a field is unknown.
   """
   if name not in PRESETS:
-    raise UserError(f'config.model.preset: {name!r} is none of {", ".join(PRESETS)}')
+    raise UserError(f'preset: {name!r} is none of {", ".join(PRESETS)}')
   unknown = overrides.keys() - {field.name for field in dataclasses.fields(TowerSpec)}
   if unknown:
-    raise UserError(f'a model preset has no field {", ".join(sorted(unknown))}.')
+    raise UserError(f'a model preset has no field {", ".join(sorted(unknown))}')
   return dataclasses.replace(PRESETS[name], **overrides)

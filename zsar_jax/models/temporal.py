@@ -1,4 +1,4 @@
-"""Temporal heads: from the embeddings of a clip's frames to one embedding of the clip.
+"""Temporal heads, which turn the embeddings of a clip's frames into one embedding of the clip.
 
 A head maps f32[B, T, E] to f32[B, E]. Letters in shapes: B clips, T frames, E embedding.
 """
@@ -13,9 +13,9 @@ from zsar_jax.models.presets import VideoSpec
 
 
 class MeanHead(nnx.Module):
-  """The mean over frames, blind to their order (ViFi-CLIP, arXiv 2212.03640).
+  """The mean over frames, which ignores their order (ViFi-CLIP, arXiv 2212.03640).
 
-  The embeddings are averaged as they are, not scaled to unit length first.
+  The embeddings are averaged without scaling them to unit length first.
   """
 
   def __call__(self, frames: jax.Array) -> jax.Array:
@@ -24,10 +24,10 @@ class MeanHead(nnx.Module):
 
 
 class TransformerHead(nnx.Module):
-  """A transformer over frames, added to what it reads, then the mean over frames.
+  """A transformer over frames with a skip connection, then the mean over frames.
 
-  The `Transf` head of ActionCLIP (arXiv 2109.08472), and the multi-frame integration
-  transformer of X-CLIP (arXiv 2208.02816): positions are learnt, heads are 64 wide. Its blocks
+  This is the `Transf` head of ActionCLIP (arXiv 2109.08472) and the multi-frame integration
+  transformer of X-CLIP (arXiv 2208.02816). Positions are learned, heads are 64 wide, and the blocks
   are CLIP's.
   """
 
@@ -41,7 +41,7 @@ class TransformerHead(nnx.Module):
     self.compute = compute
 
   def __call__(self, frames: jax.Array) -> jax.Array:
-    """Maps `frames: f32[B, T, E]` to f32[B, E]; T is `num_frames`."""
+    """Maps `frames: f32[B, T, E]` to f32[B, E], where T is `num_frames`."""
     x = frames + self.positional_embedding[...]  # [B, T, E]
     x = self.transformer(x.astype(self.compute.dtype)).astype(jnp.float32)
     return jnp.mean(frames + x, axis=1)  # [B, E]
@@ -50,7 +50,7 @@ class TransformerHead(nnx.Module):
 def make_head(
   width: int, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs
 ) -> MeanHead | TransformerHead:
-  """The head of `video.temporal`, for embeddings of `width`."""
+  """Builds the head for `video.temporal` and embeddings of `width`."""
   if video.temporal in ('transformer', 'xclip'):
     return TransformerHead(width, video, compute=compute, rngs=rngs)
   return MeanHead()

@@ -1,4 +1,4 @@
-"""X-CLIP's video-specific prompting: class embeddings that look at the video they judge.
+"""X-CLIP's video-specific prompting: class embeddings that attend to the video.
 
 Letters in shapes: B clips, C classes, M patches of a frame, D width of the image tower,
 E embedding.
@@ -11,7 +11,8 @@ from flax import nnx
 from zsar_jax.models import layers
 from zsar_jax.models.layers import Compute
 
-# As published (arXiv 2208.02816, and its code): two layers, added with a weight that starts at 0.1.
+# As in the paper (arXiv 2208.02816) and its code: two layers, whose output is added with a weight
+# that starts at 0.1.
 _LAYERS = 2
 _ALPHA = 0.1
 
@@ -34,16 +35,16 @@ class _CrossBlock(nnx.Module):
     self.mlp = layers.Mlp(width, residual_std=std, compute=compute, rngs=rngs)
 
   def __call__(self, texts: jax.Array, video: jax.Array) -> jax.Array:
-    """Maps `texts: [B, C, E]`, which look at `video: [B, M, E]`, to [B, C, E]."""
+    """Maps `texts: [B, C, E]`, which attend to `video: [B, M, E]`, to [B, C, E]."""
     texts = texts + self.cross_attn(self.norm1(texts), video)
     return texts + self.mlp(self.norm3(texts))
 
 
 class VideoPrompts(nnx.Module):
-  """Changes class embeddings by what a video shows.
+  """Adapts class embeddings to a video.
 
   Attributes:
-    alpha: f32[E], how much.
+    alpha: f32[E], the weight of the adaptation.
   """
 
   def __init__(self, image_width: int, width: int, *, compute: Compute, rngs: nnx.Rngs):
@@ -64,14 +65,14 @@ class VideoPrompts(nnx.Module):
     self.compute = compute
 
   def context(self, patches: jax.Array) -> jax.Array:
-    """What classes look at: the mean over the T frames of `patches: [B, T, M, D]`, [B, M, E]."""
+    """Returns what classes attend to: the mean of `patches: [B, T, M, D]` over T, [B, M, E]."""
     return jnp.mean(self.visual_proj(self.visual_ln(patches)), axis=1)
 
   def __call__(self, texts: jax.Array, context: jax.Array) -> jax.Array:
-    """Maps `texts: f32[C, E]` to f32[B, C, E], for videos with `context: [B, M, E]`."""
+    """Maps `texts: f32[C, E]` to f32[B, C, E], given the `context: [B, M, E]` of B videos."""
     context = self.norm(context)
-    start = jnp.broadcast_to(texts, (context.shape[0], *texts.shape))
-    x = start.astype(self.compute.dtype)
+    texts = jnp.broadcast_to(texts, (context.shape[0], *texts.shape))  # [B, C, E]
+    x = texts.astype(self.compute.dtype)
     for i in range(_LAYERS):
       x = self.decoder[str(i)](x, context)
-    return start + self.alpha[...] * x.astype(jnp.float32)
+    return texts + self.alpha[...] * x.astype(jnp.float32)

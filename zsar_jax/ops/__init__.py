@@ -1,1 +1,1 @@
-"""Image operations on clips, made to run inside a jitted step."""
+"""Augmentation and masking of clips on the device, as pure functions under jit."""

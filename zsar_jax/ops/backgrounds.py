@@ -1,10 +1,10 @@
-"""Other backgrounds for a clip: other clips' scenes without their people, stripes; and still clips.
+"""Replaces a clip's background by another clip's scene or by stripes, and freezes clips.
 
-They show what a model makes of the same action elsewhere: HAT's action swap (Chung, Wu and
-Russakovsky, "Enabling Detailed Action Recognition Evaluation Through Video Dataset Augmentation",
-NeurIPS 2022) and the stripes and still clips of SCUBA and SCUFO (Li et al., "Mitigating and
-Evaluating Static Bias of Action Representations in the Background and the Foreground", ICCV 2023).
-Each op takes one clip; `jax.vmap` it over a batch.
+These probes test how a model recognizes the same action in another scene: HAT's action swap (Chung,
+Wu and Russakovsky, "Enabling Detailed Action Recognition Evaluation Through Video Dataset
+Augmentation", NeurIPS 2022), and the stripes and still clips of SCUBA and SCUFO (Li et al.,
+"Mitigating and Evaluating Static Bias of Action Representations in the Background and the
+Foreground", ICCV 2023). Each function takes one clip; `jax.vmap` it over a batch.
 """
 
 import jax
@@ -12,38 +12,40 @@ import jax.numpy as jnp
 
 from zsar_jax.recipes.regions import OBJECT, PERSON
 
-# Halves of a pixel are common between boxes: rounding errors are not to decide about them.
+# Distances of exactly half a pixel are common between boxes. The small excess keeps rounding errors
+# from deciding about them.
 _HALF = 0.5 + 1e-3
 
-# HAT widens what it takes out of a frame of 240 rows four times by a cross of 3 x 3.
+# HAT dilates what it removes from a frame of 240 rows four times by a cross of 3 x 3.
 _WIDENING = 4 / 240
 
-# SCUBA's stripes. Lengths are pixels of a picture whose longer side is 256, the center of a canvas
-# of 384. Each range is drawn from evenly.
+# SCUBA's stripes. Lengths are pixels of a picture whose longer side is 256; it is the center of a
+# canvas of 384. Values are drawn uniformly from the ranges.
 _PICTURE = 256
 _CANVAS = 384
 _HALF_WIDTH = (5.0, 20.0)
-_SPACING = (3.0, 5.0)  # From the middle of a stripe to the next one's, in half-widths.
+_SPACING = (3.0, 5.0)  # Between the centers of neighboring stripes, in half-widths.
 _AMPLITUDE = (10.0, 110.0)
 _WAVELENGTH = (4.0, 1004.0)
 _FIRST_STRIPE = 128.0
 
 
 def fill_holes(video: jax.Array, holes: jax.Array) -> jax.Array:
-  """Paints the holes of each frame from what surrounds them.
+  """Fills the holes of each frame from the surrounding pixels.
 
-  Push and pull, from Gortler et al., "The Lumigraph" (SIGGRAPH 1996), section 4.3: frames are
-  halved, known pixels alone being averaged, until one pixel is left; then what is unknown
-  is taken from the next coarser picture, bilinearly. Here a pixel is known or not, without degrees.
-  HAT fills with a network for inpainting; this needs no weights, and is smooth instead of sharp.
+  The method is push-pull, from Gortler et al., "The Lumigraph" (SIGGRAPH 1996), section 4.3. Frames
+  are halved, averaging known pixels only, until one pixel is left. Then unknown pixels are
+  interpolated bilinearly from the next coarser picture. Unlike the original, a pixel is either
+  known or unknown. HAT uses an inpainting network; push-pull needs no weights, and its result is
+  smooth instead of sharp.
 
   Args:
     video: f32[T, H, W, 3].
     holes: bool[T, H, W].
 
   Returns:
-    f32[T, H, W, 3]: known pixels as they were; 0, the mean color of normalized space, in frames
-    that are one hole.
+    f32[T, H, W, 3]. Known pixels are unchanged. A frame without known pixels is 0, the mean color
+    of normalized space.
   """
   num_frames, height, width, channels = video.shape
   known = ~holes[..., None]
@@ -57,28 +59,29 @@ def fill_holes(video: jax.Array, holes: jax.Array) -> jax.Array:
 
 
 def _halve(video: jax.Array, known: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """The mean of the known pixels in each 2 x 2, and whether there are any.
+  """Averages the known pixels of each 2 x 2 block.
 
   Args:
     video: f32[T, H, W, 3].
     known: bool[T, H, W, 1].
 
   Returns:
-    f32[T, h, w, 3] and bool[T, h, w, 1], h and w half of H and W, rounded up.
+    f32[T, h, w, 3] the averages, and bool[T, h, w, 1] whether a block has known pixels. h and w are
+    half of H and W, rounded up.
   """
 
-  def add_up(x: jax.Array) -> jax.Array:
-    """f32[T, H, W, C] to f32[T, h, w, C]; beyond an odd side there is nothing."""
+  def sum_blocks(x: jax.Array) -> jax.Array:
+    """Maps f32[T, H, W, C] to f32[T, h, w, C]; odd sides are padded with zeros."""
     x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
     frames, height, width, channels = x.shape
     return x.reshape(frames, height // 2, 2, width // 2, 2, channels).sum((2, 4))
 
-  count = add_up(known.astype(video.dtype))
-  return add_up(jnp.where(known, video, 0)) / jnp.maximum(count, 1), count > 0
+  count = sum_blocks(known.astype(video.dtype))
+  return sum_blocks(jnp.where(known, video, 0)) / jnp.maximum(count, 1), count > 0
 
 
 def widen(mask: jax.Array, steps: int) -> jax.Array:
-  """Adds to each frame of bool[T, H, W] all pixels at most so many steps, not diagonal, away."""
+  """Dilates bool[T, H, W] in each frame by `steps` pixels, counted along rows and columns."""
   for _ in range(steps):
     padded = jnp.pad(mask, ((0, 0), (1, 1), (1, 1)))
     beside = padded[:, 1:-1, :-2] | padded[:, 1:-1, 2:]
@@ -87,17 +90,17 @@ def widen(mask: jax.Array, steps: int) -> jax.Array:
 
 
 def centroid_shift(mask: jax.Array, other: jax.Array) -> jax.Array:
-  """How far the figure of one clip must be moved to stand where that of another stands.
+  """Returns the shift that moves the figure of one clip to the figure of another clip.
 
-  As in HAT, one shift serves the whole clip, so that the figure's own movement stays: it
-  is that between the figures' centroids in the first frame of each clip in which there is any.
+  As in HAT, all frames are shifted equally, which preserves the figure's motion. The shift is the
+  difference between the figures' centroids, each in the first frame of its clip that has a figure.
 
   Args:
-    mask: bool[T, H, W], the figure to be moved.
-    other: bool[T, H, W], the figure in whose place it comes.
+    mask: bool[T, H, W], the figure to move.
+    other: bool[T, H, W], the figure that it replaces.
 
   Returns:
-    i32[2], rows down and columns to the right, halves rounded up; 0 where either clip has no
+    i32[2], rows down and columns to the right, with halves rounded up; 0 if either clip has no
     figure.
   """
   distance = jnp.floor(_centroid(other) - _centroid(mask) + _HALF).astype(jnp.int32)
@@ -105,7 +108,7 @@ def centroid_shift(mask: jax.Array, other: jax.Array) -> jax.Array:
 
 
 def _centroid(mask: jax.Array) -> jax.Array:
-  """f32[2], row and column, in the first frame of bool[T, H, W] with any pixel; 0 without one."""
+  """Returns f32[2], the centroid in the first frame of bool[T, H, W] that has pixels, or 0."""
   frame = mask[jnp.argmax(mask.any((1, 2)))].astype(jnp.float32)  # [H, W]
   height, width = frame.shape
   moments = jnp.stack(
@@ -115,36 +118,37 @@ def _centroid(mask: jax.Array) -> jax.Array:
 
 
 def shift(x: jax.Array, by: jax.Array) -> jax.Array:
-  """Moves frames of any dtype, [T, H, W, ...], by i32[2] rows and columns; zeros come in."""
+  """Shifts frames [T, H, W, ...] of any dtype by i32[2] rows and columns, filling with zeros."""
   inside = []
   for size, distance in zip(x.shape[1:3], by, strict=True):
     source = jnp.arange(size) - distance
     inside.append((source >= 0) & (source < size))
-  kept = inside[0][:, None] & inside[1][None, :]  # [H, W]
-  kept = kept.reshape(kept.shape + (1,) * (x.ndim - 3))
-  return jnp.where(kept, jnp.roll(x, by, axis=(1, 2)), jnp.zeros((), x.dtype))
+  has_source = inside[0][:, None] & inside[1][None, :]  # [H, W]
+  has_source = has_source.reshape(has_source.shape + (1,) * (x.ndim - 3))
+  return jnp.where(has_source, jnp.roll(x, by, axis=(1, 2)), jnp.zeros((), x.dtype))
 
 
 def swap_background(
   video: jax.Array, regions: jax.Array, other_video: jax.Array, other_regions: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Puts the people and objects of one clip into the scene of another: HAT's action swap.
+  """Puts the people and objects of one clip into the scene of another clip: HAT's action swap.
 
-  Those of the other clip are taken out of its scene by `fill_holes`, or a second actor would
-  stay, and with them, as in HAT, a narrow rim, or their blurred outline would. Those that come take
-  their place by `centroid_shift`. Frame t goes over frame t: both
-  clips are T frames sampled from their whole length, as HAT pairs frames by their share of the
-  clip. A frame without people or objects, be it that nobody annotated it, shows the scene alone.
+  `fill_holes` removes the other clip's people and objects from its scene, so that no second actor
+  is left. As in HAT, a narrow rim around them is removed too, which would show their blurred
+  outline. `centroid_shift` gives the position of the people and objects that are put in. Frame t
+  goes over frame t of the scene: both clips are T frames sampled from their full length, and HAT
+  also pairs frames by their relative time. A frame without people or objects, or without
+  annotation, shows the scene alone.
 
   Args:
-    video: f32[T, H, W, 3], normalized.
+    video: f32[T, H, W, 3], normalized, the clip that gives people and objects.
     regions: u8[T, H, W], its region planes.
-    other_video: f32[T, H, W, 3], the clip that gives its scene.
+    other_video: f32[T, H, W, 3], the clip that gives the scene.
     other_regions: u8[T, H, W], its region planes.
 
   Returns:
     video: f32[T, H, W, 3].
-    regions: u8[T, H, W]: those of the first clip, moved along.
+    regions: u8[T, H, W], the first clip's planes after the shift.
   """
   foreground, other_foreground = _foreground(regions), _foreground(other_regions)
   rim = max(1, round(_WIDENING * video.shape[1]))
@@ -155,20 +159,21 @@ def swap_background(
 
 
 def _foreground(regions: jax.Array) -> jax.Array:
-  """bool[...]: where region planes show a person or an object."""
+  """Returns bool[...]: the pixels of region planes that show a person or an object."""
   return (regions & (PERSON | OBJECT)) != 0
 
 
-def stripes(key: jax.Array, height: int, width: int) -> jax.Array:
+def draw_stripes(key: jax.Array, height: int, width: int) -> jax.Array:
   """Draws SCUBA's background of wavy stripes, in one color and its complement.
 
-  A stripe is what lies within a half-width, measured across the wave's axis, of a sine wave; it
-  is repeated at even spacing, and all is turned by an angle.
+  A stripe is the set of points whose distance from a sine wave, measured across the wave's axis, is
+  at most a half-width. Stripes are repeated at even spacing, and the pattern is rotated by an
+  angle.
 
   Args:
-    key: all that is random is drawn from it.
-    height: of the picture, in pixels.
-    width: of the picture, in pixels.
+    key: a random key.
+    height: height of the picture in pixels.
+    width: width of the picture in pixels.
 
   Returns:
     f32[H, W, 3], RGB in [0, 1].
@@ -188,8 +193,8 @@ def stripes(key: jax.Array, height: int, width: int) -> jax.Array:
 
   wave = amplitude * jnp.sin(2 * jnp.pi * along / wavelength + phase) + _FIRST_STRIPE
   period = spacing * half_width
-  beyond = (across - wave) % period  # How far a pixel lies beyond the last stripe's middle.
-  striped = jnp.minimum(beyond, period - beyond) <= half_width
+  offset = (across - wave) % period  # From the center of the stripe before a pixel.
+  striped = jnp.minimum(offset, period - offset) <= half_width
   ground = jax.random.uniform(color_key, (3,))
   return jnp.where(striped[..., None], 1 - ground, ground)
 
@@ -197,7 +202,7 @@ def stripes(key: jax.Array, height: int, width: int) -> jax.Array:
 def freeze(
   video: jax.Array, regions: jax.Array, annotated: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Repeats the middle frame, as SCUFO does: what is recognized then is not recognized by movement.
+  """Repeats the middle frame, as in SCUFO, so that nothing can be recognized by its motion.
 
   Args:
     video: f32[T, H, W, 3].
@@ -205,7 +210,7 @@ def freeze(
     annotated: bool[T].
 
   Returns:
-    All three, with frame T // 2 in the place of every frame.
+    All three, with frame T // 2 in place of every frame.
   """
   middle = video.shape[0] // 2
   still = [jnp.broadcast_to(x[middle], x.shape) for x in (video, regions, annotated)]

@@ -1,6 +1,7 @@
-"""Published augmentations against static bias, as ops on one clip; `jax.vmap` them over a batch.
+"""Published augmentations against static bias.
 
-Each docstring names its paper, and says where what was published is not followed.
+Each function takes one clip; `jax.vmap` it over a batch. Its docstring names the paper and says
+where the function differs from it.
 """
 
 import jax
@@ -8,17 +9,20 @@ import jax.numpy as jnp
 
 from zsar_jax.ops.photometric import denormalize, hsv_cone, normalize
 
-# ActorCutMix: the label's share of the scene falls with this power of the scene's area.
+# ActorCutMix: the weight of the scene's label is this power of the scene's share of the pixels.
 _LABEL_POWER = 4
 
-# FAME's shares of a frame's pixels: surely foreground, surely background, and kept in the end.
+# FAME: the shares of a frame's pixels that are taken for foreground, taken for background, and kept
+# in the end.
 _MOVING_SHARE = 0.5
 _STILL_SHARE = 0.1
 _KEPT_SHARE = 0.5
-# Its bins of color in each direction of the HSV cone, and the side of its blur in frame heights.
+# FAME: the bins of color in each direction of the HSV cone, and the side of the blur in frame
+# heights.
 _BINS = 10
 _BLUR_SIZE = 0.1
-# With an even number of bins grey lies on an edge. So far beyond it, rounding errors do not count.
+# With an even number of bins, gray lies on the edge between two. This offset moves it off the edge,
+# so that rounding errors do not decide about it.
 _EDGE = 1e-3
 
 
@@ -34,16 +38,16 @@ def actor_cutmix(
 
   ActorCutMix, from Zou et al., "Learning Representational Invariances for Data-Efficient Action
   Recognition" (CVIU 2023, arXiv 2103.16565). Actors cover the share r of the clip's pixels; it
-  keeps 1 - (1 - r)^4 of its label, and the scene's clip gives the rest.
+  keeps 1 - (1 - r)^4 of its label, and the rest is the label of the scene's clip.
 
-  A clip with actors nowhere or everywhere stays as it is. Other than published, the scene is looked
-  at no further: the published code blackens the whole of it where its clip has no actors.
+  A clip with no actors, or with actors everywhere, stays unchanged. Difference from the published
+  code: that code blackens the entire scene if the scene's clip has no actors.
 
   Args:
     video: f32[T, H, W, 3], normalized.
     actors: bool[T, H, W]; the paper takes boxes of people.
     targets: f32[C], a distribution over the classes.
-    other_video: f32[T, H, W, 3], the clip that gives its scene.
+    other_video: f32[T, H, W, 3], the clip that gives the scene.
     other_actors: bool[T, H, W].
     other_targets: f32[C].
 
@@ -68,7 +72,7 @@ def background_erasing(key: jax.Array, video: jax.Array, strength: float = 0.3) 
   Args:
     key: the clip's random key.
     video: f32[T, H, W, 3].
-    strength: the frame's share is drawn evenly from 0 to this.
+    strength: the frame's weight is drawn uniformly from 0 to `strength`.
 
   Returns:
     f32[T, H, W, 3].
@@ -82,17 +86,17 @@ def background_erasing(key: jax.Array, video: jax.Array, strength: float = 0.3) 
 def still_mix(
   key: jax.Array, video: jax.Array, frame: jax.Array, alpha: float, beta: float
 ) -> jax.Array:
-  """Blends one frame of elsewhere into all frames of a clip.
+  """Blends a frame of another clip into all frames of a clip: StillMix.
 
   From Li et al., "Mitigating and Evaluating Static Bias of Action Representations in the
-  Background and the Foreground" (ICCV 2023), who draw the frame from a bank of those that a network
-  recognizes by themselves, or at random. The label stays.
+  Background and the Foreground" (ICCV 2023). They draw the frame at random or from a bank of frames
+  from which a network recognizes the action. The label stays.
 
   Args:
     key: the clip's random key.
     video: f32[T, H, W, 3].
     frame: f32[H, W, 3].
-    alpha: the clip's share is drawn from Beta(alpha, beta).
+    alpha: the clip's weight is drawn from Beta(alpha, beta).
     beta: see alpha.
 
   Returns:
@@ -103,10 +107,10 @@ def still_mix(
 
 
 def fame(video: jax.Array, other_video: jax.Array) -> jax.Array:
-  """Lays what moves in one clip over another clip; the label stays.
+  """Lays the moving foreground of one clip over another clip: FAME.
 
   From Ding et al., "Motion-aware Contrastive Video Representation Learning via Foreground-
-  background Merging" (CVPR 2022).
+  background Merging" (CVPR 2022). The label stays.
 
   Args:
     video: f32[T, H, W, 3], normalized.
@@ -119,17 +123,18 @@ def fame(video: jax.Array, other_video: jax.Array) -> jax.Array:
 
 
 def fame_foreground(video: jax.Array) -> jax.Array:
-  """FAME's foreground: the half of the picture whose colors are those of what moves.
+  """Returns FAME's foreground: the half of the pixels whose colors are most like moving ones.
 
-  Half of the pixels, where frames differ most, are taken for foreground, and the tenth where they
-  differ least for background; colors are counted in both, and each pixel is judged by the
-  color that it has on the average of the frames. Finding the halves sorts all pixels, two sorts
-  for the movement and one for the result: a cost that none of the other ops has.
+  The half of the pixels at which frames differ most is taken for foreground, and the tenth at which
+  they differ least for background. Colors are counted in both. A pixel's score is that of its
+  color, averaged over frames. The function sorts all pixels three times, twice for the motion and
+  once for the score, which makes it more expensive than the other augmentations.
 
-  Other than published: hue is an angle once (the published code multiplies radians by 2 pi
-  again); the first pixels in reading order win where many are equal, on any device; movement and
-  color scores are not stretched to [0, 1], which changes no order; a clip without any movement is
-  foreground everywhere, where the published mask would be arbitrary.
+  Differences from the published code:
+  - Hue is converted to an angle once; the published code multiplies radians by 2 pi again.
+  - Among equal pixels the first in reading order are taken, on any device.
+  - Motion and color scores are not scaled to [0, 1], which does not change their order.
+  - A clip without motion is foreground everywhere; the published mask would be arbitrary.
 
   Args:
     video: f32[T, H, W, 3], normalized.
@@ -141,10 +146,10 @@ def fame_foreground(video: jax.Array) -> jax.Array:
   num_frames, height, width, _ = rgb.shape
   pixels = height * width
   change = jnp.abs(rgb[1:] - rgb[:-1]).sum((0, 3)) / max(num_frames - 1, 1)  # [H, W]
-  movement = _blur(change)
+  motion = _blur(change)
 
-  moving = _largest(movement, _count(_MOVING_SHARE, pixels))
-  still = ~_largest(movement, pixels - _count(_STILL_SHARE, pixels))
+  moving = _largest(motion, _count(_MOVING_SHARE, pixels))
+  still = ~_largest(motion, pixels - _count(_STILL_SHARE, pixels))
   bins = _color_bins(rgb.mean(0))  # [H, W]
   foreground = jnp.zeros(_BINS**3).at[bins].add(moving)
   background = jnp.zeros(_BINS**3).at[bins].add(still) + 1
@@ -159,21 +164,21 @@ def _count(share: float, pixels: int) -> int:
 
 
 def _largest(x: jax.Array, count: int) -> jax.Array:
-  """bool[H, W]: the `count` largest of f32[H, W]; of equals the first in reading order."""
-  least = jnp.sort(x, axis=None)[x.size - count] if count else jnp.inf
-  above, equal = x > least, x == least
-  place = jnp.cumsum(equal).reshape(x.shape)  # From 1, among the equal ones.
-  return above | (equal & (place <= count - above.sum()))
+  """Returns bool[H, W]: the `count` largest of f32[H, W]; of equal ones, the first in order."""
+  threshold = jnp.sort(x, axis=None)[x.size - count] if count else jnp.inf
+  above, equal = x > threshold, x == threshold
+  rank = jnp.cumsum(equal).reshape(x.shape)  # From 1, among the equal ones.
+  return above | (equal & (rank <= count - above.sum()))
 
 
 def _color_bins(rgb: jax.Array) -> jax.Array:
-  """i32[...]: the bin of each color, f32[..., 3] in [0, 1], in the cone of HSV."""
+  """Returns i32[...], the bin in the HSV cone of each color, f32[..., 3] in [0, 1]."""
   sixths, chroma, value = hsv_cone(rgb)
   angle = sixths * (jnp.pi / 3)
   saturation = chroma / jnp.where(value > 0, value, 1)
 
   def to_bin(x: jax.Array) -> jax.Array:
-    """[0, 1] to the nearest of 0, 1, ..., 9."""
+    """Maps [0, 1] to the nearest of 0, 1, ..., 9."""
     return jnp.floor(x * (_BINS - 1) + 0.5 + _EDGE).astype(jnp.int32)
 
   x = to_bin((saturation * jnp.cos(angle) + 1) / 2)
@@ -182,7 +187,7 @@ def _color_bins(rgb: jax.Array) -> jax.Array:
 
 
 def _blur(x: jax.Array) -> jax.Array:
-  """A Gaussian over f32[H, W], of odd size and a third of it as sigma; mirrored at the border."""
+  """Blurs f32[H, W] by a Gaussian; sigma is a third of its odd size, borders are mirrored."""
   radius = int(_BLUR_SIZE * x.shape[0]) // 2
   size = 2 * radius + 1
   weights = jnp.exp(-0.5 * ((jnp.arange(size) - radius) / (size / 3)) ** 2)

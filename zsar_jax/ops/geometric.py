@@ -1,4 +1,4 @@
-"""Mirroring clips, together with their region planes and, where it matters, their labels."""
+"""Mirrors clips together with their region planes and, where classes name sides, their labels."""
 
 import re
 from collections.abc import Sequence
@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+# In place of a label: clips of this class are not flipped.
 NO_MIRROR = -1
 
 _OPPOSITE = {'left': 'right', 'Left': 'Right', 'LEFT': 'RIGHT'}
 _OPPOSITE |= {right: left for left, right in _OPPOSITE.items()}
 
-# Words in sentences, snake_case and CamelCase, and no parts of words: 'bright', 'Lefty'.
+# Matches 'left' and 'right' in sentences, snake_case and CamelCase, but not inside other words such
+# as 'bright' or 'Lefty'.
 _SIDE = re.compile(
   r'(?<![^\W\d_])(left|right)(?![a-z])|(?<![A-Z])(Left|Right)(?![a-z])'
   r'|(?<![^\W\d_])(LEFT|RIGHT)(?![^\W\d_])'
@@ -20,19 +22,18 @@ _SIDE = re.compile(
 
 
 def mirror_labels(classes: Sequence[str]) -> np.ndarray:
-  """The label that a clip of each class has after a left-right flip.
+  """Returns the label that a clip of each class has after a left-right flip.
 
   Args:
     classes: the vocabulary, in label order.
 
   Returns:
-    i32[C]: the class whose name has left and right exchanged; the class itself where its
-    name has neither; `NO_MIRROR` where the exchanged name is not in the vocabulary, so that
-    such a clip is never flipped.
+    i32[C]: the label of the class whose name has left and right exchanged. This is the class itself
+    if its name has neither, and `NO_MIRROR` if the vocabulary does not have the exchanged name.
   """
-  place = {name: label for label, name in enumerate(classes)}
-  swapped = [_SIDE.sub(lambda match: _OPPOSITE[match[0]], name) for name in classes]
-  return np.array([place.get(name, NO_MIRROR) for name in swapped], np.int32)
+  labels = {name: label for label, name in enumerate(classes)}
+  mirrored = [_SIDE.sub(lambda match: _OPPOSITE[match[0]], name) for name in classes]
+  return np.array([labels.get(name, NO_MIRROR) for name in mirrored], np.int32)
 
 
 def flip(
@@ -51,15 +52,15 @@ def flip(
     regions: u8[T, H, W].
     label: i32[].
     mirrored: i32[C] from `mirror_labels`.
-    probability: the share of clips that are flipped.
+    probability: the probability of a flip.
 
   Returns:
     frames, regions and label, flipped or not.
   """
   flipped_label = jnp.asarray(mirrored)[label]
-  do = jax.random.bernoulli(key, probability) & (flipped_label != NO_MIRROR)
+  flips = jax.random.bernoulli(key, probability) & (flipped_label != NO_MIRROR)
   return (
-    jnp.where(do, frames[:, :, ::-1], frames),
-    jnp.where(do, regions[:, :, ::-1], regions),
-    jnp.where(do, flipped_label, label),
+    jnp.where(flips, frames[:, :, ::-1], frames),
+    jnp.where(flips, regions[:, :, ::-1], regions),
+    jnp.where(flips, flipped_label, label),
   )

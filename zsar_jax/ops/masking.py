@@ -1,13 +1,13 @@
-"""Painting the regions of a clip over with colors, as a mask recipe says.
+"""Paints the regions of a clip with colors, as a mask recipe says.
 
-This is the project's instrument: a model that still names the action when the background
-or the objects are painted over has seen the action (arXiv 2501.12681).
+This is the project's instrument: a model that still names the action when the background or the
+objects are painted over has recognized the action itself (arXiv 2501.12681).
 """
 
 import jax
 import jax.numpy as jnp
 
-from zsar_jax.ops.backgrounds import stripes
+from zsar_jax.ops.backgrounds import draw_stripes
 from zsar_jax.ops.photometric import normalize
 from zsar_jax.recipes.language import LAYERS, Part, Recipe
 from zsar_jax.recipes.regions import OBJECT, PERSON, REGION_BITS, UNKNOWN_SHIFT
@@ -22,18 +22,18 @@ def paint(
 ) -> jax.Array:
   """Paints one clip; `jax.vmap` it over a batch, with a key for each clip.
 
-  Frames that nobody annotated are left as they are: painting the background of a frame
-  whose regions are unknown would wipe it whole. So is a part whose region is unknown, and the
-  background where people or objects are. What else a recipe does, the background of
-  another clip included, is `transform`'s.
+  Frames without annotation stay unchanged: if the regions of a frame are unknown, painting its
+  background would erase the entire frame. Likewise a part is not painted where its region is
+  unknown, and the background is not painted where people or objects are unknown. All else that a
+  recipe does, such as swapping the background, is in `transform`.
 
   Args:
-    key: the clip's random key. A part's color depends on the key and its region alone, so
-      that the background of a clip gets the same color under every recipe that draws it alike.
+    key: the clip's random key. A part's color depends only on the key and the part's region, so the
+      background of a clip gets the same color under all recipes that draw it in the same way.
     video: f32[T, H, W, 3], normalized.
     regions: u8[T, H, W], region planes.
     annotated: bool[T].
-    recipe: what to paint.
+    recipe: the recipe; only its parts are used.
 
   Returns:
     f32[T, H, W, 3].
@@ -46,7 +46,7 @@ def paint(
     if part.probability < 1:
       area &= jax.random.bernoulli(clip_key, part.probability)
     if part.fill == 'stripes':
-      fill = normalize(stripes(fill_key, *video.shape[1:3]))[None]  # [1, H, W, 3]
+      fill = normalize(draw_stripes(fill_key, *video.shape[1:3]))[None]  # [1, H, W, 3]
     else:
       fill = _color(fill_key, part, video.shape[0])[:, None, None, :]  # [T or 1, 1, 1, 3]
     video = jnp.where(area[..., None], fill.astype(video.dtype), video)
@@ -54,30 +54,30 @@ def paint(
 
 
 def part_keys(key: jax.Array, part: Part) -> tuple[jax.Array, jax.Array]:
-  """From a clip's key those for a part's fill, and for whether the clip is changed at all."""
+  """Derives from a clip's key the keys of a part: for its fill, and for whether it is painted."""
   fill_key, clip_key = jax.random.split(jax.random.fold_in(key, LAYERS.index(part.region)))
   return (jax.random.fold_in(fill_key, 1) if part.draw == 'other' else fill_key), clip_key
 
 
 def is_known(regions: jax.Array, bits: int) -> jax.Array:
-  """bool[...]: where of region planes all regions of `bits` are known."""
+  """Returns bool[...]: the pixels of region planes u8[...] at which all of `bits` are known."""
   return (regions & (bits << UNKNOWN_SHIFT)) == 0
 
 
 def _area(part: Part, regions: jax.Array) -> jax.Array:
-  """bool[T, H, W]: where the part paints; parts of a higher layer then paint over it."""
+  """Returns bool[T, H, W]: the pixels that a part paints, before parts of higher layers."""
   if part.region == 'background':
     shapes = PERSON | OBJECT
     return ((regions & shapes) == 0) & is_known(regions, shapes)
-  # A region that is unknown is drawn nowhere.
+  # An unknown region has no bits set, so that nothing is painted.
   area = (regions & REGION_BITS[part.region]) != 0
-  if part.region in ('object', 'object_box') and not part.whole:
+  if part.region in ('object', 'object_box') and not part.over_people:
     area &= (regions & PERSON) == 0
   return area
 
 
 def _color(key: jax.Array, part: Part, num_frames: int) -> jax.Array:
-  """f32[T or 1, 3]: the part's color in normalized space."""
+  """Returns f32[T or 1, 3], the part's color in normalized space."""
   shape = (num_frames if part.draw == 'frame' else 1, 3)
   match part.fill:
     case 'normal':

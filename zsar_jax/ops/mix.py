@@ -1,8 +1,8 @@
-"""Mixup and CutMix of clips, which mix the region planes and the labels alike.
+"""Mixup and CutMix of clips, including their region planes and labels.
 
-Each clip is mixed with the one at its place in the batch counted from the end. Everything random
-is drawn for each clip (X-CLIP and ViFi-CLIP draw one share and one box for a whole batch).
-Clips are mixed before they are painted: a mixed clip has one background, in one color.
+In a batch of B, clip i is mixed with clip B - 1 - i. All random numbers are drawn per clip, while
+X-CLIP and ViFi-CLIP draw one share and one box per batch. Clips are mixed before they are painted,
+so that a mixed clip has one background in one color.
 """
 
 import jax
@@ -20,10 +20,10 @@ def mix(
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
   """Mixes the clips of a batch.
 
-  The share of the clip itself is drawn from Beta(alpha, alpha). Mixup (Zhang et al., arXiv
-  1710.09412) blends all pixels, and a region is where either clip has it. CutMix (Yun et al.,
-  arXiv 1905.04899) pastes a box, the same in every frame, of pixels and planes; the share
-  is then what is left of the clip's area.
+  The weight of the clip itself is drawn from Beta(alpha, alpha). Mixup (Zhang et al., arXiv
+  1710.09412) blends all pixels; the mixed clip has a region wherever either clip has it. CutMix
+  (Yun et al., arXiv 1905.04899) pastes a box of the partner's pixels and planes, the same box in
+  every frame; the label's weight is then the share of the area that remains.
 
   Args:
     keys: a random key for each clip.
@@ -31,39 +31,54 @@ def mix(
     regions: u8[B, T, H, W].
     annotated: bool[B, T].
     targets: f32[B, C], a distribution over the classes for each clip.
-    mixup: its alpha; 0 does not mix so.
-    cutmix: its alpha; with both, each clip is mixed in one of the two ways, evenly drawn.
+    mixup: alpha of mixup; 0 turns it off.
+    cutmix: alpha of CutMix; 0 turns it off. With both, each clip is mixed in one of the two ways,
+      with equal probability.
 
   Returns:
-    All four, mixed; a frame stays annotated where both are.
+    All four, mixed. A frame of a mixed clip is annotated if both frames are.
   """
 
-  def one_clip(key, video, regions, annotated, targets):
-    (video, video2), (regions, regions2) = video, regions
+  def mix_clip(key, clip, partner):
+    video, regions, annotated, targets = clip
+    partner_video, partner_regions, partner_annotated, partner_targets = partner
     choice_key, mixup_key, cutmix_key, box_key = jax.random.split(key, 4)
-    blended = jax.random.beta(mixup_key, mixup, mixup) if mixup else jnp.float32(1)
-    cut = jax.random.beta(cutmix_key, cutmix, cutmix) if cutmix else jnp.float32(1)
-    chance = 1.0 if not mixup else 0.5 if cutmix else 0.0
-    cutting = jax.random.bernoulli(choice_key, chance)
-    box = random_box(box_key, *video.shape[1:3], cut)  # [H, W]
-    share = jnp.where(cutting, 1 - box.mean(), blended)
-    weight = jnp.where(cutting, 1.0 - box, blended)  # [H, W], of the clip itself
-    video = weight[..., None] * video + (1 - weight[..., None]) * video2
-    regions = jnp.where(cutting, jnp.where(box, regions2, regions), regions | regions2)
-    return video, regions, annotated.all(0), share * targets[0] + (1 - share) * targets[1]
+    # Weights of the clip itself.
+    mixup_weight = jax.random.beta(mixup_key, mixup, mixup) if mixup else jnp.float32(1)
+    cutmix_weight = jax.random.beta(cutmix_key, cutmix, cutmix) if cutmix else jnp.float32(1)
+    cutmix_probability = 1.0 if not mixup else 0.5 if cutmix else 0.0
+    use_cutmix = jax.random.bernoulli(choice_key, cutmix_probability)
+    box = random_box(box_key, *video.shape[1:3], cutmix_weight)  # [H, W]
+    weight = jnp.where(use_cutmix, 1 - box.mean(), mixup_weight)
+    pixel_weight = jnp.where(use_cutmix, 1.0 - box, mixup_weight)[..., None]  # [H, W, 1]
+    video = pixel_weight * video + (1 - pixel_weight) * partner_video
+    regions = jnp.where(
+      use_cutmix, jnp.where(box, partner_regions, regions), regions | partner_regions
+    )
+    targets = weight * targets + (1 - weight) * partner_targets
+    return video, regions, annotated & partner_annotated, targets
 
-  pairs = jax.tree.map(lambda x: (x, x[::-1]), (video, regions))
-  both = jax.tree.map(lambda x: jnp.stack([x, x[::-1]], axis=1), (annotated, targets))
-  return jax.vmap(one_clip)(keys, *pairs, *both)
+  clips = (video, regions, annotated, targets)
+  return jax.vmap(mix_clip)(keys, clips, jax.tree.map(lambda x: x[::-1], clips))
 
 
 def random_box(key: jax.Array, height: int, width: int, share: jax.Array) -> jax.Array:
-  """bool[H, W]: a box with sqrt(1 - share) of each side, at a random center, cut at the border."""
+  """Draws a box at a random center, clipped at the border.
+
+  Args:
+    key: a random key.
+    height: H.
+    width: W.
+    share: f32[], the share of the area that stays outside the box, before clipping.
+
+  Returns:
+    bool[H, W], whether a pixel lies in the box.
+  """
   row, column = jax.random.uniform(key, (2,))
   inside = []
   for size, center in ((height, row), (width, column)):
     half = jnp.sqrt(1 - share) * size / 2
-    place = jnp.arange(size)
+    index = jnp.arange(size)
     start, end = jnp.round(center * size - half), jnp.round(center * size + half)
-    inside.append((place >= start) & (place < end))
+    inside.append((index >= start) & (index < end))
   return inside[0][:, None] & inside[1][None, :]

@@ -1,8 +1,8 @@
-"""From a batch of uint8 clips to what the model sees; runs inside the jitted step.
+"""Turns a batch of uint8 clips into the model's input, inside the jitted step.
 
-Every clip brings its own random number, so that what happens to it does not depend on its
-place in the batch, on the batch's size, or on the number of devices and hosts. Where clips meet
-there is an exception: whom a clip meets in training depends on its micro-batch.
+Each clip has its own random seed, so its augmentation does not depend on its position in the
+batch, on the size of the batch, or on the number of devices and hosts. Augmentation that combines
+two clips is the exception: in training, a clip's partner depends on the micro-batch.
 """
 
 import dataclasses
@@ -14,44 +14,46 @@ import jax.numpy as jnp
 from zsar_jax.data.batch import PARTNER
 from zsar_jax.ops.geometric import flip
 from zsar_jax.ops.mix import mix
-from zsar_jax.ops.photometric import greyscale, jitter, normalize
-from zsar_jax.ops.transform import Clips, reverse, transform
+from zsar_jax.ops.photometric import jitter, normalize, random_grayscale, to_float
+from zsar_jax.ops.transform import Clips, apply_recipe, reverse
 from zsar_jax.recipes.language import Recipe
+from zsar_jax.runtime.settings import setting
 
 Batch = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-  """What training does to a clip besides painting; the fields of `config.augment`.
+  """Random changes of training clips besides the recipe; mirrors the fields of `config.augment`.
 
   Attributes:
     flip: the probability of a left-right flip.
-    mirror_labels: whether the flip exchanges labels that name left and right.
+    mirror_labels: whether a flip exchanges labels that name left and right.
     jitter: the probability of color jitter.
     brightness: see `photometric.jitter`.
     contrast: see `photometric.jitter`.
     saturation: see `photometric.jitter`.
     hue: see `photometric.jitter`.
     greyscale: the probability of losing all color.
-    mixup: the alpha of mixup, see `mix`; 0 does not mix clips so.
-    cutmix: the alpha of CutMix.
-    erasing: the largest share of the still frame in 'be' recipes, see `baselines`.
-    still_share: alpha and beta of the clip's own share in StillMix recipes.
+    mixup: alpha of mixup, see `mix`; 0 turns it off.
+    cutmix: alpha of CutMix, see `mix`; 0 turns it off.
+    erasing: the greatest weight of the still frame in the effect 'be', see `baselines`.
+    still_share: alpha and beta of the clip's own weight in the effects 'stillmix' and
+      'stillmix_bank'.
   """
 
-  flip: float = 0.0
+  flip: float = setting(0.0, low=0, high=1)
   mirror_labels: bool = True
-  jitter: float = 0.0
-  brightness: float = 0.4
-  contrast: float = 0.4
-  saturation: float = 0.2
-  hue: float = 0.1
-  greyscale: float = 0.0
-  mixup: float = 0.0
-  cutmix: float = 0.0
-  erasing: float = 0.3
-  still_share: tuple[float, float] = (200.0, 200.0)
+  jitter: float = setting(0.0, low=0, high=1)
+  brightness: float = setting(0.4, low=0, high=1)
+  contrast: float = setting(0.4, low=0, high=1)
+  saturation: float = setting(0.2, low=0, high=1)
+  hue: float = setting(0.1, low=0, high=0.5)
+  greyscale: float = setting(0.0, low=0, high=1)
+  mixup: float = setting(0.0, low=0, high=100)
+  cutmix: float = setting(0.0, low=0, high=100)
+  erasing: float = setting(0.3, low=0, high=1)
+  still_share: tuple[float, float] = setting((200.0, 200.0), low=0.001, high=10**6)
 
 
 def training_input(
@@ -62,19 +64,22 @@ def training_input(
   recipe: Recipe,
   stills: jax.Array | None = None,
 ) -> Clips:
-  """Augments and paints a training batch.
+  """Augments a training batch and applies the mask recipe.
 
   Args:
-    key: the run's key; each clip folds its own `seed` into it.
-    batch: see `data.pipeline`.
-    augmentation: which random changes, and how large.
+    key: the run's key; each clip's `seed` is folded into it.
+    batch: u8 clips, see `data.batch`.
+    augmentation: the random changes and their strength.
     mirrored: i32[C] from `geometric.mirror_labels`.
     recipe: the mask recipe.
-    stills: u8[K, H, W, 3], where the recipe takes frames from a bank.
+    stills: u8[K, H, W, 3], the bank of frames, if the recipe needs one.
+
+  Returns:
+    The clips as the model gets them.
   """
 
-  def change(clip: Batch) -> tuple[jax.Array, ...]:
-    flip_key, jitter_key, greyscale_key, paint_key, mix_key = jax.random.split(
+  def augment(clip: Batch) -> tuple[jax.Array, ...]:
+    flip_key, jitter_key, grayscale_key, paint_key, mix_key = jax.random.split(
       jax.random.fold_in(key, clip['seed']), 5
     )
     frames, regions, label = clip['frames'], clip['regions'], clip['label']
@@ -92,42 +97,45 @@ def training_input(
         augmentation.jitter,
       )
     if augmentation.greyscale:
-      video = greyscale(greyscale_key, video, augmentation.greyscale)
+      video = random_grayscale(grayscale_key, video, augmentation.greyscale)
     return paint_key, mix_key, normalize(video), regions, jax.nn.one_hot(label, len(mirrored))
 
-  paint_keys, mix_keys, video, regions, targets = jax.vmap(change)(batch)
+  paint_keys, mix_keys, video, regions, targets = jax.vmap(augment)(batch)
   annotated = batch['annotated']
   if augmentation.mixup or augmentation.cutmix:
     video, regions, annotated, targets = mix(
       mix_keys, video, regions, annotated, targets, augmentation.mixup, augmentation.cutmix
     )
   clips = Clips(video, regions, annotated, targets)
-  partners = reverse(clips) if recipe.pairs else clips
-  return transform(
+  partners = reverse(clips) if recipe.needs_partner else clips
+  return apply_recipe(
     paint_keys, clips, partners, recipe, augmentation.erasing, augmentation.still_share, stills
   )
 
 
 @functools.partial(jax.jit, static_argnames='recipe')
 def evaluation_input(key: jax.Array, batch: Batch, recipe: Recipe) -> jax.Array:
-  """An evaluation batch under a recipe: f32[B, T, H, W, 3], normalized.
+  """Applies a mask recipe to an evaluation batch.
 
-  Nothing is random but what the recipe draws, and that depends on the clip alone.
+  Only the recipe is random, and what it draws depends on the clip alone.
+
+  Args:
+    key: the evaluation's key; each clip's `seed` is folded into it.
+    batch: u8 clips, see `data.batch`, with partners if the recipe needs them.
+    recipe: the mask recipe.
+
+  Returns:
+    f32[B, T, H, W, 3], normalized.
   """
   keys = jax.vmap(lambda seed: jax.random.fold_in(key, seed))(batch['seed'])
 
-  def clips(prefix: str) -> Clips:
+  def read_clips(prefix: str) -> Clips:
     video = normalize(to_float(batch[f'{prefix}frames']))
     regions, annotated = batch[f'{prefix}regions'], batch[f'{prefix}annotated']
-    # Effects that change targets are no part of it.
-    nothing = jnp.zeros_like(annotated, jnp.float32)
-    return Clips(video, regions, annotated, nothing)
+    # Effects that change targets are for training only.
+    unused_targets = jnp.zeros_like(annotated, jnp.float32)
+    return Clips(video, regions, annotated, unused_targets)
 
-  found = clips('')
-  partners = clips(PARTNER) if recipe.pairs else found
-  return transform(keys, found, partners, recipe).video
-
-
-def to_float(frames: jax.Array) -> jax.Array:
-  """u8 pixels to f32 in [0, 1]."""
-  return frames.astype(jnp.float32) / 255
+  clips = read_clips('')
+  partners = read_clips(PARTNER) if recipe.needs_partner else clips
+  return apply_recipe(keys, clips, partners, recipe).video

@@ -1,7 +1,7 @@
-"""What a recipe does to a batch of clips: effects, the background of another clip, and painting.
+"""Applies a mask recipe to a batch of clips: effects, another clip's background, and painting.
 
-Where a clip meets another one, that is in training the clip at its place in the micro-batch
-counted from the end, as in `mix`, and in evaluation the partner that the batch brings.
+Some parts of a recipe combine a clip with a partner. In training the partner of clip i of B is clip
+B - 1 - i of the micro-batch, as in `mix`; in evaluation the batch contains the partners.
 """
 
 from typing import NamedTuple
@@ -12,13 +12,13 @@ import jax.numpy as jnp
 from zsar_jax.ops import baselines
 from zsar_jax.ops.backgrounds import freeze, swap_background
 from zsar_jax.ops.masking import is_known, paint, part_keys
-from zsar_jax.ops.photometric import normalize
+from zsar_jax.ops.photometric import normalize, to_float
 from zsar_jax.recipes.language import EFFECTS, LAYERS, Effect, Recipe
 from zsar_jax.recipes.regions import OBJECT, PERSON
 
 
 class Clips(NamedTuple):
-  """Clips on their way to the model, B of them, or one without the first dimension.
+  """B clips on their way to the model; a single clip has no first dimension.
 
   Attributes:
     video: f32[B, T, H, W, 3], normalized.
@@ -34,11 +34,11 @@ class Clips(NamedTuple):
 
 
 def reverse(clips: Clips) -> Clips:
-  """The clips in the opposite order: each one's partner in training."""
+  """Returns the clips in reverse order, which are their partners in training."""
   return jax.tree.map(lambda x: x[::-1], clips)
 
 
-def transform(
+def apply_recipe(
   keys: jax.Array,
   clips: Clips,
   partners: Clips,
@@ -47,48 +47,51 @@ def transform(
   still_share: tuple[float, float] = (200.0, 200.0),
   stills: jax.Array | None = None,
 ) -> Clips:
-  """Does to each clip what a recipe says.
+  """Applies a recipe to each clip.
 
   Args:
     keys: a random key for each clip.
     clips: B clips.
-    partners: the clip that each meets, where the recipe asks for one.
-    recipe: what to do.
+    partners: B clips, the partner of each; unused if the recipe needs none.
+    recipe: the recipe.
     erasing: see `baselines.background_erasing`.
     still_share: alpha and beta of `baselines.still_mix`.
-    stills: u8[K, H, W, 3], the bank of 'stillmix_bank'.
+    stills: u8[K, H, W, 3], the bank of the effect 'stillmix_bank'.
 
   Returns:
-    The clips; where the background is another clip's, with the region planes of what was moved.
+    The clips. Where a clip got another background, its region planes are moved with its people and
+    objects.
   """
 
-  def one_clip(key: jax.Array, clip: Clips, partner: Clips) -> Clips:
+  def apply_to_clip(key: jax.Array, clip: Clips, partner: Clips) -> Clips:
     for effect in recipe.effects:
       if effect.name != 'freeze':
-        effect_key, do = _drawn(key, effect)
-        changed = _apply(effect.name, effect_key, clip, partner, erasing, still_share, stills)
-        clip = _where(do, changed, clip)
-    if part := recipe.swaps:
-      do = jax.random.bernoulli(part_keys(key, part)[1], part.probability)
-      clip = _where(do, _swap(clip, partner), clip)
+        effect_key, applies = _draw_effect(key, effect)
+        changed = _apply_effect(
+          effect.name, effect_key, clip, partner, erasing, still_share, stills
+        )
+        clip = _where(applies, changed, clip)
+    if part := recipe.swap_part:
+      applies = jax.random.bernoulli(part_keys(key, part)[1], part.probability)
+      clip = _where(applies, _swap(clip, partner), clip)
     clip = clip._replace(video=paint(key, clip.video, clip.regions, clip.annotated, recipe))
     if effect := recipe.effect('freeze'):
       still = Clips(*freeze(clip.video, clip.regions, clip.annotated), clip.targets)
-      clip = _where(_drawn(key, effect)[1], still, clip)
+      clip = _where(_draw_effect(key, effect)[1], still, clip)
     return clip
 
-  return jax.vmap(one_clip)(keys, clips, partners)
+  return jax.vmap(apply_to_clip)(keys, clips, partners)
 
 
-def _drawn(key: jax.Array, effect: Effect) -> tuple[jax.Array, jax.Array]:
-  """From a clip's key that of an effect, and whether it happens to the clip."""
+def _draw_effect(key: jax.Array, effect: Effect) -> tuple[jax.Array, jax.Array]:
+  """Derives from a clip's key the effect's key and whether the effect applies to the clip."""
   effect_key, clip_key = jax.random.split(
     jax.random.fold_in(key, len(LAYERS) + EFFECTS.index(effect.name))
   )
   return effect_key, jax.random.bernoulli(clip_key, effect.probability)
 
 
-def _apply(
+def _apply_effect(
   name: str,
   key: jax.Array,
   clip: Clips,
@@ -97,50 +100,53 @@ def _apply(
   still_share: tuple[float, float],
   stills: jax.Array | None,
 ) -> Clips:
-  """One clip under one of the debiasing baselines."""
+  """Applies one of the debiasing baselines to a clip."""
   match name:
     case 'actorcutmix':
-      actor, other = (_where_region(one, PERSON) for one in (clip, partner))
+      actors, partner_actors = _region_mask(clip, PERSON), _region_mask(partner, PERSON)
       video, targets = baselines.actor_cutmix(
-        clip.video, actor, clip.targets, partner.video, other, partner.targets
+        clip.video, actors, clip.targets, partner.video, partner_actors, partner.targets
       )
-      regions = jnp.where(actor, clip.regions, partner.regions & ~jnp.uint8(PERSON))
-      # Of a clip whose people are not known, they would stay in the background of another.
-      known = _known(clip, PERSON) & _known(partner, PERSON) & actor.any() & ~actor.all()
-      return _where(known, Clips(video, regions, clip.annotated, targets), clip)
+      regions = jnp.where(actors, clip.regions, partner.regions & ~jnp.uint8(PERSON))
+      # People that are unknown would stay visible in another clip's background.
+      applies = _all_known(clip, PERSON) & _all_known(partner, PERSON)
+      applies &= actors.any() & ~actors.all()
+      return _where(applies, Clips(video, regions, clip.annotated, targets), clip)
     case 'be':
       return clip._replace(video=baselines.background_erasing(key, clip.video, erasing))
     case 'fame':
       return clip._replace(video=baselines.fame(clip.video, partner.video))
     case 'stillmix':
-      place_key, key = jax.random.split(key)
-      place = jax.random.randint(place_key, (), 0, len(partner.video))
-      still = partner.video[place]
+      index_key, key = jax.random.split(key)
+      index = jax.random.randint(index_key, (), 0, len(partner.video))
+      still = partner.video[index]
     case 'stillmix_bank':
-      place_key, key = jax.random.split(key)
-      place = jax.random.randint(place_key, (), 0, len(stills))
-      still = normalize(stills[place].astype(jnp.float32) / 255)
+      index_key, key = jax.random.split(key)
+      index = jax.random.randint(index_key, (), 0, len(stills))
+      still = normalize(to_float(stills[index]))
   return clip._replace(video=baselines.still_mix(key, clip.video, still, *still_share))
 
 
 def _swap(clip: Clips, partner: Clips) -> Clips:
-  """A clip's people and objects over the background of its partner."""
+  """Puts a clip's people and objects in front of its partner's background."""
   video, regions = swap_background(clip.video, clip.regions, partner.video, partner.regions)
-  # Without both clips' regions nothing says what is foreground, and what is to be filled.
-  known = _known(clip, PERSON | OBJECT) & _known(partner, PERSON | OBJECT)
-  known &= _where_region(clip, PERSON | OBJECT).any()
-  return _where(known, clip._replace(video=video, regions=regions), clip)
+  # The regions of both clips are needed: the clip's own for what to move, the partner's for what to
+  # remove from its background.
+  applies = _all_known(clip, PERSON | OBJECT) & _all_known(partner, PERSON | OBJECT)
+  applies &= _region_mask(clip, PERSON | OBJECT).any()
+  return _where(applies, clip._replace(video=video, regions=regions), clip)
 
 
-def _known(clip: Clips, bits: int) -> jax.Array:
-  """bool[]: whether all regions of `bits` are known in every frame of a clip."""
+def _all_known(clip: Clips, bits: int) -> jax.Array:
+  """Returns bool[]: whether all regions of `bits` are known in every frame of a clip."""
   return clip.annotated.all() & is_known(clip.regions, bits).all()
 
 
-def _where_region(clip: Clips, bits: int) -> jax.Array:
-  """bool[T, H, W]."""
+def _region_mask(clip: Clips, bits: int) -> jax.Array:
+  """Returns bool[T, H, W]: the pixels of any region of `bits` in annotated frames."""
   return ((clip.regions & bits) != 0) & clip.annotated[:, None, None]
 
 
 def _where(condition: jax.Array, changed: Clips, clip: Clips) -> Clips:
+  """Returns `changed` if the condition holds, otherwise `clip`."""
   return jax.tree.map(lambda new, old: jnp.where(condition, new, old), changed, clip)

@@ -3,12 +3,12 @@
 Three worlds, after the three data sets on which static bias is measured (arXiv 2501.12681):
 
   scenes    a person acts in a scene that almost gives the leg action away, in training and in
-            validation alike (as Kinetics400);
-  mimes     the same actions in scenes drawn at random (as Mimetics);
-  tabletop  a hand moves an object that almost gives the manner away in training, and no longer
-            does in validation (as Something-Something v2).
+            validation (as in Kinetics400);
+  mimes     the same actions in random scenes (as in Mimetics);
+  tabletop  a hand moves an object that almost gives the manner away in training, but not in
+            validation (as in Something-Something v2).
 
-Clips are rendered on demand, `render_clip(world, split, index, seed)`, each by itself.
+`render_clip(world, split, index, seed)` renders each clip independently of all others.
 """
 
 from zsar_jax.pantomime.lexicon import SPLITS, WORLDS, class_names, class_split

@@ -1,8 +1,8 @@
-"""Drawing with animated convex shapes, anti-aliased, on transparent film.
+"""Draws animated convex shapes, anti-aliased, on transparent layers.
 
-Everything that moves in Pantomime is made of convex hulls of circles: a limb is the hull of
-two, a torso the hull of four. Positions and radii are fractions of the frame's side, x to the
-right and y down, so that one performance can be drawn at any size.
+Everything that moves in Pantomime consists of convex hulls of circles: a limb is the hull of two
+circles, a torso the hull of four. Positions and radii are fractions of the frame's side, x to the
+right and y down, so that the same movement can be drawn at any size.
 """
 
 import dataclasses
@@ -10,16 +10,17 @@ import dataclasses
 import cv2
 import numpy as np
 
-# Shapes are drawn this many times larger and averaged down: 9 grades of coverage for a pixel.
+# Shapes are drawn this many times larger and averaged: a pixel has 9 levels of coverage.
 OVERSAMPLING = 3
-# OpenCV takes vertices in fixed point with this many fractional bits.
+# OpenCV takes vertices as fixed-point numbers with this many fractional bits.
 _FRACTION_BITS = 4
 
 _CORNERS = 28
 _ANGLES = np.arange(_CORNERS) * (2 * np.pi / _CORNERS)
 _DIRECTIONS = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=-1)  # [K, 2]
 
-# Shading, as from a lamp at the upper left: all widths are relative to a shape's radius.
+# Shading by a lamp at the upper left. The rim's width is a fraction of the frame's side; the radius
+# and the offset of the glint are relative to a shape's radius.
 _RIM_WIDTH = 0.012
 _GLINT_RADIUS = 0.42
 _GLINT_OFFSET = np.array([-0.26, -0.3])
@@ -31,7 +32,7 @@ _SKIN = ((255, 219, 182), (241, 194, 150), (214, 158, 110), (165, 112, 74), (112
 
 @dataclasses.dataclass(frozen=True)
 class Stroke:
-  """One convex shape of one color, moving through a clip.
+  """A convex shape of one color, moving through a clip.
 
   Attributes:
     outline: f64[N, K, 2] vertices (x, y) in each frame, as fractions of the frame's side.
@@ -55,7 +56,7 @@ class Hull:
   radii: np.ndarray
 
   def outline(self) -> np.ndarray:
-    """f64[N, K, 2]: for each of K directions, the hull's point farthest that way."""
+    """Returns f64[N, K, 2]: for each of K directions, the hull's farthest point."""
     radii = np.broadcast_to(self.radii, self.centers.shape[:2])  # [N, M]
     reach = self.centers @ _DIRECTIONS.T + radii[..., None]  # [N, M, K]
     farthest = reach.argmax(axis=1)  # [N, K]
@@ -64,44 +65,44 @@ class Hull:
 
 
 def color_of(hue: float, saturation: float, value: float) -> Color:
-  """RGB of a hue in turns (any real number), a saturation and a value in 0..1."""
+  """Returns the RGB of a hue in turns (any real number), a saturation and a value in 0..1."""
   ramp = np.abs((hue + np.array([0.0, 2 / 3, 1 / 3])) % 1.0 * 6 - 3) - 1
   rgb = value * (1 - saturation + saturation * np.clip(ramp, 0, 1))
   return tuple(int(c) for c in np.rint(255 * np.clip(rgb, 0, 1)))
 
 
 def random_skin(rng: np.random.Generator) -> Color:
-  """One of five tones of human skin."""
+  """Returns one of five tones of human skin."""
   return _SKIN[rng.integers(len(_SKIN))]
 
 
-def mix(color: Color, other: Color, share: float) -> Color:
-  """`colour` with `share` (0..1) of `other` in it."""
+def mix_colors(color: Color, other: Color, share: float) -> Color:
+  """Returns `color` mixed with a share (0..1) of `other`."""
   return tuple(round((1 - share) * a + share * b) for a, b in zip(color, other, strict=True))
 
 
-def flat(hull: Hull, color: Color) -> Stroke:
-  """A shape of one even color."""
+def flat_stroke(hull: Hull, color: Color) -> Stroke:
+  """Returns a shape without shading."""
   return Stroke(hull.outline(), color)
 
 
-def shaded(hulls: list[Hull], color: Color, rim_width: float = _RIM_WIDTH) -> list[Stroke]:
-  """One body made of several shapes, with a dark rim around all of it and a glint on each.
+def shaded_strokes(hulls: list[Hull], color: Color, rim_width: float = _RIM_WIDTH) -> list[Stroke]:
+  """Returns a body of several shapes, with a dark rim around all and a glint on each.
 
   Args:
     hulls: the shapes.
     color: RGB of the body.
-    rim_width: by how much the rim goes beyond the shapes, as a fraction of the frame's side.
+    rim_width: by how much the rim extends beyond the shapes, as a fraction of the frame's side.
 
   Returns:
-    Strokes, to be drawn in this order.
+    The strokes, in the order of drawing.
   """
-  dark = mix(color, (16, 12, 24), 0.68)
-  light = mix(color, (255, 255, 255), 0.38)
-  rims = [flat(Hull(hull.centers, hull.radii + rim_width), dark) for hull in hulls]
-  bodies = [flat(hull, color) for hull in hulls]
+  dark = mix_colors(color, (16, 12, 24), 0.68)
+  light = mix_colors(color, (255, 255, 255), 0.38)
+  rims = [flat_stroke(Hull(hull.centers, hull.radii + rim_width), dark) for hull in hulls]
+  bodies = [flat_stroke(hull, color) for hull in hulls]
   glints = [
-    flat(
+    flat_stroke(
       Hull(hull.centers + hull.radii[..., None] * _GLINT_OFFSET, hull.radii * _GLINT_RADIUS),
       light,
     )
@@ -110,8 +111,8 @@ def shaded(hulls: list[Hull], color: Color, rim_width: float = _RIM_WIDTH) -> li
   return rims + bodies + glints
 
 
-def chain(joints: np.ndarray, radii: np.ndarray) -> list[Hull]:
-  """A limb: the hulls of each joint and the next.
+def limb_hulls(joints: np.ndarray, radii: np.ndarray) -> list[Hull]:
+  """Returns the hulls of each joint of a limb and the next.
 
   Args:
     joints: f64[N, J, 2].
@@ -123,44 +124,44 @@ def chain(joints: np.ndarray, radii: np.ndarray) -> list[Hull]:
   return [Hull(joints[:, j : j + 2], radii[..., j : j + 2]) for j in range(joints.shape[1] - 1)]
 
 
-def develop(strokes: list[Stroke], size: int, shift: np.ndarray) -> np.ndarray:
-  """Draws strokes, one over the other, on transparent film.
+def rasterize(strokes: list[Stroke], size: int, shift: np.ndarray) -> np.ndarray:
+  """Draws strokes over each other on a transparent layer.
 
   Args:
     strokes: from the farthest to the nearest, all of N frames.
-    size: side of the film in pixels.
+    size: side of the layer in pixels.
     shift: i64[N, 2] (x, y), added to all positions of a frame, in pixels of the oversampled frame.
 
   Returns:
     u8[N, size, size, 4]: RGB multiplied by the coverage, and the coverage as 0 to 255.
   """
   unit = size * OVERSAMPLING << _FRACTION_BITS
-  # Vertices are given to OpenCV from pixel center to pixel center, hence the half pixel.
+  # For OpenCV, integer coordinates are pixel centers, hence the half pixel.
   half = 1 << (_FRACTION_BITS - 1)
-  moved = (shift[:, None] << _FRACTION_BITS) - half  # [N, 1, 2]
+  offset = (shift[:, None] << _FRACTION_BITS) - half  # [N, 1, 2]
   vertices = [
-    np.rint(stroke.outline * unit + moved).astype(np.int32) for stroke in strokes
+    np.rint(stroke.outline * unit + offset).astype(np.int32) for stroke in strokes
   ]  # of [N, K, 2] each
-  film = np.empty((len(shift), size, size, 4), np.uint8)
+  layer = np.empty((len(shift), size, size, 4), np.uint8)
   canvas = np.empty((size * OVERSAMPLING, size * OVERSAMPLING, 4), np.uint8)
   for frame in range(len(shift)):
     canvas[:] = 0
     for stroke, polygon in zip(strokes, vertices, strict=True):
       cv2.fillConvexPoly(canvas, polygon[frame], (*stroke.color, 255), shift=_FRACTION_BITS)
-    cv2.resize(canvas, (size, size), dst=film[frame], interpolation=cv2.INTER_AREA)
-  return film
+    cv2.resize(canvas, (size, size), dst=layer[frame], interpolation=cv2.INTER_AREA)
+  return layer
 
 
-def lay_over(pictures: np.ndarray, film: np.ndarray) -> np.ndarray:
-  """Lays developed film over pictures.
+def composite(pictures: np.ndarray, layer: np.ndarray) -> np.ndarray:
+  """Draws a layer over pictures, by its coverage.
 
   Args:
     pictures: u8[N, H, W, 3].
-    film: u8[N, H, W, 4] as from `develop`.
+    layer: u8[N, H, W, 4] as from `rasterize`.
 
   Returns:
-    u8[N, H, W, 3]. Where the film is clear, the pictures' own bytes.
+    u8[N, H, W, 3], unchanged where the layer is transparent.
   """
-  clear = 255 - film[..., 3:].astype(np.uint16)  # [N, H, W, 1]
-  # Cannot overflow: film's RGB never exceeds its coverage.
-  return ((pictures * clear + 127) // 255 + film[..., :3]).astype(np.uint8)
+  transparency = 255 - layer[..., 3:].astype(np.uint16)  # [N, H, W, 1]
+  # Cannot overflow: the layer's RGB never exceeds its coverage.
+  return ((pictures * transparency + 127) // 255 + layer[..., :3]).astype(np.uint8)

@@ -1,16 +1,16 @@
 """The worlds of Pantomime: their words, their class names, and which classes are novel.
 
-Every class is a pair of words, and every pair of words is a class. Of the 4 x 4 table one class of
-each row is novel, so that a model can name it only by putting together words it has learnt. In
-`scenes` and `mimes` no two of these share a column: their arms and their legs tell them apart.
-On the table two of them share a direction: there the manner has to be seen, which the object
-would give away in training.
+Every class is a pair of words, and every pair of words is a class. In the 4 x 4 table of classes,
+one class of each row is novel: a model can name it only by combining words that it has learned. In
+`scenes` and `mimes` no two novel classes share a column, so that both words distinguish them. In
+`tabletop` two novel classes share a direction, so that only the manner distinguishes them, which
+the object gives away in training.
 """
 
 from zsar_jax.errors import UserError
 
 WORLDS = ('scenes', 'mimes', 'tabletop')
-# Settings are chosen on `validation`; what is reported of them is reported of `test`.
+# Settings are chosen on 'validation'; reported figures are those of 'test'.
 SPLITS = ('train', 'validation', 'test')
 
 ARMS = ('waving', 'punching', 'clapping', 'flapping')
@@ -18,7 +18,7 @@ LEGS = ('squatting', 'kicking', 'jumping', 'marching')
 MANNERS = ('nudging', 'sliding', 'carrying', 'rolling')
 DIRECTIONS = ('to the left', 'to the right', 'away', 'closer')
 
-# The column of each row's novel class.
+# The column of the novel class in each row.
 _NOVEL_LEGS = (0, 1, 2, 3)
 _NOVEL_DIRECTIONS = (0, 3, 3, 0)
 
@@ -29,32 +29,32 @@ _TABLETOP_NAMES = tuple(
 
 
 def index_in(names: tuple[str, ...], name: str, field: str) -> int:
-  """Position of `name` in `names`; a `UserError` naming `field` where it is not there."""
+  """Returns the index of `name` in `names`; raises a `UserError` about `field` if there is none."""
   if name not in names:
     raise UserError(f'Pantomime has no {field} {name!r}: choose one of {", ".join(names)}.')
   return names.index(name)
 
 
 def class_names(world: str) -> tuple[str, ...]:
-  """The 16 class names of a world, in the order of their labels."""
+  """Returns the 16 class names of a world, in the order of their labels."""
   index_in(WORLDS, world, 'world')
   return _TABLETOP_NAMES if world == 'tabletop' else _FIGURE_NAMES
 
 
 def word_pair(label: int) -> tuple[int, int]:
-  """A class's row and column in the table of words.
+  """Returns a class's row and column in the table of words.
 
   Args:
-    label: position in `class_names`.
+    label: index in `class_names`.
 
   Returns:
-    Positions in `ARMS` and `LEGS`, or in `MANNERS` and `DIRECTIONS`.
+    The indices in `ARMS` and `LEGS`, or in `MANNERS` and `DIRECTIONS`.
   """
   return divmod(label, len(LEGS))
 
 
 def class_split(world: str) -> dict[str, tuple[str, ...]]:
-  """The base classes, which occur in training, and the novel ones, which do not.
+  """Returns the base classes, which occur in training, and the novel ones, which do not.
 
   Args:
     world: one of `WORLDS`.

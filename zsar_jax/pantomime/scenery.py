@@ -1,6 +1,6 @@
-"""Textured backgrounds: four families of scenes, and table tops.
+"""Paints textured backgrounds: four families of scenes, and table tops.
 
-All are procedural and drawn once for a clip: u8[side, side, 3], seen by a slightly moving camera.
+All are procedural and painted once per clip, as u8[side, side, 3], for a slightly moving camera.
 Lengths are fractions of the side.
 """
 
@@ -14,19 +14,19 @@ FAMILIES = ('gym', 'meadow', 'pool', 'street')
 
 
 def _grid(side: int) -> tuple[np.ndarray, np.ndarray]:
-  """x f32[1, side] and y f32[side, 1], from 0 to 1."""
+  """Returns x f32[1, side] and y f32[side, 1], from 0 to 1."""
   line = ((np.arange(side) + 0.5) / side).astype(np.float32)
   return line[None], line[:, None]
 
 
 def _noise(rng: np.random.Generator, side: int, rows: int, columns: int) -> np.ndarray:
-  """Smooth noise f32[side, side] from -1 to 1, with so many independent rows and columns."""
+  """Returns smooth noise f32[side, side] from -1 to 1, interpolated from `rows` x `columns`."""
   seeds = rng.uniform(-1, 1, (rows, columns)).astype(np.float32)
   return cv2.resize(seeds, (side, side), interpolation=cv2.INTER_LINEAR)
 
 
 def _paint(shade: np.ndarray, color: brush.Color) -> np.ndarray:
-  """f32[side, side, 3]: a color whose brightness is multiplied by `shade`, f32[side, side]."""
+  """Returns a color multiplied by `shade`, f32[side, side], as f32[side, side, 3]."""
   return cv2.merge([shade * np.float32(channel) for channel in color])
 
 
@@ -41,19 +41,19 @@ def _jittered(rng: np.random.Generator, hue: float, saturation: float, value: fl
 def _tiles(
   rng: np.random.Generator, side: int, rows: float, columns: float, joint: float, bond: float
 ) -> tuple[np.ndarray, np.ndarray]:
-  """A wall of tiles.
+  """Returns a wall of tiles.
 
   Args:
     rng: source of the tiles' shades and of the wall's offset.
     side: pixels.
-    rows: how many in the picture.
-    columns: how many in the picture.
+    rows: number of rows in the picture.
+    columns: number of columns in the picture.
     joint: width of the joints, as a share of a tile's height.
-    bond: by which share of a tile every other row is shifted.
+    bond: shift of every other row, as a share of a tile's width.
 
   Returns:
-    Each pixel's tile's own shade, f32[side, side] from -1 to 1, and where the joints are,
-    bool[side, side].
+    The shade of each pixel's tile, f32[side, side] from -1 to 1, and whether the pixel is on a
+    joint, bool[side, side].
   """
   x, y = _grid(side)
   down = y * rows + rng.random()  # [side, 1]
@@ -75,7 +75,7 @@ def _gym(rng: np.random.Generator, side: int) -> np.ndarray:
   wood = np.array(_jittered(rng, 0.085, 0.66, 0.7), np.float32)
   wall = np.where((rung < 0.28)[..., None], wood * (1.25 - rung)[..., None], wall)
   wall = np.where((post < 0.1)[..., None], 0.8 * wood, wall)
-  # Floor boards run towards the viewer and meet far behind the wall.
+  # Floor boards run towards the viewer; their lines meet far behind the wall.
   board = (x - rng.uniform(0.3, 0.7)) / (y - horizon + 0.35) * rng.uniform(3, 4) + 20
   shades = rng.uniform(0.88, 1.08, 64).astype(np.float32)
   floor = _paint(shades[np.clip(board.astype(np.int32), 0, 63)], _jittered(rng, 0.105, 0.5, 0.9))
@@ -96,9 +96,9 @@ def _meadow(rng: np.random.Generator, side: int) -> np.ndarray:
   blades = 0.75 * _noise(rng, side, 22, 60) + 0.5 * _noise(rng, side, 5, 5)
   grass = _paint(0.8 + 0.3 * y + 0.22 * blades, _jittered(rng, 0.29, 0.68, 0.56))
   for _ in range(14):
-    place = (int(rng.uniform(0, side)), int(rng.uniform(0.5, 1) * side))
+    center = (int(rng.uniform(0, side)), int(rng.uniform(0.5, 1) * side))
     flower = brush.color_of(rng.choice([0.0, 0.14, 0.85]), rng.uniform(0.1, 0.6), 1.0)
-    cv2.circle(grass, place, max(1, side // 70), flower, -1)
+    cv2.circle(grass, center, max(1, side // 70), flower, -1)
   return np.where((y > hill)[..., None], grass, sky)
 
 
@@ -142,7 +142,7 @@ _PAINTERS = {'gym': _gym, 'meadow': _meadow, 'pool': _pool, 'street': _street}
 
 
 def paint_scene(rng: np.random.Generator, family: str, side: int) -> np.ndarray:
-  """Paints a scene with details and colors of its own.
+  """Paints a scene with random details and colors.
 
   Args:
     rng: source of all variation.
@@ -157,7 +157,7 @@ def paint_scene(rng: np.random.Generator, family: str, side: int) -> np.ndarray:
 
 
 def paint_table(rng: np.random.Generator, side: int) -> np.ndarray:
-  """Paints a table top: boards, tiles, cloth or stone, of any quiet color.
+  """Paints a table top of boards, tiles, cloth or stone, in a random unsaturated color.
 
   Args:
     rng: source of all variation.
@@ -182,7 +182,7 @@ def paint_table(rng: np.random.Generator, side: int) -> np.ndarray:
   else:
     veins = 1 - np.abs(_noise(rng, side, 5, 5) + 0.5 * _noise(rng, side, 11, 11))
     texture = 0.35 * (np.clip(veins, 0, 1) ** 3 - 0.5)
-  # Farther away, which is higher in the picture, there is less light.
+  # There is less light farther away, which is higher in the picture.
   shade = (1 + texture) * (0.88 + 0.2 * y)
   color = brush.color_of(rng.random(), rng.uniform(0.05, 0.3), rng.uniform(0.5, 0.85))
   return np.clip(_paint(shade.astype(np.float32), color), 0, 255).astype(np.uint8)

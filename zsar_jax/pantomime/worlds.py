@@ -1,4 +1,4 @@
-"""Builds Pantomime, the embedded data set: one configuration for each of its worlds."""
+"""Builds Pantomime, the embedded data set, with one configuration for each of its worlds."""
 
 import dataclasses
 import os
@@ -8,8 +8,9 @@ import tensorflow_datasets as tfds
 
 from zsar_jax import pantomime
 from zsar_jax.data import records
-from zsar_jax.data.dataset import find_dataset
-from zsar_jax.datasets.builder import ClipBuilder, build
+from zsar_jax.data.catalog import find_dataset
+from zsar_jax.datasets.build import build
+from zsar_jax.datasets.builder import ClipBuilder
 from zsar_jax.recipes.regions import REGION_BITS
 
 TRAIN_CLIPS = 2000
@@ -21,7 +22,7 @@ NUM_FRAMES = 12
 
 @dataclasses.dataclass(frozen=True)
 class PantomimeTask:
-  """One clip, and the arguments of `pantomime.render_clip` that make it."""
+  """A clip, as the arguments of `pantomime.render_clip`."""
 
   id: str
   world: str
@@ -34,7 +35,7 @@ class PantomimeTask:
 
 
 def encode_task(task: PantomimeTask) -> records.EncodedClip:
-  """Renders the clip."""
+  """Renders and encodes the clip."""
   clip = pantomime.render_clip(
     task.world, task.split, task.index, task.seed, size=task.size, num_frames=task.num_frames
   )
@@ -68,10 +69,10 @@ class Pantomime(ClipBuilder, skip_registration=True):
     Args:
       data_dir: the folder of data sets to build in.
       world: one of `pantomime.WORLDS`.
-      seed: of all that is drawn at random.
-      train_clips: in the split 'train'.
-      validation_clips: in the split 'validation', on which settings are chosen.
-      test_clips: in the split 'test'.
+      seed: of everything random.
+      train_clips: number of clips in the split 'train'.
+      validation_clips: number of clips in the split 'validation', for the choice of settings.
+      test_clips: number of clips in the split 'test'.
       jpeg_quality: 1 to 100.
     """
     self.classes = pantomime.class_names(world)
@@ -88,7 +89,7 @@ class Pantomime(ClipBuilder, skip_registration=True):
     super().__init__(data_dir, world)
 
   def tasks(self) -> dict[str, list[PantomimeTask]]:
-    """One task for each clip."""
+    """Returns one task for each clip."""
     options = dict(self.parameters)
     clips = options.pop('clips')
     return {
@@ -101,7 +102,7 @@ class Pantomime(ClipBuilder, skip_registration=True):
 
 
 def build_worlds(data_dir: str | os.PathLike[str], names: Collection[str]) -> None:
-  """Builds those of the named data sets that are worlds of Pantomime and not there as of today.
+  """Builds the worlds of Pantomime among some data sets, unless their current version exists.
 
   Args:
     data_dir: the folder of data sets.
@@ -110,6 +111,6 @@ def build_worlds(data_dir: str | os.PathLike[str], names: Collection[str]) -> No
   for world in pantomime.WORLDS:
     name = f'{Pantomime.name}/{world}'
     if name in names:
-      found = find_dataset(data_dir, name)
-      if found is None or found.name != str(Pantomime.VERSION):
+      directory = find_dataset(data_dir, name)
+      if directory is None or directory.name != str(Pantomime.VERSION):
         build(Pantomime(data_dir, world))

@@ -10,7 +10,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from zsar_jax.models.build import build_model
+from zsar_jax.models.from_config import build_model
 from zsar_jax.performance.collectives import Collective
 from zsar_jax.performance.hlo import Array
 from zsar_jax.runtime import sharding

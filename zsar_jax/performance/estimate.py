@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from zsar_jax.models.presets import TowerSpec
 from zsar_jax.runtime import sharding, trees
-from zsar_jax.training.step import texts_frozen
+from zsar_jax.training.setup import texts_frozen
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
 from zsar_jax.models import flops
-from zsar_jax.models.build import build_model
+from zsar_jax.models.from_config import build_model
 from zsar_jax.performance import estimate, hlo_costs, largest_batch, topologies
 from zsar_jax.performance.collective_table import array_contents, collective_rows
 from zsar_jax.performance.collectives import find_collectives
@@ -301,7 +301,7 @@ class _Planner:
 
   def _traced_flops(self, programs: list[Program]) -> float:
     """Returns the FLOPs of programs on each device."""
-    return sum(flops.traced(program.trace().jaxpr) for program in programs) / self._topology.count
+    return sum(flops.of_jaxpr(program.trace().jaxpr) for program in programs) / self._topology.count
 
   def _ring_bandwidth(self, axes: tuple[str, ...]) -> float:
     """Returns the bytes per second of a ring over mesh axes; infinite if nothing is published."""

@@ -1,0 +1,1 @@
+"""Mask recipes and region planes, on which data, operations and reports build."""

@@ -1,4 +1,4 @@
-r"""Mask recipes: a short text that says what happens to a clip before the model sees it.
+r"""The language of mask recipes: short texts that say how clips are changed for the model.
 
     recipe := 'none' | part (',' part)*
     part   := region '=' fill ['/frame' | '/other'] ['@' probability] ['!']
@@ -7,13 +7,13 @@ r"""Mask recipes: a short text that says what happens to a clip before the model
     fill   := normal | uniform | mean | black | white | '#rrggbb' | stripes | swap
     effect := actorcutmix | be | fame | stillmix | stillmix_bank | freeze
 
-A color is drawn once for a clip, or with `/frame` once for each frame; `/other` takes another draw
-than the recipe without it. `stripes` and `swap`, the background of another clip, only the
-background can have. `@0.5` changes each clip with probability 0.5, drawn for each part on its
-own. A person comes before an object and an object before the background: people stay visible
-under a painted object, unless the part ends in `!`, and background is only what neither of them
-covers. Effects come before the painting, in the order above; `freeze`, which repeats one
-frame, comes after it.
+A random color is drawn once per clip, or with `/frame` once per frame; `/other` gives a second,
+independent draw. Only the background can have the fills `stripes` and `swap`, the background of
+another clip. `@0.5` changes each clip with probability 0.5, drawn separately for each part. A
+person takes precedence over an object, and an object over the background: people stay visible in
+front of a painted object unless the part ends in `!`, and the background is what neither of them
+covers. Effects are applied before painting, in the order above, except `freeze`, which repeats one
+frame and comes last.
 """
 
 import dataclasses
@@ -21,130 +21,134 @@ import re
 
 from zsar_jax.errors import UserError
 
-# From the lowest layer to the highest; a later part paints over an earlier one.
+# Regions from the lowest layer to the highest: a later part paints over an earlier one.
 LAYERS = ('background', 'object', 'object_box', 'person', 'person_box')
 RANDOM_COLORS = ('normal', 'uniform')
 COLORS = (*RANDOM_COLORS, 'mean', 'black', 'white')
-# What else the background can be.
-SCENES = ('stripes', 'swap')
+# Fills that only the background can have.
+BACKGROUND_FILLS = ('stripes', 'swap')
 
-# In the order in which they are applied; what they do is in `ops.baselines`.
+# Effects in the order in which they are applied; see `ops.baselines`.
 EFFECTS = ('actorcutmix', 'be', 'fame', 'stillmix', 'stillmix_bank', 'freeze')
-# Those that take something from another clip.
-_PAIRING = ('actorcutmix', 'fame', 'stillmix')
+# Effects that combine a clip with another one.
+_PARTNER_EFFECTS = ('actorcutmix', 'fame', 'stillmix')
 
 _PART = re.compile(
-  r'(?P<region>[^=@]*)=(?P<fill>[^/@!]*)(?P<draw>/[^@!]*)?(?P<probability>@[^!]*)?(?P<whole>!)?'
+  r'(?P<region>[^=@]*)=(?P<fill>[^/@!]*)(?P<draw>/[^@!]*)?(?P<probability>@[^!]*)?(?P<over_people>!)?'
 )
 _EFFECT = re.compile(r'(?P<effect>[^=@!]+)(?P<probability>@.*)?')
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-  """One region of a recipe and how it is painted.
+  """A region and how it is painted.
 
   Attributes:
     region: a name from `LAYERS`.
-    fill: a name from `COLORS` or `SCENES`, or '#rrggbb'.
-    draw: 'clip' for a random fill that is drawn once for a clip, 'frame' for a color that is
-      drawn for each frame, 'other' for another draw than that of 'clip'.
-    probability: the share of clips painted, in (0, 1].
-    whole: whether an object is painted also where a person covers it.
+    fill: a name from `COLORS` or `BACKGROUND_FILLS`, or '#rrggbb'.
+    draw: 'clip' for a random fill that is drawn once per clip, 'frame' for a color that is drawn
+      per frame, 'other' for a draw that is independent of that of 'clip'.
+    probability: the probability that a clip is painted, in (0, 1].
+    over_people: whether an object is also painted where a person covers it.
   """
 
   region: str
   fill: str
   draw: str = 'clip'
   probability: float = 1.0
-  whole: bool = False
+  over_people: bool = False
 
   def __str__(self) -> str:
     draw = '' if self.draw == 'clip' else f'/{self.draw}'
-    return f'{self.region}={self.fill}{draw}{_share(self)}{"!" if self.whole else ""}'
+    return (
+      f'{self.region}={self.fill}{draw}{_probability_suffix(self)}{"!" if self.over_people else ""}'
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Effect:
-  """Something that happens to a whole clip.
+  """A change of an entire clip.
 
   Attributes:
     name: one of `EFFECTS`.
-    probability: the share of clips that it happens to, in (0, 1].
+    probability: the probability that a clip is changed, in (0, 1].
   """
 
   name: str
   probability: float = 1.0
 
   def __str__(self) -> str:
-    return f'{self.name}{_share(self)}'
+    return f'{self.name}{_probability_suffix(self)}'
 
 
-def _share(part: Part | Effect) -> str:
+def _probability_suffix(part: Part | Effect) -> str:
   return f'@{part.probability!r}' if part.probability < 1 else ''
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-  """A parsed recipe: hashable, so that a jitted function can take it as a static argument.
+  """A parsed recipe. It is hashable, so that jitted functions can take it as a static argument.
 
   Attributes:
-    parts: in the order of `LAYERS`, each region at most once.
-    effects: in the order of `EFFECTS`, each at most once. 'none' has neither.
+    parts: the parts in the order of `LAYERS`, each region at most once.
+    effects: the effects in the order of `EFFECTS`, each at most once. The recipe 'none' has neither
+      parts nor effects.
   """
 
   parts: tuple[Part, ...] = ()
   effects: tuple[Effect, ...] = ()
 
   def __str__(self) -> str:
-    # `freeze` stands where it is applied, at the end.
-    first = [effect for effect in self.effects if effect.name != 'freeze']
-    return ','.join(map(str, (*first, *self.parts, *self.effects[len(first) :]))) or 'none'
+    # `freeze` is written at the end, because it is applied last.
+    before = [effect for effect in self.effects if effect.name != 'freeze']
+    return ','.join(map(str, (*before, *self.parts, *self.effects[len(before) :]))) or 'none'
 
   @property
   def regions(self) -> frozenset[str]:
-    """The names of the regions that the recipe needs to know."""
-    actors = {'person'} if self.effect('actorcutmix') else set()
-    return frozenset({part.region for part in self.parts} | actors)
+    """The names of the regions that must be known to apply the recipe."""
+    effect_regions = {'person'} if self.effect('actorcutmix') else set()
+    return frozenset({part.region for part in self.parts} | effect_regions)
 
   @property
-  def swaps(self) -> Part | None:
-    """The part that takes the background of another clip."""
+  def swap_part(self) -> Part | None:
+    """The part that takes another clip's background, or None."""
     return next((part for part in self.parts if part.fill == 'swap'), None)
 
   @property
-  def pairs(self) -> bool:
-    """Whether a clip meets another one."""
-    return bool(self.swaps) or any(self.effect(name) for name in _PAIRING)
+  def needs_partner(self) -> bool:
+    """Whether the recipe combines each clip with another one."""
+    return bool(self.swap_part) or any(self.effect(name) for name in _PARTNER_EFFECTS)
 
   def effect(self, name: str) -> Effect | None:
-    """The effect of that name, if the recipe has it."""
+    """Returns the effect with a name, or None if the recipe does not have it."""
     return next((effect for effect in self.effects if effect.name == name), None)
 
 
 def parse(text: str, field: str = 'recipe') -> Recipe:
-  """Reads a recipe.
+  """Parses a recipe.
 
   Args:
-    text: the recipe, see the head of this file; white space around words is allowed.
-    field: where the text comes from, for the error.
+    text: the recipe, see the module's docstring; white space around words is allowed.
+    field: what errors call the setting that the text comes from.
 
   Raises:
-    UserError: with the place and what is allowed there, where the text is no recipe.
+    UserError: if the text is no recipe; the message says at which character, and what is allowed
+      there.
   """
   if text.strip() == 'none':
     return Recipe()
-  found: dict[str, Part | Effect] = {}
+  parsed: dict[str, Part | Effect] = {}
   start = 0
   for piece in text.split(','):
     part = _parse_piece(piece, start, text, field)
     name = part.region if isinstance(part, Part) else part.name
-    if name in found:
+    if name in parsed:
       raise _error(text, field, start, piece, f'{name} is there twice; keep one of them')
-    found[name] = part
+    parsed[name] = part
     start += len(piece) + 1
   return Recipe(
-    tuple(found[name] for name in LAYERS if name in found),
-    tuple(found[name] for name in EFFECTS if name in found),
+    tuple(parsed[name] for name in LAYERS if name in parsed),
+    tuple(parsed[name] for name in EFFECTS if name in parsed),
   )
 
 
@@ -167,20 +171,20 @@ def _parse_piece(piece: str, start: int, text: str, field: str) -> Part | Effect
     region, fill = match['region'].strip(), match['fill'].strip()
     if region not in LAYERS:
       raise fail(match, 'region', f'the regions are {", ".join(LAYERS)}')
-    if fill in SCENES and region != 'background':
+    if fill in BACKGROUND_FILLS and region != 'background':
       raise fail(match, 'fill', f'only the background can be {fill}')
-    if fill not in (*COLORS, *SCENES) and not re.fullmatch('#[0-9a-fA-F]{6}', fill):
-      fills = ', '.join((*COLORS, *SCENES))
+    if fill not in (*COLORS, *BACKGROUND_FILLS) and not re.fullmatch('#[0-9a-fA-F]{6}', fill):
+      fills = ', '.join((*COLORS, *BACKGROUND_FILLS))
       raise fail(match, 'fill', f'the colors are {fills} and #rrggbb')
     draw = match['draw'].strip().removeprefix('/') if match['draw'] is not None else 'clip'
     draws = {'frame': RANDOM_COLORS, 'other': (*RANDOM_COLORS, 'stripes')}
     if match['draw'] is not None and fill not in draws.get(draw, ()):
       remedy = "only '/frame' and '/other' can stand here, after normal or uniform"
       raise fail(match, 'draw', remedy)
-    whole = match['whole'] is not None
-    if whole and region not in ('object', 'object_box'):
-      raise fail(match, 'whole', "only object and object_box can end in '!'")
-    return Part(region, fill.lower(), draw, probability(match), whole)
+    over_people = match['over_people'] is not None
+    if over_people and region not in ('object', 'object_box'):
+      raise fail(match, 'over_people', "only object and object_box can end in '!'")
+    return Part(region, fill.lower(), draw, probability(match), over_people)
   match = _EFFECT.fullmatch(piece)
   if match and match['effect'].strip() in EFFECTS:
     return Effect(match['effect'].strip(), probability(match))

@@ -1,6 +1,8 @@
-"""What must be so for a study to mean anything, looked at before anything is trained."""
+"""Checks a study's data before anything is trained."""
 
 from collections.abc import Sequence
+
+from ml_collections import ConfigDict
 
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.subset import select
@@ -8,33 +10,38 @@ from zsar_jax.errors import UserError
 from zsar_jax.pantomime import worlds
 from zsar_jax.recipes import language
 from zsar_jax.study.plan import Job
-from zsar_jax.training.loop import open_training_subset
+from zsar_jax.training.setup import open_training_subset
 
 
 def check_data(jobs: Sequence[Job]) -> None:
-  """Opens every data set of a study; builds the embedded ones.
+  """Opens every data set of a study; renders the embedded ones if they are missing.
 
   Raises:
-    UserError: where one is not there, has one class, or has no masks to paint by.
+    UserError: a data set is missing, has a single class, or lacks masks that a recipe needs.
   """
-  looked_at = set()
+  checked = set()
   for job in jobs:
-    if (job.experiment, job.run) in looked_at:
-      continue
-    config = job.config
-    looked_at.add((job.experiment, job.run))
-    if config.data.embedded:
-      references = [config.data.train, *config.eval.datasets.values()]
-      worlds.build_worlds(config.data.dir, [one.dataset for one in references])
-    open_training_subset(config)
-    for name, reference in config.eval.datasets.items():
+    if (job.experiment, job.run) in checked:
+      continue  # Another seed of a run has the same data.
+    checked.add((job.experiment, job.run))
+    if job.config.data.embedded:
+      references = [job.config.data.train, *job.config.eval.datasets.values()]
+      worlds.build_worlds(job.config.data.dir, [reference.dataset for reference in references])
+    open_training_subset(job.config)
+    for name in job.config.eval.datasets:
       field = f'config.experiments.{job.experiment}.base.eval.datasets.{name}'
-      dataset = open_dataset(config.data.dir, reference.dataset, reference.split)
-      subset = select(dataset, reference.classes, config.view.unannotated, f'{field}.classes')
-      if len(subset.classes) < 2:
-        raise UserError(
-          f'{field}: there is one class, {subset.classes[0]!r}, so that every model is right; take'
-          ' classes to choose between'
-        )
-      for text in config.eval.recipes:
-        subset.check_recipe(language.parse(text), field)
+      _check_eval_set(job.config, name, field)
+
+
+def _check_eval_set(config: ConfigDict, name: str, field: str) -> None:
+  """Checks the classes and masks of a data set of the evaluation."""
+  reference = config.eval.datasets[name]
+  dataset = open_dataset(config.data.dir, reference.dataset, reference.split)
+  subset = select(dataset, reference.classes, config.view.unannotated, f'{field}.classes')
+  if len(subset.classes) < 2:
+    raise UserError(
+      f'{field}: it has only the class {subset.classes[0]!r}, so that every prediction is correct;'
+      ' name two or more classes'
+    )
+  for text in config.eval.recipes:
+    subset.check_recipe(language.parse(text), field)

@@ -1,4 +1,4 @@
-"""Clips as the models saw them under each recipe, for the report."""
+"""Pictures of clips under each recipe, as the models get them, for the report's gallery."""
 
 import dataclasses
 import pathlib
@@ -11,25 +11,26 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from zsar_jax.data.batch import PARTNER
+from zsar_jax.data.batch import PARTNER, PARTNER_FIELDS
+from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.dataset import open_dataset
-from zsar_jax.data.pipeline import ClipLoader, View
 from zsar_jax.data.subset import select
+from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation.evaluator import COLOR_SEED
-from zsar_jax.evaluation.metrics import ranks
+from zsar_jax.evaluation.metrics import class_ranks
 from zsar_jax.evaluation.predictions import Predictions
 from zsar_jax.ops.photometric import denormalize
 from zsar_jax.ops.prepare import evaluation_input
 from zsar_jax.recipes import language
 
-# Of a picture: frames at most, their side in pixels, and the JPEG's quality.
-_FRAMES = 8
+# A picture's number of frames at most, their side in pixels, and the JPEG quality.
+_MAX_FRAMES = 8
 _SIDE = 96
 _QUALITY = 80
 
-# The likeliest classes that are kept of each clip.
-_LIKELIEST = 3
+# The number of most likely classes that are kept of each clip.
+_TOP_CLASSES = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,50 +38,56 @@ class Choice:
   """A clip for the gallery.
 
   Attributes:
-    position: of the clip.
-    why: it was chosen.
+    position: of the clip in the data set.
+    why: the reason why it was chosen, a sentence.
   """
 
   position: int
   why: str
 
 
-def choose(predictions: Mapping[str, Predictions], baseline: str, count: int) -> list[Choice]:
-  """Chooses clips that show what masking does, by the predictions of each run.
+def choose_clips(predictions: Mapping[str, Predictions], baseline: str, count: int) -> list[Choice]:
+  """Chooses clips that show the effect of masking.
 
-  First come clips that the baseline names as they are and no longer when their background is
-  painted; then clips that only other runs name; the rest are spread over the data set. Where a
-  clip does not count under a recipe, nothing is concluded from its logits.
+  First come clips on which the baseline is correct unmasked and wrong when their background is
+  painted; then clips on which only other runs are correct; the rest are evenly spaced over the data
+  set. Logits of a clip that does not count under a recipe are ignored.
+
+  Args:
+    predictions: of each run.
+    baseline: one of the runs.
+    count: the number of clips.
   """
-  plain = predictions[baseline]
-  right = {
-    (run, recipe): (ranks(logits, one.labels) == 0) & one.counted(recipe)
-    for run, one in predictions.items()
-    for recipe, logits in one.logits.items()
+  reference = predictions[baseline]
+  correct = {
+    (run, recipe): (class_ranks(logits, of_run.labels) == 0) & of_run.counted(recipe)
+    for run, of_run in predictions.items()
+    for recipe, logits in of_run.logits.items()
   }
   groups = []
-  painted = _background_recipe(plain.recipes)
-  if painted and 'none' in plain.recipes:
-    flips = right[baseline, 'none'] & ~right[baseline, painted] & plain.counted(painted)
+  painted = _background_recipe(reference.recipes)
+  if painted and 'none' in reference.recipes:
+    flips = correct[baseline, 'none'] & ~correct[baseline, painted] & reference.counted(painted)
     why = f'The run {baseline} is right on this clip as it is, and wrong under {painted}.'
     groups.append((flips, why))
   others = [run for run in predictions if run != baseline]
-  if others and 'none' in plain.recipes:
-    rescued = ~right[baseline, 'none'] & np.any([right[run, 'none'] for run in others], axis=0)
+  if others and 'none' in reference.recipes:
+    any_other = np.any([correct[run, 'none'] for run in others], axis=0)
     why = f'The run {baseline} is wrong on this clip as it is, and another run is right.'
-    groups.append((rescued, why))
-  groups.append((np.ones(len(plain.ids), bool), 'Chosen at an even distance among all clips.'))
+    groups.append((~correct[baseline, 'none'] & any_other, why))
+  everything = np.ones(len(reference.ids), bool)
+  groups.append((everything, 'Chosen at an even distance among all clips.'))
 
   chosen: dict[int, str] = {}
   for number, (group, why) in enumerate(groups):
-    free = [n for n in np.flatnonzero(group).tolist() if n not in chosen]
+    remaining = [position for position in np.flatnonzero(group).tolist() if position not in chosen]
     share = -(-(count - len(chosen)) // (len(groups) - number))
-    places = np.linspace(0, len(free) - 1, min(share, len(free))).astype(int)
-    chosen |= {free[place]: why for place in places}
+    spaced = np.linspace(0, len(remaining) - 1, min(share, len(remaining))).astype(int)
+    chosen |= {remaining[n]: why for n in spaced}
   return [Choice(position, why) for position, why in chosen.items()]
 
 
-def draw(
+def draw_clips(
   config: ConfigDict,
   dataset: str,
   predictions: Mapping[str, Predictions],
@@ -88,116 +95,137 @@ def draw(
   folder: pathlib.Path,
   prefix: str,
 ) -> list[dict[str, Any]]:
-  """Draws chosen clips under each recipe that they count under, with the answers of each run.
+  """Draws the chosen clips under each recipe that they count under.
 
   Args:
-    config: of the runs, which are evaluated alike.
+    config: of any of the runs, which are evaluated in the same way.
     dataset: one of `config.eval.datasets`.
     predictions: of each run on it.
     choices: the clips.
-    folder: of the study; pictures go to gallery/ in it.
+    folder: of the study; the pictures are written to its gallery/.
     prefix: of the pictures' names.
 
   Returns:
-    For each clip an object for study.json: clip, class, why, pictures by recipe, of each run the
-    likeliest classes with their probability by recipe, by recipe why the clip does not count
-    under it (there is no picture then), and how many of its frames a recipe leaves unpainted.
+    For each clip an object for study.json with clip, class and why; the pictures by recipe; for
+    each run the most likely classes with their probabilities by recipe; for each recipe under which
+    the clip does not count, and has no picture, the reason; the number of frames, and how many of
+    them each recipe leaves unpainted.
   """
   if not choices:
     return []
-  reference = config.eval.datasets[dataset]
-  opened = open_dataset(config.data.dir, reference.dataset, reference.split)
-  field = f'config.eval.datasets.{dataset}.classes'
-  subset = select(opened, reference.classes, config.view.unannotated, field)
-  one = next(iter(predictions.values()))
-  place = {subset.clip_id(n): n for n in range(len(subset))}
-  if list(place) != list(one.ids):
-    raise UserError(
-      f'config.eval.datasets.{dataset}: its clips are others than those that the runs were'
-      ' evaluated on; restore the data set, or delete the runs'
-    )
-  loader = ClipLoader(subset, View.from_config(config))
-  rows = [loader.evaluation_clip(choice.position) for choice in choices]
-  for row, choice in zip(rows, choices, strict=True):
-    other = loader.evaluation_clip(place.get(one.partners[choice.position], len(subset)))
-    row |= {f'{PARTNER}{name}': other[name] for name in ('frames', 'regions', 'annotated')}
-  batch = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
-
+  reference = next(iter(predictions.values()))
+  rows = _load_rows(config, dataset, reference, choices)
   entries = [
     {
-      'clip': one.ids[choice.position],
-      'class': one.classes[one.labels[choice.position]],
+      'clip': reference.ids[choice.position],
+      'class': reference.classes[reference.labels[choice.position]],
       'why': choice.why,
       'pictures': {},
       'predictions': {
-        run: _likeliest(found, choice.position) for run, found in predictions.items()
+        run: _top_classes(of_run, choice.position) for run, of_run in predictions.items()
       },
       'not_counted': {
         recipe: reason
-        for recipe in one.recipes
-        if (reason := _not_counted(one, recipe, choice.position))
+        for recipe in reference.recipes
+        if (reason := _not_counted(reference, recipe, choice.position))
       },
       'frames': len(row['annotated']),
       'unpainted': {
         recipe: int(np.count_nonzero(~row['annotated']))
-        for recipe in one.recipes
+        for recipe in reference.recipes
         if language.parse(recipe).regions and not row['annotated'].all()
       },
     }
     for choice, row in zip(choices, rows, strict=True)
   ]
   (folder / 'gallery').mkdir(parents=True, exist_ok=True)
-  for number, recipe in enumerate(one.recipes):
+  batch = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+  for number, recipe in enumerate(reference.recipes):
     video = evaluation_input(jax.random.key(COLOR_SEED), batch, language.parse(recipe))
     pictures = np.asarray(denormalize(video))
     for row, (entry, pixels) in enumerate(zip(entries, pictures, strict=True)):
       if recipe in entry['not_counted']:
         continue
       name = f'gallery/{re.sub("[^a-zA-Z0-9]", "_", prefix)}-{row}-{number}.jpg'
-      (folder / name).write_bytes(_strip(pixels))
+      (folder / name).write_bytes(_encode_strip(pixels))
       entry['pictures'][recipe] = name
   return entries
 
 
+def _load_rows(
+  config: ConfigDict, dataset: str, reference: Predictions, choices: Sequence[Choice]
+) -> list[dict[str, np.ndarray]]:
+  """Loads the chosen clips and their partners as rows of a batch.
+
+  Raises:
+    UserError: the data set has other clips than `reference`.
+  """
+  dataset_ref = config.eval.datasets[dataset]
+  opened = open_dataset(config.data.dir, dataset_ref.dataset, dataset_ref.split)
+  field = f'config.eval.datasets.{dataset}'
+  subset = select(opened, dataset_ref.classes, config.view.unannotated, f'{field}.classes')
+  positions = {subset.clip_id(position): position for position in range(len(subset))}
+  if list(positions) != list(reference.ids):
+    raise UserError(
+      f'{field}: its clips differ from those that the runs were evaluated on; restore the data set,'
+      ' or delete the runs'
+    )
+  loader = ClipLoader(subset, View.from_config(config))
+  rows = []
+  for choice in choices:
+    row = loader.evaluation_clip(choice.position)
+    # A position beyond the last clip loads padding.
+    partner = positions.get(reference.partners[choice.position], len(subset))
+    partner_row = loader.evaluation_clip(partner)
+    rows.append(row | {f'{PARTNER}{name}': partner_row[name] for name in PARTNER_FIELDS})
+  return rows
+
+
 def _not_counted(predictions: Predictions, recipe: str, position: int) -> str | None:
-  """Why a clip does not count under a recipe, see `Predictions.counted`; None where it counts."""
+  """Why a clip does not count under a recipe, see `Predictions.counted`; None if it counts."""
   if predictions.counted(recipe)[position]:
     return None
   return 'no partner' if predictions.has_masks(recipe)[position] else 'no masks'
 
 
 def _background_recipe(texts: Sequence[str]) -> str | None:
-  """The first recipe that paints the background, and nothing else, with a color."""
+  """The first recipe that paints only the background, with a color."""
   for text in texts:
     recipe = language.parse(text)
     if (
       [part.region for part in recipe.parts] == ['background']
-      and recipe.parts[0].fill not in language.SCENES
+      and recipe.parts[0].fill not in language.BACKGROUND_FILLS
       and not recipe.effects
     ):
       return text
   return None
 
 
-def _likeliest(predictions: Predictions, position: int) -> dict[str, list[list[Any]]]:
-  """By recipe: [class, probability], the likeliest first."""
-  likeliest = {}
+def _top_classes(predictions: Predictions, position: int) -> dict[str, list[list[Any]]]:
+  """[class, probability] by recipe, the most likely first."""
+  by_recipe = {}
   for recipe, logits in predictions.logits.items():
     row = logits[position].astype(np.float64)
     if np.isfinite(row).all():
-      shares = np.exp(row - row.max())
-      shares /= shares.sum()
-      best = np.argsort(-shares, kind='stable')[:_LIKELIEST]
-      likeliest[recipe] = [[predictions.classes[n], round(float(shares[n]), 4)] for n in best]
-  return likeliest
+      probabilities = np.exp(row - row.max())
+      probabilities /= probabilities.sum()
+      best = np.argsort(-probabilities, kind='stable')[:_TOP_CLASSES]
+      by_recipe[recipe] = [
+        [predictions.classes[label], round(float(probabilities[label]), 4)] for label in best
+      ]
+  return by_recipe
 
 
-def _strip(video: np.ndarray) -> bytes:
-  """A JPEG of frames side by side, from f32[T, H, W, 3] in [0, 1]."""
-  places = np.linspace(0, len(video) - 1, min(len(video), _FRAMES)).astype(int)
-  frames = (255 * np.clip(video[places], 0, 1)).round().astype(np.uint8)
+def _encode_strip(video: np.ndarray) -> bytes:
+  """Encodes frames side by side as a JPEG.
+
+  Args:
+    video: f32[T, H, W, 3] in [0, 1].
+  """
+  sampled = np.linspace(0, len(video) - 1, min(len(video), _MAX_FRAMES)).astype(int)
+  frames = (255 * np.clip(video[sampled], 0, 1)).round().astype(np.uint8)
   frames = [cv2.resize(frame, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA) for frame in frames]
-  # White lines between the frames: a painted background would melt them into one.
+  # White lines separate the frames, which a painted background would join.
   frames = [np.pad(frame, ((0, 0), (0, 2), (0, 0)), constant_values=255) for frame in frames]
   image = cv2.cvtColor(np.concatenate(frames, axis=1)[:, :-2], cv2.COLOR_RGB2BGR)
   return cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()

@@ -1,7 +1,7 @@
-"""Trains the runs of a study, each in a process of its own, as many at a time as there is room for.
+"""Trains the runs of a study, each in its own process, several at a time.
 
-A run is a normal run: its folder can be looked into, and gone on with, by zsar_jax.main's own
-means. What is finished is not done again; what was interrupted goes on where it was.
+The folder of a job is that of a normal run, which `zsar_jax.main` can continue. Finished jobs are
+skipped; interrupted ones are resumed.
 """
 
 import contextlib
@@ -15,66 +15,64 @@ import tqdm
 
 from zsar_jax import config as config_lib
 from zsar_jax.errors import UserError
+from zsar_jax.recipes import language
 from zsar_jax.runtime.interruption import DeferredSignals, Interrupted
 from zsar_jax.runtime.progress import StatusLine, log
 from zsar_jax.study.plan import Job
 
-# Seconds between two looks at the runs, and between two lines in a log file.
-_PAUSE = 0.5
-_PAUSE_IN_FILES = 30.0
+# Seconds between two checks of the processes, and between two status lines in a log file.
+_POLL_SECONDS = 0.5
+_LOG_SECONDS = 30.0
 
-# What a run's process says is kept in its folder.
+# The file in a job's folder that keeps the output of its process.
 LOG = 'log.txt'
 
 
-def finished(job: Job) -> bool:
-  """Whether a run was trained and evaluated under everything that its config asks for."""
+def is_finished(job: Job) -> bool:
+  """Whether a job was trained with its config and evaluated on all data sets and recipes."""
   try:
     saved = (job.folder / 'config.json').read_text()
     results = json.loads((job.folder / 'results.json').read_text())
   except (OSError, ValueError):
     return False
-  wanted = {
-    (name, recipe) for name in job.config.eval.datasets for recipe in recipe_texts(job.config)
-  }
-  kept = all((job.folder / 'predictions' / f'{name}.npz').exists() for name, _ in wanted)
-  there = {(name, recipe) for name in results for recipe in results[name]}
-  return kept and wanted <= there and saved == config_lib.to_json(job.config)
+  # Results name a recipe in its canonical form.
+  recipes = [str(language.parse(text)) for text in job.config.eval.recipes]
+  required = {(name, recipe) for name in job.config.eval.datasets for recipe in recipes}
+  evaluated = {(name, recipe) for name in results for recipe in results[name]}
+  has_predictions = all(
+    (job.folder / 'predictions' / f'{name}.npz').exists() for name in job.config.eval.datasets
+  )
+  return has_predictions and required <= evaluated and saved == config_lib.to_json(job.config)
 
 
-def recipe_texts(config: config_lib.ConfigDict) -> list[str]:
-  """The validation recipes as results and predictions name them."""
-  return [str(config_lib.recipes.parse(text)) for text in config.eval.recipes]
-
-
-def train_all(jobs: Sequence[Job], command: Sequence[str], at_a_time: int) -> None:
-  """Does what is left of the jobs.
+def train_all(jobs: Sequence[Job], command: Sequence[str], processes: int) -> None:
+  """Trains all jobs that are not finished.
 
   Args:
-    jobs: in order; one that needs another comes after it.
-    command: of a process that does the job whose name follows '--only='.
-    at_a_time: processes; on a CPU they share its cores.
+    jobs: in order; a job comes after the one that it depends on.
+    command: the command line of a process; '--only=JOB' is appended.
+    processes: how many run at a time; on a CPU they share its cores.
 
   Raises:
-    UserError: where a run failed; the others that were under way are interrupted.
-    Interrupted: after Ctrl-C or SIGTERM, which the processes get too.
+    UserError: a job failed; those that were running are interrupted.
+    Interrupted: after Ctrl-C or SIGTERM, which is passed on to the processes.
   """
-  left = [job for job in jobs if not finished(job)]
-  if not left:
+  pending = [job for job in jobs if not is_finished(job)]
+  if not pending:
     return
-  if len(left) < len(jobs):
-    log(f'{len(jobs) - len(left)} of {len(jobs)} runs are finished already')
+  if len(pending) < len(jobs):
+    log(f'{len(jobs) - len(pending)} of {len(jobs)} runs are finished already')
   running: dict[int, tuple[Job, subprocess.Popen]] = {}
-  status = _Status(len(jobs), left)
+  status = _Status(len(jobs), pending)
   with DeferredSignals() as interruption:
     try:
-      while (left or running) and not interruption.signal:
-        for slot in range(at_a_time):
-          job = next((job for job in left if _ready(job, jobs)), None)
+      while (pending or running) and not interruption.signal:
+        for slot in range(processes):
+          job = next((job for job in pending if _is_ready(job, jobs)), None)
           if slot not in running and job:
-            left.remove(job)
-            running[slot] = job, _start(job, command, slot, at_a_time)
-        time.sleep(_PAUSE)
+            pending.remove(job)
+            running[slot] = job, _start(job, command, slot, processes)
+        time.sleep(_POLL_SECONDS)
         for slot, (job, process) in list(running.items()):
           if process.poll() is not None:
             del running[slot]
@@ -87,35 +85,36 @@ def train_all(jobs: Sequence[Job], command: Sequence[str], at_a_time: int) -> No
       raise Interrupted('interrupted; the same command goes on', interruption.status)
 
 
-def _ready(job: Job, jobs: Sequence[Job]) -> bool:
-  return job.after is None or all(finished(one) for one in jobs if one.folder == job.after)
+def _is_ready(job: Job, jobs: Sequence[Job]) -> bool:
+  """Whether the job that a job depends on is finished."""
+  return all(is_finished(other) for other in jobs if other.folder == job.depends_on)
 
 
-def _start(job: Job, command: Sequence[str], slot: int, at_a_time: int) -> subprocess.Popen:
+def _start(job: Job, command: Sequence[str], slot: int, processes: int) -> subprocess.Popen:
   job.folder.mkdir(parents=True, exist_ok=True)
-  with open(job.folder / LOG, 'a') as log, _cores(slot, at_a_time):
+  with open(job.folder / LOG, 'a') as log_file, _core_share(slot, processes):
     return subprocess.Popen(
-      # Whose parent was killed, it ends by itself.
+      # The process exits when its parent dies.
       [*command, f'--only={job.name}', f'--parent={os.getpid()}'],
       stdin=subprocess.DEVNULL,
-      stdout=log,
-      stderr=log,
-      # Ctrl-C reaches this process, which passes it on once.
+      stdout=log_file,
+      stderr=log_file,
+      # Only this process gets Ctrl-C, and passes it on.
       start_new_session=True,
     )
 
 
 @contextlib.contextmanager
-def _cores(slot: int, at_a_time: int) -> Iterator[None]:
-  """Processes that are started inside have a share of the cores to themselves.
+def _core_share(slot: int, processes: int) -> Iterator[None]:
+  """Restricts processes that are started inside the block to their share of the cores.
 
-  XLA's threads for one small step wait for each other; runs side by side do not.
+  XLA's threads wait for each other in every small step; independent processes do not.
   """
-  if at_a_time == 1 or not hasattr(os, 'sched_setaffinity'):
+  if processes == 1 or not hasattr(os, 'sched_setaffinity'):
     yield
     return
   cores = sorted(os.sched_getaffinity(0))
-  os.sched_setaffinity(0, cores[slot::at_a_time] or cores)
+  os.sched_setaffinity(0, cores[slot::processes] or cores)
   try:
     yield
   finally:
@@ -123,16 +122,17 @@ def _cores(slot: int, at_a_time: int) -> Iterator[None]:
 
 
 def _check_ended(job: Job, status: int) -> None:
-  if status == 0 and finished(job):
+  """Raises a `UserError` with the last line of a job's output if the job failed."""
+  if status == 0 and is_finished(job):
     return
-  log = job.folder / LOG
-  lines = [line for line in log.read_text(errors='replace').splitlines() if line.strip()]
-  last = lines[-1].removeprefix('error: ') if lines else f'it ended with status {status}'
-  raise UserError(f'the run {job.name} failed: {last} (all of it is in {log})')
+  path = job.folder / LOG
+  lines = [line for line in path.read_text(errors='replace').splitlines() if line.strip()]
+  last_line = lines[-1].removeprefix('error: ') if lines else f'it ended with status {status}'
+  raise UserError(f'the run {job.name} failed: {last_line} (its full output is in {path})')
 
 
 def _end(running: Sequence[tuple[Job, subprocess.Popen]]) -> None:
-  """Lets the processes save what they have."""
+  """Interrupts the processes and waits until they have written their checkpoints."""
   for _, process in running:
     process.terminate()
   for _, process in running:
@@ -140,38 +140,38 @@ def _end(running: Sequence[tuple[Job, subprocess.Popen]]) -> None:
 
 
 class _Status:
-  """One line on stderr: runs that are done, the steps of those under way, the time left."""
+  """One line on stderr: how many runs are trained, the steps of running jobs, the time left."""
 
-  def __init__(self, total: int, left: Sequence[Job]):
-    self._total, self._left = total, tuple(left)
-    self._begun = sum(map(_steps, self._left))
+  def __init__(self, total: int, pending: Sequence[Job]):
+    self._total, self._pending = total, tuple(pending)
+    self._first_step = sum(map(_last_step, self._pending))
     self._start, self._next = time.monotonic(), 0.0
     self._line = StatusLine()
 
   def show(self, running: Sequence[Job]) -> None:
-    """Shows where everything is."""
+    """Shows the status, unless the last line is recent."""
     now = time.monotonic()
     if now < self._next:
       return
-    self._next = now + (_PAUSE if self._line.in_place else _PAUSE_IN_FILES)
-    steps = [(_steps(job), job.config.steps) for job in self._left]
+    self._next = now + (_POLL_SECONDS if self._line.in_place else _LOG_SECONDS)
+    steps = [(_last_step(job), job.config.steps) for job in self._pending]
     done, total = map(sum, zip(*steps, strict=True))
-    trained = self._total - sum(step < last for step, last in steps)
+    trained = self._total - sum(step < final for step, final in steps)
     text = f'{trained} of {self._total} runs trained'
     for job in running:
-      text += f', {job.name} at {_steps(job)}/{job.config.steps}'
-    if done > self._begun:
-      left = (now - self._start) * (total - done) / (done - self._begun)
-      text += f', about {tqdm.tqdm.format_interval(left)} left'
+      text += f', {job.name} at {_last_step(job)}/{job.config.steps}'
+    if done > self._first_step:
+      seconds_left = (now - self._start) * (total - done) / (done - self._first_step)
+      text += f', about {tqdm.tqdm.format_interval(seconds_left)} left'
     self._line.show(text)
 
   def close(self) -> None:
-    """Leaves the line standing."""
+    """Ends the line, so that it stays visible."""
     self._line.close()
 
 
-def _steps(job: Job) -> int:
-  """The last step that a run has written down."""
+def _last_step(job: Job) -> int:
+  """The last step in a job's metrics.jsonl; 0 before the first."""
   try:
     with open(job.folder / 'metrics.jsonl', 'rb') as file:
       file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))

@@ -1,9 +1,9 @@
-"""What a study consists of: its config, and the runs that follow from it.
+"""The config of a study, and the jobs that follow from it.
 
 study        seeds, experiments, findings
-experiment   runs that differ in how they train, and are evaluated alike
-run          one training config; with each seed of the study, a folder of its own:
-             WORKDIR/runs/EXPERIMENT/RUN/seedN
+experiment   runs that differ in how they train, and are evaluated in the same way
+run          a training config, trained with each seed of the study
+job          a run with a seed; its folder is WORKDIR/runs/EXPERIMENT/RUN/seedN
 """
 
 import copy
@@ -18,28 +18,28 @@ from ml_collections import ConfigDict
 from zsar_jax import config as config_lib
 from zsar_jax.errors import UserError
 
-# In the changes of a run: the folder of the baseline's run with the same seed.
+# In the changes of a run, stands for the folder of the baseline with the same seed.
 BASELINE = '{baseline}'
 
 _NAME = re.compile(r'[A-Za-z0-9][\w+-]*')
 
 
 def default_study() -> ConfigDict:
-  """The default of every setting of a study."""
+  """Returns the default of every setting of a study."""
   study = ConfigDict()
   study.title = 'Static bias'
   study.about = ''
-  # Every run is trained with each of them.
+  # Every run is trained with each of these.
   study.seeds = (1, 2, 3)
   # {name: experiment(...)}
   study.experiments = ConfigDict()
-  # `config.data.dir` of every experiment; '' leaves each its own.
+  # Replaces `config.data.dir` of every experiment; '' keeps them.
   study.data = ConfigDict({'dir': ''})
-  # What the study is to decide, each a `finding(...)`.
+  # The differences that the study decides on, each a `finding(...)`.
   study.findings = ()
-  # Clips of each data set in the report's gallery.
+  # The number of clips of each data set in the report's gallery.
   study.gallery = 6
-  # Bootstrap draws behind each interval.
+  # The number of bootstrap draws of each interval.
   study.draws = 2000
   return study
 
@@ -47,26 +47,26 @@ def default_study() -> ConfigDict:
 def experiment(
   base: ConfigDict, baseline: str, runs: Mapping[str, ConfigDict], about: str = ''
 ) -> ConfigDict:
-  """An experiment.
+  """Defines an experiment.
 
   Args:
-    base: the config that every run starts from; its `eval` is that of all of them.
+    base: the config that every run starts from; all runs share its `eval`.
     baseline: the run that the others are compared with.
-    runs: each from `run`.
+    runs: by name, each from `run`.
     about: a sentence for the report.
   """
   return ConfigDict(dict(base=base, baseline=baseline, runs=ConfigDict(dict(runs)), about=about))
 
 
 def run(about: str, changes: Mapping[str, Any] | None = None) -> ConfigDict:
-  """A run.
+  """Defines a run.
 
   Args:
     about: a phrase for the report.
-    changes: of the experiment's base config, by dotted field: {'optim.confusion': 0.5}. The value
-      `BASELINE` stands for the folder of the baseline's run.
+    changes: changes to the experiment's base config, by dotted field: {'optim.confusion': 0.5}. The
+      value `BASELINE` stands for the folder of the baseline with the same seed.
   """
-  # As pairs: a ConfigDict has no keys with dots.
+  # Stored as pairs, because keys of a ConfigDict cannot contain dots.
   return ConfigDict(dict(about=about, changes=tuple((changes or {}).items())))
 
 
@@ -78,13 +78,13 @@ def finding(
   worse: Sequence[str],
   threshold: float,
 ) -> ConfigDict:
-  """A difference in top-1 that the study is to decide on.
+  """Defines a difference in top-1 that the study decides on.
 
   Args:
     name: short, for tables.
-    statement: what holds if the difference is at least `threshold`.
+    statement: what is true if the difference is at least `threshold`.
     better: (experiment, run, data set, validation recipe).
-    worse: the same, of what is subtracted.
+    worse: the same, for the accuracy that is subtracted.
     threshold: in [0, 1]; 0.1 is 10 points.
   """
   return ConfigDict(
@@ -103,12 +103,12 @@ class Job:
   """A run with one seed.
 
   Attributes:
-    experiment: its name.
-    run: its name.
+    experiment: name of the experiment.
+    run: name of the run.
     seed: of the training.
     folder: its workdir.
-    config: its whole config, validated.
-    after: the folder of a run that has to be finished before, or None.
+    config: its complete config, validated.
+    depends_on: the folder of a job that must be finished first, or None.
   """
 
   experiment: str
@@ -116,45 +116,46 @@ class Job:
   seed: int
   folder: pathlib.Path
   config: ConfigDict
-  after: pathlib.Path | None
+  depends_on: pathlib.Path | None
 
   @property
   def name(self) -> str:
-    """What `--only` calls it."""
+    """The name that `--only` takes."""
     return f'{self.experiment}/{self.run}/{self.seed}'
 
 
 def plan(study: ConfigDict, workdir: pathlib.Path) -> list[Job]:
-  """The jobs of a study, in the order in which they are to be done: baselines come first.
+  """Returns the jobs of a study in order; baselines come first.
 
   Raises:
-    UserError: for a study or a config that makes no sense, before anything is trained.
+    UserError: the study or the config of a run is invalid.
   """
-  _check_study(study)
-  _check(study)
+  _check_fields(study)
+  _check_values(study)
   jobs = []
   for seed in study.seeds:
-    for name, one in study.experiments.items():
-      common = copy.deepcopy(one.base)
+    for name, entry in study.experiments.items():
+      common = copy.deepcopy(entry.base)
       common.seed = seed
       if study.data.dir:
         common.data.dir = study.data.dir
-      base = folder(workdir, name, one.baseline, seed)
-      for run_name, changed in sorted(one.runs.items(), key=lambda item: item[0] != one.baseline):
-        config, after = _config(common, changed.changes, base)
-        if run_name == one.baseline and after:
+      baseline = _folder(workdir, name, entry.baseline, seed)
+      for run_name in sorted(entry.runs, key=lambda run_name: run_name != entry.baseline):
+        config, depends_on = _config(common, entry.runs[run_name].changes, baseline)
+        if run_name == entry.baseline and depends_on:
           raise UserError(f'config.experiments.{name}: the baseline cannot start from {BASELINE}')
-        jobs.append(Job(name, run_name, seed, folder(workdir, name, run_name, seed), config, after))
+        folder = _folder(workdir, name, run_name, seed)
+        jobs.append(Job(name, run_name, seed, folder, config, depends_on))
   return jobs
 
 
-def folder(workdir: pathlib.Path, experiment: str, run: str, seed: int) -> pathlib.Path:
-  """The workdir of a run."""
+def _folder(workdir: pathlib.Path, experiment: str, run: str, seed: int) -> pathlib.Path:
+  """The workdir of a job."""
   return workdir / 'runs' / experiment / run / f'seed{seed}'
 
 
-def _check_study(study: ConfigDict) -> None:
-  """Raises a `UserError` for a config that is no study, such as that of one training."""
+def _check_fields(study: ConfigDict) -> None:
+  """Raises a `UserError` for a config that is no study, such as that of a single training."""
   if 'experiments' not in study and 'optim' in study:
     raise UserError(
       '--config: this is the config of one training, not of a study; run it with zsar train, or'
@@ -168,48 +169,55 @@ def _check_study(study: ConfigDict) -> None:
     )
 
 
-def _check(study: ConfigDict) -> None:
+def _check_values(study: ConfigDict) -> None:
+  """Raises a `UserError` for a value that a study cannot have."""
   if not study.seeds or len(set(study.seeds)) < len(study.seeds):
     raise UserError(f'config.seeds: {tuple(study.seeds)} are not one or more different seeds')
   if not study.experiments:
-    raise UserError('config.experiments: there is none, so there is nothing to study')
-  for name, one in study.experiments.items():
-    field = f'config.experiments.{name}'
-    for text in (name, *one.runs):
-      if not _NAME.fullmatch(text):
-        raise UserError(f'{field}: {text!r} becomes a folder; use letters, digits, _, + and -')
-    if one.baseline not in one.runs:
-      raise UserError(f'{field}.baseline: {one.baseline!r} is none of {", ".join(one.runs)}')
-    if not one.base.eval.datasets:
-      raise UserError(f'{field}.base.eval.datasets: there is none, so there is nothing to measure')
-    for run_name, changed in one.runs.items():
-      for what, _ in changed.changes:
-        if what.startswith(('eval.recipes', 'eval.datasets')):
-          raise UserError(
-            f'{field}.runs.{run_name}: it changes {what}, but all runs of an experiment are'
-            ' evaluated alike; change it in the base'
-          )
-    if list(one.base.eval.recipes) == ['none']:
+    raise UserError('config.experiments: it is empty, so there is nothing to study')
+  for name, entry in study.experiments.items():
+    _check_experiment(name, entry)
+  for name, minimum in (('gallery', 0), ('draws', 1)):
+    if study[name] < minimum:
+      raise UserError(f'config.{name}: {study[name]} is less than {minimum}')
+  for entry in study.findings:
+    _check_finding(study, entry)
+
+
+def _check_experiment(name: str, entry: ConfigDict) -> None:
+  field = f'config.experiments.{name}'
+  for folder_name in (name, *entry.runs):
+    if not _NAME.fullmatch(folder_name):
       raise UserError(
-        f"{field}.base.eval.recipes: 'none' alone measures no bias; add a recipe that masks, such"
-        " as 'background=normal'"
+        f'{field}: {folder_name!r} becomes a folder name; use letters, digits, _, + and -'
       )
-  for name, least in (('gallery', 0), ('draws', 1)):
-    if study[name] < least:
-      raise UserError(f'config.{name}: {study[name]} is less than {least}')
-  for asked in study.findings:
-    _check_finding(study, asked)
-
-
-def _check_finding(study: ConfigDict, asked: ConfigDict) -> None:
-  field = f'config.findings, {asked.name}'
-  for side in (asked.better, asked.worse):
-    _check_place(study, side, field)
-  if not 0 <= asked.threshold <= 1:
+  if entry.baseline not in entry.runs:
+    raise UserError(f'{field}.baseline: {entry.baseline!r} is none of {", ".join(entry.runs)}')
+  if not entry.base.eval.datasets:
+    raise UserError(f'{field}.base.eval.datasets: it is empty, so there is nothing to measure')
+  for run_name, changed in entry.runs.items():
+    for changed_field, _ in changed.changes:
+      if changed_field.startswith(('eval.recipes', 'eval.datasets')):
+        raise UserError(
+          f'{field}.runs.{run_name}: it changes {changed_field}, but all runs of an experiment are'
+          ' evaluated in the same way; change the base'
+        )
+  if list(entry.base.eval.recipes) == ['none']:
     raise UserError(
-      f'{field}: the threshold {asked.threshold} is not in [0, 1]; 10 points are written 0.1'
+      f"{field}.base.eval.recipes: 'none' alone measures no bias; add a recipe that masks, such"
+      " as 'background=normal'"
     )
-  better, worse = (_clips_of(study, side) for side in (asked.better, asked.worse))
+
+
+def _check_finding(study: ConfigDict, entry: ConfigDict) -> None:
+  field = f'config.findings, {entry.name}'
+  for side in (entry.better, entry.worse):
+    _check_side(study, side, field)
+  if not 0 <= entry.threshold <= 1:
+    raise UserError(
+      f'{field}: the threshold {entry.threshold} is not in [0, 1]; 10 points are written 0.1'
+    )
+  better, worse = (_clip_selection(study, side) for side in (entry.better, entry.worse))
   for name, value in better.items():
     if value != worse[name]:
       raise UserError(
@@ -218,10 +226,11 @@ def _check_finding(study: ConfigDict, asked: ConfigDict) -> None:
       )
 
 
-def _clips_of(study: ConfigDict, place: Sequence[str]) -> dict[str, Any]:
-  """What decides which clips a side of a finding is about."""
-  base = study.experiments[place[0]].base
-  reference = base.eval.datasets[place[2]]
+def _clip_selection(study: ConfigDict, side: Sequence[str]) -> dict[str, Any]:
+  """The settings that determine the clips of a side of a finding."""
+  experiment_name, _, dataset, _ = side
+  base = study.experiments[experiment_name].base
+  reference = base.eval.datasets[dataset]
   return {
     'data.dir': study.data.dir or base.data.dir,
     'view.unannotated': base.view.unannotated,
@@ -229,30 +238,31 @@ def _clips_of(study: ConfigDict, place: Sequence[str]) -> dict[str, Any]:
   }
 
 
-def _check_place(study: ConfigDict, place: Sequence[str], field: str) -> None:
-  name, run_name, dataset, recipe = place
+def _check_side(study: ConfigDict, side: Sequence[str], field: str) -> None:
+  """Checks that the study measures a side of a finding."""
+  name, run_name, dataset, recipe = side
   config_lib.check_choice(field, name, tuple(study.experiments))
-  one = study.experiments[name]
-  config_lib.check_choice(field, run_name, tuple(one.runs))
-  config_lib.check_choice(field, dataset, tuple(one.base.eval.datasets))
-  config_lib.check_choice(field, recipe, tuple(one.base.eval.recipes))
+  entry = study.experiments[name]
+  config_lib.check_choice(field, run_name, tuple(entry.runs))
+  config_lib.check_choice(field, dataset, tuple(entry.base.eval.datasets))
+  config_lib.check_choice(field, recipe, tuple(entry.base.eval.recipes))
 
 
 def _config(
   common: ConfigDict, changes: Sequence[tuple[str, Any]], baseline: pathlib.Path
 ) -> tuple[ConfigDict, pathlib.Path | None]:
-  """The config of a run, and the folder of the run that it needs.
+  """Returns the config of a job, and the folder of the job that it depends on.
 
   Args:
     common: the config of all runs of the experiment.
-    changes: of this run.
+    changes: the changes of this run.
     baseline: the folder that `BASELINE` stands for.
   """
   config = copy.deepcopy(common)
-  after = None
+  depends_on = None
   for field, value in changes:
     if value == BASELINE:
-      value, after = str(baseline), baseline
+      value, depends_on = str(baseline), baseline
     config_lib.set_value(config, field, value)
   config_lib.validate(config)
-  return config, after
+  return config, depends_on

@@ -1,10 +1,11 @@
-"""How certain a figure is: intervals by the bootstrap, and tests of differences.
+"""Confidence intervals by the bootstrap, and tests of differences.
 
-Clips are drawn with replacement, and where there are several seeds these as well, independently
-of the clips: the percentile bootstrap (Efron and Tibshirani, "An Introduction to the Bootstrap",
-1993, chapters 13 and 16). The same seed draws the same clips whatever the figure is, so that
-differences are those of models on the same clips. Of few seeds the bootstrap knows little: with
-three, their part of an interval is rather too narrow.
+Each bootstrap draw resamples the clips with replacement and, if there are several seeds,
+independently of the clips the seeds too: the percentile bootstrap (Efron and Tibshirani, "An
+Introduction to the Bootstrap", 1993, chapters 13 and 16). The same bootstrap seed draws the same
+clips for every figure, so that differences compare models on the same clips. With few training
+seeds the bootstrap underestimates their share of the variance: with three, intervals are somewhat
+too narrow.
 """
 
 import dataclasses
@@ -13,32 +14,33 @@ import math
 from typing import Any
 
 import numpy as np
+import scipy.stats
 
-from zsar_jax.evaluation.metrics import Ratio, divide, mean_known, on_common_clips
+from zsar_jax.evaluation.ratio import Ratio, divide, nan_mean, restrict_to_common
 
-# Clips of which weights are widened to f64 at a time, which takes 16 MB for 2,000 draws.
+# This many clips' weights are converted to f64 at a time, which takes 16 MB for 2,000 draws.
 _CHUNK = 1024
 
-# What may be said of a gain that is to reach a threshold, see `verdict`.
+# The verdicts on a gain that should reach a threshold, see `verdict`.
 HOLDS, HOLDS_ON_AVERAGE, DOES_NOT_HOLD = 'holds', 'holds on average', 'does not hold'
 VERDICTS = (HOLDS, HOLDS_ON_AVERAGE, DOES_NOT_HOLD)
 
-# What two figures may differ by that are the same in exact numbers.
+# Two figures that are equal in exact arithmetic may differ by this much.
 _ROUNDING = 1e-12
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-  """A figure and how certain it is.
+  """A figure with its interval.
 
   Attributes:
-    value: the mean over the seeds; NaN where it cannot be formed.
+    value: the mean over the seeds; NaN if it is undefined.
     low: lower end of the interval.
     high: upper end of the interval.
     per_seed: the figure of each seed.
-    count: the clips that have a say.
-    p: of a difference, the p-value of "it is not above 0"; None otherwise.
-    chance: the figure of a model that guesses evenly among all classes; None where it has none.
+    count: the number of clips that count for at least one seed.
+    p: for a difference, the p-value of "it is not above 0"; None otherwise.
+    chance: the figure of a model that guesses evenly among all classes; None if there is none.
   """
 
   value: float
@@ -50,142 +52,139 @@ class Estimate:
   chance: float | None = None
 
   def to_json(self) -> dict[str, Any]:
-    """As a JSON object; null is no finite number, and 'p' and 'chance' are left out if None."""
-    values = {name: _finite(getattr(self, name)) for name in ('value', 'low', 'high')}
-    values |= {'per_seed': [_finite(value) for value in self.per_seed], 'count': self.count}
+    """Returns a JSON object. NaN is written as null; 'p' and 'chance' are left out if None."""
+    values = {name: finite_or_none(getattr(self, name)) for name in ('value', 'low', 'high')}
+    values |= {'per_seed': [finite_or_none(value) for value in self.per_seed], 'count': self.count}
     optional = {'p': self.p, 'chance': self.chance}
-    return values | {name: _finite(value) for name, value in optional.items() if value is not None}
+    return values | {
+      name: finite_or_none(value) for name, value in optional.items() if value is not None
+    }
 
 
-def _finite(value: float) -> float | None:
+def finite_or_none(value: float) -> float | None:
+  """Returns a value for JSON, which has no NaN and no infinity."""
   return value if math.isfinite(value) else None
 
 
 def estimate(ratio: Ratio, draws: int = 2000, seed: int = 0, level: float = 0.95) -> Estimate:
-  """A figure with its interval.
+  """Computes a figure and its interval.
 
-  Draws in which the figure cannot be formed, such as those without a clip that has a say, are left
-  out.
+  Draws in which the figure is undefined, such as those without a clip that counts, are left out.
 
   Args:
     ratio: the figure, of one seed or several.
-    draws: how often to draw.
-    seed: another one draws other clips.
-    level: the share of such intervals that are to hold the truth.
+    draws: the number of bootstrap draws.
+    seed: of the bootstrap.
+    level: the confidence level.
   """
-  low, high = _interval(_drawn(ratio, draws, seed), level)
+  low, high = _interval(_bootstrap(ratio, draws, seed), level)
   per_seed = tuple(ratio.per_seed.tolist())
-  count = int(ratio.clips.sum())
+  count = int(ratio.counted_clips.sum())
   return Estimate(ratio.value, low, high, per_seed, count, chance=ratio.chance_level)
 
 
 def difference(
   first: Ratio, second: Ratio, draws: int = 2000, seed: int = 0, level: float = 0.95
 ) -> Estimate:
-  """How far the first figure is above the second, in pairs: of the same clips and seeds.
+  """Computes the first figure minus the second, paired by clip and seed, and its interval.
 
-  Clips that have a say in one of the figures alone are left out of both: the difference would
-  otherwise also be one of clips.
+  Clips that count in only one of the figures are left out of both; otherwise the difference would
+  also be one between sets of clips.
 
-  Its p-value is that of "the first is not above the second", one-sided, with the figures as they
-  are counted among the draws (Davison and Hinkley, "Bootstrap Methods", 1997, section 4.2).
+  The p-value is one-sided, for "the first is not above the second": the observed sample is counted
+  as one more draw (Davison and Hinkley, "Bootstrap Methods", 1997, section 4.2).
 
   Args:
-    first: of as many seeds and clips as `second`, in the same order.
-    second: what it is compared with.
+    first: with as many seeds and clips as `second`, in the same order.
+    second: the figure that is subtracted.
     draws: see `estimate`.
     seed: see `estimate`.
     level: see `estimate`.
   """
-  first, second = on_common_clips(first, second)
-  drawn = _drawn(first, draws, seed) - _drawn(second, draws, seed)
-  low, high = _interval(drawn, level)
-  drawn = drawn[~np.isnan(drawn)]
-  p = (1 + int((drawn <= _ROUNDING).sum())) / (1 + len(drawn)) if len(drawn) else math.nan
+  first, second = restrict_to_common(first, second)
+  values = _bootstrap(first, draws, seed) - _bootstrap(second, draws, seed)
+  low, high = _interval(values, level)
+  values = values[~np.isnan(values)]
+  p = (1 + int((values <= _ROUNDING).sum())) / (1 + len(values)) if len(values) else math.nan
   per_seed = first.per_seed - second.per_seed
-  count = int(first.clips.sum())
+  count = int(first.counted_clips.sum())
   return Estimate(first.value - second.value, low, high, tuple(per_seed.tolist()), count, p)
 
 
 def verdict(gain: Estimate, threshold: float) -> str:
-  """Whether a gain reaches a threshold: one of `VERDICTS`.
+  """Returns one of `VERDICTS`: does a gain reach a threshold?
 
-  A gain holds where its whole interval is at or above the threshold, and on average where only its
-  estimate is. A threshold of 0 asks for any gain: an estimate of 0 is none.
+  A gain holds if its whole interval is at or above the threshold, and on average if only its
+  estimate is. An estimate of 0 is no gain, also for a threshold of 0.
   """
-  # 0.6 - 0.5 is a little less than 0.1 in floating point.
+  # 0.6 - 0.5 is slightly less than 0.1 in floating point.
   value, low = round(gain.value, 12), round(gain.low, 12)
-  if not (value >= threshold and value > 0):  # Of NaN both are false.
+  if not (value >= threshold and value > 0):  # Both comparisons are False for NaN.
     return DOES_NOT_HOLD
   return HOLDS if low >= threshold else HOLDS_ON_AVERAGE
 
 
-def _interval(drawn: np.ndarray, level: float) -> tuple[float, float]:
-  drawn = drawn[~np.isnan(drawn)]
-  if not len(drawn):
+def mcnemar(first_correct: np.ndarray, second_correct: np.ndarray) -> float:
+  """The exact two-sided p-value of McNemar's test for "both models are correct equally often".
+
+  Under this hypothesis either model is equally likely to be the correct one on a clip where only
+  one of them is (McNemar, Psychometrika 12, 1947; exact by the binomial distribution).
+
+  Args:
+    first_correct: bool[N], whether the first model is correct on each clip.
+    second_correct: bool[N], the same for the second model.
+  """
+  only_first = int((first_correct & ~second_correct).sum())
+  only_second = int((second_correct & ~first_correct).sum())
+  if only_first == only_second:  # SciPy refuses 0 trials.
+    return 1.0
+  return float(scipy.stats.binomtest(only_first, only_first + only_second).pvalue)
+
+
+def _interval(values: np.ndarray, level: float) -> tuple[float, float]:
+  """The percentile interval of bootstrap values, without NaN."""
+  values = values[~np.isnan(values)]
+  if not len(values):
     return math.nan, math.nan
-  low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+  low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
   return float(low), float(high)
 
 
-def _drawn(ratio: Ratio, draws: int, seed: int) -> np.ndarray:
-  """f64[D]: the figure of each draw."""
+def _bootstrap(ratio: Ratio, draws: int, seed: int) -> np.ndarray:
+  """f64[D]: the value of the figure in each draw."""
   numerator, denominator = map(np.atleast_2d, (ratio.numerator, ratio.denominator))
   seeds, clips = numerator.shape
   summands = np.concatenate([numerator, denominator])  # [2S, N]
-  weights = _weights(clips, draws, seed)
-  # A class or a stratum is a small part of the clips; the others add nothing.
-  used = summands.any(axis=0)
-  by_part = []
-  for part in ratio.parts:
-    part = part[used[part]]
+  weights = _clip_weights(clips, draws, seed)
+  # A class or a stratum has few of the clips; those whose summands are all 0 are skipped.
+  nonzero = summands.any(axis=0)
+  by_group = []
+  for positions in ratio.group_positions:
+    positions = positions[nonzero[positions]]
     sums = np.zeros((2 * seeds, draws))
-    for start in range(0, len(part), _CHUNK):
-      chunk = part[start : start + _CHUNK]
+    for start in range(0, len(positions), _CHUNK):
+      chunk = positions[start : start + _CHUNK]
       sums += summands[:, chunk] @ weights[chunk].astype(np.float64)
-    by_part.append(divide(sums[:seeds], sums[seeds:]))
-  by_seed = mean_known(by_part)  # [S, D]
+    by_group.append(divide(sums[:seeds], sums[seeds:]))
+  by_seed = nan_mean(by_group)  # [S, D]
   if seeds == 1:
     return by_seed[0]
-  chosen = np.random.default_rng([seed, 1]).integers(seeds, size=(seeds, draws))
-  return np.take_along_axis(by_seed, chosen, axis=0).mean(axis=0)
+  sampled_seeds = np.random.default_rng([seed, 1]).integers(seeds, size=(seeds, draws))
+  return np.take_along_axis(by_seed, sampled_seeds, axis=0).mean(axis=0)
 
 
 @functools.lru_cache(maxsize=1)
-def _weights(clips: int, draws: int, seed: int) -> np.ndarray:
+def _clip_weights(clips: int, draws: int, seed: int) -> np.ndarray:
   """u16[N, D]: how often each draw has each clip; 80 MB for 20,000 clips and 2,000 draws.
 
-  All figures of a data set meet the same draws, which are therefore kept.
+  The result is cached because all figures of a data set use the same draws.
   """
   rng = np.random.default_rng([seed, 0])
   weights = np.empty((clips, draws), np.uint16)
   for start in range(0, draws if clips else 0, 64):
-    part = min(64, draws - start)
-    chosen = rng.integers(clips, size=(part, clips)) + np.arange(part)[:, None] * clips
-    counts = np.bincount(chosen.ravel(), minlength=part * clips).reshape(part, clips)
-    weights[:, start : start + part] = counts.T
+    size = min(64, draws - start)
+    sampled = rng.integers(clips, size=(size, clips)) + np.arange(size)[:, None] * clips
+    counts = np.bincount(sampled.ravel(), minlength=size * clips).reshape(size, clips)
+    weights[:, start : start + size] = counts.T
   weights.flags.writeable = False
   return weights
-
-
-def mcnemar(first_correct: np.ndarray, second_correct: np.ndarray) -> float:
-  """The exact two-sided p-value of "both models are right equally often", of McNemar's test.
-
-  Of the clips on which just one model is right, each is as likely to be right then (McNemar,
-  Psychometrika 12, 1947; exact, with the binomial distribution).
-
-  Args:
-    first_correct: bool[N], on which clips a model is right.
-    second_correct: bool[N], on which another one is, of the same clips.
-  """
-  only_first = int((first_correct & ~second_correct).sum())
-  only_second = int((second_correct & ~first_correct).sum())
-  discordant, least = only_first + only_second, min(only_first, only_second)
-  if 2 * least == discordant:
-    return 1.0
-  # log C(n, k) = sum of log (n - i + 1) / i over i = 1 ... k: the numbers themselves overflow.
-  i = np.arange(1, least + 1)
-  log_choices = np.concatenate([[0.0], np.cumsum(np.log((discordant - i + 1) / i))])
-  # C(n, k) grows with k up to `least`, so that no term is above 0 = log 1 here.
-  tail = np.exp(log_choices - log_choices[-1]).sum()
-  return float(min(1.0, 2 * tail * np.exp(log_choices[-1] - discordant * math.log(2))))

@@ -1,1 +1,1 @@
-"""Tokenizers, prompts and class texts."""
+"""Tokenizers, prompt templates and class texts."""

@@ -1,4 +1,4 @@
-"""Class texts: from a vocabulary to the embeddings that video embeddings are compared with."""
+"""Turns class names into tokens, and tokens into the embeddings that videos are compared with."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,14 +8,15 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.runtime import sharding
 from zsar_jax.text.phrasing import render
-from zsar_jax.text.templates import class_texts
+from zsar_jax.text.templates import fill_templates
 from zsar_jax.text.tokenizers import Tokenizer, make_tokenizer
 
-# The token in the place of a learnable prompt; what it is does not matter.
-_HELD = 1
+# The token id at the positions of learnable prompts. The model replaces it; any id but that of the
+# end token would do.
+_PROMPT_PLACEHOLDER = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,74 +24,81 @@ class ClassTexts:
   """Turns class texts into tokens under prompt templates.
 
   Attributes:
-    tokenizer: from texts to token ids.
-    templates: each with one '{}' for the class text.
-    split_words: see `names.render`.
-    placeholders: see `names.render`.
-    learnt: tokens after the start that are left to the model's prompts.
-    templates_field: the setting with the templates, for errors.
+    tokenizer: maps texts to token ids.
+    templates: P sentences, each with one '{}' for the class text.
+    split_words: see `phrasing.render`.
+    placeholders: see `phrasing.render`.
+    num_prompts: number of positions after the start token that the model's prompts fill.
+    classes_field: what errors call the setting that the class texts come from.
+    templates_field: what errors call the setting that the templates come from.
   """
 
   tokenizer: Tokenizer
   templates: tuple[str, ...]
   split_words: bool
   placeholders: str
-  learnt: int = 0
-  templates_field: str = 'config.text.templates'
+  num_prompts: int = 0
+  classes_field: str = 'classes'
+  templates_field: str = 'templates'
 
   @classmethod
   def from_config(cls, config: ConfigDict, model: VideoModel) -> 'ClassTexts':
-    """As `config.text` says, for a model's vocabulary size and context length."""
-    learnt = model.video.text_prompts
+    """Makes what `config.text` describes, for a model's vocabulary size and context length."""
+    num_prompts = model.video.text_prompts
     tokenizer = make_tokenizer(
-      config.text.tokenizer, model.spec.vocab_size, model.spec.context_length - learnt
+      config.text.tokenizer,
+      model.spec.vocab_size,
+      model.spec.context_length - num_prompts,
+      'config.text.tokenizer',
     )
     return cls(
       tokenizer,
       tuple(config.text.templates),
       config.text.split_words,
       config.text.placeholders,
-      learnt,
+      num_prompts,
+      classes_field='config.text',
+      templates_field='config.text.templates',
     )
 
   def tokens(self, texts: Sequence[str], multiple: int) -> np.ndarray:
-    """Tokens of all classes under all templates.
+    """Tokenizes all classes in all templates.
 
     Args:
       texts: C class texts, see `data.subset.Subset`.
-      multiple: empty texts are added until it divides the number of texts, so that devices
-        can share them.
+      multiple: texts of zeros are appended until their number C' is a multiple of this, so that
+        devices can split them.
 
     Returns:
-      i32[P, C', L] for P templates, L the tokens of the longest prompt: the text tower is
-      causal, so those after a prompt's end would change nothing.
+      i32[P, C', L], where L is the length of the longest prompt. The text tower is causal, so
+      tokens after a prompt's end would have no effect.
 
     Raises:
-      UserError: two classes read the same, or a prompt does not fit into the context.
+      UserError: if two classes have the same text, or a prompt does not fit into the context.
     """
-    names = render(texts, self.split_words, self.placeholders)
-    prompts = class_texts(names, self.templates, self.templates_field)
-    tokens = np.stack([self.tokenizer(one) for one in prompts])  # [P, C, L - learnt]
-    tokens = tokens[..., : tokens.argmax(-1).max() + 1]  # The end has the largest id.
-    # Any token but the end holds a prompt's place.
-    tokens = np.insert(tokens, [1] * self.learnt, _HELD, axis=-1)  # [P, C, L]
+    names = render(texts, self.split_words, self.placeholders, self.classes_field)
+    prompts = fill_templates(names, self.templates, self.templates_field)  # [P][C]
+    tokens = np.stack([self.tokenizer(row) for row in prompts])  # [P, C, L - num_prompts]
+    tokens = tokens[..., : tokens.argmax(-1).max() + 1]  # The end token has the largest id.
+    placeholders = [1] * self.num_prompts  # Each is inserted after the start token.
+    tokens = np.insert(tokens, placeholders, _PROMPT_PLACEHOLDER, axis=-1)  # [P, C, L]
     return np.pad(tokens, ((0, 0), (0, -len(names) % multiple), (0, 0)))
 
 
 def encode_classes(model: VideoModel, params: dict, tokens: jax.Array, mesh: Mesh) -> jax.Array:
-  """Text embeddings, with the classes shared out over the devices.
+  """Encodes class texts, with the classes split over the devices.
 
   Args:
     model: the model.
     params: its parameters.
     tokens: i32[P, C', L] from `ClassTexts.tokens`.
-    mesh: over whose batch axes the classes are split.
+    mesh: the classes are split over its batch axes.
 
   Returns:
-    f32[P, C', E], see `VideoModel.encode_text`, a whole copy on every device.
+    f32[P, C', E], see `VideoModel.encode_text`, replicated on all devices.
   """
-  # The table is gathered like any other parameter. Of one that is split, XLA would look up
-  # everybody's tokens in each part, and send activations about.
+  # The embedding table is gathered before it is used. In a table that stays split, XLA would look
+  # up the tokens of all devices in every part and then exchange activations.
   embedding = params['text']['token_embedding']['embedding']
   embedding = jax.lax.with_sharding_constraint(embedding, sharding.replicated(mesh))
   text = params['text'] | {'token_embedding': {'embedding': embedding}}

@@ -1,4 +1,4 @@
-"""Class names as people would say them, before they are written into prompts."""
+"""Rewrites class names as people would say them, before they are written into templates."""
 
 import re
 from collections.abc import Sequence
@@ -8,41 +8,44 @@ from zsar_jax.text.tokenizers import clean
 
 PLACEHOLDERS = ('keep', 'drop')
 
-# Where a word begins in CamelCase: behind a small letter or a digit, and before the last of
-# several capitals: 'YoYo', 'BMXRiding'.
+# Where a word begins in CamelCase: at a capital after a lower-case letter or a digit ('YoYo'), and
+# at the last of several capitals ('BMXRiding').
 _WORD_START = re.compile(r'(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])')
 _PLACEHOLDER = re.compile(r'\[([^\[\]]*)\]')
 
 
-def render(texts: Sequence[str], split_words: bool, placeholders: str) -> list[str]:
-  """Makes class texts readable, as `config.text` says.
+def render(
+  texts: Sequence[str], split_words: bool, placeholders: str, field: str = 'classes'
+) -> list[str]:
+  """Makes class texts readable.
 
   Args:
-    texts: C class names, or what the data set calls the classes.
-    split_words: whether underscores become spaces, and CamelCase words. A text that already
-      holds spaces keeps its capitals as they are.
-    placeholders: '[something]', which stands for an object, becomes a word ('keep') or goes
-      ('drop').
+    texts: C class names, or the data set's texts for the classes.
+    split_words: whether to turn underscores into spaces and to split CamelCase into words. A text
+      that has spaces already is not split at capitals.
+    placeholders: what to do with '[something]', which stands for an object: replace it by the word
+      ('keep') or remove it ('drop').
+    field: what errors call the setting that the texts come from.
 
   Returns:
     C texts.
 
   Raises:
-    UserError: two classes end up with the same text, or one with none.
+    UserError: if two classes get the same text, or a class an empty one.
   """
-  rendered, seen = [], {}
+  rendered, class_of_text = [], {}
   for text in texts:
-    readable = _placeholders(_split(text) if split_words else text, placeholders)
+    readable = _render_placeholders(_split(text) if split_words else text, placeholders)
     if not readable:
       raise UserError(
-        f'config.text.placeholders: without placeholders nothing is left of the class {text!r}; set'
-        " it to 'keep'"
+        f'{field}: nothing is left of the class {text!r} without its placeholders; set placeholders'
+        " to 'keep'"
       )
-    other = seen.setdefault(clean(readable), text)
+    other = class_of_text.setdefault(clean(readable), text)
     if other != text:
       raise UserError(
-        f'config.text: the classes {other!r} and {text!r} both read {readable!r}; change'
-        ' config.text.split_words or config.text.placeholders, or evaluate one of them only'
+        f'{field}: the classes {other!r} and {text!r} both read {readable!r}; change split_words or'
+        ' placeholders, or take only one of the classes'
       )
     rendered.append(readable)
   return rendered
@@ -53,10 +56,10 @@ def _split(text: str) -> str:
   return words if ' ' in text else _WORD_START.sub(' ', words)
 
 
-def _placeholders(text: str, placeholders: str) -> str:
+def _render_placeholders(text: str, placeholders: str) -> str:
   if '[' not in text:
     return text
   if placeholders == 'keep':
     return _PLACEHOLDER.sub(r'\1', text)
-  rest = ' '.join(_PLACEHOLDER.sub('', text).split())
-  return re.sub(r' (?=[,.;])', '', rest)
+  remaining = ' '.join(_PLACEHOLDER.sub('', text).split())
+  return re.sub(r' (?=[,.;])', '', remaining)

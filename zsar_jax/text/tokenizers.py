@@ -1,10 +1,10 @@
-"""Tokenizers: from texts to the token ids that the text tower reads.
+"""Tokenizers, which turn texts into the token ids that the text tower reads.
 
-Three kinds, chosen by `config.text.tokenizer`:
+There are three kinds, chosen by `config.text.tokenizer`:
 
-- 'clip': OpenAI's byte-pair encoding; a package brings its vocabulary.
-- a path: a vocabulary that came with the weights, read by the `tokenizers` library. Of CLIP's
-  files it makes the same ids as 'clip'.
+- 'clip': OpenAI's byte-pair encoding, with the vocabulary of an installed package.
+- a path: a vocabulary that comes with the weights, read by the `tokenizers` library. With CLIP's
+  files it gives the same ids as 'clip'.
 - 'words': words hashed to ids, for models trained from scratch on a small vocabulary.
 """
 
@@ -20,19 +20,19 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tokenizers
 
-from zsar_jax.data.class_names import words
+from zsar_jax.data.class_names import split_words
 from zsar_jax.errors import UserError
 from zsar_jax.runtime.paths import local_path
 
-# How CLIP splits a text into the words that it encodes separately (OpenAI's
-# `SimpleTokenizer.pat`): contractions, runs of letters, single digits, runs of other signs.
+# CLIP splits a text into words and encodes each by itself (OpenAI's `SimpleTokenizer.pat`). Words
+# are contractions, runs of letters, single digits, and runs of other characters.
 _CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
-# Packages with OpenAI's vocabulary in a file of this name: open_clip_torch and OpenAI's own.
+# The packages open_clip_torch and OpenAI's own have OpenAI's vocabulary in a file of this name.
 _MERGES = 'bpe_simple_vocab_16e6.txt.gz'
 _MERGES_PACKAGES = ('open_clip', 'clip')
 
-# The tokens of CLIP's vocabulary, with those of start and end.
+# The size of CLIP's vocabulary, including the start and end tokens.
 _CLIP_SIZE = 49408
 
 _STRAIGHT_QUOTES = str.maketrans('‘’‚‛“”„‟', '\'\'\'\'""""')
@@ -43,11 +43,11 @@ class Tokenizer:
   """Turns texts into rows of token ids.
 
   Attributes:
-    encode: from a cleaned text to its ids, without start and end.
+    encode: maps a cleaned text to its ids, without start and end.
     start: id of the start-of-text token.
-    end: id of the end-of-text token, the largest there is: the text tower finds the end of a
-      text as the argmax of its ids.
-    context_length: length of a row.
+    end: id of the end-of-text token. It is the largest id, because the text tower finds the end of
+      a text as the argmax of its ids.
+    context_length: length of a row of ids.
   """
 
   encode: Callable[[str], Sequence[int]]
@@ -65,20 +65,20 @@ class Tokenizer:
       i32[C, context_length]: start, the text, end, then zeros.
 
     Raises:
-      UserError: a text is too long, or no text. CLIP cuts one that is too long; a class name
-        that is silently cut is a wrong result.
+      UserError: if a text is too long or not valid UTF-8. OpenAI's code truncates long texts,
+        but a class name that is silently truncated gives a wrong result.
     """
     tokens = np.zeros((len(texts), self.context_length), np.int32)
     for row, text in zip(tokens, texts, strict=True):
       try:
         text.encode()
-      except UnicodeEncodeError:  # Python's stand-ins for bytes that are no UTF-8.
+      except UnicodeEncodeError:  # Surrogates, by which Python represents invalid bytes.
         raise UserError(f'the text {text!r} is not valid UTF-8; write it in UTF-8') from None
       ids = [self.start, *self.encode(clean(text)), self.end]
       if len(ids) > self.context_length:
         raise UserError(
-          f'the text {text!r} has {len(ids)} tokens, more than the context of '
-          f'{self.context_length}; shorten it or its template.'
+          f'the text {text!r} has {len(ids)} tokens, more than the context of'
+          f' {self.context_length}; shorten it or its template'
         )
       row[: len(ids)] = ids
     return tokens
@@ -87,9 +87,9 @@ class Tokenizer:
 def clean(text: str) -> str:
   """Lower-cases a text and normalizes its characters and white space, as CLIP does.
 
-  OpenAI's code repairs characters with the `ftfy` library. NFKC and straight quotes do the
-  same for ligatures, full-width letters and curly quotes, which is what class names have; NFKC
-  goes further where a sign stands for several letters, such as the trademark sign.
+  OpenAI's code repairs characters with the `ftfy` library. For what occurs in class names
+  (ligatures, full-width letters, curly quotes), NFKC and straight quotes give the same result. NFKC
+  also expands characters that stand for several letters, such as the trademark sign.
   """
   text = unicodedata.normalize('NFKC', text).translate(_STRAIGHT_QUOTES)
   text = html.unescape(html.unescape(text))  # Twice, for captions that were escaped twice.
@@ -97,19 +97,20 @@ def clean(text: str) -> str:
 
 
 def make_tokenizer(
-  name_or_path: str, vocab_size: int, context_length: int, field: str = 'config.text.tokenizer'
+  name_or_path: str, vocab_size: int, context_length: int, field: str = 'tokenizer'
 ) -> Tokenizer:
-  """Makes the tokenizer that a setting names.
+  """Makes a tokenizer.
 
   Args:
     name_or_path: 'clip', 'words', a folder with `tokenizer.json` or with `vocab.json` and
       `merges.txt`, or a file like `tokenizer.json`.
-    vocab_size: number of ids that the text tower has embeddings for.
-    context_length: tokens in a row.
-    field: the setting, for errors.
+    vocab_size: number of ids for which the text tower has embeddings.
+    context_length: length of a row of ids.
+    field: what errors call the setting that names the tokenizer.
 
   Raises:
-    UserError: the vocabulary cannot be had or read, or has ids that the text tower has not.
+    UserError: if the vocabulary is missing or cannot be read, or has ids for which the text tower
+      has no embeddings.
   """
   if name_or_path == 'clip':
     encode, start, end = _clip(field)
@@ -119,7 +120,7 @@ def make_tokenizer(
     encode, start, end = _from_files(local_path(name_or_path, field), field)
   if end >= vocab_size:
     raise UserError(
-      f'{field}: {name_or_path!r} has {end + 1} ids and the model has embeddings of'
+      f'{field}: {name_or_path!r} has {end + 1} ids and the model has embeddings for'
       f" {vocab_size}; take 'words', or a model with as many"
     )
   return Tokenizer(encode, start, end, context_length)
@@ -132,22 +133,22 @@ def has_vocabulary(folder: pathlib.Path) -> bool:
   )
 
 
-# What the three kinds differ in: the encoder, the start id and the end id.
+# The parts in which the three kinds differ: the encoder, the start id and the end id.
 _Parts = tuple[Callable[[str], Sequence[int]], int, int]
 
 
 def _clip(field: str) -> _Parts:
-  """OpenAI's tokenizer, from the package that carries its vocabulary."""
+  """Returns OpenAI's tokenizer, by default that of the package instant_clip_tokenizer."""
   try:
     import instant_clip_tokenizer
   except ImportError:
-    return _clip_of_merges(field)
+    return _from_installed_merges(field)
   tokenizer = instant_clip_tokenizer.Tokenizer()
   return tokenizer.encode, tokenizer.start_of_text(), tokenizer.end_of_text()
 
 
-def _clip_of_merges(field: str) -> _Parts:
-  """OpenAI's tokenizer, from its file of merges in an installed package that is not imported."""
+def _from_installed_merges(field: str) -> _Parts:
+  """Returns OpenAI's tokenizer, from the list of merges in a package; it is not imported."""
   for package in _MERGES_PACKAGES:
     spec = importlib.util.find_spec(package)
     for folder in (spec and spec.submodule_search_locations) or ():
@@ -161,10 +162,10 @@ def _clip_of_merges(field: str) -> _Parts:
 
 
 def _from_merges(path: pathlib.Path) -> _Parts:
-  """OpenAI's tokenizer from its list of merges.
+  """Builds OpenAI's tokenizer from its list of merges.
 
-  As in OpenAI's `SimpleTokenizer`, the first ids are those of the 256 bytes, then of bytes that end
-  a word, then of the merges in their order, and of start and end.
+  As in OpenAI's `SimpleTokenizer`, ids are given to the 256 bytes, then to the bytes that end a
+  word, then to the merges in their order, then to start and end.
   """
   try:
     lines = gzip.decompress(path.read_bytes()).decode().splitlines()[1:]
@@ -173,36 +174,36 @@ def _from_merges(path: pathlib.Path) -> _Parts:
   printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
   characters = [*map(chr, printable), *(chr(256 + n) for n in range(256 - len(printable)))]
   tokens = characters + [f'{character}</w>' for character in characters]
-  # The list goes on after those that OpenAI uses.
+  # The list is longer than the vocabulary that OpenAI uses.
   merges = [tuple(line.split()) for line in lines[: _CLIP_SIZE - 2 - len(tokens)]]
   tokens += [''.join(pair) for pair in merges]
   if len(tokens) != _CLIP_SIZE - 2 or any(len(pair) != 2 for pair in merges):
     raise UserError(f'{path}: does not hold the merges of CLIP; install its package again')
   vocab = {token: number for number, token in enumerate(tokens)}
   model = tokenizers.models.BPE(vocab, merges, end_of_word_suffix='</w>')
-  tokenizer = _clip_words(model)
+  tokenizer = _clip_encoder(model)
   return lambda text: tokenizer.encode(text).ids, _CLIP_SIZE - 2, _CLIP_SIZE - 1
 
 
 def _words(vocab_size: int) -> _Parts:
-  """Words hashed to ids: no vocabulary file, and any text can be encoded.
+  """Returns an encoder that hashes words to ids: it needs no vocabulary and encodes any text.
 
-  Letters, digits and combining marks make words, and each symbol is a word of its own; all else
-  parts them. The price is that two words may share an id and be one word to the model: among n
-  words, about n^2 / (2 * vocab_size) pairs do (0.4 for 60 words and 4096 ids).
+  Words consist of letters, digits and combining marks; each symbol is a word of its own; all other
+  characters separate words. Two words may get the same id, and the model cannot tell them apart.
+  Among n words there are about n^2 / (2 * vocab_size) such pairs (0.4 for 60 words and 4096 ids).
   """
   start, end = vocab_size - 2, vocab_size - 1
 
   def encode(text: str) -> list[int]:
-    # Id 0 is the padding's, the last two are start and end. Python's own hash differs from
-    # one process to the next.
-    return [1 + zlib.crc32(word.encode()) % (vocab_size - 3) for word in words(text)]
+    # Id 0 is padding, the last two ids are start and end. Python's own hash would differ between
+    # processes.
+    return [1 + zlib.crc32(word.encode()) % (vocab_size - 3) for word in split_words(text)]
 
   return encode, start, end
 
 
 def _from_files(name: str, field: str) -> _Parts:
-  """A byte-pair encoding with CLIP's start and end tokens, from the file or folder `name`."""
+  """Reads a byte-pair encoding with CLIP's start and end tokens from the file or folder `name`."""
   path = pathlib.Path(name)
   file = path / 'tokenizer.json' if path.is_dir() else path
   vocab, merges = path / 'vocab.json', path / 'merges.txt'
@@ -211,25 +212,25 @@ def _from_files(name: str, field: str) -> _Parts:
       tokenizer = tokenizers.Tokenizer.from_file(str(file))
     elif vocab.is_file() and merges.is_file():
       model = tokenizers.models.BPE.from_file(str(vocab), str(merges), end_of_word_suffix='</w>')
-      tokenizer = _clip_words(model)
+      tokenizer = _clip_encoder(model)
     else:
       raise UserError(
-        f"{field}: {name!r} is neither 'clip' nor 'words' nor a file like "
-        'tokenizer.json nor a folder with tokenizer.json, or with vocab.json and merges.txt.'
+        f"{field}: {name!r} is neither 'clip' nor 'words' nor a file like"
+        ' tokenizer.json nor a folder with tokenizer.json, or with vocab.json and merges.txt'
       )
   except UserError:
     raise
   except Exception as error:  # The library raises bare `Exception` for a file it cannot read.
-    raise UserError(f'{field}: cannot read {name!r}: {error}.') from error
-  # Files of published models may ask for padding or for cutting; both are done above.
+    raise UserError(f'{field}: cannot read {name!r}: {error}') from error
+  # Files of published models may turn on padding or truncation; `Tokenizer` does both itself.
   tokenizer.no_padding()
   tokenizer.no_truncation()
 
   start, end = map(tokenizer.token_to_id, ('<|startoftext|>', '<|endoftext|>'))
   if start is None or end is None or end != max(tokenizer.get_vocab().values()):
     raise UserError(
-      f'{field}: {name!r} is not a CLIP vocabulary: it must have '
-      '<|startoftext|> and, with the largest id, <|endoftext|>.'
+      f'{field}: {name!r} is not a CLIP vocabulary: it must have'
+      ' <|startoftext|> and, with the largest id, <|endoftext|>'
     )
 
   def encode(text: str) -> list[int]:
@@ -238,8 +239,8 @@ def _from_files(name: str, field: str) -> _Parts:
   return encode, start, end
 
 
-def _clip_words(model: tokenizers.models.BPE) -> tokenizers.Tokenizer:
-  """CLIP's encoder for cleaned text, of its vocabulary and merges."""
+def _clip_encoder(model: tokenizers.models.BPE) -> tokenizers.Tokenizer:
+  """Returns CLIP's encoder for cleaned texts, given a model with its vocabulary and merges."""
   tokenizer = tokenizers.Tokenizer(model)
   split = tokenizers.pre_tokenizers.Split(
     tokenizers.Regex(_CLIP_WORDS), behavior='removed', invert=True

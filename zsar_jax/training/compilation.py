@@ -1,33 +1,36 @@
-"""Compilation before the first step: kept on disk, and what it says of memory and work."""
+"""Compiles steps ahead of time, caches compiled code on disk, and describes its memory and work."""
 
 import os
 import pathlib
 from typing import Any
 
 import jax
-import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
+from zsar_jax.data import batch as batch_schema
 from zsar_jax.models import flops
+from zsar_jax.runtime import sharding
 from zsar_jax.runtime.wording import format_bytes
 
 
 def enable_compilation_cache() -> None:
-  """Has JAX keep what it compiles in the user's cache folder, and take it from there.
+  """Makes JAX cache compiled code in the user's cache folder.
 
-  JAX_COMPILATION_CACHE_DIR names another folder; an empty one keeps nothing.
+  JAX_COMPILATION_CACHE_DIR names another folder; if it is empty, nothing is cached.
   """
   if 'JAX_COMPILATION_CACHE_DIR' in os.environ or jax.config.jax_compilation_cache_dir:
     return
   caches = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
   folder = caches / 'zsar_jax' / 'compiled'
   try:
-    # What lies there is executed: it is the user's alone.
+    # Code from this folder is executed, so nobody else may write to it.
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.stat()
-    if found.st_uid != os.getuid() or found.st_mode & 0o022:
+    status = folder.stat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o022:
       return
   except OSError:
-    return  # A home that cannot be written to; all works, but slower.
+    return  # The home folder is not writable. Everything works without the cache, but slower.
   jax.config.update('jax_compilation_cache_dir', str(folder))
 
 
@@ -35,15 +38,15 @@ def compile_step(step: Any, *arguments: Any) -> tuple[Any, str]:
   """Compiles a jitted function ahead of time.
 
   Args:
-    step: from `jax.jit`.
-    *arguments: arrays, or their ShapeDtypeStructs with shardings.
+    step: a function from `jax.jit`.
+    *arguments: arrays, or ShapeDtypeStructs with shardings.
 
   Returns:
-    The compiled function, and in words its memory on each device and its work on all of them.
+    The compiled function, and a description of its memory on each device and its work on all.
   """
   traced = step.trace(*arguments)
   compiled = traced.lower().compile()
-  text = f'{flops.traced(traced.jaxpr) / 1e9:,.1f} GFLOPs in matrix products a step'
+  text = f'{flops.of_jaxpr(traced.jaxpr) / 1e9:,.1f} GFLOPs in matrix products a step'
   memory = compiled.memory_analysis()
   if memory is not None:
     reused = memory.alias_size_in_bytes
@@ -59,24 +62,37 @@ def compile_step(step: Any, *arguments: Any) -> tuple[Any, str]:
 
 
 def parameter_table(params: Any, trained: Any) -> str:
-  """The number of parameters of each part of a model, and of those that are trained.
+  """Describes the number of parameters, and of trained parameters, in each part of a model.
 
   Args:
     params: {part: arrays or their shapes}.
-    trained: a tree of bools like it.
+    trained: a tree of bools like `params`.
   """
   parts = []
   for name in sorted(params):
     sizes = [leaf.size for leaf in jax.tree.leaves(params[name])]
-    count = sum(size for size, on in zip(sizes, jax.tree.leaves(trained[name]), strict=True) if on)
+    masks = jax.tree.leaves(trained[name])
+    count = sum(size for size, mask in zip(sizes, masks, strict=True) if mask)
     share = '' if count == sum(sizes) else f' ({count:,} trained)' if count else ' (frozen)'
     parts.append(f'{name} {sum(sizes):,}{share}')
   return 'parameters: ' + ', '.join(parts)
 
 
-def batch_shapes(clip: dict[str, np.ndarray], size: int, place: Any) -> dict[str, Any]:
-  """ShapeDtypeStructs of a batch of `size` clips like `clip`, lying as `place` says."""
+def batch_shapes(
+  config: ConfigDict, batch_size: int, mesh: Mesh, training: bool = False, partners: bool = False
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """Returns a batch as ShapeDtypeStructs with the sharding of `sharding.shard_batch`.
+
+  Args:
+    config: a validated config.
+    batch_size: the clips in the batch.
+    mesh: the devices, which may be abstract.
+    training: whether the batch is one of training.
+    partners: whether each clip comes with a partner.
+  """
+  target = sharding.batch_sharding(mesh)
+  letters = {'B': batch_size, 'T': config.view.num_frames, 'S': config.view.size}
   return {
-    name: jax.ShapeDtypeStruct((size, *np.shape(value)), np.asarray(value).dtype, sharding=place)
-    for name, value in clip.items()
+    name: jax.ShapeDtypeStruct(field.sizes(**letters), field.dtype, sharding=target)
+    for name, field in batch_schema.fields(training, partners).items()
   }

@@ -1,27 +1,154 @@
-"""Losses against static bias: on clips without people, and on clips without movement.
+"""The training loss: cross-entropy, and further terms that `config.optim` weighs.
 
-Choi et al., "Why Can't I Dance in the Mall? Learning to Mitigate Scene Bias in Action Recognition"
-(SDN, NeurIPS 2019): where people are painted over, the model should not know the action. Fioresi et
-al., "ALBAR: Adversarial Learning approach to mitigate Biases in Action Recognition" (ICLR 2025):
-nor should it from one frame.
+`LOSSES` is the table of the further terms. To add one, write a function of `LossInputs` and its
+weight, enter it in the table, and add a weight of the same name to `config.optim`.
+
+The terms against static bias look at clips without people, and at clips without movement:
+
+- SDN, where people are painted over, the model should not know the action. Choi et al., "Why Can't
+  I Dance in the Mall? Learning to Mitigate Scene Bias in Action Recognition" (NeurIPS 2019).
+- ALBAR, nor should it know the action from one frame. Fioresi et al., "ALBAR: Adversarial Learning
+  approach to mitigate Biases in Action Recognition" (ICLR 2025).
+
+FROSTER's distillation keeps the embeddings close to those of CLIP, see `models.distillation`.
+
+Letters in shapes: B clips of a micro-batch, T frames, H x W pixels, C classes, E embedding.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
+from zsar_jax.models.video_model import Encoded, Params, VideoModel
+from zsar_jax.ops.transform import Clips
 from zsar_jax.recipes.regions import PERSON, PERSON_BOX
+
+Metrics = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+  """The CLIP model of distillation.
+
+  Attributes:
+    model: the model.
+    params: its parameters.
+    classes: f32[C, E], its embeddings of the class texts.
+  """
+
+  model: VideoModel
+  params: Params
+  classes: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class LossInputs:
+  """What the losses of a micro-batch are computed from.
+
+  Attributes:
+    model: the model.
+    params: its parameters.
+    clips: the augmented and painted clips, with their targets.
+    seeds: u32[B], the clips' random numbers.
+    encoded: the clips, by `model.encode_video`.
+    classes: f32[C, E], the embeddings of the class texts.
+    key: the random key of the losses; each clip folds its seed into it.
+    teacher: None without distillation.
+  """
+
+  model: VideoModel
+  params: Params
+  clips: Clips
+  seeds: jax.Array
+  encoded: Encoded
+  classes: jax.Array
+  key: jax.Array
+  teacher: Teacher | None = None
+
+  def score(self, video: jax.Array) -> jax.Array:
+    """Returns the logits f32[B, C] of other clips f32[B, T, H, W, 3]."""
+    encoded = self.model.encode_video(self.params, video)
+    return self.model.logits(self.params, encoded, self.classes)
+
+
+# From the inputs and the term's weight to summands of the loss, and metrics. The summands are added
+# one after another.
+Term = Callable[[LossInputs, Any], tuple[list[jax.Array], Metrics]]
+
+
+def _distillation(inputs: LossInputs, weight: float) -> tuple[list[jax.Array], Metrics]:
+  teacher = inputs.teacher
+  assert teacher is not None
+  frames, _ = teacher.model.encode_frames(teacher.params, inputs.clips.video)
+  distance = inputs.model.distance(
+    inputs.params, inputs.encoded, inputs.classes, frames, teacher.classes
+  )
+  return [weight * distance], {'distance': distance}
+
+
+def _confusion(inputs: LossInputs, weight: float) -> tuple[list[jax.Array], Metrics]:
+  clips = inputs.clips
+  without_people = jax.vmap(fill_people)(clips.video, clips.regions)
+  counted = jax.vmap(detected)(clips.regions, clips.annotated)
+  value = confusion(inputs.score(without_people), counted)
+  return [weight * value], {'confusion': value}
+
+
+def _still_clip(inputs: LossInputs, weight: ConfigDict) -> tuple[list[jax.Array], Metrics]:
+  keys = jax.vmap(lambda seed: jax.random.fold_in(inputs.key, seed))(inputs.seeds)
+  still = jax.vmap(still_clip)(keys, inputs.clips.video)
+  values = static_losses(inputs.score, still, inputs.clips.targets)
+  uncertainty = weight.entropy * values['entropy'] + weight.gradient * values['gradient']
+  # The model should fail on still clips.
+  failure = -weight.static * values['static']
+  return [uncertainty, failure], {f'still_{name}': value for name, value in values.items()}
+
+
+# By the name of the weight in `config.optim`: a number, or a group of numbers. Terms whose weights
+# are all 0 are not computed.
+LOSSES: dict[str, Term] = {
+  'distillation': _distillation,
+  'confusion': _confusion,
+  'still_clip': _still_clip,
+}
+
+
+def training_loss(config: ConfigDict, inputs: LossInputs) -> tuple[jax.Array, Metrics]:
+  """Returns the loss of a micro-batch, and metrics: 'loss', 'accuracy', and one for each term.
+
+  Args:
+    config: `config.optim`.
+    inputs: the micro-batch.
+  """
+  logits = inputs.model.logits(inputs.params, inputs.encoded, inputs.classes)  # [B, C]
+  targets = inputs.clips.targets
+  smooth = optax.smooth_labels(targets, config.label_smoothing)
+  loss = optax.softmax_cross_entropy(logits, smooth).mean()
+  metrics = {'accuracy': (logits.argmax(-1) == targets.argmax(-1)).mean()}
+  for name, term in LOSSES.items():
+    if _is_used(config[name]):
+      summands, values = term(inputs, config[name])
+      loss = sum(summands, loss)
+      metrics |= values
+  return loss, metrics | {'loss': loss}
+
+
+def _is_used(weight: float | ConfigDict) -> bool:
+  return any(weight.values()) if isinstance(weight, ConfigDict) else weight > 0
 
 
 def fill_people(video: jax.Array, regions: jax.Array) -> jax.Array:
-  """Paints the people of one clip over, each frame's in that frame's mean color (SDN).
+  """Paints over the people of one clip with the mean color of each frame (SDN).
 
   Args:
     video: f32[T, H, W, 3].
-    regions: u8[T, H, W]: people are their boxes, or their shapes in a clip without boxes.
+    regions: u8[T, H, W]. People are their boxes, or their shapes in a clip without boxes.
 
   Returns:
     f32[T, H, W, 3].
@@ -31,12 +158,12 @@ def fill_people(video: jax.Array, regions: jax.Array) -> jax.Array:
 
 
 def detected(regions: jax.Array, annotated: jax.Array, share: float = 0.7) -> jax.Array:
-  """Whether there are people in at least a share of one clip's frames (SDN counts only such clips).
+  """Returns whether enough frames of one clip show people; SDN counts only such clips.
 
   Args:
     regions: u8[T, H, W], see `fill_people`.
-    annotated: bool[T]; a frame that nobody annotated has no people.
-    share: from 0 to 1.
+    annotated: bool[T]; frames without annotation count as showing nobody.
+    share: the least share of the frames, from 0 to 1.
 
   Returns:
     bool[].
@@ -47,7 +174,7 @@ def detected(regions: jax.Array, annotated: jax.Array, share: float = 0.7) -> ja
 
 
 def _people(regions: jax.Array) -> jax.Array:
-  """bool[T, H, W]: boxes of people, or their shapes in a clip without boxes."""
+  """Returns bool[T, H, W]: boxes of people, or their shapes in a clip without boxes."""
   boxes = (regions & PERSON_BOX) != 0
   return jnp.where(boxes.any(), boxes, (regions & PERSON) != 0)
 
@@ -55,27 +182,27 @@ def _people(regions: jax.Array) -> jax.Array:
 def confusion(logits: jax.Array, counted: jax.Array) -> jax.Array:
   """SDN's loss on clips whose people are painted over: minus the entropy of the prediction.
 
-  The least, -log C, is reached where every class is equally likely.
+  Its minimum, -log C, is reached when all classes are equally likely.
 
   Args:
     logits: f32[B, C].
     counted: bool[B], the clips that count, see `detected`.
 
   Returns:
-    f32[], the mean over the clips that count; 0 without any.
+    f32[], the mean over the clips that count; 0 if none does.
   """
   logits = jnp.where(counted[:, None], logits, 0)
   return (counted * _minus_entropy(logits)).sum() / jnp.maximum(counted.sum(), 1)
 
 
 def _minus_entropy(logits: jax.Array) -> jax.Array:
-  """The sum of p log p over the classes: f32[B, C] to f32[B]."""
+  """Maps logits f32[B, C] to the sum of p log p over the classes, f32[B]."""
   log_probabilities = jax.nn.log_softmax(logits)
   return (jnp.exp(log_probabilities) * log_probabilities).sum(-1)
 
 
 def still_clip(key: jax.Array, video: jax.Array) -> jax.Array:
-  """One random frame of a clip, f32[T, H, W, 3], in the place of each of its frames (ALBAR)."""
+  """Repeats one random frame of a clip f32[T, H, W, 3] at all of its times (ALBAR)."""
   frame = jax.random.randint(key, (), 0, video.shape[0])
   return jnp.broadcast_to(video[frame], video.shape)
 
@@ -83,22 +210,22 @@ def still_clip(key: jax.Array, video: jax.Array) -> jax.Array:
 def static_losses(
   score: Callable[[jax.Array], jax.Array], still: jax.Array, targets: jax.Array
 ) -> dict[str, jax.Array]:
-  """ALBAR's three terms on still clips; the caller weighs them.
+  """Computes ALBAR's three terms on still clips, unweighted.
 
   The gradient of 'gradient' with respect to the parameters of `score` is of second order.
 
   Args:
-    score: f32[B, T, H, W, 3] to logits, f32[B, C]; those of a clip depend on that clip alone.
+    score: maps f32[B, T, H, W, 3] to logits f32[B, C]; the logits of a clip depend on it alone.
     still: f32[B, T, H, W, 3], see `still_clip`.
     targets: f32[B, C], a distribution over the classes for each clip.
 
   Returns:
     Three f32[], means over the clips:
-    'static', cross-entropy with the targets, which is to be SUBTRACTED from the loss: a model
-      should fail on a still clip;
+    'static', the cross-entropy with the targets, to be SUBTRACTED from the loss: the model should
+      fail on a still clip;
     'entropy', minus the entropy of the prediction: it should fail by not knowing;
     'gradient', the L2 norm of the gradient of the sum of a clip's logits with respect to its
-      pixels: they should not matter.
+      pixels: the pixels should not matter.
   """
   logits, pull_back = jax.vjp(score, still)
   (gradient,) = pull_back(jnp.ones_like(logits))

@@ -1,55 +1,57 @@
-"""Checkpoints; the only file that knows Orbax.
+"""Writes and reads checkpoints; only this package knows Orbax.
 
-A checkpoint is {state, meta}: the training state as plain arrays, and a JSON object with what
-has to agree for the run to go on. The data pipeline needs no state besides the step, see
-`data.pipeline`. A checkpoint appears under its final name only when it is complete, so one that
-was being written when the process died is not taken for one; and it holds checksums of its files,
-so one that was cut or changed on the disk afterwards is not taken for one either.
+A checkpoint is {state, meta}: the training state as plain arrays, and a JSON object with the facts
+that must agree when the run resumes. The data pipeline needs no state besides the step, see
+`data.pipeline`.
+
+Incomplete and damaged checkpoints are never read. A checkpoint gets its final name only when it is
+complete, which excludes one that was being written when the process died. It also holds checksums
+of its files, which reveal one that was cut or changed on the disk afterwards.
 """
 
-import collections
 import contextlib
 import functools
-import json
-import math
 import os
 import pathlib
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
-import tensorstore
 
 from zsar_jax.errors import UserError, first_line
+from zsar_jax.models.video_model import Params
 from zsar_jax.runtime import checksums, distributed, file_systems, trees
 from zsar_jax.runtime.progress import log
 from zsar_jax.runtime.wording import pluralize
-from zsar_jax.weights.orbax_runtime import silence, suit
+from zsar_jax.weights.array_store import missing_parts
+from zsar_jax.weights.orbax_runtime import adapt_to_file_system, silence_orbax
+from zsar_jax.weights.state import State
 
 FOLDER = 'checkpoints'
 
-# Where training puts checkpoints that it does not go on from.
-DAMAGED = 'damaged_checkpoints'
+# The folder to which training moves damaged checkpoints when it resumes from an earlier one.
+DAMAGED_FOLDER = 'damaged_checkpoints'
 
-# What Orbax notes of each checkpoint, times among it.
-_NOTES = '_CHECKPOINT_METADATA'
+# Orbax's own metadata file in each checkpoint, which holds timestamps among other things.
+_ORBAX_METADATA = '_CHECKPOINT_METADATA'
 
-# Devices that hold the same array each write a slice of it where the slices have so many bytes.
-# Cutting one is a program of its own to compile, for each shape, device and place.
-_SLICE = 2**24
+# The smallest slice, in bytes, in which devices with copies of one array share the work of writing
+# it. Cutting a slice compiles a program for each shape, device and position, so small arrays are
+# written whole by one device.
+_MIN_SLICE_BYTES = 2**24
 
 T = TypeVar('T')
 
 
-class Damaged(UserError):
-  """A checkpoint that is not as it was written.
+class DamagedCheckpoint(UserError):
+  """A checkpoint whose files are missing, cut or changed.
 
   Attributes:
-    reason: what shows it.
+    reason: the evidence, in words.
   """
 
   def __init__(self, message: str, reason: str = ''):
@@ -58,31 +60,34 @@ class Damaged(UserError):
 
 
 class Checkpoints:
-  """The checkpoints of one run, written in the background. A context manager."""
+  """The checkpoints of one run, written in the background.
+
+  Used as a context manager, it waits at the end until everything saved is on disk.
+  """
 
   def __init__(self, workdir: pathlib.Path, keep: int = 1):
-    """Opens `workdir`/checkpoints; nothing is made before the first save.
+    """Opens `workdir`/checkpoints; the folder is created by the first save.
 
     Args:
       workdir: the run's folder.
-      keep: how many of the newest checkpoints stay.
+      keep: the number of newest checkpoints to keep.
 
     Raises:
-      UserError: where Orbax's own notes are damaged.
+      UserError: if Orbax's own metadata is damaged.
     """
     self._folder = (workdir / FOLDER).absolute()
-    self._writing: int | None = None
-    self._arrays = 0
+    self._saving_step: int | None = None
+    self._saving_arrays = 0
     self._failed = False
-    self._error: BaseException | None = None
-    silence()
+    self._error: BaseException | None = None  # The first error of the background writer.
+    silence_orbax()
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,
       create=False,
       enable_async_checkpointing=True,
       async_options=ocp.options.AsyncOptions(post_finalization_callback=self._seal),
     )
-    arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_SLICE)
+    arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_MIN_SLICE_BYTES)
     registry = ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
     handlers = {
       'state': ocp.PyTreeCheckpointHandler(type_handler_registry=registry),
@@ -92,12 +97,12 @@ class Checkpoints:
       self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
       raise UserError(
-        f'{self._folder}: a file {_NOTES} in it is damaged ({_reason(error)}); delete it, the'
-        ' checkpoint does not need it'
+        f'{self._folder}: a file {_ORBAX_METADATA} in it is damaged ({_reason(error)}); delete it,'
+        ' the checkpoint does not need it'
       ) from None
 
     if distributed.is_multiprocess():
-      self._note_errors()
+      self._record_writer_errors()
 
   def __enter__(self) -> 'Checkpoints':
     return self
@@ -106,37 +111,41 @@ class Checkpoints:
     if not self._failed:
       with contextlib.suppress(UserError) if exception[0] else contextlib.nullcontext():
         self.wait()
-    if not self._failed:  # Orbax would wait for threads that wait for what has failed.
+    if not self._failed:  # After a failure, Orbax would wait for threads that never end.
       self._manager.close()
 
   @property
   def latest(self) -> int | None:
-    """The step of the newest complete checkpoint, whether or not it is damaged."""
+    """The step of the newest complete checkpoint, which may be damaged; None without any."""
     return self._manager.latest_step()
 
   @property
   def writing(self) -> bool:
-    """Whether something saved is not on disk yet."""
+    """Whether a checkpoint is being written in the background."""
     return self._manager.is_saving_in_progress()
 
   def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
     """Copies `state` off the devices and writes it in the background.
 
     Raises:
-      UserError: where this checkpoint or the one before it cannot be written.
+      UserError: if this checkpoint or the one before it cannot be written.
     """
     self.wait()
-    self._writing, self._arrays = step, len(jax.tree.leaves(state))
+    self._saving_step, self._saving_arrays = step, len(jax.tree.leaves(state))
     with self._writable(), jax.transfer_guard('allow'):
       self._folder.mkdir(parents=True, exist_ok=True)
-      suit(file_systems.missing_features(self._folder))
+      adapt_to_file_system(file_systems.missing_features(self._folder))
       items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta))
       self._manager.save(step, args=items)
 
   def wait(self) -> None:
-    """Returns when everything saved is on disk; a `UserError` where it cannot be written."""
+    """Waits until everything saved is on disk.
+
+    Raises:
+      UserError: if it cannot be written.
+    """
     with self._writable():
-      # Where a write has failed, Orbax's own wait is for the other processes.
+      # Orbax's own wait would first wait for the other processes, also after a failed write.
       while distributed.is_multiprocess() and self._manager.is_saving_in_progress():
         if self._error:
           self._failed = True
@@ -144,82 +153,85 @@ class Checkpoints:
         time.sleep(0.02)
       self._manager.wait_until_finished()
 
-  def newest(self, read: Callable[[int], T]) -> tuple[int, T] | None:
-    """The newest checkpoint that is whole: its step, and what `read` makes of it.
+  def read_newest(self, read: Callable[[int], T]) -> tuple[int, T] | None:
+    """Reads the newest checkpoint that is not damaged.
 
     Args:
-      read: takes a step and reads what is needed, by `meta` and `restore`.
+      read: a function of a step that reads its checkpoint through `meta` and `restore`.
 
     Returns:
-      None where there is no checkpoint.
+      The step and the result of `read`; None if there is no checkpoint.
 
     Raises:
-      UserError: where each is damaged, and what `read` raises.
+      UserError: if all checkpoints are damaged, or from `read`.
     """
     steps = sorted(self._manager.all_steps(), reverse=True)
     for step in steps:
       folder = self._folder / str(step)
-      sealed, damage = distributed.broadcast_from_main(lambda folder=folder: _verified(folder))
+      sealed, damage = distributed.broadcast_from_main(functools.partial(_verify, folder))
       try:
         if damage:
-          raise Damaged(f'{folder}: the checkpoint is damaged ({damage})')
+          raise DamagedCheckpoint(f'{folder}: the checkpoint is damaged ({damage})')
         return step, read(step)
-      except Damaged as error:
+      except DamagedCheckpoint as error:
         if sealed and not damage:
           raise UserError(
-            f'{folder}: what was written is there whole, but cannot be read here ({error.reason});'
-            ' try again, with the versions of JAX and Orbax that wrote it'
+            f'{folder}: the files are as they were written, but cannot be read here'
+            f' ({error.reason}); try again with the versions of JAX and Orbax that wrote them'
           ) from None
         if step == steps[-1]:
           raise UserError(
-            f'{error}, and there is none before it; delete {self._folder} to begin anew'
+            f'{error}, and there is none before it; delete {self._folder} to start over'
           ) from None
-        log(f'{error}; the one before it is taken')
+        log(f'{error}; the one before it is used')
     return None
 
   def clear_after(self, step: int) -> None:
-    """Makes room for new checkpoints: deletes unfinished ones, moves damaged ones aside.
+    """Deletes unfinished checkpoints, and moves those after `step` aside.
 
     Args:
-      step: of the checkpoint that the run goes on from; those after it are damaged.
+      step: the step that the run resumes after. Later checkpoints are damaged.
     """
     if distributed.is_main() and self._folder.is_dir():
       for unfinished in self._folder.glob('*.orbax-checkpoint-tmp*'):
         shutil.rmtree(unfinished, ignore_errors=True)
-      place = self._folder.parent / DAMAGED
+      aside = self._folder.parent / DAMAGED_FOLDER
       for later in (other for other in self._manager.all_steps() if other > step):
-        place.mkdir(exist_ok=True)
-        number = len(list(place.glob(f'{later}.*')))
-        (self._folder / str(later)).rename(place / f'{later}.{number}')
-        log(f'the damaged checkpoint is {place / f"{later}.{number}"} now')
+        aside.mkdir(exist_ok=True)
+        target = aside / f'{later}.{len(list(aside.glob(f"{later}.*")))}'
+        (self._folder / str(later)).rename(target)
+        log(f'the damaged checkpoint was moved to {target}')
     distributed.wait_for_all('cleared')
     self._manager.reload()
 
   def meta(self, step: int) -> dict[str, Any]:
-    """The JSON object saved with a checkpoint."""
+    """Reads the JSON object saved with a checkpoint."""
     with self._readable(step):
       items = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
       if not isinstance(items['meta'], dict):
-        raise ValueError('what was saved beside the state is no JSON object')
+        raise ValueError('the metadata saved with the state is not a JSON object')
       return items['meta']
 
-  def restore(self, step: int, state: Any) -> Any:
-    """Reads a checkpoint onto the devices.
+  def shapes(self, step: int) -> dict[str, tuple[int, ...]]:
+    """Reads the shapes of the arrays in a checkpoint, by path, from its own metadata."""
+    with self._readable(step):
+      return dict(_leaves(self._manager.item_metadata(step)['state'].tree))
+
+  def restore(self, step: int, template: Any) -> Any:
+    """Reads arrays of a checkpoint onto the devices.
 
     Args:
-      step: which one.
-      state: a tree of ShapeDtypeStructs with shardings: what the arrays must look like. It may
-        be a part of what was saved, such as the parameters alone.
+      step: the checkpoint's step.
+      template: a tree of ShapeDtypeStructs with shardings, one for each array to read. It may be a
+        part of what was saved, such as the parameters alone.
 
     Raises:
-      UserError: where the checkpoint holds something else.
+      UserError: if the checkpoint holds other arrays under the template's top-level keys.
     """
-    with self._readable(step):
-      saved = dict(_leaves(self._manager.item_metadata(step)['state'].tree))
-    self._check(step, saved, dict(_leaves(state)))
+    self._check_shapes(step, self.shapes(step), dict(_leaves(template)))
     restore = ocp.args.PyTreeRestore(
-      item=state,
-      restore_args=ocp.checkpoint_utils.construct_restore_args(state),
+      item=template,
+      restore_args=ocp.checkpoint_utils.construct_restore_args(template),
       partial_restore=True,
     )
     with jax.transfer_guard('allow'), self._readable(step):
@@ -227,162 +239,157 @@ class Checkpoints:
 
   @contextlib.contextmanager
   def _readable(self, step: int) -> Iterator[None]:
-    """Turns what Orbax raises for files that are missing or cut into one sentence."""
+    """Turns the errors of Orbax for missing or cut files into a `DamagedCheckpoint`."""
     try:
       yield
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
       reason = _reason(error)
       message = f'{self._folder / str(step)}: the checkpoint is damaged ({reason})'
-      raise Damaged(message, reason) from None
+      raise DamagedCheckpoint(message, reason) from None
 
   @contextlib.contextmanager
   def _writable(self) -> Iterator[None]:
-    """Turns what Orbax raises where the disk is full or not there into one sentence."""
+    """Turns the errors of Orbax for a full or missing disk into a `UserError`."""
     try:
       yield
     except (OSError, ValueError, NotImplementedError) as error:
       self._failed = True
-      # What Orbax would count has the one that failed.
-      steps = (path.name for path in self._folder.glob('*'))
-      kept = max((int(name) for name in steps if name.isdigit()), default=0)
+      # Orbax's own list of steps includes the failed one, so the folders are counted instead.
+      names = (path.name for path in self._folder.glob('*'))
+      kept = max((int(name) for name in names if name.isdigit()), default=0)
       raise UserError(
-        f'{self._folder}: the checkpoint of step {self._writing} could not be written'
+        f'{self._folder}: the checkpoint of step {self._saving_step} could not be written'
         f' ({_reason(error)}); make room, and the same command goes on'
         + (f' after step {kept}' if kept else ' from the start')
       ) from None
 
-  def _note_errors(self) -> None:
-    """Keeps what goes wrong while a checkpoint is written, as soon as it does."""
+  def _record_writer_errors(self) -> None:
+    """Records an error of the background writer as soon as it occurs.
+
+    Orbax shows such an error only to a caller that waits for the write, and with several processes
+    that wait first synchronizes with the others. If the write of one process fails, the others
+    never arrive, and the error would show only after Orbax's timeout of several minutes. Orbax has
+    no callback for failed writes, so its private thread function is wrapped. A change of these
+    names in Orbax fails here, when the checkpoints are opened.
+    """
     writer = self._manager._checkpointer._async_manager
     write = writer._thread_func
 
-    def noting(*args: Any) -> None:
+    def write_and_record(*args: Any) -> None:
       write(*args)
       self._error = self._error or writer._exception
 
-    writer._thread_func = noting
+    writer._thread_func = write_and_record
 
   def _seal(self) -> None:
-    """Writes the checksums, when all files are there and before they get their final name."""
+    """Writes the checksums of a checkpoint whose files are complete, before its final rename."""
     if distributed.is_main():
-      (folder,) = self._folder.glob(f'{self._writing}.orbax-checkpoint-tmp*')
-      if distributed.is_multiprocess() and (lost := lacking(folder / 'state', self._arrays)):
+      (folder,) = self._folder.glob(f'{self._saving_step}.orbax-checkpoint-tmp*')
+      if distributed.is_multiprocess() and (
+        lost := missing_parts(folder / 'state', self._saving_arrays)
+      ):
         raise UserError(
-          f'{self._folder}: the checkpoint of step {self._writing} lacks {lost}, which another'
-          ' process wrote elsewhere; see that --workdir is the same folder on all hosts'
+          f'{self._folder}: the checkpoint of step {self._saving_step} lacks {lost}, which another'
+          ' process wrote elsewhere; make --workdir the same folder on all hosts'
         )
-      # Orbax adds to its own notes when the folder has its final name.
-      checksums.write(folder, exclude=(_NOTES,))
+      # Orbax still adds to its metadata after the rename.
+      checksums.write(folder, exclude=(_ORBAX_METADATA,))
 
-  def _check(self, step: int, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Compares shapes by path: what was saved with what is wanted."""
-    missing = [path for path in wanted if path not in saved]
-    differing = [path for path, shape in wanted.items() if path in saved and saved[path] != shape]
-    roots = {path.split('/')[0] for path in wanted}
-    extra = [path for path in saved if path.split('/')[0] in roots and path not in wanted]
-    place = f'{self._folder / str(step)}: a checkpoint of another model'
+  def _check_shapes(
+    self, step: int, saved: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]
+  ) -> None:
+    """Raises a `UserError` if the saved arrays are not the expected ones; both are by path."""
+    missing = [path for path in expected if path not in saved]
+    differing = [path for path, shape in expected.items() if saved.get(path, shape) != shape]
+    roots = {path.split('/')[0] for path in expected}
+    extra = [path for path in saved if path.split('/')[0] in roots and path not in expected]
+    prefix = f'{self._folder / str(step)}: a checkpoint of another model'
     remedy = 'set config.model as it was in that run, or take another --workdir'
     if differing:
       path = differing[0]
-      raise UserError(f'{place}: {path} is {saved[path]} there and {wanted[path]} here; {remedy}')
-    if missing or extra:
-      lacks = f'it lacks {missing[0]}' if missing else f'it also holds {extra[0]}'
       raise UserError(
-        f'{place}: {lacks} ({pluralize(len(missing), "array")} missing, {len(extra)} left over);'
-        f' {remedy}'
+        f'{prefix}: {path} is {saved[path]} there and {expected[path]} here; {remedy}'
+      )
+    if missing or extra:
+      difference = f'it lacks {missing[0]}' if missing else f'it also holds {extra[0]}'
+      raise UserError(
+        f'{prefix}: {difference} ({pluralize(len(missing), "array")} missing, {len(extra)} left'
+        f' over); {remedy}'
       )
 
 
 def latest_step(run: pathlib.Path) -> int | None:
-  """The step of a workdir's newest complete checkpoint, None where there is none."""
+  """Returns the step of a workdir's newest complete checkpoint, or None without any."""
   with Checkpoints(run) as checkpoints:
     return checkpoints.latest
 
 
 def has_checkpoint(run: pathlib.Path) -> bool:
-  """Whether a workdir holds a complete checkpoint."""
+  """Returns whether a workdir holds a complete checkpoint."""
   return latest_step(run) is not None
 
 
 def load_meta(run: pathlib.Path, field: str) -> dict[str, Any]:
-  """The JSON object saved with the newest checkpoint of a run; see `load_params`."""
+  """Reads the JSON object saved with the newest checkpoint of a run; see `load_state`."""
   with Checkpoints(run) as checkpoints:
     return _newest(checkpoints, run, field, checkpoints.meta)
 
 
-def load_params(run: pathlib.Path, template: Any, field: str) -> Any:
-  """The newest parameters of a run; `template` is of them, see `load_state`."""
-  return load_state(run, {'params': template}, field)['params']
-
-
-def load_state(run: pathlib.Path, template: Any, field: str) -> Any:
-  """A part of the newest state of a run.
+def load_state(
+  run: pathlib.Path, template: Callable[[Collection[str]], State], field: str
+) -> State:
+  """Reads entries of the newest state of a run.
 
   Args:
     run: its workdir.
-    template: the part's ShapeDtypeStructs, with shardings.
-    field: where `run` comes from, for errors.
+    template: a function of the paths of the saved arrays that returns the ShapeDtypeStructs, with
+      shardings, of the arrays to read.
+    field: the setting that `run` comes from, for errors.
 
   Raises:
-    UserError: where there is no checkpoint, or it is another model's.
+    UserError: if there is no checkpoint, or it is another model's.
   """
   with Checkpoints(run) as checkpoints:
-    return _newest(checkpoints, run, field, lambda step: checkpoints.restore(step, template))
+    return _newest(
+      checkpoints,
+      run,
+      field,
+      lambda step: checkpoints.restore(step, template(checkpoints.shapes(step))),
+    )
+
+
+def load_params(run: pathlib.Path, template: Params, field: str) -> Params:
+  """Reads the newest parameters of a run; `template` is of them alone, see `load_state`."""
+  return load_state(run, lambda saved: {'params': template}, field)['params']
 
 
 def _newest(checkpoints: Checkpoints, run: pathlib.Path, field: str, read: Callable[[int], T]) -> T:
-  found = checkpoints.newest(read)
-  if found is None:
+  newest = checkpoints.read_newest(read)
+  if newest is None:
     raise UserError(
       f'{field}: {run} holds no checkpoint of this project; name the --workdir of a run that was'
       ' trained'
     )
-  return found[1]
+  return newest[1]
 
 
 @functools.lru_cache(maxsize=64)
-def _sums_agree(folder: pathlib.Path, changed: int) -> str | None:
-  """`checksums.find_damage`, once for each checkpoint and time of change that a process meets."""
-  del changed
+def _cached_damage(folder: pathlib.Path, modified_ns: int) -> str | None:
+  """Returns `checksums.find_damage`, computed once per process for each time of modification."""
+  del modified_ns
   return checksums.find_damage(folder)
 
 
-def _verified(folder: pathlib.Path) -> tuple[bool, str | None]:
-  """Whether a checkpoint has checksums, and what is wrong with it by them."""
+def _verify(folder: pathlib.Path) -> tuple[bool, str | None]:
+  """Returns whether a checkpoint has checksums, and the damage that they reveal, in words."""
   sums = folder / checksums.FILE
   if not sums.exists():
     return False, None
-  return True, _sums_agree(folder, sums.stat().st_mtime_ns)
-
-
-def lacking(state: pathlib.Path, arrays: int) -> str | None:
-  """What is not there of a state that several processes wrote, in words; None where all is.
-
-  Every process writes its chunks into files of its own, and process 0 joins what it sees of them.
-
-  Args:
-    state: the folder of the arrays.
-    arrays: how many there are.
-  """
-  base = {'driver': 'file', 'path': f'{state}/'}
-  store = tensorstore.KvStore.open({'driver': 'ocdbt', 'base': base}).result()
-  keys = [key.decode() for key in store.list().result()]
-  heads = [key for key in keys if key.endswith('/.zarray')]
-  if len(heads) < arrays:
-    return f'{arrays - len(heads)} of {arrays} arrays'
-  chunks = collections.Counter(key.rpartition('/')[0] for key in keys)
-  for head, content in [(head, store.read(head)) for head in heads]:
-    layout, name = json.loads(content.result().value), head.rpartition('/')[0]
-    count = math.prod(
-      -(-size // chunk) for size, chunk in zip(layout['shape'], layout['chunks'], strict=True)
-    )
-    if chunks[name] < count + 1:  # With its head.
-      return f'{count + 1 - chunks[name]} of {count} parts of {name}'
-  return None
+  return True, _cached_damage(folder, sums.stat().st_mtime_ns)
 
 
 def _reason(error: Exception) -> str:
-  """What the system said of a file, of which Python or TensorStore tells; or a first line."""
+  """Returns the system's message for an error of Python or TensorStore, or its first line."""
   code = re.search(r"os_error_code='(\d+)'", str(error))
   number = int(code[1]) if code else getattr(error, 'errno', None)
   return os.strerror(number) if number else first_line(error)

@@ -1,6 +1,7 @@
-"""The weights that training begins with, and those that are evaluated."""
+"""Reads the weights that training starts from, and selects those that are evaluated."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -10,38 +11,37 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from zsar_jax.errors import UserError
-from zsar_jax.models.video_clip import Params, VideoModel
+from zsar_jax.models.video_model import Params, VideoModel
 from zsar_jax.runtime import agreement, sharding, trees
 from zsar_jax.runtime.progress import log
-from zsar_jax.training import optim
 from zsar_jax.weights import runs
 from zsar_jax.weights.checkpoint import has_checkpoint, latest_step, load_meta, load_state
 from zsar_jax.weights.formats.load import load_weights
-from zsar_jax.weights.formats.usage import Usage
-from zsar_jax.weights.state import WEIGHTS, State, init_state
+from zsar_jax.weights.formats.preprocessing import Preprocessing
+from zsar_jax.weights.state import State, weight_entries
 
-# The training classes in the JSON object that is saved with a checkpoint.
+# The key of the training classes in the JSON object that is saved with a checkpoint.
 SEEN_CLASSES = 'seen_classes'
 
 
 class InitialWeights:
-  """The weights of `config.model.init_from`, read when they are needed."""
+  """The weights that `config.model.init_from` names, read on request."""
 
   def __init__(self, config: ConfigDict, model: VideoModel, template: Params):
-    """Sets what to read.
+    """Checks that weights are named where the config needs some; reads nothing yet.
 
     Args:
       config: a validated config.
       model: the model.
-      template: its parameters' ShapeDtypeStructs, with shardings.
+      template: ShapeDtypeStructs of its parameters, with shardings.
 
     Raises:
-      UserError: where weights are needed and none are named.
+      UserError: if weights are needed and none are named.
     """
     self._model = model
     self._config = config.model
-    self._usage = Usage.from_config(config)
-    self._template = template
+    self._preprocessing = Preprocessing.from_config(config)
+    self._shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
     for field in ('eval.interpolate', 'optim.distillation'):
       section, name = field.split('.')
       if config[section][name] and not config.model.init_from:
@@ -49,46 +49,49 @@ class InitialWeights:
           f'config.{field} needs the weights that training began with; set config.model.init_from'
         )
 
-  def identity(self) -> int | None:
-    """What tells whether a run, of which the newest checkpoint is read, has gone on since."""
+  def source_step(self) -> int | None:
+    """Returns the newest step of the run that the weights come from; None for other sources.
+
+    The newest checkpoint of a run is read, so a changed step means changed weights.
+    """
     run = pathlib.Path(self._config.init_from)
     return latest_step(run) if self._config.init_from and run.is_dir() else None
 
-  def params(self, key: jax.Array) -> Params:
-    """The parameters to begin with, on the devices: what was not read is drawn from `key`."""
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, self._template)
+  def load_or_init(self, key: jax.Array) -> Params:
+    """Returns the parameters that training starts from, on the devices.
+
+    Parameters that the source lacks, or all without a source, are drawn from `key`.
+    """
     if not self._config.init_from:
-      return jax.jit(self._model.init, out_shardings=shardings)(key)
-    found = self._read(self._model, self._config.allow_missing, say_what=True)
-    if any(leaf is None for leaf in jax.tree.leaves(found, is_leaf=lambda leaf: leaf is None)):
-      whole = sharding.replicated(jax.tree.leaves(shardings)[0].mesh)
-      drawn = jax.jit(self._model.init, out_shardings=whole)(key)
-      found = trees.merge(found, jax.device_get(drawn))
-    return jax.tree.map(sharding.put_global, found, shardings)
+      return jax.jit(self._model.init, out_shardings=self._shardings)(key)
+    params = self._read(self._model, self._config.allow_missing, describe=True)
+    if any(leaf is None for leaf in jax.tree.leaves(params, is_leaf=lambda leaf: leaf is None)):
+      replicated = sharding.replicated(jax.tree.leaves(self._shardings)[0].mesh)
+      drawn = jax.jit(self._model.init, out_shardings=replicated)(key)
+      params = trees.merge(params, jax.device_get(drawn))
+    return jax.tree.map(sharding.put_global, params, self._shardings)
 
-  def whole(self) -> Params:
-    """The parameters, on the devices, of which none may be missing."""
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, self._template)
-    return jax.tree.map(sharding.put_global, self._read(self._model, (), say_what=True), shardings)
+  def load_all(self) -> Params:
+    """Returns the parameters, on the devices; a missing one is an error."""
+    params = self._read(self._model, (), describe=True)
+    return jax.tree.map(sharding.put_global, params, self._shardings)
 
-  def known(self) -> Params:
-    """The parameters that were read, on the devices, and None for the others."""
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, self._template)
-    found = self._read(self._model, self._config.allow_missing)
+  def load_available(self) -> Params:
+    """Returns the parameters, on the devices, with None for those that the source lacks."""
+    params = self._read(self._model, self._config.allow_missing)
     return jax.tree.map(
-      lambda leaf, where: None if leaf is None else sharding.put_global(leaf, where),
-      found,
-      shardings,
+      lambda leaf, target: None if leaf is None else sharding.put_global(leaf, target),
+      params,
+      self._shardings,
       is_leaf=lambda leaf: leaf is None,
     )
 
-  def teacher(self, teacher: VideoModel) -> Params:
-    """The parameters of the CLIP that distillation stays close to."""
-    # What the weights have besides CLIP is of no use to it.
-    found = self._read(teacher, (), left_over=('.*',))
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, self._template)
+  def load_teacher(self, teacher: VideoModel) -> Params:
+    """Returns the parameters of the CLIP model that distillation stays close to."""
+    # The source may hold more than CLIP, such as a temporal head; the teacher ignores it.
+    params = self._read(teacher, (), left_over=('.*',))
     return trees.map_with_path(
-      lambda path, leaf: sharding.put_global(leaf, _at(shardings, path)), found
+      lambda path, leaf: sharding.put_global(leaf, _at(self._shardings, path)), params
     )
 
   def _read(
@@ -96,8 +99,16 @@ class InitialWeights:
     model: VideoModel,
     missing: Sequence[str],
     left_over: Sequence[str] | None = None,
-    say_what: bool = False,
+    describe: bool = False,
   ) -> Params:
+    """Reads parameters onto the host, with None for those that the source lacks.
+
+    Args:
+      model: the model.
+      missing: regexes of parameters that may be missing.
+      left_over: regexes of keys that may be left over; None for `config.model.allow_left_over`.
+      describe: whether to log what was read.
+    """
     config = self._config
     params, report = load_weights(
       config.init_from,
@@ -106,22 +117,24 @@ class InitialWeights:
       tokens_from=config.tokens_from,
       allow_missing=missing,
       allow_left_over=config.allow_left_over if left_over is None else left_over,
-      usage=self._usage,
+      preprocessing=self._preprocessing,
     )
     agreement.check_files(lambda: {'config.model.init_from': agreement.tree_checksum(params)})
-    if say_what:
+    if describe:
       log(report.describe())
     return params
 
 
-def weights_for_evaluation(state: State, start: InitialWeights, share: float) -> Params:
-  """The parameters that are evaluated.
+def weights_for_evaluation(state: State, initial: InitialWeights, share: float) -> Params:
+  """Returns the parameters to evaluate.
+
+  These are the averaged parameters if the run has averaged any, or else the current ones, mixed
+  with those that training started from.
 
   Args:
-    state: the training state, or the part of it that bears on its weights: of those that are
-      averaged the mean counts, where there is one.
-    start: the weights that training began with.
-    share: their share (Open-VCLIP, arXiv 2302.00624, section 3.3).
+    state: the training state, or its entries from `weight_entries`.
+    initial: the weights that training started from.
+    share: the share of `initial` in the mixture (Open-VCLIP, arXiv 2302.00624, section 3.3).
   """
   params = state['params']
   if 'average' in state and jax.device_get(state['averaged']):
@@ -129,31 +142,30 @@ def weights_for_evaluation(state: State, start: InitialWeights, share: float) ->
   if not share:
     return params
 
-  def between(trained: jax.Array, first: jax.Array | None) -> jax.Array:
-    return trained if first is None else (1 - share) * trained + share * first
+  def interpolate(trained: jax.Array, start: jax.Array | None) -> jax.Array:
+    return trained if start is None else (1 - share) * trained + share * start
 
   with jax.transfer_guard('allow'):
-    return jax.tree.map(between, params, start.known())
+    return jax.tree.map(interpolate, params, initial.load_available())
 
 
-def load_weights_of_state(
+def load_weight_entries(
   run: pathlib.Path, config: ConfigDict, model: VideoModel, mesh: Mesh
 ) -> State:
-  """The part of a run's newest state that bears on its weights; see `weights_for_evaluation`.
+  """Reads what `weights_for_evaluation` needs of a run's newest state.
 
-  What the run trained and averaged, its own config says; what only training uses is left out.
+  Args:
+    run: its workdir.
+    config: the config of the evaluation.
+    model: the model to evaluate. The networks of distillation, which only training uses, are left
+      out if it has none.
+    mesh: the devices.
   """
-  saved = runs.saved_config(run).optim
-  video = dataclasses.replace(model.video, residual_distillation=saved.distillation > 0)
+  distilled = runs.saved_config(run).optim.distillation > 0
+  video = dataclasses.replace(model.video, residual_distillation=distilled)
   trained_model = VideoModel(model.spec, video)
-  optimizer, trained = optim.make_optimizer(saved, trained_model.abstract_params, config.steps)
-
-  def init(params: Params) -> State:
-    state = init_state(optimizer, trained, saved.average_every > 0, params)
-    return {name: state[name] for name in WEIGHTS if name in state}
-
-  shapes = jax.eval_shape(init, trained_model.abstract_params)
-  template = sharding.sharded_shapes(shapes, mesh, config.mesh.fsdp_min_bytes)
+  params = sharding.sharded_shapes(trained_model.abstract_params, mesh, config.mesh.fsdp_min_bytes)
+  template = functools.partial(weight_entries, params, sharding.replicated(mesh))
   state = load_state(run, template, '--workdir')
   for name in ('params', 'average'):
     if name in state:
@@ -161,20 +173,20 @@ def load_weights_of_state(
   return state
 
 
-def seen_before(config: ConfigDict) -> list[str] | None:
-  """The classes that `config.model.init_from` was trained on; None where nobody knows."""
+def source_seen_classes(config: ConfigDict) -> list[str] | None:
+  """Returns the training classes of `config.model.init_from`; None if they are not recorded."""
   run = pathlib.Path(config.model.init_from)
   if not (run.is_dir() and has_checkpoint(run)):
     return None
-  return classes_of(run, 'config.model.init_from')
+  return run_seen_classes(run, 'config.model.init_from')
 
 
-def classes_of(run: pathlib.Path, field: str) -> list[str] | None:
-  """The classes that a run of this project was trained on, as far as its checkpoint says.
+def run_seen_classes(run: pathlib.Path, field: str) -> list[str] | None:
+  """Returns the training classes of a run of this project; None if they are not recorded.
 
   Args:
     run: its workdir, which holds a checkpoint.
-    field: where `run` comes from, for errors.
+    field: the setting that `run` comes from, for errors.
   """
   seen = load_meta(run, field).get(SEEN_CLASSES)
   if seen is None:

@@ -1,4 +1,4 @@
-"""What Orbax's interface has no options for: its messages, and file systems that lack something."""
+"""Adjusts what Orbax has no options for: its log messages, and weak file systems."""
 
 import asyncio
 import functools
@@ -11,31 +11,34 @@ from zsar_jax.runtime import file_systems
 
 
 @functools.cache
-def silence() -> None:
-  """Keeps from stderr what Orbax, TensorStore and asyncio print where a checkpoint is not written.
+def silence_orbax() -> None:
+  """Keeps off stderr what Orbax, TensorStore and asyncio print when a checkpoint write fails.
 
   They raise the same errors, which `weights.checkpoint` turns into one sentence. A full disk would
-  add hundreds of lines of tracebacks to it.
+  otherwise add hundreds of lines of tracebacks.
   """
-  # Orbax logs by absl.
-  logging.getLogger('absl').addFilter(_not_of_orbax)
-  logging.getLogger('asyncio').addFilter(_not_of_a_checkpoint)
-  before = sys.unraisablehook
+  # Orbax logs through absl.
+  logging.getLogger('absl').addFilter(_is_not_from_orbax)
+  logging.getLogger('asyncio').addFilter(_names_no_checkpoint)
+  default_hook = sys.unraisablehook
 
-  def hook(found: Any) -> None:
-    # TensorStore calls an event loop of Orbax, which is closed after the first error.
-    frame = found.exc_traceback.tb_frame if found.exc_traceback else None
+  def hook(unraisable: Any) -> None:
+    # TensorStore calls one of Orbax's event loops, which is closed after the first error.
+    frame = unraisable.exc_traceback.tb_frame if unraisable.exc_traceback else None
     if frame is None or frame.f_code is not asyncio.BaseEventLoop.call_soon_threadsafe.__code__:
-      before(found)
+      default_hook(unraisable)
 
   sys.unraisablehook = hook
 
 
-def suit(lacking: Collection[str]) -> None:
-  """Has checkpoints written without what `file_systems.missing_features` names.
+def adapt_to_file_system(lacking: Collection[str]) -> None:
+  """Makes TensorStore write checkpoints without features that the file system lacks.
 
-  TensorStore locks each file that it writes, renames it and calls fsync. A checkpoint is complete
-  when its folder gets its final name: of its files none has to be.
+  By default, TensorStore locks each file that it writes, renames it and calls fsync. Checkpoints do
+  not need this: one counts as complete only when its folder gets its final name.
+
+  Args:
+    lacking: the missing features, from `file_systems.missing_features`.
   """
   options: dict[str, Any] = {}
   if file_systems.LOCKS in lacking or file_systems.REPLACING in lacking:
@@ -49,10 +52,10 @@ def suit(lacking: Collection[str]) -> None:
     tensorstore_utils._DEFAULT_OCDBT_TS_CONTEXT.update(options)
 
 
-def _not_of_orbax(record: logging.LogRecord) -> bool:
+def _is_not_from_orbax(record: logging.LogRecord) -> bool:
   return record.levelno < logging.ERROR or 'orbax' not in record.pathname
 
 
-def _not_of_a_checkpoint(record: logging.LogRecord) -> bool:
-  # Tasks whose errors nobody has asked for: they name the folder that was written to.
+def _names_no_checkpoint(record: logging.LogRecord) -> bool:
+  # asyncio reports errors of tasks that nobody awaited; those of Orbax name the unfinished folder.
   return 'orbax-checkpoint-tmp' not in record.getMessage()

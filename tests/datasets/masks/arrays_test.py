@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from tests.datasets.masks.tools import HEIGHT, WIDTH, blob, clip, planes, refusal, video
+from tests.datasets.masks.mask_helpers import HEIGHT, WIDTH, blob, clip, planes, refusal, video
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks.arrays import open_arrays
 from zsar_jax.errors import UserError
@@ -38,16 +38,16 @@ def _planes(root: pathlib.Path, facts=None, **options):
   ],
 )
 @pytest.mark.parametrize('kind', ['npy', 'npz', 'compressed'])
-def test_on_off_arrays(root, kind, array):
+def test_binary_arrays(root, kind, array):
   if kind == 'npy':
     np.save(root / 'a' / 'c.npy', array)
   else:
     (np.savez if kind == 'npz' else np.savez_compressed)(root / 'a' / 'c.npz', array)
-  found, remarks = _planes(root, video(3, [0, 2]))
-  np.testing.assert_array_equal(found, np.where(_MASKS[[0, 2]], PERSON, 0))
+  drawn, remarks = _planes(root, video(3, [0, 2]))
+  np.testing.assert_array_equal(drawn, np.where(_MASKS[[0, 2]], PERSON, 0))
   assert remarks == {}
-  found, _ = _planes(root, region='object_box')
-  np.testing.assert_array_equal(found, np.where(_MASKS, OBJECT_BOX, 0))
+  drawn, _ = _planes(root, region='object_box')
+  np.testing.assert_array_equal(drawn, np.where(_MASKS, OBJECT_BOX, 0))
 
 
 def test_wrong_counts_and_spread(root):
@@ -56,18 +56,18 @@ def test_wrong_counts_and_spread(root):
     message = f'c.npy has 3 masks and the video {num_frames} frames; .* add stride=N or spread=yes'
     with pytest.raises(ClipError, match=message):
       _planes(root, video(num_frames))
-  found, _ = _planes(root, video(5), spread=True)
-  assert [plane is None for plane in found] == [False, True, False, True, False]
-  np.testing.assert_array_equal(found[2], np.where(_MASKS[1], PERSON, 0))
-  found, _ = _planes(root, video(5), stride=(2, None))
-  assert [plane is None for plane in found] == [False, True, False, True, False]
-  found, _ = _planes(root, video(7), stride=(2, 1))
-  assert [plane is None for plane in found] == [True, False, True, False, True, False, True]
+  drawn, _ = _planes(root, video(5), spread=True)
+  assert [plane is None for plane in drawn] == [False, True, False, True, False]
+  np.testing.assert_array_equal(drawn[2], np.where(_MASKS[1], PERSON, 0))
+  drawn, _ = _planes(root, video(5), stride=(2, None))
+  assert [plane is None for plane in drawn] == [False, True, False, True, False]
+  drawn, _ = _planes(root, video(7), stride=(2, 1))
+  assert [plane is None for plane in drawn] == [True, False, True, False, True, False, True]
   with pytest.raises(ClipError, match='3 masks and the video 7 frames, 4 with stride=2; save one'):
     _planes(root, video(7), stride=(2, None))
-  # Arrays have no numbers: they go by place where frames have theirs.
-  found, _ = _planes(root, video(numbers=[7, 8, 12]))
-  np.testing.assert_array_equal(found, np.where(_MASKS, PERSON, 0))
+  # Arrays have no numbers: masks match frames by position, even if frames have numbers.
+  drawn, _ = _planes(root, video(numbers=[7, 8, 12]))
+  np.testing.assert_array_equal(drawn, np.where(_MASKS, PERSON, 0))
   assert open_arrays(str(root)).parameters['path'] == str(root)
 
 
@@ -76,14 +76,16 @@ def test_arrays_named_after_regions(root):
   np.savez_compressed(root / 'a' / 'c.npz', object=other, person=_MASKS, person_box=other)
   source = open_arrays(str(root))
   assert source.region_names == ('person', 'object', 'person_box')
-  found, _ = planes(source, of=_CLIP)
+  drawn, _ = planes(source, of=_CLIP)
   expected = np.where(_MASKS, PERSON, 0) | np.where(other, OBJECT | PERSON_BOX, 0)
-  np.testing.assert_array_equal(found, expected)
-  # Another clip without one of them would have its objects painted as background.
+  np.testing.assert_array_equal(drawn, expected)
+  # A clip without one of the arrays would have its objects painted as background.
   np.savez(root / 'a' / 'd.npz', person=_MASKS)
   with pytest.raises(ClipError, match='d.npz must have the arrays person, object, person_box'):
     planes(source, of=clip('a/d'))
-  with pytest.raises(ClipError, match='c.npz has the arrays object, person, person_box; save one'):
+  with pytest.raises(
+    ClipError, match='c.npz has the arrays object, person, person_box; save a single'
+  ):
     _planes(root, region='person')
   np.savez(root / 'a' / 'c.npz', person=_MASKS, object=_MASKS[:2], person_box=_MASKS)
   with pytest.raises(ClipError, match=r'arrays have \[2, 3\] frames'):
@@ -95,12 +97,12 @@ def test_labels(root):
   np.save(root / 'a' / 'c.npy', labels)
   with pytest.raises(ClipError, match='has the values 0, 1, 2, 3, 4, not just 0 and 1.*values='):
     _planes(root)
-  found, remarks = _planes(root, values={'1': PERSON, '3': OBJECT, '70000': OBJECT})
+  drawn, remarks = _planes(root, values={'1': PERSON, '3': OBJECT, '70000': OBJECT})
   expected = np.select([labels == 1, labels == 3], [PERSON, OBJECT], 0)
-  np.testing.assert_array_equal(found, expected)
+  np.testing.assert_array_equal(drawn, expected)
   assert remarks == {'labels not used': '2, 4'}
-  found, remarks = _planes(root, values={'2': PERSON, '*': OBJECT})
-  np.testing.assert_array_equal(found, np.select([labels == 2, labels > 0], [PERSON, OBJECT], 0))
+  drawn, remarks = _planes(root, values={'2': PERSON, '*': OBJECT})
+  np.testing.assert_array_equal(drawn, np.select([labels == 2, labels > 0], [PERSON, OBJECT], 0))
   assert remarks == {}
 
 
@@ -145,7 +147,7 @@ def _header(shape: tuple[int, ...], dtype: str = '|u1') -> bytes:
   'shape',
   [(3, HEIGHT, WIDTH), (10**6, 10**4, 10**4), (2**62, 4, 1), (2**40, HEIGHT, WIDTH), (-1, 2, 2)],
 )
-def test_headers_that_claim_more_than_there_is(root, shape):
+def test_headers_that_claim_too_much_are_refused(root, shape):
   (root / 'a' / 'c.npy').write_bytes(_header(shape) + b'\0' * 100)
   with pytest.raises(ClipError, match='and has 100 bytes|states .* frames|cannot be read'):
     _planes(root)
@@ -156,8 +158,8 @@ def test_headers_that_claim_more_than_there_is(root, shape):
     _planes(root)
 
 
-def test_directory_of_an_npz_that_lies(root):
-  """The archive, too, states the size that the header claims: reading comes to its end."""
+def test_an_npz_with_a_false_directory_is_refused(root):
+  """The archive states the size that the header claims, so reading reaches the end of the file."""
   shape = (10**6, HEIGHT, WIDTH)
   content = _header(shape) + b'\0' * 100
   path = root / 'a' / 'c.npz'
@@ -174,21 +176,21 @@ def test_directory_of_an_npz_that_lies(root):
 def test_damaged_files_have_a_reason(root, suffix):
   path = root / 'a' / f'c.{suffix}'
   (np.save if suffix == 'npy' else np.savez_compressed)(path, _MASKS)
-  whole = path.read_bytes()
+  content = path.read_bytes()
   source = open_arrays(str(root))
-  for length in range(0, len(whole), 13):
-    path.write_bytes(whole[:length])
+  for length in range(0, len(content), 13):
+    path.write_bytes(content[:length])
     with pytest.raises(ClipError, match=f'c.{suffix}'):
       planes(source, of=_CLIP)
   rng = np.random.default_rng(0)
   for _ in range(100):
-    damaged = bytearray(whole)
-    damaged[rng.integers(len(whole))] ^= int(rng.integers(1, 256))
+    damaged = bytearray(content)
+    damaged[rng.integers(len(content))] ^= int(rng.integers(1, 256))
     path.write_bytes(damaged)
     assert f'c.{suffix}' in (refusal(lambda: planes(source, of=_CLIP)) or f'c.{suffix}')
 
 
-def test_what_is_missing(root):
+def test_missing_files_and_folders(root):
   assert open_arrays(str(root)).for_clip(_CLIP) is None
   (root / 'a' / 'c').mkdir()
   assert open_arrays(str(root)).for_clip(_CLIP) is None

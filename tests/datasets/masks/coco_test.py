@@ -1,4 +1,4 @@
-"""Tests of zsar_jax.datasets.masks.coco and coco_files."""
+"""Tests of the modules zsar_jax.datasets.masks.coco*."""
 
 import json
 import pathlib
@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from tests.datasets.masks.tools import HEIGHT, WIDTH, blob, clip, planes, refusal, video
+from tests.datasets.masks.mask_helpers import HEIGHT, WIDTH, blob, clip, planes, refusal, video
 from zsar_jax.data.records import ClipError
-from zsar_jax.datasets.masks import coco_files
+from zsar_jax.datasets.masks import coco_json
 from zsar_jax.datasets.masks.coco import open_coco
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX
@@ -53,13 +53,13 @@ def _annotations() -> dict:
   }
 
 
-def _assert_annotations(found, with_object: bool) -> None:
-  np.testing.assert_array_equal(found[0], np.where(blob(1), PERSON, 0))
-  assert not found[1].any()
-  assert found[2] is None
+def _assert_annotations(drawn, with_object: bool) -> None:
+  np.testing.assert_array_equal(drawn[0], np.where(blob(1), PERSON, 0))
+  assert not drawn[1].any()
+  assert drawn[2] is None
   expected = np.where(blob(2) | blob(3), PERSON, 0)
   expected |= np.where(blob(4) & with_object, OBJECT, 0)
-  np.testing.assert_array_equal(found[3], expected)
+  np.testing.assert_array_equal(drawn[3], expected)
 
 
 def test_annotations_of_one_clip(tmp_path):
@@ -67,8 +67,8 @@ def test_annotations_of_one_clip(tmp_path):
   source = open_coco(str(tmp_path))
   assert source.region_names == ('person',)
   assert source.parameters['first'] == 1
-  found, remarks = planes(source, video(4), _CLIP)
-  _assert_annotations(found, with_object=False)
+  drawn, remarks = planes(source, video(4), _CLIP)
+  _assert_annotations(drawn, with_object=False)
   assert remarks == {'frames without masks': '1 of 4', 'labels not used': '3'}
   assert source.for_clip(clip('a/d')) is None
   for values in ({'1': PERSON, '*': OBJECT}, {'person': PERSON, 'sports ball': OBJECT}):
@@ -88,16 +88,16 @@ def test_annotations_of_all_clips(tmp_path):
   source = open_coco(path, {'person': PERSON, 'sports ball': OBJECT})
   assert source.parameters['first'] == 1
   assert source.parameters['path'] == path
-  # By the whole name, by the name with spaces, by the id, by its last two parts.
+  # By the full name, by the name with spaces, by the id, by the last two parts of the name.
   for name, clip_id in [('a_b/c', '1'), ('a b/c', '1'), ('other/z', 'c'), ('val/a b/c', '1')]:
     source = open_coco(path, {'person': PERSON, 'sports ball': OBJECT})
-    found, remarks = planes(source, video(4), clip(name, clip_id))
-    _assert_annotations(found, with_object=True)
+    drawn, remarks = planes(source, video(4), clip(name, clip_id))
+    _assert_annotations(drawn, with_object=True)
     assert remarks == {'frames without masks': '1 of 4'}
   (plane,), _ = planes(source, video(9, [8]), clip('a_b/d'))
   assert not plane.any()
   assert source.for_clip(clip('z/z')) is None
-  with pytest.raises(UserError, match='a_b/c may be of val/a b/c or of train/a_b/c'):
+  with pytest.raises(UserError, match='a_b/c may belong to val/a b/c or to train/a_b/c'):
     source.for_clip(clip('train/a_b/c'))
   content['images'].append({'id': 'y', 'file_name': 'e/d/1.jpg'})
   source = open_coco(_write(tmp_path / 'all.json', content))
@@ -117,11 +117,11 @@ def _results(image) -> list[dict]:
 
 
 def _assert_results(source) -> None:
-  found, remarks = planes(source, video(3), _CLIP)
-  np.testing.assert_array_equal(found[0], np.where(blob(1), PERSON, 0))
-  assert not found[1].any()
-  np.testing.assert_array_equal(found[2], np.where(blob(2), PERSON, 0))
-  # Detectors leave out frames in which they find nothing.
+  drawn, remarks = planes(source, video(3), _CLIP)
+  np.testing.assert_array_equal(drawn[0], np.where(blob(1), PERSON, 0))
+  assert not drawn[1].any()
+  np.testing.assert_array_equal(drawn[2], np.where(blob(2), PERSON, 0))
+  # Detectors write no result for frames in which they find nothing.
   assert remarks == {'frames without a result': '1 of 3', 'labels not used': '9'}
 
 
@@ -131,19 +131,19 @@ def test_results(tmp_path):
   _assert_results(open_coco(str(tmp_path / 'each')))
   _write(tmp_path / 'each' / 'a' / 'c.json', _results(lambda frame: f'c/{frame + 1:06d}'))
   _assert_results(open_coco(str(tmp_path / 'each'), first=1))
-  found, _ = planes(open_coco(str(tmp_path / 'each'), first=1, score=0.4), video(3), _CLIP)
-  np.testing.assert_array_equal(found[2], np.where(blob(2) | blob(3), PERSON, 0))
+  drawn, _ = planes(open_coco(str(tmp_path / 'each'), first=1, score=0.4), video(3), _CLIP)
+  np.testing.assert_array_equal(drawn[2], np.where(blob(2) | blob(3), PERSON, 0))
 
   named = _write(tmp_path / 'named.json', _results(lambda frame: f'a/c/{frame:06d}'))
   _assert_results(open_coco(named))
   numbered = _write(tmp_path / 'numbered.json', _results(lambda frame: 100 + frame))
-  with pytest.raises(UserError, match='image_id 100 does not tell the clip; give images=FILE'):
+  with pytest.raises(UserError, match='image_id 100 does not name the clip; give images=FILE'):
     open_coco(numbered)
-  # A list of images says which frames were looked at.
+  # A list of images says which frames were searched.
   images = [{'id': 100 + frame, 'file_name': f'a/c/{frame}.jpg'} for frame in (0, 2)]
   listed = _write(tmp_path / 'images.json', {'images': images})
-  found, remarks = planes(open_coco(numbered, images=listed), video(3), _CLIP)
-  assert [plane is None for plane in found] == [False, True, False]
+  drawn, remarks = planes(open_coco(numbered, images=listed), video(3), _CLIP)
+  assert [plane is None for plane in drawn] == [False, True, False]
   assert remarks == {'frames without masks': '1 of 3', 'labels not used': '9'}
   with pytest.raises(UserError, match='images= is for one COCO file'):
     open_coco(str(tmp_path / 'each'), images=listed)
@@ -155,8 +155,8 @@ def _opened(root: pathlib.Path, content, one_file: bool):
 
 
 @pytest.mark.parametrize('one_file', [False, True])
-def test_people_are_found_by_name(tmp_path, one_file):
-  """Category 1 of a file that counts its own from 0 is something else."""
+def test_people_are_recognized_by_name(tmp_path, one_file):
+  """In a file that counts its own categories from 0, category 1 is not people."""
   content = {
     'images': [{'id': 0, 'file_name': 'a/c/0.jpg'}],
     'annotations': [_entry(0, blob(1), category=0), _entry(0, blob(2), category=1)],
@@ -179,33 +179,31 @@ def test_people_are_found_by_name(tmp_path, one_file):
   np.testing.assert_array_equal(plane, np.where(blob(2), PERSON, 0))
   assert remarks == {'labels not used': '0'}
   del content['annotations'][1]
-  with pytest.raises(
-    UserError if one_file else ClipError, match='lists no categories, and has onl'
-  ):
+  with pytest.raises(UserError if one_file else ClipError, match='lists no categories and has onl'):
     planes(_opened(tmp_path, content, one_file), video(1), _CLIP)
   content['annotations'] = []
   (plane,), _ = planes(_opened(tmp_path, content, one_file), video(1), _CLIP)
   assert not plane.any()
 
 
-def test_results_of_no_frame(tmp_path):
+def test_results_without_a_frame_are_refused(tmp_path):
   _write(tmp_path / 'a' / 'c.json', _results(lambda frame: frame + 7))
   with pytest.raises(
-    ClipError, match='numbered 7 to 9 and the video has 3 frames, so that they cannot be'
+    ClipError, match='numbered 7 to 9 and the video has 3 frames, so they cannot belong'
   ):
     planes(open_coco(str(tmp_path), first=1), video(3), _CLIP)
 
 
-def test_frames_of_a_folder_are_known_by_their_numbers(tmp_path):
+def test_frames_of_a_folder_match_by_number(tmp_path):
   own = [n for n in range(1, 21) if n != 6]
   _write(tmp_path / 'a' / 'c.json', [_entry(n, blob(n)) for n in own if n != 9])
-  found, remarks = planes(open_coco(str(tmp_path), first=1), video(numbers=own), _CLIP)
+  drawn, remarks = planes(open_coco(str(tmp_path), first=1), video(numbers=own), _CLIP)
   expected = [np.where(blob(n) & (n != 9), PERSON, 0) for n in own]
-  np.testing.assert_array_equal(found, expected)
+  np.testing.assert_array_equal(drawn, expected)
   assert remarks == {'frames without a result': '1 of 19'}
 
 
-def test_folders_of_which_nothing_can_be_read(tmp_path):
+def test_unreadable_folders_are_refused(tmp_path):
   with pytest.raises(UserError, match='has no .json file'):
     open_coco(str(tmp_path))
   (tmp_path / 'c.json').write_text('nothing')
@@ -226,7 +224,7 @@ def test_counting(tmp_path):
   _write(tmp_path / 'a' / 'c.json', {'images': images, 'annotations': []})
   with pytest.raises(UserError, match='no mask numbered 0 or 1'):
     open_coco(str(tmp_path))
-  # A clip whose file is wrong does not keep the others from being built.
+  # A wrong file of one clip does not prevent the build of the others.
   (tmp_path / 'a' / 'b.json').write_text('[')
   _write(tmp_path / 'a' / 'd.json', _results(lambda frame: frame))
   source = open_coco(str(tmp_path))
@@ -236,12 +234,12 @@ def test_counting(tmp_path):
 
 
 @pytest.mark.parametrize('one_file', [False, True])
-def test_results_without_one_for_frame_0_do_not_tell_the_first(tmp_path, one_file):
+def test_the_first_number_is_required_if_no_result_is_numbered_0(tmp_path, one_file):
   results = [_entry(f'a/c/{n}', blob(n)) for n in (1, 2)]
   with pytest.raises(UserError, match='no result numbered 0 .*; add first=0 or first=1'):
     _opened(tmp_path, results, one_file)
   _opened(tmp_path, [*results, _entry('a/c/0', blob(0))], one_file)
-  # Images that are listed were looked at.
+  # Listed images were searched.
   images = [{'id': f'a/c/{n}', 'file_name': f'a/c/{n}.jpg'} for n in (1, 2)]
   source = _opened(tmp_path, {'images': images, 'annotations': results}, one_file)
   assert source.parameters['first'] == 1
@@ -276,7 +274,7 @@ def test_polygons_and_boxes(tmp_path):
   expected[4:20, 2:25] = PERSON_BOX
   expected[20:24, 30:36] = OBJECT_BOX
   np.testing.assert_array_equal(plane, expected)
-  # One of them may be a contour that was lost; several are boxes where shapes are wanted.
+  # A single one may be a lost contour; several are boxes in place of shapes.
   source = open_coco(str(tmp_path), {'*': OBJECT})
   message = 'there are only boxes, give values=2:person_box or object_box'
   remark = planes(source, video(1), _CLIP)[1]['shapes left out']
@@ -303,11 +301,11 @@ def test_sizes(tmp_path):
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    ({'segmentation': [[1, 2, 3, 4, 5, 1000]]}, 'do not lie in an image'),
+    ({'segmentation': [[1, 2, 3, 4, 5, 1000]]}, 'are far outside of the image'),
     ({'category_id': '1'}, "'category_id' must be a whole number"),
     ({'category_id': True}, "'category_id' must be a whole number"),
     ({'score': 'high'}, "'score' must hold numbers"),
-    ({'category_id': 2, 'bbox': [1, 2, 3, 1e9]}, 'do not lie in an image'),
+    ({'category_id': 2, 'bbox': [1, 2, 3, 1e9]}, 'are far outside of the image'),
     ({'image_id': None}, "'image_id' must be a whole number or a string"),
     ({'image_id': 'c/first'}, "'c/first' in field 'image_id' has no frame number"),
     ({'image_id': -1}, 'has no frame number'),
@@ -339,7 +337,11 @@ def test_wrong_entries_have_a_reason(tmp_path, changes, message):
     ({'segmentation': [[1, 2, 3, 4, 5, 6, 7]]}, 'must be 3 or more pairs, not 7 numbers', True),
     ({'segmentation': [[1, 2, 3, 4, 5, 6]]}, 'the points of a polygon lie on one line', True),
     ({'segmentation': [[1, 2, 1, 2, 1, 2]]}, 'the points of a polygon lie on one line', True),
-    ({'segmentation': [[1, 2, 3, 4, 5, float('nan')]]}, 'do not lie in an image', True),
+    (
+      {'segmentation': [[1, 2, 3, 4, 5, float('nan')]]},
+      'a coordinate is not a finite number',
+      True,
+    ),
     ({'segmentation': [[1, 2, 3, 4, 5, 10**400]]}, 'a number that is too large', False),
     ({'segmentation': [[1, 2, 3, 4, 5, '6']]}, 'must hold numbers', False),
     ({'segmentation': [[[1, 2], [3, 4], [5, 6]]]}, 'must hold numbers', False),
@@ -348,20 +350,24 @@ def test_wrong_entries_have_a_reason(tmp_path, changes, message):
     ({'category_id': 2, 'bbox': None}, "'bbox' must be 4 numbers", True),
     ({'category_id': 2, 'bbox': [9, 9, -3, 3]}, 'a box of -3 x 3 pixels has no size', True),
     ({'category_id': 2, 'bbox': [9, 9, 0, 3]}, 'a box of 0 x 3 pixels has no size', True),
-    ({'category_id': 2, 'bbox': [9, 9, float('nan'), 3]}, 'do not lie in an image', True),
+    (
+      {'category_id': 2, 'bbox': [9, 9, float('nan'), 3]},
+      'a coordinate is not a finite number',
+      True,
+    ),
   ],
 )
-def test_one_shape_that_cannot_be_drawn_costs_no_clip(tmp_path, changes, message, annotated):
+def test_a_single_shape_that_cannot_be_drawn_is_skipped(tmp_path, changes, message, annotated):
   entries = [_entry(0, blob(0)), _entry(1, blob(1)), _entry(1, blob(2)) | changes]
   path = _write(tmp_path / 'c.json', entries)
   source = open_coco(str(tmp_path), {'1': PERSON, '2': PERSON_BOX}, first=0)
-  found, remarks = planes(source, video(2), _CLIP)
-  np.testing.assert_array_equal(found[0], np.where(blob(0), PERSON, 0))
-  # What is damaged may have shown anything, and what encloses nothing shows nothing.
+  drawn, remarks = planes(source, video(2), _CLIP)
+  np.testing.assert_array_equal(drawn[0], np.where(blob(0), PERSON, 0))
+  # A damaged shape may have shown anything; an empty shape shows nothing.
   if annotated:
-    np.testing.assert_array_equal(found[1], np.where(blob(1), PERSON, 0))
+    np.testing.assert_array_equal(drawn[1], np.where(blob(1), PERSON, 0))
   else:
-    assert found[1] is None
+    assert drawn[1] is None
   assert remarks['shapes left out'].startswith(f'1 of 3: {path}, frame 1: ')
   assert message in remarks['shapes left out']
 
@@ -389,7 +395,7 @@ def test_wrong_files_have_a_reason(tmp_path, content, message):
   assert message in error.value.reason
 
 
-def test_images_that_are_named_alike_or_not_at_all(tmp_path):
+def test_images_with_equal_or_missing_names_are_refused(tmp_path):
   images = [{'id': 0, 'file_name': 'c/1.jpg'}, {'id': 1, 'file_name': 'd/01.jpg'}]
   _write(tmp_path / 'c.json', {'images': images, 'annotations': []})
   with pytest.raises(ClipError, match='two images of frame number 1'):
@@ -430,5 +436,5 @@ def test_garbage_is_drawn_or_refused(tmp_path_factory, content):
   _write(root / 'c.json', content)
   source = open_coco(str(root), {'1': PERSON, '*': OBJECT_BOX}, first=0)
   assert 'c.json' in (refusal(lambda: planes(source, video(1), _CLIP)) or 'c.json')
-  reason = refusal(lambda: coco_files.split_by_clip(content, None, 'here'))
+  reason = refusal(lambda: coco_json.split_by_clip(content, None, 'here'))
   assert (reason or 'here').startswith('here')

@@ -8,30 +8,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.datasets.masks.tools import video
+from tests.datasets.masks.mask_helpers import video
 from zsar_jax.data.records import ClipError
-from zsar_jax.datasets.masks.combine import Combined, boxes_from_shapes
+from zsar_jax.datasets.masks.combine import CombinedMasks, boxes_from_shapes
 from zsar_jax.recipes.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX
 
 
 @dataclasses.dataclass(frozen=True)
 class _Masks:
-  """Planes of one bit each, 0 for an empty one and None for none; a remark with the last one."""
+  """Planes with a single bit, 0 for an empty plane and None for none; a remark with the last."""
 
   bits: tuple[int | None, ...]
   remark: str
 
   def planes(self, facts, remarks):
-    for place in facts.kept:
-      if place == facts.kept[-1]:
+    for frame in facts.kept:
+      if frame == facts.kept[-1]:
         remarks['masks resized'] = self.remark
         remarks[f'only {self.remark}'] = 'x'
-      bit = self.bits[place]
+      bit = self.bits[frame]
       yield None if bit is None else np.full((facts.height, facts.width), bit, np.uint8)
 
 
-def test_planes_are_united_where_all_parts_are_annotated():
-  combined = Combined(
+def test_planes_are_united_if_all_parts_are_annotated():
+  combined = CombinedMasks(
     (_Masks((PERSON, PERSON, None, 0), 'a'), _Masks((OBJECT, None, OBJECT, 0), 'b')), False
   )
   remarks = {'masks resized': 'before', 'video': 'long'}
@@ -50,36 +50,36 @@ def test_planes_are_united_where_all_parts_are_annotated():
   assert not list(iterator)
 
 
-def test_a_frame_is_annotated_where_all_parts_are_and_unknown_regions_have_their_bit():
+def test_annotated_frames_and_the_bits_of_unknown_regions():
   class Known:
     def __init__(self, *frames):
       self.frames = frames
 
-    def annotated(self, num_frames, own):
+    def annotated_frames(self, num_frames, own):
       assert (num_frames, own) == (9, None)
       return self.frames
 
-  assert Combined((Known(0, 3, 5), Known(5, 3, 8)), False).annotated(9, None) == {3, 5}
-  masks = Combined((_Masks((PERSON, 0, None), 'a'),), True, ('object', 'object_box'))
-  found = list(masks.planes(video(3), {}))
+  assert CombinedMasks((Known(0, 3, 5), Known(5, 3, 8)), False).annotated_frames(9, None) == {3, 5}
+  masks = CombinedMasks((_Masks((PERSON, 0, None), 'a'),), True, ('object', 'object_box'))
+  drawn = list(masks.planes(video(3), {}))
   unknown = (OBJECT | OBJECT_BOX) << 4
-  assert (found[0] == PERSON | PERSON_BOX | unknown).all()
-  assert (found[1] == unknown).all()
-  assert found[2] is None
+  assert (drawn[0] == PERSON | PERSON_BOX | unknown).all()
+  assert (drawn[1] == unknown).all()
+  assert drawn[2] is None
 
 
-def test_errors_of_parts_come_through():
+def test_errors_of_parts_are_raised():
   class Broken:
     def planes(self, facts, remarks):
       yield None
       raise ClipError('broken')
 
-  combined = Combined((_Masks((0, 0), 'a'), Broken()), False)
+  combined = CombinedMasks((_Masks((0, 0), 'a'), Broken()), False)
   with pytest.raises(ClipError, match='broken'):
     list(combined.planes(video(2), {}))
 
 
-def test_boxes_go_around_each_piece():
+def test_boxes_enclose_each_component():
   plane = np.zeros((20, 30), np.uint8)
   plane[2:5, 3:8] = PERSON
   plane[5, 8] = PERSON  # Touches by a corner.
@@ -93,13 +93,13 @@ def test_boxes_go_around_each_piece():
   expected[4:9, 6:7] |= OBJECT_BOX
   np.testing.assert_array_equal(boxes_from_shapes(plane), expected)
   np.testing.assert_array_equal(plane, before)
-  masks = Combined((_Masks((PERSON,), 'a'),), True)
+  masks = CombinedMasks((_Masks((PERSON,), 'a'),), True)
   (drawn,) = masks.planes(video(1), {})
   assert (drawn == PERSON | PERSON_BOX).all()
 
 
 def _pieces(inside: np.ndarray):
-  """The 8-connected pieces by flooding, as lists of pixels."""
+  """Yields the 8-connected components, found by flooding, as arrays of pixels."""
   left = set(zip(*np.nonzero(inside), strict=True))
   while left:
     pending = [left.pop()]

@@ -69,7 +69,10 @@ def test_a_single_name(stem, owners, number):
   [
     (_HASHES, 'no number counts up in the names b20b31ca125c1d544b14297f73c8f1e0, 74f3'),
     (['frame_1', '2_overview'], 'no number counts up in the names frame_1, 2_overview'),
-    (['1_4', '2_6', '3_5'], 'more than one number differs in the names 1_4, 2_6, 3_5, so that'),
+    (
+      ['1_4', '2_6', '3_5'],
+      'more than one number differs in the names 1_4, 2_6, 3_5, so the frames',
+    ),
     (['10_33', '50_167', '90_300'], 'more than one number differs'),
     (['clip_7_00010'], 'unknown which number in the name clip_7_00010 is the frame'),
     (['0010_mask_1'], 'name it by its frame number alone'),
@@ -78,7 +81,7 @@ def test_a_single_name(stem, owners, number):
     (['-2', '-1', '0'], 'the number in the name -2 is negative'),
   ],
 )
-def test_names_that_do_not_tell_the_frame(stems, message):
+def test_names_without_a_clear_frame_number_are_refused(stems, message):
   with pytest.raises(ClipError, match=message) as error:
     frame_numbers(list(stems), 'here')
   assert error.value.reason.startswith('here: ')
@@ -87,12 +90,12 @@ def test_names_that_do_not_tell_the_frame(stems, message):
 def test_a_time_beside_the_number():
   stems = [f'frame_{n}_{1000 * n // 30}ms' for n in range(3, 8)]
   assert frame_numbers(stems, 'here') == [3, 4, 5, 6, 7]
-  # Frame and object: two masks of one frame, which is for the caller to say.
+  # Frame and object: two masks of one frame look like two frames here; the caller decides.
   assert frame_numbers(['0010_1', '0010_2'], 'here') == [1, 2]
   assert frame_numbers(['f10', 'f010', 'f11'], 'here') == [10, 10, 11]
 
 
-def test_the_number_behind_the_word_frame():
+def test_the_number_after_the_word_frame():
   frames = (140, 170, 205)
   for names in ('seq_{:05d}_frame_{:010d}', '{}-Frame{}', 'object{}_frames_{:05d}_mask'):
     stems = [names.format(index, frame) for index, frame in enumerate(frames)]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from tests.datasets.masks.tools import refusal
+from tests.datasets.masks.mask_helpers import refusal
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks import rle
 
@@ -73,11 +73,11 @@ def test_is_column_major():
   st.integers(1, 30),
 )
 def test_garbage_is_decoded_or_refused(counts, height, width):
-  found = []
+  decoded = []
   encoded = {'size': [height, width], 'counts': counts}
-  reason = refusal(lambda: found.append(rle.decode(encoded, 'here')))
+  reason = refusal(lambda: decoded.append(rle.decode(encoded, 'here')))
   assert (reason or 'here: ').startswith('here: ')
-  for mask in found:
+  for mask in decoded:
     assert mask.shape == (height, width)
     assert mask.dtype == np.uint8
     assert mask.max() <= 1
@@ -87,9 +87,9 @@ def test_garbage_is_decoded_or_refused(counts, height, width):
 @given(_masks(), st.data())
 def test_damaged_strings_are_decoded_or_refused(mask, data):
   encoded = _compressed(mask)
-  place = data.draw(st.integers(0, len(encoded['counts']) - 1))
+  position = data.draw(st.integers(0, len(encoded['counts']) - 1))
   character = data.draw(st.sampled_from([*map(chr, range(48, 112)), '', ' ', '/', 'p', 'é']))
-  encoded['counts'] = encoded['counts'][:place] + character + encoded['counts'][place + 1 :]
+  encoded['counts'] = encoded['counts'][:position] + character + encoded['counts'][position + 1 :]
   with contextlib.suppress(ClipError):
     assert rle.decode(encoded, '').shape == mask.shape
 
@@ -128,7 +128,7 @@ def test_any_json_is_decoded_or_refused(size, counts):
     ([4, 5], [True] * 20, "'counts' must be"),
     ([4, 5], None, "'counts' must be"),
     ([4, 5], 'T', 'cut short'),
-    ([4, 5], 'oooooooooo0', 'cut short or no counts'),
+    ([4, 5], 'oooooooooo0', 'cut short or are no counts'),
     ([4, 5], ' ', 'have a character'),
     ([4, 5], '\u0664', 'have a character'),
     ([0, 5], [], "'size' must be"),
@@ -146,9 +146,23 @@ def test_wrong_rle_has_a_reason(size, counts, message):
   assert message in error.value.reason
 
 
+def _encode_counts(runs: list[int]) -> str:
+  """Encodes runs as the definition says, including negative ones."""
+  text = ''
+  for i, run in enumerate(runs):
+    value = run - runs[i - 2] if i > 2 else run
+    more = True
+    while more:
+      group = value & 0x1F
+      value >>= 5
+      more = value != (-1 if group & 0x10 else 0)
+      text += chr(48 + group + 0x20 * more)
+  return text
+
+
 def test_negative_runs_in_a_string_are_refused():
-  # The numbers 10, 5, 15 and -10: the last one is less than the one two places before.
-  # Runs are then 10, 5, 15 and 5 - 10, which add up to 25.
-  assert (rle._runs(':5?F', '') == [10, 5, 15, -5]).all()
+  mask = np.tri(9, 7, dtype=np.uint8)
+  assert _encode_counts(_uncompressed(mask)['counts']) == _compressed(mask)['counts']
+  # These add up to 25.
   with pytest.raises(ClipError, match='do not add up'):
-    rle.decode({'size': [5, 5], 'counts': ':5?F'}, '')
+    rle.decode({'size': [5, 5], 'counts': _encode_counts([10, 5, 15, -5])}, '')

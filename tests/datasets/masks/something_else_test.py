@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from tests.datasets.masks.tools import clip, planes, video
+from tests.datasets.masks.mask_helpers import clip, planes, video
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks.something_else import SomethingElseBoxes, read_boxes
 from zsar_jax.errors import UserError
@@ -51,33 +51,33 @@ def _source(tmp_path):
 def test_boxes_are_drawn(source, tmp_path):
   assert source.region_names == ('person_box', 'object_box')
   assert source.parameters == {'boxes': [str(tmp_path / 'boxes.json')]}
-  # A fifth of the height that was annotated: whole boxes in both.
-  found, remarks = planes(source, video(5, size=(48, 64), source=(240, 320)), clip('11'))
+  # A fifth of the annotated height: the boxes have integer edges in both.
+  drawn, remarks = planes(source, video(5, size=(48, 64), source=(240, 320)), clip('11'))
   expected = np.zeros((48, 64), np.uint8)
   expected[4:24, 2:20] |= PERSON_BOX
   expected[20:, 10:] |= OBJECT_BOX
-  np.testing.assert_array_equal(found[2], expected)
-  assert not found[0].any()
-  assert [plane is None for plane in found] == [False, True, False, True, True]
+  np.testing.assert_array_equal(drawn[2], expected)
+  assert not drawn[0].any()
+  assert [plane is None for plane in drawn] == [False, True, False, True, True]
   assert remarks == {'masks beyond the end': '1 of 3, up to 7', 'frames without masks': '3 of 5'}
-  found, remarks = planes(source, video(5, [0, 2], size=(48, 64)), clip('11'))
-  np.testing.assert_array_equal(found[1], expected)
+  drawn, remarks = planes(source, video(5, [0, 2], size=(48, 64)), clip('11'))
+  np.testing.assert_array_equal(drawn[1], expected)
   assert remarks == {'masks beyond the end': '1 of 3, up to 7'}
   with pytest.raises(ClipError, match='--boxes: masks are numbered 1 to 7 and the video has 4'):
     planes(source, video(4, size=(48, 64)), clip('11'))
-  # Of a folder without frame 2.
-  found, _ = planes(source, video(numbers=[1, 3, 4, 5], size=(48, 64)), clip('11'))
-  np.testing.assert_array_equal(found[1], expected)
-  assert [plane is None for plane in found] == [False, False, True, True]
+  # A folder of images without frame 2.
+  drawn, _ = planes(source, video(numbers=[1, 3, 4, 5], size=(48, 64)), clip('11'))
+  np.testing.assert_array_equal(drawn[1], expected)
+  assert [plane is None for plane in drawn] == [False, False, True, True]
 
 
 def test_sides_are_scaled_as_the_video_was(source):
   # 427 x 240 scaled to 101 x 56: the width by 0.2365, the height by 0.2333.
-  found, _ = planes(source, video(5, size=(56, 101), source=(240, 427)), clip('11'))
+  drawn, _ = planes(source, video(5, size=(56, 101), source=(240, 427)), clip('11'))
   expected = np.zeros((56, 101), np.uint8)
   expected[4:28, 2:24] |= PERSON_BOX
   expected[23:, 11:95] |= OBJECT_BOX
-  np.testing.assert_array_equal(found[2], expected)
+  np.testing.assert_array_equal(drawn[2], expected)
 
 
 def test_clips_without_boxes(source, tmp_path):
@@ -106,7 +106,7 @@ def test_clips_without_boxes(source, tmp_path):
     ([_frame('11/0001.jpg', _box('hand', '1', 2, 3, 4))], "field 'x1' must be a"),
   ],
 )
-def test_wrong_box_is_named(tmp_path, frames, message):
+def test_the_error_names_a_wrong_box(tmp_path, frames, message):
   path = _write(tmp_path / 'boxes.json', {'11': frames})
   with pytest.raises(UserError) as error:
     list(read_boxes(path, {'11'}))
@@ -114,7 +114,7 @@ def test_wrong_box_is_named(tmp_path, frames, message):
   assert message in str(error.value)
 
 
-def test_one_box_without_a_size_costs_no_clip(tmp_path):
+def test_a_single_box_without_a_size_is_skipped(tmp_path):
   nan = float('nan')
   wrong = [_box('hand', 1, 2, nan, 4), _box('0000', 9, 9, 9, 20), _box('0000', 9, 9, 7, 20)]
   boxes = {'11': [_frame('11/0001.jpg', _box('hand', 10, 20, 100, 120), *wrong[:2])]}
@@ -127,7 +127,7 @@ def test_one_box_without_a_size_costs_no_clip(tmp_path):
   np.testing.assert_array_equal(plane, expected)
   about = '2 of 4: --boxes: frame 1 has a box [1.0, 2.0, nan, 4.0] without a size'
   assert remarks == {'shapes left out': about}
-  # Both objects of a clip: corners in the wrong order are no accident.
+  # Both objects of a clip: corners in the wrong order are not an accident.
   boxes = {'11': [_frame('11/0001.jpg', *wrong)]}
   source = SomethingElseBoxes([_write(tmp_path / 'boxes.json', boxes)], {'11'})
   with pytest.raises(ClipError, match='without a size'):
@@ -150,12 +150,12 @@ def test_boxes_that_are_not_json_are_refused(tmp_path, text):
     list(read_boxes(path, {'1'}))
 
 
-def test_boxes_read_alike_however_they_are_spaced(tmp_path):
+def test_white_space_does_not_matter(tmp_path):
   path = tmp_path / 'boxes.json'
   for text in ('{}', ' \n{ } ', json.dumps(_BOXES), f'\n{json.dumps(_BOXES, indent=3)}\n'):
     path.write_text(text)
-    found = dict(read_boxes(path, {'11', '12'}))
-    assert list(found) == [name for name in json.loads(text) if name in ('11', '12')]
+    drawn = dict(read_boxes(path, {'11', '12'}))
+    assert list(drawn) == [name for name in json.loads(text) if name in ('11', '12')]
 
 
 @pytest.mark.skipif(not _SAMPLES.exists(), reason='no ../shared/data/ssv2')
@@ -166,7 +166,7 @@ def test_real_boxes():
   height, width = 240, 427
   y, x = np.mgrid[:height, :width]
   for clip_id, frames in annotated.items():
-    found, remarks = planes(source, video(len(frames) + 9, size=(height, width)), clip(clip_id))
+    drawn, remarks = planes(source, video(len(frames) + 9, size=(height, width)), clip(clip_id))
     assert 'frames without masks' in remarks
     for frame in frames[::11]:
       expected = np.zeros((height, width), np.uint8)
@@ -176,4 +176,4 @@ def test_real_boxes():
         inside = (x + 1 > box['x1']) & (x < box['x2']) & (y + 1 > box['y1']) & (y < box['y2'])
         hand = label['gt_annotation'] == 'object hand'
         expected[inside] |= PERSON_BOX if hand else OBJECT_BOX
-      np.testing.assert_array_equal(found[int(frame['name'][-8:-4]) - 1], expected)
+      np.testing.assert_array_equal(drawn[int(frame['name'][-8:-4]) - 1], expected)

@@ -1,4 +1,4 @@
-"""Clips with masks of several sources, of some frames alone: what is recorded and reported."""
+"""Clips with masks of several sources, or of some frames only: the records and the report."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.records import decode_plane
 from zsar_jax.data.subset import select
 from zsar_jax.datasets import build_report
-from zsar_jax.datasets.builder import build
+from zsar_jax.datasets.build import build
 from zsar_jax.datasets.masks.spec import open_masks
 from zsar_jax.datasets.sources.folder import list_folder
 from zsar_jax.datasets.staging import Chunk, stage_chunk
@@ -60,16 +60,18 @@ def test_sources_that_know_different_clips(clips):
   np.testing.assert_allclose(coverage, expected)
   # A region that is unknown counts as neither shown nor empty.
   assert [entry.empty for entry in staged.entries] == [(0, 0, 0, 0)] * 4
-  made = build_report.make_report({'train': [staged]}, builder.region_names, {})['train']
+  report = build_report.make_report({'train': [staged]}, builder.region_names, {})['train']
   for region in ('person', 'object', 'person_box', 'object_box'):
-    assert made['regions'][region]['annotated'] == 0.5
-    assert made['regions'][region]['never'] == 0
-  assert made['remarks'] == {
+    assert report['regions'][region]['annotated'] == 0.5
+    assert report['regions'][region]['never'] == 0
+  assert report['remarks'] == {
     f'masks of grey:{clips}/A alone': {'x/a': 'object, object_box unknown'},
     f'masks of palette:{clips}/B alone': {'x/c': 'person, person_box unknown'},
     'no masks': {'x/d': 'not annotated'},
   }
-  assert f'masks of grey:{clips}/A alone: 1 clip' in build_report.describe('mine', {'train': made})
+  assert f'masks of grey:{clips}/A alone: 1 clip' in build_report.describe(
+    'mine', {'train': report}
+  )
 
 
 def test_recipes_need_clips_that_know_all_their_regions(clips):
@@ -90,13 +92,13 @@ def test_sources_of_one_region_complete_each_other(clips):
   builder = _builder(clips, f'grey:{clips}/A', f'palette:{clips}/B')
   encoded = [encode_task(task) for task in builder.tasks()['train']]
   assert [sum(clip.record['annotated']) for clip in encoded] == [FRAMES, FRAMES, FRAMES, 0]
-  found = [decode_plane(clip.record['regions'][3], *SIZE) for clip in encoded[:3]]
-  one, both = 16 * 16, 2 * 16 * 16
-  assert [np.count_nonzero(plane == PERSON) for plane in found] == [one, both, one]
+  drawn = [decode_plane(clip.record['regions'][3], *SIZE) for clip in encoded[:3]]
+  single, double = 16 * 16, 2 * 16 * 16
+  assert [np.count_nonzero(plane == PERSON) for plane in drawn] == [single, double, single]
   assert encoded[0].remarks == {f'masks of grey:{clips}/A alone': 'all regions known'}
 
 
-def test_an_empty_folder_is_no_annotation(clips):
+def test_an_empty_folder_is_not_an_annotation(clips):
   (clips / 'B' / 'x' / 'a').mkdir()
   (clips / 'B' / 'x' / 'a' / '.DS_Store').touch()
   builder = _builder(clips, f'grey:{clips}/A', f'palette:{clips}/B,values=*:object')
@@ -113,7 +115,7 @@ def test_boxes_of_some_clips_and_shapes_of_others(clips):
 
 
 @pytest.mark.parametrize(
-  ('keep', 'left', 'kept'),
+  ('keep', 'remaining', 'kept'),
   [
     ('segments:4', [0], [0, 7, 12, 17]),
     ('segments:4', [19], [2, 7, 12, 19]),
@@ -121,12 +123,12 @@ def test_boxes_of_some_clips_and_shapes_of_others(clips):
     ('every:7', [0, 10, 19], [0, 10, 19]),
   ],
 )
-def test_sparse_masks_are_kept(clips, keep, left, kept):
-  for number in set(range(FRAMES)) - set(left):
+def test_sparse_masks_are_kept(clips, keep, remaining, kept):
+  for number in set(range(FRAMES)) - set(remaining):
     (clips / 'A' / 'x' / 'a' / f'{number:05d}.png').unlink()
   builder = _builder(clips, f'grey:{clips}/A', keep=keep)
   record = encode_task(builder.tasks()['train'][0]).record
-  assert record['annotated'] == [frame in left for frame in kept]
+  assert record['annotated'] == [frame in remaining for frame in kept]
   assert any(record['annotated'])
   levels = [cv2.imdecode(np.frombuffer(jpeg, np.uint8), 0)[24, 48] for jpeg in record['frames']]
   np.testing.assert_allclose(levels, [9 * frame for frame in kept], atol=6)

@@ -1,4 +1,4 @@
-"""Tests of zsar_jax.datasets.masks.yolo and shapes."""
+"""Tests of zsar_jax.datasets.masks.yolo, yolo_lines and shapes."""
 
 import pathlib
 import tempfile
@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.datasets.masks.tools import HEIGHT, WIDTH, clip, planes, refusal, video
+from tests.datasets.masks.mask_helpers import HEIGHT, WIDTH, clip, planes, refusal, video
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks.shapes import draw_polygon
-from zsar_jax.datasets.masks.yolo import YoloLines, YoloSource, parse_line
+from zsar_jax.datasets.masks.yolo import YoloSource
+from zsar_jax.datasets.masks.yolo_lines import LineFormat, parse_line
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX
 
-_LINES = YoloLines({'0': PERSON}, 0.5, None)
+_LINES = LineFormat({'0': PERSON}, 0.5, None)
 
 
 def _write(root: pathlib.Path, files: dict[str, str]) -> str:
@@ -28,7 +29,7 @@ def _write(root: pathlib.Path, files: dict[str, str]) -> str:
 
 
 def _rectangle(left: float, top: float, right: float, bottom: float) -> str:
-  """The corners of a rectangle in pixels, as shares."""
+  """Returns the corners of a rectangle in pixels as fractions of the frame."""
   corners = [(right, top), (right, bottom), (left, bottom), (left, top)]
   return ' '.join(f'{x / WIDTH:.6f} {y / HEIGHT:.6f}' for x, y in corners)
 
@@ -57,21 +58,21 @@ def test_polygons_by_class(tmp_path):
   source = YoloSource(root, first=1)
   assert source.region_names == ('person',)
   assert source.parameters['first'] == 1
-  found, remarks = planes(source)
-  np.testing.assert_array_equal(found[0], people)
+  drawn, remarks = planes(source)
+  np.testing.assert_array_equal(drawn[0], people)
   # Frame 3 has no file: a detector that found nothing there.
-  assert not found[1].any()
-  assert not found[2].any()
+  assert not drawn[1].any()
+  assert not drawn[2].any()
   assert remarks == {'frames without a result': '1 of 3'}
 
   source = YoloSource(root, {'0': PERSON, '32': OBJECT_BOX}, first=1)
   assert source.region_names == ('person', 'object_box')
-  found, _ = planes(source)
+  drawn, _ = planes(source)
   np.testing.assert_array_equal(
-    found[0], people | np.where(_filled((20, 5, 30, 12)), OBJECT_BOX, 0)
+    drawn[0], people | np.where(_filled((20, 5, 30, 12)), OBJECT_BOX, 0)
   )
-  found, _ = planes(YoloSource(root, {'*': OBJECT}, first=1, score=0.0))
-  assert (found[0] == OBJECT).all()
+  drawn, _ = planes(YoloSource(root, {'*': OBJECT}, first=1, score=0.0))
+  assert (drawn[0] == OBJECT).all()
 
 
 def test_polygon_agrees_with_opencv():
@@ -82,7 +83,7 @@ def test_polygon_agrees_with_opencv():
     points = np.stack([37 + radii * np.cos(angles), 30 + radii * np.sin(angles)], 1)
     plane = np.zeros((60, 75), np.uint8)
     draw_polygon(plane, PERSON, points, '')
-    # How far each pixel's center lies inside.
+    # The distance of each pixel's center from the edge, positive inside.
     distance = np.array(
       [
         [
@@ -103,9 +104,9 @@ def test_polygon_is_cut_off_at_the_edges():
   draw_polygon(plane, OBJECT, points, '')
   np.testing.assert_array_equal(plane, np.where(_filled((0, 0, 30, 12)), OBJECT, 0))
   for wrong, message in [
-    (np.array([[0, 0], [80.0, 0], [5, 5]]), 'do not lie in an image of 36 x 24'),
-    (np.array([[0, 0], [np.nan, 0], [5, 5]]), 'do not lie in'),
-    (np.array([[0, 0], [-np.inf, 0], [5, 5]]), 'do not lie in'),
+    (np.array([[0, 0], [80.0, 0], [5, 5]]), 'far outside of the image, which is 36 x 24'),
+    (np.array([[0, 0], [np.nan, 0], [5, 5]]), 'is not a finite number'),
+    (np.array([[0, 0], [-np.inf, 0], [5, 5]]), 'is not a finite number'),
     (points[:2], 'a polygon needs 3 points'),
     (np.tile([[0.0, 0.0], [36.0, 24.0]], (100_000, 1)), 'outline of more than'),
   ]:
@@ -121,8 +122,8 @@ def test_boxes(tmp_path):
     planes(YoloSource(root), facts, clip('c'))
   source = YoloSource(root, {'0': PERSON_BOX})
   assert source.parameters['first'] == 0
-  found, remarks = planes(source, facts, clip('c'))
-  for plane in found:
+  drawn, remarks = planes(source, facts, clip('c'))
+  for plane in drawn:
     np.testing.assert_array_equal(plane, np.where(_filled((7, 5, 17, 11)), PERSON_BOX, 0))
   assert remarks == {}
 
@@ -134,55 +135,55 @@ def test_files_side_by_side(tmp_path):
     {'clip_7_2.txt': full, 'clip_7_3.txt': '', 'clip_70_1.txt': full, 'b/clip_9/0.txt': full},
   )
   source = YoloSource(root)
-  found, remarks = planes(source, video(4))
-  assert [plane.all() for plane in found] == [False, True, False, False]
+  drawn, remarks = planes(source, video(4))
+  assert [plane.all() for plane in drawn] == [False, True, False, False]
   assert remarks == {'frames without a result': '2 of 4'}
-  found, remarks = planes(source, video(4, [1, 3]))
-  assert [plane.all() for plane in found] == [True, False]
+  drawn, remarks = planes(source, video(4, [1, 3]))
+  assert [plane.all() for plane in drawn] == [True, False]
   _, remarks = planes(source, video(2))
   assert remarks == {'masks beyond the end': '1 of 2, up to 3', 'frames without a result': '1 of 2'}
-  # Nothing but files that are no frame's, painted as empty.
+  # Files of frames beyond the end only must not make the video empty.
   with pytest.raises(ClipError, match="numbered 2 to 3, none of which is one of the video's 1 fra"):
     planes(source, video(1))
-  # What was never detected in has no masks, rather than empty ones.
+  # A clip without any file has no masks, rather than empty masks.
   assert source.for_clip(clip('arm wrestling/clip')) is None
   assert source.for_clip(clip('arm wrestling/clip_8')) is None
-  # Folders of their own come first, and count as they do.
+  # Folders of clips come first and count in their own way.
   assert planes(source, video(1), clip('b/clip_9'))[0][0].all()
   source.for_clip(clip())
-  with pytest.raises(UserError, match='may be of arm wrestling/clip_7 or of archery/clip_7'):
+  with pytest.raises(UserError, match='may belong to arm wrestling/clip_7 or to archery/clip_7'):
     source.for_clip(clip('archery/clip_7'))
   _write(tmp_path, {'clip_7_0.txt': full})
   with pytest.raises(ClipError, match='numbered 0, but frames are counted from 1'):
     planes(YoloSource(root), video(4))
-  found, _ = planes(YoloSource(root, first=0), video(4))
-  assert [plane.all() for plane in found] == [True, False, True, False]
+  drawn, _ = planes(YoloSource(root, first=0), video(4))
+  assert [plane.all() for plane in drawn] == [True, False, True, False]
 
 
 def test_padded_numbers_side_by_side(tmp_path):
   full = '0 0 0 1 0 1 1 0 1 0.9'
   root = _write(tmp_path, {f'clip_7_{n:04d}.txt': full for n in (1, 3, 12)})
-  found, remarks = planes(YoloSource(root), video(12))
-  assert [n for n, plane in enumerate(found, 1) if plane.all()] == [1, 3, 12]
+  drawn, remarks = planes(YoloSource(root), video(12))
+  assert [n for n, plane in enumerate(drawn, 1) if plane.all()] == [1, 3, 12]
   assert remarks == {'frames without a result': '9 of 12'}
   _write(tmp_path, {'clip_7_12.txt': full})
   with pytest.raises(ClipError, match=r'clip_7_(00)?12.txt and .* have the same number'):
     planes(YoloSource(root), video(12))
 
 
-def test_folders_whose_files_are_no_frames(tmp_path):
+def test_folders_without_numbered_files(tmp_path):
   root = _write(tmp_path, {'c/labels/1.txt': '', 'd/0.txt': ''})
   with pytest.raises(ClipError, match='c has no text file with a number'):
     planes(YoloSource(root), of=clip('c'))
-  # A detector that found nothing at all, copied by macOS.
+  # A detector that found nothing, in a folder copied by macOS.
   (tmp_path / 'e').mkdir()
   (tmp_path / 'e' / '.DS_Store').write_text('')
-  found, remarks = planes(YoloSource(root), of=clip('e'))
-  assert not np.any(found)
+  drawn, remarks = planes(YoloSource(root), of=clip('e'))
+  assert not np.any(drawn)
   assert remarks == {'frames without a result': '3 of 3'}
 
 
-def test_folders_that_count_from_0_by_others(tmp_path):
+def test_the_first_number_comes_from_other_folders(tmp_path):
   root = _write(tmp_path, {'c/0.txt': '', 'd/1.txt': '', 'd/2.txt': ''})
   _, remarks = planes(YoloSource(root), video(3), clip('d'))
   assert remarks['may count from 1'] == 'masks are numbered 1 to 2 and the video has 3 frames'
@@ -202,22 +203,22 @@ _TRIANGLE = '0 .1 .1 .5 .1 .5 .5'
     ('0 0.5 0.5 0.51 0.52', 'is a box and not a polygon; give values=0:person_box'),
     ('0 0.5 0.5 0.51 0.52 0.62', 'is a box and not a polygon; give values=0:person_box'),
     ('0 0.1 0.1 0.5 0.5 0.9 0.9', 'the points of a polygon lie on one line'),
-    ('0 nan nan nan nan nan nan', 'coordinates must be from 0 to 1, and one is no number'),
+    ('0 nan nan nan nan nan nan', 'coordinates must be from 0 to 1, and one is not a number'),
     ('0 0.1 0.1 0.5 0.1 0.5 0.5 nan', 'the confidence must be from 0 to 1, not nan'),
   ],
 )
-def test_one_line_without_a_contour_costs_no_clip(tmp_path, line, reason):
+def test_a_single_line_without_a_contour_is_skipped(tmp_path, line, reason):
   box = _rectangle(3, 4, 10, 20)
   root = _write(tmp_path, {'clip_7_1.txt': f'0 {box} 0.9', 'clip_7_2.txt': f'{line}\n0 {box} 0.8'})
-  found, remarks = planes(YoloSource(root), video(2))
-  for plane in found:
+  drawn, remarks = planes(YoloSource(root), video(2))
+  for plane in drawn:
     np.testing.assert_array_equal(plane, np.where(_filled((3, 4, 10, 20)), PERSON, 0))
   assert remarks['shapes left out'].startswith(f'1 of 3: {root}/clip_7_2.txt, line 1')
   assert reason in remarks['shapes left out']
-  # The clip's only shape: nothing is known of the others.
+  # The only shape of the clip: it proves nothing.
   _write(tmp_path, {'clip_7_1.txt': '', 'clip_7_2.txt': line})
-  found, remarks = planes(YoloSource(root), video(2))
-  assert not np.any(found)
+  drawn, remarks = planes(YoloSource(root), video(2))
+  assert not np.any(drawn)
   assert remarks['shapes left out'].startswith('1 of 1: ')
   _write(tmp_path, {'clip_7_1.txt': line})
   with pytest.raises(ClipError) as error:
@@ -228,20 +229,20 @@ def test_one_line_without_a_contour_costs_no_clip(tmp_path, line, reason):
 @pytest.mark.parametrize(
   ('options', 'frames'),
   [
-    # ultralytics detects in the last frame of each ten; OpenCV's loop may take the first.
+    # ultralytics detects in the last of every ten frames; a loop with OpenCV may take the first.
     ({'stride': (10, None)}, range(9, 100, 10)),
     ({'stride': (10, 0)}, range(0, 100, 10)),
     ({'spread': True}, [0, 11, 22, 33, 44, 55, 66, 77, 88, 99]),
   ],
 )
-def test_detections_in_each_tenth_frame(tmp_path, options, frames):
+def test_detections_in_every_tenth_frame(tmp_path, options, frames):
   full = '0 0 0 1 0 1 1 0 1 0.9'
   root = _write(tmp_path, {f'clip_7_{n}.txt': full for n in range(1, 11)})
-  found, remarks = planes(YoloSource(root, **options), video(100))
-  assert [n for n, plane in enumerate(found) if plane is not None] == list(frames)
-  assert all(plane.all() for plane in found if plane is not None)
+  drawn, remarks = planes(YoloSource(root, **options), video(100))
+  assert [n for n, plane in enumerate(drawn) if plane is not None] == list(frames)
+  assert all(plane.all() for plane in drawn if plane is not None)
   assert remarks == {'frames without masks': '90 of 100'}
-  # Nobody in the third of them: it was looked at, unless it is unknown which it was.
+  # Without the third file, its frame is annotated and empty, if it is known which frame it is.
   (tmp_path / 'clip_7_3.txt').unlink()
   if 'spread' in options:
     with pytest.raises(ClipError, match='no mask is numbered 3, .* or give stride='):
@@ -252,10 +253,10 @@ def test_detections_in_each_tenth_frame(tmp_path, options, frames):
       planes(YoloSource(root, **options), video(100))
     _write(tmp_path, {f'clip_7_{n}.txt': full for n in (1, 2)})
   else:
-    found, remarks = planes(YoloSource(root, **options), video(100))
-    assert not found[frames[2]].any()
+    drawn, remarks = planes(YoloSource(root, **options), video(100))
+    assert not drawn[frames[2]].any()
     assert remarks['frames without a result'] == '1 of 10'
-  # Without a word about it, the clip is named.
+  # Without the option, the clip is reported.
   _, remarks = planes(YoloSource(root), video(100))
   assert remarks['masks may be of another frame rate'].startswith('9 masks, numbered 1 to 10, end')
 
@@ -281,7 +282,7 @@ def test_detections_in_each_tenth_frame(tmp_path, options, frames):
     (_TRIANGLE + ' 17', None, 'confidence must be from 0 to 1'),
     (_TRIANGLE + ' nan', None, 'confidence must be from 0 to 1'),
     (_TRIANGLE, 1, 'neither a box nor a polygon, of which 1 are'),
-    ('0 100 100 200 100 200 200', None, 'pixels are not taken'),
+    ('0 100 100 200 100 200 200', None, 'pixels are not accepted'),
     ('0 .1 .1 .5 .1 .5 nan', None, 'coordinates must be from 0 to 1'),
     ('0 -.1 .1 .5 .1 .5 .5', None, 'coordinates must be from 0 to 1'),
     ('0', None, 'neither a box nor a polygon'),
@@ -293,25 +294,25 @@ def test_detections_in_each_tenth_frame(tmp_path, options, frames):
   ],
 )
 def test_lines(line, extra, points):
-  lines = YoloLines({'0': PERSON}, 0.5, extra)
+  lines = LineFormat({'0': PERSON}, 0.5, extra)
   if isinstance(points, int):
-    bit, found = parse_line(line, lines, 'here')
+    bit, drawn = parse_line(line, lines, 'here')
     assert bit == PERSON
-    assert len(found) == points
+    assert len(drawn) == points
   else:
     with pytest.raises(ClipError, match=points) as error:
       parse_line(line, lines, 'here')
     assert error.value.reason.startswith('here')
 
 
-def test_left_out_lines():
+def test_lines_that_are_left_out():
   assert parse_line(_TRIANGLE + ' .49', _LINES, '')[0] == 0
   assert parse_line(_TRIANGLE + ' .5', _LINES, '')[0] == PERSON
   assert parse_line('1' + _TRIANGLE[1:], _LINES, '')[0] == 0
-  # Also where there is no contour.
+  # Also if there is no contour.
   for rest in (' .49', ' .1 .1 .49', ' .1 .1 .2 .2 .49'):
     assert parse_line('0' + rest, _LINES, '')[0] == 0
-  assert parse_line(_TRIANGLE + ' .2 9', YoloLines({'0': PERSON}, 0.5, 2), '')[0] == 0
+  assert parse_line(_TRIANGLE + ' .2 9', LineFormat({'0': PERSON}, 0.5, 2), '')[0] == 0
 
 
 _NUMBERS = st.lists(

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.datasets.sources.kinetics_test import touch
-from zsar_jax.data.class_names import normal
-from zsar_jax.datasets.masks import lookup
-from zsar_jax.datasets.sources import folder as folder_lib
+from zsar_jax.data.class_names import to_nfc
+from zsar_jax.datasets.masks import per_clip
+from zsar_jax.datasets.sources import list_lines
 from zsar_jax.datasets.sources.folder import list_files, list_folder
-from zsar_jax.datasets.sources.video_files import Videos
+from zsar_jax.datasets.sources.video_index import VideoIndex
 from zsar_jax.errors import UserError
 
 
@@ -51,21 +51,21 @@ def test_folders_are_splits_and_classes(tmp_path):
     ('Testing', 'test'),
   ],
 )
-def test_folders_of_splits_by_any_name(tmp_path, folder, split):
+def test_split_folders_may_have_any_usual_name(tmp_path, folder, split):
   touch(tmp_path, f'{folder}/a/1.mp4')
   assert _summary(list_folder(tmp_path)) == {split: [(f'{folder}/a/1', 'a')]}
 
 
-def test_folders_of_splits_beside_others(tmp_path):
+def test_split_folders_beside_others_are_refused(tmp_path):
   touch(tmp_path, 'Train/a/1.mp4', 'val/a/2.mp4', 'extra/3.mp4')
   with pytest.raises(UserError, match='Train/a/1.mp4 lies in .* a split, and extra/3.mp4 does not'):
     list_folder(tmp_path)
-  # A class that is called as a split.
+  # A class with the name of a split.
   touch(tmp_path / 'classes', 'test/1.mp4', 'juggling/2.mp4')
   assert list_folder(tmp_path / 'classes').classes == ('juggling', 'test')
 
 
-def test_covers_beside_folders_of_frames_do_not_count(tmp_path):
+def test_cover_images_beside_folders_of_frames_are_ignored(tmp_path):
   touch(
     tmp_path, 'a/1/0001.jpg', 'a/2/0001.jpg', 'a/1.jpg', 'a/2.jpg', 'b/x/3/0001.jpg', 'b/x/3.jpg'
   )
@@ -74,7 +74,7 @@ def test_covers_beside_folders_of_frames_do_not_count(tmp_path):
   }
 
 
-def test_folders_that_are_no_data_set(tmp_path):
+def test_folders_without_classes_or_videos_are_refused(tmp_path):
   (tmp_path / 'empty').mkdir()
   touch(tmp_path / 'flat', '1.mp4')
   touch(tmp_path / 'more', 'a/1.mp4', 'c/1.mp4')
@@ -136,7 +136,7 @@ def test_names_as_labels(tmp_path, videos):
 @pytest.mark.parametrize(
   'head', ['path,label', 'Path Label', 'video_path,class_name', 'filename, frames, label']
 )
-def test_heads_of_lists_are_passed_over(tmp_path, videos, head):
+def test_heads_of_lists_are_skipped(tmp_path, videos, head):
   (tmp_path / 'a.csv').write_text(f'{head}\nzumba/a.mp4,zumba\n')
   assert _summary(list_files(videos, {'train': tmp_path / 'a.csv'})) == {
     'train': [('zumba/a', 'zumba')]
@@ -144,7 +144,7 @@ def test_heads_of_lists_are_passed_over(tmp_path, videos, head):
 
 
 @pytest.mark.parametrize('line', ['clip,action', 'clip 7/b.mp4,action', 'zumba/a.mp4,label'])
-def test_first_lines_that_are_no_heads(tmp_path, videos, line):
+def test_first_lines_that_only_resemble_heads_are_read(tmp_path, videos, line):
   touch(videos, 'clip.mp4')
   (tmp_path / 'a.csv').write_text(f'{line}\n')
   assert len(list_files(videos, {'train': tmp_path / 'a.csv'}).splits['train']) == 1
@@ -188,17 +188,17 @@ _NAMES = st.text(string.ascii_letters + string.digits + ' ,._-', min_size=1).map
 @given(folder=_NAMES, stem=_NAMES, label=st.integers(0, 999), comma=st.booleans())
 def test_any_path_is_split_from_the_right(tmp_path_factory, folder, stem, label, comma):
   path = f'{folder}/{stem}.mp4'
-  files = Videos(tmp_path_factory.getbasetemp())
+  files = VideoIndex(tmp_path_factory.getbasetemp())
   line = f'{path}{"," if comma else " "}{label}'
-  assert folder_lib._parse(line, 'list', files) == (path, str(label), '')
+  assert list_lines.parse_line(line, 'list', files) == (path, str(label), '')
 
 
 @settings(deadline=None, max_examples=100)
 @given(line=st.text(min_size=1))
 def test_any_line_is_parsed_or_refused(tmp_path_factory, line):
-  files = Videos(tmp_path_factory.getbasetemp())
+  files = VideoIndex(tmp_path_factory.getbasetemp())
   try:
-    path, label, _ = folder_lib._parse(line.strip(), 'list', files)
+    path, label, _ = list_lines.parse_line(line.strip(), 'list', files)
   except UserError:
     return
   assert path
@@ -206,7 +206,7 @@ def test_any_line_is_parsed_or_refused(tmp_path_factory, line):
 
 
 @pytest.mark.parametrize(
-  ('listed', 'there', 'found'),
+  ('listed', 'existing', 'expected_index'),
   [
     ('a/001.mp4', ['b/001.mp4'], None),
     ('train/a/001.mp4', ['test/a/001.mp4'], None),
@@ -220,23 +220,23 @@ def test_any_line_is_parsed_or_refused(tmp_path_factory, line):
     ('a/001', ['a/001/1.jpg', 'a/001.mp4'], 0),
   ],
 )
-def test_a_video_lies_in_the_folders_that_are_listed(tmp_path, listed, there, found):
-  videos = Videos(touch(tmp_path, *there))
-  expected = None if found is None else there[found].removesuffix('/1.jpg')
+def test_a_video_is_found_in_the_listed_folders_only(tmp_path, listed, existing, expected_index):
+  videos = VideoIndex(touch(tmp_path, *existing))
+  expected = None if expected_index is None else existing[expected_index].removesuffix('/1.jpg')
   assert videos.find(listed) == expected
 
 
 @pytest.mark.parametrize(
-  'there', [['a/1.avi', 'a/1.mkv'], ['x/a/1.mp4', 'y/a/1.mp4'], ['A/1.mp4', 'a /../A/1.avi']]
+  'existing', [['a/1.avi', 'a/1.mkv'], ['x/a/1.mp4', 'y/a/1.mp4'], ['A/1.mp4', 'a /../A/1.avi']]
 )
-def test_equally_good_videos_are_refused(tmp_path, there):
-  videos = Videos(touch(tmp_path, *there))
+def test_equally_good_videos_are_refused(tmp_path, existing):
+  videos = VideoIndex(touch(tmp_path, *existing))
   with pytest.raises(UserError, match='has both .*; remove one'):
     videos.find('a/1.mp4')
 
 
 @pytest.mark.parametrize(
-  ('line', 'there', 'parsed'),
+  ('line', 'existing', 'parsed'),
   [
     ('v1.mp4,take 1', [], ('v1.mp4', 'take 1', '')),
     ('v1,take 1', ['v1.mkv'], ('v1', 'take 1', '')),
@@ -250,9 +250,9 @@ def test_equally_good_videos_are_refused(tmp_path, there):
     ('my clip 3 0', [], ('my clip', '0', '3')),
   ],
 )
-def test_lines_that_read_in_two_ways(tmp_path, line, there, parsed):
-  files = Videos(touch(tmp_path, *there))
-  assert folder_lib._parse(line, 'list', files) == parsed
+def test_existing_videos_resolve_ambiguous_lines(tmp_path, line, existing, parsed):
+  files = VideoIndex(touch(tmp_path, *existing))
+  assert list_lines.parse_line(line, 'list', files) == parsed
 
 
 def test_absolute_paths_below_a_linked_folder(tmp_path, videos):
@@ -263,7 +263,7 @@ def test_absolute_paths_below_a_linked_folder(tmp_path, videos):
     assert _summary(listing) == {'train': [('arm wrestling/b c', 'arm')]}
 
 
-def test_refuses_what_no_split_or_class_can_be_called(tmp_path, videos):
+def test_invalid_names_of_splits_and_classes_are_refused(tmp_path, videos):
   (tmp_path / 'a.txt').write_text('zumba/a.mp4,zumba')
   with pytest.raises(UserError, match="--lists: TFDS keeps the split name 'all'"):
     list_files(videos, {'all': tmp_path / 'a.txt'})
@@ -272,7 +272,7 @@ def test_refuses_what_no_split_or_class_can_be_called(tmp_path, videos):
       list_folder(touch(tmp_path / name.strip(), f'{name}/1.mp4'))
 
 
-def test_a_clip_of_two_lists_is_named(tmp_path, videos):
+def test_a_clip_of_two_lists_is_reported(tmp_path, videos):
   for split in ('train', 'val'):
     (tmp_path / split).write_text('zumba/a.mp4,zumba')
   listing = list_files(videos, {'train': tmp_path / 'train', 'validation': tmp_path / 'val'})
@@ -289,7 +289,7 @@ def test_a_clip_of_two_lists_is_named(tmp_path, videos):
     ('0,\n1,zumba\n', "has '' for a class"),
   ],
 )
-def test_labels_whose_ids_are_no_labels(tmp_path, videos, text, words):
+def test_label_files_with_invalid_ids_are_refused(tmp_path, videos, text, words):
   (tmp_path / 'a.txt').write_text('zumba/a.mp4 0')
   (tmp_path / 'labels.csv').write_text(text)
   labels = str(tmp_path / 'labels.csv')
@@ -303,7 +303,7 @@ def _nfd(text: str) -> str:
   return unicodedata.normalize('NFD', text)
 
 
-def test_names_in_nfd_are_those_in_nfc(tmp_path):
+def test_names_in_nfd_equal_names_in_nfc(tmp_path):
   videos = touch(tmp_path / 'v', _nfd('마시다/영상1.mp4'), 'café/2.mp4')
   (tmp_path / 'labels.txt').write_text(_nfd('café') + '\n마시다\n')
   for labels in (None, str(tmp_path / 'labels.txt')):
@@ -315,12 +315,12 @@ def test_names_in_nfd_are_those_in_nfc(tmp_path):
   listing = list_files(videos, {'train': tmp_path / 'list.csv'}, str(tmp_path / 'labels.txt'))
   assert _summary(listing) == {'train': [('마시다/영상1', '마시다'), ('café/2', 'café')]}
   assert all(pathlib.Path(clip.path).exists() for clip in listing.splits['train'])
-  # Masks may have been copied in another way than the videos.
+  # Masks may have names in another normal form than the videos.
   for clip in listing.splits['train']:
-    assert {normal(clip.name), _nfd(clip.name)} <= set(lookup.names(clip))
+    assert {to_nfc(clip.name), _nfd(clip.name)} <= set(per_clip.candidate_names(clip))
 
 
-def test_folders_may_spell_the_classes_of_the_labels_file_otherwise(tmp_path):
+def test_folders_may_spell_classes_differently_from_the_labels_file(tmp_path):
   videos = touch(tmp_path / 'v', 'ApplyEyeMakeup/1.mp4', 'c++/1.mp4')
   (tmp_path / 'labels.txt').write_text('C#\napply eye make-up\nC++\n')
   listing = list_folder(videos, str(tmp_path / 'labels.txt'))
@@ -344,7 +344,7 @@ def test_folders_may_spell_the_classes_of_the_labels_file_otherwise(tmp_path):
     ('other/v_1.avi 1', None),
   ],
 )
-def test_a_list_that_says_another_class_than_the_folder_is_refused(tmp_path, line, words):
+def test_a_list_that_contradicts_the_folder_is_refused(tmp_path, line, words):
   videos = touch(tmp_path / 'v', 'ApplyEyeMakeup/v_2.avi', 'v_3.avi')
   (tmp_path / 'labels.txt').write_text('ApplyEyeMakeup\nApply Lipstick\nArchery\n')
   (tmp_path / 'train.txt').write_text(line)
@@ -359,7 +359,7 @@ def test_a_list_that_says_another_class_than_the_folder_is_refused(tmp_path, lin
       listed()
 
 
-def test_videos_of_one_name_are_clips_of_their_own(tmp_path):
+def test_videos_that_differ_in_the_extension_are_separate_clips(tmp_path):
   videos = touch(tmp_path / 'v', 'wave/1.mp4', 'wave/1.webm', 'wave/2.mp4', 'wave/3/0001.jpg')
   touch(videos, 'wave/3.mp4')
   listing = list_folder(videos)
@@ -389,7 +389,7 @@ def test_videos_of_one_name_are_clips_of_their_own(tmp_path):
   assert listing.remarks == {}
 
 
-def test_files_that_are_passed_over_are_counted(tmp_path):
+def test_skipped_files_are_counted(tmp_path):
   videos = touch(
     tmp_path, 'a/1.mp4', 'a/1.srt', 'a/2.srt', 'b/2.gif', 'b/2.xyz', 'b/notes', 'x.JPG'
   )
@@ -413,30 +413,30 @@ def test_files_that_are_passed_over_are_counted(tmp_path):
     list_folder(videos / 'c')
 
 
-def test_a_preview_among_frames_is_no_clip(tmp_path):
+def test_a_preview_among_frames_is_not_a_clip(tmp_path):
   touch(tmp_path, 'a/clip/0001.jpg', 'a/clip/0002.jpg', 'a/clip/preview.gif', 'a/b.gif', 'a/b.png')
   listing = list_folder(tmp_path)
   assert [clip.id for clip in listing.splits['train']] == ['a/b', 'a/clip']
   assert set(listing.remarks['train']['files passed over']) == {'.gif', '.png'}
 
 
-def test_case_counts_only_between_videos_that_differ_in_nothing_else(tmp_path):
-  videos = Videos(touch(tmp_path, 'a/Clip.mp4', 'a/x.mp4', 'a/X.mp4'))
+def test_case_matters_only_between_videos_that_differ_in_nothing_else(tmp_path):
+  videos = VideoIndex(touch(tmp_path, 'a/Clip.mp4', 'a/x.mp4', 'a/X.mp4'))
   assert videos.find('a/clip.mp4') == 'a/Clip.mp4'
   assert videos.find('A/CLIP') == 'a/Clip.mp4'
   assert videos.find('a/x.mp4') == 'a/x.mp4'
   assert videos.find('a/X.mp4') == 'a/X.mp4'
 
 
-def test_folders_of_one_class_may_be_spelt_in_two_ways(tmp_path):
+def test_folders_of_the_same_class_may_have_two_spellings(tmp_path):
   videos = touch(tmp_path, 'train/arm wrestling/1.mp4', 'val/arm_wrestling/2.mp4')
   listing = list_folder(videos)
   assert listing.classes == ('arm wrestling',)
   assert [clip.label for clips in listing.splits.values() for clip in clips] == [0, 0]
 
 
-def test_two_videos_of_one_id_are_reported(tmp_path):
-  """As where one copy of a folder has names in NFC, and another in NFD."""
+def test_two_videos_with_the_same_id_are_reported(tmp_path):
+  """Such as a copy of a folder with names in NFC, and another in NFD."""
   touch(tmp_path, 'café/1.mp4', _nfd('café/1.mp4'))
   listing = list_folder(tmp_path)
   (clip,) = listing.splits['train']

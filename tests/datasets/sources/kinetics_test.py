@@ -1,4 +1,4 @@
-"""Tests of zsar_jax.datasets.sources.kinetics, and of finding videos below a folder."""
+"""Tests of zsar_jax.datasets.sources.kinetics and video_files."""
 
 import collections
 import contextlib
@@ -9,7 +9,7 @@ import pytest
 
 from zsar_jax.data.splits import MIMETICS_CLASSES
 from zsar_jax.datasets.sources.kinetics import list_kinetics, list_mimetics
-from zsar_jax.datasets.sources.video_files import Videos
+from zsar_jax.datasets.sources.video_index import VideoIndex
 from zsar_jax.errors import UserError
 
 _SHARED = pathlib.Path(__file__).parents[4] / 'shared' / 'data'
@@ -18,7 +18,7 @@ needs_samples = pytest.mark.skipif(not _SHARED.exists(), reason='no ../shared/da
 
 
 def touch(root: pathlib.Path, *paths: str) -> pathlib.Path:
-  """Empty files below `root`, which is returned: lists do not open videos."""
+  """Creates empty files below `root` and returns it; lists do not open videos."""
   for path in paths:
     (root / path).parent.mkdir(parents=True, exist_ok=True)
     (root / path).touch()
@@ -100,7 +100,7 @@ def test_lists_with_is_cc_in_folders_and_with_labels(tmp_path, videos):
   }
 
 
-def test_a_clip_listed_twice_is_kept_once_and_named(tmp_path, videos):
+def test_a_clip_listed_twice_is_kept_once_and_reported(tmp_path, videos):
   row = 'zumba,xyz,0,10,train'
   listing = list_kinetics(videos, [_csv(tmp_path / 'a.csv', row, row, 'b,two,5,15,train')])
   assert [clip.id for clip in listing.splits['train']] == ['xyz_000000_000010', 'two_000005_000015']
@@ -124,12 +124,12 @@ def test_a_clip_listed_twice_is_kept_once_and_named(tmp_path, videos):
     (['"zum\nba",xyz,0,10,train'], r"line 3: label 'zum\\nba' must be"),
     (['zumba,,0,10,train'], "line 2: youtube_id '' is no id"),
     (['zumba,xyz,-1,10,train'], 'line 2: time_start -1 and time_end 10 must be 0 or more'),
-    (['zumba,xyz,11,10,train'], 'line 2: .* the first not after the other'),
+    (['zumba,xyz,11,10,train'], 'line 2: .* the start not after the end'),
     (['zumba,xyz,0,10,'], "a.csv, line 2: it has no split, and the file's name"),
     (['"zumba' + 200_000 * 'x'], 'a.csv, line .: field larger'),
   ],
 )
-def test_refuses_lists_that_make_no_sense(tmp_path, videos, lines, words):
+def test_invalid_lists_are_refused(tmp_path, videos, lines, words):
   with pytest.raises(UserError, match=words):
     list_kinetics(videos, [_csv(tmp_path / 'a.csv', *lines)])
 
@@ -152,14 +152,14 @@ def test_refuses_other_files(tmp_path, videos):
       call()
 
 
-def test_images_are_frames_where_there_is_no_video(tmp_path):
+def test_images_are_frames_if_there_is_no_video(tmp_path):
   touch(tmp_path, 'a/clip.v2/1.jpg', 'a/clip.v2/2.jpg', 'a/clip.v2/flow/1.jpg')
   touch(tmp_path, 'a/.hidden.mp4', 'x.txt')
   touch(tmp_path, 'a/c.mp4', 'a/c.jpg', 'thumbnails/1.png', 'thumbnails/below/deep/d.TS')
-  assert sorted(Videos(tmp_path)) == ['a/c.mp4', 'a/clip.v2', 'thumbnails/below/deep/d.TS']
+  assert sorted(VideoIndex(tmp_path)) == ['a/c.mp4', 'a/clip.v2', 'thumbnails/below/deep/d.TS']
 
 
-def test_only_the_first_of_many_frames_are_looked_at(tmp_path, monkeypatch):
+def test_only_the_first_of_many_frames_are_listed(tmp_path, monkeypatch):
   touch(tmp_path, *(f'many/{number:05d}.jpg' for number in range(300)))
   touch(tmp_path, *(f'few/{number:05d}.jpg' for number in range(150)), 'few/z.mp4')
   read = collections.Counter()
@@ -176,7 +176,7 @@ def test_only_the_first_of_many_frames_are_looked_at(tmp_path, monkeypatch):
       yield counted(entries)
 
   monkeypatch.setattr(os, 'scandir', counting)
-  assert sorted(Videos(tmp_path)) == ['few/z.mp4', 'many']
+  assert sorted(VideoIndex(tmp_path)) == ['few/z.mp4', 'many']
   assert read['many'] < 300
 
 
@@ -185,7 +185,7 @@ def test_only_the_first_of_many_frames_are_looked_at(tmp_path, monkeypatch):
 )
 def test_containers(tmp_path, extension):
   touch(tmp_path, f'a/b.{extension.upper()}', 'a/b.txt', 'a/b.srt')
-  assert list(Videos(tmp_path)) == [f'a/b.{extension.upper()}']
+  assert list(VideoIndex(tmp_path)) == [f'a/b.{extension.upper()}']
 
 
 def test_links_that_lead_back_are_not_followed(tmp_path):
@@ -193,16 +193,16 @@ def test_links_that_lead_back_are_not_followed(tmp_path):
   (tmp_path / 'a' / 'loop').symlink_to('..')
   (tmp_path / 'a' / 'other').symlink_to('../b')
   (tmp_path / 'b' / 'itself').symlink_to('itself')
-  assert sorted(Videos(tmp_path)) == ['a/c.mp4', 'a/other/d.mp4', 'b/d.mp4']
+  assert sorted(VideoIndex(tmp_path)) == ['a/c.mp4', 'a/other/d.mp4', 'b/d.mp4']
 
 
 def test_folders_and_names_that_cannot_be_read(tmp_path, monkeypatch):
   touch(tmp_path, 'a/c.mp4')
   (tmp_path / 'a' / os.fsdecode(b'caf\xe9.txt')).touch()
-  assert list(Videos(tmp_path)) == ['a/c.mp4']
+  assert list(VideoIndex(tmp_path)) == ['a/c.mp4']
   (tmp_path / 'a' / os.fsdecode(b'caf\xe9.mp4')).touch()
   with pytest.raises(UserError, match=r"--videos: 'a/caf\\udce9.mp4' in .* not named in UTF-8"):
-    Videos(tmp_path)
+    VideoIndex(tmp_path)
   real = os.scandir
 
   def refuse(path):
@@ -212,11 +212,11 @@ def test_folders_and_names_that_cannot_be_read(tmp_path, monkeypatch):
 
   monkeypatch.setattr(os, 'scandir', refuse)
   with pytest.raises(UserError, match='--videos: .*/a cannot be read .Permission denied.; make'):
-    Videos(tmp_path)
+    VideoIndex(tmp_path)
 
 
 @pytest.mark.parametrize(
-  ('there', 'found'),
+  ('existing', 'expected_index'),
   [
     (['zumba/two_000005_000015.webm'], 0),
     (['x/zumba/two_000005_000015.mp4', 'val/two_000005_000015.mp4'], 0),
@@ -232,15 +232,15 @@ def test_folders_and_names_that_cannot_be_read(tmp_path, monkeypatch):
     (['arm wrestling/old/two_000005_000015.mp4'], None),
   ],
 )
-def test_the_likeliest_folder(tmp_path, there, found):
-  videos = touch(tmp_path / 'v', *there)
+def test_the_best_copy_is_found(tmp_path, existing, expected_index):
+  videos = touch(tmp_path / 'v', *existing)
   rows = ['zumba,two,5,15,val', 'arm wrestling,xyz,0,10,val']
   clip = list_kinetics(videos, [_csv(tmp_path / 'a.csv', *rows)]).splits['validation'][0]
-  expected = 'zumba/two_000005_000015.mp4' if found is None else there[found]
+  expected = 'zumba/two_000005_000015.mp4' if expected_index is None else existing[expected_index]
   assert clip.path == str(videos / expected)
 
 
-def test_the_split_is_told_by_the_file_where_the_rows_do_not(tmp_path, videos):
+def test_the_split_comes_from_the_file_name_if_rows_have_none(tmp_path, videos):
   header = 'label,youtube_id,time_start,time_end'
   files = [
     _csv(tmp_path / 'k400_train.csv', 'zumba,a,0,10', header=header),
@@ -258,7 +258,7 @@ def test_the_split_is_told_by_the_file_where_the_rows_do_not(tmp_path, videos):
       list_kinetics(videos, [_csv(tmp_path / name, 'zumba,a,0,10', header=header)])
 
 
-def test_a_clip_of_two_splits_is_named(tmp_path, videos):
+def test_a_clip_of_two_splits_is_reported(tmp_path, videos):
   rows = ['zumba,xyz,0,10,train', 'zumba,two,5,15,train', 'zumba,two,5,15,val']
   listing = list_kinetics(videos, [_csv(tmp_path / 'a.csv', *rows)])
   assert list(listing.remarks) == ['validation']
@@ -276,7 +276,7 @@ def test_labels_with_ids_are_ordered_by_them(tmp_path, videos):
 
 
 @needs_samples
-def test_the_whole_of_mimetics(tmp_path):
+def test_all_of_mimetics(tmp_path):
   listing = list_mimetics(tmp_path, _SHARED / 'mimetics')
   clips = listing.splits['test']
   assert len(clips) == 713
@@ -300,7 +300,7 @@ def test_kinetics_labels_split_into_mimetics_and_the_rest(tmp_path):
 
 
 @pytest.mark.parametrize('anywhere', ['train/', '', 'archery/'])
-def test_a_replacement_comes_before_the_copy_that_it_replaces(tmp_path, anywhere):
+def test_a_replacement_precedes_the_copy_that_it_replaces(tmp_path, anywhere):
   name, other = 'abc_000001_000011.mp4', 'replacement/replacement_for_corrupted_k400'
   videos = touch(tmp_path / 'v', f'{anywhere}{name}', f'{other}/{name}', f'x/{name}')
   (clip,) = list_kinetics(videos, [_csv(tmp_path / 'a.csv', 'archery,abc,1,11,train')]).splits[

@@ -11,7 +11,7 @@ from zsar_jax.errors import UserError
 
 
 def write_json(path: pathlib.Path, content) -> pathlib.Path:
-  """Writes a JSON file, and its folder."""
+  """Writes a JSON file and creates its folder."""
   path.parent.mkdir(exist_ok=True)
   path.write_text(json.dumps(content))
   return path
@@ -97,7 +97,7 @@ def test_missing_annotation_is_named(copy):
     list_ssv2(copy / 'nowhere', copy / 'labels')
 
 
-def test_clips_lie_in_any_folder_but_that_of_another_class(copy):
+def test_clips_may_be_in_any_folder_but_that_of_another_class(copy):
   (copy / 'videos' / '11.webm').unlink()
   (copy / 'videos' / '14.webm').unlink()
   touch(copy / 'videos', 'part 1/11.webm', 'pushing_something/15.webm', 'train/14.webm')

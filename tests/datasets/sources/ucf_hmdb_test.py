@@ -9,7 +9,7 @@ from zsar_jax.errors import UserError
 
 @pytest.fixture(name='ucf')
 def _ucf(tmp_path):
-  """Videos and lists of two classes; one file is spelt otherwise than its class, as in UCF101."""
+  """Videos and lists of two classes; one file spells its class differently, as in UCF101."""
   touch(
     tmp_path / 'UCF-101',
     'Archery/v_Archery_g01_c01.avi',
@@ -54,7 +54,7 @@ def test_ucf101(ucf):
 @pytest.mark.parametrize(
   ('file', 'text', 'words'),
   [
-    ('classInd.txt', '1 Archery\n3 Other\n', 'where 2 and a class must stand'),
+    ('classInd.txt', '1 Archery\n3 Other\n', 'must be 2 and the name of a class'),
     ('testlist01.txt', 'Jumping/v_a.avi\n', "'Jumping' is not a class"),
     ('testlist01.txt', '../Archery/v_a.avi\n', 'does not lie below'),
     ('testlist01.txt', '/etc/passwd\n', 'does not lie below'),
@@ -73,14 +73,14 @@ def test_ucf101_refuses(ucf, file, text, words):
     list_ucf101(*ucf)
 
 
-def test_ucf101_takes_a_slash_too_many(ucf):
+def test_ucf101_accepts_a_redundant_slash(ucf):
   (ucf[1] / 'trainlist01.txt').write_text('Archery//v_Archery_g09_c01.avi 1\n')
   clip = next(clip for clip in list_ucf101(*ucf).splits['clips'] if clip.id.endswith('g09_c01'))
   assert clip.name == 'Archery/v_Archery_g09_c01'
   assert clip.path == str(ucf[0] / f'{clip.name}.avi')
 
 
-def test_lists_of_no_clip(ucf, tmp_path):
+def test_empty_lists_are_refused(ucf, tmp_path):
   for path in ucf[1].glob('*list*.txt'):
     path.write_text('\n')
   with pytest.raises(UserError, match='lists list no clip; copy them again'):
@@ -127,7 +127,7 @@ def test_hmdb51(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('there', 'found'),
+  ('existing', 'is_found'),
   [
     ('Archery/v_Archery_g01_c01.webm', True),
     ('archery/v_Archery_g01_c01.avi', True),
@@ -137,13 +137,13 @@ def test_hmdb51(tmp_path):
     ('old/v_Archery_g01_c01.avi', False),
   ],
 )
-def test_a_clip_is_never_looked_for_in_other_classes(ucf, tmp_path, there, found):
-  videos = touch(tmp_path / 'other', there)
+def test_a_clip_is_never_taken_from_another_class(ucf, tmp_path, existing, is_found):
+  videos = touch(tmp_path / 'other', existing)
   clip = list_ucf101(videos, ucf[1]).splits['clips'][0]
-  assert clip.path == str(videos / (there if found else 'Archery/v_Archery_g01_c01.avi'))
+  assert clip.path == str(videos / (existing if is_found else 'Archery/v_Archery_g01_c01.avi'))
 
 
-def test_one_video_cannot_be_two_clips(tmp_path):
+def test_a_video_cannot_be_two_clips(tmp_path):
   lists = tmp_path / 'lists'
   lists.mkdir()
   for number in (1, 2, 3):
@@ -154,7 +154,7 @@ def test_one_video_cannot_be_two_clips(tmp_path):
 
 
 @pytest.mark.parametrize('listed', ['HandStandPushups', 'HandstandPushups', 'handstand_pushups'])
-def test_case_of_names_does_not_count(ucf, tmp_path, listed):
+def test_case_of_names_is_ignored(ucf, tmp_path, listed):
   videos = touch(tmp_path / 'other', 'HandstandPushups/v_HandstandPushups_g01_c01.avi')
   for path in ucf[1].glob('*list*.txt'):
     path.write_text('')
@@ -171,7 +171,7 @@ def test_case_of_names_does_not_count(ucf, tmp_path, listed):
     list_ucf101(videos, ucf[1])
 
 
-def test_companions_of_macos_are_no_lists(tmp_path):
+def test_companions_of_macos_are_not_lists(tmp_path):
   lists = touch(tmp_path / 'lists', *(f'._wave_test_split{number}.txt' for number in (1, 2, 3)))
   for number in (1, 2, 3):
     (lists / f'._wave_test_split{number}.txt').write_bytes(b'\x00\x05\x16\x07\xff')

@@ -1,4 +1,4 @@
-"""The layouts of other codebases, written from the same weights: the same parameters."""
+"""The same weights in the formats of different codebases give the same parameters."""
 
 import argparse
 import dataclasses
@@ -15,24 +15,25 @@ from tests.models import reference
 from tests.weights.formats import states
 from zsar_jax.errors import UserError
 from zsar_jax.models.presets import VideoSpec
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.runtime import trees
 from zsar_jax.weights.formats import infer, load, save
-from zsar_jax.weights.formats.read import FORMATS, read_weights
-from zsar_jax.weights.formats.usage import Usage
+from zsar_jax.weights.formats.preprocessing import Preprocessing
+from zsar_jax.weights.formats.read import read_weights
+from zsar_jax.weights.formats.recognition import FORMATS
 
 torch = states.torch
 
 
 @pytest.fixture(scope='module', name='clip')
 def _clip(tmp_path_factory):
-  """(OpenAI's state dict, our parameters of the same weights, their model)."""
+  """Returns OpenAI's state dict, our parameters of the same weights, and their model."""
   theirs = states.clip()
   folder = tmp_path_factory.mktemp('clip')
   theirs.save_pretrained(folder)
   weights = read_weights(str(folder), 'SRC')
   model = VideoModel(*infer.infer_spec(weights))
-  return states.openai(theirs.state_dict()), load.fit(weights, model)[0], model
+  return states.openai(theirs.state_dict()), load.fit_to_model(weights, model)[0], model
 
 
 @pytest.fixture(scope='module', name='xclip')
@@ -42,14 +43,14 @@ def _xclip(tmp_path_factory):
   theirs.save_pretrained(folder)
   weights = read_weights(str(folder), 'SRC')
   model = VideoModel(*infer.infer_spec(weights))
-  return states.openai(theirs.state_dict()), load.fit(weights, model)[0], model
+  return states.openai(theirs.state_dict()), load.fit_to_model(weights, model)[0], model
 
 
 def read(path, **options):
-  """(format, model, parameters, report) of a file."""
+  """Returns the model, the parameters and the report of a file."""
   weights = read_weights(str(path), 'SRC', **options)
   model = VideoModel(*infer.infer_spec(weights))
-  params, report = load.fit(weights, model)
+  params, report = load.fit_to_model(weights, model)
   assert report.format == weights.format.name
   assert report.matched == len(jax.tree.leaves(model.abstract_params))
   return model, params, report
@@ -69,7 +70,7 @@ def equal(ours, expected, rtol=0.0):
 
 
 class Nest(torch.nn.Module):
-  """Modules and parameters with the names of a state dict's keys."""
+  """Nested modules whose parameters have the keys of a state dict."""
 
   def __init__(self, state):
     super().__init__()
@@ -101,11 +102,11 @@ def test_openai_torchscript_archive_in_half_precision(clip, tmp_path):
   half = {key: value.half() if value.ndim else value for key, value in state.items()}
   archive = torch.jit.script(Nest(half | SIZES))
   torch.jit.save(archive, tmp_path / 'ViT.pt')
-  found, params, report = read(tmp_path / 'ViT.pt')
+  actual, params, report = read(tmp_path / 'ViT.pt')
   assert report.format == 'openai'
   assert sorted(report.dropped) == sorted(SIZES)
   assert not report.notes
-  assert (found.spec, found.video) == (model.spec, model.video)
+  assert (actual.spec, actual.video) == (model.spec, model.video)
   equal(params, expected, rtol=1e-3)
 
 
@@ -115,14 +116,14 @@ def test_openai_state_dict(legacy, clip, tmp_path):
   torch.save(state, tmp_path / 'a.pt', _use_new_zipfile_serialization=not legacy)
   _, params, report = read(tmp_path / 'a.pt')
   assert report.format == 'openai'
-  assert 'quick GELU is assumed' in report.describe()
-  assert 'heads 64 wide (3 of images, 2 of texts)' in report.describe()
+  assert 'quick GELU and heads of width 64 are assumed' in report.describe()
+  assert '(3 image heads, 2 text heads)' in report.describe()
   equal(params, expected)
 
 
-def test_what_training_programs_save_with_the_weights(clip, tmp_path, monkeypatch):
+def test_other_objects_of_training_programs_are_ignored(clip, tmp_path, monkeypatch):
   state, expected, _ = clip
-  # The settings of ViFi-CLIP and X-CLIP, of a package that need not be here.
+  # Settings of ViFi-CLIP and X-CLIP, whose package may not be installed.
   monkeypatch.setitem(sys.modules, 'yacs', types.ModuleType('yacs'))
   module = types.ModuleType('yacs.config')
   module.CfgNode = settings = type('CfgNode', (dict,), {'__module__': 'yacs.config'})
@@ -145,7 +146,7 @@ def test_what_training_programs_save_with_the_weights(clip, tmp_path, monkeypatc
 
 
 def test_views_of_one_storage(clip, tmp_path):
-  """Transposed, offset and shared tensors, as state dicts may hold."""
+  """State dicts may contain transposed, offset and shared tensors."""
   state, expected, _ = clip
   state = dict(state)
   state['visual.proj'] = state['visual.proj'].T.contiguous().T
@@ -166,9 +167,9 @@ def test_open_clip(clip, tmp_path):
   )
   config = tmp_path / 'open_clip_config.json'
   config.write_text(f'{{"model_cfg": {{"embed_dim": 128, "quick_gelu": true, {towers}}}}}')
-  found, params, report = read(tmp_path)
+  actual, params, report = read(tmp_path)
   assert (report.format, report.dropped) == ('open_clip', ('attn_mask',))
-  assert found.spec == model.spec
+  assert actual.spec == model.spec
   equal(params, expected)
 
   config.write_text(f'{{"model_cfg": {{"embed_dim": 128, {towers}}}}}')
@@ -182,7 +183,7 @@ def test_open_clip(clip, tmp_path):
   with pytest.raises(UserError, match='the setting pool_type'):
     read_weights(str(tmp_path), 'SRC')
   config.write_text('{"model_cfg": {"quick_gelu": true, "vision_cfg": 3}}')
-  with pytest.raises(UserError, match='open_clip_config.json: describes no model of open_clip'):
+  with pytest.raises(UserError, match='open_clip_config.json: does not describe a model'):
     read_weights(str(tmp_path), 'SRC')
 
 
@@ -195,13 +196,13 @@ def test_open_vclip_and_froster(froster, clip, tmp_path):
     for name in ('projector_v.0', 'projector_v.2', 'projector_t.0', 'projector_t.2'):
       saved[f'{name}.weight'] = torch.randn(128, 128)
   torch.save({'model_state': saved, 'cfg': 'A: 1'}, tmp_path / 'a.pyth')
-  found, params, report = read(tmp_path / 'a.pyth')
-  assert found.video.temporal == 'window'
+  actual, params, report = read(tmp_path / 'a.pyth')
+  assert actual.video.temporal == 'window'
   assert report.format == ('froster' if froster else 'open_vclip')
   if froster:
     kernel = params.pop('distillation')['text']['second']['kernel']
     np.testing.assert_array_equal(kernel, saved['projector_t.2.weight'].T)
-    # A model without distillation has no use for them.
+    # A model without distillation does not need the projectors.
     _, plain = load.load_weights(str(tmp_path / 'a.pyth'), model, field='SRC')
     assert sum(key.startswith('projector') for key in plain.dropped) == 4
   equal(params, expected)
@@ -211,7 +212,7 @@ def test_open_vclip_and_froster(froster, clip, tmp_path):
   ('prompts', 'template'),
   [
     (0, 'a photo of a {}.'),
-    # Learnt tokens take the place of as many of the words.
+    # Each learned token replaces a word of the template.
     (1, 'photo of a {}.'),
     (3, 'a {}.'),
     (4, '{}.'),
@@ -222,16 +223,18 @@ def test_class_texts_of_vifi_clip(prompts, template, clip, tmp_path):
   torch.save({'model': states.vifi(clip[0], prompts)}, tmp_path / 'vifi.pth')
   torch.save(clip[0], tmp_path / 'clip.pt')
   weights = read_weights(str(tmp_path / 'vifi.pth'), 'SRC', tokens_from=str(tmp_path / 'clip.pt'))
-  assert weights.usage.templates == (template,)
+  assert weights.preprocessing.templates == (template,)
   if prompts == 10:
-    # The folder that --to=zsar writes keeps it, and a config with another template is told.
+    # The report names a config with other templates; the folder of --to=zsar keeps the template.
     model = VideoModel(*infer.infer_spec(weights))
-    params, report = load.fit(weights, model, usage=Usage(templates=('a video of {}.', '{}')))
+    params, report = load.fit_to_model(
+      weights, model, preprocessing=Preprocessing(templates=('a video of {}.', '{}'))
+    )
     assert "config.text.templates: 'a video of {}.' and 1 more here, and '{}.' in its" in (
       report.describe()
     )
-    save.save_weights(params, model, 'zsar', tmp_path / 'out', usage=weights.usage)
-    assert read_weights(str(tmp_path / 'out'), 'SRC').usage == weights.usage
+    save.save_weights(params, model, 'zsar', tmp_path / 'out', preprocessing=weights.preprocessing)
+    assert read_weights(str(tmp_path / 'out'), 'SRC').preprocessing == weights.preprocessing
 
 
 @pytest.mark.parametrize('prompts', [0, 3])
@@ -243,15 +246,15 @@ def test_vifi_clip(prompts, clip, tmp_path):
   with pytest.raises(UserError, match='no token embedding; name .* config.model.tokens_from'):
     read(tmp_path / 'vifi.pth')
   if not prompts:
-    with pytest.raises(UserError, match='ViFi-CLIP hold no .* config.model.tokens_from'):
+    with pytest.raises(UserError, match='ViFi-CLIP have no .* config.model.tokens_from'):
       load.load_weights(str(tmp_path / 'vifi.pth'), model, field='SRC')
   with pytest.raises(UserError, match='tokens_from: .*vifi.pth has no token embedding'):
     read(tmp_path / 'vifi.pth', tokens_from=str(tmp_path / 'vifi.pth'))
 
-  found, params, report = read(tmp_path / 'vifi.pth', tokens_from=str(tmp_path / 'clip.pt'))
+  actual, params, report = read(tmp_path / 'vifi.pth', tokens_from=str(tmp_path / 'clip.pt'))
   assert report.format == 'vifi_clip'
   assert f'token embedding: from {tmp_path / "clip.pt"}' in report.describe()
-  video = found.video
+  video = actual.video
   assert (video.image_prompts, video.text_prompts) == (prompts, prompts)
   if prompts:
     assert video.prompt_depth == 2
@@ -269,15 +272,15 @@ def test_vifi_clip(prompts, clip, tmp_path):
 def test_xclip(xclip, tmp_path):
   state, expected, model = xclip
   torch.save({'model': state, 'epoch': 1}, tmp_path / 'a.pth')
-  found, params, report = read(tmp_path / 'a.pth')
+  actual, params, report = read(tmp_path / 'a.pth')
   assert report.format == 'xclip'
-  # The authors' own code normalizes with ImageNet's constants.
-  assert found.spec == dataclasses.replace(model.spec, normalization='imagenet')
-  assert found.video == model.video
+  # The code of X-CLIP's authors normalizes with ImageNet's constants.
+  assert actual.spec == dataclasses.replace(model.spec, normalization='imagenet')
+  assert actual.video == model.video
   assert 'normalization: imagenet' in report.describe()
   equal(params, expected)
   _, report = load.load_weights(str(tmp_path / 'a.pth'), model, field='SRC')
-  assert "trained on frames normalized as for 'imagenet', and used here as for 'clip'" in (
+  assert "config.model.normalization: 'clip' here, and 'imagenet' in its training" in (
     report.describe()
   )
 
@@ -309,9 +312,9 @@ def test_actionclip(prefix, clip, tmp_path):
     'optimizer_state_dict': {'state': {0: {'step': torch.ones(1)}}, 'param_groups': []},
   }
   torch.save(saved, tmp_path / 'a.pt')
-  found, params, report = read(tmp_path / 'a.pt')
+  actual, params, report = read(tmp_path / 'a.pt')
   assert report.format == 'actionclip'
-  assert found.video == VideoSpec(8, 'transformer', layers)
+  assert actual.video == VideoSpec(8, 'transformer', layers)
   temporal = params.pop('temporal')
   equal(params, expected)
   np.testing.assert_array_equal(
@@ -324,30 +327,30 @@ def test_actionclip(prefix, clip, tmp_path):
     for n in range(layers):
       start = f'transformer.resblocks.{n}.'
       block.load_state_dict(
-        {key.removeprefix(start): one for key, one in head.items() if key.startswith(start)}
+        {key.removeprefix(start): head[key] for key in head if key.startswith(start)}
       )
       y = block['ln_1'](x)
       x = x + block['attn'](y, y, y)[0]
       y = block['mlp']['c_fc'](block['ln_2'](x))
       x = x + block['mlp']['c_proj'](y * torch.sigmoid(1.702 * y))
     clip_embedding = (frames + x).mean(0).numpy()
-  found = reference.integrate(frames.numpy(), temporal)
-  np.testing.assert_allclose(found, clip_embedding, rtol=1e-4, atol=1e-3)
+  embedding = reference.integrate(frames.numpy(), temporal)
+  np.testing.assert_allclose(embedding, clip_embedding, rtol=1e-4, atol=1e-3)
 
 
-def test_weights_beside_the_model_are_not_lost(clip, tmp_path):
+def test_a_head_beside_the_model_is_left_over(clip, tmp_path):
   torch.save({'model': clip[0], 'head': {'fc.weight': torch.ones(2, 2)}}, tmp_path / 'a.pt')
   with pytest.raises(UserError, match='head.fc.weight'):
     read(tmp_path / 'a.pt')
 
 
-def test_clip_under_another_name_is_not_openvclip_where_the_user_says_so(clip, tmp_path):
+def test_the_user_can_choose_openai_instead_of_openvclip(clip, tmp_path):
   state, expected, _ = clip
   saved = {f'model.{key}': value for key, value in state.items()}
   torch.save({'state_dict': saved}, tmp_path / 'a.ckpt')
   model, _, report = read(tmp_path / 'a.ckpt')
   assert model.video.temporal == 'window'
-  assert 'taken for Open-VCLIP' in report.describe()
+  assert 'read as Open-VCLIP' in report.describe()
   model, params, report = read(tmp_path / 'a.ckpt', format_name='openai')
   assert (model.video.temporal, report.format) == ('mean', 'openai')
   equal(params, expected)
@@ -358,12 +361,12 @@ def test_scenic(clip, tmp_path):
   tree = states.scenic(state)
   for name, content in (('a', {'params': tree}), ('b', tree)):
     (tmp_path / name).write_bytes(serialization.msgpack_serialize(content))
-    found, params, report = read(tmp_path / name)
-    assert (report.format, found.spec) == ('scenic', model.spec)
+    actual, params, report = read(tmp_path / name)
+    assert (report.format, actual.spec) == ('scenic', model.spec)
     equal(params, expected)
 
 
-def test_scenics_files_of_openais_weights(clip, tmp_path):
+def test_openai_weights_in_files_of_scenic(clip, tmp_path):
   state, expected, _ = clip
   arrays = {key: value.numpy().astype(np.float16) for key, value in state.items()}
   arrays['visual.proj'] = np.asfortranarray(arrays['visual.proj'])
@@ -388,7 +391,7 @@ def test_formats_can_be_named(clip, tmp_path):
     ('logit_bias', 'SigLIP'),
     ('text_decoder.ln.weight', 'CoCa'),
     ('visual.trunk.cls_token', 'timm'),
-    ('text.transformer.resblocks.0.ln_1.weight', 'text tower of its own'),
+    ('text.transformer.resblocks.0.ln_1.weight', 'custom text tower'),
   ],
 )
 def test_other_models_are_named(key, words, clip, tmp_path):
@@ -399,7 +402,7 @@ def test_other_models_are_named(key, words, clip, tmp_path):
 
 def test_unknown_weights_are_refused(tmp_path):
   torch.save({'fc.weight': torch.zeros(2, 2)}, tmp_path / 'a.pt')
-  with pytest.raises(UserError, match=r"no known format .1 array, such as 'fc.weight'.*scenic"):
+  with pytest.raises(UserError, match=r"unknown format .1 array, such as 'fc.weight'.*scenic"):
     read_weights(str(tmp_path / 'a.pt'), 'SRC')
 
 
@@ -412,10 +415,10 @@ def test_torch_is_not_imported(clip, tmp_path):
 import sys
 from zsar_jax.weights.formats import infer, load
 from zsar_jax.weights.formats.read import read_weights
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 for name in ('a.pt', 'b.pt', 'c.pt', 'd'):
   weights = read_weights({str(tmp_path)!r} + '/' + name, 'SRC')
-  params, report = load.fit(weights, VideoModel(*infer.infer_spec(weights)))
+  params, report = load.fit_to_model(weights, VideoModel(*infer.infer_spec(weights)))
 assert not {{'torch', 'transformers', 'tensorflow'}} & set(sys.modules), 'imported'
 """
   subprocess.run([sys.executable, '-c', program], check=True, timeout=120)

@@ -1,4 +1,4 @@
-"""Models of transformers read here, and ours opened there: the same numbers."""
+"""Models of transformers that are read, and ours that transformers opens, compute equal numbers."""
 
 import dataclasses
 import json
@@ -13,18 +13,18 @@ from tests.weights.formats import states
 from tests.weights.formats.written import random_params
 from zsar_jax.errors import UserError
 from zsar_jax.models.presets import NORMALIZATIONS, VideoSpec, preset
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.ops.photometric import normalize
 from zsar_jax.weights.formats import infer, load, save
+from zsar_jax.weights.formats.preprocessing import Preprocessing
 from zsar_jax.weights.formats.read import read_weights
-from zsar_jax.weights.formats.usage import Usage
 
 torch = states.torch
 
 # 1e-5 of a cosine, times the logit scale at the start of training, 14.3.
 _LOGITS = 1.43e-4
 
-# Published widths; fewer layers and smaller vocabularies where a model's size is not the point.
+# Published widths, but fewer layers and smaller vocabularies unless a test needs the full model.
 _B_TEXT = dict(hidden_size=512, num_hidden_layers=2, max_position_embeddings=77, vocab_size=500)
 _CLIPS = {
   'vit_b32': dict(
@@ -48,7 +48,7 @@ _CLIPS = {
 def read(path):
   weights = read_weights(str(path), 'SRC')
   model = VideoModel(*infer.infer_spec(weights))
-  params, report = load.fit(weights, model)
+  params, report = load.fit_to_model(weights, model)
   assert report.matched == len(jax.tree.leaves(model.abstract_params)), report
   assert not report.missing + report.left_over + report.dropped + report.interpolated
   return model, params
@@ -62,12 +62,12 @@ def inputs(model):
 
 
 def ours_and_theirs(model, params, references):
-  """What our model computes of clips and texts, and what each of the references does."""
+  """Returns the outputs of our model for clips and texts, and those of the references."""
   clips, rows = inputs(model)
   encoded = jax.jit(model.encode_video)(params, clips)
   texts = jax.jit(model.encode_text)(params, rows)
   logits = jnp.exp(params['logit_scale']) * model.similarity(params, encoded, texts)
-  return encoded, texts, logits, [states.theirs(one, clips, rows) for one in references]
+  return encoded, texts, logits, [states.theirs(other, clips, rows) for other in references]
 
 
 def check_clip(model, params, *references):
@@ -96,8 +96,8 @@ def test_xclip_in_and_out(tmp_path):
   model, params = read(tmp_path / 'in')
   assert (model.video.temporal, model.video.num_frames) == ('xclip', 4)
   assert save.save_weights(params, model, 'hf', tmp_path / 'out') == ''
-  # As in the authors' code.
-  assert read_weights(str(tmp_path / 'in'), 'SRC').usage.templates == ('{}',)
+  # The template of the authors' code.
+  assert read_weights(str(tmp_path / 'in'), 'SRC').preprocessing.templates == ('{}',)
   again = states.transformers.XCLIPModel.from_pretrained(tmp_path / 'out').eval()
 
   encoded, texts, logits, expected = ours_and_theirs(model, params, [theirs, again])
@@ -105,8 +105,8 @@ def test_xclip_in_and_out(tmp_path):
   for outputs in expected:
     np.testing.assert_allclose(encoded['embedding'], outputs.video_embeds, atol=1e-5)
     np.testing.assert_allclose(logits, outputs.logits_per_video, atol=_LOGITS)
-    # Of texts that have looked at each video. With the video's embedding replaced by one axis
-    # after the other, cosines are coordinates.
+    # Compares texts after they attended to each video. If the embedding of the video is replaced by
+    # a unit vector along an axis, the cosine is the coordinate of the text.
     for axis in (0, 17, model.spec.embed_dim - 1):
       unit = jnp.zeros_like(encoded['embedding']).at[:, axis].set(1)
       coordinates = model.similarity(params, encoded | {'embedding': unit}, texts)
@@ -115,15 +115,15 @@ def test_xclip_in_and_out(tmp_path):
 
 def test_old_and_sharded_files_are_the_same(tmp_path):
   theirs = states.clip()
-  theirs.save_pretrained(tmp_path / 'one')
-  _, expected = read(tmp_path / 'one')
-  theirs.save_pretrained(tmp_path / 'many', max_shard_size='400KB')
-  assert len(list((tmp_path / 'many').glob('*.safetensors'))) > 2
+  theirs.save_pretrained(tmp_path / 'single')
+  _, expected = read(tmp_path / 'single')
+  theirs.save_pretrained(tmp_path / 'sharded', max_shard_size='400KB')
+  assert len(list((tmp_path / 'sharded').glob('*.safetensors'))) > 2
 
   (tmp_path / 'old').mkdir()
-  (tmp_path / 'old' / 'config.json').write_bytes((tmp_path / 'one' / 'config.json').read_bytes())
+  (tmp_path / 'old' / 'config.json').write_bytes((tmp_path / 'single' / 'config.json').read_bytes())
   state = theirs.state_dict()
-  # Files of 2021 hold these.
+  # Files of 2021 contain these keys.
   for name in ('text', 'vision'):
     state[f'{name}_model.embeddings.position_ids'] = torch.arange(3)[None]
   torch.save(state, tmp_path / 'old' / 'pytorch_model.bin')
@@ -132,24 +132,29 @@ def test_old_and_sharded_files_are_the_same(tmp_path):
   half = sorted(state)[: len(state) // 2]
   torch.save({key: state[key] for key in half}, tmp_path / 'parts' / 'a.bin')
   torch.save({key: state[key] for key in state if key not in half}, tmp_path / 'parts' / 'b.bin')
-  places = {key: 'a.bin' if key in half else 'b.bin' for key in state}
+  weight_map = {key: 'a.bin' if key in half else 'b.bin' for key in state}
   index = tmp_path / 'parts' / 'pytorch_model.bin.index.json'
-  index.write_text(json.dumps({'metadata': {}, 'weight_map': places}))
+  index.write_text(json.dumps({'metadata': {}, 'weight_map': weight_map}))
 
-  for name in ('many', 'old', 'parts'):
+  for name in ('sharded', 'old', 'parts'):
     weights = read_weights(str(tmp_path / name), 'SRC')
-    params, report = load.fit(weights, VideoModel(*infer.infer_spec(weights)))
+    params, report = load.fit_to_model(weights, VideoModel(*infer.infer_spec(weights)))
     jax.tree.map(np.testing.assert_array_equal, params, expected)
-    assert len(report.dropped) == (0 if name == 'many' else 2)
+    assert len(report.dropped) == (0 if name == 'sharded' else 2)
 
 
 @pytest.mark.parametrize(
   ('section', 'key', 'value', 'words'),
   [
-    ('vision_config', 'hidden_act', 'gelu', "hidden_act is 'gelu' and is always 'quick_gelu'"),
+    (
+      'vision_config',
+      'hidden_act',
+      'gelu',
+      "hidden_act is 'gelu', but .* only 'quick_gelu'",
+    ),
     ('text_config', 'layer_norm_eps', 1e-6, 'layer_norm_eps is 1e-06'),
-    ('', 'model_type', 'siglip', "type 'siglip'"),
-    ('vision_config', 'mit_num_attention_heads', 4, 'mit_num_attention_heads is 4, and 2'),
+    ('', 'model_type', 'siglip', "model_type is 'siglip'"),
+    ('vision_config', 'mit_num_attention_heads', 4, 'mit_num_attention_heads is 4, but .* use 2'),
   ],
 )
 def test_other_models_are_refused(section, key, value, words, tmp_path):
@@ -162,7 +167,7 @@ def test_other_models_are_refused(section, key, value, words, tmp_path):
     read_weights(str(tmp_path), 'SRC')
 
 
-def test_heads_are_those_of_the_config(tmp_path):
+def test_heads_are_read_from_the_config(tmp_path):
   states.clip().save_pretrained(tmp_path)
   path = tmp_path / 'config.json'
   config = json.loads(path.read_text())
@@ -175,7 +180,7 @@ def test_heads_are_those_of_the_config(tmp_path):
 
 
 @pytest.mark.parametrize('name', NORMALIZATIONS)
-def test_frames_are_prepared_as_the_folder_says(name, tmp_path):
+def test_preprocessing_settings_of_the_folder_are_used(name, tmp_path):
   mean, std = NORMALIZATIONS[name]
   states.clip().save_pretrained(tmp_path)
   size = {'size': {'shortest_edge': 40}, 'crop_size': {'height': 32, 'width': 32}, 'resample': 2}
@@ -195,7 +200,9 @@ def test_frames_are_prepared_as_the_folder_says(name, tmp_path):
   video = VideoModel(spec, VideoSpec(1)).encode_video(model.params, normalize(frames[None] / 255.0))
   np.testing.assert_allclose(video['embedding'][0], expected / np.linalg.norm(expected), atol=1e-5)
 
-  save.save_weights(model.params, model.model, 'hf', tmp_path / 'out', usage=Usage(centre_crop=0.8))
+  save.save_weights(
+    model.params, model.model, 'hf', tmp_path / 'out', preprocessing=Preprocessing(centre_crop=0.8)
+  )
   back = states.transformers.CLIPImageProcessor.from_pretrained(tmp_path / 'out')
   assert (tuple(back.image_mean), tuple(back.image_std)) == (mean, std)
   assert (back.size['shortest_edge'], back.crop_size['height'], back.resample) == (40, 32, 3)
@@ -203,10 +210,10 @@ def test_frames_are_prepared_as_the_folder_says(name, tmp_path):
 
 def test_squashed_frames_are_those_of_transformers(tmp_path):
   model = VideoModel(preset('tiny', image_layers=1, text_layers=1), VideoSpec(2))
-  usage = Usage(interpolation='bilinear', resize='squash', centre_crop=0.75)
-  save.save_weights(random_params(model), model, 'hf', tmp_path / 'w', usage=usage)
+  preprocessing = Preprocessing(interpolation='bilinear', resize='squash', centre_crop=0.75)
+  save.save_weights(random_params(model), model, 'hf', tmp_path / 'w', preprocessing=preprocessing)
   loaded = zsar_jax.load(tmp_path / 'w', tokenizer='words', num_frames=1)
-  # Smooth, for what is between pixels is computed in other ways.
+  # A smooth image, because the libraries interpolate differently between pixels.
   rows, columns = np.mgrid[:90, :150]
   frame = np.stack([rows * 2, columns, 120 + 60 * np.sin(rows / 20 + columns / 30)], -1)
   frame = frame.astype(np.uint8)
@@ -221,11 +228,11 @@ def test_squashed_frames_are_those_of_transformers(tmp_path):
   ('changes', 'words'),
   [
     ({'image_mean': [0.5, 0.5, 0.5]}, 'image_mean .* are neither those of CLIP nor'),
-    ({'image_mean': 3}, 'preprocessor_config.json: describes no model'),
-    ({'size': {'height': 3}}, 'preprocessor_config.json: describes no model'),
+    ({'image_mean': 3}, 'preprocessor_config.json: does not describe a model'),
+    ({'size': {'height': 3}}, 'preprocessor_config.json: does not describe a model'),
   ],
 )
-def test_other_preparations_are_refused(changes, words, tmp_path):
+def test_other_preprocessing_is_refused(changes, words, tmp_path):
   states.clip().save_pretrained(tmp_path)
   states.transformers.CLIPImageProcessor().save_pretrained(tmp_path)
   path = tmp_path / 'preprocessor_config.json'
@@ -234,7 +241,7 @@ def test_other_preparations_are_refused(changes, words, tmp_path):
     read_weights(str(tmp_path), 'SRC')
 
 
-def test_a_saved_folder_appears_whole_and_takes_the_tokenizer(tmp_path, monkeypatch):
+def test_a_folder_is_written_atomically_with_the_tokenizer(tmp_path, monkeypatch):
   states.clip().save_pretrained(tmp_path / 'in')
   (tmp_path / 'in' / 'merges.txt').write_text('m')
   (tmp_path / 'in' / 'secrets.json').write_text('s')
@@ -247,13 +254,13 @@ def test_a_saved_folder_appears_whole_and_takes_the_tokenizer(tmp_path, monkeypa
     'model.safetensors',
     'merges.txt',
   }
-  with pytest.raises(UserError, match='out is there already'):
+  with pytest.raises(UserError, match='out exists'):
     save.save_weights(params, model, 'hf', tmp_path / 'out')
 
   def fail(*_, **__):
     raise OSError(28, 'No space left on device')
 
   monkeypatch.setattr(save, 'save_file', fail)
-  with pytest.raises(UserError, match='cut: not written .No space left'):
+  with pytest.raises(UserError, match='cut: cannot be written .No space left'):
     save.save_weights(params, model, 'hf', tmp_path / 'cut')
   assert {path.name for path in tmp_path.iterdir()} == {'in', 'out'}

@@ -1,4 +1,4 @@
-"""What is matched, missing and left over; what is interpolated; what is refused."""
+"""Arrays that match, are missing, left over, interpolated or refused."""
 
 import dataclasses
 import sys
@@ -12,9 +12,10 @@ from safetensors.numpy import load_file, save_file
 from tests.weights.formats.written import random_params
 from zsar_jax.errors import UserError
 from zsar_jax.models.presets import VideoSpec, preset
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.runtime import trees
-from zsar_jax.weights.formats import infer, load, positions, save
+from zsar_jax.weights.formats import infer, load, position_embeddings, save
+from zsar_jax.weights.formats.hints import PYTHON
 from zsar_jax.weights.formats.read import read_weights
 
 SPEC = preset('tiny', image_layers=2, image_width=64, image_heads=1, text_heads=1)
@@ -28,7 +29,7 @@ def _params():
 
 @pytest.fixture(name='folder')
 def _folder(tmp_path, params):
-  """A folder of transformers', whose arrays tests may change."""
+  """A model folder of transformers; tests may change its arrays."""
   save.save_weights(params, MODEL, 'hf', tmp_path / 'w')
   return tmp_path / 'w'
 
@@ -62,34 +63,34 @@ def test_missing_parts_keep_their_initial_values(folder, params):
   assert len(report.describe().splitlines()) == 2
 
   initial = random_params(model, seed=1)
-  whole = trees.merge(loaded, initial)
-  assert jax.tree.structure(whole) == jax.tree.structure(model.abstract_params)
-  np.testing.assert_array_equal(whole['logit_scale'], params['logit_scale'])
+  merged = trees.merge(loaded, initial)
+  assert jax.tree.structure(merged) == jax.tree.structure(model.abstract_params)
+  np.testing.assert_array_equal(merged['logit_scale'], params['logit_scale'])
   for part in (lambda tree: tree['temporal'], lambda tree: tree['visual']['prompts']):
-    jax.tree.map(np.testing.assert_array_equal, part(whole), part(initial))
+    jax.tree.map(np.testing.assert_array_equal, part(merged), part(initial))
 
   refused(folder, "allow_missing: 'tempral/.*' matches no parameter", allow_missing=['tempral/.*'])
   refused(folder, 'allow_missing: .* is no .regular expression', allow_missing=['('])
 
 
-def test_renamed_and_left_over(folder):
+def test_renamed_and_left_over_keys(folder):
   def rename(arrays):
     arrays['visual_projection.wait'] = arrays.pop('visual_projection.weight')
 
   change(folder, rename)
-  refused(folder, r'lacks visual/proj/kernel .1 array missing, 1 left over; taken for hf_clip')
+  refused(folder, r'lacks visual/proj/kernel .1 array missing, 1 left over; read as hf_clip')
   refused(folder, 'also holds visual_projection.wait', allow_missing=['visual/proj/kernel'])
   rules = dict(allow_missing=['visual/proj/kernel'], allow_left_over=[r'visual_projection\..*'])
   loaded, report = read(folder, **rules)
   assert loaded['visual']['proj']['kernel'] is None
   assert report.left_over == ('visual_projection.wait',)
   assert 'left over: 1 (visual_projection.wait)' in report.describe()
-  refused(folder, 'allow_left_over: no regular expression', allow_left_over=['('])
-  with pytest.raises(UserError, match='does not show its embed_dim'):
+  refused(folder, 'allow_left_over: not a regular expression', allow_left_over=['('])
+  with pytest.raises(UserError, match='embed_dim cannot be inferred'):
     infer.infer_spec(read_weights(str(folder), 'SRC'))
 
 
-def test_layers_that_are_missing_or_too_many(folder):
+def test_missing_and_additional_layers(folder):
   deeper = VideoModel(dataclasses.replace(SPEC, image_layers=3), VideoSpec(4))
   refused(folder, 'lacks visual/transformer/resblocks/2/.*16 arrays missing, 0 left over', deeper)
   shallower = VideoModel(dataclasses.replace(SPEC, text_layers=1), VideoSpec(4))
@@ -106,15 +107,15 @@ def test_weights_of_another_model(field, value, folder):
   refused(folder, f'w: weights of another model: {field} is {there} there and {value} here', model)
 
 
-def test_arrays_that_are_wrong(folder):
+def test_wrong_arrays(folder):
   key = 'vision_model.encoder.layers.1.mlp.fc1.weight'
   good = load_file(folder / 'model.safetensors')
   for value, words in (
-    (good[key].T, rf'{key} is \(64, 256\) there and must be \(256, 64\)'),
-    (good[key][:-1], r'is \(255, 64\)'),
-    (good[key].reshape(-1), r'is \(16384,\)'),
-    (good[key].astype(np.int32), f'{key} holds int32, not floats'),
-    (np.where(good[key] > 2, np.nan, good[key]), f'{key} holds numbers that are not finite'),
+    (good[key].T, rf'{key} has shape \(64, 256\) instead of \(256, 64\)'),
+    (good[key][:-1], r'shape \(255, 64\)'),
+    (good[key].reshape(-1), r'shape \(16384,\)'),
+    (good[key].astype(np.int32), f'{key} contains int32 instead of floats'),
+    (np.where(good[key] > 2, np.nan, good[key]), f'{key} contains values that are not finite'),
     (np.where(good[key] > 2, np.inf, good[key]), 'not finite'),
     (good[key].astype(np.float64) * 1e300, 'not finite'),
   ):
@@ -127,14 +128,23 @@ def test_arrays_that_are_wrong(folder):
   assert kernel.dtype == np.float32
 
 
-def test_every_parameter_is_f32_in_one_piece(folder, params):
+def test_without_a_config_errors_name_no_config_field(folder):
+  key = 'vision_model.encoder.layers.1.mlp.fc1.weight'
+  change(folder, lambda arrays: arrays.update({key: arrays[key][:-1]}))
+  weights = read_weights(str(folder), PYTHON.source, hints=PYTHON)
+  with pytest.raises(UserError, match='instead of .*; fetch the file again') as caught:
+    load.fit_to_model(weights, MODEL)
+  assert 'config.' not in str(caught.value)
+
+
+def test_every_parameter_is_contiguous_f32(folder, params):
   loaded, report = read(folder)
   jax.tree.map(np.testing.assert_array_equal, loaded, params)
-  for leaf, wanted in zip(
+  for leaf, expected in zip(
     jax.tree.leaves(loaded), jax.tree.leaves(MODEL.abstract_params), strict=True
   ):
     assert isinstance(leaf, np.ndarray)
-    assert (leaf.shape, leaf.dtype) == (wanted.shape, wanted.dtype)
+    assert (leaf.shape, leaf.dtype) == (expected.shape, expected.dtype)
     assert leaf.flags.c_contiguous
   assert report.describe() == f'{folder}: hf_clip, {report.matched} arrays matched'
 
@@ -144,7 +154,7 @@ def test_positions_are_resized_as_open_clip_does(size):
   torch = pytest.importorskip('torch', reason='the reference needs the extra `parity`')
   old, new = size
   rows = np.random.default_rng(0).normal(size=(1 + old * old, 5)).astype(np.float32)
-  ours = positions.resize_grid(rows, 1 + new * new)
+  ours = position_embeddings.resize_grid(rows, 1 + new * new)
   grid = torch.tensor(rows[1:].reshape(1, old, old, 5)).permute(0, 3, 1, 2)
   expected = torch.nn.functional.interpolate(
     grid, (new, new), mode='bicubic', align_corners=False, antialias=True
@@ -160,9 +170,9 @@ def test_frames_are_resized_linearly():
   expected = torch.nn.functional.interpolate(
     torch.tensor(rows.T[None]), 32, mode='linear', align_corners=False
   )[0].T
-  np.testing.assert_allclose(positions.resize_frames(rows, 32), expected, atol=1e-6)
+  np.testing.assert_allclose(position_embeddings.resize_frames(rows, 32), expected, atol=1e-6)
   ramp = np.arange(8, dtype=np.float32)[:, None]
-  fewer = positions.resize_frames(ramp, 4)[:, 0]
+  fewer = position_embeddings.resize_frames(ramp, 4)[:, 0]
   np.testing.assert_allclose(fewer[1:3], [2.5, 4.5], atol=1e-5)  # Means of neighbors.
   assert np.all(np.diff(fewer) > 1)
 
@@ -176,7 +186,7 @@ def test_another_resolution_and_number_of_frames(tmp_path):
   assert loaded['visual']['positional_embedding'].shape == (65, 64)
   np.testing.assert_allclose(
     loaded['temporal']['positional_embedding'],
-    positions.resize_frames(params['temporal']['positional_embedding'], 6),
+    position_embeddings.resize_frames(params['temporal']['positional_embedding'], 6),
   )
   text = report.describe()
   assert 'interpolated: visual/positional_embedding, from (37, 64) to (65, 64)' in text
@@ -187,30 +197,30 @@ def test_another_resolution_and_number_of_frames(tmp_path):
     arrays[key] = np.zeros((36, 64), np.float32)
 
   change(tmp_path / 'w', spoil)
-  refused(tmp_path / 'w', r'position_embedding.weight is \(36, 64\) there and must be', larger)
+  refused(tmp_path / 'w', r'position_embedding.weight has shape \(36, 64\) instead of', larger)
 
 
 def test_names_of_the_hub(folder, params, monkeypatch):
-  asked = []
+  requests = []
 
   def download(name, *, revision, allow_patterns):
-    asked.append((name, revision, allow_patterns[-1]))
+    requests.append((name, revision, allow_patterns[-1]))
     return str(folder)
 
   module = types.SimpleNamespace(snapshot_download=download)
   monkeypatch.setitem(sys.modules, 'huggingface_hub', module)
   loaded, _ = read('hf://openai/clip-vit-base-patch16@main')
   np.testing.assert_array_equal(loaded['logit_scale'], params['logit_scale'])
-  assert asked == [('openai/clip-vit-base-patch16', 'main', '*.safetensors')]
+  assert requests == [('openai/clip-vit-base-patch16', 'main', '*.safetensors')]
 
   (folder / 'model.safetensors').rename(folder / 'other')
   refused('hf://a/b', 'hf://a/b: has neither safetensors nor .bin')
-  assert asked[1:] == [('a/b', None, '*.safetensors'), ('a/b', None, '*.bin')]
+  assert requests[1:] == [('a/b', None, '*.safetensors'), ('a/b', None, '*.bin')]
 
   def fail(*_, **__):
     raise ConnectionError('no route\nto host')
 
   module.snapshot_download = fail
-  refused('hf://a/b', 'hf://a/b: not to be had from the hub .no route.; check the name')
+  refused('hf://a/b', 'hf://a/b: cannot be downloaded .no route.; check the name')
   monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
   refused('hf://a/b', r'pip install .zsar_jax\[hub\]')

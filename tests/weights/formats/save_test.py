@@ -1,4 +1,4 @@
-"""What is written is read back, for random models of every kind that a format has a place for."""
+"""Random models of every kind that a format supports are written and read back."""
 
 import dataclasses
 import json
@@ -11,10 +11,11 @@ from flax import serialization
 from tests.weights.formats.written import random_params
 from zsar_jax.errors import UserError
 from zsar_jax.models.presets import TowerSpec, VideoSpec
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.weights.formats import infer, load, save
 from zsar_jax.weights.formats.key_tables import Table
-from zsar_jax.weights.formats.read import FORMATS, read_weights
+from zsar_jax.weights.formats.read import read_weights
+from zsar_jax.weights.formats.recognition import FORMATS
 
 
 def random_spec(rng):
@@ -66,14 +67,14 @@ def test_round_trip(target, temporal, seed, tmp_path):
   params = random_params(model, seed)
   save.save_weights(params, model, target, tmp_path / 'w')
   weights = read_weights(str(tmp_path / 'w'), 'SRC')
-  found_spec, video = infer.infer_spec(weights)
-  assert found_spec == spec
+  inferred_spec, video = infer.infer_spec(weights)
+  assert inferred_spec == spec
   kind = 'hf_xclip' if temporal == 'xclip' else 'hf_clip'
   assert weights.format.name == (kind if target == 'hf' else target)
   if target == 'zsar':
     assert video == model.video
   assert video.temporal == model.video.temporal
-  loaded, report = load.fit(weights, VideoModel(found_spec, video))
+  loaded, report = load.fit_to_model(weights, VideoModel(inferred_spec, video))
   assert not report.missing + report.left_over + report.dropped + report.interpolated
   jax.tree.map(np.testing.assert_array_equal, loaded, params)
 
@@ -86,15 +87,15 @@ def test_round_trip(target, temporal, seed, tmp_path):
     ('scenic', 'xclip', 'temporal/positional_embedding'),
   ],
 )
-def test_what_has_no_place_there(target, temporal, path, tmp_path):
+def test_parameters_that_a_format_does_not_have(target, temporal, path, tmp_path):
   rng = np.random.default_rng(0)
   model = VideoModel(random_spec(rng), random_video(rng, temporal))
-  with pytest.raises(UserError, match=f'has no place for {path}.*--to=zsar'):
+  with pytest.raises(UserError, match=f'has no {path}.*--to=zsar'):
     save.save_weights(random_params(model), model, target, tmp_path / 'w')
   assert not list(tmp_path.iterdir())
 
 
-def test_places_below_a_file_are_refused(tmp_path):
+def test_paths_below_a_file_are_refused(tmp_path):
   model = VideoModel(random_spec(np.random.default_rng(0)), VideoSpec(2))
   (tmp_path / 'file').touch()
   for out in ('file/w', 'file/folder/w'):
@@ -102,7 +103,7 @@ def test_places_below_a_file_are_refused(tmp_path):
       save.save_weights(random_params(model), model, 'zsar', tmp_path / out)
 
 
-def test_what_describes_something_else_beside_a_file_is_not_read(tmp_path):
+def test_unrelated_configs_beside_a_file_are_not_read(tmp_path):
   rng = np.random.default_rng(0)
   model = VideoModel(random_spec(rng), VideoSpec(8))
   save.save_weights(random_params(model), model, 'scenic', tmp_path / 'w')
@@ -113,11 +114,11 @@ def test_what_describes_something_else_beside_a_file_is_not_read(tmp_path):
     assert infer.infer_spec(weights) == (model.spec, model.video)
 
 
-def test_what_only_training_uses_stays_behind(tmp_path):
+def test_parameters_of_training_are_not_exported(tmp_path):
   rng = np.random.default_rng(0)
   model = VideoModel(random_spec(rng), random_video(rng, 'distillation'))
   note = save.save_weights(random_params(model), model, 'scenic', tmp_path / 'w')
-  assert 'frames do not see each other there' in note
+  assert 'frames do not attend to each other' in note
   tree = serialization.msgpack_restore((tmp_path / 'w').read_bytes())
   assert tree.keys() == {'params'}
   assert tree['params'].keys() == {'visual', 'text', 'logit_scale'}
@@ -133,15 +134,15 @@ def test_own_folders_serve_models_with_and_without_distillation(tmp_path):
   assert len(report.dropped) == 4
   spec = tmp_path / 'w' / 'spec.json'
   for text, words in (
-    ('{"clip": {}}', 'describes no model'),
-    ('{"clip": [1]}', 'describes no model'),
-    ('[]', 'holds no JSON object'),
+    ('{"clip": {}}', 'does not describe a model'),
+    ('{"clip": [1]}', 'does not describe a model'),
+    ('[]', 'does not hold a JSON object'),
   ):
     spec.write_text(text)
     with pytest.raises(UserError, match=f'spec.json: {words}'):
       read_weights(str(tmp_path / 'w'), 'SRC')
   spec.unlink()
-  with pytest.raises(UserError, match='w: nothing describes the model, for spec.json is missing'):
+  with pytest.raises(UserError, match='w: spec.json, which describes the model, is missing'):
     infer.infer_spec(read_weights(str(tmp_path / 'w'), 'SRC'))
 
 
@@ -165,7 +166,7 @@ def test_own_folders_with_odd_numbers_are_refused(section, field, value, tmp_pat
   saved = json.loads(path.read_text())
   saved[section][field] = value
   path.write_text(json.dumps(saved))
-  with pytest.raises(UserError, match=f'spec.json: {section}.{field} is {value!r} and must be'):
+  with pytest.raises(UserError, match=f'spec.json: {section}.{field} is {value!r} but must be'):
     read_weights(str(tmp_path / 'w'), 'SRC')
 
 

@@ -1,6 +1,6 @@
-"""Models of transformers with random weights, and their weights as other codebases keep them.
+"""Models of transformers with random weights, and their weights in the formats of other codebases.
 
-Written from the descriptions of the layouts, not with the tables that are tested.
+The conversions are written independently of the tables under test.
 """
 
 import re
@@ -13,7 +13,7 @@ transformers = pytest.importorskip(
   'transformers', reason='the reference models need the extra `parity`'
 )
 
-# Two heads and one, so that a head in the wrong place shows.
+# The towers have different numbers of heads, so that a misplaced head is noticed.
 TEXT = dict(hidden_size=128, num_hidden_layers=2, max_position_embeddings=16, vocab_size=300)
 VISION = dict(hidden_size=192, num_hidden_layers=2, image_size=32, patch_size=8)
 
@@ -44,8 +44,8 @@ def clip(text=TEXT, vision=VISION, embed=128):
 
 def xclip(text=TEXT, vision=VISION, embed=128, num_frames=4):
   """An `XCLIPModel`."""
-  # With some seeds the model magnifies rounding so much that transformers in f32 is 1e-4 away
-  # from itself in f64; with this one it is 3e-7.
+  # With some seeds the model amplifies rounding errors, so that transformers in f32 differs from
+  # f64 by 1e-4. With this seed the difference is 3e-7.
   torch.manual_seed(1)
   vision = tower(**vision) | dict(
     num_frames=num_frames,
@@ -64,7 +64,7 @@ def xclip(text=TEXT, vision=VISION, embed=128, num_frames=4):
 
 
 def disturbed(model):
-  """The model without zeros and ones, which would hide mistakes."""
+  """Returns the model with noise, since initial zeros and ones would hide mistakes."""
   with torch.no_grad():
     for parameter in model.parameters():
       if parameter.ndim:
@@ -74,7 +74,7 @@ def disturbed(model):
 
 
 def tokens(vocab_size, length):
-  """Three texts, of different lengths."""
+  """Returns the tokens of three texts of different lengths."""
   rows = np.zeros((3, length), np.int32)
   for row, body in zip(rows, ([5, 9, 40], [7], [8, 8, 3, 2, 60]), strict=True):
     row[: len(body) + 2] = [vocab_size - 2, *body, vocab_size - 1]
@@ -82,13 +82,13 @@ def tokens(vocab_size, length):
 
 
 def clips(size, count=2, num_frames=1):
-  """Normalized clips f32[count, T, size, size, 3]."""
+  """Returns normalized clips f32[count, T, size, size, 3]."""
   shape = (count, num_frames, size, size, 3)
   return np.random.default_rng(3).normal(size=shape).astype(np.float32)
 
 
 def theirs(model, images, rows):
-  """What transformers computes of clips [B, T, H, W, 3], one frame each for CLIP, and texts."""
+  """Returns the outputs of transformers for clips [B, T, H, W, 3] (T = 1 for CLIP) and texts."""
   pixels = torch.tensor(np.ascontiguousarray(images.transpose(0, 1, 4, 2, 3)))
   if model.config.model_type == 'clip':
     pixels = pixels[:, 0]
@@ -97,7 +97,7 @@ def theirs(model, images, rows):
 
 
 def openai(state):
-  """A state dict of `CLIPModel` or `XCLIPModel` as OpenAI or X-CLIP's authors keep it."""
+  """Converts a state dict of `CLIPModel` or `XCLIPModel` to that of OpenAI or X-CLIP's authors."""
   renames = (
     (r'^vision_model\.embeddings\.class_embedding', 'visual.class_embedding'),
     (r'^vision_model\.embeddings\.patch_embedding', 'visual.conv1'),
@@ -139,7 +139,7 @@ def openai(state):
 
 
 def vifi(state, prompts=0):
-  """An OpenAI state dict as ViFi-CLIP saves it; `prompts` in both towers and their two blocks."""
+  """Converts an OpenAI state dict to ViFi-CLIP's, with `prompts` prompts in each block."""
   named = {}
   for key, value in state.items():
     if key.startswith('visual.'):
@@ -163,7 +163,7 @@ def vifi(state, prompts=0):
 
 
 def scenic(state, width=64):
-  """An OpenAI state dict as Scenic's tree, by Scenic's rules of conversion."""
+  """Converts an OpenAI state dict to Scenic's tree, by Scenic's rules of conversion."""
   tree = {'logit_scale': state['logit_scale'].numpy()}
   for key, value in state.items():
     if key == 'logit_scale':
@@ -173,33 +173,33 @@ def scenic(state, width=64):
     parts = re.sub(r'resblocks\.(\d+)', r'resblocks!\1', path).split('.')
     parts = [part.replace('!', '.') for part in parts]
     *parents, leaf = parts
-    found = {}
+    converted = {}
     if leaf == 'in_proj_weight':
       size = value.shape[1]
       cut = value.reshape(3, size // width, width, size).transpose(0, 3, 1, 2)
-      found = {(n, 'kernel'): x for n, x in zip(('query', 'key', 'value'), cut, strict=True)}
+      converted = {(n, 'kernel'): x for n, x in zip(('query', 'key', 'value'), cut, strict=True)}
     elif leaf == 'in_proj_bias':
       cut = value.reshape(3, -1, width)
-      found = {(n, 'bias'): x for n, x in zip(('query', 'key', 'value'), cut, strict=True)}
+      converted = {(n, 'bias'): x for n, x in zip(('query', 'key', 'value'), cut, strict=True)}
     elif parents[-1] == 'out_proj':
       parents = [*parents[:-1], 'out']
       kernel = leaf == 'weight'
-      found = {
+      converted = {
         ('kernel' if kernel else 'bias',): value.T.reshape(-1, width, len(value))
         if kernel
         else value
       }
     elif leaf in ('proj', 'text_projection'):
-      found = {(leaf, 'kernel'): value}
+      converted = {(leaf, 'kernel'): value}
     elif parents[-1] == 'token_embedding':
-      found = {('embedding',): value}
+      converted = {('embedding',): value}
     elif parents[-1].startswith('ln_'):
-      found = {({'weight': 'scale', 'bias': 'bias'}[leaf],): value}
+      converted = {({'weight': 'scale', 'bias': 'bias'}[leaf],): value}
     elif leaf == 'weight':
-      found = {('kernel',): value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T}
+      converted = {('kernel',): value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T}
     else:
-      found = {(leaf,): value}
-    for names, array in found.items():
+      converted = {(leaf,): value}
+    for names, array in converted.items():
       node = tree
       for part in (*parents, *names[:-1]):
         node = node.setdefault(part, {})

@@ -1,4 +1,4 @@
-"""Files that are damaged or mean harm: one sentence, and nothing returned."""
+"""Damaged and malicious files are refused in one sentence, and nothing is returned."""
 
 import json
 import struct
@@ -37,7 +37,7 @@ def test_safetensors_that_contradict_themselves(header, tmp_path):
   refused(_safetensors(tmp_path / 'a', header), 'damaged')
 
 
-def test_safetensors_that_are_not_whole_or_of_other_types(tmp_path):
+def test_truncated_safetensors_and_other_types(tmp_path):
   save_file(ARRAYS, tmp_path / 'a')
   good = (tmp_path / 'a').read_bytes()
   for cut in (1, 20, len(good) - 12):
@@ -46,7 +46,9 @@ def test_safetensors_that_are_not_whole_or_of_other_types(tmp_path):
   (tmp_path / 'b').write_bytes(struct.pack('<Q', 2**60) + good[8:])
   refused(tmp_path / 'b', 'damaged')
   header = {'a': {'dtype': 'F8_E4M3', 'shape': [24], 'data_offsets': [0, 24]}}
-  refused(_safetensors(tmp_path / 'c', header), 'a is F8_E4M3, which is no type of CLIP')
+  refused(
+    _safetensors(tmp_path / 'c', header), 'a has the type F8_E4M3, which CLIP weights do not have'
+  )
 
 
 def test_bfloat16_safetensors(tmp_path):
@@ -57,23 +59,23 @@ def test_bfloat16_safetensors(tmp_path):
 
 
 def test_shards(tmp_path):
-  save_file(ARRAYS, tmp_path / 'one.safetensors')
+  save_file(ARRAYS, tmp_path / 'first.safetensors')
   outside = tmp_path.parent / f'{tmp_path.name}-outside.safetensors'
   save_file(ARRAYS, outside)
   index = tmp_path / 'model.safetensors.index.json'
 
-  def write(places):
-    index.write_text(json.dumps({'weight_map': places}))
+  def write(weight_map):
+    index.write_text(json.dumps({'weight_map': weight_map}))
 
-  write({'a': 'one.safetensors', 'b': 'one.safetensors'})
+  write({'a': 'first.safetensors', 'b': 'first.safetensors'})
   np.testing.assert_array_equal(read(index)['a'], ARRAYS['a'])
-  for name in (f'../{outside.name}', str(outside), '..', '', index.name, 'x\\one.safetensors'):
+  for name in (f'../{outside.name}', str(outside), '..', '', index.name, 'x\\first.safetensors'):
     write({'a': name})
-    refused(index, 'is no file beside it|is missing')
-  write({'a': 'two.safetensors'})
-  refused(index, 'its part two.safetensors is missing')
-  write({'c': 'one.safetensors'})
-  refused(index, 'one.safetensors: lacks c')
+    refused(index, 'is not a file in the same folder|is missing')
+  write({'a': 'second.safetensors'})
+  refused(index, 'its part second.safetensors is missing')
+  write({'c': 'first.safetensors'})
+  refused(index, 'first.safetensors: lacks c')
   write([])
   refused(index, 'no weight_map')
   index.write_text('[' * 100000)
@@ -83,17 +85,17 @@ def test_shards(tmp_path):
 def test_numpy_files(tmp_path):
   path = tmp_path / 'a.npy'
   np.save(path, ARRAYS['a'])
-  refused(path, 'one array of numbers')
+  refused(path, 'an array of numbers instead')
   np.save(path, np.array([1, 'a', None], object), allow_pickle=True)
-  refused(path, 'one array of numbers')
+  refused(path, 'an array of numbers instead')
   np.save(path, {'a': np.array(['x', None], object)}, allow_pickle=True)
-  refused(path, 'a is no array of numbers')
+  refused(path, 'a is not an array of numbers')
   np.save(path, {'a': np.ones(2, '>f4')}, allow_pickle=True)
-  refused(path, 'a is no array of numbers')
+  refused(path, 'a is not an array of numbers')
   np.save(path, [1], allow_pickle=True)
-  refused(path, 'one array of numbers')
+  refused(path, 'an array of numbers instead')
   np.save(path, {'a': 1}, allow_pickle=True)
-  refused(path, 'a is no array of numbers')
+  refused(path, 'a is not an array of numbers')
   np.save(path, ARRAYS, allow_pickle=True)
   path.write_bytes(path.read_bytes()[:-9])
   refused(path, 'damaged')
@@ -107,14 +109,14 @@ def test_msgpack_files(tmp_path):
   path.write_bytes(good[:-5])
   refused(path, 'damaged')
   path.write_bytes(serialization.msgpack_serialize({'a': 'text'}))
-  refused(path, 'a is no array')
+  refused(path, 'a is not an array')
   path.write_bytes(b'\xdf\xff\xff\xff\xff')
   refused(path, 'damaged')
   path.write_bytes(b'\x81\xa1a' * 5000)
   refused(path, 'damaged')
 
 
-def test_what_is_no_file_of_weights(tmp_path):
+def test_files_without_weights(tmp_path):
   path = tmp_path / 'a'
   for content in (b'', b'<html>', bytes(100)):
     path.write_bytes(content)
@@ -126,5 +128,5 @@ def test_what_is_no_file_of_weights(tmp_path):
     weight_files.open_source(str(tmp_path / 'adapter'), 'SRC')
   with pytest.raises(UserError, match='SRC: .*nowhere does not exist'):
     weight_files.open_source(str(tmp_path / 'nowhere'), 'SRC')
-  with pytest.raises(UserError, match='holds none of .* is no run of this project'):
+  with pytest.raises(UserError, match='holds none of .* is not a run of this project'):
     weight_files.open_source(str(tmp_path), 'SRC')

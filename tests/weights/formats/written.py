@@ -1,4 +1,4 @@
-"""Weight files written byte by byte, so that they can be wrong."""
+"""Writes weight files byte by byte, so that they can be invalid."""
 
 import io
 import pickle
@@ -23,13 +23,13 @@ def random_params(model, seed=0):
 
 
 class Global:
-  """A name to write into a pickle, of modules that need not be here."""
+  """A name to write into a pickle; its module need not exist."""
 
   def __init__(self, module, name):
     self.text = f'c{module}\n{name}\n'.encode()
 
   def __call__(self):
-    """Only what can be called is pickled as the name of a function."""
+    """Never called; only callable objects are pickled as the name of a function."""
     raise NotImplementedError
 
 
@@ -37,7 +37,7 @@ REBUILD = Global('torch._utils', '_rebuild_tensor_v2')
 
 
 class Pickler(pickle._Pickler):
-  """Writes `Global`s as they are, and `Stored` as references to storages."""
+  """Writes `Global`s by name, and `Stored` as references to storages."""
 
   def save(self, value, *arguments, **options):
     if isinstance(value, Global):
@@ -50,14 +50,14 @@ class Pickler(pickle._Pickler):
 
 
 class Stored:
-  """A storage, referred to."""
+  """A reference to a storage."""
 
   def __init__(self, key='0', count=6, kind='FloatStorage', module='torch'):
     self.pid = ('storage', Global(module, kind), key, 'cpu', count)
 
 
 class Tensor:
-  """A tensor of PyTorch's, as its pickles have it."""
+  """A tensor in PyTorch's pickles."""
 
   def __init__(self, storage=None, offset=0, shape=(2, 3), strides=(3, 1)):
     self.arguments = (storage or Stored(), offset, shape, strides, False, {})
@@ -73,7 +73,7 @@ def dumps(value):
 
 
 def archive(path, content, data=None, **options):
-  """A zip archive as PyTorch's: a pickle (or its object) and the storages' bytes."""
+  """Writes a zip archive of PyTorch: a pickle (or its object) and the bytes of the storages."""
   with zipfile.ZipFile(path, 'w', **options) as file:
     file.writestr('m/data.pkl', content if isinstance(content, bytes) else dumps(content))
     for key, values in (data or {'0': ARRAYS['a'].tobytes()}).items():
@@ -84,10 +84,12 @@ def archive(path, content, data=None, **options):
 def legacy(path, content, keys=('0',), data=None):
   machine = {'protocol_version': 1001, 'little_endian': True, 'type_sizes': {}}
   head = [torch_files.LEGACY_MAGIC, 1001, machine]
-  whole = b''.join(pickle.dumps(value, protocol=2) for value in head)
-  whole += content if isinstance(content, bytes) else dumps(content)
-  whole += pickle.dumps(list(keys), protocol=2)
-  path.write_bytes(whole + (struct.pack('<q', 6) + ARRAYS['a'].tobytes() if data is None else data))
+  pickles = b''.join(pickle.dumps(value, protocol=2) for value in head)
+  pickles += content if isinstance(content, bytes) else dumps(content)
+  pickles += pickle.dumps(list(keys), protocol=2)
+  path.write_bytes(
+    pickles + (struct.pack('<q', 6) + ARRAYS['a'].tobytes() if data is None else data)
+  )
   return path
 
 

@@ -1,6 +1,6 @@
-"""Where region planes come from: one module for each format of masks.
+"""Mask sources: one module for each format of masks, and what they share.
 
-A source is opened once, in the process that plans the build, and gives each clip a small value
-that can be pickled: what that clip's masks are, still unread. The process that encodes the clip
-then draws its planes.
+A source is opened once, in the process that plans the build. For each clip it gives a small value
+that can be pickled: the clip's masks before they are read. The process that encodes the clip then
+draws their region planes.
 """

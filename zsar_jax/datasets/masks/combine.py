@@ -1,4 +1,4 @@
-"""Several sources of masks for one clip, and boxes around shapes."""
+"""Combines the masks of several sources for one clip, and draws boxes around shapes."""
 
 import dataclasses
 from collections.abc import Collection, Iterator
@@ -12,35 +12,39 @@ from zsar_jax.recipes.regions import BOX_SHIFT, OBJECT, PERSON, REGION_BITS, UNK
 
 
 @dataclasses.dataclass(frozen=True)
-class Combined:
-  """The masks of one clip from the sources that have masks of it, together.
+class CombinedMasks:
+  """The masks of one clip from all sources that have any.
 
-  A frame is annotated only where each part annotates it: of a frame with an object's mask alone
-  nobody knows where the person is, and painting its background would paint the person.
+  A frame is annotated only if every part annotates it: in a frame with an object's mask alone, the
+  position of the person is unknown, and painting the background would paint the person.
 
   Attributes:
-    parts: at least one.
+    parts: the masks of each source; at least one.
     boxes_from_shapes: whether boxes are drawn around the shapes; see `boxes_from_shapes`.
-    unknown: regions that no part draws, and that are known of other clips.
+    unknown: regions that no part draws but that other clips have.
   """
 
   parts: tuple[ClipMasks, ...]
   boxes_from_shapes: bool
   unknown: tuple[str, ...] = ()
 
-  def annotated(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
+  def annotated_frames(self, num_frames: int, frame_numbers: np.ndarray | None) -> Collection[int]:
     """See `source.ClipMasks`."""
-    return set.intersection(*(set(part.annotated(num_frames, own)) for part in self.parts))
+    frames = (set(part.annotated_frames(num_frames, frame_numbers)) for part in self.parts)
+    return set.intersection(*frames)
 
   def planes(self, video: VideoFacts, remarks: Remarks) -> Iterator[np.ndarray | None]:
-    """See `source.ClipMasks`; remarks of a kind that several parts make are joined by '; '."""
+    """See `source.ClipMasks`; remarks of the same kind from several parts are joined by '; '."""
     unknown = np.uint8(sum(REGION_BITS[name] for name in self.unknown) << UNKNOWN_SHIFT)
     before = dict(remarks)
-    noticed = [{} for _ in self.parts]
-    drawn = [part.planes(video, of_part) for part, of_part in zip(self.parts, noticed, strict=True)]
-    for planes in zip(*drawn, strict=True):
-      # Again for each frame, as nothing says which one a part remarks upon.
-      remarks.update(_joined([before, *noticed]))
+    part_remarks = [{} for _ in self.parts]
+    iterators = [
+      part.planes(video, its_remarks)
+      for part, its_remarks in zip(self.parts, part_remarks, strict=True)
+    ]
+    for planes in zip(*iterators, strict=True):
+      # After each frame, because a part may add a remark at any of them.
+      remarks.update(_join_remarks([before, *part_remarks]))
       if any(plane is None for plane in planes):
         yield None
         continue
@@ -49,25 +53,25 @@ class Combined:
 
 
 def boxes_from_shapes(plane: np.ndarray) -> np.ndarray:
-  """Draws boxes around what is in a plane.
+  """Draws boxes around the shapes in a plane.
 
   Args:
     plane: u8[H, W] region plane.
 
   Returns:
-    u8[H, W], the plane with a person box around each 8-connected piece of the person region, and
-    an object box around each of the object region.
+    u8[H, W], the plane with a person box around each 8-connected component of the person region,
+    and an object box around each component of the object region.
   """
   boxed = plane.copy()
   for shape in (PERSON, OBJECT):
     inside = (plane & shape).astype(bool).astype(np.uint8)
-    _, _, pieces, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
-    for left, top, width, height, _ in pieces[1:].tolist():  # The first is what is outside.
+    _, _, components, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
+    for left, top, width, height, _ in components[1:].tolist():  # The first is the outside.
       boxed[top : top + height, left : left + width] |= np.uint8(shape << BOX_SHIFT)
   return boxed
 
 
-def _joined(all_remarks: list[Remarks]) -> Remarks:
+def _join_remarks(all_remarks: list[Remarks]) -> Remarks:
   kinds = dict.fromkeys(kind for remarks in all_remarks for kind in remarks)
   return {
     kind: '; '.join(remarks[kind] for remarks in all_remarks if kind in remarks) for kind in kinds

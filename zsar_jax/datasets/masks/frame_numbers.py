@@ -1,10 +1,10 @@
-"""Frame numbers in the names of files: which of the numbers in a name is the frame's.
+"""Finds the frame number in the names of files.
 
-Names hold other numbers as well: a clip's (`clip_7_00010.png`), hashes (`3f5a1b2c-00010.png`, or
-Roboflow's `a_mp4-0010_jpg.rf.b20b31ca.jpg`), a version (`00010_mask_2.png`). A frame's number is
-the one that differs from name to name, at the same position and between the same letters in all of
-them; of several, the one behind the word 'frame' (`seq_00002_frame_0000000140`), or the one without
-gaps.
+Names contain other numbers as well: a clip's (`clip_7_00010.png`), hashes (`3f5a1b2c-00010.png`, or
+Roboflow's `a_mp4-0010_jpg.rf.b20b31ca.jpg`), a version (`00010_mask_2.png`). The frame number is
+the one that differs from name to name, at the same position and between the same letters in all
+names. If there are several, it is the one after the word 'frame' (`seq_00002_frame_0000000140`),
+or the one without gaps.
 """
 
 import re
@@ -16,31 +16,31 @@ _WORD = re.compile(r'[0-9A-Za-z]+')
 _DIGITS = re.compile(r'[0-9]+')
 _NEGATIVE = re.compile(r'-[0-9]+')
 
-# A longer row of digits counts no frames.
+# A longer sequence of digits is not a frame number.
 _MAX_DIGITS = 18
 
 # How many names an error lists.
 _LISTED = 3
 
-# Where a number is in a name: whether words are counted from the left, the place of its word, that
-# word with every number replaced by '#', and the place of the number in the word.
+# The position of a number in a name: whether words are counted from the left, the index of its
+# word, that word with every number replaced by '#', and the index of the number in the word.
 _Field = tuple[bool, int, str, int]
 
 
-def frame_numbers(stems: Sequence[str], where: str, owners: Sequence[str] = ()) -> list[int]:
-  """The frame's number in each of some names.
+def frame_numbers(stems: Sequence[str], where: str, clip_names: Sequence[str] = ()) -> list[int]:
+  """Finds the frame number in each of a clip's file names.
 
   Args:
-    stems: names without extensions, of one clip, each with a digit in it.
+    stems: names without extensions, each with a digit.
     where: the clip's folder or file, for errors.
-    owners: names of the clip. Where there is a single name, which cannot be compared with others,
-      its number is looked for behind them.
+    clip_names: names of the clip. A single file name cannot be compared with others; its number is
+      searched after them.
 
   Returns:
-    A number for each name. Two are equal where two names have the same frame number.
+    The number of each name. Two are equal if two names have the same frame number.
 
   Raises:
-    ClipError: if no number, or more than one, can be the frame's.
+    ClipError: No number, or more than one, can be the frame's.
   """
   names = list(dict.fromkeys(stems))
   if not names:
@@ -48,46 +48,49 @@ def frame_numbers(stems: Sequence[str], where: str, owners: Sequence[str] = ()) 
   if negative := [name for name in names if _NEGATIVE.fullmatch(name)]:
     raise ClipError(f'{where}: the number in the name {negative[0]} is negative; count from 0 or 1')
   if len(names) == 1:
-    return [_single(names[0], where, owners)] * len(stems)
+    return [_single_number(names[0], where, clip_names)] * len(stems)
   by_name = {name: _fields(name) for name in names}
   shared = [field for field in by_name[names[0]] if all(field in by_name[name] for name in names)]
-  # A number's place from the left and that from the right give the same column.
+  # A column has a number from each name. Counting words from the left and from the right often
+  # gives the same column.
   columns = {tuple(by_name[name][field] for name in names) for field in shared}
   if len(columns) > 1:
     columns = {column for column in columns if len(set(column)) > 1}
   unique = [column for column in columns if len(set(column)) == len(names)]
-  named = {
-    tuple(by_name[name][field] for name in names) for field in shared if _is_named(names[0], field)
+  after_frame = {
+    tuple(by_name[name][field] for name in names)
+    for field in shared
+    if _follows_frame(names[0], field)
   }
-  if len(named.intersection(unique)) == 1:
-    unique = list(named.intersection(unique))
+  if len(after_frame.intersection(unique)) == 1:
+    unique = list(after_frame.intersection(unique))
   if len(unique) > 1:
     # A time beside the frame's number has gaps.
     unique = [column for column in unique if max(column) - min(column) == len(names) - 1]
-  chosen = unique or list(columns)
-  if len(chosen) == 1:
-    numbers = dict(zip(names, chosen[0], strict=True))
+  candidates = unique or list(columns)
+  if len(candidates) == 1:
+    numbers = dict(zip(names, candidates[0], strict=True))
     return [numbers[stem] for stem in stems]
   reason = 'more than one number differs' if columns else 'no number counts up'
   listed = ', '.join(names[:_LISTED]) + (', ...' if len(names) > _LISTED else '')
   raise ClipError(
-    f'{where}: {reason} in the names {listed}, so that the frames are unknown; name the files by '
-    'their frame numbers alone, such as 000010'
+    f'{where}: {reason} in the names {listed}, so the frames are unknown; name the files by their '
+    'frame numbers alone, such as 000010'
   )
 
 
-def _single(stem: str, where: str, owners: Sequence[str]) -> int:
-  """`frame_numbers` of one name."""
-  for owner in owners:
-    if owner and (match := re.match(rf'{re.escape(owner)}[^0-9A-Za-z]+(?=.*[0-9])', stem)):
+def _single_number(stem: str, where: str, clip_names: Sequence[str]) -> int:
+  """`frame_numbers` for a single name."""
+  for name in clip_names:
+    if name and (match := re.match(rf'{re.escape(name)}[^0-9A-Za-z]+(?=.*[0-9])', stem)):
       stem = stem[match.end() :]
   fields = {field: value for field, value in _fields(stem).items() if field[0]}
-  named = [value for field, value in fields.items() if _is_named(stem, field)]
-  if len(named) == 1:
-    return named[0]
-  # A word of digits alone is a number before one with letters is, and a hash has several numbers.
-  for wanted in ('#', r'[^#]*#[^#]*'):
-    numbers = [value for field, value in fields.items() if re.fullmatch(wanted, field[2])]
+  after_frame = [value for field, value in fields.items() if _follows_frame(stem, field)]
+  if len(after_frame) == 1:
+    return after_frame[0]
+  # A word of digits alone is preferred to a word with letters; a hash has several numbers.
+  for pattern in ('#', r'[^#]*#[^#]*'):
+    numbers = [value for field, value in fields.items() if re.fullmatch(pattern, field[2])]
     if len(numbers) == 1:
       return numbers[0]
     if numbers:
@@ -98,25 +101,25 @@ def _single(stem: str, where: str, owners: Sequence[str]) -> int:
   )
 
 
-def _is_named(stem: str, field: _Field) -> bool:
-  """Whether the word 'frame' stands before a number: `frame_10`, `frame10`."""
-  from_left, place, _, number = field
+def _follows_frame(stem: str, field: _Field) -> bool:
+  """Whether the word 'frame' precedes a number: `frame_10`, `frame10`."""
+  from_left, index, _, number = field
   words = _WORD.findall(stem)
-  place = place if from_left else len(words) - 1 - place
-  before = _DIGITS.split(words[place])[number]
-  if not before and not number and place:
-    before = words[place - 1]
+  index = index if from_left else len(words) - 1 - index
+  before = _DIGITS.split(words[index])[number]
+  if not before and not number and index:
+    before = words[index - 1]
   return before.lower() in ('frame', 'frames')
 
 
 def _fields(stem: str) -> dict[_Field, int]:
-  """The numbers in a name."""
+  """Returns the numbers in a name by their positions."""
   words = _WORD.findall(stem)
   fields = {}
-  for place, word in enumerate(words):
+  for index, word in enumerate(words):
     letters = _DIGITS.sub('#', word)
     for number, digits in enumerate(_DIGITS.findall(word)):
       if len(digits) <= _MAX_DIGITS:
-        fields[True, place, letters, number] = int(digits)
-        fields[False, len(words) - 1 - place, letters, number] = int(digits)
+        fields[True, index, letters, number] = int(digits)
+        fields[False, len(words) - 1 - index, letters, number] = int(digits)
   return fields

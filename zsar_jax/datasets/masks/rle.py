@@ -1,13 +1,13 @@
-"""COCO's run-length encoding of masks, decoded in NumPy.
+"""Decodes COCO's run-length encoding (RLE) of masks in NumPy.
 
-A mask is {"size": [h, w], "counts": ...}: the lengths of runs, down one column after the other,
-of zeros and of ones in turns, beginning with zeros. Counts are a list, or a string: each count,
-from the fourth one less the count two places before, as groups of 5 bits, the lowest first, in
-characters from code 48; 0x20 says that another group follows, 0x10 in the last group that the
-number is negative (cocoapi, maskApi.c).
+A mask is {"size": [h, w], "counts": ...}. The counts are the lengths of runs, column by column, of
+zeros and ones in turn, beginning with zeros. They are a list, or a string in which each count, from
+the fourth on less the count two positions before, is written in groups of 5 bits, the lowest first,
+as characters from code 48. 0x20 marks that another group follows; 0x10 in the last group marks a
+negative number (cocoapi, maskApi.c).
 
-pycocotools writes what lengths say without a look at the size. Files come from strangers, so
-they are not decoded with it.
+pycocotools writes to memory what the lengths say without checking the size. The files may be
+damaged or malicious, so they are not decoded with it.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from zsar_jax.datasets.masks.fitting import MAX_SIDE
-from zsar_jax.datasets.masks.left_out import DamagedShape, EmptyShape
+from zsar_jax.datasets.masks.skipped_shapes import DamagedShape, EmptyShape
 
 _FIRST_CODE = 48
 _GROUP_BITS = 5
@@ -30,15 +30,15 @@ def decode(encoded: dict[str, Any], where: str) -> np.ndarray:
   """Decodes a mask.
 
   Args:
-    encoded: as it stands in JSON.
+    encoded: the mask as parsed from JSON.
     where: the mask, for errors.
 
   Returns:
     u8[h, w] of 0 and 1.
 
   Raises:
-    EmptyShape: if it has no pixel or no count.
-    DamagedShape: if the size is absurd or the counts do not add up to it.
+    EmptyShape: The mask has no pixel or no count.
+    DamagedShape: The size is absurd, or the counts do not add up to it.
   """
   height, width = size(encoded, where)
   counts = encoded.get('counts')
@@ -62,7 +62,7 @@ def decode(encoded: dict[str, Any], where: str) -> np.ndarray:
 
 
 def size(encoded: dict[str, Any], where: str) -> tuple[int, int]:
-  """The height and width of a mask that is still encoded; see `decode` for the errors."""
+  """Returns the height and width of an encoded mask; see `decode` for the errors."""
   stated = encoded.get('size')
   if (
     not isinstance(stated, list)
@@ -77,25 +77,22 @@ def size(encoded: dict[str, Any], where: str) -> tuple[int, int]:
 
 
 def _runs(text: str, where: str) -> np.ndarray:
-  """i64[R], the lengths in a string of counts, which may still be negative."""
-  # What is not ASCII becomes '?', the code 63, so it is looked for in the text.
+  """Decodes a string of counts to i64[R], the lengths of the runs, which may be negative."""
+  # Characters outside ASCII become '?', the code 63, so `isascii` checks the text itself.
   codes = np.frombuffer(text.encode('ascii', 'replace'), np.uint8).astype(np.int64) - _FIRST_CODE
   if not text.isascii() or ((codes < 0) | (codes >= 2 * _MORE)).any():
-    raise DamagedShape(
-      f'{where}: RLE counts have a character that is none of theirs; make it again'
-    )
+    raise DamagedShape(f'{where}: RLE counts have a character that RLE does not use; make it again')
   if not len(codes):
     return codes
   ends = np.flatnonzero((codes & _MORE) == 0)
   lengths = np.diff(ends, prepend=-1)
   if not len(ends) or ends[-1] != len(codes) - 1 or lengths.max() > _MAX_GROUPS:
-    raise DamagedShape(f'{where}: RLE counts are cut short or no counts; make the mask again')
+    raise DamagedShape(f'{where}: RLE counts are cut short or are no counts; make the mask again')
   starts = ends - lengths + 1
-  places = np.arange(len(codes)) - np.repeat(starts, lengths)
-  runs = np.add.reduceat((codes & (_MORE - 1)) << (_GROUP_BITS * places), starts)
-  runs[(codes[ends] & _SIGN) > 0] -= np.int64(1) << (
-    _GROUP_BITS * lengths[(codes[ends] & _SIGN) > 0]
-  )
+  positions = np.arange(len(codes)) - np.repeat(starts, lengths)
+  runs = np.add.reduceat((codes & (_MORE - 1)) << (_GROUP_BITS * positions), starts)
+  negative = (codes[ends] & _SIGN) > 0
+  runs[negative] -= np.int64(1) << (_GROUP_BITS * lengths[negative])
   for parity in (1, 2):
     runs[parity::2] = np.cumsum(runs[parity::2])
   return runs

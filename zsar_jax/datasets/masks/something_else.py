@@ -1,13 +1,13 @@
-"""Something-Else: hand and object boxes for the frames of Something-Something v2.
+"""Reads Something-Else: boxes of hands and objects in the frames of Something-Something v2.
 
 The format (github.com/joaanna/something_else) is a JSON object from video id to a list of frames:
 
     {"name": "2/0001.jpg", "labels": [{"standard_category": "hand" or "0000", ...,
      "box2d": {"x1": 0, "y1": 0, "x2": 0, "y2": 0}}], ...}
 
-A frame is known by its name, counted from 1; the place in the list says nothing, and a list may
-be shorter than the video. A frame that is not listed is unannotated. One that is listed with
-no labels is annotated, and shows neither a hand nor an object.
+The number in a frame's name, counted from 1, identifies the frame; its position in the list says
+nothing, and a list may be shorter than the video. A frame that is not listed is not annotated. A
+frame that is listed without labels is annotated and shows neither a hand nor an object.
 """
 
 import dataclasses
@@ -15,21 +15,23 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Collection, Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 
-from zsar_jax.datasets.masks.frame_matching import Counting, drawn
-from zsar_jax.datasets.masks.left_out import EmptyShape, LeftOut
+from zsar_jax.datasets.masks.frame_masks import FrameMasks, PlaneDrawer
+from zsar_jax.datasets.masks.frame_matching import FrameNumbering
+from zsar_jax.datasets.masks.skipped_shapes import EmptyShape
 from zsar_jax.datasets.masks.source import Remarks
 from zsar_jax.datasets.sources.listing import ListedClip
 from zsar_jax.datasets.video import VideoFacts
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import OBJECT_BOX, PERSON_BOX, draw_box
 
-# Boxes are in pixels of the frames that were annotated, which all have this height. Their
-# width is not stated anywhere: both axes scale alike.
+# Boxes are in pixels of the annotated frames, which all have this height. Their width is not
+# stated anywhere; both axes have the same scale.
 _ANNOTATED_HEIGHT = 240
 
 _SPACE = re.compile(r'[ \t\n\r]*')
@@ -37,16 +39,16 @@ _CORNERS = ('x1', 'y1', 'x2', 'y2')
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class VideoBoxes:
-  """The boxes of one video, a `source.ClipMasks`.
+class VideoBoxes(FrameMasks):
+  """The boxes of one video.
 
-  Hundreds of thousands of them are held at once, each of a few kilobytes.
+  Hundreds of thousands of these are in memory at once, each of a few kilobytes.
 
   Attributes:
-    frames: i32[K], the annotated frames, from 0.
+    frames: i32[K], the annotated frames, counted from 0.
     box_frames: i32[M], the frame of each box.
-    box_bits: u8[M], its region's bit.
-    corners: f32[M, 4], its x1, y1, x2, y2 in pixels of a frame that is 240 pixels high.
+    box_bits: u8[M], the bit of each box's region.
+    corners: f32[M, 4], x1, y1, x2, y2 of each box in pixels of a frame 240 pixels high.
   """
 
   frames: np.ndarray
@@ -54,42 +56,56 @@ class VideoBoxes:
   box_bits: np.ndarray
   corners: np.ndarray
 
-  def annotated(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
-    """See `source.ClipMasks`."""
-    return self._places(num_frames, own, {})
+  def open(self) -> AbstractContextManager['VideoBoxes']:
+    """Gives the boxes themselves."""
+    return nullcontext(self)
 
-  def planes(self, video: VideoFacts, remarks: Remarks) -> Iterator[np.ndarray | None]:
-    """See `source.ClipMasks`."""
-    places = self._places(video.num_frames, video.numbers, remarks)
-    # The annotated frames were as wide as the video is at their height.
+  def match(
+    self,
+    content: 'VideoBoxes',
+    num_frames: int,
+    frame_numbers: np.ndarray | None,
+    remarks: Remarks,
+  ) -> dict[int, int]:
+    """Returns {frame: its number, counted from 1}."""
+    numbers = set((content.frames + 1).tolist())
+    numbering = FrameNumbering(1, first_given=True, options=())
+    return numbering.match(numbers, num_frames, frame_numbers, '--boxes', remarks)
+
+  def drawer(self, content: 'VideoBoxes', video: VideoFacts, remarks: Remarks) -> PlaneDrawer:
+    """See `FrameMasks`."""
+    return _BoxDrawer(content, video, remarks)
+
+
+class _BoxDrawer(PlaneDrawer):
+  """Draws the boxes of frames."""
+
+  def __init__(self, boxes: VideoBoxes, video: VideoFacts, remarks: Remarks):
+    super().__init__(video, remarks)
+    self._boxes = boxes
+    # The annotated frames were as wide as the video is when scaled to their height.
     annotated_width = video.source_width * _ANNOTATED_HEIGHT / video.source_height
     scale = np.array([video.width / annotated_width, video.height / _ANNOTATED_HEIGHT])
-    corners = self.corners * np.tile(scale, 2).astype(np.float32)
-    left_out = LeftOut(remarks)
+    self._corners = boxes.corners * np.tile(scale, 2).astype(np.float32)
 
-    def draw(number: int) -> np.ndarray:
-      plane = np.zeros((video.height, video.width), np.uint8)
-      for box in np.flatnonzero(self.box_frames == number - 1):
-        x1, y1, x2, y2 = corners[box]
-        bit = int(self.box_bits[box])
-        if x1 < x2 and y1 < y2 and np.isfinite(corners[box]).all():
-          draw_box(plane, bit, x1, y1, x2, y2)
-          left_out.count(bit)
-        else:
-          about = f'--boxes: frame {number} has a box {self.corners[box].tolist()} without a size'
-          left_out.add(bit, EmptyShape(about))
-      return plane
-
-    yield from drawn(video, places, draw, remarks, left_out.check)
-
-  def _places(self, num_frames: int, own: np.ndarray | None, remarks: Remarks) -> dict[int, int]:
-    numbers = set((self.frames + 1).tolist())
-    counting = Counting(1, first_given=True, options=())
-    return counting.places(numbers, num_frames, own, '--boxes', remarks)
+  def draw(self, mask: int) -> np.ndarray:
+    """Draws the boxes of a frame number."""
+    plane = self.empty_plane()
+    for box in np.flatnonzero(self._boxes.box_frames == mask - 1):
+      x1, y1, x2, y2 = self._corners[box]
+      bit = int(self._boxes.box_bits[box])
+      if x1 < x2 and y1 < y2 and np.isfinite(self._corners[box]).all():
+        draw_box(plane, bit, x1, y1, x2, y2)
+        self.skipped.count_drawn(bit)
+      else:
+        corners = self._boxes.corners[box].tolist()
+        error = EmptyShape(f'--boxes: frame {mask} has a box {corners} without a size')
+        self.skipped.skip(bit, error)
+    return plane
 
 
 class SomethingElseBoxes:
-  """A `source.MaskSource` of the boxes in some files, all of them read at once."""
+  """A `source.MaskSource` of boxes, which reads all files when it is created."""
 
   region_names = ('person_box', 'object_box')
 
@@ -97,11 +113,11 @@ class SomethingElseBoxes:
     """Reads the files.
 
     Args:
-      paths: of the files, which are published in parts.
+      paths: the files; the boxes are published in parts.
       clip_ids: the clips whose boxes are kept.
 
     Raises:
-      UserError: if a file cannot be read, or no clip has boxes.
+      UserError: A file cannot be read, or no clip has boxes.
     """
     self.parameters = {'boxes': sorted(os.path.abspath(path) for path in paths)}
     self._boxes = dict(pair for path in paths for pair in read_boxes(path, clip_ids))
@@ -109,7 +125,7 @@ class SomethingElseBoxes:
       raise UserError(f'--boxes: {paths[0]} has no box for any listed clip; check the file')
 
   def for_clip(self, clip: ListedClip) -> VideoBoxes | None:
-    """The boxes of the clip of that id, or None where it has none."""
+    """Returns the boxes of the clip with this id, or None if it has none."""
     return self._boxes.get(clip.id)
 
 
@@ -119,14 +135,14 @@ def read_boxes(
   """Reads a file of boxes.
 
   Args:
-    path: the JSON file, of any size: one video at a time is held as Python objects.
-    video_ids: the videos to read; the others are skipped.
+    path: the JSON file, of any size: Python objects exist for one video at a time.
+    video_ids: the videos to read; others are skipped.
 
   Yields:
     A video's id and its boxes.
 
   Raises:
-    UserError: if the file is missing, is not JSON, or a field is missing or of a wrong type.
+    UserError: The file is missing or is not JSON, or a field is missing or has a wrong type.
   """
   for video_id, frames in _members(pathlib.Path(path)):
     if video_id in video_ids:
@@ -179,7 +195,7 @@ def _number(values: dict[str, Any], field: str, where: str) -> float:
 
 
 def _members(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
-  """The members of the object in a JSON file, decoded one by one."""
+  """Yields the members of the object in a JSON file, which are decoded one at a time."""
   try:
     text = path.read_text()
   except (OSError, UnicodeDecodeError) as error:
@@ -187,7 +203,7 @@ def _members(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
   decoder = json.JSONDecoder()
 
   def after(token: str, position: int) -> int:
-    """The place after `token` and the space around it."""
+    """Returns the position after `token` and the white space around it."""
     position = _SPACE.match(text, position).end()
     if not text.startswith(token, position):
       raise json.JSONDecodeError(f'expected {token!r}', text, position)

@@ -1,4 +1,4 @@
-"""What every source of masks gives: `MaskSource` for a data set, `ClipMasks` for a clip."""
+"""The interface of mask sources: `MaskSource` for a data set, `ClipMasks` for one clip."""
 
 from collections.abc import Collection, Iterator
 from typing import Protocol
@@ -8,50 +8,51 @@ import numpy as np
 from zsar_jax.datasets.sources.listing import ListedClip
 from zsar_jax.datasets.video import VideoFacts
 
-# What was noticed of a clip's masks: from a kind of remark, such as 'masks resized', to what it
-# was here. The build report counts the kinds and names the clips.
+# Observations about one clip's masks: {kind: details}, such as {'masks resized': '1 mask, from
+# 72 x 48'}. The build report counts the clips of each kind and names them.
 Remarks = dict[str, str]
 
 
 class ClipMasks(Protocol):
-  """The masks of one clip, unread: a small frozen dataclass that pickles."""
+  """The masks of one clip before they are read: a small frozen dataclass that pickles."""
 
-  def annotated(self, num_frames: int, own: np.ndarray | None) -> Collection[int]:
-    """The frames, from 0, that `planes` would have a plane for if all were kept.
+  def annotated_frames(self, num_frames: int, frame_numbers: np.ndarray | None) -> Collection[int]:
+    """Returns the frames that have a region plane, counted from 0.
 
     Args:
-      num_frames: N, of the video.
-      own: i64[N], the frames' own numbers where they are images of a folder; None of a file.
+      num_frames: N, the number of frames in the video.
+      frame_numbers: i64[N], the numbers in the frames' file names where the video is a folder of
+        images; None for a video file.
 
     Raises:
-      records.ClipError: for masks that cannot be this video's.
+      records.ClipError: The masks cannot belong to this video.
     """
 
   def planes(self, video: VideoFacts, remarks: Remarks) -> Iterator[np.ndarray | None]:
-    """The K kept frames' planes, in order.
+    """Draws the planes of the K kept frames, in order.
 
     Args:
       video: the decoded video.
-      remarks: gets what is noticed, at the latest with the last plane.
+      remarks: receives the observations about the masks, before the last plane is yielded.
 
     Yields:
-      A frame's u8[H, W] region plane, or None for a frame that nobody annotated.
+      u8[H, W], the region plane of a frame, or None for a frame that is not annotated.
 
     Raises:
-      records.ClipError: for a mask that cannot be read or cannot be this video's.
+      records.ClipError: A mask cannot be read, or cannot belong to this video.
     """
 
 
 class MaskSource(Protocol):
-  """Masks of a whole data set.
+  """The masks of a data set.
 
   Attributes:
-    region_names: which of `regions.REGION_BITS` the source may draw.
-    parameters: what determines the planes besides the files, as JSON values.
+    region_names: the names in `regions.REGION_BITS` that the source may draw.
+    parameters: everything but the files that determines the planes, as JSON values.
   """
 
   region_names: tuple[str, ...]
   parameters: dict[str, object]
 
   def for_clip(self, clip: ListedClip) -> ClipMasks | None:
-    """The masks of a clip, or None where there is none."""
+    """Returns the masks of a clip, or None if the source has none for it."""

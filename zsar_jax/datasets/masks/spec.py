@@ -1,4 +1,4 @@
-"""How masks are named on the command line: FORMAT:PATH[,OPTION=VALUE...]."""
+"""Parses the masks named on the command line: FORMAT:PATH[,OPTION=VALUE...]."""
 
 import dataclasses
 import math
@@ -9,14 +9,15 @@ from typing import Any
 from zsar_jax.datasets.masks.arrays import open_arrays
 from zsar_jax.datasets.masks.coco import open_coco
 from zsar_jax.datasets.masks.frame_matching import Stride
-from zsar_jax.datasets.masks.images import open_egohos, open_grey, open_palette
+from zsar_jax.datasets.masks.grey_images import open_grey
+from zsar_jax.datasets.masks.label_images import open_egohos, open_palette
 from zsar_jax.datasets.masks.source import MaskSource
 from zsar_jax.datasets.masks.yolo import YoloSource
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import REGION_BITS
 from zsar_jax.runtime.paths import local_path
 
-# An option at the end of a path, which may itself hold commas.
+# An option after a path, which may contain commas itself.
 _OPTION = re.compile(r',([a-z_]+)=([^,]*)$')
 
 
@@ -25,9 +26,9 @@ class Format:
   """A format of masks.
 
   Attributes:
-    open: opens a source, from its path and its options by name.
-    options: the names of its options.
-    description: one line.
+    open: opens a source, given its path and its options as keyword arguments.
+    options: the names of the options.
+    description: a line for the help text.
   """
 
   open: Callable[..., MaskSource]
@@ -39,17 +40,17 @@ FORMATS = {
   'grey': Format(
     open_grey,
     ('region', 'first', 'spread', 'stride'),
-    '{clip}/{frame}.png or .jpg, above 128 is inside (HAT, or any 0/255 masks)',
+    '{clip}/{frame}.png or .jpg, values above 128 are inside (HAT, or any 0/255 masks)',
   ),
   'palette': Format(
     open_palette,
     ('values', 'first', 'spread', 'stride'),
-    '{clip}/{frame}.png or {clip}/{object}/{frame}.png, a pixel is a label (DAVIS, SAM 2)',
+    '{clip}/{frame}.png or {clip}/{object}/{frame}.png, values are labels (DAVIS, SAM 2)',
   ),
   'egohos': Format(
     open_egohos,
     ('values', 'first', 'spread', 'stride'),
-    '{clip}/{frame}.png, labels 1 and 2 are hands and 3 to 8 objects (EgoHOS)',
+    '{clip}/{frame}.png, labels 1 and 2 are hands, 3 to 8 objects (EgoHOS)',
   ),
   'coco': Format(
     open_coco,
@@ -70,27 +71,28 @@ FORMATS = {
 
 
 def open_masks(text: str) -> MaskSource:
-  """Opens what a `--masks` names.
+  """Opens the masks that a value of `--masks` names.
 
   Args:
-    text: such as 'palette:Annotations,values=1:person/*:object'. Options are looked for from the
-      right, so that the path may hold commas.
+    text: such as 'palette:Annotations,values=1:person/*:object'. Options are parsed from the
+      right, so that the path may contain commas.
 
   Raises:
-    UserError: for an unknown format, option or value, and for masks that cannot be opened.
+    UserError: The format, an option or a value is unknown, or the masks cannot be opened.
   """
   name, colon, rest = text.partition(':')
   if not colon or name not in FORMATS:
     raise UserError(
       f'--masks: {text!r} must be FORMAT:PATH with one of the formats {", ".join(FORMATS)}'
     )
-  chosen = FORMATS[name]
+  mask_format = FORMATS[name]
   options = {}
   while match := _OPTION.search(rest):
     option, value = match.groups()
-    if option not in chosen.options:
+    if option not in mask_format.options:
       raise UserError(
-        f'--masks: {name} has no option {option!r}; its options are {", ".join(chosen.options)}'
+        f'--masks: {name} has no option {option!r}; its options are '
+        f'{", ".join(mask_format.options)}'
       )
     if option in options:
       raise UserError(f'--masks: option {option!r} of {text!r} is given twice')
@@ -103,9 +105,9 @@ def open_masks(text: str) -> MaskSource:
   for option in ('first', 'stride'):
     if options.get('spread') and option in options:
       raise UserError(
-        f'--masks: {text!r} has {option}=, but with spread=yes numbers only order masks'
+        f'--masks: {text!r} has {option}=, but with spread=yes numbers only order the masks'
       )
-  return chosen.open(local_path(rest, '--masks'), **options)
+  return mask_format.open(local_path(rest, '--masks'), **options)
 
 
 def _choice(option: str, choices: dict[str, Any]) -> Callable[[str, str], Any]:
@@ -118,7 +120,7 @@ def _choice(option: str, choices: dict[str, Any]) -> Callable[[str, str], Any]:
 
 
 def _parse_values(value: str, name: str) -> dict[str, int]:
-  """The region's bit of each label or category."""
+  """Returns the region's bit of each label or category."""
   bits = {}
   for part in value.split('/'):
     label, colon, region = part.rpartition(':')
@@ -151,8 +153,8 @@ def _parse_stride(value: str, name: str) -> Stride:
   match = re.fullmatch(r'([1-9][0-9]{0,5})(?:\+([0-9]{1,6}))?', value)
   if not match:
     raise UserError(
-      f'--masks: stride={value} must be a number of frames such as 10, or 10+9 where the first '
-      'mask is of frame 9, counted from 0'
+      f'--masks: stride={value} must be a number of frames such as 10, or 10+9 if the first mask '
+      'is of frame 9, counted from 0'
     )
   return int(match[1]), match[2] and int(match[2])
 
@@ -163,7 +165,8 @@ def _parse_images(value: str, name: str) -> str:
   return local_path(value, '--masks')
 
 
-# Each turns a value into what the format's `open` takes; the format's name is for what differs.
+# Each converts the text of an option into the argument of the format's `open`. The second argument
+# is the format's name, because some texts depend on it.
 _PARSERS = {
   'region': _choice('region', {name: name for name in REGION_BITS}),
   'values': _parse_values,

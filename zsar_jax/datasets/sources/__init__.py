@@ -1,1 +1,1 @@
-"""Where clips come from: one module for each data set's lists, all ending in a `Listing`."""
+"""Lists the clips of data sets: one module for each format of lists, each giving a `Listing`."""

@@ -1,13 +1,13 @@
-"""What a data set's lists say: which clips there are, of which class, and where each one lies."""
+"""The clips that a data set's lists name, with their classes and paths."""
 
 import dataclasses
 import pathlib
 
-from zsar_jax.data.class_names import normal
+from zsar_jax.data.class_names import to_nfc
 from zsar_jax.errors import UserError
 
-# What copies of data sets and of their lists call a split, in lower case, and what it is here.
-SPLITS = {
+# {name of a split in copies of data sets and in lists, in lower case: its name in this project}.
+SPLIT_NAMES = {
   'train': 'train',
   'training': 'train',
   'val': 'validation',
@@ -18,22 +18,22 @@ SPLITS = {
   'testing': 'test',
 }
 
-# The kind of remark on files that are no videos, which is by extension and not by clip.
-PASSED_OVER = 'files passed over'
+# The kind of remark about files that are not videos; it is keyed by extension, not by clip.
+SKIPPED_FILES = 'files passed over'
 
 
 @dataclasses.dataclass(frozen=True)
 class ListedClip:
-  """A clip as it is listed.
+  """A clip of a list.
 
   Attributes:
     id: unique in its split.
-    label: place in the vocabulary.
-    path: of the video file, or of the folder of its frames, which may turn out to be missing.
-    name: the path below the folder of videos, without the file's extension, with '/' between
-      its parts, such as 'archery/01xStFVYC7U_000011_000021': masks are looked up by it.
-    attributes: what else the lists say of the clip, in words.
-    copies: paths of other copies of the video, to read where this one cannot be read.
+    label: the index of its class in the vocabulary.
+    path: the video file or the folder of frames; it may not exist.
+    name: the path relative to the folder of videos, without the file's extension, with '/' between
+      its parts, such as 'archery/01xStFVYC7U_000011_000021'. Masks are found by it.
+    attributes: what else the lists say about the clip, as text.
+    copies: the paths of other copies of the video, to read if this one cannot be read.
   """
 
   id: str
@@ -52,11 +52,11 @@ class Listing:
     classes: the vocabulary, in label order.
     splits: the clips of each split, in the order of the records.
     class_splits: named parts of the vocabulary.
-    class_texts: how each class is called in prompts, where the lists know more than the names:
-      with [brackets] around what stands for an object. None where the names are all there is.
-    clip_splits: splits that are named parts of another: {name: ids}, all from one of `splits`.
-    remarks: of each split, what was noticed in its lists: {split: {kind: {clip id: what}}}.
-      The kind `PASSED_OVER` is {extension: how many files of it are no videos}.
+    class_texts: the name of each class in prompts, where the lists say more than the names, with
+      [brackets] around the words for an object; otherwise None.
+    clip_splits: splits that are named parts of one split in `splits`: {name: ids}.
+    remarks: observations about the lists of each split: {split: {kind: {clip id: details}}}. Those
+      of the kind `SKIPPED_FILES` are {extension: how many files of it are not videos}.
   """
 
   classes: tuple[str, ...]
@@ -67,35 +67,15 @@ class Listing:
   remarks: dict[str, dict[str, dict[str, str]]] = dataclasses.field(default_factory=dict)
 
 
-def inside(relative: str, where: str) -> pathlib.PurePosixPath:
-  """A path from a list, which must stay below the folder that it is relative to.
+class ClipCollector:
+  """Collects the clips of each split while the lists are read.
 
-  Args:
-    relative: the path as it is listed.
-    where: the list and its line, for the error.
+  A clip that is listed twice with the same label is kept once and reported, and so is a clip of two
+  splits. A clip with two labels is an error.
 
-  Raises:
-    UserError: for an absolute path, one with '..' in it, and an empty one.
-  """
-  path = pathlib.PurePosixPath(relative.replace('\\', '/'))
-  if path.is_absolute() or '..' in path.parts or not path.parts or '\0' in relative:
-    raise UserError(f'{where}: {relative!r} does not lie below the folder of videos; correct it')
-  return path
-
-
-def check_label(label: str, where: str) -> None:
-  """A `UserError` for a label that no class can be called; `where` names its place."""
-  if label.strip() != label or len(label.splitlines()) != 1:
-    raise UserError(
-      f'{where}: label {label!r} must be one line of text without outer spaces; correct it'
-    )
-
-
-class ClipLists:
-  """Gathers the clips of each split as they are read from the lists.
-
-  A clip that is listed twice with one label is kept once, and named in the report, as is one
-  that is listed in two splits; with two labels nothing sensible can follow.
+  Attributes:
+    splits: see `Listing`.
+    remarks: see `Listing`.
   """
 
   def __init__(self):
@@ -105,19 +85,19 @@ class ClipLists:
     self._ids: dict[str, str] = {}
 
   def add(self, split: str, clip: ListedClip, where: str) -> None:
-    """Adds a clip to a split; `where` names its place in the lists."""
+    """Adds a clip to a split; `where` is the list and line, for errors and remarks."""
     clips = self._clips.setdefault(split, {})
-    first = self._ids.setdefault(clip.path, clip.id)
-    if first != clip.id:
+    first_id = self._ids.setdefault(clip.path, clip.id)
+    if first_id != clip.id:
       raise UserError(
-        f'{where}: clips {first!r} and {clip.id!r} are both the video {clip.path}; correct one of'
-        ' them'
+        f'{where}: clips {first_id!r} and {clip.id!r} are both the video {clip.path}; correct one'
+        ' of them'
       )
     if clip.id not in clips:
       clips[clip.id] = clip
       self.splits.setdefault(split, []).append(clip)
-      for other, listed in self._clips.items():
-        if other != split and clip.id in listed:
+      for other, other_clips in self._clips.items():
+        if other != split and clip.id in other_clips:
           self.remark(split, f'also in split {other}', clip.id, where)
     elif clips[clip.id].label != clip.label:
       raise UserError(
@@ -128,16 +108,40 @@ class ClipLists:
     else:
       self.remark(split, 'listed twice', clip.id, where)
 
-  def remark(self, split: str, kind: str, clip_id: str, what: str) -> None:
-    """Notes what was noticed of a clip, or of files that are none, for the report."""
-    self.remarks.setdefault(split, {}).setdefault(kind, {})[clip_id] = what
+  def remark(self, split: str, kind: str, clip_id: str, details: str) -> None:
+    """Adds a remark about a clip, or about files that are not clips, to the report."""
+    self.remarks.setdefault(split, {}).setdefault(kind, {})[clip_id] = details
+
+
+def relative_path(text: str, where: str) -> pathlib.PurePosixPath:
+  """Parses a listed path, which must stay below the folder that it is relative to.
+
+  Args:
+    text: the listed path.
+    where: the list and its line, for errors.
+
+  Raises:
+    UserError: The path is absolute or empty, or contains '..'.
+  """
+  path = pathlib.PurePosixPath(text.replace('\\', '/'))
+  if path.is_absolute() or '..' in path.parts or not path.parts or '\0' in text:
+    raise UserError(f'{where}: {text!r} does not lie below the folder of videos; correct it')
+  return path
+
+
+def check_label(label: str, where: str) -> None:
+  """Raises a `UserError` if a label cannot be the name of a class; `where` is its origin."""
+  if label.strip() != label or len(label.splitlines()) != 1:
+    raise UserError(
+      f'{where}: label {label!r} must be one line of text without outer spaces; correct it'
+    )
 
 
 def read_text(path: pathlib.Path, flag: str) -> str:
-  """The text of a list, in NFC; a `UserError` if it cannot be read."""
+  """Reads a list as text in NFC; raises a `UserError` if it cannot be read."""
   try:
-    # Spreadsheets put a mark at the beginning.
-    return normal(path.read_text(encoding='utf-8-sig'))
+    # Spreadsheets write a byte order mark, which utf-8-sig removes.
+    return to_nfc(path.read_text(encoding='utf-8-sig'))
   except (OSError, UnicodeDecodeError) as error:
     reason = getattr(error, 'strerror', None) or 'it is not text in UTF-8'
     raise UserError(f'{flag}: {path} cannot be read ({reason}); give another file') from None

@@ -1,10 +1,10 @@
-"""Something-Something v2.
+"""Lists the clips of Something-Something v2.
 
-The annotations are three JSON files: train and validation list the clips,
+The annotations are three JSON files. `train` and `validation` list the clips:
 
     {"id": "2", "template": "Pretending to pick [something] up", ...}
 
-and labels is an object from each template without its brackets to its label, a string.
+`labels` is an object from each template without its brackets to its label, a string.
 """
 
 import json
@@ -12,78 +12,87 @@ import os
 import pathlib
 from typing import Any
 
-from zsar_jax.data.class_names import counterparts, normal
+from zsar_jax.data.class_names import match_classes, to_nfc
 from zsar_jax.data.splits import base_to_novel
-from zsar_jax.datasets.sources.listing import ClipLists, Listing, check_label, inside, read_text
-from zsar_jax.datasets.sources.video_files import Videos
+from zsar_jax.datasets.sources.listing import (
+  ClipCollector,
+  Listing,
+  check_label,
+  read_text,
+  relative_path,
+)
+from zsar_jax.datasets.sources.video_index import VideoIndex
 from zsar_jax.errors import UserError
 
 _SPLITS = ('train', 'validation')
 
-# The names under which the annotation files are found: as in the download's two packagings.
+# The names of the annotation files in the different packagings of the download.
 _FILE_NAMES = ('something-something-v2-{}.json', '{}.json', 'labels/{}.json')
 
 
 def list_ssv2(videos: str | os.PathLike[str], annotations: str | os.PathLike[str]) -> Listing:
-  """The clips of Something-Something v2.
+  """Lists the clips of Something-Something v2.
 
   Args:
     videos: the folder of {id}.webm.
     annotations: the folder of the three JSON files.
 
   Raises:
-    UserError: if one is missing or wrong.
+    UserError: A file is missing or wrong.
   """
   classes = _read_classes(_find(annotations, 'labels'))
-  place = {name: label for label, name in enumerate(classes)}
+  label_of = {name: label for label, name in enumerate(classes)}
   texts = dict(zip(classes, classes, strict=True))
-  files = Videos(videos)
-  folders = files.class_folders(classes)
-  lists = ClipLists()
+  index = VideoIndex(videos)
+  folders = index.class_folders(classes)
+  collector = ClipCollector()
   for split in _SPLITS:
     path = _find(annotations, split)
     entries = _read_clips(path)
     names = [template.replace('[', '').replace(']', '') for _, _, template in entries]
-    meant = counterparts(names, classes)
-    for (where, clip_id, template), listed in zip(entries, names, strict=True):
-      if len(meant[listed]) != 1:
-        raise UserError(f'{where}, clip {clip_id}: template {listed!r} is not in the labels file')
-      (name,) = meant[listed]
+    classes_of = match_classes(names, classes)
+    for (where, clip_id, template), listed_name in zip(entries, names, strict=True):
+      if len(classes_of[listed_name]) != 1:
+        raise UserError(
+          f'{where}, clip {clip_id}: template {listed_name!r} is not in the labels file; correct'
+          ' one of them'
+        )
+      (name,) = classes_of[listed_name]
       texts[name] = template
-      expected = f'{inside(clip_id, where)}.webm'
-      copies = files.find_clip(expected, name, folders, split, anywhere=True)
-      lists.add(split, files.clip(clip_id, place[name], copies, expected), where)
-    if split not in lists.splits:
+      expected = f'{relative_path(clip_id, where)}.webm'
+      copies = index.find_clip(expected, name, folders, split, anywhere=True)
+      collector.add(split, index.listed_clip(clip_id, label_of[name], copies, expected), where)
+    if split not in collector.splits:
       raise UserError(f'{path} lists no clip; copy it again')
-  labels = [clip.label for clip in lists.splits['train']]
+  labels = [clip.label for clip in collector.splits['train']]
   return Listing(
     classes,
-    lists.splits,
+    collector.splits,
     base_to_novel(classes, labels),
     class_texts=tuple(texts.values()),
-    remarks=lists.remarks,
+    remarks=collector.remarks,
   )
 
 
 def _read_clips(path: pathlib.Path) -> list[tuple[str, str, str]]:
-  """Of each clip of a list its place, for errors, its id and its template."""
+  """Reads a list as (position in the file for errors, clip id, template) for each clip."""
   clips = []
   for number, entry in enumerate(_read_json(path, list)):
     where = f'{path}: entry {number}'
     for field in ('id', 'template'):
       if not isinstance(entry, dict) or not isinstance(entry.get(field), str):
         raise UserError(f'{where}: field {field!r} must be a string')
-    clips.append((where, normal(entry['id']), normal(entry['template'])))
+    clips.append((where, to_nfc(entry['id']), to_nfc(entry['template'])))
   return clips
 
 
-def _find(folder: str | os.PathLike[str], what: str) -> pathlib.Path:
-  """The annotation file of a split, or of the labels."""
-  names = [name.format(what) for name in _FILE_NAMES]
-  for name in names:
-    if (path := pathlib.Path(folder, name)).is_file():
+def _find(folder: str | os.PathLike[str], name: str) -> pathlib.Path:
+  """Finds the annotation file of a split, or of the labels."""
+  files = [pattern.format(name) for pattern in _FILE_NAMES]
+  for file in files:
+    if (path := pathlib.Path(folder, file)).is_file():
       return path
-  raise UserError(f'--annotations: {folder} has none of {", ".join(names)}; copy one there')
+  raise UserError(f'--annotations: {folder} has none of {", ".join(files)}; copy one there')
 
 
 def _read_json(path: pathlib.Path, kind: type) -> Any:
@@ -97,14 +106,14 @@ def _read_json(path: pathlib.Path, kind: type) -> Any:
 
 
 def _read_classes(path: pathlib.Path) -> tuple[str, ...]:
-  """The class names in the order of their labels."""
+  """Reads the class names in the order of their labels."""
   labels = _read_json(path, dict)
   by_label = {}
   for name, label in labels.items():
     check_label(name, str(path))
     if not str(label).isdecimal():
       raise UserError(f'{path}: the label of {name!r} must be a whole number, not {label!r}')
-    by_label[int(label)] = normal(name)
+    by_label[int(label)] = to_nfc(name)
   if sorted(by_label) != list(range(len(labels))):
     raise UserError(
       f'{path}: {len(labels)} classes must have the labels 0 to {len(labels) - 1}, each once'

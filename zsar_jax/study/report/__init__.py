@@ -1,3 +1,25 @@
-"""The report of a study: one page to look at, and the same in Markdown."""
+"""Writes the report of a study: report.html, one page to look at, and the same as report.md."""
 
-from zsar_jax.study.report.page import write_report as write_report
+import pathlib
+
+from zsar_jax.runtime import files, terminal
+from zsar_jax.study.report import markdown, page, study_file
+
+
+def write_report(folder: pathlib.Path) -> None:
+  """Writes report.html and report.md beside the study.json of a study.
+
+  Args:
+    folder: contains study.json and the pictures that it names.
+
+  Raises:
+    UserError: if study.json is missing or from another version, or if it names a picture outside
+      the folder.
+  """
+  study = study_file.read(folder / 'study.json')
+  # Both are made before the first is written, so that they never disagree.
+  html = page.make_page(study, folder)
+  text = markdown.make_markdown(study, folder)
+  files.write_file(folder / 'report.html', html)
+  # A terminal may show this file, and foreign names may contain escape sequences.
+  files.write_file(folder / 'report.md', terminal.escape_control_chars(text))

@@ -1,83 +1,127 @@
-"""The gain of each class over the baseline run, a list for each run."""
+"""Lists of the gain of each class over the baseline run."""
 
+import dataclasses
 from typing import Any
 
-from zsar_jax.study.report import plots, scales, sections, tables, words
-from zsar_jax.study.report.markup import Markup, element
+from zsar_jax.study.report import axes, number_format, number_tables
+from zsar_jax.study.report.foreign_text import isolated
+from zsar_jax.study.report.study_file import Estimate
 
-# Classes of a run that stand open on the page, half of them the best, half the worst.
+# Classes of a run that the page shows unfolded: half of them the best, half the worst.
 _OPEN_CLASSES = 20
 
-# Classes that are drawn on a page in all, so that it opens fast: each list has its share.
+# Classes that the lists of a page draw together, so that the page opens fast.
 _DRAWN_CLASSES = 6000
 
-# Classes whose numbers stand in tables on a page in all.
+# Classes that the tables of a page list together.
 _LISTED_CLASSES = 2000
 
+_Entries = list[dict[str, Any]]
 
-def classes(experiment: dict[str, Any], dataset: dict[str, Any], lists: int = 1) -> Markup | None:
-  """Each class's gain over the baseline run, a list for each run.
+
+@dataclasses.dataclass(frozen=True)
+class GainList:
+  """The gains of a run's classes, largest first.
+
+  Attributes:
+    run: its name.
+    caption: how many classes gain.
+    top, middle, bottom: the entries of `classes_gain`; `middle` is folded away. A short list has
+      them all in `top`.
+    middle_count: the number of classes between `top` and `bottom`, also of those not drawn.
+    numbers: the gains with their intervals.
+  """
+
+  run: str
+  caption: str
+  top: _Entries
+  middle: _Entries
+  bottom: _Entries
+  middle_count: int
+  numbers: number_tables.NumberTable | None
+
+
+@dataclasses.dataclass(frozen=True)
+class GainLists:
+  """The lists of a data set, and the axis that they share."""
+
+  lists: list[GainList]
+  axis: axes.Axis
+
+
+def gain_lists(
+  experiment: dict[str, Any], dataset: dict[str, Any], list_count: int
+) -> GainLists | None:
+  """A list for each run; None without gains.
 
   Args:
-    experiment, dataset: whose.
-    lists: how many lists the page has in all.
+    experiment: of the data set.
+    dataset: with `classes_gain`.
+    list_count: how many lists the page has; each draws its share of the classes.
   """
-  found = {run: entries for run, entries in dataset['classes_gain'].items() if entries}
-  if not found:
+  by_run = {
+    run: sorted(dataset['classes_gain'][run], key=_gain_key, reverse=True)
+    for run in experiment['runs']
+    if dataset['classes_gain'].get(run)
+  }
+  if not by_run:
     return None
-  everything = [entry['gain'] for entries in found.values() for entry in entries]
-  ends = [gain[end] for gain in everything for end in ('low', 'value', 'high')]
-  axis = scales.axis(ends, ticks=8, least=0.1)
-  cards = []
-  for run in experiment['runs']:
-    if run in found:
-      entries = sorted(found[run], key=_gain_key, reverse=True)
-      better = sum((entry['gain']['value'] or 0.0) > 0 for entry in entries)
-      text = (
-        f'{better} of {words.counted(len(entries), "class", "classes")} gain. In points; the'
-        ' number of clips in brackets.'
-      )
-      content = _gain_lists(entries, axis, max(_OPEN_CLASSES, _DRAWN_CLASSES // lists))
-      numbers = _gain_table(entries, max(_OPEN_CLASSES, _LISTED_CLASSES // lists))
-      cards.append(sections.card(element('bdi', run), text, content, numbers))
-  return element('div', cards, class_='charts')
+  gains = [entry['gain'] for entries in by_run.values() for entry in entries]
+  ends = [gain[end] for gain in gains for end in ('low', 'value', 'high')]
+  return GainLists(
+    [_gain_list(run, entries, list_count) for run, entries in by_run.items()],
+    axes.axis(ends, ticks=8, min_span=0.1),
+  )
 
 
-def _gain_table(entries: list[dict[str, Any]], most: int) -> Markup | None:
-  """The gains of a run with their intervals, folded away; the `most` best and worst classes."""
-  if len(entries) > most:
-    entries = entries[: most // 2] + entries[-(most // 2) :]
-  rows = [(entry['class'], entry['gain'] | {'count': entry['count']}) for entry in entries]
-  return tables.numbers({'': rows}, words.points, 'points')
-
-
-def _gain_lists(entries: list[dict[str, Any]], axis: scales.Axis, most: int) -> list[Markup]:
-  """The best and the worst classes, those in between folded away; `most` in all."""
+def _gain_list(run: str, entries: _Entries, list_count: int) -> GainList:
+  better = sum((entry['gain']['value'] or 0.0) > 0 for entry in entries)
+  classes = number_format.counted(len(entries), 'class', 'classes')
+  caption = f'{better} of {classes} gain. In points; the number of clips in brackets.'
   half = _OPEN_CLASSES // 2
-  if len(entries) <= _OPEN_CLASSES:
-    return [plots.gains(entries, axis, 'gains, largest first')]
-  between = entries[half:-half]
-  summary, note = f'{words.counted(len(between), "class", "classes")} in between', None
-  left_out = len(entries) - most
-  if left_out > 0:
-    side = (len(between) - left_out) // 2
-    between = between[:side] + between[len(between) - side :]
-    note = element(
-      'p', f'The middle {words.counted(left_out, "class", "classes")} are only in study.json.',
-      class_='note',
-    )  # fmt: skip
-  return [
-    plots.gains(entries[:half], axis, f'the {half} largest gains'),
-    element(
-      'details',
-      element('summary', summary),
-      plots.gains(between, axis, 'the classes in between') if between else None,
-      note,
-    ),
-    plots.gains(entries[-half:], axis, f'the {half} smallest gains or largest losses'),
-  ]
+  top, middle, bottom = entries, [], []
+  if len(entries) > _OPEN_CLASSES:
+    top, middle, bottom = entries[:half], entries[half:-half], entries[-half:]
+  listed = _ends(entries, max(_OPEN_CLASSES, _LISTED_CLASSES // list_count))
+  rows = [(entry['class'], entry['gain'] | {'count': entry['count']}) for entry in listed]
+  return GainList(
+    run=run,
+    caption=caption,
+    top=top,
+    middle=_ends(middle, max(0, _DRAWN_CLASSES // list_count - _OPEN_CLASSES)),
+    bottom=bottom,
+    middle_count=len(middle),
+    numbers=number_tables.number_table({'': rows}, number_format.points, 'points'),
+  )
+
+
+def _ends(entries: _Entries, limit: int) -> _Entries:
+  """The first and the last entries, `limit` in all."""
+  if len(entries) <= limit:
+    return entries
+  half = limit // 2
+  return entries[:half] + entries[len(entries) - half :]
 
 
 def _gain_key(entry: dict[str, Any]) -> tuple[bool, float]:
   value = entry['gain']['value']
   return (value is not None, value or 0.0)
+
+
+def tooltip(entry: dict[str, Any]) -> str:
+  """The accuracies of a class, its gain with interval, and its clips."""
+  gain = entry['gain']
+  return (
+    f'{isolated(entry["class"])}: {number_format.percent(entry["baseline"])}\u00a0% to'
+    f' {number_format.percent(entry["accuracy"])}\u00a0%,'
+    f' {number_format.points(gain["value"])} points'
+    f' ({number_format.interval(gain, number_format.points)}),'
+    f' {number_format.counted(entry["count"], "clip")}'
+  )
+
+
+def css(gain: Estimate) -> str:
+  """The CSS class of a gain's bar."""
+  if not number_format.interval_excludes_zero(gain):
+    return 'unsure'
+  return 'more' if gain['value'] > 0 else 'less'

@@ -1,52 +1,121 @@
-"""The gallery: clips as the model saw them, with what each run made of them."""
+"""The gallery: clips as the model saw them, and the answers of each run."""
 
 import base64
+import dataclasses
 import pathlib
 import urllib.parse
 from typing import Any
 
 from zsar_jax.errors import UserError
-from zsar_jax.study.report import sentences, words
-from zsar_jax.study.report.markup import Markup, breakable, element
+from zsar_jax.study.report import sentences
+from zsar_jax.study.report.foreign_text import isolated
 
-# By the first bytes, so that a file's name cannot make it something else. No SVG: it is a program.
-_KINDS = {b'\xff\xd8\xff': 'image/jpeg', b'\x89PNG\r\n\x1a\n': 'image/png'}
+# Media types by a file's first bytes, whatever its name says. No SVG, which can hold scripts.
+_MEDIA_TYPES = {b'\xff\xd8\xff': 'image/jpeg', b'\x89PNG\r\n\x1a\n': 'image/png'}
 
-# Clips of a data set that stand open on the page.
-_OPEN_CLIPS = 2
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+  """A picture of a clip.
+
+  Attributes:
+    path: relative to the study's folder.
+    alt: its text alternative.
+    status: 'inside' the page, 'left out' of it, or 'missing'.
+    source: of the img or the link; empty if it is missing.
+  """
+
+  path: str
+  alt: str
+  status: str
+  source: str
+
+
+@dataclasses.dataclass(frozen=True)
+class PaintedClip:
+  """A clip under a recipe.
+
+  Attributes:
+    recipe: the recipe.
+    not_counted: why the clip does not count under it; None if it counts.
+    note: how many frames stay unpainted, if any.
+    picture: its frames, if they were drawn.
+    answers: {run: [(class, probability)]}, the likeliest first; empty without an answer.
+  """
+
+  recipe: str
+  not_counted: str | None
+  note: str | None
+  picture: Picture | None
+  answers: dict[str, list[tuple[str, float]]]
+
+
+def gallery(
+  experiment: dict[str, Any], dataset: dict[str, Any], pictures: 'Pictures'
+) -> list[tuple[dict[str, Any], list[PaintedClip]]] | None:
+  """The clips of a data set, each under all recipes; None without clips."""
+  return [(clip, painted_clips(experiment, clip, pictures)) for clip in dataset['gallery']] or None
+
+
+def painted_clips(
+  experiment: dict[str, Any], clip: dict[str, Any], pictures: 'Pictures'
+) -> list[PaintedClip]:
+  """A clip under the recipes for which study.json has something to show."""
+  painted = []
+  for recipe in experiment['recipes']:
+    reason = sentences.not_counted(clip, recipe)
+    path = clip['pictures'].get(recipe)
+    answers = {
+      run: clip['predictions'][run].get(recipe, [])
+      for run in experiment['runs']
+      if run in clip['predictions']
+    }
+    if not (reason or path or any(answers.values())):
+      continue
+    alt = f'Frames of {isolated(clip["clip"])} under {isolated(recipe)}'
+    painted.append(
+      PaintedClip(
+        recipe=recipe,
+        not_counted=reason,
+        note=sentences.unpainted_frames(clip, recipe),
+        picture=pictures.picture(path, alt) if path and not reason else None,
+        answers=answers,
+      )
+    )
+  return painted
 
 
 class Pictures:
-  """The pictures of a study's folder, up to a number of bytes.
+  """The pictures of a study's folder.
 
-  A page with every picture inside must still open fast; what no longer fits is a link.
+  A page that contains all pictures may open slowly, so that pictures beyond a number of bytes
+  are links.
   """
 
   def __init__(self, folder: pathlib.Path, budget: int):
-    """Takes the study's folder and how many bytes of pictures the page may hold."""
-    self._folder, self._left = folder.resolve(), budget
+    """Takes the study's folder, and how many bytes of pictures the page may contain."""
+    self._folder, self._budget = folder.resolve(), budget
 
-  def draw(self, path: str, text: str) -> Markup:
-    """The picture as an element, or a note if it is missing or no longer fits.
+  def picture(self, path: str, alt: str) -> Picture:
+    """The picture at a path.
 
     Raises:
-      UserError: if the path leaves the folder, or the file is no picture.
+      UserError: if the path leaves the folder, or the file is not a picture.
     """
     file = picture_file(self._folder, path)
     if not file.is_file():
-      return element('p', f'The picture {path} is missing.', class_='note')
+      return Picture(path, alt, 'missing', '')
     content = file.read_bytes()
-    kind = next((kind for start, kind in _KINDS.items() if content.startswith(start)), None)
-    if kind is None:
-      raise UserError(f'{file}: is neither JPEG nor PNG; draw the gallery again')
-    if len(content) > self._left:
-      link = element('a', path, href=urllib.parse.quote(path))
-      return element('p', 'Left out to keep this page small: ', link, class_='note')
-    self._left -= len(content)
-    data = base64.b64encode(content).decode('ascii')
-    return element(
-      'img', src=f'data:{kind};base64,{data}', alt=text, loading='lazy', decoding='async'
+    media_type = next(
+      (kind for start, kind in _MEDIA_TYPES.items() if content.startswith(start)), None
     )
+    if media_type is None:
+      raise UserError(f'{file}: is neither JPEG nor PNG; draw the gallery again')
+    if len(content) > self._budget:
+      return Picture(path, alt, 'left out', urllib.parse.quote(path))
+    self._budget -= len(content)
+    data = base64.b64encode(content).decode('ascii')
+    return Picture(path, alt, 'inside', f'data:{media_type};base64,{data}')
 
 
 def picture_file(folder: pathlib.Path, path: str) -> pathlib.Path:
@@ -54,10 +123,10 @@ def picture_file(folder: pathlib.Path, path: str) -> pathlib.Path:
 
   Args:
     folder: the study's folder, resolved.
-    path: as study.json has it.
+    path: as in study.json.
 
   Raises:
-    UserError: if it is absolute or leaves the folder, also by a link.
+    UserError: if the path is absolute or leaves the folder, also by a link.
   """
   outside = UserError(
     f'{folder / "study.json"}: the picture {path!r} of the gallery lies outside the folder of the'
@@ -72,92 +141,3 @@ def picture_file(folder: pathlib.Path, path: str) -> pathlib.Path:
   if not file.is_relative_to(folder):
     raise outside
   return file
-
-
-def gallery(
-  experiment: dict[str, Any], dataset: dict[str, Any], pictures: Pictures
-) -> Markup | None:
-  """Clips one below the other; those beyond the first ones are folded away."""
-  clips = [_clip(experiment, clip, pictures, place < _OPEN_CLIPS)
-           for place, clip in enumerate(dataset['gallery'])]  # fmt: skip
-  return element('div', clips, class_='gallery') if clips else None
-
-
-def _clip(
-  experiment: dict[str, Any], clip: dict[str, Any], pictures: Pictures, shown: bool
-) -> Markup:
-  recipes = [
-    recipe
-    for recipe in experiment['recipes']
-    if recipe in clip['pictures']
-    or recipe in clip['not_counted']
-    or any(recipe in row for row in clip['predictions'].values())
-  ]
-  return element(
-    'details',
-    element(
-      'summary',
-      element('bdi', clip['class'], class_='name'),
-      ' ',
-      element('bdi', clip['clip'], class_='id'),
-      ' ',
-      element('span', clip['why'], class_='why'),
-    ),
-    [_shown(experiment, clip, recipe, pictures) for recipe in recipes],
-    class_='clip',
-    open=shown,
-  )
-
-
-def _shown(
-  experiment: dict[str, Any], clip: dict[str, Any], recipe: str, pictures: Pictures
-) -> Markup:
-  """A clip under a recipe: its frames and the answers, or why there are none."""
-  heading = element('h5', element('bdi', breakable(recipe)))
-  if reason := sentences.not_shown(clip, recipe):
-    return element('div', heading, element('p', reason, class_='note'), class_='shown')
-  path = clip['pictures'].get(recipe)
-  alt = f'Frames of {words.isolated(clip["clip"])} under {words.isolated(recipe)}'
-  note = sentences.unpainted(clip, recipe)
-  return element(
-    'div',
-    heading,
-    element(
-      'div',
-      pictures.draw(path, alt) if path else None,
-      element('p', note, class_='note') if note else None,
-    )
-    if path or note
-    else None,
-    element('ul', [_prediction(clip, run, recipe) for run in experiment['runs']]),
-    class_='shown',
-  )
-
-
-def _prediction(clip: dict[str, Any], run: str, recipe: str) -> Markup | None:
-  """The answer of a run, with the next likeliest classes folded away."""
-  if run not in clip['predictions']:
-    return None
-  ranked = clip['predictions'][run].get(recipe)
-  if not ranked:
-    answer = element('span', sentences.NO_ANSWER, class_='note')
-    return element('li', element('bdi', breakable(run)), ' ', answer, class_='wrong')
-  name, probability = ranked[0]
-  right = name == clip['class']
-  others = [
-    element('li', element('bdi', other), f' {words.percent(share)}\u00a0%')
-    for other, share in ranked[1:]
-  ]
-  answer = (
-    element('bdi', breakable(run)),
-    element('b', '\u2713' if right else '\u2717'),
-    element('bdi', name),
-    element('span', f'{words.percent(probability)}\u00a0%'),
-  )
-  return element(
-    'li',
-    element('details', element('summary', answer), element('ol', others, start=2))
-    if others
-    else element('div', answer, class_='summary'),
-    class_='right' if right else 'wrong',
-  )

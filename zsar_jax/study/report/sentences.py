@@ -1,17 +1,25 @@
-"""Sentences of the report. Every word about a result is derived from its numbers.
+"""Sentences about a study's results, derived from its numbers.
 
-A sentence is a list of texts in which what is the study's (a class, a run, a recipe) is marked as
-`Foreign` or `Name`, because a page and a Markdown file escape and emphasize it differently.
+A sentence is a list of texts. Those that come from the study (a class, a run, a recipe) are
+`Foreign` or `Name`, because HTML and Markdown escape and emphasize them differently.
 """
 
 import dataclasses
 from typing import Any
 
-from zsar_jax.study.report import results as studies
-from zsar_jax.study.report import words
+from zsar_jax.study import statistics
+from zsar_jax.study.report import number_format, study_file
+from zsar_jax.study.report.study_file import Estimate
 
-# Why a clip does not count under a recipe, by what study.json says.
-NOT_COUNTED = {
+# The sign and the CSS class of each verdict on a finding.
+BADGES = {
+  statistics.HOLDS: ('\u2713', 'yes'),
+  statistics.HOLDS_ON_AVERAGE: ('\u2248', 'partly'),
+  statistics.DOES_NOT_HOLD: ('\u2717', 'no'),
+}
+
+# Why a clip does not count under a recipe, by the reason in study.json.
+_NOT_COUNTED = {
   'no masks': 'Not counted: this clip has no masks of what the recipe paints.',
   'no partner': 'Not counted: this clip has no partner to take a background from.',
 }
@@ -19,13 +27,13 @@ NO_ANSWER = 'no answer: the logits are not finite, which counts as wrong'
 
 
 class Foreign(str):
-  """A text of the study's inside a sentence."""
+  """A text of the study inside a sentence."""
 
   __slots__ = ()
 
 
 class Name(Foreign):
-  """A name of the study's inside a sentence, which is set apart."""
+  """A name of the study inside a sentence, which is emphasized."""
 
   __slots__ = ()
 
@@ -33,93 +41,88 @@ class Name(Foreign):
 Sentence = list[str]
 
 
-def what_was_done(study: dict[str, Any]) -> str:
+def study_size(study: dict[str, Any]) -> str:
   """The size of the study in two sentences."""
+  counted = number_format.counted
   experiments = study['experiments'].values()
-  runs = sum(len(experiment['runs']) for experiment in experiments)
-  trainings = sum(
-    max(1, len(run['folders'])) for experiment in experiments for run in experiment['runs'].values()
-  )
-  clips = {}
-  for _, _, name, dataset in studies.datasets(study):
+  runs = [run for experiment in experiments for run in experiment['runs'].values()]
+  trainings = sum(max(1, len(run['folders'])) for run in runs)
+  clips: dict[str, int] = {}
+  for _, _, name, dataset in study_file.datasets(study):
     clips[name] = max(dataset['count'], clips.get(name, 0))
   recipes = {recipe for experiment in experiments for recipe in experiment['recipes']}
   return (
-    f'{words.counted(len(study["experiments"]), "experiment")},'
-    f' {words.counted(runs, "run")}, {words.counted(len(study["seeds"]), "seed")}:'
-    f' {words.counted(trainings, "training")}. Evaluated on {words.counted(len(clips), "data set")}'
-    f' ({words.counted(sum(clips.values()), "clip")}) under'
-    f' {words.counted(len(recipes), "validation recipe")}.'
+    f'{counted(len(experiments), "experiment")}, {counted(len(runs), "run")},'
+    f' {counted(len(study["seeds"]), "seed")}: {counted(trainings, "training")}.'
+    f' Evaluated on {counted(len(clips), "data set")} ({counted(sum(clips.values()), "clip")})'
+    f' under {counted(len(recipes), "validation recipe")}.'
   )
 
 
-def sides(study: dict[str, Any], finding: dict[str, Any]) -> Sentence:
-  """What a finding compares: two accuracies, and how many clips count on both sides."""
+def compared_sides(study: dict[str, Any], finding: dict[str, Any]) -> Sentence:
+  """The two accuracies that a finding compares, and the number of clips that count for both."""
   better, worse = finding['better'], finding['worse']
-  if not better or not worse:
-    return []
-  sentence = ['The run ', *_side(better), '; the run ', *_side(worse), '.']
   count = finding['estimate']['count']
-  if count is None:
-    return sentence
   experiment, _, dataset, _ = better['place']
-  all_clips = study['experiments'].get(experiment, {'datasets': {}})['datasets'].get(dataset)
-  if all_clips and count < all_clips['count']:
-    of_all = f'{count} of {words.counted(all_clips["count"], "clip")}'
+  total = study['experiments'][experiment]['datasets'][dataset]['count']
+  sentence = ['The run ', *_side(better), '; the run ', *_side(worse), '.']
+  if count < total:
+    subset = f'{count} of {number_format.counted(total, "clip")}'
     return [
       *sentence,
-      f' Both are over the {of_all} that count on both sides; the others have no masks or no'
-      ' partner.',
+      f' Both accuracies are over the {subset} that count on both sides; the others have no masks'
+      ' or no partner.',
     ]
-  return [*sentence, f' Both are over {words.counted(count, "clip")}.']
+  return [*sentence, f' Both accuracies are over {number_format.counted(count, "clip")}.']
 
 
 def _side(side: dict[str, Any]) -> Sentence:
   experiment, run, dataset, recipe = side['place']
   return [
     Name(run), ' of experiment ', Name(experiment),
-    f': {words.percent(side["value"])}\u00a0% on ', Name(dataset),
+    f': {number_format.percent(side["value"])}\u00a0% on ', Name(dataset),
     ' under the recipe ', Name(recipe),
   ]  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """Whether a model sees the action.
+  """Says whether a model sees the action.
 
   Attributes:
     kind: 'action', 'background' or 'unclear', of the baseline.
     verdict: a headline.
-    sentences: what it rests on.
+    evidence: the sentences that support it.
   """
 
   kind: str
   verdict: Sentence
-  sentences: list[Sentence]
+  evidence: list[Sentence]
 
 
 def answer(experiment: dict[str, Any], dataset_name: str, dataset: dict[str, Any]) -> Answer | None:
   """The answer for a data set, from the baseline and the best run; None without accuracies."""
-  recipe, baseline = studies.recipe_shown(experiment), experiment['baseline']
-  if studies.matrix_cell(dataset, baseline, recipe, 'top1')['value'] is None:
+  recipe, baseline = study_file.main_recipe(experiment), experiment['baseline']
+  if study_file.accuracy(dataset, baseline, recipe)['value'] is None:
     return None
-  best = studies.best_run(experiment, dataset)
-  gain = studies.difference_cell(dataset, best, recipe)
-  helped = best is not None and words.certain(gain) and gain['value'] > 0
-  kind, rests_on = _evidence(baseline, dataset['bias'].get(baseline, {}))
-  better, better_rests_on = None, []
-  if helped:
-    better, better_rests_on = _evidence(best, dataset['bias'].get(best, {}))
-  sentences = [_accuracy_sentence(experiment, dataset_name, dataset, recipe, best)]
-  sentences += [sentence for sentence in (rests_on, better_rests_on) if sentence]
+  best = study_file.best_run(experiment, dataset)
+  gain = study_file.difference(dataset, best, recipe)
+  gains = best is not None and number_format.interval_excludes_zero(gain) and gain['value'] > 0
+  baseline_follows, baseline_evidence = _follows(baseline, dataset['bias'].get(baseline, {}))
+  best_follows, best_evidence = None, []
+  if gains:
+    best_follows, best_evidence = _follows(best, dataset['bias'].get(best, {}))
+  evidence = [_accuracy_sentence(experiment, dataset_name, dataset, recipe, best)]
+  evidence += [sentence for sentence in (baseline_evidence, best_evidence) if sentence]
   others = len(experiment['runs']) - 1
-  if helped and others > 1:
-    sentences.append([
-      'Of ', str(others), ' other runs, ', Name(best),
-      ' is shown because it has the highest accuracy here; this makes its gain look a little too'
-      ' large.',
+  if gains and others > 1:
+    evidence.append([
+      f'Of {others} other runs, ', Name(best),
+      ' is shown because it has the highest accuracy here, so that its gain is slightly'
+      ' overestimated.',
     ])  # fmt: skip
-  return Answer(kind or 'unclear', _headline(kind, better, baseline, best, gain), sentences)
+  headline = _headline(baseline_follows, best_follows, baseline, best, gain)
+  return Answer(baseline_follows or 'unclear', headline, evidence)
 
 
 def _accuracy_sentence(
@@ -129,20 +132,21 @@ def _accuracy_sentence(
   recipe: str,
   best: str | None,
 ) -> Sentence:
-  """What the baseline names right, and how the best other run compares with it."""
+  """The baseline's accuracy, and how the best other run compares with it."""
   baseline = experiment['baseline']
-  base = studies.matrix_cell(dataset, baseline, recipe, 'top1')
-  remarks = [words.clips_of([base])] if base['count'] is not None else []
-  if base['chance'] is not None:
-    remarks.append(f'chance {words.percent(base["chance"])}\u00a0%')
-  if best is None and (between := words.interval(base)):
-    remarks.insert(0, f'95\u00a0% interval {between}')
+  accuracy = study_file.accuracy(dataset, baseline, recipe)
+  remarks = [number_format.clip_count([accuracy])] if accuracy['count'] is not None else []
+  if accuracy.get('chance') is not None:
+    remarks.append(f'chance {number_format.percent(accuracy["chance"])}\u00a0%')
+  if best is None and (interval := number_format.interval(accuracy)):
+    remarks.insert(0, f'95\u00a0% interval {interval}')
   sentence = [
     'The baseline run ',
     Name(baseline),
-    f' names {words.percent(base["value"])}\u00a0% of ',
+    f' classifies {number_format.percent(accuracy["value"])}\u00a0% of ',
+    Name(dataset_name),
+    ' correctly',
   ]
-  sentence += [Name(dataset_name), ' right']
   if recipe != 'none':
     sentence += [' under the recipe ', Name(recipe)]
   sentence.append(f' ({", ".join(remarks)}).' if remarks else '.')
@@ -151,57 +155,51 @@ def _accuracy_sentence(
   sentence += [' The best other run, ', Name(best)]
   if (about := experiment['runs'][best]['about']) and about != best:
     sentence += [' (', Foreign(about), ')']
-  top = studies.matrix_cell(dataset, best, recipe, 'top1')['value']
-  sentence.append(f', names {words.percent(top)}\u00a0%')
-  gain = studies.difference_cell(dataset, best, recipe)
+  best_accuracy = study_file.accuracy(dataset, best, recipe)['value']
+  sentence.append(f', reaches {number_format.percent(best_accuracy)}\u00a0%')
+  gain = study_file.difference(dataset, best, recipe)
   if gain['value'] is None:
     return [*sentence, '.']
-  kind = 'a gain' if gain['value'] > 0 else 'a loss'
-  if not words.certain(gain):
-    return [*sentence, f': {_difference(gain)}, which may be chance.']
-  return [*sentence, f': {kind} of {_difference(gain, article=False)}.']
+  if not number_format.interval_excludes_zero(gain):
+    return [*sentence, f': a difference of {_points(gain)}, which may be due to chance.']
+  return [*sentence, f': a {"gain" if gain["value"] > 0 else "loss"} of {_points(gain)}.']
 
 
-def _difference(gain: studies.Estimate, article: bool = True) -> str:
-  """'a difference of +2.0 points (95 % interval -3.0 to +7.0, 160 clips)'."""
+def _points(gain: Estimate) -> str:
+  """'+2.0 points (95 % interval -3.0 to +7.0, 160 clips)'."""
   remarks = []
-  if between := words.interval(gain, words.points):
-    remarks.append(f'95\u00a0% interval {between}')
+  if interval := number_format.interval(gain, number_format.points):
+    remarks.append(f'95\u00a0% interval {interval}')
   if gain['count'] is not None:
-    remarks.append(words.clips_of([gain]))
-  size = f'{words.points(gain["value"])} points' + (f' ({", ".join(remarks)})' if remarks else '')
-  return f'a difference of {size}' if article else size
+    remarks.append(number_format.clip_count([gain]))
+  points = f'{number_format.points(gain["value"])} points'
+  return f'{points} ({", ".join(remarks)})' if remarks else points
 
 
-def _evidence(run: str, bias: dict[str, studies.Estimate]) -> tuple[str | None, Sentence]:
-  """What a run follows, as in `Answer.kind`, and the sentence for it.
+def _follows(run: str, bias: dict[str, Estimate]) -> tuple[str | None, Sentence]:
+  """What a run follows, as in `Answer.kind`, and the sentence that says so.
 
-  By the answers in front of swapped backgrounds, else by what is left without the background and
-  without the people; (None, []) where neither was evaluated. Action and background are compared by
-  the interval of their difference, which is of the same clips.
+  Judged by the answers in front of swapped backgrounds, or else by the accuracy without the
+  background and without the people; (None, []) if neither was evaluated. Action and background are
+  compared by the interval of their difference, which is over the same clips.
   """
   swapped = (
     ' names the action in {}\u00a0% of the clips and the class of the background in {}\u00a0%'
   )
   painted = ' keeps {}\u00a0% of its accuracy without the background and {}\u00a0% without people'
-  for action, background, where, text in (
+  for action, background, condition, text in (
     ('SHAcc', 'SBErr', 'In front of the background of another clip, ', swapped),
     ('HOR', 'BOR', 'With parts of the clips painted over, ', painted),
   ):
     gap = bias.get(f'{action}-{background}')
     sides = [bias.get(name) for name in (action, background)]
-    if gap is None or None in sides or None in [estimate['value'] for estimate in (gap, *sides)]:
+    if any(estimate is None or estimate['value'] is None for estimate in (gap, *sides)):
       continue
-    sentence = [
-      where,
-      'the run ',
-      Name(run),
-      text.format(*(words.percent(side['value']) for side in sides)),
-    ]
-    if not words.certain(gap):
-      return 'unclear', [*sentence, f': {_difference(gap)}, which may be chance.']
-    kind = 'action' if gap['value'] > 0 else 'background'
-    return kind, [*sentence, f': {_difference(gap)}.']
+    shares = text.format(*(number_format.percent(side['value']) for side in sides))
+    sentence = [condition, 'the run ', Name(run), f'{shares}: a difference of {_points(gap)}']
+    if not number_format.interval_excludes_zero(gap):
+      return 'unclear', [*sentence, ', which may be due to chance.']
+    return 'action' if gap['value'] > 0 else 'background', [*sentence, '.']
   return None, []
 
 
@@ -213,37 +211,41 @@ _FOLLOWS = {
 
 
 def _headline(
-  kind: str | None, better: str | None, baseline: str, best: str | None, gain: studies.Estimate
+  baseline_follows: str | None,
+  best_follows: str | None,
+  baseline: str,
+  best: str | None,
+  gain: Estimate,
 ) -> Sentence:
-  """A headline: what the baseline and the run that gains on it follow, where this is known."""
-  if kind:
-    singular, plural, what = _FOLLOWS[kind]
-    if better == kind:
-      return ['The runs ', Name(baseline), ' and ', Name(best), f' both {plural}{what}']
-    sentence = ['The run ', Name(baseline), f' {singular}{what}']
-    if better:
-      verb, _, of_better = _FOLLOWS[better]
-      sentence += ['; the run ', Name(best), f' {verb}{of_better}']
+  """What the baseline and the best run follow, or else which of them is more accurate."""
+  if baseline_follows:
+    singular, plural, preference = _FOLLOWS[baseline_follows]
+    if best_follows == baseline_follows:
+      return ['The runs ', Name(baseline), ' and ', Name(best), f' both {plural}{preference}']
+    sentence = ['The run ', Name(baseline), f' {singular}{preference}']
+    if best_follows:
+      verb, _, best_preference = _FOLLOWS[best_follows]
+      sentence += ['; the run ', Name(best), f' {verb}{best_preference}']
     return sentence
   if best is None or gain['value'] is None:
     return ['There is no other run to compare with']
-  if not words.certain(gain):
+  if not number_format.interval_excludes_zero(gain):
     return ['There is no clear difference between the runs']
   if gain['value'] > 0:
-    return ['The run ', Name(best), ' names more clips right than ', Name(baseline)]
-  return ['No other run names more clips right than ', Name(baseline)]
+    return ['The run ', Name(best), ' classifies more clips correctly than ', Name(baseline)]
+  return ['No other run classifies more clips correctly than ', Name(baseline)]
 
 
-def not_shown(clip: dict[str, Any], recipe: str) -> str | None:
-  """Why a clip of the gallery has no picture and no answers under a recipe; None if it has."""
+def not_counted(clip: dict[str, Any], recipe: str) -> str | None:
+  """Why a clip of the gallery does not count under a recipe; None if it counts."""
   reason = clip['not_counted'].get(recipe)
-  return None if reason is None else NOT_COUNTED.get(reason, f'Not counted: {reason}.')
+  return None if reason is None else _NOT_COUNTED[reason]
 
 
-def unpainted(clip: dict[str, Any], recipe: str) -> str | None:
-  """That a recipe leaves some frames of a clip as they are; None if it paints all."""
+def unpainted_frames(clip: dict[str, Any], recipe: str) -> str | None:
+  """How many frames of a clip a recipe leaves unpainted; None if it paints all."""
   number = clip['unpainted'].get(recipe)
-  if not number or clip['frames'] is None:
+  if not number:
     return None
   return (
     f'{number} of the {clip["frames"]} frames that the model sees have no masks and stay unpainted.'

@@ -1,1 +1,1 @@
-"""Weights of other codebases, in and out: tables of key paths, and one way to convert."""
+"""Reads and writes the weight formats of other codebases."""

@@ -1,4 +1,4 @@
-"""ActionCLIP (arXiv 2109.08472), as its authors and mmaction2 save it: CLIP and a temporal head."""
+"""ActionCLIP (arXiv 2109.08472) as its authors and mmaction2 save it: CLIP and a temporal head."""
 
 import dataclasses
 import pathlib
@@ -8,22 +8,23 @@ from typing import Any
 import numpy as np
 
 from zsar_jax.weights.formats import openai
-from zsar_jax.weights.formats.key_tables import SAME, Format, Layout, Row, Shape, Table
-from zsar_jax.weights.formats.tensors import State
-from zsar_jax.weights.formats.usage import Usage
+from zsar_jax.weights.formats.format import Format
+from zsar_jax.weights.formats.key_tables import SAME, Layout, Row, Shape, Table
+from zsar_jax.weights.formats.lazy_arrays import StateDict
+from zsar_jax.weights.formats.preprocessing import Preprocessing
 
-# The authors' files have it always; where a clip is the mean of its frames (meanP), it is empty.
+# Every file of the authors has this key. It is empty if a clip is the mean of its frames (meanP).
 HEAD = 'fusion_model_state_dict'
-# As many positions as CLIP's texts have: how many of them were used is not told.
-_POSITIONS = 77
+# The head has as many positions as CLIP's texts; files do not say how many of them are used.
+_NUM_POSITIONS = 77
 
 
 @dataclasses.dataclass(frozen=True)
 class _FirstRows(Layout):
-  """(T, D) are the first rows of (77, D)."""
+  """(T, D) is stored in the first rows of (77, D)."""
 
   def their_shape(self, shape: Shape) -> Shape:
-    return (_POSITIONS, *shape[1:])
+    return (_NUM_POSITIONS, *shape[1:])
 
   def load(self, array: np.ndarray, shape: Shape) -> np.ndarray:
     return array[: shape[0]]
@@ -37,9 +38,9 @@ def _rows(head: str, positions: Layout) -> list[Row]:
   ]
 
 
-def _video(path: pathlib.Path, beside: Mapping[str, Any], state: State) -> dict[str, Any]:
-  """Which head it is: the transformer over frames, or none; see `Format.video`."""
-  del path, beside
+def _read_video(path: pathlib.Path, extras: Mapping[str, Any], state: StateDict) -> dict[str, Any]:
+  """Tells the transformer over frames from the mean; see `Format.read_video`."""
+  del path, extras
   has_head = any(key.startswith(f'{HEAD}.') for key in state)
   return {'temporal': 'transformer' if has_head else 'mean'}
 
@@ -51,9 +52,9 @@ ACTIONCLIP = Format(
   droppable=openai.DROPPABLE,
   prepare=openai.split_projections,
   temporal='transformer',
-  video=_video,
-  # The short side becomes 256 pixels, of which the central 224 are seen.
-  usage=Usage(centre_crop=224 / 256),
+  read_video=_read_video,
+  # The short side is resized to 256 pixels, then the central 224 are cropped.
+  preprocessing=Preprocessing(centre_crop=224 / 256),
 )
 
 MMACTION2 = dataclasses.replace(
@@ -61,5 +62,5 @@ MMACTION2 = dataclasses.replace(
   name='mmaction2',
   table=Table(_rows('adapter', SAME)),
   markers=('visual.conv1.weight', 'adapter.frame_position_embeddings.weight'),
-  video=lambda path, beside, state: {},
+  read_video=lambda path, extras, state: {},
 )

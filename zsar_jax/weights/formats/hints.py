@@ -1,47 +1,73 @@
-"""What the settings of a load are called where the user sets them, for errors and notes."""
+"""What error messages call the settings of a load, and the remedies that they suggest.
+
+The same code loads weights for a config, a command line and `zsar_jax.load`, which have other names
+for the same setting.
+"""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class Hints:
-  """Names, and what to do.
+  """Names of settings, and remedies.
 
   Attributes:
     source: the setting that names the weights.
     tokens_from: the setting that names the CLIP model of a token embedding.
     tokenizer: the setting that names the tokenizer.
-    templates: the setting with the sentences for class names.
-    missing: what to do where arrays are missing.
-    left_over: what to do where arrays are left over.
+    templates: the setting with the prompt templates.
+    model: the prefix of the settings of the model.
+    allow_missing: the setting with the parameters that may be missing.
+    allow_left_over: the setting with the keys that may be left over.
+    missing_remedy: what to do if parameters are missing.
+    left_over_remedy: what to do if keys are left over.
+    other_model_remedy: what to do if the weights are of another model.
   """
 
   source: str
   tokens_from: str
   tokenizer: str
   templates: str
-  missing: str
-  left_over: str
+  model: str
+  allow_missing: str
+  allow_left_over: str
+  missing_remedy: str
+  left_over_remedy: str
+  other_model_remedy: str
 
 
+_SAME_MODEL = 'set config.model as in their training'
 CONFIG = Hints(
   source='config.model.init_from',
   tokens_from='config.model.tokens_from',
   tokenizer='config.text.tokenizer',
   templates='config.text.templates',
-  missing='set config.model as it was there, or add a rule to config.model.allow_missing',
-  left_over='set config.model as it was there, or add a rule to config.model.allow_left_over',
+  model='config.model.',
+  allow_missing='config.model.allow_missing',
+  allow_left_over='config.model.allow_left_over',
+  missing_remedy=f'{_SAME_MODEL}, or add a rule to config.model.allow_missing',
+  left_over_remedy=f'{_SAME_MODEL}, or add a rule to config.model.allow_left_over',
+  other_model_remedy=f'{_SAME_MODEL}, or fetch the file again',
 )
 CONVERSION = Hints(
   source='SRC',
   tokens_from='--tokens-from',
   tokenizer='--tokenizer',
   templates='--template',
-  missing='name weights that are whole',
-  left_over='ignore keys with --allow-left-over=REGEX',
+  model='',
+  allow_missing='',
+  allow_left_over='--allow-left-over',
+  missing_remedy='name complete weights',
+  left_over_remedy='ignore keys with --allow-left-over=REGEX',
+  other_model_remedy='fetch the file again',
 )
-_CONVERT = 'convert the weights first with zsar convert --to=zsar --allow-left-over=REGEX'
-PREDICTION = dataclasses.replace(CONVERSION, source='--checkpoint', left_over=_CONVERT)
+PREDICTION = dataclasses.replace(
+  CONVERSION,
+  source='--checkpoint',
+  left_over_remedy=(
+    'convert the weights first with zsar convert --to=zsar --allow-left-over=REGEX'
+  ),
+)
 PYTHON = dataclasses.replace(
   PREDICTION,
   source='source',

@@ -1,26 +1,26 @@
-"""`CLIPModel` and `XCLIPModel` of Hugging Face's transformers, and their config.json."""
+"""`CLIPModel` and `XCLIPModel` of Hugging Face transformers, and their config.json."""
 
 import pathlib
 from typing import Any
 
 from zsar_jax.errors import UserError
 from zsar_jax.models.presets import TowerSpec, VideoSpec
+from zsar_jax.weights.formats.format import Format
 from zsar_jax.weights.formats.key_tables import (
   BATCH_OF_ONE,
   CONVOLUTION,
   LINEAR,
   SAME,
-  Format,
   Row,
   Table,
   dense,
   norm,
   projections,
 )
-from zsar_jax.weights.formats.usage import Usage
-from zsar_jax.weights.formats.xclip import generator
+from zsar_jax.weights.formats.preprocessing import Preprocessing
+from zsar_jax.weights.formats.xclip import prompt_generator
 
-# What a model has to be for our numbers to be its own.
+# Settings that a model must have for our implementation to compute the same numbers.
 _REQUIRED = {'hidden_act': 'quick_gelu', 'layer_norm_eps': 1e-5}
 
 
@@ -65,38 +65,48 @@ _XCLIP_ROWS = [
   *_blocks('temporal/transformer', 'mit.encoder'),
   *norm('video_prompts/visual_ln', 'prompts_visual_layernorm'),
   ('video_prompts/visual_proj/kernel', 'prompts_visual_projection', SAME),
-  *generator('layernorm'),
+  *prompt_generator('layernorm'),
 ]
 
 _DROPPABLE = (r'(vision|text)_model\.embeddings\.position_ids',)
 
 
-def _described(path: pathlib.Path, config: dict[str, Any]) -> dict[str, int]:
-  """The numbers of heads that a config.json tells; see `Format.described`."""
+def _read_config(path: pathlib.Path, config: dict[str, Any]) -> dict[str, int]:
+  """Reads the numbers of heads from a config.json; see `Format.read_config`."""
   if config.get('model_type') not in ('clip', 'xclip'):
     raise UserError(
-      f'{path}: a model of type {config.get("model_type")!r}; only clip and xclip are read'
+      f'{path}: model_type is {config.get("model_type")!r}, but zsar_jax reads only clip and xclip;'
+      ' use another model'
     )
-  found = {}
+  heads = {}
   for section, field in (('vision_config', 'image_heads'), ('text_config', 'text_heads')):
-    # Old files hold what differs from the default in a second dictionary.
-    told = {**_section(config, section), **_section(config, f'{section}_dict')}
+    # Old files have a second dictionary, which holds the values that differ from the default.
+    settings = _section(config, section) | _section(config, f'{section}_dict')
     for key, required in _REQUIRED.items():
-      _require(path, f'{section}.{key}', told.get(key, required), required)
-    # The defaults of transformers: those of ViT-B/32.
-    found[field] = told.get('num_attention_heads', {'image_heads': 12, 'text_heads': 8}[field])
+      _require(path, f'{section}.{key}', settings.get(key, required), required)
+    # The defaults of transformers are those of ViT-B/32.
+    default = {'image_heads': 12, 'text_heads': 8}[field]
+    heads[field] = settings.get('num_attention_heads', default)
   if config['model_type'] == 'xclip':
-    told = {**_section(config, 'vision_config'), **_section(config, 'vision_config_dict'), **config}
-    # The conversion script of transformers leaves 8, the default, to the large models as well.
-    expected = max(1, told.get('projection_dim', 512) // 64)
-    for key in ('mit_num_attention_heads', 'prompt_num_attention_heads'):
-      if told.get(key, 8) != expected:
-        raise UserError(
-          f'{path}: {key} is {told.get(key, 8)}, and {expected} in zsar_jax and in the code of'
-          f" X-CLIP's authors; if they trained these weights, set it to {expected} in that file"
-        )
-    _require(path, 'prompt_hidden_act', told.get('prompt_hidden_act', 'quick_gelu'), 'quick_gelu')
-  return found
+    _check_xclip(path, config)
+  return heads
+
+
+def _check_xclip(path: pathlib.Path, config: dict[str, Any]) -> None:
+  """Checks the settings of X-CLIP's additional parts."""
+  vision = _section(config, 'vision_config') | _section(config, 'vision_config_dict')
+  settings = vision | config
+  # The conversion script of transformers keeps the default of 8 heads for the large models, too.
+  expected = max(1, settings.get('projection_dim', 512) // 64)
+  for key in ('mit_num_attention_heads', 'prompt_num_attention_heads'):
+    value = settings.get(key, 8)
+    if value != expected:
+      raise UserError(
+        f"{path}: {key} is {value}, but zsar_jax and the code of X-CLIP's authors use {expected};"
+        f' if these weights are theirs, set it to {expected} in that file'
+      )
+  activation = settings.get('prompt_hidden_act', 'quick_gelu')
+  _require(path, 'prompt_hidden_act', activation, 'quick_gelu')
 
 
 def _section(config: dict[str, Any], name: str) -> dict[str, Any]:
@@ -107,18 +117,18 @@ def _section(config: dict[str, Any], name: str) -> dict[str, Any]:
 def _require(path: pathlib.Path, key: str, value: Any, required: Any) -> None:
   if value != required:
     raise UserError(
-      f'{path}: {key} is {value!r} and is always {required!r} in zsar_jax; take another model'
+      f'{path}: {key} is {value!r}, but zsar_jax supports only {required!r}; use another model'
     )
 
 
 HF_CLIP = Format(
   name='hf_clip',
-  # The missing letters are theirs.
+  # transformers misspells this key.
   table=Table(_clip_rows('pre_layrnorm')),
   markers=('vision_model.embeddings.class_embedding', 'text_projection.weight'),
   droppable=_DROPPABLE,
-  config='config.json',
-  described=_described,
+  config_file='config.json',
+  read_config=_read_config,
 )
 
 HF_XCLIP = Format(
@@ -126,16 +136,16 @@ HF_XCLIP = Format(
   table=Table(_XCLIP_ROWS),
   markers=('vision_model.embeddings.class_embedding', 'mit.position_embedding'),
   droppable=_DROPPABLE,
-  config='config.json',
-  described=_described,
+  config_file='config.json',
+  read_config=_read_config,
   temporal='xclip',
-  # No file beside the weights tells it; the authors' code has bare class names.
-  usage=Usage(templates=('{}',)),
+  # The files beside the weights do not say this; the authors' code uses bare class names.
+  preprocessing=Preprocessing(templates=('{}',)),
 )
 
 
 def describe(spec: TowerSpec, video: VideoSpec) -> dict[str, Any]:
-  """The config.json of a model, of `XCLIPModel` for 'xclip' and of `CLIPModel` otherwise."""
+  """Returns a model's config.json: of `XCLIPModel` for 'xclip', of `CLIPModel` otherwise."""
   xclip = video.temporal == 'xclip'
   name = 'xclip' if xclip else 'clip'
   embed_heads = max(1, spec.embed_dim // 64)
@@ -148,7 +158,7 @@ def describe(spec: TowerSpec, video: VideoSpec) -> dict[str, Any]:
     'max_position_embeddings': spec.context_length,
     'vocab_size': spec.vocab_size,
     'projection_dim': spec.embed_dim,
-    # The last two ids, in every vocabulary that this project reads.
+    # The last two ids of every vocabulary that this project reads.
     'bos_token_id': spec.vocab_size - 2,
     'eos_token_id': spec.vocab_size - 1,
     **_REQUIRED,

@@ -1,62 +1,59 @@
-"""How a format's key paths and array layouts correspond to ours: one statement, both directions.
+"""Tables that map a format's keys and array layouts to ours, and back.
 
-A row is (our path, their key, layout). `{i}` in both stands for the number of a block. Ours are
-'visual/transformer/resblocks/0/attn/query/kernel', of `VideoModel.abstract_params`.
+A row of a table is (our path, their key, layout). In both names, `{i}` stands for the number of a
+block. Our paths are those of `VideoModel.abstract_params`, such as
+'visual/transformer/resblocks/0/attn/query/kernel'.
 """
 
 import dataclasses
 import math
-import pathlib
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import numpy as np
-
-from zsar_jax.weights.formats.tensors import State
-from zsar_jax.weights.formats.usage import CLIP, Usage
 
 Shape = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """Where the axes of ours are in theirs.
+  """How an array of ours is laid out in the file: axes are merged, then transposed.
 
   Attributes:
-    fold: from our shape to one in which axes have been put together.
-    order: the axes of that, in their order; none leaves them as they are.
+    fold: from our shape to the shape with merged axes.
+    order: the transposition of the merged axes; () keeps their order.
   """
 
   fold: Callable[[Shape], Shape] = lambda shape: shape
   order: tuple[int, ...] = ()
 
   def their_shape(self, shape: Shape) -> Shape:
-    """The shape in the file of an array whose shape is `shape` here."""
+    """Returns the shape in the file of an array whose shape is `shape` here."""
     folded = self.fold(shape)
     return tuple(folded[axis] for axis in self.order) if self.order else folded
 
   def save(self, array: np.ndarray) -> np.ndarray:
-    """Our array as theirs."""
+    """Converts our array to theirs."""
     folded = array.reshape(self.fold(array.shape))
     return folded.transpose(self.order) if self.order else folded
 
   def load(self, array: np.ndarray, shape: Shape) -> np.ndarray:
-    """Their array as ours, of `shape`."""
+    """Converts their array to ours, of `shape`."""
     if self.order:
       array = array.transpose(np.argsort(self.order))
     return array.reshape(shape)
 
 
 SAME = Layout()
-# PyTorch keeps kernels as (out, in).
+# (in, out) is (out, in) in PyTorch.
 LINEAR = Layout(order=(1, 0))
-# (P, P, 3, D) is (D, 3, P, P) there.
+# (P, P, 3, D) is (D, 3, P, P) in PyTorch.
 CONVOLUTION = Layout(order=(3, 2, 0, 1))
-# Query, key and value: (D, H, d) is (H * d, D), biases (H, d) are (H * d).
+# For query, key and value, kernels (D, H, d) are (H * d, D) in PyTorch, and biases (H, d) are
+# (H * d).
 HEADS_IN = Layout(lambda shape: (shape[0], math.prod(shape[1:])), (1, 0))
 HEADS_BIAS = Layout(lambda shape: (math.prod(shape),))
-# (H, d, D) is (D, H * d).
+# Kernels (H, d, D) of the output are (D, H * d).
 HEADS_OUT = Layout(lambda shape: (math.prod(shape[:2]), shape[2]), (1, 0))
 # (T, D) is (1, T, D).
 BATCH_OF_ONE = Layout(lambda shape: (1, *shape))
@@ -65,7 +62,7 @@ Row = tuple[str, str, Layout]
 
 
 def norm(ours: str, theirs: str) -> list[Row]:
-  """The rows of a layer norm of PyTorch's."""
+  """Returns the rows of a PyTorch layer norm."""
   return [
     (f'{ours}/scale', f'{theirs}.weight', SAME),
     (f'{ours}/bias', f'{theirs}.bias', SAME),
@@ -73,7 +70,7 @@ def norm(ours: str, theirs: str) -> list[Row]:
 
 
 def dense(ours: str, theirs: str) -> list[Row]:
-  """The rows of a linear layer of PyTorch's."""
+  """Returns the rows of a PyTorch linear layer."""
   return [
     (f'{ours}/kernel', f'{theirs}.weight', LINEAR),
     (f'{ours}/bias', f'{theirs}.bias', SAME),
@@ -81,13 +78,13 @@ def dense(ours: str, theirs: str) -> list[Row]:
 
 
 def projections(ours: str, theirs: str, out: str, input_bias: bool = True) -> list[Row]:
-  """The rows of an attention with a linear layer for each of query, key and value.
+  """Returns the rows of an attention with separate linear layers for query, key and value.
 
   Args:
-    ours: our path of the attention.
-    theirs: their key of it.
-    out: their name of the output's layer.
-    input_bias: whether queries, keys and values have biases.
+    ours: our path of the attention layer.
+    theirs: their prefix of the attention layer.
+    out: their name of the output projection.
+    input_bias: whether query, key and value have biases.
   """
   rows = []
   for name in ('query', 'key', 'value'):
@@ -102,7 +99,7 @@ def projections(ours: str, theirs: str, out: str, input_bias: bool = True) -> li
 
 
 class Table:
-  """Rows, looked up from either side."""
+  """A bidirectional lookup of rows."""
 
   def __init__(self, rows: Iterable[Row]):
     self._by_ours, self._by_theirs = {}, {}
@@ -112,23 +109,23 @@ class Table:
         (self._by_theirs, theirs, ours),
       ):
         if pattern in index:
-          raise ValueError(f'{pattern} stands in two rows')
+          raise ValueError(f'{pattern} appears in two rows')
         index[pattern] = (other, layout)
 
   def to_theirs(self, path: str) -> tuple[str, Layout] | None:
-    """Their key of our path, None where they have no such array."""
+    """Returns their key and the layout of our path; None if the format has no such array."""
     return _look_up(self._by_ours, path, '/')
 
   def to_ours(self, key: str) -> tuple[str, Layout] | None:
-    """Our path of their key, None where there is none."""
-    # In Scenic's trees a number is a part of a name.
+    """Returns our path and the layout of their key; None if we have no such array."""
+    # Scenic writes 'resblocks.0', where the number is part of a name between slashes.
     return _look_up(self._by_theirs, key, r'/.')
 
 
 def _look_up(
   index: dict[str, tuple[str, Layout]], name: str, separators: str
 ) -> tuple[str, Layout] | None:
-  """Looks a name up, first as it is and then with `{i}` for one of the numbers in it."""
+  """Looks up a name, first unchanged, then with each of its numbers replaced by `{i}`."""
   if name in index:
     return index[name]
   for match in re.finditer(rf'(?<=[{separators}])\d+(?=[{separators}]|$)', name):
@@ -137,42 +134,3 @@ def _look_up(
       other, layout = index[pattern]
       return other.replace('{i}', match.group()), layout
   return None
-
-
-@dataclasses.dataclass(frozen=True)
-class Format:
-  """A layout of weight files.
-
-  Attributes:
-    name: what it is called on the command line.
-    table: the correspondence.
-    markers: keys that such a file holds, or names of what it holds beside the arrays; of two
-      formats that have theirs, the earlier in `weights.FORMATS` counts.
-    droppable: regexes of whole keys that are ignored where the model has no place for them.
-    prepare: what is done to a file's arrays before the table is used.
-    temporal: the video model that such a file is of, where the arrays do not tell.
-    video: from a file's path, what it holds beside the arrays, and these, to the fields of
-      `VideoSpec` that they tell. A `UserError` is of a model that is not computed here.
-    normalization: that of the frames which it was trained on, see `ClipSpec`.
-    usage: how else it was trained.
-    usage_of_arrays: from the shapes of a file's arrays, by our paths, to the fields of `usage` that
-      depend on them.
-    config: the name of the JSON file that describes the model.
-    described: from that file's path and object to the fields of `ClipSpec` that it tells. A
-      `UserError` is of a model that is computed otherwise than ours.
-  """
-
-  name: str
-  table: Table
-  markers: tuple[str, ...]
-  droppable: tuple[str, ...] = ()
-  prepare: Callable[[State], State] = lambda state: state
-  temporal: str = 'mean'
-  video: Callable[[pathlib.Path, Mapping[str, Any], State], dict[str, Any]] = (
-    lambda path, beside, state: {}
-  )
-  normalization: str = 'clip'
-  usage: Usage = CLIP
-  usage_of_arrays: Callable[[Mapping[str, Shape]], dict[str, Any]] = lambda shapes: {}
-  config: str = ''
-  described: Callable[[pathlib.Path, dict[str, Any]], dict[str, Any]] = lambda path, config: {}

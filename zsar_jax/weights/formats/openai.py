@@ -1,8 +1,9 @@
-"""OpenAI's CLIP, and what is CLIP under another prefix: open_clip, Open-VCLIP, FROSTER."""
+"""OpenAI's CLIP, and formats that add a prefix to its keys: Open-VCLIP and FROSTER."""
 
 import re
 
-from zsar_jax.weights.formats import slowfast
+from zsar_jax.weights.formats import slowfast_config
+from zsar_jax.weights.formats.format import Format
 from zsar_jax.weights.formats.key_tables import (
   CONVOLUTION,
   HEADS_BIAS,
@@ -10,16 +11,15 @@ from zsar_jax.weights.formats.key_tables import (
   HEADS_OUT,
   LINEAR,
   SAME,
-  Format,
   Row,
   Table,
   dense,
   norm,
 )
-from zsar_jax.weights.formats.tensors import State
-from zsar_jax.weights.formats.usage import Usage
+from zsar_jax.weights.formats.lazy_arrays import StateDict
+from zsar_jax.weights.formats.preprocessing import Preprocessing
 
-# Sizes that the archives hold beside the weights, and the causal mask.
+# Sizes that the archives hold in addition to the weights, and the causal mask.
 DROPPABLE = (
   r'(.*\.)?(input_resolution|context_length|vocab_size)',
   r'(.*\.)?attn_mask',
@@ -27,7 +27,7 @@ DROPPABLE = (
 
 
 def attention(ours: str, theirs: str) -> list[Row]:
-  """The rows of PyTorch's `MultiheadAttention`, as `split_projections` names its parts."""
+  """Returns the rows of PyTorch's `MultiheadAttention`, split by `split_projections`."""
   rows = []
   for name in ('query', 'key', 'value'):
     rows.append((f'{ours}/{name}/kernel', f'{theirs}.in_proj_weight[{name}]', HEADS_IN))
@@ -40,7 +40,7 @@ def attention(ours: str, theirs: str) -> list[Row]:
 
 
 def blocks(ours: str, theirs: str) -> list[Row]:
-  """The rows of a stack of residual blocks: paths of the transformers, ours and theirs."""
+  """Returns the rows of a stack of residual blocks, given our and their path of the stack."""
   ours, theirs = f'{ours}/resblocks/{{i}}', f'{theirs}.resblocks.{{i}}'
   return [
     *norm(f'{ours}/ln_1', f'{theirs}.ln_1'),
@@ -52,12 +52,12 @@ def blocks(ours: str, theirs: str) -> list[Row]:
 
 
 def clip_rows(visual: str, text: str, root: str) -> list[Row]:
-  """The rows of CLIP.
+  """Returns the rows of CLIP.
 
   Args:
     visual: the prefix of the image tower.
     text: the prefix of the text tower.
-    root: the prefix of what is in neither.
+    root: the prefix of the parameters outside the towers.
   """
   return [
     ('logit_scale', f'{root}logit_scale', SAME),
@@ -67,7 +67,7 @@ def clip_rows(visual: str, text: str, root: str) -> list[Row]:
     *norm('visual/ln_pre', f'{visual}ln_pre'),
     *blocks('visual/transformer', f'{visual}transformer'),
     *norm('visual/ln_post', f'{visual}ln_post'),
-    # Used as x @ proj.
+    # Stored as (in, out): the model computes x @ proj.
     ('visual/proj/kernel', f'{visual}proj', SAME),
     ('text/token_embedding/embedding', f'{text}token_embedding.weight', SAME),
     ('text/positional_embedding', f'{text}positional_embedding', SAME),
@@ -77,16 +77,16 @@ def clip_rows(visual: str, text: str, root: str) -> list[Row]:
   ]
 
 
-def split_projections(state: State) -> State:
-  """Parts the stacked projections, so that every array of ours has one of theirs."""
-  parted = {}
+def split_projections(state: StateDict) -> StateDict:
+  """Splits stacked projections, so that every array of ours has exactly one of theirs."""
+  split = {}
   for key, tensor in state.items():
     if re.search(r'\.in_proj_(weight|bias)$', key) and tensor.shape and tensor.shape[0] % 3 == 0:
       for number, name in enumerate(('query', 'key', 'value')):
-        parted[f'{key}[{name}]'] = tensor.part(number, 3)
+        split[f'{key}[{name}]'] = tensor.part(number, 3)
     else:
-      parted[key] = tensor
-  return parted
+      split[key] = tensor
+  return split
 
 
 OPENAI = Format(
@@ -99,8 +99,8 @@ OPENAI = Format(
 
 _CLIP = clip_rows('model.visual.', 'model.', 'model.')
 
-# The short side becomes 224 pixels, of which the central square is seen.
-_WINDOW_USAGE = Usage(interpolation='bilinear')
+# The short side is resized to 224 pixels, then the central square is cropped.
+_WINDOW_PREPROCESSING = Preprocessing(interpolation='bilinear')
 
 OPEN_VCLIP = Format(
   name='open_vclip',
@@ -109,8 +109,8 @@ OPEN_VCLIP = Format(
   droppable=DROPPABLE,
   prepare=split_projections,
   temporal='window',
-  video=slowfast.video,
-  usage=_WINDOW_USAGE,
+  read_video=slowfast_config.read_video,
+  preprocessing=_WINDOW_PREPROCESSING,
 )
 
 FROSTER = Format(
@@ -125,10 +125,10 @@ FROSTER = Format(
     ]
   ),
   markers=('model.visual.conv1.weight', 'raw_model.visual.conv1.weight'),
-  # The frozen teacher; and, where nothing is distilled, what only distillation uses.
+  # The frozen teacher, and the projectors if the model has no distillation.
   droppable=(*DROPPABLE, r'raw_model\..*', r'projector_[vt]\..*'),
   prepare=split_projections,
   temporal='window',
-  video=slowfast.video,
-  usage=_WINDOW_USAGE,
+  read_video=slowfast_config.read_video,
+  preprocessing=_WINDOW_PREPROCESSING,
 )

@@ -1,102 +1,45 @@
-"""Weights under our paths: what `files` opened, recognized and renamed."""
+"""Reads weights of any format under our parameter paths."""
 
 import dataclasses
 import math
 import pathlib
-import re
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.wording import pluralize
-from zsar_jax.weights.formats import actionclip, preprocessing, weight_files, wrappers, zsar
-from zsar_jax.weights.formats.actionclip import ACTIONCLIP, MMACTION2
+from zsar_jax.weights.formats import (
+  preprocessor_config,
+  recognition,
+  weight_files,
+  wrappers,
+  zsar,
+)
+from zsar_jax.weights.formats.format import Format
 from zsar_jax.weights.formats.hints import CONFIG, Hints
 from zsar_jax.weights.formats.hugging_face import HF_CLIP, HF_XCLIP
-from zsar_jax.weights.formats.key_tables import Format, Layout
+from zsar_jax.weights.formats.key_tables import Layout
+from zsar_jax.weights.formats.lazy_arrays import LazyArray, StateDict
 from zsar_jax.weights.formats.open_clip import OPEN_CLIP
 from zsar_jax.weights.formats.openai import FROSTER, OPEN_VCLIP, OPENAI
-from zsar_jax.weights.formats.scenic import SCENIC
-from zsar_jax.weights.formats.tensors import State, Tensor
-from zsar_jax.weights.formats.usage import Usage
-from zsar_jax.weights.formats.vifi_clip import VIFI_CLIP
-from zsar_jax.weights.formats.xclip import XCLIP
+from zsar_jax.weights.formats.preprocessing import Preprocessing
 from zsar_jax.weights.formats.zsar import ZSAR
 
-# The order in which they are recognized: what holds more markers comes first.
-FORMATS = (
-  FROSTER,
-  OPEN_VCLIP,
-  VIFI_CLIP,
-  XCLIP,
-  ACTIONCLIP,
-  MMACTION2,
-  OPEN_CLIP,
-  OPENAI,
-  HF_XCLIP,
-  HF_CLIP,
-  SCENIC,
-  ZSAR,
-)
-
-# Names of several formats, of which the keys decide.
-FAMILIES = {'hf': (HF_XCLIP, HF_CLIP)}
-
-TOKENS = 'text/token_embedding/embedding'
-
-# What PyTorch Lightning saves with weights.
-_LIGHTNING = 'pytorch-lightning_version'
-
-_ONLY_CLIP = 'only CLIP with vision transformers is read'
-_ONLY_HEADS = 'of its heads only the mean and the transformer (meanP, Transf) are read'
-# What models that look like CLIP have and CLIP has not.
-_OTHERS = (
-  (r'visual\.(layer1|attnpool)\..*', 'a CLIP whose image tower is a ResNet', _ONLY_CLIP),
-  (r'logit_bias|vision_model\.head\..*', 'SigLIP', _ONLY_CLIP),
-  (r'text_decoder\..*|visual\.attn_pool\..*', 'CoCa', _ONLY_CLIP),
-  (r'visual\.trunk\..*', 'an open_clip model with an image tower of timm', _ONLY_CLIP),
-  (r'text\.transformer\..*', 'an open_clip model with a text tower of its own', _ONLY_CLIP),
-  (
-    r'(.*\.)?lora_.*',
-    'adapters (LoRA) beside the weights that they adapt, or without them',
-    'merge them first (merge_and_unload of peft) and save the result',
-  ),
-  (rf'{actionclip.HEAD}\.lstm_visual\..*', 'ActionCLIP with an LSTM over frames', _ONLY_HEADS),
-  (rf'{actionclip.HEAD}\.shift\..*', 'ActionCLIP with Conv_1D over frames', _ONLY_HEADS),
-  (
-    rf'{actionclip.HEAD}\.transformer\.(cls_token|pos_embed|transformer_enc\..*)',
-    'ActionCLIP with Transf_cls over frames',
-    _ONLY_HEADS,
-  ),
-  (r'visual\.transformer\.resblocks\.\d+\.net\..*', 'ActionCLIP with TSM', _ONLY_HEADS),
-  (r'visual\.time_embedding', 'ActionCLIP with joint attention', _ONLY_HEADS),
-)
-# Keys of image towers, and of text towers.
-_TOWERS = (
-  (
-    'image',
-    r'(.*\.)?(visual|image_encoder|vision_model)[./].*|class_embedding|embeddings\.patch_embedding\..*',
-  ),
-  (
-    'text',
-    r'(.*\.)?(text_encoder|text_model|token_embedding)\..*|(model\.)?text_projection|text/.*',
-  ),
-)
+TOKEN_EMBEDDING = 'text/token_embedding/embedding'
 
 
 @dataclasses.dataclass(frozen=True)
-class Array:
-  """An array of a file that we have a path for.
+class MappedArray:
+  """An array of a file that has a path of ours.
 
   Attributes:
-    key: its name in the file.
-    tensor: the array.
-    layout: how it is laid out there.
+    key: its key in the file.
+    stored: the array in the file.
+    layout: the layout of the stored array.
     path: the file or folder.
   """
 
   key: str
-  tensor: Tensor
+  stored: LazyArray
   layout: Layout
   path: pathlib.Path
 
@@ -107,27 +50,28 @@ class Weights:
 
   Attributes:
     path: the file or folder, for errors.
-    format: what it was taken for.
-    arrays: by our paths.
-    others: what the format has no path for, by its keys.
-    described: the fields of `ClipSpec` that the format and files beside the weights tell.
-    video: the fields of `VideoSpec` that the file tells.
-    silent: whether nothing tells the activation and the heads.
-    usage: how it is used.
-    config: what that file holds; empty where there is none.
-    folder: where a tokenizer's files may lie.
-    notes: what a user should know.
-    hints: what settings are called where the user sets them.
+    format: the format.
+    arrays: the arrays by our paths.
+    unmapped: the arrays that the format maps to none of our paths, by their keys.
+    tower_fields: the fields of `TowerSpec` that the format and the files beside the weights give.
+    video_fields: the fields of `VideoSpec` that the file gives.
+    assumes_openai: whether the activation and the number of heads are not given, so that those of
+      OpenAI's models are assumed.
+    preprocessing: the preprocessing that the weights expect.
+    config: the content of the JSON file that describes the model; empty if it is missing.
+    folder: the folder that may contain a tokenizer's files.
+    notes: sentences for the user.
+    hints: the names of settings for errors.
   """
 
   path: pathlib.Path
   format: Format
-  arrays: dict[str, Array]
-  others: State
-  described: dict[str, Any]
-  video: dict[str, Any]
-  silent: bool
-  usage: Usage
+  arrays: dict[str, MappedArray]
+  unmapped: StateDict
+  tower_fields: dict[str, Any]
+  video_fields: dict[str, Any]
+  assumes_openai: bool
+  preprocessing: Preprocessing
   config: dict[str, Any]
   folder: pathlib.Path
   notes: tuple[str, ...]
@@ -141,65 +85,53 @@ def read_weights(
   tokens_from: str = '',
   hints: Hints = CONFIG,
 ) -> Weights:
-  """Opens and recognizes weights; most of their numbers are not read yet.
+  """Opens weights and recognizes their format; most values are read later.
 
   Args:
-    name: see `files.open_source`.
-    field: where `name` comes from, for errors.
-    format_name: one of `FORMATS` or `FAMILIES`; 'auto' recognizes it.
-    tokens_from: as `name`: weights whose token embedding is taken where these have none.
-    hints: what settings are called where the user sets them, for errors.
+    name: see `weight_files.open_source`.
+    field: the setting that contains `name`, for errors.
+    format_name: the name of one of `recognition.FORMATS` or `FAMILIES`; 'auto' recognizes it.
+    tokens_from: like `name`: weights whose token embedding is used if these have none.
+    hints: the names of settings for errors.
 
   Raises:
-    UserError: where there are none, or they are damaged, refused or of no known format.
+    UserError: if the weights do not exist, are damaged, refused or of an unknown format.
   """
   source = weight_files.open_source(name, field)
   content, path = source.content, source.path
-  state = wrappers.without_parts(path, content.state)
-  if state and not any(math.prod(tensor.shape) for tensor in state.values()):
+  state = wrappers.remove_wrapper_parts(path, content.state)
+  if state and not any(math.prod(array.shape) for array in state.values()):
     raise UserError(
-      f'{path}: its arrays are empty, as where DeepSpeed (ZeRO-3) keeps the numbers in other files;'
-      ' join them with its zero_to_fp32.py first'
+      f'{path}: its arrays are empty; if DeepSpeed (ZeRO-3) wrote it, the values are in other'
+      ' files: join them with its zero_to_fp32.py first'
     )
-  candidates = _candidates(format_name, content.beside)
-  state, notes = _without_prefix(path, state, content.beside, candidates)
-  form = recognize(path, state, content.beside, source.configs, format_name)
-  video = form.video(path, content.beside, state)
-  arrays, others = {}, {}
-  for key, tensor in form.prepare(state).items():
-    found = form.table.to_ours(key)
-    if found:
-      arrays[found[0]] = Array(key, tensor, found[1], path)
+  state, prefix_notes = recognition.remove_prefix(path, state, content.extras, format_name)
+  form = recognition.recognize(path, state, content.extras, source.configs, format_name)
+  video_fields = form.read_video(path, content.extras, state)
+  arrays, unmapped = _map_arrays(path, form, state)
+  notes = [*content.notes, *prefix_notes]
+  if tokens_from:
+    if TOKEN_EMBEDDING in arrays:
+      notes.append(f'token embedding: its own; that of {tokens_from} is not used')
     else:
-      others[key] = tensor
-  notes = [*content.notes, *notes]
-  if tokens_from and TOKENS not in arrays:
-    arrays[TOKENS] = _tokens(tokens_from, hints)
-    notes.append(f'token embedding: from {tokens_from}')
-  elif tokens_from:
-    notes.append(f'token embedding: its own, and not that of {tokens_from}')
-  if 'temporal' in video and form in (OPEN_VCLIP, FROSTER):
-    sees = 'see each other' if video['temporal'] == 'window' else 'do not see each other'
-    notes.append(f'its own settings say that frames {sees}')
-  elif form is OPEN_VCLIP:
-    notes.append(
-      'taken for Open-VCLIP, whose frames see each other; what is plain CLIP under these keys,'
-      ' zsar convert --from=openai converts'
-    )
-  config = source.configs.get(form.config, dict)()
-  described, usage = _described(source, form, config)
-  shapes = {path: array.tensor.shape for path, array in arrays.items()}
-  usage = dataclasses.replace(usage, **form.usage_of_arrays(shapes))
-  silent = bool(form.config) and not config and form is not ZSAR
+      arrays[TOKEN_EMBEDDING] = _read_token_embedding(tokens_from, hints)
+      notes.append(f'token embedding: from {tokens_from}')
+  notes += _attention_notes(form, video_fields)
+  config = source.configs.get(form.config_file, dict)()
+  tower_fields, preprocessing = _read_configs(source, form, config)
+  shapes = {path: array.stored.shape for path, array in arrays.items()}
+  preprocessing = dataclasses.replace(preprocessing, **form.preprocessing_from_shapes(shapes))
+  lacks_config = bool(form.config_file) and not config and form is not ZSAR
   return Weights(
     path=path,
     format=form,
     arrays=arrays,
-    others=others,
-    described=described,
-    video=video,
-    silent=silent or form is OPENAI and not others,
-    usage=usage,
+    unmapped=unmapped,
+    tower_fields=tower_fields,
+    video_fields=video_fields,
+    # OpenAI's archives contain their sizes, which are unmapped; a bare state dict does not.
+    assumes_openai=lacks_config or form is OPENAI and not unmapped,
+    preprocessing=preprocessing,
     config=config,
     folder=source.folder,
     notes=tuple(notes),
@@ -207,126 +139,81 @@ def read_weights(
   )
 
 
-def _described(
+def _map_arrays(
+  path: pathlib.Path, form: Format, state: StateDict
+) -> tuple[dict[str, MappedArray], StateDict]:
+  """Returns the arrays by our paths, and those that the format does not map, by their keys."""
+  arrays, unmapped = {}, {}
+  for key, array in form.prepare(state).items():
+    if match := form.table.to_ours(key):
+      our_path, layout = match
+      arrays[our_path] = MappedArray(key, array, layout, path)
+    else:
+      unmapped[key] = array
+  return arrays, unmapped
+
+
+def _read_token_embedding(name: str, hints: Hints) -> MappedArray:
+  weights = read_weights(name, hints.tokens_from, hints=hints)
+  if TOKEN_EMBEDDING not in weights.arrays:
+    raise UserError(
+      f'{hints.tokens_from}: {weights.path} has no token embedding; name a CLIP model'
+    )
+  return weights.arrays[TOKEN_EMBEDDING]
+
+
+def _attention_notes(form: Format, video_fields: Mapping[str, Any]) -> list[str]:
+  """Returns a note on whether the frames of Open-VCLIP and FROSTER attend to each other."""
+  if form in (OPEN_VCLIP, FROSTER) and 'temporal' in video_fields:
+    attend = 'attend' if video_fields['temporal'] == 'window' else 'do not attend'
+    return [f'according to the settings in the file, frames {attend} to their neighbors']
+  if form is OPEN_VCLIP:
+    return [
+      'read as Open-VCLIP, whose frames attend to their neighbors; convert a plain CLIP with these'
+      ' keys with zsar convert --from=openai'
+    ]
+  return []
+
+
+def _read_configs(
   source: weight_files.Source, form: Format, config: dict[str, Any]
-) -> tuple[dict[str, Any], Usage]:
-  """The fields of `ClipSpec` that are told, and the usage."""
+) -> tuple[dict[str, Any], Preprocessing]:
+  """Reads the fields of `TowerSpec` and the preprocessing from the files beside the weights."""
   folder = source.path if source.path.is_dir() else source.path.parent
-  path = folder / form.config
-  told, usage = {'normalization': form.normalization}, form.usage
+  path = folder / form.config_file
+  tower_fields, preprocessing = {'normalization': form.normalization}, form.preprocessing
   try:
     if config:
-      told |= form.described(path, config)
+      tower_fields |= form.read_config(path, config)
     if form is ZSAR:
-      return told, zsar.from_json(path, config)[2] if config else usage
+      return tower_fields, zsar.from_json(path, config)[2] if config else preprocessing
     if form in (HF_CLIP, HF_XCLIP):
       path, settings = _image_processor(folder, source.configs)
-      read = preprocessing.from_transformers
+      read_settings = preprocessor_config.from_transformers
     else:
-      # Formats of other programs have no such settings.
+      # Other formats have no settings of the preprocessing.
       settings = config.get('preprocess_cfg') if form is OPEN_CLIP else None
-      read = preprocessing.from_open_clip
+      read_settings = preprocessor_config.from_open_clip
     if settings is not None:
-      told['normalization'], changes = read(path, settings)
-      usage = dataclasses.replace(usage, **changes)
-    return told, usage
+      tower_fields['normalization'], fields = read_settings(path, settings)
+      preprocessing = dataclasses.replace(preprocessing, **fields)
+    return tower_fields, preprocessing
   except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
     raise UserError(
-      f'{path}: describes no model of {form.name} ({error!r}); fetch it again'
+      f'{path}: does not describe a model of {form.name} ({error!r}); fetch it again'
     ) from None
 
 
 def _image_processor(
-  folder: pathlib.Path, configs: dict[str, Callable[[], dict[str, Any]]]
+  folder: pathlib.Path, configs: Mapping[str, Callable[[], dict[str, Any]]]
 ) -> tuple[pathlib.Path, dict[str, Any] | None]:
-  """The file with the settings of a folder's image processor, and these.
+  """Returns the settings of transformers' image processor, and the file that contains them.
 
-  Where both files have them, that of the newer transformers counts, as it does there.
+  If both files contain settings, those of the newer file are used, as in transformers.
   """
-  name = preprocessing.PROCESSOR
+  name = preprocessor_config.PROCESSOR
   settings = configs[name]().get('image_processor') if name in configs else None
-  if settings is None and preprocessing.PREPROCESSOR in configs:
-    name = preprocessing.PREPROCESSOR
+  if settings is None and preprocessor_config.PREPROCESSOR in configs:
+    name = preprocessor_config.PREPROCESSOR
     settings = configs[name]()
   return folder / name, settings
-
-
-def _candidates(name: str, beside: Mapping[str, Any]) -> Sequence[Format]:
-  """The formats that a name on the command line stands for; of 'auto' all that the file may be."""
-  if name == 'auto':
-    # Lightning's name for a model is often that of Open-VCLIP, which PySlowFast trains.
-    other = (OPEN_VCLIP, FROSTER) if _LIGHTNING in beside else ()
-    return [form for form in FORMATS if form not in other]
-  return FAMILIES.get(name) or [form for form in FORMATS if form.name == name]
-
-
-def _fits(form: Format, state: State, beside: Mapping[str, Any]) -> bool:
-  return all(marker in state or marker in beside for marker in form.markers)
-
-
-def _without_prefix(
-  path: pathlib.Path, state: State, beside: Mapping[str, Any], candidates: Sequence[Format]
-) -> tuple[State, tuple[str, ...]]:
-  """The arrays as a model's own code calls them; see `wrappers.without_prefix`."""
-  if any(_fits(form, state, beside) for form in candidates):
-    return state, ()
-  # Open-VCLIP and FROSTER are OpenAI's CLIP with a prefix: under another one it is only that.
-  anchors = {
-    form.markers[0] for form in candidates if len(candidates) == 1 or form.temporal != 'window'
-  }
-  return wrappers.without_prefix(path, state, anchors)
-
-
-def recognize(
-  path: pathlib.Path,
-  state: State,
-  beside: Mapping[str, Any],
-  configs: Container[str],
-  name: str = 'auto',
-) -> Format:
-  """The format of weights.
-
-  Args:
-    path: for errors.
-    state: the arrays.
-    beside: what else the file holds.
-    configs: which of `files.CONFIGS` lie beside it.
-    name: a format or family that the user names, or 'auto'.
-
-  Raises:
-    UserError: they are of no known format, or not of the one that is named.
-  """
-  for pattern, what, remedy in _OTHERS:
-    if any(re.fullmatch(pattern, key) for key in state):
-      raise UserError(f'{path}: {what}; {remedy}')
-  fitting = [form for form in _candidates('auto', beside) if _fits(form, state, beside)]
-  if name != 'auto':
-    named = [form for form in _candidates(name, beside) if _fits(form, state, beside)]
-    if not named:
-      is_one = f'the format is {fitting[0].name}' if fitting else 'the format is none that is known'
-      raise UserError(f'{path}: its keys are not those of {name}; {is_one}')
-    return named[0]
-  towers = [tower for tower, keys in _TOWERS if any(re.fullmatch(keys, key) for key in state)]
-  if len(towers) == 1:
-    raise UserError(
-      f'{path}: holds the {towers[0]} tower of a CLIP model alone; name the model that it is a part'
-      ' of'
-    )
-  # By its keys, open_clip's is OpenAI's.
-  fitting = [form for form in fitting if form is not OPEN_CLIP or OPEN_CLIP.config in configs]
-  if not fitting:
-    example = min(state, default='none at all')
-    raise UserError(
-      f'{path}: of no known format ({pluralize(len(state), "array")}, such as {example!r}); the'
-      f' formats are {", ".join(form.name for form in FORMATS)}'
-    )
-  return fitting[0]
-
-
-def _tokens(name: str, hints: Hints) -> Array:
-  weights = read_weights(name, hints.tokens_from, hints=hints)
-  if TOKENS not in weights.arrays:
-    raise UserError(
-      f'{hints.tokens_from}: {weights.path} has no token embedding; name a CLIP model'
-    )
-  return weights.arrays[TOKENS]

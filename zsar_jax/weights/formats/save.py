@@ -1,4 +1,4 @@
-"""The parameters of a model as files of other codebases, and as this project's own."""
+"""Writes the parameters of a model in the formats of other codebases and of this project."""
 
 import contextlib
 import dataclasses
@@ -15,32 +15,32 @@ import numpy as np
 from flax import serialization
 from safetensors.numpy import save_file
 
-from zsar_jax.errors import UserError, error_reason
-from zsar_jax.models.video_clip import Params, VideoModel
+from zsar_jax.errors import UserError
+from zsar_jax.models.video_model import Params, VideoModel
 from zsar_jax.runtime import trees
 from zsar_jax.runtime.files import make_folder
-from zsar_jax.weights.formats import hugging_face, preprocessing, zsar
-from zsar_jax.weights.formats.key_tables import Format
+from zsar_jax.weights.formats import hugging_face, preprocessor_config, zsar
+from zsar_jax.weights.formats.format import Format
+from zsar_jax.weights.formats.preprocessing import CLIP_PREPROCESSING, Preprocessing
 from zsar_jax.weights.formats.scenic import SCENIC
-from zsar_jax.weights.formats.usage import CLIP, Usage
 
 TARGETS = ('hf', 'scenic', 'zsar')
 
-# What only training uses, which the models of others have no place for.
+# The prefix of parameters that only training uses; other codebases do not have them.
 _TRAINING_ONLY = 'distillation/'
 
-# What has no place in the files of others.
-_TEXTS = ('templates', 'split_words', 'placeholders')
-_UNTOLD = types.MappingProxyType(
+# Fields of the preprocessing that the files of each target cannot express.
+_TEXT_FIELDS = ('templates', 'split_words', 'placeholders')
+_INEXPRESSIBLE = types.MappingProxyType(
   {
-    'hf': _TEXTS,
-    'scenic': ('normalization', 'interpolation', 'resize', 'centre_crop', *_TEXTS),
+    'hf': _TEXT_FIELDS,
+    'scenic': ('normalization', 'interpolation', 'resize', 'centre_crop', *_TEXT_FIELDS),
     'zsar': (),
   }
 )
 
-# What transformers reads a tokenizer from.
-_TOKENIZER = (
+# The files of a tokenizer of transformers.
+_TOKENIZER_FILES = (
   'tokenizer.json',
   'tokenizer_config.json',
   'special_tokens_map.json',
@@ -56,80 +56,96 @@ def save_weights(
   target: str,
   out: pathlib.Path,
   tokenizer: pathlib.Path | None = None,
-  usage: Usage = CLIP,
+  preprocessing: Preprocessing = CLIP_PREPROCESSING,
 ) -> str:
-  """Writes parameters, whole or not at all.
+  """Writes parameters; if writing fails, nothing remains.
 
   Args:
     params: the parameters.
     model: the model.
     target: one of `TARGETS`. 'hf' writes a folder that transformers opens as `XCLIPModel`
-      (temporal 'xclip') or `CLIPModel`, 'scenic' a file of Flax's msgpack with Scenic's tree,
-      'zsar' a folder that this project opens.
-    out: the folder or file, which is not there yet.
-    tokenizer: a folder whose tokenizer is copied into that of 'hf' or 'zsar', if it has one.
-    usage: how it is used, which is written beside the weights of 'hf' and 'zsar'.
+      (temporal 'xclip') or `CLIPModel`, 'scenic' a Flax msgpack file with Scenic's tree, 'zsar' a
+      folder of this project.
+    out: the folder or file, which must not exist.
+    tokenizer: a folder; its tokenizer, if any, is copied to the folder of 'hf' or 'zsar'.
+    preprocessing: the preprocessing of the model, which 'hf' and 'zsar' write beside the weights.
 
   Returns:
-    What a user of the result has to know, '' if nothing.
+    Notes for the user, joined by '; '.
 
   Raises:
-    UserError: `out` is there or cannot be written, or the other side has no place for a parameter.
+    UserError: if `out` exists or cannot be written, or the format does not have a parameter.
   """
   if out.exists():
-    raise UserError(f'{out} is there already; name another or remove it')
+    raise UserError(f'{out} exists; name another path or remove it')
   form = _format(model, target)
-  arrays = _theirs(params, form)
-  if target == 'scenic':
-    tree = {}
-    for key, array in arrays.items():
-      *parents, leaf = key.split('/')
-      node = tree
-      for parent in parents:
-        node = node.setdefault(parent, {})
-      node[leaf] = array
-    with _whole(out) as partial:
-      partial.write_bytes(serialization.msgpack_serialize({'params': tree}))
-  else:
-    with _whole(out) as partial:
+  arrays = _to_theirs(params, form)
+  with _atomic_output(out) as partial:
+    if target == 'scenic':
+      tree = {'params': _nest(arrays)}
+      partial.write_bytes(serialization.msgpack_serialize(tree))
+    else:
       partial.mkdir()
-      if target == 'hf':
-        _write(partial / form.config, hugging_face.describe(model.spec, model.video))
-        preparation = preprocessing.to_transformers(model.spec, usage)
-        _write(partial / preprocessing.PREPROCESSOR, preparation)
-      else:
-        _write(partial / form.config, zsar.to_json(model.spec, model.video, usage))
-      # Without this, transformers does not open it.
+      _write_configs(partial, form, model, preprocessing)
+      # transformers refuses files without this metadata.
       save_file(arrays, partial / 'model.safetensors', metadata={'format': 'pt'})
-      for name in _TOKENIZER if tokenizer else ():
+      for name in _TOKENIZER_FILES if tokenizer else ():
         if (tokenizer / name).is_file():
           shutil.copyfile(tokenizer / name, partial / name)
-  notes = [_difference(model.video.temporal)] if form in (hugging_face.HF_CLIP, SCENIC) else []
-  return '; '.join([*notes, *_untold(model, target, usage)])
+  notes = []
+  if form in (hugging_face.HF_CLIP, SCENIC):
+    notes.append(_image_model_note(model.video.temporal))
+  return '; '.join([*notes, *_preprocessing_notes(model, target, preprocessing)])
 
 
-def _write(path: pathlib.Path, value: dict[str, Any]) -> None:
+def _nest(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+  """Returns the tree of arrays whose keys are joined by '/'."""
+  tree = {}
+  for key, array in arrays.items():
+    *parents, leaf = key.split('/')
+    node = tree
+    for parent in parents:
+      node = node.setdefault(parent, {})
+    node[leaf] = array
+  return tree
+
+
+def _write_configs(
+  folder: pathlib.Path, form: Format, model: VideoModel, preprocessing: Preprocessing
+) -> None:
+  """Writes the JSON files that describe the model and its preprocessing."""
+  if form is zsar.ZSAR:
+    _write_json(folder / form.config_file, zsar.to_json(model.spec, model.video, preprocessing))
+  else:
+    _write_json(folder / form.config_file, hugging_face.describe(model.spec, model.video))
+    settings = preprocessor_config.to_transformers(model.spec, preprocessing)
+    _write_json(folder / preprocessor_config.PREPROCESSOR, settings)
+
+
+def _write_json(path: pathlib.Path, value: dict[str, Any]) -> None:
   path.write_text(f'{json.dumps(value, indent=2)}\n')
 
 
-def _difference(temporal: str) -> str:
-  """What a model for images lacks of a video model."""
+def _image_model_note(temporal: str) -> str:
+  """Returns a note on what an image model lacks of a video model."""
   if temporal == 'window':
     return (
-      'it is a model of images: frames do not see each other there, and its numbers are those of'
-      " 'mean' and not of 'window'"
+      'it is an image model: its frames do not attend to each other, so it computes the numbers of'
+      " 'mean' instead of 'window'"
     )
-  return "it is a model of images: a clip is the mean of its frames' embeddings"
+  return "it is an image model: the embedding of a clip is the mean of its frames' embeddings"
 
 
-def _untold(model: VideoModel, target: str, usage: Usage) -> list[str]:
-  """What the result does not tell of how frames and class names must reach it."""
-  needed = {'normalization': model.spec.normalization} | dataclasses.asdict(usage)
-  usual = {'normalization': 'clip'} | dataclasses.asdict(CLIP)
-  values = [f'{name} {needed[name]!r}' for name in _UNTOLD[target] if needed[name] != usual[name]]
+def _preprocessing_notes(model: VideoModel, target: str, preprocessing: Preprocessing) -> list[str]:
+  """Returns a note on preprocessing that differs from CLIP's and that the files do not contain."""
+  needed = {'normalization': model.spec.normalization} | dataclasses.asdict(preprocessing)
+  usual = {'normalization': 'clip'} | dataclasses.asdict(CLIP_PREPROCESSING)
+  values = [
+    f'{name} {needed[name]!r}' for name in _INEXPRESSIBLE[target] if needed[name] != usual[name]
+  ]
   if not values:
     return []
-  return [f'it does not tell {", ".join(values)}, which its numbers need']
+  return [f'it does not contain {", ".join(values)}, which a user of it must set']
 
 
 def _format(model: VideoModel, target: str) -> Format:
@@ -139,34 +155,34 @@ def _format(model: VideoModel, target: str) -> Format:
   return {'scenic': SCENIC, 'zsar': zsar.ZSAR}[target]
 
 
-def _theirs(params: Params, form: Format) -> dict[str, np.ndarray]:
-  """The arrays under their keys, in their layouts."""
+def _to_theirs(params: Params, form: Format) -> dict[str, np.ndarray]:
+  """Returns the arrays in the layouts of a format, by its keys."""
   arrays = {}
   for keys, leaf in jax.tree_util.tree_leaves_with_path(params):
     path = trees.path_name(keys)
     if path.startswith(_TRAINING_ONLY) and form is not zsar.ZSAR:
       continue
-    found = form.table.to_theirs(path)
-    if found is None:
+    match = form.table.to_theirs(path)
+    if match is None:
       raise UserError(
-        f'{form.name} has no place for {path}, so this model cannot be written as one; --to=zsar'
-        ' keeps everything'
+        f'{form.name} has no {path}, so this model cannot be written in this format; use --to=zsar,'
+        ' which keeps everything'
       )
-    key, layout = found
+    key, layout = match
     arrays[key] = np.asarray(layout.save(np.asarray(leaf)), np.float32, order='C')
   return arrays
 
 
 @contextlib.contextmanager
-def _whole(out: pathlib.Path) -> Iterator[pathlib.Path]:
-  """A path to write to, which becomes `out` if all goes well and vanishes if not."""
+def _atomic_output(out: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields a temporary path, which is renamed to `out` on success and removed on failure."""
   make_folder(out.absolute().parent, str(out))
   partial = out.with_name(f'.{out.name}.{os.getpid()}')
   try:
     yield partial
     partial.rename(out)
   except OSError as error:
-    raise UserError(f'{out}: not written ({error_reason(error)})') from None
+    raise UserError(f'{out}: cannot be written ({error.strerror or error})') from None
   finally:
     if partial.is_dir():
       shutil.rmtree(partial)

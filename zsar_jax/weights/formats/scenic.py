@@ -1,6 +1,7 @@
-"""CLIP in Scenic (`scenic/projects/baselines/clip`): our layouts, other paths."""
+"""CLIP in Scenic (`scenic/projects/baselines/clip`): our array layouts under other paths."""
 
-from zsar_jax.weights.formats.key_tables import SAME, Format, Row, Table
+from zsar_jax.weights.formats.format import Format
+from zsar_jax.weights.formats.key_tables import SAME, Row, Table
 
 
 def _rows() -> list[Row]:
@@ -17,7 +18,7 @@ def _rows() -> list[Row]:
     kernels += [f'{block}/mlp/c_fc', f'{block}/mlp/c_proj']
   leaves += [f'{path}/{leaf}' for path in norms for leaf in ('scale', 'bias')]
   leaves += [f'{path}/{leaf}' for path in kernels for leaf in ('kernel', 'bias')]
-  # The number of a block is part of its module's name.
+  # In Scenic the number of a block is part of its module's name.
   return [(path, path.replace('resblocks/{i}', 'resblocks.{i}'), SAME) for path in leaves]
 
 

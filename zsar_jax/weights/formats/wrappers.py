@@ -1,4 +1,4 @@
-"""What training programs wrap weights in: dictionaries around them, and prefixes of their keys."""
+"""Unwraps the weights that training programs save: dictionaries around them, prefixes of keys."""
 
 import collections
 import pathlib
@@ -7,24 +7,24 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from zsar_jax.errors import UserError
-from zsar_jax.weights.formats.pickles import Record, ScriptObject, StridedTensor
-from zsar_jax.weights.formats.tensors import MOST_ARRAYS, State, shown
+from zsar_jax.weights.formats.lazy_arrays import MAX_ARRAYS, StateDict, printable
+from zsar_jax.weights.formats.pickled_objects import Record, ScriptObject, StridedTensor
 
-# Weights lie no deeper in what is saved, and nothing has as many parts.
-_DEEPEST = 4
-_MOST_ENTRIES = 1_000_000
-_DEEPEST_MODULE = 32
+# Upper bounds for dictionaries around the weights, and for TorchScript modules.
+_MAX_DEPTH = 4
+_MAX_ENTRIES = 1_000_000
+_MAX_MODULE_DEPTH = 32
 
-# Where training programs keep what is no weight of the model.
+# Top-level keys under which training programs save tensors that are not weights of the model.
 # DeepSpeed repeats frozen parameters as `frozen_param_fragments`.
-_TRAINING = re.compile(
+_TRAINING_KEYS = re.compile(
   r'optim|sched|scaler|rng|random|callback|loop|hyper_param|hparams|frozen_param'
 )
-# Parameters averaged over training, beside those of its last step.
+# Names of an average of the weights over training.
 _AVERAGED = re.compile(r'(.*[_.])?(ema|swa|avg|averaged?|polyak|shadow)([_.\d].*)?', re.IGNORECASE)
-# What DDP, torch.compile, FSDP, activation checkpointing and Lightning Fabric put into keys, at the
-# front or around a part of the model.
-_PARTS = frozenset(
+# Parts of keys that DDP, torch.compile, FSDP, activation checkpointing and Lightning Fabric add
+# around the model or around a part of it.
+_WRAPPER_PARTS = frozenset(
   (
     'module',
     '_orig_mod',
@@ -34,161 +34,165 @@ _PARTS = frozenset(
   )
 )
 
-Named = dict[str, StridedTensor]
+Tensors = dict[str, StridedTensor]
 
 
-def unwrap(path: pathlib.Path, saved: Any) -> tuple[Named, tuple[str, ...]]:
-  """The tensors of the model in what was saved, by their keys.
+def unwrap(path: pathlib.Path, saved: Any) -> tuple[Tensors, tuple[str, ...]]:
+  """Returns the tensors of a saved model by their keys.
 
-  The model is the dictionary with the most tensors; of weights as they are and their average in one
-  file, those as they are. Tensors of other dictionaries, such as ActionCLIP's head, have the names
-  of those in front of their keys. An optimizer's do not count.
+  The model is the dictionary with the most tensors. If a file contains the weights and their
+  average over training, the average is not read. Keys of tensors in other dictionaries, such as
+  ActionCLIP's head, are prefixed with the path of their dictionary. The state of an optimizer is
+  ignored.
 
   Args:
-    path: for errors.
-    saved: what a pickle held.
+    path: the file, for errors.
+    saved: the content of a pickle.
 
   Returns:
-    The tensors, and what a user should know.
+    The tensors, and notes for the user.
 
   Raises:
-    UserError: where there are none.
+    UserError: if there are no tensors.
   """
   groups = dict(_groups(path, saved))
   if not groups:
-    what = f', but an object of the class {shown(saved.name)}' if type(saved) is Record else ''
-    raise UserError(f'{path}: holds no state dict{what}; save model.state_dict()')
+    instead = f' but a {printable(saved.name)}' if type(saved) is Record else ''
+    raise UserError(f'{path}: holds no state dict{instead}; save model.state_dict()')
   most = max(map(len, groups.values()))
   main = min(
-    # An average can hold the weights twice and two counters (ema_pytorch).
+    # An average may contain the weights twice and two counters (ema_pytorch), so that the weights
+    # themselves have only a third of its tensors.
     (name for name, group in groups.items() if 3 * len(group) >= most),
-    key=lambda name: (is_averaged(name), -len(groups[name])),
+    key=lambda name: (_is_averaged(name), -len(groups[name])),
   )
-  named, notes = groups.pop(main), []
+  tensors, notes = groups.pop(main), []
   for name, group in groups.items():
-    if is_averaged(name) and not is_averaged(main):
+    if _is_averaged(name) and not _is_averaged(main):
       notes.append(_averaged_note(name))
       continue
-    # A number beside the model, such as an accuracy, is no weight.
-    around = not name or main.startswith(f'{name}.')
-    named |= {
+    # A scalar in a dictionary around the model, such as an accuracy, is not a weight.
+    is_around = not name or main.startswith(f'{name}.')
+    tensors |= {
       f'{name}.{key}'.lstrip('.'): tensor
       for key, tensor in group.items()
-      if tensor.shape or not around
+      if tensor.shape or not is_around
     }
-  return named, tuple(notes)
+  return tensors, tuple(notes)
 
 
-def is_averaged(name: str) -> bool:
-  """Whether weights of this name, or with this prefix, are an average over training."""
+def _is_averaged(name: str) -> bool:
+  """Whether weights with this name or prefix are an average over training."""
   return _AVERAGED.fullmatch(name.strip('.')) is not None
 
 
 def _averaged_note(name: str) -> str:
-  return f'{name!r}, an average of the same weights, is in the file too and is not read'
+  return f'the file also contains {name!r}, an average of the same weights, which is not read'
 
 
-def _groups(path: pathlib.Path, saved: Any) -> Iterator[tuple[str, Named]]:
-  """The dictionaries that hold tensors, by the names that lead to them."""
+def _groups(path: pathlib.Path, saved: Any) -> Iterator[tuple[str, Tensors]]:
+  """Yields each dictionary that contains tensors, with its path in `saved`."""
   entries = arrays = 0
-  waiting, seen = collections.deque([('', saved, 0)]), set()
-  while waiting:
-    name, value, depth = waiting.popleft()
-    if id(value) in seen or depth > _DEEPEST:
+  remaining, visited = collections.deque([('', saved, 0)]), set()
+  while remaining:
+    name, value, depth = remaining.popleft()
+    if id(value) in visited or depth > _MAX_DEPTH:
       continue
-    seen.add(id(value))
+    visited.add(id(value))
     if isinstance(value, ScriptObject):
-      group = _attributes(path, value)
+      group = _module_tensors(path, value)
     else:
       content = value.items if isinstance(value, Record) else value
       if not isinstance(content, dict):
         continue
       entries += len(content)
-      texts = {key: part for key, part in content.items() if isinstance(key, str)}
-      group = {key: part for key, part in texts.items() if isinstance(part, StridedTensor)}
-      waiting += [
+      named = {key: part for key, part in content.items() if isinstance(key, str)}
+      group = {key: part for key, part in named.items() if isinstance(part, StridedTensor)}
+      remaining += [
         (f'{name}.{key}'.lstrip('.'), part, depth + 1)
-        for key, part in texts.items()
+        for key, part in named.items()
         if isinstance(part, dict | Record | ScriptObject)
-        and not (depth == 0 and _TRAINING.search(key.lower()))
+        and not (depth == 0 and _TRAINING_KEYS.search(key.lower()))
       ]
     arrays += len(group)
-    if arrays > MOST_ARRAYS or entries > _MOST_ENTRIES:
-      raise UserError(f'{path}: holds more than a model does; save its state dict alone')
+    if arrays > MAX_ARRAYS or entries > _MAX_ENTRIES:
+      raise UserError(f'{path}: holds more than a model has; save its state dict alone')
     if group:
       yield name, group
 
 
-def _attributes(path: pathlib.Path, module: ScriptObject) -> Named:
-  """The tensors of a TorchScript module and of those in it."""
-  named, waiting, seen, entries = {}, [('', module, 0)], set(), 0
-  while waiting:
-    prefix, module, depth = waiting.pop()
+def _module_tensors(path: pathlib.Path, module: ScriptObject) -> Tensors:
+  """Returns the tensors of a TorchScript module and its submodules."""
+  tensors, remaining, visited, entries = {}, [('', module, 0)], set(), 0
+  while remaining:
+    prefix, module, depth = remaining.pop()
     attributes = module.attributes
-    if id(module) in seen or not isinstance(attributes, dict) or depth > _DEEPEST_MODULE:
-      raise UserError(f'{path}: no tree of TorchScript modules; fetch it again')
-    seen.add(id(module))
+    if id(module) in visited or not isinstance(attributes, dict) or depth > _MAX_MODULE_DEPTH:
+      raise UserError(f'{path}: not a tree of TorchScript modules; fetch it again')
+    visited.add(id(module))
     entries += len(attributes)
-    if entries > _MOST_ENTRIES:
-      raise UserError(f'{path}: holds more than a model does; save its state dict alone')
+    if entries > _MAX_ENTRIES:
+      raise UserError(f'{path}: holds more than a model has; save its state dict alone')
     for name, value in attributes.items():
       if isinstance(value, ScriptObject):
-        waiting.append((f'{prefix}{name}.', value, depth + 1))
+        remaining.append((f'{prefix}{name}.', value, depth + 1))
       elif isinstance(value, StridedTensor):
-        named[f'{prefix}{name}'] = value
-  return named
+        tensors[f'{prefix}{name}'] = value
+  return tensors
 
 
-def without_parts(path: pathlib.Path, state: State) -> State:
-  """The arrays as they are called before wrappers of modules rename them.
+def remove_wrapper_parts(path: pathlib.Path, state: StateDict) -> StateDict:
+  """Removes the parts of keys that wrappers of modules add, such as 'module'.
 
   Raises:
-    UserError: where two arrays would be called the same.
+    UserError: if two keys become equal.
   """
   renamed = {}
   for key, tensor in state.items():
-    name = '.'.join(part for part in key.split('.') if part not in _PARTS)
+    name = '.'.join(part for part in key.split('.') if part not in _WRAPPER_PARTS)
     if name in renamed:
-      raise UserError(f'{path}: holds {name} twice, wrapped and not; save one of them alone')
+      raise UserError(
+        f'{path}: holds {name} twice, with and without a wrapper; save one of them alone'
+      )
     renamed[name] = tensor
   return renamed
 
 
-def without_prefix(
-  path: pathlib.Path, state: State, anchors: Iterable[str]
-) -> tuple[State, tuple[str, ...]]:
-  """The arrays of a model that is a part of what was saved, as they are called in itself.
+def remove_prefix(
+  path: pathlib.Path, state: StateDict, anchors: Iterable[str]
+) -> tuple[StateDict, tuple[str, ...]]:
+  """Removes the prefix of a model that is a part of the saved arrays.
 
-  Lightning puts the name of an attribute in front of a model's keys, and mmaction2 `clip`. Keys
-  without that name stay as they are; the average of the same weights is left out.
+  Lightning prefixes a model's keys with the name of an attribute, and mmaction2 with `clip`. Keys
+  without that prefix do not change. An average of the same weights is left out.
 
   Args:
-    path: for errors.
+    path: the file, for errors.
     state: the arrays.
-    anchors: keys of which one is in every model.
+    anchors: keys; every model has one of them.
 
   Returns:
-    The arrays, and what a user should know.
+    The arrays, and notes for the user.
 
   Raises:
-    UserError: where there are several models.
+    UserError: if there are several models.
   """
   anchors = tuple(anchors)
-  # In Scenic's trees, names are parted otherwise.
+  # Scenic's trees separate names by '/'.
   prefixes = {
     key.removesuffix(anchor)
     for key in state
     for anchor in anchors
     if key == anchor or key.endswith((f'.{anchor}', f'/{anchor}'))
   }
-  averages = {prefix for prefix in prefixes if is_averaged(prefix)}
+  averages = {prefix for prefix in prefixes if _is_averaged(prefix)}
   prefixes = sorted(prefixes - averages or averages)
   averages.difference_update(prefixes)
-  if 'model.' in prefixes:  # Beside FROSTER's, its frozen teacher.
+  if 'model.' in prefixes:  # FROSTER's model; the other prefix is its frozen teacher.
     prefixes = ['model.']
   if len(prefixes) > 1:
     raise UserError(
-      f'{path}: holds several models, as {", ".join(map(repr, prefixes))[:200]}; save one of them'
+      f'{path}: holds several models, {", ".join(map(repr, prefixes))[:200]}; save one of them'
       ' alone'
     )
   if not prefixes:
@@ -200,5 +204,5 @@ def without_prefix(
   }
   notes = [_averaged_note(prefix) for prefix in sorted(averages)]
   if prefixes[0]:
-    notes.append(f'the model is {prefixes[0][:-1]!r} in what was saved')
+    notes.append(f'the model is the part {prefixes[0][:-1]!r} of the file')
   return renamed, tuple(notes)

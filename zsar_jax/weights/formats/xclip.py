@@ -1,21 +1,21 @@
-"""X-CLIP (arXiv 2208.02816), as its authors save it."""
+"""X-CLIP (arXiv 2208.02816) as its authors save it."""
 
 from zsar_jax.weights.formats import openai
+from zsar_jax.weights.formats.format import Format
 from zsar_jax.weights.formats.key_tables import (
   BATCH_OF_ONE,
   SAME,
-  Format,
   Row,
   Table,
   dense,
   norm,
   projections,
 )
-from zsar_jax.weights.formats.usage import Usage
+from zsar_jax.weights.formats.preprocessing import Preprocessing
 
 
-def generator(norm_key: str) -> list[Row]:
-  """The rows of the video-specific prompts, of which one key differs between formats."""
+def prompt_generator(norm_key: str) -> list[Row]:
+  """Returns the rows of the video-specific prompts; formats differ in the key of the norm."""
   ours, theirs = 'video_prompts/decoder/{i}', 'prompts_generator.decoder.{i}'
   return [
     *norm('video_prompts/norm', f'prompts_generator.{norm_key}'),
@@ -23,7 +23,7 @@ def generator(norm_key: str) -> list[Row]:
     *norm(f'{ours}/norm1', f'{theirs}.norm1'),
     *projections(f'{ours}/cross_attn', f'{theirs}.cross_attn', 'proj', input_bias=False),
     *norm(f'{ours}/norm3', f'{theirs}.norm3'),
-    # 1 and 2 are the activation and a dropout.
+    # Layers 1 and 2 of the MLP are the activation and a dropout, without parameters.
     *dense(f'{ours}/mlp/c_fc', f'{theirs}.mlp.0'),
     *dense(f'{ours}/mlp/c_proj', f'{theirs}.mlp.3'),
   ]
@@ -43,7 +43,7 @@ XCLIP = Format(
       *openai.blocks('temporal/transformer', 'mit'),
       *norm('video_prompts/visual_ln', 'prompts_visual_ln'),
       ('video_prompts/visual_proj/kernel', 'prompts_visual_proj', SAME),
-      *generator('norm'),
+      *prompt_generator('norm'),
     ]
   ),
   markers=('visual.conv1.weight', 'mit.positional_embedding'),
@@ -51,6 +51,7 @@ XCLIP = Format(
   prepare=openai.split_projections,
   temporal='xclip',
   normalization='imagenet',
-  # The short side becomes 256 pixels, of which the central 224 are seen; classes are bare names.
-  usage=Usage(interpolation='bilinear', centre_crop=224 / 256, templates=('{}',)),
+  # The short side is resized to 256 pixels, then the central 224 are cropped; class texts are bare
+  # names.
+  preprocessing=Preprocessing(interpolation='bilinear', centre_crop=224 / 256, templates=('{}',)),
 )

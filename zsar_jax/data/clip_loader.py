@@ -1,0 +1,165 @@
+"""Loads single clips: samples frames, decodes only those, crops and resizes them in uint8."""
+
+import dataclasses
+import zlib
+
+import numpy as np
+
+from zsar_jax.data import records
+from zsar_jax.data.batch import Batch, padding_clip
+from zsar_jax.data.frame_table import ClipFrames
+from zsar_jax.data.geometry import (
+  Box,
+  center_crop,
+  random_crop,
+  random_square,
+  resize_frame,
+  resize_plane,
+)
+from zsar_jax.data.sampling import nearest_annotated, segment_indices
+from zsar_jax.data.subset import Subset
+from zsar_jax.data.view import View
+from zsar_jax.errors import UserError
+from zsar_jax.recipes.regions import shapes_from_boxes
+
+# How many clips in a row may fail to decode before `training_clip` raises the error.
+_MAX_ATTEMPTS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipLoader:
+  """Loads the clips of a subset as entries of `zsar_jax.data.batch`, without the batch axis.
+
+  Attributes:
+    subset: the clips.
+    view: how they are sampled and resized.
+  """
+
+  subset: Subset
+  view: View
+
+  def training_clip(self, position: int, rng: np.random.Generator) -> Batch:
+    """Returns the clip at `position` with random frames and a random crop.
+
+    A clip that cannot be decoded is replaced by another one, which `rng` chooses.
+
+    Raises:
+      UserError: if `_MAX_ATTEMPTS` clips in a row cannot be decoded.
+    """
+    replaced = -1
+    for _ in range(_MAX_ATTEMPTS):
+      seed = int(rng.integers(2**32))
+      try:
+        return self._load(position, seed, rng) | {'replaced': np.int32(replaced)}
+      except UserError as error:
+        last_error = error
+        replaced = position if replaced < 0 else replaced
+        position = int(rng.integers(len(self.subset)))
+    raise last_error
+
+  def evaluation_clip(
+    self, position: int, time_offset: float = 0.5, crop_offset: float = 0.5
+  ) -> Batch:
+    """Returns one view of the clip at `position`; past the end, padding of weight 0.
+
+    The seed is a checksum of the clip's id, so that a clip is painted with the same colors in
+    every view and in every evaluation that includes it.
+
+    Args:
+      position: of the clip in the subset.
+      time_offset: which frame of each segment is taken, see `segment_indices`.
+      crop_offset: which square of each frame is cut, see `center_crop`.
+    """
+    if position >= len(self.subset):
+      return padding_clip(self.view.num_frames, self.view.size)
+    clip_id = self.subset.clip_id(position)
+    return self._load(position, zlib.crc32(clip_id.encode()), None, time_offset, crop_offset)
+
+  def describe_damage(self, position: int) -> str:
+    """Decodes all frames of a clip and returns what is wrong with it, in words."""
+    try:
+      clip = self.subset.frames(position)
+      for number in range(len(clip)):
+        records.decode_frame(clip.frame(number))
+        if clip.annotated[number]:
+          records.decode_plane(clip.plane(number), *clip.size)
+    except (UserError, OSError) as error:
+      return str(error)
+    return 'it could be read the second time'
+
+  def _load(
+    self,
+    position: int,
+    seed: int,
+    rng: np.random.Generator | None,
+    time_offset: float = 0.5,
+    crop_offset: float = 0.5,
+  ) -> Batch:
+    """Loads a clip; without `rng` frames and crop are those at the offsets."""
+    try:
+      clip = self.subset.frames(position)
+      sampled = segment_indices(len(clip), self.view.num_frames, rng, time_offset)
+      box = self._crop(*clip.size, rng, crop_offset)
+      frames = self._decode_frames(clip, sampled, box)
+      regions, annotated = self._decode_planes(clip, sampled, box)
+    except (UserError, OSError) as error:
+      raise UserError(
+        f'{self.subset.dataset.name}, clip {self.subset.clip_id(position)}: {error}'
+      ) from None
+    return {
+      'frames': frames,
+      'regions': regions,
+      'annotated': annotated,
+      'label': np.int32(self.subset.labels[position]),
+      'seed': np.uint32(seed),
+      'clip': np.int32(position),
+      'weight': np.float32(1),
+    }
+
+  def _crop(
+    self, height: int, width: int, rng: np.random.Generator | None, crop_offset: float
+  ) -> Box:
+    view = self.view
+    if rng is None:
+      return center_crop(height, width, view.centre_crop, crop_offset, view.resize)
+    if view.crop_side[1]:
+      return random_square(rng, height, width, view.crop_side)
+    return random_crop(rng, height, width, view.crop_scale, view.crop_ratio)
+
+  def _decode_frames(self, clip: ClipFrames, sampled: np.ndarray, box: Box) -> np.ndarray:
+    """Returns u8[T, S, S, 3]; a frame that is sampled several times is decoded once."""
+    view = self.view
+    height, width = clip.size
+    frames = np.empty((view.num_frames, view.size, view.size, 3), np.uint8)
+    for t, index in enumerate(sampled):
+      if t and index == sampled[t - 1]:
+        frames[t] = frames[t - 1]
+        continue
+      frame = records.decode_frame(clip.frame(index))
+      if frame.shape[:2] != (height, width):
+        raise UserError(
+          f'frame {index} has {frame.shape[1]} x {frame.shape[0]} pixels and its record says'
+          f' {width} x {height}; build the data set again'
+        )
+      resize_frame(frame, box, view.size, view.interpolation, out=frames[t])
+    return frames
+
+  def _decode_planes(
+    self, clip: ClipFrames, sampled: np.ndarray, box: Box
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Returns regions u8[T, S, S] and annotated bool[T]."""
+    view = self.view
+    annotated = clip.annotated
+    sources = sampled
+    if view.unannotated == 'nearest' and 0 < np.count_nonzero(annotated) < len(annotated):
+      sources = nearest_annotated(annotated, sampled)
+    regions = np.zeros((view.num_frames, view.size, view.size), np.uint8)
+    for t, source in enumerate(sources):
+      if t and source == sources[t - 1]:
+        regions[t] = regions[t - 1]
+      elif annotated[source]:
+        plane = records.decode_plane(clip.plane(source), *clip.size)
+        resize_plane(plane, box, view.size, out=regions[t])
+    if self.subset.boxes_as_shapes:
+      regions = shapes_from_boxes(regions, self.subset.boxes_as_shapes)
+    return regions, annotated[sources]

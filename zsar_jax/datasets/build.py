@@ -1,0 +1,242 @@
+"""Runs a builder: stages its clips in parallel and publishes the data set; may be interrupted.
+
+The tasks of a split are cut into chunks. Each chunk is staged under `{out}/.staging` (see
+`zsar_jax.datasets.staging`), by as many processes as there are, and the staged files become the
+shards of the data set, which appears at once and complete. How tasks are cut into chunks depends
+only on their number, so the records are the same bytes for any number of processes, with or
+without interruptions.
+"""
+
+import collections
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.constants import INCOMPLETE_PREFIX
+
+from zsar_jax.datasets import build_report
+from zsar_jax.datasets.beam import Beam
+from zsar_jax.datasets.builder import ClipBuilder
+from zsar_jax.datasets.stage_runners import stage_in_processes, stage_with_beam
+from zsar_jax.datasets.staging import Chunk, ClipTask, StagedChunk, serialized_size
+from zsar_jax.errors import UserError
+from zsar_jax.runtime import checksums, locks
+from zsar_jax.runtime.wording import pluralize
+
+# The minimum number of clips in a chunk, and the maximum number of chunks in a split. Chunks become
+# shards, which a reader may keep open all at once: the limit of open files is often 1024.
+_CHUNK_CLIPS = 32
+_MAX_CHUNKS = 256
+
+# The number of clips that the disk need is estimated from, if there are many more.
+_SAMPLED_CLIPS = 8
+
+
+def build(
+  builder: ClipBuilder,
+  workers: int | None = None,
+  strict: bool = False,
+  beam: Beam | None = None,
+) -> pathlib.Path:
+  """Builds a data set, or continues an interrupted build.
+
+  Args:
+    builder: the data set and where to write it.
+    workers: processes that encode clips; 0 or 1 works in this process, None takes all cores.
+    strict: whether a clip that is missing or cannot be read is an error.
+    beam: encodes the clips on Apache Beam instead of in own processes.
+
+  Returns:
+    The folder of the data set's version.
+
+  Raises:
+    UserError: if the data set exists with other parameters, the disk is too small, a split would
+      have no clip at all, or, with `strict`, a clip failed.
+  """
+  directory = pathlib.Path(builder.data_dir)
+  if builder.staging_dir.exists() or not _is_built(builder, directory, strict):
+    with contextlib.ExitStack() as stack:
+      try:
+        stack.enter_context(locks.lock_folder(builder.staging_dir))
+      except OSError as error:
+        raise UserError(
+          f'--out: {builder.staging_dir} cannot be written ({error.strerror})'
+        ) from None
+      # Left by a build that was killed while it published.
+      for incomplete in directory.parent.glob(f'{INCOMPLETE_PREFIX}*_{directory.name}'):
+        shutil.rmtree(incomplete)
+      # Another process may have built the data set while this one waited for the lock.
+      if not _is_built(builder, directory, strict):
+        _stage_and_publish(builder, workers, strict, beam)
+      _clear_staging(builder)
+  return directory
+
+
+def _is_built(builder: ClipBuilder, directory: pathlib.Path, strict: bool) -> bool:
+  """Returns whether the data set exists.
+
+  Raises:
+    UserError: if it exists and is not what the builder would build.
+  """
+  if not (directory / 'dataset_info.json').exists():
+    return False
+  expected = json.loads(json.dumps(builder.parameters))
+  try:
+    present = json.loads((directory / 'metadata.json').read_text())['parameters']
+    report = json.loads((directory / 'build_report.json').read_text())
+    classes = tfds.builder_from_directory(directory).info.features['label'].names
+    differing = sorted(key for key in present | expected if present.get(key) != expected.get(key))
+    failed = [clip for split in report.values() for clip in split['missing'] | split['unreadable']]
+    if damage := checksums.find_damage(directory):
+      raise ValueError(damage)
+  except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+    raise UserError(
+      f'{directory} is damaged, or from an earlier version ({error}); delete that folder and'
+      ' build it again'
+    ) from None
+  if differing:
+    key = differing[0]
+    raise UserError(
+      f'{directory} was built with {key} = {present.get(key)} and now {key} ='
+      f' {expected.get(key)}; choose another --out, or delete that folder'
+    )
+  if tuple(classes) != builder.classes:
+    raise UserError(
+      f'{directory} was built with another vocabulary, of {len(classes)} classes where now'
+      f' there are {len(builder.classes)}; choose another --out, or delete that folder'
+    )
+  if strict and failed:
+    raise UserError(
+      f'{directory} was built without {len(failed)} clips, {failed[0]} first; repair them, delete'
+      ' that folder and build again, or leave out --strict'
+    )
+  print(f'{builder.full_name} is there already: {directory}')
+  return True
+
+
+def _stage_and_publish(
+  builder: ClipBuilder, workers: int | None, strict: bool, beam: Beam | None
+) -> None:
+  splits = builder.tasks()
+  chunks = [
+    (split, chunk, os.fspath(builder.staging_dir / f'{split}-{number:05d}'))
+    for split, tasks in splits.items()
+    for number, chunk in enumerate(_chunks(builder, split, tasks))
+  ]
+  if any(builder.staging_dir.glob('*.json')):
+    print(
+      f'{builder.full_name}: an earlier build continues; if videos or masks have changed since,'
+      f' delete {builder.staging_dir} to begin anew',
+      file=sys.stderr,
+    )
+  else:
+    _check_disk(builder, [chunk for _, chunk, _ in chunks])
+  work = [(chunk, path) for _, chunk, path in chunks]
+  if beam is None:
+    results = stage_in_processes(work, builder.full_name, workers)
+  else:
+    results = stage_with_beam(work, builder.full_name, beam)
+  staged: dict[str, list[StagedChunk]] = {split: [] for split in splits}
+  for (split, _, _), result in zip(chunks, results, strict=True):
+    staged[split].append(result)
+
+  report = builder.report(staged)
+  print(build_report.describe(builder.full_name, report))
+  _check_failures(builder.full_name, report, strict)
+  try:
+    builder.publish(staged)
+  except OSError as error:
+    raise UserError(
+      f'{builder.data_dir} cannot be written ({error.strerror or error}); make room, and the same'
+      ' command continues'
+    ) from None
+  print(f'{builder.full_name}: built in {builder.data_dir}')
+
+
+def _chunks(builder: ClipBuilder, split: str, tasks: Sequence[ClipTask]) -> list[Chunk]:
+  """Cuts a split's tasks into chunks, in a way that depends only on their number."""
+  counts = collections.Counter(task.id for task in tasks)
+  repeated = [clip_id for clip_id, count in counts.items() if count > 1]
+  if repeated:
+    raise UserError(
+      f'{builder.full_name}, split {split!r}: clip {repeated[0]} is listed more than once;'
+      ' remove the repetition'
+    )
+  size = max(_CHUNK_CLIPS, -(-len(tasks) // _MAX_CHUNKS))
+  encode = type(builder).encode
+  return [
+    Chunk(tuple(tasks[start : start + size]), encode, builder.classes, builder.parameters)
+    for start in range(0, len(tasks), size)
+  ]
+
+
+def _check_disk(builder: ClipBuilder, chunks: list[Chunk]) -> None:
+  """Prints an estimate of the disk need; raises a `UserError` if there is less space."""
+  tasks = [(chunk, task) for chunk in chunks for task in chunk.tasks]
+  if len(tasks) < 8 * _SAMPLED_CLIPS:
+    return
+  sizes, tried = [], 0
+  # Try more clips than needed: many may be missing if the lists are older than the videos.
+  candidates = 4 * _SAMPLED_CLIPS
+  while len(sizes) < _SAMPLED_CLIPS and tried < candidates:
+    # Candidates are spread evenly. 11 and their number are coprime, so that each is tried once, and
+    # clips close to each other are tried late.
+    chunk, task = tasks[len(tasks) * (2 * (11 * tried % candidates) + 1) // (2 * candidates)]
+    size = serialized_size(chunk, task)
+    sizes += [size] if size else []
+    tried += 1
+  if not sizes:
+    return  # The clips are missing or cannot be read; the build reports each of them.
+  need = len(tasks) * sum(sizes) / tried
+  free = shutil.disk_usage(builder.staging_dir).free
+  print(
+    f'{builder.full_name}: {pluralize(len(tasks), "clip")} will take about {_format_size(need)},'
+    f' estimated from {tried} of them; {_format_size(free)} are free',
+    file=sys.stderr,
+  )
+  if need > free:
+    raise UserError(
+      f'{builder.staging_dir}: the records need about {_format_size(need)} and'
+      f' {_format_size(free)} are free; choose another --out, or a smaller --short-side,'
+      ' --jpeg-quality or --keep'
+    )
+
+
+def _format_size(count: float) -> str:
+  """Returns a number of bytes in words."""
+  return f'{count / 1e9:.1f} GB' if count >= 1e9 else f'{count / 1e6:.3g} MB'
+
+
+def _check_failures(name: str, report: dict[str, Any], strict: bool) -> None:
+  """Raises a `UserError` if a split has no clip or, with `strict`, if any clip failed."""
+  for split, result in report.items():
+    failures = result['missing'] | result['unreadable']
+    if not result['written']:
+      if not failures:
+        raise UserError(f'{name}, split {split!r}: no clip is listed')
+      clip_id, reason = next(iter(failures.items()))
+      raise UserError(
+        f'{name}, split {split!r}: none of its {len(failures)} clips can be built,'
+        f' {clip_id} because {reason}; check the paths given'
+      )
+    if strict and failures:
+      raise UserError(
+        f'{name}, split {split!r}: {pluralize(len(failures), "clip")} failed,'
+        f' {next(iter(failures))} first; repair them and the same command continues, or leave out'
+        ' --strict'
+      )
+
+
+def _clear_staging(builder: ClipBuilder) -> None:
+  # Another process may have cleared it while this one waited for the lock.
+  with contextlib.suppress(FileNotFoundError):
+    shutil.rmtree(builder.staging_dir)
+  for folder in builder.staging_dir.parents[: len(builder.full_name.split('/'))]:
+    with contextlib.suppress(OSError):  # Another data set's build may be in it.
+      folder.rmdir()

@@ -1,0 +1,108 @@
+"""Finds the masks of a clip: a folder or a file with the clip's name."""
+
+import dataclasses
+import os
+import pathlib
+import unicodedata
+from collections.abc import Callable
+
+from zsar_jax.datasets.masks.source import ClipMasks
+from zsar_jax.datasets.sources.listing import ListedClip
+from zsar_jax.errors import UserError
+
+
+class MaskOwners:
+  """Remembers which clip each folder or file of masks belongs to."""
+
+  def __init__(self):
+    self._names = {}
+
+  def claim(self, path: str, clip: ListedClip) -> None:
+    """Assigns masks to a clip; raises a `UserError` if they belong to another clip already."""
+    other = self._names.setdefault(path, clip.name)
+    if other != clip.name:
+      raise UserError(
+        f"--masks: {path} may belong to {other} or to {clip.name}; move the masks to the clip's "
+        'full name'
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class PerClipSource:
+  """A `source.MaskSource` with one folder, or one file, for each clip.
+
+  Attributes:
+    root: the folder that contains them.
+    extensions: those of the clips' files; empty where each clip has a folder.
+    region_names: see `source.MaskSource`.
+    parameters: see `source.MaskSource`.
+    clip_masks: creates the masks of a clip from the path of its folder or file.
+    owners: the clip of each folder or file.
+  """
+
+  root: str
+  extensions: tuple[str, ...]
+  region_names: tuple[str, ...]
+  parameters: dict[str, object]
+  clip_masks: Callable[[str], ClipMasks]
+  owners: MaskOwners = dataclasses.field(default_factory=MaskOwners)
+
+  def for_clip(self, clip: ListedClip) -> ClipMasks | None:
+    """Returns the masks of a clip, or None if its folder or file is missing or an empty folder.
+
+    Raises:
+      UserError: The masks may belong to another clip.
+    """
+    path = find_path(self.root, clip, self.extensions)
+    if path is None or (not self.extensions and _is_empty(path)):
+      return None
+    self.owners.claim(path, clip)
+    return self.clip_masks(path)
+
+
+def find_path(root: str, clip: ListedClip, extensions: tuple[str, ...]) -> str | None:
+  """Finds the folder of a clip below `root`, or its file if there are `extensions`."""
+  for name in candidate_names(clip):
+    path = os.path.join(root, name)
+    if not extensions and os.path.isdir(path):
+      return path
+    for extension in extensions:
+      if os.path.isfile(path + extension):
+        return path + extension
+  return None
+
+
+def candidate_names(clip: ListedClip) -> tuple[str, ...]:
+  """Returns the names that a clip's masks may have, with '/' between their parts; best first."""
+  names = [clip.name, clip.id]
+  # The second is without the folder of the split, if there is one: class and clip alone.
+  for name in (clip.name, '/'.join(clip.name.split('/')[-2:])):
+    folder, slash, stem = name.rpartition('/')
+    names.append(name)
+    # The folders of classes are written with spaces in some copies, with underscores in others.
+    names += [folder.replace(old, new) + slash + stem for old, new in (' _', '_ ')]
+  # Both normal forms of Unicode: macOS writes names in NFD.
+  names += [unicodedata.normalize(form, name) for form in ('NFC', 'NFD') for name in tuple(names)]
+  return tuple(dict.fromkeys(name for name in names if _is_relative(name)))
+
+
+def require_folder(path: str) -> str:
+  """Returns the absolute path of a folder; raises a `UserError` if `path` is not one."""
+  if not os.path.isdir(path):
+    raise UserError(f'--masks: {path} is not a folder; give the folder of masks')
+  return os.path.abspath(path)
+
+
+def _is_empty(folder: str) -> bool:
+  """Whether a folder has only hidden files; some programs create a folder for every clip."""
+  try:
+    with os.scandir(folder) as entries:
+      return all(entry.name.startswith('.') for entry in entries)
+  except OSError:
+    return False  # The clip gets the error when its masks are read.
+
+
+def _is_relative(name: str) -> bool:
+  """Whether a name stays below the folder that it is joined to."""
+  path = pathlib.PurePosixPath(name)
+  return bool(path.parts) and not path.is_absolute() and '..' not in path.parts

@@ -1,0 +1,112 @@
+"""Stages chunks in this process, in worker processes or on Apache Beam, and shows the progress."""
+
+import concurrent.futures
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+
+import tqdm
+
+from zsar_jax.data.workers import initialize_worker
+from zsar_jax.datasets.beam import Beam, stage_on_beam
+from zsar_jax.datasets.staging import Chunk, StagedChunk, stage_chunk
+from zsar_jax.errors import UserError
+from zsar_jax.runtime import terminal
+
+# How often to look whether processes of Beam have finished a chunk.
+_POLL_SECONDS = 2.0
+
+# Chunks, each with the path that it is staged at.
+Work = Sequence[tuple[Chunk, str]]
+
+
+def stage_in_processes(work: Work, name: str, workers: int | None) -> list[StagedChunk]:
+  """Stages chunks in worker processes.
+
+  Args:
+    work: the chunks and their paths.
+    name: of the data set, for the progress bar.
+    workers: the number of processes; 0 or 1 works in this process, None takes all cores.
+
+  Raises:
+    UserError: if a worker process was killed.
+  """
+  clips = sum(len(chunk.tasks) for chunk, _ in work)
+  workers = min(os.cpu_count() or 1 if workers is None else workers, len(work))
+  with _progress_bar(clips, name) as progress:
+    if workers <= 1:
+      results = []
+      for chunk, path in work:
+        results.append(stage_chunk(chunk, path))
+        progress.update(len(chunk.tasks))
+      return results
+
+    # JAX may run in this process, so it must not be forked.
+    pool = concurrent.futures.ProcessPoolExecutor(
+      workers, multiprocessing.get_context('spawn'), initialize_worker, (signal.SIG_DFL,)
+    )
+    try:
+      futures = [pool.submit(stage_chunk, chunk, path) for chunk, path in work]
+      for future in concurrent.futures.as_completed(futures):
+        staged = future.result()
+        progress.update(len(staged.entries) + len(staged.failures))
+      return [future.result() for future in futures]
+    except concurrent.futures.process.BrokenProcessPool:
+      raise UserError(
+        'a process that encoded clips was killed, perhaps for lack of memory; the same command'
+        ' with fewer --workers continues'
+      ) from None
+    finally:
+      pool.shutdown(wait=False, cancel_futures=True)
+
+
+def stage_with_beam(work: Work, name: str, beam: Beam) -> list[StagedChunk]:
+  """Stages chunks on Apache Beam.
+
+  Args:
+    work: the chunks and their paths.
+    name: of the data set, for the progress bar.
+    beam: the runner.
+
+  Raises:
+    UserError: as `stage_on_beam` does.
+  """
+  with _polled_progress(work, f'{name} on {beam.runner}'):
+    stage_on_beam(work, beam)
+  # All chunks are finished: this only reads their reports.
+  return stage_in_processes(work, name, workers=0)
+
+
+@contextlib.contextmanager
+def _polled_progress(work: Work, name: str) -> Iterator[None]:
+  """Shows the clips of the chunks whose reports other processes have written."""
+  done = threading.Event()
+  remaining = {f'{path}.json': len(chunk.tasks) for chunk, path in work}
+
+  def poll() -> None:
+    with _progress_bar(sum(remaining.values()), name) as progress:
+      finished = False
+      while not finished:
+        finished = done.wait(_POLL_SECONDS)
+        for path in [path for path in remaining if os.path.exists(path)]:
+          progress.update(remaining.pop(path))
+
+  thread = threading.Thread(target=poll, daemon=True)
+  thread.start()
+  try:
+    yield
+  finally:
+    done.set()
+    thread.join()
+
+
+def _progress_bar(clips: int, name: str) -> tqdm.tqdm:
+  # In a log file, every update of the bar is a line.
+  interval = 0.2 if sys.stderr.isatty() else 60
+  return tqdm.tqdm(
+    total=clips, desc=name, unit=' clips', mininterval=interval, file=terminal.raw_stderr()
+  )

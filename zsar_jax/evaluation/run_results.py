@@ -1,0 +1,103 @@
+"""The accuracies of a run: results.json and its table."""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from zsar_jax.evaluation.metrics import accuracy
+from zsar_jax.evaluation.predictions import Predictions
+from zsar_jax.runtime import distributed
+from zsar_jax.runtime.files import write_file
+
+# {data set: {recipe: {'top1', 'top5', 'mean_class', 'count'}}}, and for each group of data sets
+# {group: {recipe: {'top1', 'top1_std', ..., 'count', 'over'}}}, see `summarize_group`.
+Results = dict[str, dict[str, dict[str, float]]]
+
+FIGURES = ('top1', 'top5', 'mean_class')
+
+
+def compute_results(
+  predictions: Sequence[Predictions], groups: Mapping[str, Sequence[str]]
+) -> Results:
+  """Computes the accuracies of an evaluation.
+
+  Args:
+    predictions: of each data set.
+    groups: for each group of data sets their names.
+  """
+  results = {}
+  for of_dataset in predictions:
+    results[of_dataset.dataset] = {
+      recipe: accuracy(logits[counted], of_dataset.labels[counted])
+      for recipe, logits in of_dataset.logits.items()
+      for counted in [of_dataset.counted(recipe)]
+    }
+  return results | {
+    name: summarize_group([results[member] for member in members])
+    for name, members in groups.items()
+  }
+
+
+def summarize_group(members: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+  """Computes mean and standard deviation over data sets, such as three test splits.
+
+  Args:
+    members: the results of two or more data sets, under the same recipes.
+
+  Returns:
+    {recipe: figures}: the mean of each of `FIGURES`, their sample standard deviations (n - 1) as
+    'top1_std' and so on, the total number of clips as 'count', and the number of data sets as
+    'over'.
+  """
+  summary = {}
+  for recipe in members[0]:
+    figures = {}
+    for name in FIGURES:
+      values = [member[recipe][name] for member in members]
+      figures[name] = float(np.mean(values))
+      figures[f'{name}_std'] = float(np.std(values, ddof=1))
+    figures['count'] = sum(member[recipe]['count'] for member in members)
+    summary[recipe] = figures | {'over': len(members)}
+  return summary
+
+
+def save_results(
+  predictions: Sequence[Predictions], groups: Mapping[str, Sequence[str]], workdir: pathlib.Path
+) -> Results:
+  """Writes predictions/DATASET.npz and results.json; returns the content of the latter."""
+  results = compute_results(predictions, groups)
+  if distributed.is_main():
+    for of_dataset in predictions:
+      of_dataset.save(workdir / 'predictions' / f'{of_dataset.dataset}.npz')
+    write_file(workdir / 'results.json', json.dumps(results, indent=2) + '\n')
+  return results
+
+
+def format_table(results: Results) -> str:
+  """Formats results as text: a block for each data set and group, a row for each recipe.
+
+  Each row has its own number of clips, since not every clip counts under every recipe.
+  """
+  lines = []
+  for name, by_recipe in results.items():
+    first = next(iter(by_recipe.values()))
+    is_group = 'over' in first
+    title = f'{name} (mean and standard deviation over {first["over"]})' if is_group else name
+    width = max(len(title) - 2, *map(len, by_recipe))
+    column = 11 if is_group else 6
+    heads = f'  {"top-1":>{column}}  {"top-5":>{column}}  {"mean class":>{max(column, 10)}}'
+    lines.append(f'{title:<{width + 2}}   clips{heads}')
+    for recipe, figures in by_recipe.items():
+      top1, top5, mean_class = (_percent(figures, figure) for figure in FIGURES)
+      cells = f'  {top1:>{column}}  {top5:>{column}}  {mean_class:>{max(column, 10)}}'
+      lines.append(f'  {recipe:<{width}}  {figures["count"]:>6}{cells}')
+    lines.append('')
+  return '\n'.join(lines)
+
+
+def _percent(figures: dict[str, float], figure: str) -> str:
+  deviation = figures.get(f'{figure}_std')
+  spread = '' if deviation is None else f' ± {100 * deviation:.1f}'
+  return f'{100 * figures[figure]:.1f}{spread}'

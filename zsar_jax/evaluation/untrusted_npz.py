@@ -1,0 +1,104 @@
+"""Reads .npz files from untrusted sources within a bound on memory.
+
+A megabyte of deflated zeros inflates to a gigabyte. The zip directory and the header of each array,
+a few hundred bytes, state the inflated size; both are read and compared before any array is
+inflated.
+"""
+
+import dataclasses
+import math
+import os
+import zipfile
+from collections.abc import Iterable
+
+import numpy as np
+
+# The arrays of a file may take this many bytes, plus a multiple of the file's size. Logits deflate
+# by only a tenth; names, which are padded to the longest, and the NaN of clips that do not count
+# deflate much further.
+_FREE_BYTES = 512 * 2**20
+_MAX_RATIO = 32
+
+# NumPy's savez writes these; other methods may take any amount of memory to inflate.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
+@dataclasses.dataclass(frozen=True)
+class ArrayHeader:
+  """The type and size of an array that is not read yet.
+
+  Attributes:
+    dtype: of its elements.
+    shape: of the array.
+  """
+
+  dtype: np.dtype
+  shape: tuple[int, ...]
+
+  @property
+  def nbytes(self) -> int:
+    """The array's size in memory."""
+    return self.dtype.itemsize * math.prod(self.shape)
+
+
+class NpzReader:
+  """An open .npz file; close it, or use it in a `with` block."""
+
+  def __init__(self, path: str | os.PathLike[str]):
+    """Opens the file and reads its directory.
+
+    Raises:
+      OSError: the file cannot be read.
+      Exception: almost any other, if it is damaged or no zip file.
+    """
+    self._size = os.path.getsize(path)
+    self._zip = zipfile.ZipFile(path)
+
+  def __enter__(self) -> 'NpzReader':
+    return self
+
+  def __exit__(self, *exception) -> None:
+    self._zip.close()
+
+  def headers(self, names: Iterable[str]) -> dict[str, ArrayHeader]:
+    """Reads the headers of the named arrays; names that the file lacks are left out.
+
+    Raises:
+      ValueError: an array occurs twice, has a header that contradicts its size or holds Python
+        objects, or the arrays would inflate to more than a file of this size should.
+    """
+    headers = {}
+    for name in names:
+      members = [info for info in self._zip.infolist() if info.filename == f'{name}.npy']
+      if len(members) > 1:
+        raise ValueError(f'{name}: it occurs twice')
+      if members:
+        headers[name] = self._header(name, members[0])
+    total = sum(header.nbytes for header in headers.values())
+    if total > _FREE_BYTES + _MAX_RATIO * self._size:
+      raise ValueError(
+        f'its {self._size / 2**20:.1f} MiB would inflate to {total / 2**30:.1f} GiB, more than an'
+        ' evaluation of this file size takes'
+      )
+    return headers
+
+  def _header(self, name: str, member: zipfile.ZipInfo) -> ArrayHeader:
+    if member.compress_type not in _METHODS:
+      raise ValueError(f'{name}: it is compressed in a way that NumPy does not use')
+    with self._zip.open(member) as file:
+      # Headers of later versions have no bound on their length. NumPy writes them only for
+      # structured types with long or non-ASCII field names.
+      if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError(f'{name}: its header has another version than 1.0')
+      shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+      header = ArrayHeader(dtype, shape)
+      if dtype.hasobject:
+        raise ValueError(f'{name}: it holds Python objects, which are not loaded')
+      if min(shape, default=0) < 0 or file.tell() + header.nbytes != member.file_size:
+        raise ValueError(f'{name}: its {member.file_size} bytes are no {dtype}{list(shape)}')
+    return header
+
+  def array(self, name: str) -> np.ndarray:
+    """Reads an array; check its header with `headers` first."""
+    with self._zip.open(f'{name}.npy') as file:
+      return np.lib.format.read_array(file, allow_pickle=False)

@@ -1,0 +1,93 @@
+"""Builds the model that a config describes."""
+
+import contextlib
+from collections.abc import Iterator
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from zsar_jax.errors import UserError
+from zsar_jax.models.layers import Compute
+from zsar_jax.models.presets import TowerSpec, VideoSpec, preset
+from zsar_jax.models.video_model import VideoModel
+
+# Tokens that the text tower needs besides prompts: start, end, and two for words.
+_MIN_TEXT_TOKENS = 4
+
+
+def model_spec(config: ConfigDict) -> tuple[TowerSpec, VideoSpec]:
+  """Returns the dimensions of `config.model` for clips of `config.view`.
+
+  They do not depend on how the model is computed (dtype, attention, rematerialization).
+
+  Raises:
+    UserError: for an unknown preset or temporal model, a frame size that is not a multiple of the
+      patch size, or prompts that a tower has no room for.
+  """
+  model, size = config.model, config.view.size
+  with _config_fields_in_errors():
+    patch = preset(model.preset).patch
+  if size % patch:
+    fitting = [str(n * patch) for n in (size // patch, size // patch + 1) if n]
+    raise UserError(
+      f'config.view.size: {size} pixels do not divide into patches of {patch}, which'
+      f' config.model.preset {model.preset!r} has; take {" or ".join(fitting)}'
+    )
+  spec = preset(model.preset, resolution=size, normalization=model.normalization)
+  prompts = model.prompts
+  limit = spec.context_length - _MIN_TEXT_TOKENS
+  if prompts.text > limit:
+    raise UserError(
+      f'config.model.prompts.text: {prompts.text} prompts leave no room for words among the'
+      f" {spec.context_length} tokens of {model.preset}'s texts; at most {limit}"
+    )
+  layers = {'image': spec.image_layers, 'text': spec.text_layers}
+  for tower, count in layers.items():
+    if prompts[tower] and prompts.depth > count:
+      raise UserError(
+        f'config.model.prompts.depth: {prompts.depth} is more than the {count} blocks of'
+        f" {model.preset}'s {tower} tower; at most {count}"
+      )
+  with _config_fields_in_errors():
+    video = VideoSpec(
+      config.view.num_frames,
+      model.temporal,
+      model.temporal_layers,
+      prompts.image,
+      prompts.text,
+      prompts.depth,
+      residual_distillation=config.optim.distillation > 0,
+    )
+  return spec, video
+
+
+def build_model(config: ConfigDict) -> VideoModel:
+  """Builds the model that `model_spec` describes, without allocating arrays.
+
+  Raises:
+    UserError: as `model_spec`, and if `config.model` asks for a way to compute the model that the
+      devices do not support.
+  """
+  model = config.model
+  with _config_fields_in_errors():
+    compute = Compute(jnp.dtype(model.dtype), model.attention, model.remat)
+  return VideoModel(*model_spec(config), compute)
+
+
+def build_teacher(config: ConfigDict) -> VideoModel:
+  """Builds the plain CLIP that distillation uses as teacher: no prompts, no temporal model."""
+  model = config.model
+  with _config_fields_in_errors():
+    compute = Compute(jnp.dtype(model.dtype), model.attention)
+  return VideoModel(
+    preset(model.preset, resolution=config.view.size), VideoSpec(config.view.num_frames), compute
+  )
+
+
+@contextlib.contextmanager
+def _config_fields_in_errors() -> Iterator[None]:
+  """Prefixes 'config.model.' to errors of classes whose fields have the names of the config's."""
+  try:
+    yield
+  except UserError as error:
+    raise UserError(f'config.model.{error}') from None

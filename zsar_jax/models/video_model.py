@@ -1,0 +1,218 @@
+"""CLIP for video: the image tower encodes each frame, a temporal head combines the frames.
+
+`VideoNetwork` is the Flax module. `VideoModel` wraps it as pure functions, whose parameters are a
+plain nested dict of arrays with strings as keys; training, evaluation and checkpoints use these.
+
+Letters in shapes: B clips, T frames, H and W pixels, C texts, L tokens, M patches, E embedding.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from zsar_jax.models import layers, temporal, towers
+from zsar_jax.models.distillation import ResidualNetwork, distance
+from zsar_jax.models.layers import Compute
+from zsar_jax.models.presets import NORMALIZATIONS, TowerSpec, VideoSpec
+from zsar_jax.models.video_prompts import VideoPrompts
+
+# A nested dict of f32 arrays; a path reads like 'visual/transformer/resblocks/0/ln_1/scale'.
+Params = dict[str, Any]
+
+# A batch of encoded clips:
+#   'embedding'  f32[B, E], of unit length; in a 'window' model the mean of the frames' embeddings,
+#                each of unit length.
+#   'context'    [B, M, E], what class embeddings attend to; only in an 'xclip' model.
+#   'frames'     f32[B, T, E], of unit length; only in a model with distillation.
+Encoded = dict[str, jax.Array]
+
+
+class VideoNetwork(nnx.Module):
+  """Encodes videos and texts into one embedding space.
+
+  Attributes:
+    logit_scale: f32[], the logarithm of the factor that turns cosines into logits.
+  """
+
+  def __init__(self, spec: TowerSpec, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs):
+    self.visual = towers.ImageTower(spec, video, compute=compute, rngs=rngs)
+    self.text = towers.TextTower(spec, video, compute=compute, rngs=rngs)
+    self.temporal = temporal.make_head(spec.embed_dim, video, compute=compute, rngs=rngs)
+    self.video_prompts = nnx.data(
+      VideoPrompts(spec.image_width, spec.embed_dim, compute=compute, rngs=rngs)
+      if video.temporal == 'xclip'
+      else None
+    )
+    self.distillation = nnx.data(
+      nnx.Dict(
+        {
+          tower: ResidualNetwork(spec.embed_dim, compute=compute, rngs=rngs)
+          for tower in ('visual', 'text')
+        }
+      )
+      if video.residual_distillation
+      else None
+    )
+    # Open-VCLIP scores each frame separately and averages the scores.
+    self.mean_of_cosines = video.temporal == 'window'
+    self.normalization = spec.normalization
+    self.logit_scale = nnx.Param(jnp.array(math.log(1 / 0.07), jnp.float32))
+
+  def encode_frames(self, frames: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    """Embeds each frame of clips.
+
+    Args:
+      frames: f32[B, T, H, W, 3], normalized with CLIP's mean and standard deviation, also if the
+        spec has another normalization. H = W = the spec's resolution.
+
+    Returns:
+      embeddings: f32[B, T, E], not of unit length.
+      patches: [B, T, M, D], the patches' tokens after the last block; None except in an 'xclip'
+        model.
+    """
+    batch, count = frames.shape[:2]
+    frames = _renormalize(frames, self.normalization)
+    embedded, patches = self.visual(frames.reshape(batch * count, *frames.shape[2:]))
+    if patches is not None:
+      patches = patches.reshape(batch, count, *patches.shape[1:])
+    return embedded.reshape(batch, count, -1), patches
+
+  def encode_video(self, frames: jax.Array) -> Encoded:
+    """Encodes clips `frames: f32[B, T, H, W, 3]`, normalized as in `encode_frames`."""
+    embedded, patches = self.encode_frames(frames)
+    if self.mean_of_cosines:
+      embedding = jnp.mean(layers.l2_normalize(embedded), axis=1)
+    else:
+      embedding = layers.l2_normalize(self.temporal(embedded))
+    encoded = {'embedding': embedding}
+    if self.video_prompts:
+      encoded['context'] = self.video_prompts.context(patches)
+    if self.distillation:
+      encoded['frames'] = layers.l2_normalize(embedded)
+    return encoded
+
+  def encode_text(self, tokens: jax.Array) -> jax.Array:
+    """Embeds texts.
+
+    Args:
+      tokens: i32[C, L], see `text.tokenizers`.
+
+    Returns:
+      f32[C, E], of unit length, except in an 'xclip' model, where the tower's outputs attend to the
+      video first.
+    """
+    embeddings = self.text(tokens)  # [C, E]
+    return embeddings if self.video_prompts else layers.l2_normalize(embeddings)
+
+  def similarity(self, encoded: Encoded, texts: jax.Array) -> jax.Array:
+    """Computes the cosines between clips and classes.
+
+    Args:
+      encoded: B clips, from `encode_video`.
+      texts: f32[C, E], from `encode_text`, or means of its results over several templates.
+
+    Returns:
+      f32[B, C].
+    """
+    if self.video_prompts:
+      texts = layers.l2_normalize(self.video_prompts(texts, encoded['context']))  # [B, C, E]
+      return jnp.einsum('be,bce->bc', encoded['embedding'], texts)
+    return encoded['embedding'] @ layers.l2_normalize(texts).T
+
+  def distance(
+    self, encoded: Encoded, texts: jax.Array, frame_teacher: jax.Array, text_teacher: jax.Array
+  ) -> jax.Array:
+    """Computes the distance to the frozen CLIP that training started from; see `distillation`.
+
+    Args:
+      encoded: B clips, from `encode_video`.
+      texts: f32[C, E], from `encode_text`.
+      frame_teacher: f32[B, T, E], the frozen CLIP's embeddings of the frames.
+      text_teacher: f32[C, E], the frozen CLIP's embeddings of the texts.
+
+    Returns:
+      f32[], between 0 and 4.
+    """
+    frames = self.distillation['visual'](encoded['frames'])
+    classes = self.distillation['text'](layers.l2_normalize(texts))
+    return distance(frames, frame_teacher) + distance(classes, text_teacher)
+
+
+def _renormalize(frames: jax.Array, normalization: str) -> jax.Array:
+  """Maps f32[..., 3] from CLIP's normalization to another one."""
+  if normalization == 'clip':
+    return frames
+  clip_mean, clip_std = map(jnp.array, NORMALIZATIONS['clip'])
+  mean, std = map(jnp.array, NORMALIZATIONS[normalization])
+  return (frames * clip_std + clip_mean - mean) / std
+
+
+class VideoModel:
+  """`VideoNetwork` as pure functions of its parameters.
+
+  Creating one allocates no parameters; `init` does. Called under `jax.jit` with `out_shardings`,
+  `init` creates each parameter split over the devices.
+
+  Attributes:
+    spec: dimensions of the towers.
+    video: what turns the towers into a video model.
+    abstract_params: the result of `init` as `jax.ShapeDtypeStruct`s.
+  """
+
+  def __init__(self, spec: TowerSpec, video: VideoSpec, compute: Compute | None = None):
+    """Creates a model without parameters.
+
+    Args:
+      spec: dimensions of the towers.
+      video: what turns the towers into a video model.
+      compute: how the model is computed; None for `Compute()`.
+    """
+    compute = compute or Compute()
+
+    def build(key: jax.Array) -> VideoNetwork:
+      return VideoNetwork(spec, video, compute=compute, rngs=nnx.Rngs(key))
+
+    self.spec = spec
+    self.video = video
+    self._build = build
+    self._graphdef, state = nnx.split(nnx.eval_shape(build, jax.random.key(0)))
+    self.abstract_params: Params = nnx.to_pure_dict(state)
+
+  def init(self, key: jax.Array) -> Params:
+    """Draws the initial parameters of training from scratch."""
+    return nnx.to_pure_dict(nnx.split(self._build(key))[1])
+
+  def encode_frames(self, params: Params, frames: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    """See `VideoNetwork.encode_frames`."""
+    return nnx.merge(self._graphdef, params).encode_frames(frames)
+
+  def encode_video(self, params: Params, frames: jax.Array) -> Encoded:
+    """See `VideoNetwork.encode_video`."""
+    return nnx.merge(self._graphdef, params).encode_video(frames)
+
+  def encode_text(self, params: Params, tokens: jax.Array) -> jax.Array:
+    """See `VideoNetwork.encode_text`."""
+    return nnx.merge(self._graphdef, params).encode_text(tokens)
+
+  def similarity(self, params: Params, encoded: Encoded, texts: jax.Array) -> jax.Array:
+    """See `VideoNetwork.similarity`."""
+    return nnx.merge(self._graphdef, params).similarity(encoded, texts)
+
+  def logits(self, params: Params, encoded: Encoded, texts: jax.Array) -> jax.Array:
+    """Scores clips for classes, f32[B, C]: the cosines of `similarity` times exp(logit_scale)."""
+    return jnp.exp(params['logit_scale']) * self.similarity(params, encoded, texts)
+
+  def distance(
+    self,
+    params: Params,
+    encoded: Encoded,
+    texts: jax.Array,
+    frame_teacher: jax.Array,
+    text_teacher: jax.Array,
+  ) -> jax.Array:
+    """See `VideoNetwork.distance`."""
+    model = nnx.merge(self._graphdef, params)
+    return model.distance(encoded, texts, frame_teacher, text_teacher)

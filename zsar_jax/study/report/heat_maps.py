@@ -1,0 +1,202 @@
+"""Heat maps of the train x validation matrix: tables with colored cells.
+
+The colors are classes of style.css, which defines them for light and dark: `h0` to `h9`, and `d-5`
+to `d5` for differences.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+from zsar_jax.study.report import metric_labels, number_format, number_tables, study_file
+from zsar_jax.study.report.foreign_text import isolated
+from zsar_jax.study.report.study_file import Estimate
+
+# Colors of accuracies, and of gains or of losses.
+_STEPS, _DIFFERENCE_STEPS = 10, 5
+
+# Values that the color scale may end at.
+_SCALE_ENDS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+_Estimates = dict[tuple[str, str], Estimate]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """A cell of a heat map: its text, CSS classes and tooltip."""
+
+  text: str
+  css: str
+  tooltip: str
+
+
+@dataclasses.dataclass(frozen=True)
+class HeatMap:
+  """A heat map.
+
+  Attributes:
+    title: its caption.
+    rows: the cells of each run, one for each recipe.
+    counts: the number of clips of each recipe's cells.
+    scale: CSS classes of the color scale.
+    scale_ends: labels of the scale's low and high end.
+    key: explains the marks.
+    numbers: all numbers of the map.
+  """
+
+  title: str
+  rows: dict[str, list[Cell]]
+  counts: list[str]
+  scale: list[str]
+  scale_ends: tuple[str, str]
+  key: str
+  numbers: number_tables.NumberTable | None
+
+
+@dataclasses.dataclass(frozen=True)
+class HeatMaps:
+  """The heat maps of a data set.
+
+  Attributes:
+    accuracies: {metric: its map}, of which the page shows one at a time.
+    difference: top-1 minus that of the baseline, if there are other runs.
+    width: the approximate width of a map in rem, one of those in style.css.
+  """
+
+  accuracies: dict[str, HeatMap]
+  difference: HeatMap | None
+  width: int
+
+
+def heat_maps(experiment: dict[str, Any], dataset: dict[str, Any]) -> HeatMaps | None:
+  """The heat maps of a data set; None if nothing was evaluated."""
+  accuracies = {}
+  for metric, label in metric_labels.ACCURACIES.items():
+    estimates = {
+      (run, recipe): study_file.accuracy(dataset, run, recipe, metric)
+      for run in experiment['runs']
+      for recipe in experiment['recipes']
+    }
+    if any(estimate['value'] is not None for estimate in estimates.values()):
+      accuracies[metric] = _accuracy_map(experiment, estimates, label)
+  if not accuracies:
+    return None
+  difference = _difference_map(experiment, dataset) if dataset['difference'] else None
+  width = number_tables.css_width(7.5 + 2.9 * len(experiment['recipes']))
+  return HeatMaps(accuracies, difference, width)
+
+
+def _accuracy_map(experiment: dict[str, Any], estimates: _Estimates, label: str) -> HeatMap:
+  recipes = experiment['recipes']
+  values = {key: estimate['value'] or 0.0 for key, estimate in estimates.items()}
+  chance = number_format.shared_chance(estimates.values())
+  scale_end = _scale_end(max([*values.values(), chance or 0.0]))
+  best = {recipe: max(values[run, recipe] for run in experiment['runs']) for recipe in recipes}
+
+  def step(value: float) -> int:
+    return min(_STEPS - 1, max(0, int(_STEPS * value / scale_end)))
+
+  def cell(run: str, recipe: str) -> Cell:
+    estimate = estimates[run, recipe]
+    value = estimate['value']
+    tooltip = _tooltip(run, recipe, number_format.full_text(estimate))
+    if value is None:
+      return Cell(number_format.MISSING, 'none', tooltip)
+    mark = ' best' if value and value == best[recipe] else ''
+    return Cell(number_format.percent(value), f'h{step(value)}{mark}', tooltip)
+
+  scale = [f'h{number}' for number in range(_STEPS)]
+  key = 'bold: best of a column'
+  if chance is not None:
+    scale[step(chance)] += ' at-chance'
+    key += f'; framed color: chance, {number_format.percent(chance)}\u00a0%'
+  counts = _counts(experiment, estimates)
+  return HeatMap(
+    title=f'Accuracy, {label}, %',
+    rows={run: [cell(run, recipe) for recipe in recipes] for run in experiment['runs']},
+    counts=counts,
+    scale=scale,
+    scale_ends=('0', number_format.integer_percent(scale_end)),
+    key=key + _counts_remark(counts),
+    numbers=number_tables.number_table(_groups(experiment, estimates)),
+  )
+
+
+def _difference_map(experiment: dict[str, Any], dataset: dict[str, Any]) -> HeatMap:
+  """Top-1 minus that of the baseline, in points; without color if the interval includes 0."""
+  recipes = experiment['recipes']
+  estimates = {
+    (run, recipe): study_file.difference(dataset, run, recipe)
+    for run in experiment['runs']
+    if run in dataset['difference']
+    for recipe in recipes
+  }
+  values = [estimate['value'] or 0.0 for estimate in estimates.values()]
+  scale_end = _scale_end(max(map(abs, values), default=0.0))
+
+  def cell(run: str, recipe: str) -> Cell:
+    if run not in dataset['difference']:
+      return Cell('\u00b7', 'none', 'the baseline itself')
+    estimate = estimates[run, recipe]
+    value = estimate['value']
+    text = number_format.points(value)
+    full_text = number_format.full_text(estimate, number_format.points, ' points')
+    tooltip = _tooltip(run, recipe, full_text)
+    if value is None:
+      return Cell(text, 'none', tooltip)
+    if not number_format.interval_excludes_zero(estimate):
+      return Cell(text, 'unsure', f'{tooltip}; the interval includes 0')
+    step = max(1, min(_DIFFERENCE_STEPS, math.ceil(_DIFFERENCE_STEPS * abs(value) / scale_end)))
+    return Cell(text, f'd{step}' if value > 0 else f'd-{step}', tooltip)
+
+  counts = _counts(experiment, estimates)
+  return HeatMap(
+    title='Top-1 minus the baseline, points',
+    rows={run: [cell(run, recipe) for recipe in recipes] for run in experiment['runs']},
+    counts=counts,
+    scale=[f'd{step}' for step in range(-_DIFFERENCE_STEPS, _DIFFERENCE_STEPS + 1) if step],
+    scale_ends=(number_format.short_points(-scale_end), number_format.short_points(scale_end)),
+    key='gray: the interval includes 0' + _counts_remark(counts),
+    numbers=number_tables.number_table(
+      _groups(experiment, estimates), number_format.points, 'points'
+    ),
+  )
+
+
+def _tooltip(run: str, recipe: str, text: str) -> str:
+  return f'{isolated(run)} under {isolated(recipe)}: {text}'
+
+
+def _scale_end(value: float) -> float:
+  """The smallest of `_SCALE_ENDS` that is at least `value`; or else the value itself."""
+  return next((end for end in _SCALE_ENDS if value <= end), value)
+
+
+def _counts(experiment: dict[str, Any], estimates: _Estimates) -> list[str]:
+  """The number of clips of each recipe's estimates; empty if none is known."""
+  counts = [
+    number_format.clip_range(
+      estimate for (_, column), estimate in estimates.items() if column == recipe
+    )
+    for recipe in experiment['recipes']
+  ]
+  return counts if any(counts) else []
+
+
+def _counts_remark(counts: list[str]) -> str:
+  if len(set(counts)) <= 1:
+    return ''
+  return (
+    '; the columns cover different clips, because some clips have no masks or no partner: compare'
+    ' down a column, not along a row'
+  )
+
+
+def _groups(
+  experiment: dict[str, Any], estimates: _Estimates
+) -> dict[str, list[tuple[str, Estimate]]]:
+  """The estimates as rows of a `NumberTable`, grouped by run."""
+  groups: dict[str, list[tuple[str, Estimate]]] = {}
+  for (run, recipe), estimate in estimates.items():
+    groups.setdefault(run, []).append((recipe, estimate))
+  return groups

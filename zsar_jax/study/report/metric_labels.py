@@ -1,0 +1,72 @@
+"""Titles and meanings of the metrics that the report shows."""
+
+import dataclasses
+
+ACCURACIES = {'top1': 'top-1', 'top5': 'top-5', 'mean_class': 'mean class'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+  """How a bias metric is labeled.
+
+  Attributes:
+    title: its name.
+    better: 'lower' or 'higher', the better direction.
+    meaning: what it measures.
+  """
+
+  title: str
+  better: str
+  meaning: str
+
+  @property
+  def arrow(self) -> str:
+    """Points in the better direction."""
+    return '\u2193' if self.better == 'lower' else '\u2191'
+
+
+RATES = {
+  'BOR': Label(
+    'BOR, background only',
+    'lower',
+    'accuracy with the people painted over, as a share of the accuracy on unpainted clips',
+  ),
+  'HOR': Label(
+    'HOR, human only',
+    'higher',
+    'accuracy with the background painted over, as a share of the accuracy on unpainted clips',
+  ),
+  'SHAcc': Label(
+    'SHAcc, swapped background',
+    'higher',
+    'how often the action is named in front of the background of another clip',
+  ),
+  'SBErr': Label(
+    'SBErr, swapped background',
+    'lower',
+    "how often the background clip's class is named instead of the action",
+  ),
+  'background_wins': Label(
+    'Background wins', 'lower', "how often the background clip's class ranks before the action"
+  ),
+  'SCUBA': Label('SCUBA', 'higher', 'how often the action is named in front of stripes'),
+  'SCUFO': Label(
+    'SCUFO', 'lower', 'how often it is named in front of stripes from one repeated frame'
+  ),
+  'contrasted': Label(
+    'Contrasted accuracy', 'higher', 'how often a clip is right in SCUBA and wrong in SCUFO'
+  ),
+  'recolour': Label(
+    'Recolor consistency',
+    'higher',
+    'how often the answer is the same for two colors of the background',
+  ),
+}
+GAPS = {
+  'rank_gap': Label(
+    'Rank gap', 'lower', "rank of the action minus rank of the background clip's class"
+  ),
+  'score_gap': Label(
+    'Score gap', 'higher', "logit of the action minus logit of the background clip's class"
+  ),
+}

@@ -1,0 +1,155 @@
+"""What one start of a run holds open while it trains: its folder, its data, its outputs."""
+
+import contextlib
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from zsar_jax.data.clip_loader import ClipLoader
+from zsar_jax.data.pipeline import training_batches
+from zsar_jax.data.subset import Subset
+from zsar_jax.data.view import View
+from zsar_jax.data.watchdog import WorkerPolicy
+from zsar_jax.errors import UserError
+from zsar_jax.runtime import distributed, locks, sharding
+from zsar_jax.runtime.files import make_folder
+from zsar_jax.runtime.interruption import DeferredSignals, Interrupted
+from zsar_jax.runtime.metric_writer import MetricWriter
+from zsar_jax.runtime.progress import Progress
+from zsar_jax.training.goodput import Goodput
+from zsar_jax.training.inputs import Inputs
+from zsar_jax.training.monitor import StepMonitor
+from zsar_jax.training.profiling import Profile, annotate_data_wait
+from zsar_jax.training.setup import Setup
+from zsar_jax.weights.checkpoint import Checkpoints
+
+
+class RunContext:
+  """Owns the resources of a run; a context manager that closes them in reverse order.
+
+  Entering it locks the workdir and opens the checkpoints. `start_data` and `start_outputs` open the
+  rest, once the step that the run resumes after is known.
+
+  Attributes:
+    workdir: the run's folder.
+    goodput: the clock of the run.
+    checkpoints: the checkpoints in the workdir.
+    interruption: defers SIGINT and SIGTERM while it is entered; from `start_data`.
+    writer: writes metrics; from `start_outputs`.
+    monitor: checks the outputs of each step; from `start_outputs`.
+    progress: the progress line; from `start_outputs`.
+    profile: traces steps; from `start_outputs`.
+  """
+
+  def __init__(self, config: ConfigDict, workdir: pathlib.Path, goodput: Goodput):
+    """Opens nothing yet.
+
+    Args:
+      config: a validated config.
+      workdir: the run's folder.
+      goodput: the clock of the run.
+    """
+    self.workdir, self.goodput = workdir, goodput
+    self._config = config
+    self._stack = contextlib.ExitStack()
+
+  def __enter__(self) -> 'RunContext':
+    with contextlib.ExitStack() as stack:
+      # Process 0 holds the lock of the folder, and the others wait until it does.
+      if distributed.is_main():
+        make_folder(self.workdir, '--workdir')
+        stack.enter_context(locks.lock_folder(self.workdir))
+      distributed.wait_for_all('the workdir')
+      keep = self._config.checkpoint.keep
+      self.checkpoints = stack.enter_context(Checkpoints(self.workdir, keep))
+      self._stack = stack.pop_all()
+    return self
+
+  def __exit__(self, *exception: Any) -> bool | None:
+    return self._stack.__exit__(*exception)
+
+  def start_data(self, setup: Setup, subset: Subset, step: int) -> None:
+    """Starts the workers that load batches.
+
+    Args:
+      setup: the experiment.
+      subset: the training clips.
+      step: the step that the run resumes after.
+    """
+    data = self._config.data
+    finishing = 'the step under way and its checkpoint'
+    self.interruption = DeferredSignals(lambda number: distributed.request_stop(number, finishing))
+    self._loader = ClipLoader(subset, View.from_config(self._config))
+    self._mesh = setup.mesh
+    share = sharding.process_batch_shard(setup.mesh)
+    self._rows = data.batch_size // share[1]
+    policy = WorkerPolicy(data.patience, data.on_worker_failure, self._can_leave_data)
+    self._batches = training_batches(
+      self._loader, data.batch_size, self._config.seed, step, data.workers, share, policy
+    )
+    self._stack.callback(self.stop_data)
+
+  def start_outputs(self, setup: Setup, inputs: Inputs, step: int) -> None:
+    """Opens the outputs of the loop.
+
+    Args:
+      setup: the experiment.
+      inputs: of the train step.
+      step: the step that the run resumes after.
+    """
+    config = self._config
+    self.writer = MetricWriter(self.workdir, step, config.log.tensorboard)
+    self._stack.callback(self.writer.close)
+    self.goodput.resume(self.writer.last, self.writer.last_on_disk)
+    self.monitor = StepMonitor(self._loader, self.workdir, config.data.max_bad_clips)
+    self.progress = Progress(config.steps, step, 'clips', config.data.batch_size)
+    self._stack.callback(self.progress.close)
+    texts = inputs['texts'].shape
+    self.profile = Profile(config, self.workdir, setup.model, setup.trained, texts)
+    self._stack.callback(self.profile.close)
+
+  def next_batch(self) -> dict[str, jax.Array] | None:
+    """Returns the next batch, on the devices; None if its workers failed after a signal.
+
+    Raises:
+      UserError: if the workers fail and the run is not about to stop.
+    """
+    try:
+      with annotate_data_wait():
+        batch = next(self._batches)
+    except UserError:
+      if self._can_leave_data():
+        return None
+      raise
+    batch['stop'] = np.full(self._rows, self.interruption.signal is not None)
+    return sharding.shard_batch(batch, self._mesh)
+
+  def stop_data(self) -> None:
+    """Ends the workers; may be called more than once."""
+    self._batches.close()
+
+  @property
+  def should_stop(self) -> bool:
+    """Whether a signal asks to stop before the next step; all hosts agree on it."""
+    if jax.process_count() > 1:
+      return self.monitor.stop
+    return self.interruption.signal is not None
+
+  def raise_if_interrupted(self, step: int) -> None:
+    """Raises `Interrupted` if a signal has stopped the run, on whichever host.
+
+    Args:
+      step: the last step, which is saved.
+    """
+    if self.interruption.signal or self.monitor.stop:
+      raise Interrupted(
+        f'interrupted after step {step}; the same command goes on from there',
+        self.interruption.status,
+      )
+
+  def _can_leave_data(self) -> bool:
+    # With several hosts, none can stop before the others, so each must wait for its batch.
+    return self.interruption.signal is not None and jax.process_count() == 1

@@ -1,0 +1,49 @@
+"""The description of a weight format."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from zsar_jax.weights.formats.key_tables import Shape, Table
+from zsar_jax.weights.formats.lazy_arrays import StateDict
+from zsar_jax.weights.formats.preprocessing import CLIP_PREPROCESSING, Preprocessing
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+  """A layout of weight files.
+
+  The functions raise a `UserError` for a model that this project cannot compute.
+
+  Attributes:
+    name: its name on the command line.
+    table: the keys and layouts of its arrays.
+    markers: keys of arrays or extras that every such file has. If several formats match, the first
+      in `recognition.FORMATS` is chosen.
+    droppable: regexes of full keys; such arrays are ignored if the model does not use them.
+    prepare: changes the arrays of a file before the table is applied.
+    temporal: the temporal model of such a file if its arrays do not show one.
+    read_video: from the file's path, its extras and its arrays to fields of `VideoSpec`.
+    normalization: the normalization of the frames in training, see `TowerSpec`.
+    preprocessing: the rest of the preprocessing in training.
+    preprocessing_from_shapes: from the shapes of a file's arrays, by our paths, to the fields of
+      `preprocessing` that depend on them.
+    config_file: the name of the JSON file beside the weights that describes the model, or ''.
+    read_config: from that file's path and JSON object to fields of `TowerSpec`.
+  """
+
+  name: str
+  table: Table
+  markers: tuple[str, ...]
+  droppable: tuple[str, ...] = ()
+  prepare: Callable[[StateDict], StateDict] = lambda state: state
+  temporal: str = 'mean'
+  read_video: Callable[[pathlib.Path, Mapping[str, Any], StateDict], dict[str, Any]] = (
+    lambda path, extras, state: {}
+  )
+  normalization: str = 'clip'
+  preprocessing: Preprocessing = CLIP_PREPROCESSING
+  preprocessing_from_shapes: Callable[[Mapping[str, Shape]], dict[str, Any]] = lambda shapes: {}
+  config_file: str = ''
+  read_config: Callable[[pathlib.Path, dict[str, Any]], dict[str, Any]] = lambda path, config: {}

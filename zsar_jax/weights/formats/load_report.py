@@ -1,0 +1,102 @@
+"""The report of a load: what matched, what is missing, and what the user should know."""
+
+import dataclasses
+import pathlib
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from zsar_jax.models.video_model import VideoModel
+from zsar_jax.runtime.wording import pluralize
+from zsar_jax.weights.formats import infer
+from zsar_jax.weights.formats.preprocessing import Preprocessing, describe_differences
+from zsar_jax.weights.formats.read import Weights
+
+# Formats of image models. They were not trained on actions, so that a video model that starts from
+# them may choose its own preprocessing.
+_IMAGE_FORMATS = ('openai', 'open_clip', 'hf_clip', 'scenic')
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadReport:
+  """What became of the arrays of a file and of the parameters of a model.
+
+  Attributes:
+    path: the file or folder.
+    format: the name of its format.
+    matched: the number of parameters whose values were read.
+    missing: the parameters without values in the file, which the rules allow.
+    left_over: the keys that the model does not use, which the rules allow.
+    dropped: the keys that the model does not need.
+    interpolated: the parameters that were interpolated, with old and new shape.
+    notes: further sentences for the user.
+  """
+
+  path: pathlib.Path
+  format: str
+  matched: int
+  missing: tuple[str, ...]
+  left_over: tuple[str, ...]
+  dropped: tuple[str, ...]
+  interpolated: tuple[str, ...]
+  notes: tuple[str, ...]
+
+  def describe(self) -> str:
+    """Returns the report as a few lines, with the blocks of a tower combined."""
+    lines = [f'{self.path}: {self.format}, {pluralize(self.matched, "array")} matched']
+    for name in ('missing', 'left_over', 'dropped'):
+      paths = getattr(self, name)
+      if paths:
+        lines.append(f'  {name.replace("_", " ")}: {len(paths)} ({_summarize(paths)})')
+    lines += [f'  interpolated: {line}' for line in self.interpolated]
+    return '\n'.join([*lines, *(f'  {note}' for note in self.notes)])
+
+
+def _summarize(names: Sequence[str]) -> str:
+  """Lists the first names; names that differ only in numbers are combined."""
+  patterns = Counter(re.sub(r'(?<=[/.])\d+(?=[/.])', '*', name) for name in names)
+  parts = [name if count == 1 else f'{name} x {count}' for name, count in patterns.items()]
+  return ', '.join(parts[:6] + (['...'] if len(parts) > 6 else []))
+
+
+def notes_of(
+  weights: Weights, model: VideoModel, preprocessing: Preprocessing | None
+) -> tuple[str, ...]:
+  """Returns the notes on weights that are loaded into a model.
+
+  Args:
+    weights: the weights.
+    model: the model.
+    preprocessing: the preprocessing of the model; None if it is that of the weights.
+  """
+  notes = [*weights.notes, *_assumptions(weights), *_model_differences(weights, model)]
+  if preprocessing is not None and weights.format.name not in _IMAGE_FORMATS:
+    notes += describe_differences(weights.preprocessing, preprocessing)
+  return tuple(notes)
+
+
+def _assumptions(weights: Weights) -> list[str]:
+  """Returns a note if the activation and the number of heads are assumed."""
+  if not weights.assumes_openai:
+    return []
+  fields = infer.tower_fields(weights)
+  return [
+    "the activation and the heads are not given: as in OpenAI's models, quick GELU and heads of"
+    f' width 64 are assumed ({fields.get("image_heads", 0)} image heads,'
+    f' {fields.get("text_heads", 0)} text heads)'
+  ]
+
+
+def _model_differences(weights: Weights, model: VideoModel) -> list[str]:
+  """Returns notes on differences between the trained model and the model that is loaded."""
+  notes = []
+  prefix = weights.hints.model
+  theirs, ours = weights.tower_fields['normalization'], model.spec.normalization
+  if theirs != ours:
+    notes.append(f'{prefix}normalization: {ours!r} here, and {theirs!r} in its training')
+  elif ours != 'clip':
+    notes.append(f'normalization: {ours}')
+  theirs, ours = weights.video_fields.get('temporal'), model.video.temporal
+  if theirs and theirs != ours:
+    notes.append(f'{prefix}temporal: {ours!r} here, and {theirs!r} in its training')
+  return notes

@@ -1,0 +1,163 @@
+"""Recognizes the format of weights by their keys."""
+
+import pathlib
+import re
+from collections.abc import Container, Mapping, Sequence
+from typing import Any
+
+from zsar_jax.errors import UserError
+from zsar_jax.runtime.wording import pluralize
+from zsar_jax.weights.formats import actionclip, wrappers
+from zsar_jax.weights.formats.actionclip import ACTIONCLIP, MMACTION2
+from zsar_jax.weights.formats.format import Format
+from zsar_jax.weights.formats.hugging_face import HF_CLIP, HF_XCLIP
+from zsar_jax.weights.formats.lazy_arrays import StateDict
+from zsar_jax.weights.formats.open_clip import OPEN_CLIP
+from zsar_jax.weights.formats.openai import FROSTER, OPEN_VCLIP, OPENAI
+from zsar_jax.weights.formats.scenic import SCENIC
+from zsar_jax.weights.formats.vifi_clip import VIFI_CLIP
+from zsar_jax.weights.formats.xclip import XCLIP
+from zsar_jax.weights.formats.zsar import ZSAR
+
+# All formats. If several match, the first is chosen, so formats with more markers come first.
+FORMATS = (
+  FROSTER,
+  OPEN_VCLIP,
+  VIFI_CLIP,
+  XCLIP,
+  ACTIONCLIP,
+  MMACTION2,
+  OPEN_CLIP,
+  OPENAI,
+  HF_XCLIP,
+  HF_CLIP,
+  SCENIC,
+  ZSAR,
+)
+# Names that stand for several formats.
+FAMILIES = {'hf': (HF_XCLIP, HF_CLIP)}
+
+# An extra in files of PyTorch Lightning.
+_LIGHTNING = 'pytorch-lightning_version'
+
+_CLIP_REMEDY = 'use a CLIP with vision transformers'
+_HEAD_REMEDY = (
+  'use weights with the mean or the transformer over frames (meanP, Transf), the only heads that'
+  ' zsar_jax supports'
+)
+# Keys of models that resemble CLIP but are not supported: (regex, name of the model, remedy).
+_UNSUPPORTED = (
+  (r'visual\.(layer1|attnpool)\..*', 'a CLIP whose image tower is a ResNet', _CLIP_REMEDY),
+  (r'logit_bias|vision_model\.head\..*', 'SigLIP', _CLIP_REMEDY),
+  (r'text_decoder\..*|visual\.attn_pool\..*', 'CoCa', _CLIP_REMEDY),
+  (r'visual\.trunk\..*', 'an open_clip model with an image tower of timm', _CLIP_REMEDY),
+  (r'text\.transformer\..*', 'an open_clip model with a custom text tower', _CLIP_REMEDY),
+  (
+    r'(.*\.)?lora_.*',
+    'adapters (LoRA), with or without the weights that they adapt',
+    'merge them first (merge_and_unload of peft) and save the result',
+  ),
+  (rf'{actionclip.HEAD}\.lstm_visual\..*', 'ActionCLIP with an LSTM over frames', _HEAD_REMEDY),
+  (rf'{actionclip.HEAD}\.shift\..*', 'ActionCLIP with Conv_1D over frames', _HEAD_REMEDY),
+  (
+    rf'{actionclip.HEAD}\.transformer\.(cls_token|pos_embed|transformer_enc\..*)',
+    'ActionCLIP with Transf_cls over frames',
+    _HEAD_REMEDY,
+  ),
+  (r'visual\.transformer\.resblocks\.\d+\.net\..*', 'ActionCLIP with TSM', _HEAD_REMEDY),
+  (r'visual\.time_embedding', 'ActionCLIP with joint attention', _HEAD_REMEDY),
+)
+# Regexes of the keys of each tower.
+_TOWERS = (
+  (
+    'image',
+    r'(.*\.)?(visual|image_encoder|vision_model)[./].*|class_embedding|embeddings\.patch_embedding\..*',
+  ),
+  (
+    'text',
+    r'(.*\.)?(text_encoder|text_model|token_embedding)\..*|(model\.)?text_projection|text/.*',
+  ),
+)
+
+
+def remove_prefix(
+  path: pathlib.Path, state: StateDict, extras: Mapping[str, Any], format_name: str
+) -> tuple[StateDict, tuple[str, ...]]:
+  """Removes the prefix of the model, unless the keys match a format already.
+
+  Args:
+    path: the file, for errors.
+    state: the arrays.
+    extras: the other objects in the file.
+    format_name: a format or family, or 'auto'.
+
+  Returns:
+    The arrays, and notes for the user; see `wrappers.remove_prefix`.
+  """
+  candidates = _candidates(format_name, extras)
+  if any(_matches(form, state, extras) for form in candidates):
+    return state, ()
+  # Open-VCLIP and FROSTER are OpenAI's CLIP with a certain prefix. With another prefix the model
+  # is OpenAI's CLIP, so their markers are used only if the user names one of them.
+  anchors = {
+    form.markers[0] for form in candidates if len(candidates) == 1 or form.temporal != 'window'
+  }
+  return wrappers.remove_prefix(path, state, anchors)
+
+
+def recognize(
+  path: pathlib.Path,
+  state: StateDict,
+  extras: Mapping[str, Any],
+  configs: Container[str],
+  format_name: str = 'auto',
+) -> Format:
+  """Returns the format of weights.
+
+  Args:
+    path: the file, for errors.
+    state: the arrays.
+    extras: the other objects in the file.
+    configs: the names in `weight_files.CONFIGS` of the files beside it.
+    format_name: a format or family, or 'auto'.
+
+  Raises:
+    UserError: if the format is unknown, unsupported or not the named one.
+  """
+  for pattern, model, remedy in _UNSUPPORTED:
+    if any(re.fullmatch(pattern, key) for key in state):
+      raise UserError(f'{path}: {model}, which zsar_jax does not support; {remedy}')
+  matches = [form for form in _candidates('auto', extras) if _matches(form, state, extras)]
+  if format_name != 'auto':
+    for form in _candidates(format_name, extras):
+      if _matches(form, state, extras):
+        return form
+    actual = f'the format is {matches[0].name}' if matches else 'the format is unknown'
+    raise UserError(f'{path}: its keys are not those of {format_name}; {actual}')
+  towers = [tower for tower, keys in _TOWERS if any(re.fullmatch(keys, key) for key in state)]
+  if len(towers) == 1:
+    raise UserError(
+      f'{path}: holds only the {towers[0]} tower of a CLIP model; name the complete model'
+    )
+  # The keys of open_clip are those of OpenAI; its config tells them apart.
+  matches = [form for form in matches if form is not OPEN_CLIP or form.config_file in configs]
+  if not matches:
+    example = f', such as {min(state)!r}' if state else ''
+    raise UserError(
+      f'{path}: of an unknown format ({pluralize(len(state), "array")}{example}); the formats are'
+      f' {", ".join(form.name for form in FORMATS)}'
+    )
+  return matches[0]
+
+
+def _candidates(format_name: str, extras: Mapping[str, Any]) -> Sequence[Format]:
+  """Returns the formats that a name stands for; for 'auto', all formats that are possible."""
+  if format_name == 'auto':
+    # Lightning often prefixes keys with 'model.' like Open-VCLIP, which is not trained with it.
+    excluded = (OPEN_VCLIP, FROSTER) if _LIGHTNING in extras else ()
+    return [form for form in FORMATS if form not in excluded]
+  return FAMILIES.get(format_name) or [form for form in FORMATS if form.name == format_name]
+
+
+def _matches(form: Format, state: StateDict, extras: Mapping[str, Any]) -> bool:
+  return all(marker in state or marker in extras for marker in form.markers)
