@@ -275,7 +275,8 @@ def dataset_ref(
     classes: 'all', the name of a class split of the data set, a file of class names such as
       'novel.txt' or 'splits/k600.json:1' (see `data.splits.read_classes`), or class names.
     pairs: which clip's background each clip gets when an evaluation swaps backgrounds:
-      'rand:SEED', 'same:SEED' or one of HAT's files, see `evaluation.swaps`.
+      'rand:SEED', 'same:SEED' or one of HAT's files, see
+      `evaluation.background_pairs`.
   """
   reference = ConfigDict(dict(dataset=dataset, split=split, pairs=pairs), type_safe=False)
   reference.classes = classes
