@@ -136,7 +136,7 @@ def test_index_that_contradicts_the_records_is_refused(built):
   nine = np.zeros(9, np.int32)
   columns = {name: nine for name in ('labels', 'num_frames', 'num_annotated', 'coverage')}
   _change_index(built, ids=['a'] * 9, attributes=['{}'] * 9, **columns)
-  with pytest.raises(UserError, match='lists 9 clips and the records are 10'):
+  with pytest.raises(UserError, match='lists 9 clips, but there are 10 records'):
     dataset.open_dataset(built, 'toy', 'train')
   _change_index(built, ids=[], attributes=[], **{name: empty for name in columns})
   with pytest.raises(UserError, match="split 'train' is empty"):
