@@ -282,8 +282,10 @@ def _parse_lines(text: str, source: str, ordered: bool) -> tuple[str, ...]:
   has_id = [len(row) > 1 and row[0].strip().isdecimal() for row in rows]
   if not all(has_id):
     if ordered and has_header:
-      wrong = lines[has_id.index(False)]
-      raise UserError(f'{source}: {wrong!r} is no id and name, such as "0,archery"; correct it')
+      line = lines[has_id.index(False)]
+      raise UserError(
+        f'{source}: {line!r} is not an id and a name, such as "0,archery"; correct it'
+      )
     rows = [line.split(maxsplit=1) for line in lines]
     ids = [int(row[0]) if len(row) == 2 and row[0].isdecimal() else -1 for row in rows]
     # Names may begin with numbers, but hardly with exactly the numbers of their lines.

@@ -1,4 +1,4 @@
-"""The report of a load: what matched, what is missing, and what the user should know."""
+"""The report of a load: matched, missing and unused arrays, and notes for the user."""
 
 import dataclasses
 import pathlib
@@ -19,7 +19,7 @@ _IMAGE_FORMATS = ('openai', 'open_clip', 'hf_clip', 'scenic')
 
 @dataclasses.dataclass(frozen=True)
 class LoadReport:
-  """What became of the arrays of a file and of the parameters of a model.
+  """The use of the arrays of a file, and the sources of the parameters of a model.
 
   Attributes:
     path: the file or folder.

@@ -127,7 +127,7 @@ def _write_json(path: pathlib.Path, value: dict[str, Any]) -> None:
 
 
 def _image_model_note(temporal: str) -> str:
-  """Returns a note on what an image model lacks of a video model."""
+  """Returns a note on the parts of a video model that an image model lacks."""
   if temporal == 'window':
     return (
       'it is an image model: its frames do not attend to each other, so it computes the numbers of'
