@@ -1,10 +1,10 @@
-"""Trains under several mask recipes, evaluates under all, reports whether models see the action.
+"""Trains models under several mask recipes, evaluates each under all, and reports static bias.
 
     zsar study --config=pantomime_study --workdir=studies/pantomime
 
 Writes study.json, report.html and report.md, and under runs/ each run's checkpoints, metrics and
-predictions. The same command continues an interrupted study; if seeds or runs were added to the
-config, it trains only the new ones. Exit status: 0 success, 2 an error in the config or the data.
+predictions. The same command continues an interrupted study. If seeds or runs were added to the
+config, it trains only these. Exit status: 0 success, 2 an error in the config or the data.
 """
 
 import os
@@ -34,20 +34,20 @@ _WORKDIR = flags.DEFINE_string('workdir', None, 'The folder of the study.')
 _PROCESSES = flags.DEFINE_integer(
   'processes',
   0,
-  'How many runs are trained at the same time; 0: one with an accelerator, else one for each core,'
-  ' at most four.',
+  'The number of runs that train at the same time; 0: one with an accelerator, otherwise one for'
+  ' each core, at most four.',
   lower_bound=0,
 )
 _ONLY = flags.DEFINE_string(
   'only',
   None,
-  'EXPERIMENT/RUN/SEED: only trains this run, for clusters that start each run separately; the'
-  ' command without --only then writes the report.',
+  'EXPERIMENT/RUN/SEED: trains only this run, for clusters that start each run separately; then the'
+  ' command without --only writes the report.',
 )
 _PARENT = flags.DEFINE_integer(
   'parent',
   None,
-  'With --only: exits when the process of this number dies. The study itself sets it.',
+  'With --only: exits when the process with this number ends. Studies set it for their jobs.',
 )
 
 
@@ -62,17 +62,17 @@ def main(argv: list[str]) -> None:
     if _ONLY.value:
       if _PARENT.value:
         exit_with_parent(_PARENT.value)
-      _train(jobs, _ONLY.value)
+      _train_job(jobs, _ONLY.value)
     else:
       _run_study(jobs, workdir)
 
 
-def _train(jobs: list['Job'], name: str) -> None:
+def _train_job(jobs: list['Job'], name: str) -> None:
   """Trains and evaluates a single job in this process."""
   job = next((job for job in jobs if job.name == name), None)
   if job is None:
     raise UserError(
-      f'--only: {name!r} is no run; name one of {", ".join(job.name for job in jobs)}'
+      f'--only: {name!r} is not a run; name one of {", ".join(job.name for job in jobs)}'
     )
   # Imported late, so that the process that starts the jobs does not occupy the devices.
   from zsar_jax import experiment
@@ -91,8 +91,8 @@ def _run_study(jobs: list['Job'], workdir: pathlib.Path) -> None:
 
   check_data(jobs)
   make_folder(workdir, '--workdir')
-  # `zsar` does not have the current folder in sys.path. With -P its processes do not either, so
-  # that no file in it hides a module.
+  # `zsar` does not have the current folder in sys.path. -P also removes it from that of the jobs,
+  # so that no file in it hides a module.
   options = [] if os.getcwd() in sys.path else ['-P']
   command = [sys.executable, *options, '-m', 'zsar_jax.tools.bias_study', *sys.argv[1:]]
   train_all(jobs, command, _PROCESSES.value or _default_processes())
@@ -107,7 +107,7 @@ def _run_study(jobs: list['Job'], workdir: pathlib.Path) -> None:
 
 
 def _default_processes() -> int:
-  """How many runs this machine trains at the same time."""
+  """Returns the number of runs that this machine trains at the same time."""
   return min(os.cpu_count() or 1, 4) if is_cpu_only() else 1
 
 

@@ -29,15 +29,15 @@ _MOVING_THRESHOLD = 0.25
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-  """Where the time of a host's traced steps went.
+  """The use of time in a host's traced steps.
 
   Attributes:
     steps: the number of steps.
-    seconds: of a step, from its dispatch on.
+    seconds: the duration of a step from its dispatch.
     waiting: the share of the time in which the loop waited for a batch and no operation ran.
     idle: the share of the time in which no operation ran, including waiting for data.
     categories: the share of each category in the operations' time.
-    operation_seconds: of all operations in a step; on a CPU summed over threads.
+    operation_seconds: the time of all operations in a step; on a CPU summed over threads.
     top: the operations that took longest, with their category and their share.
   """
 
@@ -96,7 +96,7 @@ def summarize(trace: Trace, top: int) -> Summary:
   """Summarizes a trace.
 
   Args:
-    trace: of one host.
+    trace: the trace of one host.
     top: the number of operations to list.
   """
   operations = [span for spans in trace.ops.values() for span in spans]

@@ -36,7 +36,7 @@ from zsar_jax.weights.formats.read import read_weights
 # A file, a folder of frames, or RGB frames u8[T, H, W, 3] as an array of any library or as a list.
 Video = str | os.PathLike[str] | ArrayLike
 
-# The number of texts that are encoded at a time.
+# The maximum number of texts that are encoded at a time.
 _MAX_CHUNK = 64
 
 
@@ -49,7 +49,7 @@ class Model:
     params: the weights.
     texts: converts class names to tokens.
     view: describes how a clip becomes T frames of S x S pixels.
-    report: the report of the load.
+    report: the differences between the weights and the model.
   """
 
   model: VideoModel
@@ -86,15 +86,15 @@ class Model:
     Raises:
       UserError: if there are no classes, a class is repeated, or a text exceeds the context length.
     """
-    return self._encode_classes(_checked(classes)).copy()
+    return self._encode_classes(_check_classes(classes)).copy()
 
   def similarity(self, video: Video, classes: Sequence[str]) -> np.ndarray:
     """Returns the cosine similarities of a video and class names, f32[C].
 
     Raises:
-      UserError: if the video cannot be read, and as `encode_text`.
+      UserError: if the video cannot be read, or as `encode_text` raises it.
     """
-    texts = self._encode_classes(_checked(classes))
+    texts = self._encode_classes(_check_classes(classes))
     return np.asarray(_cosines(self.model, self.params, self._encode(video), texts))
 
   def zero_shot(self, video: Video, classes: Sequence[str]) -> list[tuple[str, float]]:
@@ -109,9 +109,9 @@ class Model:
 
     Raises:
       UserError: if the video cannot be read, there are fewer than two classes, or the scores are
-        not finite, and as `encode_text`.
+        not finite, or as `encode_text` raises it.
     """
-    classes = _checked(classes)
+    classes = _check_classes(classes)
     if len(classes) < 2:
       raise UserError(f'classes: zero_shot needs two classes or more, not {len(classes)}')
     cosines = self.similarity(video, classes)
@@ -177,8 +177,8 @@ def _to_array(video: ArrayLike) -> np.ndarray:
   return array
 
 
-def _checked(classes: Sequence[str]) -> tuple[str, ...]:
-  """Returns class names after checking them.
+def _check_classes(classes: Sequence[str]) -> tuple[str, ...]:
+  """Checks class names and returns them as a tuple.
 
   Raises:
     UserError: if they are not a list of distinct names.
@@ -206,8 +206,8 @@ def _encode_frames(model: VideoModel, params: Params, frames: jax.Array) -> Enco
 
 @functools.partial(jax.jit, static_argnums=0)
 def _encode_texts(model: VideoModel, params: Params, tokens: jax.Array) -> jax.Array:
-  """Encodes N chunks of K texts under P templates, i32[P, N, K, L]: f32[N * K, E], means over P."""
-  # Maps over chunks to bound the memory.
+  """Returns the embeddings f32[N * K, E] of texts i32[P, N, K, L], means over the P templates."""
+  # Encodes one chunk of K texts at a time to bound the memory.
   encoded = jax.lax.map(
     lambda chunks: jax.lax.map(functools.partial(model.encode_text, params), chunks), tokens
   )
@@ -238,8 +238,8 @@ def load(
       training, or 'a photo of a {}.'.
     tokenizer: see `config.text.tokenizer`. Defaults to that of the training, then to the files
       beside the weights, then to CLIP's.
-    num_frames: T. Defaults to that of the weights.
-    tokens_from: for weights of ViFi-CLIP, the CLIP weights whose token embedding is used.
+    num_frames: the number of frames T. Defaults to that of the weights.
+    tokens_from: the CLIP weights whose token embedding is used, for weights of ViFi-CLIP.
     dtype: the dtype of the computation.
     hints: the names of settings for errors.
 

@@ -136,7 +136,7 @@ def test_index_that_contradicts_the_records_is_refused(built):
   nine = np.zeros(9, np.int32)
   columns = {name: nine for name in ('labels', 'num_frames', 'num_annotated', 'coverage')}
   _change_index(built, ids=['a'] * 9, attributes=['{}'] * 9, **columns)
-  with pytest.raises(UserError, match='lists 9 clips and the records are 10'):
+  with pytest.raises(UserError, match='lists 9 clips, but there are 10 records'):
     dataset.open_dataset(built, 'toy', 'train')
   _change_index(built, ids=[], attributes=[], **{name: empty for name in columns})
   with pytest.raises(UserError, match="split 'train' is empty"):
@@ -167,7 +167,7 @@ def test_a_data_set_of_an_earlier_version_is_read(built, capsys):
   assert not capsys.readouterr().err
   _make_early(built)
   clips = dataset.open_dataset(built, 'toy', 'train')
-  assert 'was built by an earlier version: whether its files are of one' in capsys.readouterr().err
+  assert 'its files cannot be checked to be of one build' in capsys.readouterr().err
   assert [clips.frames(n).frame(0) for n in range(10)] == [
     expected.frames(n).frame(0) for n in range(10)
   ]

@@ -118,7 +118,7 @@ class FailingWorkers:
       RuntimeError('terminated unexpectedly with exit code -7.'),
       r'ended by SIGBUS; .*MiB, is full',
     ),
-    (OSError(errno.ENOSPC, 'No space left', '/psm_1'), r'MiB, does not take .* \(No space left\)'),
+    (OSError(errno.ENOSPC, 'No space left', '/psm_1'), r'MiB, cannot hold .* \(No space left\)'),
   ],
 )
 def test_small_shared_memory_is_named_with_its_remedy(error, words):

@@ -194,8 +194,8 @@ def test_finished_data_set_is_kept(built, folder, capsys):
   encoded_clips(folder)
   before = {path: path.stat().st_mtime_ns for path in built.rglob('*')}
   build(NoiseBuilder(built, folder), workers=0)
-  assert 'is there already' in capsys.readouterr().out
-  with pytest.raises(UserError, match='quality = 90 and now quality = 50'):
+  assert 'already exists' in capsys.readouterr().out
+  with pytest.raises(UserError, match='quality = 90, not quality = 50'):
     build(NoiseBuilder(built, folder, quality=50), workers=0)
   assert not encoded_clips(folder)
   assert {path: path.stat().st_mtime_ns for path in built.rglob('*')} == before
@@ -240,7 +240,7 @@ def test_second_build_waits_for_the_first(built, tmp_path, folder, capsys):
   for thread in threads:
     thread.join()
   assert len(encoded_clips(folder)) == 12
-  assert 'is there already' in capsys.readouterr().out
+  assert 'already exists' in capsys.readouterr().out
   assert _files(out) == _files(built)
 
 

@@ -135,7 +135,7 @@ def test_a_wheel_works_beside_packages_of_the_same_names(tmp_path):
   environment = {**os.environ, 'PYTHONPATH': str(tmp_path / 'installed'), 'JAX_PLATFORMS': 'cpu'}
   for words, expected in (
     (['train', '--config=pantomime:none', '--workdir=w', '--config.steps=0'], 'config.steps: 0'),
-    (['study', '--config=pantomime_study', '--workdir=w', '--only=a/b/1'], "'a/b/1' is no run"),
+    (['study', '--config=pantomime_study', '--workdir=w', '--only=a/b/1'], "'a/b/1' is not a run"),
     (['show', '--dataset-dir=nowhere', '--out=a.png'], 'nowhere is not a folder'),
   ):
     done = subprocess.run(

@@ -52,11 +52,11 @@ def make_clip(
   """Writes a clip's video and masks.
 
   Args:
-    folder: of the clips.
+    folder: the folder of the clips.
     clip_id: the name of the clip.
-    seed: of all random numbers.
+    seed: the seed of all random numbers.
     num_frames: the length of the clip.
-    height: of its frames in pixels; H.264 needs an even number.
+    height: the height of its frames in pixels; H.264 needs an even number.
     width: likewise.
   """
   for region in REGIONS:

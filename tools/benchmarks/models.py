@@ -23,7 +23,7 @@ class Comparison:
   """A ratio of two loops' times.
 
   Attributes:
-    name: of the ratio.
+    name: the name of the ratio.
     above: the loop whose time is divided.
     below: the loop by whose time it is divided.
     at_least: the required lower bound, if any.
@@ -49,12 +49,12 @@ def run(
 
   Args:
     work: the sizes.
-    repeats: of each loop.
+    repeats: the number of repeats of each loop.
     per_turn: the number of clips, or texts, in a turn.
     groups: groups of loops, 'ours/...' and 'peer/...', see `jax_loops.loops` and
       `torch_loops.loops`. Each group has its own processes, because the memory that a large loop
       leaves behind changes how fast other loops are.
-    comparisons: of measured loops.
+    comparisons: the comparisons of measured loops.
     same: pairs of loops whose first turns must return the same number.
 
   Returns:

@@ -49,7 +49,7 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-  """What every loop does.
+  """The work of every loop.
 
   Attributes:
     folder: has the clips in `clips`, and data sets in `with` and `without` (region planes).

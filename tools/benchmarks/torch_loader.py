@@ -26,7 +26,7 @@ def batches(
   """Returns batches of frames u8[B, T, S, S, 3] and regions u8[B, T, S, S].
 
   Args:
-    folder: of the clips.
+    folder: the folder of the clips.
     samples: the frames and crops to read, see `pipeline_loops.Sample`.
     view: how they are resized.
     reader: 'pyav' or 'decord'.

@@ -19,7 +19,7 @@ class Lazy(Mapping):
     """Makes nothing yet.
 
     Args:
-      makers: by name, the functions that make the loops.
+      makers: the functions that make the loops, by name.
     """
     self._makers, self._loops = makers, {}
 
@@ -100,7 +100,7 @@ def measure(
     sides: by name, the function that makes a side's loops, and its arguments. Each side is a
       process of its own.
     loops: 'SIDE/LOOP', in the order of the turns.
-    repeats: of each loop.
+    repeats: the number of repeats of each loop.
     cores: where all sides run, one after the other.
 
   Returns:

@@ -40,7 +40,7 @@ class Workload:
   """Sizes, the same for both sides.
 
   Attributes:
-    preset: of the model.
+    preset: the preset of the model.
     frames: T, the frames of a clip.
     batch: B, the clips of an optimizer step.
     micro_batches: into which the batch is split.

@@ -19,9 +19,9 @@ class Field:
   """One array of a batch, or of a single clip without the first dimension.
 
   Attributes:
-    dtype: of the array.
-    shape: of the array, with letters for sizes that a config sets.
-    meaning: what the array holds.
+    dtype: the dtype of the array.
+    shape: the shape of the array, with letters for sizes that a config sets.
+    meaning: the content of the array.
     padding: the value in clips that only fill up the last batch of an evaluation.
   """
 

@@ -74,7 +74,7 @@ def match_classes(names: Iterable[str], vocabulary: Sequence[str]) -> dict[str, 
   Thus a vocabulary may have classes that differ only in their punctuation.
 
   Args:
-    names: in any spelling; repetitions are allowed.
+    names: the names in any spelling; repetitions are allowed.
     vocabulary: the class names.
 
   Returns:

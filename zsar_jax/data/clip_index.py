@@ -15,7 +15,7 @@ import numpy as np
 
 from zsar_jax.errors import UserError
 
-# What NumPy raises for a damaged .npz file.
+# The exceptions that NumPy raises for a damaged .npz file.
 _NPZ_ERRORS = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
 

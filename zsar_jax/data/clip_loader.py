@@ -22,7 +22,7 @@ from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import shapes_from_boxes
 
-# How many clips in a row may fail to decode before `training_clip` raises the error.
+# The number of clips that `training_clip` tries before it raises the error of the last one.
 _MAX_ATTEMPTS = 16
 
 
@@ -32,7 +32,7 @@ class ClipLoader:
 
   Attributes:
     subset: the clips.
-    view: how they are sampled and resized.
+    view: determines how clips are sampled, cropped and resized.
   """
 
   subset: Subset
@@ -41,7 +41,7 @@ class ClipLoader:
   def training_clip(self, position: int, rng: np.random.Generator) -> Batch:
     """Returns the clip at `position` with random frames and a random crop.
 
-    A clip that cannot be decoded is replaced by another one, which `rng` chooses.
+    A random other clip replaces a clip that cannot be decoded, whose position is in 'replaced'.
 
     Raises:
       UserError: if `_MAX_ATTEMPTS` clips in a row cannot be decoded.
@@ -60,15 +60,15 @@ class ClipLoader:
   def evaluation_clip(
     self, position: int, time_offset: float = 0.5, crop_offset: float = 0.5
   ) -> Batch:
-    """Returns one view of the clip at `position`; past the end, padding of weight 0.
+    """Returns one view of the clip at `position`, or a clip of weight 0 if that is past the end.
 
     The seed is a checksum of the clip's id, so that a clip is painted with the same colors in
     every view and in every evaluation that includes it.
 
     Args:
-      position: of the clip in the subset.
-      time_offset: which frame of each segment is taken, see `segment_indices`.
-      crop_offset: which square of each frame is cut, see `center_crop`.
+      position: the position of the clip in the subset.
+      time_offset: selects the frame of each segment, see `segment_indices`.
+      crop_offset: selects the square of each frame, see `center_crop`.
     """
     if position >= len(self.subset):
       return padding_clip(self.view.num_frames, self.view.size)
@@ -76,7 +76,7 @@ class ClipLoader:
     return self._load(position, zlib.crc32(clip_id.encode()), None, time_offset, crop_offset)
 
   def describe_damage(self, position: int) -> str:
-    """Decodes all frames of a clip and returns what is wrong with it, in words."""
+    """Decodes all frames of a clip and returns a description of the damage."""
     try:
       clip = self.subset.frames(position)
       for number in range(len(clip)):
@@ -95,7 +95,7 @@ class ClipLoader:
     time_offset: float = 0.5,
     crop_offset: float = 0.5,
   ) -> Batch:
-    """Loads a clip; without `rng` frames and crop are those at the offsets."""
+    """Loads a clip with frames and a crop from `rng` or, if it is None, at the offsets."""
     try:
       clip = self.subset.frames(position)
       sampled = segment_indices(len(clip), self.view.num_frames, rng, time_offset)
@@ -119,6 +119,7 @@ class ClipLoader:
   def _crop(
     self, height: int, width: int, rng: np.random.Generator | None, crop_offset: float
   ) -> Box:
+    """Returns the crop of a clip: random, or at `crop_offset` without `rng`."""
     view = self.view
     if rng is None:
       return center_crop(height, width, view.centre_crop, crop_offset, view.resize)
@@ -127,7 +128,7 @@ class ClipLoader:
     return random_crop(rng, height, width, view.crop_scale, view.crop_ratio)
 
   def _decode_frames(self, clip: ClipFrames, sampled: np.ndarray, box: Box) -> np.ndarray:
-    """Returns u8[T, S, S, 3]; a frame that is sampled several times is decoded once."""
+    """Returns frames u8[T, S, S, 3]; decodes a frame that is sampled repeatedly only once."""
     view = self.view
     height, width = clip.size
     frames = np.empty((view.num_frames, view.size, view.size, 3), np.uint8)
@@ -138,7 +139,7 @@ class ClipLoader:
       frame = records.decode_frame(clip.frame(index))
       if frame.shape[:2] != (height, width):
         raise UserError(
-          f'frame {index} has {frame.shape[1]} x {frame.shape[0]} pixels and its record says'
+          f'frame {index} has {frame.shape[1]} x {frame.shape[0]} pixels, but its record says'
           f' {width} x {height}; build the data set again'
         )
       resize_frame(frame, box, view.size, view.interpolation, out=frames[t])

@@ -1,19 +1,19 @@
-"""Opens a data set on disk: clips by position, and an index to select them by.
+"""Opens a data set on disk: an index of its clips, and their records by position.
 
-The folder of a data set, as `zsar_jax.datasets.builder` writes it:
+`zsar_jax.datasets.builder` writes the folder of a data set:
 
     {data_dir}/{name}/{version}/      name is 'ssv2', or 'pantomime/scenes' with a configuration
-      dataset_info.json, features.json, label.labels.txt, *.array_record-*   as TFDS has them
+      dataset_info.json, features.json, label.labels.txt, *.array_record-*   files of TFDS
       metadata.json                   class splits, annotated regions, the build's parameters
       build_report.json               see `zsar_jax.datasets.build_report`
       index-{split}.npz               a table of the split's clips, see `clip_index`
       part-{split}.npz                a split that is a part of another, see `clip_index`
-      *.array_record-*.frames.npy     where the frames are in the records, see `frame_table`
-      checksums.json                  the size and checksum of each file; only the size of records
-                                      and tables, as the index has a mark of each clip
+      *.array_record-*.frames.npy     the offsets of the frames in the records, see `frame_table`
+      checksums.json                  the size and checksum of each file; for records and tables
+                                      only the size, because the index has a mark of each clip
 
-Opening a split compares the checksums of all files that it reads, and the marks of the first and
-the last clip of each file of records. Reading a clip compares its mark.
+Opening a split checks the checksums of all files that it reads, and the marks of the first and
+the last clip of each file of records. Reading a clip checks its mark.
 """
 
 import functools
@@ -45,22 +45,22 @@ _COMMON_FILES = (
   'build_report.json',
 )
 
-# The key in metadata.json that says that the data set was built with checksums.
+# The key in metadata.json that is true if the data set was built with checksums.
 HAS_CHECKSUMS = 'has_checksums'
 
 
 class ClipDataset:
-  """A split of a data set: records by position. Pickles without open files.
+  """A split of a data set: an index and records by position. Its pickle holds no open files.
 
   Attributes:
     directory: the version's folder.
-    name: of the data set, like 'pantomime/scenes'.
-    split: like 'train'.
+    name: the name of the data set, such as 'pantomime/scenes'.
+    split: the name of the split, such as 'train'.
     classes: the vocabulary, in label order.
-    class_texts: how each class is called in prompts: its name, or a text with [brackets] around
-      what stands for an object, if the data set's lists have such texts.
-    class_splits: named parts of the vocabulary, like 'base' and 'novel'.
-    region_names: which of `regions.REGION_BITS` the data set is annotated with.
+    class_texts: the text of each class in prompts. It is the name of the class or, if the data
+      set's lists have such texts, a text with [brackets] around the placeholders of objects.
+    class_splits: named parts of the vocabulary, such as 'base' and 'novel'.
+    region_names: the names in `regions.REGION_BITS` of the annotated regions.
     index: the split's ids, labels and frame counts.
   """
 
@@ -69,8 +69,8 @@ class ClipDataset:
 
     Args:
       directory: the version's folder.
-      name: of the data set.
-      split: of the data set.
+      name: the name of the data set.
+      split: the name of the split.
 
     Raises:
       UserError: if there is no such split, or it is empty, damaged or inconsistent.
@@ -96,7 +96,8 @@ class ClipDataset:
     if split not in info.splits and split not in parts:
       present = ', '.join(sorted({*info.splits, *parts}))
       raise UserError(f'{directory} has no split {split!r}; it has {present}')
-    # The split that has the records. Of a part, `_part_positions` are its clips' positions there.
+    # The split that stores the records. If `split` is a part of it, `_part_positions` are the
+    # positions of the part's clips in the stored split.
     self._stored_split, self._part_positions = split, None
     if split in parts:
       self._check_files([parts[split].name])
@@ -107,15 +108,16 @@ class ClipDataset:
     """Loads the index of the stored split and checks it against the files of records."""
     path = self.directory / f'index-{self._stored_split}.npz'
     self._shards = [pathlib.Path(shard) for shard in info.filepaths]
-    # The first clip of each shard, and the first frame of each clip, counted over all shards.
+    # The first clip of each shard, counted over all shards.
     self._shard_clips = np.cumsum([0, *info.shard_lengths])
     tables = [table_path(shard) for shard in self._shards]
     self._check_files([path.name, *(file.name for file in (*self._shards, *tables))])
     self.index = ClipIndex.load(path)
     self._check_index(path)
     self._check_has_checksums(has_checksums)
+    # The first frame of each clip, counted over all shards.
     self._clip_frames = np.concatenate([[0], np.cumsum(self.index.num_frames, dtype=np.int64)])
-    # Another build may replace the files, while this process has some of these open.
+    # Another build may replace the files while this process holds some of them open.
     self._build_time = path.stat().st_mtime_ns
     for first, end in itertools.pairwise(self._shard_clips.tolist()):
       for stored in {first, end - 1}:
@@ -128,12 +130,12 @@ class ClipDataset:
     damage = checksums.find_damage(self.directory, names)
     if damage:
       raise UserError(
-        f'{self.directory}: {damage}: its files are not all there, or not all of one build; copy'
+        f'{self.directory}: {damage}: its files are missing or not all of one build; copy'
         ' the whole folder again or build the data set again'
       )
 
   def _check_has_checksums(self, expected: bool) -> None:
-    """Distinguishes a data set of an earlier version from one that has lost its checksums."""
+    """Raises a `UserError` if checksums are lost; warns if an earlier version wrote none."""
     if (self.directory / checksums.FILE).exists():
       return
     if expected or self.index.marks is not None:
@@ -149,7 +151,7 @@ class ClipDataset:
       raise UserError(f'{path}: split {self._stored_split!r} is empty; build the data set again')
     if len(self.index) != self._shard_clips[-1]:
       raise UserError(
-        f'{path} lists {len(self.index)} clips and the records are {self._shard_clips[-1]};'
+        f'{path} lists {len(self.index)} clips, but there are {self._shard_clips[-1]} records;'
         ' build the data set again'
       )
     positions = self._part_positions
@@ -201,7 +203,7 @@ class ClipDataset:
   def _read_frames(
     self, stored: int, position: int, open_file: Callable[[pathlib.Path, int], FrameFile]
   ) -> ClipFrames:
-    """Reads where a clip's frames are.
+    """Returns the frames of a clip, which are read on request.
 
     Args:
       stored: the clip's position in the records.
@@ -234,8 +236,8 @@ class ClipDataset:
 def _warn_unchecked(directory: pathlib.Path) -> None:
   """Warns, once per data set, that its files have no checksums."""
   log(
-    f'{directory} was built by an earlier version: whether its files are of one build is not'
-    ' checked; build it again to have that'
+    f'{directory} was built by an earlier version: its files cannot be checked to be of one'
+    ' build; build it again to add checksums'
   )
 
 
@@ -243,9 +245,9 @@ def open_dataset(data_dir: str | os.PathLike[str], name: str, split: str) -> Cli
   """Opens the newest version of a data set.
 
   Args:
-    data_dir: the folder of data sets, or the folder of this one in it.
-    name: 'ssv2', or with a configuration 'pantomime/scenes'.
-    split: like 'train'.
+    data_dir: the folder of data sets, or in it the folder of this data set.
+    name: the name, such as 'ssv2', or with a configuration 'pantomime/scenes'.
+    split: the split, such as 'train'.
 
   Raises:
     UserError: if the folder, the data set or the split does not exist.

@@ -82,10 +82,10 @@ def write_table(
   """Writes the table of a finished file of records.
 
   Args:
-    path: of the table.
+    path: the path of the table.
     records: the file.
-    record_rows: what `locate_frames` returns for each record.
-    sizes: of the records, in bytes.
+    record_rows: the result of `locate_frames` for each record.
+    sizes: the sizes of the records in bytes.
 
   Returns:
     For each record, the offset of its chunk in the stream and its mark.

@@ -32,8 +32,8 @@ def center_crop(
   the box is central and has the frame's aspect ratio.
 
   Args:
-    height: of the frame, in pixels.
-    width: of the frame, in pixels.
+    height: the height of the frame in pixels.
+    width: the width of the frame in pixels.
     fraction: in (0, 1].
     offset: position of the square on the long side: 0 at its start, 0.5 in its middle, 1 at its
       end. The long side of a square frame is its width. 'squash' ignores the offset.
@@ -59,8 +59,8 @@ def random_crop(
 
   Args:
     rng: draws the box.
-    height: of the frame, in pixels.
-    width: of the frame, in pixels.
+    height: the height of the frame in pixels.
+    width: the width of the frame in pixels.
     scale: smallest and largest share of the frame's area.
     ratio: smallest and largest width / height; its logarithm is drawn uniformly.
 
@@ -83,8 +83,8 @@ def random_square(
 
   Args:
     rng: draws the square.
-    height: of the frame, in pixels.
-    width: of the frame, in pixels.
+    height: the height of the frame in pixels.
+    width: the width of the frame in pixels.
     side: smallest and largest share of the short side, in (0, 1].
   """
   pixels = max(1, round(min(height, width) * rng.uniform(*side)))

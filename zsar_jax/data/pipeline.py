@@ -20,7 +20,7 @@ from zsar_jax.data.view import SINGLE_VIEW, EvaluationViews
 from zsar_jax.data.watchdog import DEFAULT_POLICY, WatchedBatches, WorkerPolicy, set_worker_name
 from zsar_jax.data.workers import initialize_worker
 
-# Iterates over batches, and has a method `close`.
+# An iterator over batches with a method `close`.
 BatchIterator = WatchedBatches
 
 # Arrays with fewer bytes are sent through a pipe. In shared memory, each takes two file handles of
@@ -41,13 +41,13 @@ def training_batches(
 
   Args:
     loader: loads the clips.
-    batch_size: clips in the global batch; this host's batches hold its share of them.
+    batch_size: the number of clips in the global batch, of which this host loads its share.
     seed: determines the order, the frames, the crops and the clips' seeds.
-    first_step: the number of batches that were consumed before.
-    workers: processes that load clips; 0 loads in threads of this process.
-    share: (i, n): of n equal parts of each batch, this host loads the i-th; see
+    first_step: the index of the first batch to return; earlier batches are skipped.
+    workers: the number of processes that load clips; 0 loads in threads of this process.
+    share: (i, n): this host loads the i-th of n equal parts of each batch; see
       `sharding.process_batch_shard`.
-    policy: what happens when workers fail.
+    policy: what to do when workers fail.
 
   Returns:
     An iterator over batches; the caller closes it.
@@ -75,12 +75,12 @@ def evaluation_batches(
 
   Args:
     loader: loads the clips.
-    batch_size: views in the global batch.
-    workers: processes that load clips; 0 loads in threads of this process.
+    batch_size: the number of views in the global batch.
+    workers: the number of processes that load clips; 0 loads in threads of this process.
     views: the views of each clip; the views of a clip are consecutive.
-    partners: i32[N], the position of each clip's partner, or -1 for a padding clip in its place.
-    share: as for `training_batches`.
-    policy: what happens when workers fail.
+    partners: i32[N], the position of each clip's partner; -1 adds a padding clip as its partner.
+    share: see `training_batches`.
+    policy: what to do when workers fail.
 
   Returns:
     An iterator over batches; the caller closes it.
@@ -112,9 +112,12 @@ class _EvaluationClip(grain.transforms.Map):
     if self.partners is None:
       return clip
     end = len(self.loader.subset)
-    partner = int(self.partners[position]) if position < end else -1
-    other = self.loader.evaluation_clip(end if partner < 0 else partner, *offsets)
-    return clip | {f'{PARTNER}{name}': other[name] for name in PARTNER_FIELDS}
+    partner_position = int(self.partners[position]) if position < end else -1
+    # The loader returns a padding clip for positions past the end.
+    partner = self.loader.evaluation_clip(
+      end if partner_position < 0 else partner_position, *offsets
+    )
+    return clip | {f'{PARTNER}{name}': partner[name] for name in PARTNER_FIELDS}
 
 
 def _batches(
@@ -129,30 +132,32 @@ def _batches(
   Clips are batched before they are distributed to the workers: each worker loads complete batches,
   and their order does not depend on the number of workers.
   """
-  part, parts = share
-  batches = clips.batch(batch_size // parts)[part::parts]
+  shard, num_shards = share
+  batches = clips.batch(batch_size // num_shards)[shard::num_shards]
 
   def start(first: int, name: str) -> SharedBatches:
-    rest = batches[first:]
+    remaining = batches[first:]
     if not workers:
-      read = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
-      return SharedBatches(iter(rest.to_iter_dataset(read)))
-    # Grain's workers read absl flags, which only programs of absl parse.
+      read_options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+      return SharedBatches(iter(remaining.to_iter_dataset(read_options)))
+    # Grain's workers read absl flags, which are parsed only in programs that absl runs.
     if not flags.FLAGS.is_parsed():
       flags.FLAGS.mark_as_parsed()
-    # One thread reads in each worker process: the processes are the parallelism.
-    read = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
-    workers_options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+    # One thread per worker process, because the processes already run in parallel.
+    read_options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+    worker_options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
     memory_options = grain.experimental.DatasetOptions(min_shm_size=_MIN_SHARED_BYTES)
-    dataset = grain.experimental.WithOptionsIterDataset(rest.to_iter_dataset(read), memory_options)
+    dataset = grain.experimental.WithOptionsIterDataset(
+      remaining.to_iter_dataset(read_options), memory_options
+    )
     initialize = functools.partial(_initialize_worker, name)
-    return SharedBatches(iter(dataset.mp_prefetch(workers_options, initialize)))
+    return SharedBatches(iter(dataset.mp_prefetch(worker_options, initialize)))
 
   return WatchedBatches(start, workers, policy)
 
 
 def _initialize_worker(name: str, worker: int, workers: int) -> None:
   del workers
-  # The trainer ends its workers itself, after the current step.
+  # Workers ignore SIGINT: the trainer ends them itself after the current step.
   initialize_worker(signal.SIG_IGN)
   set_worker_name(name, worker)

@@ -10,7 +10,7 @@ One record is one clip of N frames:
     fps        float      stored frames per second
     height     int        of every frame and plane, in pixels
     width      int
-    attributes str        a JSON object of texts: what else the data set's lists say of the clip
+    attributes str        a JSON object of texts: other facts in the data set's lists
 
 Frames stay encoded until a program samples them, so that only sampled frames are decoded.
 """
@@ -42,7 +42,7 @@ class ClipError(Exception):
   """A clip that cannot be built. The build continues and reports it by its id.
 
   Attributes:
-    reason: what is wrong with the clip.
+    reason: the damage or fault of the clip.
     missing: whether its file does not exist, in contrast to one that cannot be read.
   """
 
@@ -101,7 +101,7 @@ class Images(list[bytes]):
   """The encoded frames or planes of a clip; raises a `ClipError` if a record cannot hold them.
 
   Attributes:
-    size: of all images, in bytes.
+    size: the size of all images in bytes.
   """
 
   def __init__(self, images: Iterable[bytes] = ()):
@@ -132,14 +132,14 @@ def check_size(size: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class EncodedClip:
-  """A clip's record, and what the index and the build's report say of it.
+  """A clip's record, and its entries in the index and the build report.
 
   Attributes:
     record: the fields of the record by name.
     coverage: for each of `REGION_BITS`, the share of the pixels that it covers, as a mean over
       the annotated frames; NaN if none is annotated or the region is unknown.
     empty: for each of `REGION_BITS`, the number of annotated frames that are known to lack it.
-    remarks: what was noticed, by kind.
+    remarks: the remarks by kind.
   """
 
   record: dict[str, Any]
@@ -168,8 +168,8 @@ def encode_clip(
       clip that is not annotated.
     size: (H, W), of the frames and the planes.
     fps: frames per second.
-    attributes: what else is known of the clip.
-    remarks: what was noticed; it is read after the last plane.
+    attributes: other facts about the clip.
+    remarks: the remarks; they are read after the last plane.
 
   Raises:
     ClipError: if the images are too large for a record.
@@ -245,8 +245,8 @@ def decode_plane(code: bytes, height: int, width: int) -> np.ndarray:
 
   Args:
     code: the plane as `encode_plane` returns it.
-    height: of the frames, in pixels.
-    width: of the frames, in pixels.
+    height: the height of the frames in pixels.
+    width: the width of the frames in pixels.
 
   Raises:
     UserError: if the plane is damaged or has another size than the frames.

@@ -104,23 +104,23 @@ def _original_name(name: str) -> str:
 
 
 def intersection(classes: Sequence[str], others: Collection[str]) -> tuple[str, ...]:
-  """Returns those of `classes` that are also in `others`, in any spelling.
+  """Returns the names in `classes` that are also in `others`, in any spelling.
 
-  Two names are the same class if each matches the other, see `class_names.match_classes`.
+  Two names are the same class if they match in both directions, see `class_names.match_classes`.
   """
-  ours = {name: _original_name(name) for name in classes}
-  theirs = tuple(map(_original_name, others))
-  ours_to_theirs = match_classes(ours.values(), theirs)
-  theirs_to_ours = match_classes(theirs, tuple(ours.values()))
+  originals = {name: _original_name(name) for name in classes}
+  other_originals = tuple(map(_original_name, others))
+  matches = match_classes(originals.values(), other_originals)
+  reverse_matches = match_classes(other_originals, tuple(originals.values()))
   return tuple(
     name
-    for name, original in ours.items()
-    if any(original in theirs_to_ours[other] for other in ours_to_theirs[original])
+    for name, original in originals.items()
+    if any(original in reverse_matches[other] for other in matches[original])
   )
 
 
 def difference(classes: Sequence[str], others: Collection[str]) -> tuple[str, ...]:
-  """Returns those of `classes` that are not in `others`, in any spelling.
+  """Returns the names in `classes` that are not in `others`, in any spelling.
 
   For Kinetics-600 and Kinetics-400 these are 220 classes.
   """
@@ -284,8 +284,10 @@ def _parse_lines(text: str, source: str, ordered: bool) -> tuple[str, ...]:
   has_id = [len(row) > 1 and row[0].strip().isdecimal() for row in rows]
   if not all(has_id):
     if ordered and has_header:
-      wrong = lines[has_id.index(False)]
-      raise UserError(f'{source}: {wrong!r} is no id and name, such as "0,archery"; correct it')
+      line = lines[has_id.index(False)]
+      raise UserError(
+        f'{source}: {line!r} is not an id and a name, such as "0,archery"; correct it'
+      )
     rows = [line.split(maxsplit=1) for line in lines]
     ids = [int(row[0]) if len(row) == 2 and row[0].isdecimal() else -1 for row in rows]
     # Names may begin with numbers, but hardly with exactly the numbers of their lines.

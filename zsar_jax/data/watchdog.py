@@ -51,7 +51,7 @@ class Batches(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class WorkerPolicy:
-  """What happens when workers fail; has the fields of `config.data` of these names.
+  """The treatment of failed workers, as set by the fields of the same names in `config.data`.
 
   Attributes:
     patience: the seconds after which a worker hangs if its batch is due and does not arrive.
@@ -83,7 +83,7 @@ class WatchedBatches:
       start: returns the batches from a given number on. Each worker passes the given name to
         `set_worker_name`.
       workers: the number of processes.
-      policy: when a worker counts as failed, and what happens then.
+      policy: when a worker counts as failed, and how failures are treated.
     """
     self._start, self._workers, self._policy = start, workers, policy
     # The number of batches returned, the number returned before the last restart, and the restarts
@@ -157,7 +157,7 @@ class WatchedBatches:
     return remedy
 
   def _watch(self) -> None:
-    """Kills workers that hang; runs in a thread of its own."""
+    """Kills workers that hang; runs in a separate thread."""
     reported = None
     while not self._closed.wait(0.2):
       since = self._waiting_since
@@ -195,19 +195,19 @@ class WatchedBatches:
         os.kill(pid, signal.SIGKILL)
 
   def _describe_failure(self, error: Exception) -> str:
-    """Returns which workers are gone, and how the one that Grain noticed has ended."""
+    """Returns the workers that ended, and the exit code or signal of the one that Grain reports."""
     code = _exit_code(error)
     if code is None:
       return f'a worker process failed ({first_line(error)})'
     alive = _named_processes().get(self._name, {})
-    gone = [
+    ended = [
       f'{number} (pid {self._pids[number]})' if number in self._pids else str(number)
       for number in range(self._workers)
       if number not in alive
     ]
     signals = {number.value: number.name for number in signal.Signals}
     cause = f'ended by {signals.get(-code, -code)}' if code < 0 else f'ended with status {code}'
-    return f'worker process {", ".join(gone) or "?"} was {cause}'
+    return f'worker process {", ".join(ended) or "?"} was {cause}'
 
 
 def _exit_code(error: Exception) -> int | None:
@@ -217,11 +217,11 @@ def _exit_code(error: Exception) -> int | None:
 
 
 def _shared_memory_error(error: OSError) -> Exception:
-  """Returns what to raise if worker processes cannot share memory."""
+  """Returns the error to raise if worker processes cannot share memory."""
   if error.errno in (errno.EMFILE, errno.ENFILE):
     return error
   return UserError(
-    f'{_describe_shared_memory()} does not take what worker processes share ({error.strerror}):'
+    f'{_describe_shared_memory()} cannot hold the data of worker processes ({error.strerror}):'
     f' {_SHARED_MEMORY_REMEDY}'
   )
 
@@ -240,7 +240,7 @@ def set_worker_name(name: str, worker: int) -> None:
   The name is kept by the system and not in a file, so that no folder needs to be writable.
 
   Args:
-    name: of the loader, of at most ten characters.
+    name: the name of the loader, with at most ten characters.
     worker: the worker's number.
   """
   with contextlib.suppress(OSError):  # Not Linux.
@@ -251,7 +251,7 @@ def _named_processes() -> dict[str, dict[int, int]]:
   """Returns {loader's name: {worker's number: process id}} of this process's living children."""
   processes: dict[str, dict[int, int]] = {}
   for path in pathlib.Path('/proc').glob('[0-9]*/stat'):
-    # Processes may end meanwhile. Ids are reused, hence the check of the parent.
+    # Processes may end meanwhile. The parent is checked because ids are reused.
     with contextlib.suppress(OSError, ValueError):
       before, _, after = path.read_text().rpartition(')')
       state, parent = after.split()[:2]

@@ -12,12 +12,12 @@ import av
 
 @dataclasses.dataclass(frozen=True)
 class Codec:
-  """How the packets of a codec are read.
+  """The functions that read the packets of a codec.
 
   Attributes:
     starts: whether decoding can start at a packet, given its bits and the stream's extradata.
-    shows: whether a packet, given its bits, contains a frame that is shown; None if that is
-      uncertain. Without this function, every packet does.
+    shows: whether a packet, given its bits, contains a frame that is shown. It returns None if that
+      is uncertain. Without this function, every packet contains such a frame.
   """
 
   starts: Callable[[bytes, bytes], bool]
@@ -25,7 +25,7 @@ class Codec:
 
 
 def codec_of(context: av.codec.context.CodecContext) -> Codec | None:
-  """Returns how a stream's packets are read, or None if its codec is not known here."""
+  """Returns the functions that read a stream's packets; None if its codec is unsupported."""
   codec = _CODECS.get(context.codec.canonical_name)
   if codec is None and context.codec.intra_only:
     return Codec(lambda data, extradata: True)
@@ -97,7 +97,7 @@ def _starts_mpeg4(data: bytes, extradata: bytes) -> bool:
 
 
 def _shows_mpeg4(data: bytes) -> bool | None:
-  """Is uncertain for several VOPs in a packet, and if its VOP is so short that it may be empty."""
+  """Returns None for several VOPs in a packet, or for a VOP so short that it may be empty."""
   return True if data.count(b'\0\0\1\xb6') == 1 and len(data) > 16 else None
 
 
@@ -108,7 +108,7 @@ def _starts_mpeg2(data: bytes, extradata: bytes) -> bool:
 
 
 def _shows_mpeg2(data: bytes) -> bool | None:
-  """Is uncertain for two fields in a packet."""
+  """Returns None for two fields in a packet."""
   return True if data.count(b'\0\0\1\0') == 1 else None
 
 
@@ -131,7 +131,7 @@ def _starts_vp9(data: bytes, extradata: bytes) -> bool:
 
 
 def _shows_vp9(data: bytes) -> bool:
-  """Is true for every superframe, as its last frame is always shown (VP9, annex B)."""
+  """Returns True for every superframe, because its last frame is always shown (VP9, annex B)."""
   return data[-1] & 0xE0 == 0xC0 or bool(_vp9_bits(data) & 5)
 
 
@@ -156,7 +156,7 @@ def _starts_av1(data: bytes, extradata: bytes) -> bool:
   return False
 
 
-# By FFmpeg's names.
+# The keys are FFmpeg's names.
 _CODECS = {
   'h264': Codec(_starts_h264),
   'hevc': Codec(_starts_hevc),

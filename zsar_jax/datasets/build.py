@@ -1,10 +1,10 @@
-"""Runs a builder: stages its clips in parallel and publishes the data set; may be interrupted.
+"""Runs a builder: stages its clips in parallel, then publishes the data set.
 
-The tasks of a split are cut into chunks. Each chunk is staged under `{out}/.staging` (see
-`zsar_jax.datasets.staging`), by as many processes as there are, and the staged files become the
-shards of the data set, which appears at once and complete. How tasks are cut into chunks depends
-only on their number, so the records are the same bytes for any number of processes, with or
-without interruptions.
+The tasks of a split are cut into chunks. Worker processes stage each chunk under `{out}/.staging`
+(see `zsar_jax.datasets.staging`), so that an interrupted build can continue. The staged files
+become the shards of the data set, which is published in one step, complete. How tasks are cut into
+chunks depends only on their number, so the records are the same bytes for any number of processes,
+with or without interruptions.
 """
 
 import collections
@@ -30,11 +30,11 @@ from zsar_jax.runtime import checksums, locks
 from zsar_jax.runtime.wording import pluralize
 
 # The minimum number of clips in a chunk, and the maximum number of chunks in a split. Chunks become
-# shards, which a reader may keep open all at once: the limit of open files is often 1024.
+# shards, and a reader may keep all shards open: the limit of open files is often 1024.
 _CHUNK_CLIPS = 32
 _MAX_CHUNKS = 256
 
-# The number of clips that the disk need is estimated from, if there are many more.
+# The number of clips from which the required disk space is estimated.
 _SAMPLED_CLIPS = 8
 
 
@@ -48,16 +48,17 @@ def build(
 
   Args:
     builder: the data set and where to write it.
-    workers: processes that encode clips; 0 or 1 works in this process, None takes all cores.
+    workers: the number of processes that encode clips; 0 or 1 encodes in this process, None uses
+      all cores.
     strict: whether a clip that is missing or cannot be read is an error.
-    beam: encodes the clips on Apache Beam instead of in own processes.
+    beam: encodes the clips on Apache Beam instead of in processes of this machine.
 
   Returns:
     The folder of the data set's version.
 
   Raises:
     UserError: if the data set exists with other parameters, the disk is too small, a split would
-      have no clip at all, or, with `strict`, a clip failed.
+      have no clips, or, with `strict`, a clip failed.
   """
   directory = pathlib.Path(builder.data_dir)
   if builder.staging_dir.exists() or not _is_built(builder, directory, strict):
@@ -68,7 +69,7 @@ def build(
         raise UserError(
           f'--out: {builder.staging_dir} cannot be written ({error.strerror})'
         ) from None
-      # Left by a build that was killed while it published.
+      # An earlier build leaves this folder if it is killed while it publishes.
       for incomplete in directory.parent.glob(f'{INCOMPLETE_PREFIX}*_{directory.name}'):
         shutil.rmtree(incomplete)
       # Another process may have built the data set while this one waited for the lock.
@@ -88,10 +89,10 @@ def _is_built(builder: ClipBuilder, directory: pathlib.Path, strict: bool) -> bo
     return False
   expected = json.loads(json.dumps(builder.parameters))
   try:
-    present = json.loads((directory / 'metadata.json').read_text())['parameters']
+    actual = json.loads((directory / 'metadata.json').read_text())['parameters']
     report = json.loads((directory / 'build_report.json').read_text())
     classes = tfds.builder_from_directory(directory).info.features['label'].names
-    differing = sorted(key for key in present | expected if present.get(key) != expected.get(key))
+    differing = sorted(key for key in actual | expected if actual.get(key) != expected.get(key))
     failed = [clip for split in report.values() for clip in split['missing'] | split['unreadable']]
     if damage := checksums.find_damage(directory):
       raise ValueError(damage)
@@ -103,45 +104,46 @@ def _is_built(builder: ClipBuilder, directory: pathlib.Path, strict: bool) -> bo
   if differing:
     key = differing[0]
     raise UserError(
-      f'{directory} was built with {key} = {present.get(key)} and now {key} ='
+      f'{directory} was built with {key} = {actual.get(key)}, not {key} ='
       f' {expected.get(key)}; choose another --out, or delete that folder'
     )
   if tuple(classes) != builder.classes:
     raise UserError(
-      f'{directory} was built with another vocabulary, of {len(classes)} classes where now'
-      f' there are {len(builder.classes)}; choose another --out, or delete that folder'
+      f'{directory} was built with another vocabulary, of {len(classes)} classes instead of'
+      f' {len(builder.classes)}; choose another --out, or delete that folder'
     )
   if strict and failed:
     raise UserError(
-      f'{directory} was built without {len(failed)} clips, {failed[0]} first; repair them, delete'
-      ' that folder and build again, or leave out --strict'
+      f'{directory} was built without {len(failed)} clips, the first is {failed[0]}; repair them,'
+      ' delete that folder and build again, or leave out --strict'
     )
-  print(f'{builder.full_name} is there already: {directory}')
+  print(f'{builder.full_name} already exists: {directory}')
   return True
 
 
 def _stage_and_publish(
   builder: ClipBuilder, workers: int | None, strict: bool, beam: Beam | None
 ) -> None:
+  """Stages all chunks of the data set, prints the build report and publishes the data set."""
   splits = builder.tasks()
   chunks = [
     (split, chunk, os.fspath(builder.staging_dir / f'{split}-{number:05d}'))
     for split, tasks in splits.items()
-    for number, chunk in enumerate(_chunks(builder, split, tasks))
+    for number, chunk in enumerate(_cut_into_chunks(builder, split, tasks))
   ]
   if any(builder.staging_dir.glob('*.json')):
     print(
-      f'{builder.full_name}: an earlier build continues; if videos or masks have changed since,'
+      f'{builder.full_name}: continues an earlier build; if videos or masks have changed since,'
       f' delete {builder.staging_dir} to begin anew',
       file=sys.stderr,
     )
   else:
     _check_disk(builder, [chunk for _, chunk, _ in chunks])
-  work = [(chunk, path) for _, chunk, path in chunks]
+  chunk_paths = [(chunk, path) for _, chunk, path in chunks]
   if beam is None:
-    results = stage_in_processes(work, builder.full_name, workers)
+    results = stage_in_processes(chunk_paths, builder.full_name, workers)
   else:
-    results = stage_with_beam(work, builder.full_name, beam)
+    results = stage_with_beam(chunk_paths, builder.full_name, beam)
   staged: dict[str, list[StagedChunk]] = {split: [] for split in splits}
   for (split, _, _), result in zip(chunks, results, strict=True):
     staged[split].append(result)
@@ -159,7 +161,7 @@ def _stage_and_publish(
   print(f'{builder.full_name}: built in {builder.data_dir}')
 
 
-def _chunks(builder: ClipBuilder, split: str, tasks: Sequence[ClipTask]) -> list[Chunk]:
+def _cut_into_chunks(builder: ClipBuilder, split: str, tasks: Sequence[ClipTask]) -> list[Chunk]:
   """Cuts a split's tasks into chunks, in a way that depends only on their number."""
   counts = collections.Counter(task.id for task in tasks)
   repeated = [clip_id for clip_id, count in counts.items() if count > 1]
@@ -177,39 +179,39 @@ def _chunks(builder: ClipBuilder, split: str, tasks: Sequence[ClipTask]) -> list
 
 
 def _check_disk(builder: ClipBuilder, chunks: list[Chunk]) -> None:
-  """Prints an estimate of the disk need; raises a `UserError` if there is less space."""
+  """Estimates the disk space that the records need; raises a `UserError` if less is free."""
   tasks = [(chunk, task) for chunk in chunks for task in chunk.tasks]
   if len(tasks) < 8 * _SAMPLED_CLIPS:
     return
-  sizes, tried = [], 0
-  # Try more clips than needed: many may be missing if the lists are older than the videos.
+  sizes, num_tried = [], 0
+  # More candidates than needed: many may be missing if the lists are older than the videos.
   candidates = 4 * _SAMPLED_CLIPS
-  while len(sizes) < _SAMPLED_CLIPS and tried < candidates:
-    # Candidates are spread evenly. 11 and their number are coprime, so that each is tried once, and
-    # clips close to each other are tried late.
-    chunk, task = tasks[len(tasks) * (2 * (11 * tried % candidates) + 1) // (2 * candidates)]
+  while len(sizes) < _SAMPLED_CLIPS and num_tried < candidates:
+    # Candidates are spread evenly over the tasks. The stride 11 and their number are coprime, so
+    # each candidate is tried once, and candidates close to each other are tried far apart.
+    chunk, task = tasks[len(tasks) * (2 * (11 * num_tried % candidates) + 1) // (2 * candidates)]
     size = serialized_size(chunk, task)
     sizes += [size] if size else []
-    tried += 1
+    num_tried += 1
   if not sizes:
     return  # The clips are missing or cannot be read; the build reports each of them.
-  need = len(tasks) * sum(sizes) / tried
+  needed = len(tasks) * sum(sizes) / num_tried
   free = shutil.disk_usage(builder.staging_dir).free
   print(
-    f'{builder.full_name}: {pluralize(len(tasks), "clip")} will take about {_format_size(need)},'
-    f' estimated from {tried} of them; {_format_size(free)} are free',
+    f'{builder.full_name}: {pluralize(len(tasks), "clip")} will take about {_format_size(needed)},'
+    f' estimated from {num_tried} of them; {_format_size(free)} are free',
     file=sys.stderr,
   )
-  if need > free:
+  if needed > free:
     raise UserError(
-      f'{builder.staging_dir}: the records need about {_format_size(need)} and'
+      f'{builder.staging_dir}: the records need about {_format_size(needed)} and'
       f' {_format_size(free)} are free; choose another --out, or a smaller --short-side,'
       ' --jpeg-quality or --keep'
     )
 
 
 def _format_size(count: float) -> str:
-  """Returns a number of bytes in words."""
+  """Formats a number of bytes."""
   return f'{count / 1e9:.1f} GB' if count >= 1e9 else f'{count / 1e6:.3g} MB'
 
 
@@ -223,18 +225,19 @@ def _check_failures(name: str, report: dict[str, Any], strict: bool) -> None:
       clip_id, reason = next(iter(failures.items()))
       raise UserError(
         f'{name}, split {split!r}: none of its {len(failures)} clips can be built,'
-        f' {clip_id} because {reason}; check the paths given'
+        f' for example {clip_id} because {reason}; check the given paths'
       )
     if strict and failures:
       raise UserError(
         f'{name}, split {split!r}: {pluralize(len(failures), "clip")} failed,'
-        f' {next(iter(failures))} first; repair them and the same command continues, or leave out'
+        f' the first is {next(iter(failures))}; repair them and run the same command, or leave out'
         ' --strict'
       )
 
 
 def _clear_staging(builder: ClipBuilder) -> None:
-  # Another process may have cleared it while this one waited for the lock.
+  """Deletes the staging folder, and its parents if they are empty."""
+  # Another process may have deleted it while this one waited for the lock.
   with contextlib.suppress(FileNotFoundError):
     shutil.rmtree(builder.staging_dir)
   for folder in builder.staging_dir.parents[: len(builder.full_name.split('/'))]:

@@ -1,4 +1,4 @@
-"""Reports what went into a data set: the content of build_report.json, and its printed form.
+"""Reports the content of a data set: build_report.json, and its printed form.
 
     {split: {
       "written": number of clips, "frames": number of stored frames, "bytes": size of the records,
@@ -42,7 +42,7 @@ def make_report(
   Args:
     staged: the chunks of each split.
     region_names: the regions that the data set is annotated with.
-    listed: what was noticed in the lists: {split: {kind: {clip id: details}}}.
+    listed: the remarks on the lists: {split: {kind: {clip id: details}}}.
   """
   report = {}
   for split, chunks in staged.items():

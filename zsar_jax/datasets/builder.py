@@ -42,8 +42,8 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  #
     classes: the vocabulary, in label order.
     class_splits: named parts of the vocabulary, like 'base' and 'novel'.
     class_texts: how each class is called in prompts, or None for its name.
-    clip_splits: splits that are parts of one of the others: {name: clip ids}.
-    remarks: what was noticed in the lists: {split: {kind: {clip id: text}}}.
+    clip_splits: splits that are parts of another split: {name: clip ids}.
+    remarks: the remarks on the lists: {split: {kind: {clip id: text}}}.
     region_names: which of `regions.REGION_BITS` the clips are annotated with.
     parameters: everything else that determines the records, as JSON values: a finished data set
       with other parameters is refused.
@@ -85,7 +85,7 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  #
     return pathlib.Path(self.data_dir_root, '.staging', *self.full_name.split('/'))
 
   def report(self, staged: dict[str, list[StagedChunk]]) -> dict[str, Any]:
-    """Returns what went into the data set, see `zsar_jax.datasets.build_report`."""
+    """Returns the report of the build, see `zsar_jax.datasets.build_report`."""
     return build_report.make_report(staged, self.region_names, self.remarks)
 
   def publish(self, staged: dict[str, list[StagedChunk]]) -> None:

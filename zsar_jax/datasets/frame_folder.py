@@ -26,8 +26,8 @@ def read_frame_folder(
   """Reads a folder of frames; images that cannot be read are left out and counted.
 
   Args:
-    folder: of images whose names end with their numbers.
-    storage: what to keep.
+    folder: the folder of images, whose names end with their numbers.
+    storage: which frames and pixels to keep.
     fps: frames per second.
     annotated: returns the annotated frames, if those are preferred among the kept ones.
 

@@ -55,7 +55,7 @@ class Packets:
     """Returns the runs of packets to decode for some frames.
 
     Args:
-      numbers: of the frames, each in [0, N), ascending.
+      numbers: the numbers of the frames, each in [0, N), ascending.
       max_gap: a run is joined to the one before if it starts at most this many packets after
         that one's last packet.
 
@@ -136,9 +136,9 @@ def decode(
 
   Args:
     container: the file, opened anew.
-    stream: of the file.
-    packets: of the stream, reliable.
-    numbers: of the frames, ascending.
+    stream: the video stream of the file.
+    packets: the packets of the stream, which must be reliable.
+    numbers: the numbers of the frames, ascending.
     by_seeking: whether to skip the packets before each run by seeking. Some formats do not seek to
       the requested packet; without seeking, all packets are read and only the runs are decoded.
 

@@ -17,7 +17,7 @@ from zsar_jax.datasets.staging import Chunk, StagedChunk, stage_chunk
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import terminal
 
-# How often to look whether processes of Beam have finished a chunk.
+# The interval of checks for chunks that processes of Beam have finished.
 _POLL_SECONDS = 2.0
 
 # Chunks, each with the path that it is staged at.
@@ -29,7 +29,7 @@ def stage_in_processes(work: Work, name: str, workers: int | None) -> list[Stage
 
   Args:
     work: the chunks and their paths.
-    name: of the data set, for the progress bar.
+    name: the name of the data set, for the progress bar.
     workers: the number of processes; 0 or 1 works in this process, None takes all cores.
 
   Raises:
@@ -69,7 +69,7 @@ def stage_with_beam(work: Work, name: str, beam: Beam) -> list[StagedChunk]:
 
   Args:
     work: the chunks and their paths.
-    name: of the data set, for the progress bar.
+    name: the name of the data set, for the progress bar.
     beam: the runner.
 
   Raises:

@@ -225,7 +225,7 @@ def _write(outcomes: Iterable[_Outcome], path: str, chunk: Chunk) -> StagedChunk
 
 
 def _load(path: str, chunk: Chunk) -> StagedChunk | None:
-  """Returns what was staged at `path`, or None if it is unfinished or of another chunk."""
+  """Returns the chunk staged at `path`; None if it is unfinished or another chunk."""
   output, report = _paths(path)
   try:
     content = json.loads(report.read_text())

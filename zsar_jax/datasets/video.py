@@ -1,4 +1,4 @@
-"""What is stored of a video: how much of it, and the facts that its region planes depend on."""
+"""Describes the stored part of a video, and the facts on which its region planes depend."""
 
 import dataclasses
 import re
@@ -20,7 +20,7 @@ AnnotatedFrames = Callable[[int, np.ndarray | None], Collection[int]]
 
 @dataclasses.dataclass(frozen=True)
 class Storage:
-  """How much of a video is stored.
+  """The frames and pixels of a video that are stored.
 
   Attributes:
     short_side: frames are scaled down so that their shorter side has this many pixels, and
@@ -44,7 +44,7 @@ class Storage:
     """Returns i64[K], the frames of a video that are kept, ascending.
 
     Args:
-      num_frames: of the video.
+      num_frames: the number of frames in the video.
       annotated: the annotated frames, from 0, if only some are annotated.
     """
     rule, _, number = self.keep.partition(':')
@@ -70,15 +70,15 @@ class Storage:
 
 @dataclasses.dataclass(frozen=True)
 class VideoFacts:
-  """What the region planes of a decoded video depend on.
+  """The facts about a decoded video on which its region planes depend.
 
   Attributes:
     num_frames: N, of the full video.
     kept: i64[K], the frames that are stored, ascending, each in [0, N).
     height: H, of the stored frames in pixels.
     width: W, of the stored frames in pixels.
-    source_height: of the video's frames, before they were scaled to H x W.
-    source_width: of the video's frames.
+    source_height: the height of the video's frames before they were scaled to H x W.
+    source_width: the width of the video's frames before they were scaled.
     numbers: i64[N], the numbers in the frames' file names, for a folder of images; None for a
       video file.
   """
@@ -94,13 +94,13 @@ class VideoFacts:
 
 @dataclasses.dataclass(frozen=True)
 class StoredVideo:
-  """What is stored of a video.
+  """The stored part of a video.
 
   Attributes:
     jpegs: its K kept frames.
     facts: their number and size.
     fps: kept frames per second.
-    remarks: what was noticed, by kind.
+    remarks: the remarks by kind.
   """
 
   jpegs: list[bytes]

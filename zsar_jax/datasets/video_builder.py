@@ -29,8 +29,8 @@ class VideoTask:
   Attributes:
     clip: the clip.
     masks: its masks, or None if nobody annotated it.
-    remarks: what was noticed about its masks so far, by kind.
-    storage: what is stored of it.
+    remarks: the remarks on its masks so far, by kind.
+    storage: which frames and pixels are stored.
     folder_fps: frames per second, if it is a folder of frames.
   """
 
@@ -103,13 +103,13 @@ class VideoBuilder(ClipBuilder, skip_registration=True):  # type: ignore[call-ar
     boxes_from_shapes: bool = False,
     folder_fps: float = DEFAULT_FPS,
   ):
-    """Sets what to build.
+    """Configures the data set.
 
     Args:
       data_dir: the folder of data sets to build in.
-      name: of the data set.
+      name: the name of the data set.
       listing: its clips.
-      storage: what to store of each.
+      storage: which frames and pixels of each video to store.
       masks: where its regions come from. A clip is annotated by the sources that have masks of it;
         a frame counts as annotated if all of these sources have annotated it.
       boxes_from_shapes: whether to draw boxes around the shapes.

@@ -49,7 +49,7 @@ def read_video_file(
 
   Args:
     path: the file.
-    storage: what to keep.
+    storage: which frames and pixels to keep.
     annotated: returns the annotated frames, if those are preferred among the kept ones.
 
   Raises:
@@ -110,7 +110,7 @@ def _decode(
   numbers: list[int] = []
   size = (0, 0)  # Height and width of the video's frames, upright.
   corrupt = num_frames = 0
-  end = 0.0  # Of the last frame, in seconds.
+  end = 0.0  # The end of the last frame in seconds.
   with _open(path) as container:
     stream = _video_stream(container, path)
     frames = (
@@ -158,7 +158,7 @@ def _check_complete(
     container: the open file.
     stream: its video stream.
     num_frames: the frames that were decoded.
-    end: of the last of them, in seconds.
+    end: the end of the last frame in seconds.
   """
   if not num_frames:
     raise ClipError(f'{path} has no frame')

@@ -21,7 +21,7 @@ def read_video(
 
   Args:
     path: the file, or the folder of images whose names end with their numbers.
-    storage: what to keep.
+    storage: which frames and pixels to keep.
     folder_fps: frames per second of a folder of frames.
     annotated: returns the annotated frames, if those are preferred among the kept ones.
 

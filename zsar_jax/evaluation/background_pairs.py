@@ -116,7 +116,7 @@ def draw_pairs(
     labels: i32[N].
     coverage_person: f32[N], the share of the frame that people cover; NaN if unknown.
     kind: 'rand' for a partner of another class, 'same' for another clip of the same class.
-    seed: of the draw.
+    seed: the seed of the draw.
 
   Returns:
     i32[N], the position of the clip whose background each clip gets, or -1.

@@ -13,7 +13,7 @@ from zsar_jax.evaluation.predictions import Predictions
 from zsar_jax.evaluation.ratio import Ratio, mean
 from zsar_jax.recipes import language
 
-# The recipes that the measures need. Of several, the first that was evaluated is used.
+# The recipes of the measures, each with its accepted forms: the first that was evaluated is used.
 _ORIGINAL = ('none',)
 _HUMAN_ONLY = ('background=mean,object=mean', 'background=mean')
 _BACKGROUND_ONLY = ('person=mean,object=mean', 'person=mean')
@@ -25,7 +25,7 @@ _OTHER_COLOR = ('background=normal/other',)
 
 
 def all_bias_metrics(p: Predictions) -> dict[str, Ratio]:
-  """Returns all measures that the recipes of `p` allow, by their names in study.json."""
+  """Returns each measure for which `p` has the recipes, by its name in study.json."""
   measures: tuple[tuple[str, Callable[..., Ratio], tuple[tuple[str, ...], ...]], ...] = (
     ('BOR', accuracy_ratio, (_BACKGROUND_ONLY, _ORIGINAL)),
     ('HOR', accuracy_ratio, (_HUMAN_ONLY, _ORIGINAL)),
@@ -50,28 +50,28 @@ def all_bias_metrics(p: Predictions) -> dict[str, Ratio]:
 
 
 def swap_recipe(p: Predictions) -> str | None:
-  """The recipe with swapped backgrounds, as `p` writes it; None if `p` has none."""
+  """Returns the recipe with swapped backgrounds, as `p` writes it; None if `p` has none."""
   return _first_evaluated(p, _SWAP)
 
 
 def accuracy_ratio(p: Predictions, recipe: str, reference: str = 'none') -> Ratio:
-  """Top-1 under one recipe divided by top-1 under another: HAT's BOR and HOR, as fractions.
+  """Returns top-1 under one recipe divided by top-1 under another: HAT's BOR and HOR, as fractions.
 
   The numerator of BOR is the accuracy on background-only clips, that of HOR the accuracy on
-  human-only clips; the denominator of both is the accuracy on the original clips. The ratio is that
-  of the totals over all clips that count under both recipes.
+  human-only clips; the denominator of both is the accuracy on the original clips. Both accuracies
+  are over the clips that count under both recipes.
   """
   counted = p.counted(recipe) & p.counted(reference)
   numerator, denominator = (_is_correct(p, text) & counted for text in (recipe, reference))
-  # The share of the reference's accuracy that is left if the model guesses under `recipe`.
+  # The expected numerator of a model that guesses under `recipe`.
   chance = counted / len(p.classes)
   return Ratio(numerator.astype(np.float64), denominator.astype(np.float64), counted, chance=chance)
 
 
 def accuracy_ratio_gap(p: Predictions, recipe: str, other: str, reference: str = 'none') -> Ratio:
-  """The `accuracy_ratio` of one recipe minus that of another, such as HOR minus BOR.
+  """Returns the `accuracy_ratio` of one recipe minus that of another, such as HOR minus BOR.
 
-  Over the clips that count under all three recipes.
+  Only clips that count under all three recipes are used.
   """
   counted = p.counted(recipe) & p.counted(other) & p.counted(reference)
   first, second, denominator = (
@@ -82,51 +82,52 @@ def accuracy_ratio_gap(p: Predictions, recipe: str, other: str, reference: str =
 
 
 def swap_background_error(p: Predictions, recipe: str) -> Ratio:
-  """HAT's SBErr: the share of clips for which the class of the background's clip is predicted.
+  """Returns HAT's SBErr: the share of clips that get the class of the background's clip.
 
-  Clips whose background is from a clip of their own class, or of a class outside the vocabulary, do
-  not count.
+  A clip does not count if the background's clip has the same class or a class outside the
+  vocabulary.
   """
   predicted = _background_ranks(p, recipe) == 0
-  return mean(predicted, _has_rival(p, recipe), chance=1 / len(p.classes))
+  return mean(predicted, _background_differs(p, recipe), chance=1 / len(p.classes))
 
 
 def swap_gap(p: Predictions, recipe: str) -> Ratio:
-  """How much more often the person's class is predicted than the background's: SHAcc minus SBErr.
+  """Returns how much more often the person's class is predicted than the background's.
 
-  Over the clips of `swap_background_error`, which may be fewer than those of SHAcc.
+  This is SHAcc minus SBErr over the clips of `swap_background_error`, which may be fewer than those
+  of SHAcc.
   """
   gap = _is_correct(p, recipe).astype(np.float64) - (_background_ranks(p, recipe) == 0)
-  return mean(gap, _has_rival(p, recipe))
+  return mean(gap, _background_differs(p, recipe))
 
 
 def background_wins(p: Predictions, recipe: str) -> Ratio:
-  """How often the background's class ranks before the person's (Zhou et al., arXiv 2512.17953).
+  """Returns how often the background's class ranks before the person's.
 
-  Over the clips of `swap_background_error`.
+  The mean is over the clips of `swap_background_error`. Source: Zhou et al., arXiv 2512.17953.
   """
   wins = _background_ranks(p, recipe) < label_ranks(p, recipe)
-  return mean(wins, _has_rival(p, recipe), chance=0.5)
+  return mean(wins, _background_differs(p, recipe), chance=0.5)
 
 
 def rank_gap(p: Predictions, recipe: str) -> Ratio:
-  """The rank of the person's class minus that of the background's (arXiv 2512.17953).
+  """Returns the rank of the person's class minus that of the background's (arXiv 2512.17953).
 
-  Positive where the background comes first. The mean is over the clips of `swap_background_error`
-  whose logits are finite: the others have no ranks.
+  The gap is positive if the background comes first. The mean is over those clips of
+  `swap_background_error` whose logits are finite: the others have no ranks.
   """
   gap = label_ranks(p, recipe) - _background_ranks(p, recipe)
-  return mean(gap, _has_rival(p, recipe) & np.isfinite(p.logits[recipe]).all(axis=1))
+  return mean(gap, _background_differs(p, recipe) & np.isfinite(p.logits[recipe]).all(axis=1))
 
 
 def score_gap(p: Predictions, recipe: str) -> Ratio:
-  """The logit of the person's class minus that of the background's (arXiv 2512.17953).
+  """Returns the logit of the person's class minus that of the background's (arXiv 2512.17953).
 
-  It is the log of the ratio of the two classes' probabilities, positive where the person comes
-  first. Over the clips of `rank_gap`.
+  The gap is the logarithm of the ratio of the two probabilities, positive if the person comes
+  first. The mean is over the clips of `rank_gap`.
   """
   logits = p.logits[recipe].astype(np.float64)
-  counted = _has_rival(p, recipe) & np.isfinite(logits).all(axis=1)
+  counted = _background_differs(p, recipe) & np.isfinite(logits).all(axis=1)
   rows = np.arange(len(logits))
   with np.errstate(invalid='ignore'):
     gap = logits[rows, p.labels] - logits[rows, p.partner_labels]
@@ -134,10 +135,10 @@ def score_gap(p: Predictions, recipe: str) -> Ratio:
 
 
 def contrasted_accuracy(p: Predictions, scuba: str, scufo: str) -> Ratio:
-  """The share of clips that are correct on SCUBA and wrong on SCUFO, where nothing moves.
+  """Returns the share of clips that are correct on SCUBA and wrong on SCUFO, where nothing moves.
 
-  Contrasted accuracy of Li et al. (StillMix, ICCV 2023): SCUBA shows the foreground over another
-  background, and SCUFO repeats one frame of that clip.
+  This is the contrasted accuracy of Li et al. (StillMix, ICCV 2023): SCUBA shows the foreground
+  over another background, and SCUFO repeats one frame of that clip.
   """
   contrasted = _is_correct(p, scuba) & ~_is_correct(p, scufo)
   chance = (1 - 1 / len(p.classes)) / len(p.classes)  # For two independent guesses.
@@ -145,33 +146,33 @@ def contrasted_accuracy(p: Predictions, scuba: str, scufo: str) -> Ratio:
 
 
 def consistency(p: Predictions, recipe: str, other: str) -> Ratio:
-  """How often the same class is predicted under two recipes, such as two draws of colors.
+  """Returns how often two recipes, such as two draws of colors, lead to the same prediction.
 
   A clip whose logits are not finite has no predicted class and counts as inconsistent.
   """
   first, second = p.logits[recipe], p.logits[other]
   finite = np.isfinite(first).all(axis=1) & np.isfinite(second).all(axis=1)
-  same = finite & (first.argmax(axis=1) == second.argmax(axis=1))
-  return mean(same, p.counted(recipe) & p.counted(other), chance=1 / len(p.classes))
+  consistent = finite & (first.argmax(axis=1) == second.argmax(axis=1))
+  return mean(consistent, p.counted(recipe) & p.counted(other), chance=1 / len(p.classes))
 
 
 def _is_correct(p: Predictions, recipe: str) -> np.ndarray:
-  """bool[N]: the clips whose own class is predicted."""
+  """Returns bool[N], whether the class of each clip is predicted."""
   return label_ranks(p, recipe) == 0
 
 
-def _has_rival(p: Predictions, recipe: str) -> np.ndarray:
-  """bool[N]: the clips whose background comes from another class of the vocabulary."""
+def _background_differs(p: Predictions, recipe: str) -> np.ndarray:
+  """Returns bool[N], whether each clip's background is from another class of the vocabulary."""
   return p.counted(recipe) & (p.partner_labels >= 0) & (p.partner_labels != p.labels)
 
 
 def _background_ranks(p: Predictions, recipe: str) -> np.ndarray:
-  """i64[N]: the rank of the background's class; of class 0 where there is none."""
+  """Returns i64[N], the rank of the background's class, or of class 0 without such a class."""
   return class_ranks(p.logits[recipe], np.maximum(p.partner_labels, 0))
 
 
 def _first_evaluated(p: Predictions, texts: Sequence[str]) -> str | None:
-  """The first of several recipes that `p` has, as `p` writes it; None if it has none of them."""
+  """Returns the first of the recipes that `p` has, as `p` writes it; None if `p` has none."""
   evaluated = {language.parse(text): text for text in p.recipes}
   recipes = map(language.parse, texts)
   return next((evaluated[recipe] for recipe in recipes if recipe in evaluated), None)

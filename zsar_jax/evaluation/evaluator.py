@@ -1,4 +1,4 @@
-"""Zero-shot evaluation: every data set under every mask recipe, in one pass over its clips."""
+"""Evaluates a model zero-shot: each data set under all mask recipes, in one pass over its clips."""
 
 import dataclasses
 import functools
@@ -34,7 +34,8 @@ from zsar_jax.runtime import agreement, sharding
 from zsar_jax.runtime.progress import Progress, log
 from zsar_jax.text.classes import ClassTexts, encode_classes
 
-# The colors of validation do not depend on the training seed: every model gets the same ones.
+# The seed of painted colors. It is not the training seed, so that every model is evaluated with the
+# same colors.
 COLOR_SEED = 0
 
 
@@ -43,11 +44,12 @@ class _EvalSet:
   """A data set to evaluate.
 
   Attributes:
-    name: in the config.
-    subset: its clips, N.
-    tokens: i32[P, C', L] of P templates and C' classes, which are padded to fit the mesh.
-    partners: i32[N], the position of the clip whose background each clip gets, or -1; None if no
-      recipe swaps backgrounds.
+    name: the name of the data set in the config.
+    subset: the N clips to evaluate.
+    tokens: i32[P, C', L], the class texts under P templates; C' is the number of classes, padded to
+      fit the mesh.
+    partners: i32[N], for each clip the position of the clip that provides its background, or -1 for
+      none; None if no recipe swaps backgrounds.
   """
 
   name: str
@@ -59,7 +61,7 @@ class _EvalSet:
 class Evaluator:
   """Evaluates a model on `config.eval.datasets` under `config.eval.recipes`.
 
-  Each data set has its own vocabulary, independent of the training classes.
+  Each data set has its own vocabulary, which does not depend on the training classes.
   """
 
   def __init__(
@@ -70,17 +72,17 @@ class Evaluator:
     mesh: Mesh,
     seen: Collection[str] | None,
   ):
-    """Opens the data sets, so that errors in them show before training.
+    """Opens the data sets here, so that their errors are raised before training.
 
     Args:
       config: a validated config.
       model: the model.
       texts: tokenizes the class texts.
       mesh: the devices.
-      seen: the classes that the parameters were or will be trained on; None if they are unknown.
+      seen: the classes on which the parameters were or will be trained; None if they are unknown.
 
     Raises:
-      UserError: a data set, class, recipe or the batch size does not fit, or classes were seen in
+      UserError: a data set, class, recipe or the batch size is invalid, or classes were seen in
         training and `config.eval.allow_seen_classes` is False.
     """
     config_lib.check_batch(
@@ -95,17 +97,17 @@ class Evaluator:
 
     replicated = sharding.replicated(mesh)
     encode_texts = functools.partial(encode_classes, model, mesh=mesh)
-    options: dict[str, Any] = dict(
+    jit_options: dict[str, Any] = dict(
       out_shardings=replicated, compiler_options=compiler_options(mesh)
     )
-    self._encode_texts = jax.jit(encode_texts, **options)
+    self._encode_texts = jax.jit(encode_texts, **jit_options)
 
     def region_shares(params: dict, batch: dict, video: jax.Array, classes: jax.Array) -> Any:
       score_video = functools.partial(score, model, params, classes=classes)
       return saliency.region_shares(score_video, video, batch['regions'], batch['annotated'])
 
     self._score = jit_score(model, mesh, config.mesh.fsdp_min_bytes)
-    self._region_shares = jax.jit(region_shares, **options)
+    self._region_shares = jax.jit(region_shares, **jit_options)
     self._gather = jax.jit(lambda tree: tree, out_shardings=replicated)
 
   def _open(self, name: str, texts: ClassTexts, seen: Collection[str]) -> _EvalSet:
@@ -125,7 +127,7 @@ class Evaluator:
     return _EvalSet(name, subset, tokens, partners)
 
   def identity(self) -> dict[str, str]:
-    """Checksums of the clips, class texts and pairs of the evaluation, by config field."""
+    """Returns checksums of the clips, class texts and pairs of the evaluation, by config field."""
     checksums = {}
     for eval_set in self._eval_sets:
       field = f'config.eval.datasets.{eval_set.name}'
@@ -140,7 +142,7 @@ class Evaluator:
       return [self._predict(eval_set, params) for eval_set in self._eval_sets]
 
   def _predict(self, eval_set: _EvalSet, params: dict) -> Predictions:
-    """Evaluates a data set. Every clip counts once, regardless of its number of views."""
+    """Evaluates `params` on a data set; each clip counts once, whatever its number of views."""
     eval_config, subset, views = self._config.eval, eval_set.subset, self._views
     averages = {
       recipe: ViewAverage(len(subset), len(subset.classes), len(views), eval_config.view_mean)
@@ -163,27 +165,29 @@ class Evaluator:
             self._score(params, evaluation_input(key, batch, recipe), classes)
             for recipe in self._recipes
           ]
-          positions = self._gather((batch['clip'], batch['weight']))
+          positions, weights = self._gather((batch['clip'], batch['weight']))
           shares = None
           if step in saliency_steps:
             video = evaluation_input(key, batch, language.Recipe())
             shares = self._region_shares(params, batch, video, classes)
-        (clip, weight), logits, shares = jax.device_get((positions, logits, shares))
-        real = weight > 0  # The last batch is padded.
-        for average, of_recipe in zip(averages.values(), logits, strict=True):
-          average.add(clip[real], of_recipe[real])
+        positions, weights, logits, shares = jax.device_get((positions, weights, logits, shares))
+        is_clip = weights > 0  # The padding of the last batch has weight 0.
+        positions = positions[is_clip]
+        for average, recipe_logits in zip(averages.values(), logits, strict=True):
+          average.add(positions, recipe_logits[is_clip])
         if shares:
-          gradient_shares[clip[real]], area_shares[clip[real]] = (part[real] for part in shares)
-        if step == 1:
+          gradient_shares[positions], area_shares[positions] = (share[is_clip] for share in shares)
+        if step == 1:  # Excludes compilation from the rate.
           progress.restart(step)
         progress.show(step, f'evaluating {eval_set.name}')
     finally:
       progress.close()
       batches.close()
     logits = {str(recipe): average.logits for recipe, average in averages.items()}
-    return _predictions(eval_set, logits, gradient_shares, area_shares)
+    return _collect_predictions(eval_set, logits, gradient_shares, area_shares)
 
   def _batches(self, eval_set: _EvalSet) -> BatchIterator:
+    """Returns the batches of all views of a data set; the caller closes the iterator."""
     config = self._config
     return evaluation_batches(
       ClipLoader(eval_set.subset, View.from_config(config)),
@@ -196,25 +200,25 @@ class Evaluator:
     )
 
   def _saliency_steps(self, steps: int) -> set[int]:
-    """The steps that compute saliency, spread over the data set, whose clips may be sorted."""
+    """Returns the steps that compute saliency, evenly spread because clips may be sorted."""
     needed = -(-self._config.eval.saliency // self._config.eval.batch_size)
     return set(np.linspace(1, steps, min(needed, steps)).astype(int).tolist())
 
   def _class_embeddings(self, eval_set: _EvalSet, params: dict) -> jax.Array:
-    """f32[C, E]: the mean over the templates."""
+    """Returns the class embeddings f32[C, E], each the mean over the templates."""
     tokens = sharding.put_global(eval_set.tokens, sharding.replicated(self._mesh))
     by_template = self._encode_texts(params, tokens)  # [P, C', E]
     return by_template[:, : len(eval_set.subset.classes)].mean(axis=0)
 
 
 def score(model: VideoModel, params: dict, video: jax.Array, classes: jax.Array) -> jax.Array:
-  """The logits f32[B, C] of clips f32[B, T, H, W, 3] for class embeddings f32[C, E]."""
+  """Returns the logits f32[B, C] of clips f32[B, T, H, W, 3] for class embeddings f32[C, E]."""
   cosines = model.similarity(params, model.encode_video(params, video), classes)
   return jnp.exp(params['logit_scale']) * cosines
 
 
 def jit_score(model: VideoModel, mesh: Mesh, fsdp_min_bytes: int) -> Callable[..., jax.Array]:
-  """Jits `score`, from clips that are sharded over the mesh to logits on every device."""
+  """Returns a jitted `score` of clips that are sharded over the mesh; its logits are replicated."""
 
   def score_gathered(params: dict, video: jax.Array, classes: jax.Array) -> jax.Array:
     return score(model, sharding.gather_fsdp(params, mesh, fsdp_min_bytes), video, classes)
@@ -224,16 +228,16 @@ def jit_score(model: VideoModel, mesh: Mesh, fsdp_min_bytes: int) -> Callable[..
 
 
 def check_unseen(classes: Sequence[str], seen: Collection[str], allowed: bool, field: str) -> None:
-  """Refuses classes that were seen in training, or logs them if they are allowed.
+  """Raises a `UserError` if classes were seen in training, or logs them if they are allowed.
 
   Args:
-    classes: of an evaluation.
-    seen: classes of the training, compared by `splits.intersection`.
+    classes: the classes to evaluate.
+    seen: the classes of the training, compared by `splits.intersection`.
     allowed: `config.eval.allow_seen_classes`.
     field: the config field that the classes come from, for errors.
 
   Raises:
-    UserError: naming the classes.
+    UserError: classes were seen in training and are not allowed.
   """
   common = intersection(classes, seen)
   if not common:
@@ -248,13 +252,16 @@ def check_unseen(classes: Sequence[str], seen: Collection[str], allowed: bool, f
   log(f'{field}: {overlap}')
 
 
-def _predictions(
+def _collect_predictions(
   eval_set: _EvalSet,
   logits: dict[str, np.ndarray],
   gradient_shares: np.ndarray,
   area_shares: np.ndarray,
 ) -> Predictions:
-  """Collects what an evaluation keeps, in the subset's order."""
+  """Returns the predictions of an evaluation in the order of the subset.
+
+  The logits of clips that do not count under a recipe become NaN.
+  """
   subset, partners = eval_set.subset, eval_set.partners
   if partners is None:
     partners = np.full(len(subset), -1, np.int32)
@@ -274,6 +281,6 @@ def _predictions(
     saliency=gradient_shares,
     saliency_area=area_shares,
   )
-  for recipe, of_recipe in predictions.logits.items():
-    of_recipe[~predictions.counted(recipe)] = np.nan
+  for recipe, recipe_logits in predictions.logits.items():
+    recipe_logits[~predictions.counted(recipe)] = np.nan
   return predictions

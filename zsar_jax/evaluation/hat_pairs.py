@@ -27,7 +27,7 @@ _MAX_BYTES = 64 * 2**20
 
 @dataclasses.dataclass(frozen=True)
 class HatPairCounts:
-  """How many pairs of a file are used, and why the others are not.
+  """The numbers of used and unused pairs of a file, by reason.
 
   Attributes:
     pairs: all pairs of the file.

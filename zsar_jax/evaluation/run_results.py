@@ -24,8 +24,8 @@ def compute_results(
   """Computes the accuracies of an evaluation.
 
   Args:
-    predictions: of each data set.
-    groups: for each group of data sets their names.
+    predictions: the predictions on each data set.
+    groups: the names of the data sets in each group.
   """
   results = {}
   for of_dataset in predictions:

@@ -28,8 +28,8 @@ class ArrayHeader:
   """The type and size of an array that is not read yet.
 
   Attributes:
-    dtype: of its elements.
-    shape: of the array.
+    dtype: the dtype of its elements.
+    shape: the shape of the array.
   """
 
   dtype: np.dtype

@@ -94,7 +94,7 @@ def shaded_strokes(hulls: list[Hull], color: Color, rim_width: float = _RIM_WIDT
   Args:
     hulls: the shapes.
     color: RGB of the body.
-    rim_width: by how much the rim extends beyond the shapes, as a fraction of the frame's side.
+    rim_width: the width of the rim around the shapes, as a fraction of the frame's side.
 
   Returns:
     The strokes, in the order of drawing.
@@ -130,7 +130,7 @@ def rasterize(strokes: list[Stroke], size: int, shift: np.ndarray) -> np.ndarray
   """Draws strokes over each other on a transparent layer.
 
   Args:
-    strokes: from the farthest to the nearest, all of N frames.
+    strokes: the strokes of N frames, from the farthest to the nearest.
     size: side of the layer in pixels.
     shift: i64[N, 2] (x, y), added to all positions of a frame, in pixels of the oversampled frame.
 

@@ -2,8 +2,8 @@
 
 A clip is rendered in three steps:
 
-1. Its script, the class and the setting, is sampled from a random stream of its own, so that the
-   statistics of a split can be computed without rendering.
+1. Its script (class and setting) is sampled from a separate random stream, so that the statistics
+   of a split can be computed without rendering.
 2. Its layers are drawn: a backdrop, and a transparent layer for each person, hand or object.
 3. The layers are composited over the backdrop; their coverage gives the region planes.
 """
@@ -17,7 +17,8 @@ from zsar_jax.pantomime import brush, figure, lexicon, scenery, tabletop
 from zsar_jax.recipes import regions
 
 # The share of clips in which the scene agrees with the leg action (`scenes`, every split), or the
-# object with the manner (`tabletop`, training only). In other clips it is one of the other three.
+# object with the manner (`tabletop`, training only). The remaining clips have one of the three
+# other settings.
 SCENE_AGREEMENT = 0.95
 OBJECT_AGREEMENT = 0.99
 
@@ -25,7 +26,7 @@ FPS = 8.0
 
 # The maximum camera movement, as a fraction of the frame's side.
 _SHAKE = 0.02
-# By how much the darkest shadow reduces the light.
+# The fraction of the light that the darkest shadow removes.
 _SHADOW = 0.45
 
 
@@ -61,7 +62,7 @@ class LayeredClip:
 
   Attributes:
     backdrop: u8[N, H, W, 3] RGB, the empty scene, or the table with the shadows.
-    layers: from the farthest to the nearest.
+    layers: the layers, from the farthest to the nearest.
   """
 
   backdrop: np.ndarray
@@ -73,7 +74,7 @@ class RenderedClip:
   """A rendered clip.
 
   Attributes:
-    id: as from `clip_ids`.
+    id: the id, as from `clip_ids`.
     label: index in `lexicon.class_names`.
     frames: u8[N, H, W, 3] RGB.
     regions: u8[N, H, W] region planes, with the bits of `zsar_jax.recipes.regions`.
@@ -100,8 +101,8 @@ def clip_ids(world: str, split: str, count: int) -> tuple[str, ...]:
 
 
 def _streams(world: str, split: str, index: int, seed: int) -> list[np.random.Generator]:
-  """Returns a clip's two random streams: for its script and for its layers."""
-  key = np.random.SeedSequence(
+  """Returns the two random streams of a clip, for its script and for its layers."""
+  sequence = np.random.SeedSequence(
     [
       seed,
       lexicon.index_in(lexicon.WORLDS, world, 'world'),
@@ -109,26 +110,26 @@ def _streams(world: str, split: str, index: int, seed: int) -> list[np.random.Ge
       index,
     ]
   )
-  return [np.random.default_rng(child) for child in key.spawn(2)]
+  return [np.random.default_rng(child) for child in sequence.spawn(2)]
 
 
-def _sample_setting(rng: np.random.Generator, usual: int, count: int, agreement: float) -> int:
-  """Returns `usual` with probability `agreement`, otherwise another index below `count`."""
+def _sample_setting(rng: np.random.Generator, typical: int, count: int, agreement: float) -> int:
+  """Returns `typical` with probability `agreement`, otherwise another index below `count`."""
   if rng.random() < agreement:
-    return usual
-  return (usual + int(rng.integers(1, count))) % count
+    return typical
+  return (typical + int(rng.integers(1, count))) % count
 
 
 def write_script(world: str, split: str, index: int, seed: int) -> Script:
   """Samples a clip's class and setting.
 
-  Labels take turns: in training the base classes, in other splits all classes.
+  Labels cycle through the base classes in training, and through all classes in other splits.
 
   Args:
     world: one of `lexicon.WORLDS`.
     split: one of `lexicon.SPLITS`.
     index: the clip's number in its split, from 0.
-    seed: of the whole data set, not negative.
+    seed: the seed of the data set, not negative.
 
   Returns:
     The script that `render_clip` follows for the same arguments.
@@ -157,9 +158,9 @@ def draw_layers(
     world: one of `lexicon.WORLDS`.
     split: one of `lexicon.SPLITS`.
     index: the clip's number in its split, from 0.
-    seed: of the whole data set, not negative.
+    seed: the seed of the data set, not negative.
     size: H and W in pixels.
-    num_frames: N.
+    num_frames: the number of frames, N.
 
   Returns:
     The layers.
@@ -212,6 +213,7 @@ def _camera_shake(rng: np.random.Generator, size: int, num_frames: int) -> np.nd
 
 
 def _margin(size: int) -> int:
+  """Returns the maximum camera shift in pixels of the oversampled frame."""
   return round(_SHAKE * size * brush.OVERSAMPLING)
 
 
@@ -251,13 +253,13 @@ def _cast_shadow(backdrop: np.ndarray, coverage: np.ndarray, height: np.ndarray)
   for frame, mask, lift in zip(backdrop, coverage, height, strict=True):
     # The object is drawn higher up by its height, while its shadow stays on the table.
     shift = size * np.array([0.02 + 0.5 * lift, 0.02 + lift])
-    moved = cv2.warpAffine(
+    shadow = cv2.warpAffine(
       mask,
       np.array([[1, 0, shift[0]], [0, 1, shift[1]]]),
       (size, size),
       borderMode=cv2.BORDER_REPLICATE,
     )
-    blurred = cv2.GaussianBlur(moved, (0, 0), size * (0.02 + 0.1 * lift))
+    blurred = cv2.GaussianBlur(shadow, (0, 0), size * (0.02 + 0.1 * lift))
     light = 1 - _SHADOW / 255 * blurred.astype(np.float32)  # [H, W]
     np.multiply(frame, light[..., None], out=frame, casting='unsafe')
 
@@ -270,7 +272,7 @@ def flatten(clip: LayeredClip) -> tuple[np.ndarray, np.ndarray]:
   layer and frame.
 
   Args:
-    clip: of N frames.
+    clip: a clip of N frames.
 
   Returns:
     frames u8[N, H, W, 3] and region planes u8[N, H, W].
@@ -296,9 +298,10 @@ def render_clip(
     world: one of `lexicon.WORLDS`.
     split: one of `lexicon.SPLITS`.
     index: the clip's number in its split, from 0.
-    seed: of the whole data set, not negative.
+    seed: the seed of the data set, not negative.
     size: H and W in pixels.
-    num_frames: N. The movement always fills the clip; more frames sample it more densely.
+    num_frames: the number of frames, N. The movement always fills the clip; more frames sample it
+      more densely.
 
   Returns:
     The clip.

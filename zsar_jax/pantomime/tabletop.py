@@ -25,7 +25,7 @@ _HEADINGS = dict(zip(lexicon.DIRECTIONS, ((-1, 0), (1, 0), (0, -1), (0, 1)), str
 # Half the width of a palm, the unit in which a hand is drawn, with its fingers along +x.
 _PALM = 0.09
 _CURL = {'nudging': 1.0, 'sliding': 0.0, 'carrying': 0.6, 'rolling': 0.0}
-_STEPS = 3  # Of nudging.
+_STEPS = 3  # The number of nudges.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Actor:
 
   Attributes:
     bit: `regions.PERSON` or `regions.OBJECT`.
-    strokes: of N frames, from the farthest to the nearest.
+    strokes: the strokes of N frames, from the farthest to the nearest.
     height: f64[N] above the table, as a fraction of the frame's side.
   """
 

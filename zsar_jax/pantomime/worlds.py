@@ -64,12 +64,12 @@ class Pantomime(ClipBuilder, skip_registration=True):  # type: ignore[call-arg]
     test_clips: int = TEST_CLIPS,
     jpeg_quality: int = records.JPEG_QUALITY,
   ):
-    """Sets what to render.
+    """Configures the rendering.
 
     Args:
       data_dir: the folder of data sets to build in.
       world: one of `pantomime.WORLDS`.
-      seed: of everything random.
+      seed: the seed of everything random.
       train_clips: number of clips in the split 'train'.
       validation_clips: number of clips in the split 'validation', for the choice of settings.
       test_clips: number of clips in the split 'test'.
@@ -106,7 +106,7 @@ def build_worlds(data_dir: str | os.PathLike[str], names: Collection[str]) -> No
 
   Args:
     data_dir: the folder of data sets.
-    names: of data sets, such as 'pantomime/scenes'.
+    names: the names of data sets, such as 'pantomime/scenes'.
   """
   for world in pantomime.WORLDS:
     name = f'{Pantomime.name}/{world}'

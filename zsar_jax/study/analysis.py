@@ -38,7 +38,7 @@ def write_study(
   Args:
     study: the study's config.
     jobs: all runs of the study, finished.
-    workdir: of the study.
+    workdir: the folder of the study.
     command: the command line that the report shows.
 
   Raises:

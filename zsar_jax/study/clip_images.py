@@ -38,7 +38,7 @@ class Choice:
   """A clip for the gallery.
 
   Attributes:
-    position: of the clip in the data set.
+    position: the position of the clip in the data set.
     why: the reason why it was chosen, a sentence.
   """
 
@@ -54,7 +54,7 @@ def choose_clips(predictions: Mapping[str, Predictions], baseline: str, count: i
   set. Logits of a clip that does not count under a recipe are ignored.
 
   Args:
-    predictions: of each run.
+    predictions: the predictions of each run.
     baseline: one of the runs.
     count: the number of clips.
   """
@@ -98,12 +98,12 @@ def draw_clips(
   """Draws the chosen clips under each recipe that they count under.
 
   Args:
-    config: of any of the runs, which are evaluated in the same way.
+    config: the config of any run; all runs are evaluated in the same way.
     dataset: one of `config.eval.datasets`.
-    predictions: of each run on it.
+    predictions: the predictions of each run on the data set.
     choices: the clips.
-    folder: of the study; the pictures are written to its gallery/.
-    prefix: of the pictures' names.
+    folder: the folder of the study; the pictures are written to its gallery/.
+    prefix: the prefix of the pictures' names.
 
   Returns:
     For each clip an object for study.json with clip, class and why; the pictures by recipe; for
@@ -182,7 +182,7 @@ def _load_rows(
 
 
 def _not_counted(predictions: Predictions, recipe: str, position: int) -> str | None:
-  """Why a clip does not count under a recipe, see `Predictions.counted`; None if it counts."""
+  """Returns why a clip does not count under a recipe (`Predictions.counted`); None if it counts."""
   if predictions.counted(recipe)[position]:
     return None
   return 'no partner' if predictions.has_masks(recipe)[position] else 'no masks'

@@ -21,7 +21,7 @@ def decide(
   """Computes the difference of a finding over the clips that count on both sides.
 
   Args:
-    finding: from `plan.finding`.
+    finding: the finding, from `plan.finding`.
     experiments: {experiment: {data set: {run: predictions}}}.
     draws: the number of bootstrap draws.
 
@@ -56,7 +56,7 @@ def decide(
 
 
 def _explain(gain: statistics.Estimate, threshold: float, verdict: str) -> str:
-  """Says why a finding has its verdict."""
+  """Returns the reason for the verdict on a finding."""
   if not math.isfinite(gain.value):
     return 'No clip counts on both sides, so there is no difference to judge.'
   below = sum(seed < threshold for seed in np.round(gain.per_seed, 12))

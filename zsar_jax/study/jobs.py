@@ -29,7 +29,7 @@ LOG = 'log.txt'
 
 
 def is_finished(job: Job) -> bool:
-  """Whether a job was trained with its config and evaluated on all data sets and recipes."""
+  """Returns whether a job was trained with its config and evaluated on all its data and recipes."""
   try:
     saved = (job.folder / 'config.json').read_text()
     results = json.loads((job.folder / 'results.json').read_text())
@@ -49,7 +49,7 @@ def train_all(jobs: Sequence[Job], command: Sequence[str], processes: int) -> No
   """Trains all jobs that are not finished.
 
   Args:
-    jobs: in order; a job comes after the one that it depends on.
+    jobs: the jobs in order; a job comes after the job that it depends on.
     command: the command line of a process; '--only=JOB' is appended.
     processes: how many run at a time; on a CPU they share its cores.
 
@@ -86,7 +86,7 @@ def train_all(jobs: Sequence[Job], command: Sequence[str], processes: int) -> No
 
 
 def _is_ready(job: Job, jobs: Sequence[Job]) -> bool:
-  """Whether the job that a job depends on is finished."""
+  """Returns whether the job that a job depends on is finished."""
   return all(is_finished(other) for other in jobs if other.folder == job.depends_on)
 
 

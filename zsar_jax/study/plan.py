@@ -1,4 +1,4 @@
-"""The config of a study, and the jobs that follow from it.
+"""Defines the config of a study and derives its jobs.
 
 study        seeds, experiments, findings
 experiment   runs that differ in how they train, and are evaluated in the same way
@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from zsar_jax import config as config_lib
 from zsar_jax.errors import UserError
 
-# In the changes of a run, stands for the folder of the baseline with the same seed.
+# This value in the changes of a run stands for the folder of the baseline with the same seed.
 BASELINE = '{baseline}'
 
 _NAME = re.compile(r'[A-Za-z0-9][\w+-]*')
@@ -29,13 +29,13 @@ def default_study() -> ConfigDict:
   study = ConfigDict()
   study.title = 'Static bias'
   study.about = ''
-  # Every run is trained with each of these.
+  # The training seeds; every run is trained with each of them.
   study.seeds = (1, 2, 3)
   # {name: experiment(...)}
   study.experiments = ConfigDict()
-  # Replaces `config.data.dir` of every experiment; '' keeps them.
+  # Replaces `config.data.dir` of every experiment; '' keeps that of each experiment.
   study.data = ConfigDict({'dir': ''})
-  # The differences that the study decides on, each a `finding(...)`.
+  # The differences that the study tests, each a `finding(...)`.
   study.findings = ()
   # The number of clips of each data set in the report's gallery.
   study.gallery = 6
@@ -52,7 +52,7 @@ def experiment(
   Args:
     base: the config that every run starts from; all runs share its `eval`.
     baseline: the run that the others are compared with.
-    runs: by name, each from `run`.
+    runs: the runs by name, each from `run`.
     about: a sentence for the report.
   """
   return ConfigDict(dict(base=base, baseline=baseline, runs=ConfigDict(dict(runs)), about=about))
@@ -78,14 +78,14 @@ def finding(
   worse: Sequence[str],
   threshold: float,
 ) -> ConfigDict:
-  """Defines a difference in top-1 that the study decides on.
+  """Defines a difference in top-1 accuracy that the study tests.
 
   Args:
-    name: short, for tables.
-    statement: what is true if the difference is at least `threshold`.
-    better: (experiment, run, data set, validation recipe).
-    worse: the same, for the accuracy that is subtracted.
-    threshold: in [0, 1]; 0.1 is 10 points.
+    name: a short name for tables.
+    statement: a sentence that holds if the difference is at least `threshold`.
+    better: (experiment, run, data set, validation recipe) of the accuracy to subtract from.
+    worse: (experiment, run, data set, validation recipe) of the accuracy to subtract.
+    threshold: the minimum difference, in [0, 1]; 0.1 is 10 points.
   """
   return ConfigDict(
     dict(
@@ -105,10 +105,10 @@ class Job:
   Attributes:
     experiment: name of the experiment.
     run: name of the run.
-    seed: of the training.
+    seed: the training seed.
     folder: its workdir.
     config: its complete config, validated.
-    depends_on: the folder of a job that must be finished first, or None.
+    depends_on: the folder of the job that must finish first, or None.
   """
 
   experiment: str
@@ -120,7 +120,7 @@ class Job:
 
   @property
   def name(self) -> str:
-    """The name that `--only` takes."""
+    """The name of the job, as `--only` takes it."""
     return f'{self.experiment}/{self.run}/{self.seed}'
 
 
@@ -141,7 +141,7 @@ def plan(study: ConfigDict, workdir: pathlib.Path) -> list[Job]:
         common.data.dir = study.data.dir
       baseline = _folder(workdir, name, entry.baseline, seed)
       for run_name in sorted(entry.runs, key=lambda run_name: run_name != entry.baseline):
-        config, depends_on = _config(common, entry.runs[run_name].changes, baseline)
+        config, depends_on = _job_config(common, entry.runs[run_name].changes, baseline)
         if run_name == entry.baseline and depends_on:
           raise UserError(f'config.experiments.{name}: the baseline cannot start from {BASELINE}')
         folder = _folder(workdir, name, run_name, seed)
@@ -150,12 +150,12 @@ def plan(study: ConfigDict, workdir: pathlib.Path) -> list[Job]:
 
 
 def _folder(workdir: pathlib.Path, experiment: str, run: str, seed: int) -> pathlib.Path:
-  """The workdir of a job."""
+  """Returns the workdir of a job."""
   return workdir / 'runs' / experiment / run / f'seed{seed}'
 
 
 def _check_fields(study: ConfigDict) -> None:
-  """Raises a `UserError` for a config that is no study, such as that of a single training."""
+  """Raises a `UserError` if the config is not a study but, for example, one training."""
   if 'experiments' not in study and 'optim' in study:
     raise UserError(
       '--config: this is the config of one training, not of a study; run it with zsar train, or'
@@ -164,15 +164,15 @@ def _check_fields(study: ConfigDict) -> None:
   missing = [name for name in default_study() if name not in study]
   if missing:
     raise UserError(
-      f'--config: this is no study, it has no field {missing[0]!r}; start from default_study() of'
-      ' zsar_jax/study/plan.py'
+      f'--config: this is not a study, because it has no field {missing[0]!r}; start from'
+      ' default_study() of zsar_jax/study/plan.py'
     )
 
 
 def _check_values(study: ConfigDict) -> None:
-  """Raises a `UserError` for a value that a study cannot have."""
+  """Raises a `UserError` if a value of the study is invalid."""
   if not study.seeds or len(set(study.seeds)) < len(study.seeds):
-    raise UserError(f'config.seeds: {tuple(study.seeds)} are not one or more different seeds')
+    raise UserError(f'config.seeds: {tuple(study.seeds)} must be one or more distinct seeds')
   if not study.experiments:
     raise UserError('config.experiments: it is empty, so there is nothing to study')
   for name, entry in study.experiments.items():
@@ -195,8 +195,8 @@ def _check_experiment(name: str, entry: ConfigDict) -> None:
     raise UserError(f'{field}.baseline: {entry.baseline!r} is none of {", ".join(entry.runs)}')
   if not entry.base.eval.datasets:
     raise UserError(f'{field}.base.eval.datasets: it is empty, so there is nothing to measure')
-  for run_name, changed in entry.runs.items():
-    for changed_field, _ in changed.changes:
+  for run_name, run_entry in entry.runs.items():
+    for changed_field, _ in run_entry.changes:
       if changed_field.startswith(('eval.recipes', 'eval.datasets')):
         raise UserError(
           f'{field}.runs.{run_name}: it changes {changed_field}, but all runs of an experiment are'
@@ -227,7 +227,7 @@ def _check_finding(study: ConfigDict, entry: ConfigDict) -> None:
 
 
 def _clip_selection(study: ConfigDict, side: Sequence[str]) -> dict[str, Any]:
-  """The settings that determine the clips of a side of a finding."""
+  """Returns the settings that determine the clips of one side of a finding."""
   experiment_name, _, dataset, _ = side
   base = study.experiments[experiment_name].base
   reference = base.eval.datasets[dataset]
@@ -239,7 +239,7 @@ def _clip_selection(study: ConfigDict, side: Sequence[str]) -> dict[str, Any]:
 
 
 def _check_side(study: ConfigDict, side: Sequence[str], field: str) -> None:
-  """Checks that the study measures a side of a finding."""
+  """Checks that the study measures the accuracy of one side of a finding."""
   name, run_name, dataset, recipe = side
   config_lib.check_choice(field, name, tuple(study.experiments))
   entry = study.experiments[name]
@@ -248,7 +248,7 @@ def _check_side(study: ConfigDict, side: Sequence[str], field: str) -> None:
   config_lib.check_choice(field, recipe, tuple(entry.base.eval.recipes))
 
 
-def _config(
+def _job_config(
   common: ConfigDict, changes: Sequence[tuple[str, Any]], baseline: pathlib.Path
 ) -> tuple[ConfigDict, pathlib.Path | None]:
   """Returns the config of a job, and the folder of the job that it depends on.

@@ -1,11 +1,11 @@
-"""Confidence intervals by the bootstrap, and tests of differences.
+"""Computes confidence intervals by the bootstrap, and tests differences.
 
-Each bootstrap draw resamples the clips with replacement and, if there are several seeds,
-independently of the clips the seeds too: the percentile bootstrap (Efron and Tibshirani, "An
-Introduction to the Bootstrap", 1993, chapters 13 and 16). The same bootstrap seed draws the same
-clips for every figure, so that differences compare models on the same clips. With few training
-seeds the bootstrap underestimates their share of the variance: with three, intervals are somewhat
-too narrow.
+Intervals are those of the percentile bootstrap (Efron and Tibshirani, "An Introduction to the
+Bootstrap", 1993, chapters 13 and 16). Each draw resamples the clips with replacement. If there are
+several training seeds, it also resamples the seeds, independently of the clips. The same bootstrap
+seed draws the same clips for every figure, so that differences compare models on the same clips.
+With few training seeds the bootstrap underestimates their share of the variance: with three,
+intervals are somewhat too narrow.
 """
 
 import dataclasses
@@ -18,10 +18,10 @@ import scipy.stats
 
 from zsar_jax.evaluation.ratio import Ratio, divide, nan_mean, restrict_to_common
 
-# This many clips' weights are converted to f64 at a time, which takes 16 MB for 2,000 draws.
+# The number of clips whose weights are converted to f64 at a time: 16 MB for 2,000 draws.
 _CHUNK = 1024
 
-# The verdicts on a gain that should reach a threshold, see `verdict`.
+# The verdicts on whether a gain reaches a threshold, see `verdict`.
 HOLDS, HOLDS_ON_AVERAGE, DOES_NOT_HOLD = 'holds', 'holds on average', 'does not hold'
 VERDICTS = (HOLDS, HOLDS_ON_AVERAGE, DOES_NOT_HOLD)
 
@@ -39,7 +39,7 @@ class Estimate:
     high: upper end of the interval.
     per_seed: the figure of each seed.
     count: the number of clips that count for at least one seed.
-    p: for a difference, the p-value of "it is not above 0"; None otherwise.
+    p: the p-value of the hypothesis that a difference is not above 0; None for other figures.
     chance: the figure of a model that guesses evenly among all classes; None if there is none.
   """
 
@@ -71,12 +71,12 @@ def finite_or_none(value: float) -> float | None:
 def estimate(ratio: Ratio, draws: int = 2000, seed: int = 0, level: float = 0.95) -> Estimate:
   """Computes a figure and its interval.
 
-  Draws in which the figure is undefined, such as those without a clip that counts, are left out.
+  Draws without a defined figure, such as draws without a clip that counts, are left out.
 
   Args:
     ratio: the figure, of one seed or several.
     draws: the number of bootstrap draws.
-    seed: of the bootstrap.
+    seed: the seed of the bootstrap.
     level: the confidence level.
   """
   low, high = _interval(_bootstrap(ratio, draws, seed), level)
@@ -90,15 +90,16 @@ def difference(
 ) -> Estimate:
   """Computes the first figure minus the second, paired by clip and seed, and its interval.
 
-  Clips that count in only one of the figures are left out of both; otherwise the difference would
-  also be one between sets of clips.
+  Clips that count in only one of the figures are left out of both, so that both figures are over
+  the same clips.
 
-  The p-value is one-sided, for "the first is not above the second": the observed sample is counted
-  as one more draw (Davison and Hinkley, "Bootstrap Methods", 1997, section 4.2).
+  The p-value is that of the one-sided hypothesis that the first figure is not above the second. The
+  observed sample counts as one more draw (Davison and Hinkley, "Bootstrap Methods", 1997, section
+  4.2).
 
   Args:
-    first: with as many seeds and clips as `second`, in the same order.
-    second: the figure that is subtracted.
+    first: a figure with the same seeds and clips as `second`, in the same order.
+    second: the figure to subtract.
     draws: see `estimate`.
     seed: see `estimate`.
     level: see `estimate`.
@@ -114,12 +115,12 @@ def difference(
 
 
 def verdict(gain: Estimate, threshold: float) -> str:
-  """Returns one of `VERDICTS`: does a gain reach a threshold?
+  """Returns whether a gain reaches a threshold, as one of `VERDICTS`.
 
-  A gain holds if its whole interval is at or above the threshold, and on average if only its
-  estimate is. An estimate of 0 is no gain, also for a threshold of 0.
+  A gain holds if its interval is entirely at or above the threshold. It holds on average if only
+  the estimate is. An estimate of 0 is not a gain, even if the threshold is 0.
   """
-  # 0.6 - 0.5 is slightly less than 0.1 in floating point.
+  # Rounded because 0.6 - 0.5 is slightly less than 0.1 in floating point.
   value, low = round(gain.value, 12), round(gain.low, 12)
   if not (value >= threshold and value > 0):  # Both comparisons are False for NaN.
     return DOES_NOT_HOLD
@@ -127,10 +128,11 @@ def verdict(gain: Estimate, threshold: float) -> str:
 
 
 def mcnemar(first_correct: np.ndarray, second_correct: np.ndarray) -> float:
-  """The exact two-sided p-value of McNemar's test for "both models are correct equally often".
+  """Returns the exact two-sided p-value of McNemar's test.
 
-  Under this hypothesis either model is equally likely to be the correct one on a clip where only
-  one of them is (McNemar, Psychometrika 12, 1947; exact by the binomial distribution).
+  The hypothesis is that both models are correct equally often. Then, on a clip that only one model
+  classifies correctly, that model is equally likely to be the first or the second (McNemar,
+  Psychometrika 12, 1947; exact by the binomial distribution).
 
   Args:
     first_correct: bool[N], whether the first model is correct on each clip.
@@ -144,7 +146,7 @@ def mcnemar(first_correct: np.ndarray, second_correct: np.ndarray) -> float:
 
 
 def _interval(values: np.ndarray, level: float) -> tuple[float, float]:
-  """The percentile interval of bootstrap values, without NaN."""
+  """Returns the percentile interval of the bootstrap values that are not NaN."""
   values = values[~np.isnan(values)]
   if not len(values):
     return math.nan, math.nan
@@ -153,12 +155,12 @@ def _interval(values: np.ndarray, level: float) -> tuple[float, float]:
 
 
 def _bootstrap(ratio: Ratio, draws: int, seed: int) -> np.ndarray:
-  """f64[D]: the value of the figure in each draw."""
+  """Returns f64[D], the value of the figure in each draw."""
   numerator, denominator = map(np.atleast_2d, (ratio.numerator, ratio.denominator))
   seeds, clips = numerator.shape
   summands = np.concatenate([numerator, denominator])  # [2S, N]
   weights = _clip_weights(clips, draws, seed)
-  # A class or a stratum has few of the clips; those whose summands are all 0 are skipped.
+  # Clips whose summands are all 0 are skipped: most clips, for a figure of one class or stratum.
   nonzero = np.asarray(summands.any(axis=0))
   by_group = []
   for positions in ratio.group_positions:
@@ -177,7 +179,7 @@ def _bootstrap(ratio: Ratio, draws: int, seed: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1)
 def _clip_weights(clips: int, draws: int, seed: int) -> np.ndarray:
-  """u16[N, D]: how often each draw has each clip; 80 MB for 20,000 clips and 2,000 draws.
+  """Returns u16[N, D], how often each draw has each clip: 80 MB for 20,000 clips, 2,000 draws.
 
   The result is cached because all figures of a data set use the same draws.
   """

@@ -285,7 +285,7 @@ def test_a_clip_of_two_lists_is_reported(tmp_path, videos):
   [
     ('1,zumba\n2,arm wrestling\n', 'the ids of 2 classes must be 0 to 1'),
     ('0,zumba\n0,arm wrestling\n', 'the ids of 2 classes must be 0 to 1'),
-    ('id,name\n0,zumba\narm wrestling\n', "'arm wrestling' is no id and name"),
+    ('id,name\n0,zumba\narm wrestling\n', "'arm wrestling' is not an id and a name"),
     ('0,\n1,zumba\n', "has '' for a class"),
   ],
 )

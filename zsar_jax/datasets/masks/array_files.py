@@ -22,7 +22,7 @@ from zsar_jax.recipes.regions import REGION_BITS
 # Ten hours of video; an array that claims more frames is not read.
 _MAX_FRAMES = 1 << 20
 
-# What zipfile and NumPy raise for files that are damaged, cut short, or malicious.
+# The exceptions that zipfile and NumPy raise for files that are damaged, cut short, or malicious.
 _DAMAGED = (
   OSError,
   ValueError,

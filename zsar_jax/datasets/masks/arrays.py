@@ -24,7 +24,7 @@ _EXTENSIONS = ('.npz', '.npy')
 # The sets of values that a binary array may have.
 _BINARY_VALUES = ({0, 1}, {0, 255})
 
-# How many unused labels a remark names.
+# The maximum number of unused labels that a remark names.
 _LISTED = 8
 
 
@@ -95,7 +95,7 @@ class ArrayMasks(FrameMasks):
   Attributes:
     path: the file.
     regions: the names of the arrays; empty where there is a single array of any name.
-    region: what a single binary array shows.
+    region: the region of a single binary array.
     values: the region's bit of each label, and of '*' for all other labels but 0, where a single
       array holds labels.
     numbering: which frames have a mask.

@@ -11,7 +11,7 @@ from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks.region_labels import label_bit
 from zsar_jax.recipes.regions import PERSON
 
-# How many categories an error or a remark names.
+# The maximum number of categories that an error or a remark names.
 LISTED = 8
 
 

@@ -79,7 +79,7 @@ def split_by_clip(content: Any, listed: Any, where: str) -> dict[str, Any]:
   """Splits the JSON of all clips into that of each.
 
   Args:
-    content: as for `parse`.
+    content: see `parse`.
     listed: an object with the list of images, if that is in a separate file, or None.
     where: the file, for errors.
 

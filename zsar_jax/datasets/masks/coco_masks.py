@@ -29,9 +29,9 @@ class CocoMasks(FrameMasks):
 
   Attributes:
     path: the file.
-    text: the clip's part of the file as JSON; None if the file is of this clip alone.
+    text: the clip's part of the file as JSON; None if the file contains this clip only.
     values: see `coco.open_coco`.
-    score: annotations with a lower score are left out.
+    score: the minimum score; annotations with a lower score are left out.
     numbering: how frames are numbered.
   """
 
@@ -42,7 +42,7 @@ class CocoMasks(FrameMasks):
   numbering: FrameNumbering
 
   def open(self) -> AbstractContextManager[coco_json.ClipContent]:
-    """Gives the parsed annotations."""
+    """Returns a context manager that gives the parsed annotations."""
     content = coco_json.read_json(self.path) if self.text is None else json.loads(self.text)
     return nullcontext(coco_json.parse(content, self.path))
 
@@ -53,7 +53,7 @@ class CocoMasks(FrameMasks):
     frame_numbers: np.ndarray | None,
     remarks: Remarks,
   ) -> dict[int, int | None]:
-    """Returns {frame: number}, with None for frames in which a detector found nothing."""
+    """Returns {frame: number of its masks}, with None for frames without a detection."""
     numbers = content.entries if content.sizes is None else content.sizes
     matches = self.numbering.match(numbers, num_frames, frame_numbers, self.path, remarks)
     if content.sizes is not None:
@@ -74,7 +74,7 @@ class CocoMasks(FrameMasks):
 
 
 class _CocoDrawer(PlaneDrawer):
-  """Draws the annotations of frames, and reports categories of no region."""
+  """Draws the annotations of frames, and reports categories without a region."""
 
   def __init__(
     self, masks: CocoMasks, content: coco_json.ClipContent, video: VideoFacts, remarks: Remarks
@@ -85,11 +85,11 @@ class _CocoDrawer(PlaneDrawer):
     categories, path = content.categories, masks.path
     values = coco_categories.values_or_people(masks.values, categories, entries, path)
     self._bits = coco_categories.category_bits(values, categories, path)
-    used = coco_categories.used_ids(entries)
-    remark_unused(used, self._bits, remarks, coco_categories.LISTED)
+    used_ids = coco_categories.used_ids(entries)
+    remark_unused(used_ids, self._bits, remarks, coco_categories.LISTED)
 
   def draw(self, mask: int | None) -> np.ndarray | None:
-    """Draws the annotations of a frame number; None if one of them is damaged."""
+    """Draws the annotations of the frame numbered `mask`; returns None if one is damaged."""
     where = f'{self._masks.path}, frame {mask}'
     size = self._content.sizes and self._content.sizes[mask]
     size = size or (self.video.source_height, self.video.source_width)
@@ -125,7 +125,7 @@ class _Canvas:
     """Creates the canvas.
 
     Args:
-      plane: u8[H, W] of zeros, of the stored frame's size.
+      plane: u8[H, W] of zeros, with the size of the stored frame.
       size: the height and width of the image to which polygons and boxes refer.
       fitting: checks and scales sizes.
       where: the frame, for errors.
@@ -135,10 +135,10 @@ class _Canvas:
     self._planes_by_size = {}
 
   def shapes(self, entry: dict[str, Any], bit: int) -> list[Callable[[], None]]:
-    """Returns a function for each shape of an annotation, which draws it.
+    """Returns, for each shape of an annotation, a function that draws it.
 
-    These raise an `EmptyShape` or `DamagedShape` for a shape to skip, and a `ClipError` for one
-    that cannot belong to this video.
+    The functions raise an `EmptyShape` or `DamagedShape` for a shape to skip, and a `ClipError` for
+    a shape that cannot belong to this video.
     """
     segmentation = entry.get('segmentation')
     if bit in (PERSON_BOX, OBJECT_BOX):
@@ -147,10 +147,10 @@ class _Canvas:
       return [functools.partial(self._draw_mask, segmentation, bit)]
     if isinstance(segmentation, list) and segmentation:
       return [functools.partial(self._draw_polygon, polygon, bit) for polygon in segmentation]
-    return [functools.partial(self._refuse, entry['category_id'])]
+    return [functools.partial(self._raise_no_shape, entry['category_id'])]
 
   def plane(self) -> np.ndarray:
-    """Returns u8[H, W] with all shapes."""
+    """Returns the plane u8[H, W] with all drawn shapes."""
     plane = self._plane
     for sized_plane in self._planes_by_size.values():
       plane = plane | self._fitting.scale(sized_plane)
@@ -166,8 +166,8 @@ class _Canvas:
   def _draw_mask(self, segmentation: dict[str, Any], bit: int) -> None:
     size = rle.size(segmentation, self._where)
     self._fitting.check(*size, self._where)
-    inside = rle.decode(segmentation, self._where) * np.uint8(bit)
-    self._planes_by_size[size] = self._planes_by_size.get(size, 0) | inside
+    shape = rle.decode(segmentation, self._where) * np.uint8(bit)
+    self._planes_by_size[size] = self._planes_by_size.get(size, 0) | shape
 
   def _draw_polygon(self, polygon: Any, bit: int) -> None:
     points = _numbers(polygon, f"{self._where}: a polygon of field 'segmentation'")
@@ -177,7 +177,7 @@ class _Canvas:
       )
     draw_polygon(self._plane, bit, points.reshape(-1, 2) * self._scale(), self._where)
 
-  def _refuse(self, category: int) -> None:
+  def _raise_no_shape(self, category: int) -> None:
     raise EmptyShape(
       f"{self._where}: field 'segmentation' is neither RLE nor polygons; if there are only boxes, "
       f'give values={category}:person_box or object_box'
@@ -190,11 +190,11 @@ class _Canvas:
     return np.array([width / self._size[1], height / self._size[0]])
 
 
-def _numbers(values: Any, what: str) -> np.ndarray:
-  """Converts a list of numbers to f64[n]; raises a `DamagedShape` for anything else."""
+def _numbers(values: Any, description: str) -> np.ndarray:
+  """Converts a list of numbers to f64[n]; raises a `DamagedShape` for other values."""
   if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
-    raise DamagedShape(f'{what} must hold numbers, not {str(values)[:40]}')
+    raise DamagedShape(f'{description} must hold numbers, not {str(values)[:40]}')
   try:
     return np.array([float(value) for value in values])
   except OverflowError:
-    raise DamagedShape(f'{what} has a number that is too large') from None
+    raise DamagedShape(f'{description} has a number that is too large') from None

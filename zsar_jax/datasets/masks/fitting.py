@@ -69,7 +69,7 @@ class Fitting:
 
 
 def _proportional(size: tuple[int, int], other: tuple[int, int]) -> bool:
-  """Whether two sizes have the same aspect ratio, up to one pixel per side or one percent."""
+  """Returns whether two aspect ratios agree, up to one pixel per side or one percent."""
   if size == other[::-1]:
     return False  # Transposed, even if almost square.
   scales = [side / other_side for side, other_side in zip(size, other, strict=True)]

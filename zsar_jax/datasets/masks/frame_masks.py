@@ -38,7 +38,7 @@ class PlaneDrawer(abc.ABC):
     """Draws the plane of a frame.
 
     Args:
-      mask: the value of the frame in what `FrameMasks.match` returns.
+      mask: the value of the frame in the result of `FrameMasks.match`.
 
     Returns:
       u8[H, W] region plane, or None if the frame turns out not to be annotated.
@@ -58,7 +58,7 @@ class FrameMasks(abc.ABC):
 
   @abc.abstractmethod
   def open(self) -> AbstractContextManager[Any]:
-    """Reads what is stored about the clip, or opens it while its planes are drawn."""
+    """Returns a context manager that gives the stored masks of the clip."""
 
   @abc.abstractmethod
   def match(
@@ -67,7 +67,7 @@ class FrameMasks(abc.ABC):
     """Finds the masks of the annotated frames.
 
     Args:
-      content: what `open` gives.
+      content: the result of `open`.
       num_frames: see `annotated_frames`.
       frame_numbers: see `annotated_frames`.
       remarks: receives the observations about the masks.

@@ -19,7 +19,7 @@ _NEGATIVE = re.compile(r'-[0-9]+')
 # A longer sequence of digits is not a frame number.
 _MAX_DIGITS = 18
 
-# How many names an error lists.
+# The maximum number of names that an error lists.
 _LISTED = 3
 
 # The position of a number in a name: whether words are counted from the left, the index of its
@@ -102,7 +102,7 @@ def _single_number(stem: str, where: str, clip_names: Sequence[str]) -> int:
 
 
 def _follows_frame(stem: str, field: _Field) -> bool:
-  """Whether the word 'frame' precedes a number: `frame_10`, `frame10`."""
+  """Returns whether the word 'frame' precedes a number: `frame_10`, `frame10`."""
   from_left, index, _, number = field
   words = _WORD.findall(stem)
   index = index if from_left else len(words) - 1 - index

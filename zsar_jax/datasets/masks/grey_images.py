@@ -74,7 +74,7 @@ class GreyMasks(FrameMasks):
   numbering: FrameNumbering
 
   def open(self) -> AbstractContextManager[dict[int, str]]:
-    """Gives {number: image}."""
+    """Returns a context manager that gives {number: image}."""
     return nullcontext(numbered_files(self.folder, EXTENSIONS))
 
   def match(

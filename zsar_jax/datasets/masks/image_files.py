@@ -13,7 +13,7 @@ from zsar_jax.datasets.masks.numbered_files import infer_first_number
 
 EXTENSIONS = ('.png', '.jpg', '.jpeg')
 
-# What Pillow raises for files that are damaged, cut short, or claim an absurd size.
+# The exceptions that Pillow raises for files that are damaged, cut short, or claim an absurd size.
 _DAMAGED = (
   OSError,
   SyntaxError,

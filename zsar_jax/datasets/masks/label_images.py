@@ -68,7 +68,7 @@ def open_egohos(
   spread: bool = False,
   stride: Stride = EVERY_FRAME,
 ) -> PerClipSource:
-  """Opens EgoHOS's label images of hands and what they hold; arguments as for `open_palette`."""
+  """Opens EgoHOS's label images of hands and held objects; see `open_palette` for arguments."""
   values = values or EGOHOS_VALUES
   return _open_labels('egohos', path, values, first, spread, stride, _EGOHOS_HIGHEST)
 
@@ -110,7 +110,7 @@ class LabelMasks(FrameMasks):
   highest: int | None
 
   def open(self) -> AbstractContextManager[_Images]:
-    """Gives {number: [(object, image)]}."""
+    """Returns a context manager that gives {number: [(object, image)]}."""
     files: _Images = {
       number: [(None, path)] for number, path in numbered_files(self.folder, EXTENSIONS).items()
     }

@@ -9,7 +9,7 @@ from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks.frame_numbers import frame_numbers
 from zsar_jax.errors import UserError
 
-# How many clips are read to infer from which number frames are counted.
+# The number of clips that are read to infer the number of the first frame.
 MAX_SAMPLED_CLIPS = 200
 
 _DIGIT = re.compile(r'[0-9]')
@@ -22,7 +22,7 @@ def numbered_files(
 
   Args:
     folder: files with other extensions and hidden files are ignored.
-    extensions: in lower case, with the dot.
+    extensions: the extensions in lower case, with the dot.
     number_required: whether a file without a number is an error; otherwise it is left out.
 
   Returns:
@@ -57,7 +57,7 @@ def infer_first_number(root: str, extensions: tuple[str, ...]) -> int:
 
   Args:
     root: contains folders of masks, at any depth.
-    extensions: those of mask files.
+    extensions: the extensions of mask files.
 
   Returns:
     0 if any of the first folders has a mask numbered 0, or else 1 if any has a mask numbered 1.
@@ -96,7 +96,7 @@ def sampled_numbers(
 
   Args:
     root: contains folders of masks, at any depth.
-    extensions: those of mask files.
+    extensions: the extensions of mask files.
     reasons: receives why the numbers of a folder cannot be read; the clip of that folder gets the
       error later.
   """

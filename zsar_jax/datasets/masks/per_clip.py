@@ -33,7 +33,7 @@ class PerClipSource:
 
   Attributes:
     root: the folder that contains them.
-    extensions: those of the clips' files; empty where each clip has a folder.
+    extensions: the extensions of the clips' files; empty if each clip has a folder.
     region_names: see `source.MaskSource`.
     parameters: see `source.MaskSource`.
     clip_masks: creates the masks of a clip from the path of its folder or file.
@@ -94,7 +94,7 @@ def require_folder(path: str) -> str:
 
 
 def _is_empty(folder: str) -> bool:
-  """Whether a folder has only hidden files; some programs create a folder for every clip."""
+  """Returns whether a folder has only hidden files; some programs create one for every clip."""
   try:
     with os.scandir(folder) as entries:
       return all(entry.name.startswith('.') for entry in entries)
@@ -103,6 +103,6 @@ def _is_empty(folder: str) -> bool:
 
 
 def _is_relative(name: str) -> bool:
-  """Whether a name stays below the folder that it is joined to."""
+  """Returns whether a name stays below the folder that it is joined to."""
   path = pathlib.PurePosixPath(name)
   return bool(path.parts) and not path.is_absolute() and '..' not in path.parts

@@ -57,7 +57,7 @@ class VideoBoxes(FrameMasks):
   corners: np.ndarray
 
   def open(self) -> AbstractContextManager['VideoBoxes']:
-    """Gives the boxes themselves."""
+    """Returns a context manager that gives the boxes."""
     return nullcontext(self)
 
   def match(

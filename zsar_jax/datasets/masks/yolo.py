@@ -151,7 +151,7 @@ class YoloMasks(FrameMasks):
 
   Attributes:
     folder: the folder of the files.
-    stem: what precedes '_' in their names, if the folder has files of other clips too.
+    stem: the text before '_' in their names, if the folder also has files of other clips.
     digits: the numbers in their names as written, if there is a stem.
     line_format: how their lines are read.
     numbering: how they are numbered.
@@ -164,7 +164,7 @@ class YoloMasks(FrameMasks):
   numbering: FrameNumbering
 
   def open(self) -> AbstractContextManager[dict[int, str]]:
-    """Gives {number: file}."""
+    """Returns a context manager that gives {number: file}."""
     return nullcontext(self._files_in_folder() if self.stem is None else self._flat_files())
 
   def match(

@@ -21,7 +21,7 @@ _TOLERANCE = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class LineFormat:
-  """How lines are read.
+  """The settings for reading lines.
 
   Attributes:
     bits: the region's bit of each class, in digits, and of '*' for all others.

@@ -196,7 +196,7 @@ def _listed_classes(
 
 
 def _has_split_folders(paths: list[str], root: str) -> bool:
-  """Whether the top folders are splits rather than classes.
+  """Returns whether the top folders are splits rather than classes.
 
   Raises:
     UserError: Only some of them are splits with folders of classes.

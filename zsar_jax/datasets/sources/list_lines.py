@@ -73,7 +73,7 @@ def parse_line(line: str, where: str, videos: VideoIndex) -> tuple[str, str, str
 
 
 def _is_head(line: str, videos: VideoIndex) -> bool:
-  """Whether a first line names the columns, such as 'video_path,label', and not a video."""
+  """Returns whether a first line names the columns, such as 'video_path,label', and not a video."""
   columns = re.split(r'\s*,\s*' if ',' in line else r'\s+', line.strip())
   return bool(
     len(columns) > 1
@@ -84,7 +84,7 @@ def _is_head(line: str, videos: VideoIndex) -> bool:
 
 
 def _path_ends_at_comma(line: str, videos: VideoIndex) -> bool:
-  """Whether the path of a line 'path,name 1' ends at its last comma and does not contain it."""
+  """Returns whether the path in a line 'path,name 1' ends at the last comma of the line."""
   longer = line.rpartition(' ')[0].strip()
   if longer.lower().endswith(VIDEO_EXTENSIONS) or any(
     videos.has(path) for path in (longer, re.sub(r' +\d+$', '', longer))
@@ -95,7 +95,7 @@ def _path_ends_at_comma(line: str, videos: VideoIndex) -> bool:
 
 
 def _includes_number(path: str, shorter: str, videos: VideoIndex) -> bool:
-  """Whether a number that ends a path is part of it, not a `shorter` path's number of frames."""
+  """Returns whether the number that ends `path` is part of it, not the frame count of `shorter`."""
   return videos.has(path) or (not videos.has(shorter) and videos.find(path) is not None)
 
 

@@ -32,7 +32,7 @@ class ListedClip:
     path: the video file or the folder of frames; it may not exist.
     name: the path relative to the folder of videos, without the file's extension, with '/' between
       its parts, such as 'archery/01xStFVYC7U_000011_000021'. Masks are found by it.
-    attributes: what else the lists say about the clip, as text.
+    attributes: other facts in the lists about the clip, as text.
     copies: the paths of other copies of the video, to read if this one cannot be read.
   """
 

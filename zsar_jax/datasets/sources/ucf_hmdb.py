@@ -32,7 +32,7 @@ def list_ucf101(videos: str | os.PathLike[str], annotations: str | os.PathLike[s
   """Lists the clips of UCF101.
 
   Args:
-    videos: the folder UCF-101, of a folder for each class.
+    videos: the folder UCF-101, with a folder for each class.
     annotations: the folder ucfTrainTestlist: classInd.txt with lines '1 ApplyEyeMakeup', and
       trainlist01.txt to testlist03.txt with lines 'ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi',
       followed by the label in the lists for training.
@@ -121,18 +121,18 @@ def _listing(
   """
   label_of = {name: label for label, name in enumerate(classes)}
   folders = videos.class_folders(classes)
-  where_of: dict[str, str] = {}  # Where each path is listed first.
+  first_listed: dict[str, str] = {}  # Where each path is listed first, for errors.
   for listed in parts.values():
-    where_of = listed | where_of
+    first_listed = listed | first_listed
   listed_paths = {
-    path: str(relative_path(path, where)).rpartition('/') for path, where in where_of.items()
+    path: str(relative_path(path, where)).rpartition('/') for path, where in first_listed.items()
   }
   classes_of = match_classes((name for name, _, _ in listed_paths.values()), classes)
   collector = ClipCollector()
   ids = {}  # The clip of each listed path.
   ids_by_video = {}  # By class and video: lists differ in the case of names.
   for path, (folder_name, _, file) in listed_paths.items():
-    where = where_of[path]
+    where = first_listed[path]
     if len(classes_of[folder_name]) != 1:
       raise UserError(f'{where}: {folder_name!r} is not a class of the lists; copy the file again')
     (name,) = classes_of[folder_name]

@@ -47,7 +47,7 @@ def find_videos(root: str, flag: str) -> tuple[list[str], SkippedFiles]:
 
 
 def is_frame_folder(path: str) -> bool:
-  """Whether a path from `find_videos` is a folder of frames."""
+  """Returns whether a path from `find_videos` is a folder of frames."""
   return os.path.splitext(path)[1].lower() not in VIDEO_EXTENSIONS
 
 
@@ -83,7 +83,7 @@ def _search(
 
   Args:
     folder: the folder to search.
-    prefix: what precedes the names in the returned paths.
+    prefix: the text before the names in the returned paths.
     flag: see `find_videos`.
     ancestors: the folders above this one, by device and inode, because a link may lead back.
     skipped: receives the skipped files.

@@ -50,11 +50,11 @@ class VideoIndex:
       yield from paths
 
   def has(self, path: str) -> bool:
-    """Whether a video is at a listed path, with this extension or another."""
+    """Returns whether a video is at a listed path, with this extension or another."""
     return bool(_at(path, self._namesakes(path)))
 
   def has_double(self, path: str) -> bool:
-    """Whether two videos have the same path but for the extension."""
+    """Returns whether two videos have the same path but for the extension."""
     base = to_nfc(_without_extension(path))
     return sum(to_nfc(_without_extension(x)) == base for x in self._namesakes(path)) > 1
 
@@ -103,7 +103,7 @@ class VideoIndex:
     Args:
       path: the expected path.
       label: the class.
-      class_folders: what the method `class_folders` returns.
+      class_folders: the result of the method `class_folders`.
       split: the split, a value of `SPLIT_NAMES`, if folders may be named after splits.
       anywhere: whether no other video has the name, so that it may be in any other folder too.
 

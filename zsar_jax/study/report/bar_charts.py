@@ -107,7 +107,7 @@ def strata(
 
 @dataclasses.dataclass(frozen=True)
 class RegionShares:
-  """Where the input gradient of a run lies.
+  """The shares of the input gradient of a run on the regions.
 
   Attributes:
     run: its name.
@@ -127,7 +127,7 @@ class RegionShares:
 
 
 def saliency(experiment: dict[str, Any], dataset: dict[str, Any]) -> list[RegionShares] | None:
-  """Where the input gradient of each run lies; None if it was not computed."""
+  """Returns the regions of the input gradient of each run; None if it was not computed."""
   rows = [
     _region_shares(run, dataset['saliency'][run])
     for run in experiment['runs']

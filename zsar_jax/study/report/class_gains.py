@@ -55,8 +55,8 @@ def gain_lists(
   """A list for each run; None without gains.
 
   Args:
-    experiment: of the data set.
-    dataset: with `classes_gain`.
+    experiment: the experiment of the data set.
+    dataset: the data set, with `classes_gain`.
     list_count: how many lists the page has; each draws its share of the classes.
   """
   by_run = {

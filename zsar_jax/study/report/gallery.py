@@ -22,7 +22,7 @@ class Picture:
     path: relative to the study's folder.
     alt: its text alternative.
     status: 'inside' the page, 'left out' of it, or 'missing'.
-    source: of the img or the link; empty if it is missing.
+    source: the path for the img or the link; empty if the picture is missing.
   """
 
   path: str
@@ -123,7 +123,7 @@ def picture_file(folder: pathlib.Path, path: str) -> pathlib.Path:
 
   Args:
     folder: the study's folder, resolved.
-    path: as in study.json.
+    path: the path, as in study.json.
 
   Raises:
     UserError: if the path is absolute or leaves the folder, also by a link.

@@ -58,7 +58,7 @@ class HeatMaps:
   """The heat maps of a data set.
 
   Attributes:
-    accuracies: {metric: its map}, of which the page shows one at a time.
+    accuracies: {metric: map}; the page shows one map at a time.
     difference: top-1 minus that of the baseline, if there are other runs.
     width: the approximate width of a map in rem, one of those in style.css.
   """

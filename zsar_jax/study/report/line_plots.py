@@ -88,7 +88,7 @@ class Plots:
   """Plots that belong together, one for each run.
 
   Attributes:
-    title: of all of them.
+    title: the title of all plots.
     plots: the plots.
     numbers: their numbers, if the page lists them.
   """
@@ -176,7 +176,7 @@ class Curves:
   """The training curves of an experiment.
 
   Attributes:
-    seeds: in the order of their colors.
+    seeds: the seeds in the order of their colors.
     figures: plots of the loss and of the accuracy.
   """
 

@@ -12,7 +12,7 @@ class Label:
   Attributes:
     title: its name.
     better: 'lower' or 'higher', the better direction.
-    meaning: what it measures.
+    meaning: the quantity that it measures.
   """
 
   title: str

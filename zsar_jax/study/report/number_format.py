@@ -66,7 +66,7 @@ def interval(estimate: Estimate, formatter: Formatter = percent) -> str:
 
 
 def interval_excludes_zero(estimate: Estimate) -> bool:
-  """Whether the estimate has a value and its interval does not include 0."""
+  """Returns whether the estimate has a value and its interval does not include 0."""
   low, high = estimate['low'], estimate['high']
   return None not in (estimate['value'], low, high) and (low > 0 or high < 0)
 

@@ -17,7 +17,7 @@ class NumberTable:
   Attributes:
     groups: {name of a group of rows: [(name of the row, its estimate)]}.
     formatter: formats the values.
-    unit: of all values.
+    unit: the unit of all values.
     columns: (heading, text of a cell) of the columns after that of the values.
     width: the approximate width in rem, one of those in style.css.
   """

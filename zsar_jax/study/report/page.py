@@ -16,8 +16,8 @@ def make_page(study: dict[str, Any], folder: pathlib.Path) -> str:
   """The page.
 
   Args:
-    study: as `study_file.read` returns it.
-    folder: of the study, with its pictures.
+    study: the study, as `study_file.read` returns it.
+    folder: the folder of the study, with its pictures.
 
   Raises:
     UserError: if a picture lies outside the folder, or is not a picture.

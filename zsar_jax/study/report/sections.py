@@ -86,8 +86,8 @@ def sections(study: dict[str, Any], folder: pathlib.Path, picture_bytes: int) ->
   """The sections of a study that have content.
 
   Args:
-    study: as `study_file.read` returns it.
-    folder: of the study, with its pictures.
+    study: the study, as `study_file.read` returns it.
+    folder: the folder of the study, with its pictures.
     picture_bytes: how many bytes of pictures the sections may contain.
   """
   datasets = [dataset for _, _, _, dataset in study_file.datasets(study)]

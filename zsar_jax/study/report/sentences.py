@@ -1,6 +1,6 @@
-"""Sentences about a study's results, derived from its numbers.
+"""Writes sentences about the results of a study from its numbers.
 
-A sentence is a list of texts. Those that come from the study (a class, a run, a recipe) are
+A sentence is a list of texts. Texts that come from the study (a class, a run, a recipe) are of type
 `Foreign` or `Name`, because HTML and Markdown escape and emphasize them differently.
 """
 
@@ -27,13 +27,13 @@ NO_ANSWER = 'no answer: the logits are not finite, which counts as wrong'
 
 
 class Foreign(str):
-  """A text of the study inside a sentence."""
+  """A text inside a sentence that comes from the study, such as a description of a run."""
 
   __slots__ = ()
 
 
 class Name(Foreign):
-  """A name of the study inside a sentence, which is emphasized."""
+  """A name inside a sentence that comes from the study; it is emphasized."""
 
   __slots__ = ()
 
@@ -42,7 +42,7 @@ Sentence = list[str]
 
 
 def study_size(study: dict[str, Any]) -> str:
-  """The size of the study in two sentences."""
+  """Returns two sentences about the size of the study."""
   counted = number_format.counted
   experiments = study['experiments'].values()
   runs = [run for experiment in experiments for run in experiment['runs'].values()]
@@ -60,23 +60,24 @@ def study_size(study: dict[str, Any]) -> str:
 
 
 def compared_sides(study: dict[str, Any], finding: dict[str, Any]) -> Sentence:
-  """The two accuracies that a finding compares, and the number of clips that count for both."""
+  """Returns sentences about the two accuracies of a finding and the clips that count for both."""
   better, worse = finding['better'], finding['worse']
   count = finding['estimate']['count']
   experiment, _, dataset, _ = better['place']
   total = study['experiments'][experiment]['datasets'][dataset]['count']
   sentence = ['The run ', *_side(better), '; the run ', *_side(worse), '.']
   if count < total:
-    subset = f'{count} of {number_format.counted(total, "clip")}'
+    clips = f'{count} of {number_format.counted(total, "clip")}'
     return [
       *sentence,
-      f' Both accuracies are over the {subset} that count on both sides; the others have no masks'
+      f' Both accuracies are over the {clips} that count on both sides; the others have no masks'
       ' or no partner.',
     ]
   return [*sentence, f' Both accuracies are over {number_format.counted(count, "clip")}.']
 
 
 def _side(side: dict[str, Any]) -> Sentence:
+  """Returns the run, accuracy, data set and recipe of one side of a finding, in words."""
   experiment, run, dataset, recipe = side['place']
   return [
     Name(run), ' of experiment ', Name(experiment),
@@ -87,12 +88,12 @@ def _side(side: dict[str, Any]) -> Sentence:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """Says whether a model sees the action.
+  """The answer to whether a model recognizes the action or the background.
 
   Attributes:
-    kind: 'action', 'background' or 'unclear', of the baseline.
-    verdict: a headline.
-    evidence: the sentences that support it.
+    kind: what the baseline follows: 'action', 'background' or 'unclear'.
+    verdict: the headline.
+    evidence: the sentences that support the headline.
   """
 
   kind: str
@@ -101,28 +102,28 @@ class Answer:
 
 
 def answer(experiment: dict[str, Any], dataset_name: str, dataset: dict[str, Any]) -> Answer | None:
-  """The answer for a data set, from the baseline and the best run; None without accuracies."""
+  """Returns the answer for a data set; None if the baseline has no accuracy."""
   recipe, baseline = study_file.main_recipe(experiment), experiment['baseline']
   if study_file.accuracy(dataset, baseline, recipe)['value'] is None:
     return None
   best = study_file.best_run(experiment, dataset)
   gain = study_file.difference(dataset, best, recipe)
-  gains = best is not None and number_format.interval_excludes_zero(gain) and gain['value'] > 0
-  baseline_follows, baseline_evidence = _follows(baseline, dataset['bias'].get(baseline, {}))
-  best_follows, best_evidence = None, []
-  if gains:
-    best_follows, best_evidence = _follows(best, dataset['bias'].get(best, {}))
+  best_gains = best is not None and number_format.interval_excludes_zero(gain) and gain['value'] > 0
+  baseline_preference, baseline_evidence = _preference(baseline, dataset['bias'].get(baseline, {}))
+  best_preference, best_evidence = None, []
+  if best_gains:
+    best_preference, best_evidence = _preference(best, dataset['bias'].get(best, {}))
   evidence = [_accuracy_sentence(experiment, dataset_name, dataset, recipe, best)]
   evidence += [sentence for sentence in (baseline_evidence, best_evidence) if sentence]
-  others = len(experiment['runs']) - 1
-  if gains and others > 1:
+  num_others = len(experiment['runs']) - 1
+  if best_gains and num_others > 1:
     evidence.append([
-      f'Of {others} other runs, ', Name(best),
+      f'Of {num_others} other runs, ', Name(best),
       ' is shown because it has the highest accuracy here, so that its gain is slightly'
       ' overestimated.',
     ])  # fmt: skip
-  headline = _headline(baseline_follows, best_follows, baseline, best, gain)
-  return Answer(baseline_follows or 'unclear', headline, evidence)
+  headline = _headline(baseline_preference, best_preference, baseline, best, gain)
+  return Answer(baseline_preference or 'unclear', headline, evidence)
 
 
 def _accuracy_sentence(
@@ -132,7 +133,7 @@ def _accuracy_sentence(
   recipe: str,
   best: str | None,
 ) -> Sentence:
-  """The baseline's accuracy, and how the best other run compares with it."""
+  """Returns sentences about the accuracy of the baseline and that of the best other run."""
   baseline = experiment['baseline']
   accuracy = study_file.accuracy(dataset, baseline, recipe)
   remarks = [number_format.clip_count([accuracy])] if accuracy['count'] is not None else []
@@ -166,7 +167,7 @@ def _accuracy_sentence(
 
 
 def _points(gain: Estimate) -> str:
-  """'+2.0 points (95 % interval -3.0 to +7.0, 160 clips)'."""
+  """Formats a gain, such as '+2.0 points (95 % interval -3.0 to +7.0, 160 clips)'."""
   remarks = []
   if interval := number_format.interval(gain, number_format.points):
     remarks.append(f'95\u00a0% interval {interval}')
@@ -176,12 +177,13 @@ def _points(gain: Estimate) -> str:
   return f'{points} ({", ".join(remarks)})' if remarks else points
 
 
-def _follows(run: str, bias: dict[str, Estimate]) -> tuple[str | None, Sentence]:
-  """What a run follows, as in `Answer.kind`, and the sentence that says so.
+def _preference(run: str, bias: dict[str, Estimate]) -> tuple[str | None, Sentence]:
+  """Returns what a run follows, as in `Answer.kind`, and a sentence with the evidence.
 
-  Judged by the answers in front of swapped backgrounds, or else by the accuracy without the
-  background and without the people; (None, []) if neither was evaluated. Action and background are
-  compared by the interval of their difference, which is over the same clips.
+  The evidence is the predictions with swapped backgrounds or, if they were not evaluated, the
+  accuracies without the background and without people; (None, []) without either. The run follows
+  the action or the background only if the interval of their difference excludes 0. Both are
+  measured on the same clips.
   """
   swapped = (
     ' names the action in {}\u00a0% of the clips and the class of the background in {}\u00a0%'
@@ -203,7 +205,8 @@ def _follows(run: str, bias: dict[str, Estimate]) -> tuple[str | None, Sentence]
   return None, []
 
 
-_FOLLOWS = {
+# For each `Answer.kind`: the verb of one run, the verb of two runs, and their object.
+_PREFERENCE_WORDS = {
   'action': ('follows', 'follow', ' the action more than the background'),
   'background': ('follows', 'follow', ' the background more than the action'),
   'unclear': ('shows', 'show', ' no clear preference for action or background'),
@@ -211,21 +214,21 @@ _FOLLOWS = {
 
 
 def _headline(
-  baseline_follows: str | None,
-  best_follows: str | None,
+  baseline_preference: str | None,
+  best_preference: str | None,
   baseline: str,
   best: str | None,
   gain: Estimate,
 ) -> Sentence:
-  """What the baseline and the best run follow, or else which of them is more accurate."""
-  if baseline_follows:
-    singular, plural, preference = _FOLLOWS[baseline_follows]
-    if best_follows == baseline_follows:
-      return ['The runs ', Name(baseline), ' and ', Name(best), f' both {plural}{preference}']
-    sentence = ['The run ', Name(baseline), f' {singular}{preference}']
-    if best_follows:
-      verb, _, best_preference = _FOLLOWS[best_follows]
-      sentence += ['; the run ', Name(best), f' {verb}{best_preference}']
+  """Returns what the baseline and the best run follow; if unknown, which is more accurate."""
+  if baseline_preference:
+    singular, plural, target = _PREFERENCE_WORDS[baseline_preference]
+    if best_preference == baseline_preference:
+      return ['The runs ', Name(baseline), ' and ', Name(best), f' both {plural}{target}']
+    sentence = ['The run ', Name(baseline), f' {singular}{target}']
+    if best_preference:
+      verb, _, best_target = _PREFERENCE_WORDS[best_preference]
+      sentence += ['; the run ', Name(best), f' {verb}{best_target}']
     return sentence
   if best is None or gain['value'] is None:
     return ['There is no other run to compare with']
@@ -237,16 +240,16 @@ def _headline(
 
 
 def not_counted(clip: dict[str, Any], recipe: str) -> str | None:
-  """Why a clip of the gallery does not count under a recipe; None if it counts."""
+  """Returns why a clip of the gallery does not count under a recipe; None if it counts."""
   reason = clip['not_counted'].get(recipe)
   return None if reason is None else _NOT_COUNTED[reason]
 
 
 def unpainted_frames(clip: dict[str, Any], recipe: str) -> str | None:
-  """How many frames of a clip a recipe leaves unpainted; None if it paints all."""
-  number = clip['unpainted'].get(recipe)
-  if not number:
+  """Returns a sentence about the frames that a recipe leaves unpainted; None if it paints all."""
+  count = clip['unpainted'].get(recipe)
+  if not count:
     return None
   return (
-    f'{number} of the {clip["frames"]} frames that the model sees have no masks and stay unpainted.'
+    f'{count} of the {clip["frames"]} frames that the model sees have no masks and stay unpainted.'
   )

@@ -106,7 +106,7 @@ def fit_to_model(
 
 
 def _is_droppable(weights: Weights, key: str, array: LazyArray) -> bool:
-  """Whether an unused array can be ignored; integers are counts or positions, not weights."""
+  """Returns whether an unused array can be ignored; integers are counts or positions."""
   return array.dtype not in FLOATS or any(
     re.fullmatch(pattern, key) for pattern in weights.format.droppable
   )

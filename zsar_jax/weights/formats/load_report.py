@@ -1,4 +1,4 @@
-"""The report of a load: what matched, what is missing, and what the user should know."""
+"""The report of a load: matched, missing and unused arrays, and notes for the user."""
 
 import dataclasses
 import pathlib
@@ -19,7 +19,7 @@ _IMAGE_FORMATS = ('openai', 'open_clip', 'hf_clip', 'scenic')
 
 @dataclasses.dataclass(frozen=True)
 class LoadReport:
-  """What became of the arrays of a file and of the parameters of a model.
+  """The use of the arrays of a file, and the sources of the parameters of a model.
 
   Attributes:
     path: the file or folder.
@@ -91,12 +91,12 @@ def _model_differences(weights: Weights, model: VideoModel) -> list[str]:
   """Returns notes on differences between the trained model and the model that is loaded."""
   notes = []
   prefix = weights.hints.model
-  theirs, ours = weights.tower_fields['normalization'], model.spec.normalization
-  if theirs != ours:
-    notes.append(f'{prefix}normalization: {ours!r} here, and {theirs!r} in its training')
-  elif ours != 'clip':
-    notes.append(f'normalization: {ours}')
-  theirs, ours = weights.video_fields.get('temporal'), model.video.temporal
-  if theirs and theirs != ours:
-    notes.append(f'{prefix}temporal: {ours!r} here, and {theirs!r} in its training')
+  trained, loaded = weights.tower_fields['normalization'], model.spec.normalization
+  if trained != loaded:
+    notes.append(f'{prefix}normalization: {loaded!r} here, and {trained!r} in its training')
+  elif loaded != 'clip':
+    notes.append(f'normalization: {loaded}')
+  trained, loaded = weights.video_fields.get('temporal'), model.video.temporal
+  if trained and trained != loaded:
+    notes.append(f'{prefix}temporal: {loaded!r} here, and {trained!r} in its training')
   return notes

@@ -77,7 +77,7 @@ class Interpreter:
       raise ValueError('a key is not a string')
     return value
 
-  def find(self, module: str, name: str) -> Any:
+  def find_global(self, module: str, name: str) -> Any:
     """Returns the replacement of a name in a module."""
     self.refuse()
 
@@ -85,11 +85,11 @@ class Interpreter:
     """Returns the replacement of the result of a call."""
     self.refuse()
 
-  def build(self, target: Any, state: Any) -> None:
+  def set_state(self, target: Any, state: Any) -> None:
     """Sets the state of an object."""
     self.refuse()
 
-  def collect(self, values: Sequence[Any]) -> Any:
+  def make_set(self, values: Sequence[Any]) -> Any:
     """Returns the replacement of a set."""
     self.refuse()
 
@@ -105,7 +105,7 @@ class Interpreter:
       raise ValueError('it adds entries to something that is not a dictionary')
     return target
 
-  def refer(self, reference: Any) -> Any:
+  def load_persistent(self, reference: Any) -> Any:
     """Returns the replacement of an object outside the pickle."""
     self.refuse()
 
@@ -155,7 +155,7 @@ class Interpreter:
   def _find(self, module: Any, name: Any) -> Any:
     if type(module) is not str or type(name) is not str:
       raise ValueError('a name is not a string')
-    return self.find(module, name)
+    return self.find_global(module, name)
 
   def _call_new(self, has_keywords: bool) -> None:
     if has_keywords:
@@ -174,7 +174,7 @@ class Interpreter:
 
   def _build(self) -> None:
     (state,) = self._pop(1)
-    self.build(self._stack[-1], state)
+    self.set_state(self._stack[-1], state)
 
   def _pop_top(self) -> None:
     # If no value is above the last mark, the mark itself is popped.
@@ -224,8 +224,8 @@ def _instructions() -> dict[str, Instruction]:
   add('PUT BINPUT LONG_BINPUT MEMOIZE', lambda it, number: it._memoize(number))
   add('GET BINGET LONG_BINGET', lambda it, number: it._push(it._memo[number]))
   # The base class refuses these.
-  add('EMPTY_SET', lambda it, _: it._push(it.collect(())))
-  add('FROZENSET', lambda it, _: it._push(it.collect(it._pop())))
+  add('EMPTY_SET', lambda it, _: it._push(it.make_set(())))
+  add('FROZENSET', lambda it, _: it._push(it.make_set(it._pop())))
   add('ADDITEMS', lambda it, _: it._extend(it._pop()))
   add('GLOBAL', lambda it, name: it._push(it._find(*name.split(' ', 1))))
   add('STACK_GLOBAL', lambda it, _: it._push(it._find(*it._pop(2))))
@@ -234,8 +234,8 @@ def _instructions() -> dict[str, Instruction]:
   add('INST', lambda it, name: it._call_marked(name))
   add('OBJ', lambda it, _: it._call_marked(None))
   add('BUILD', lambda it, _: it._build())
-  add('PERSID', lambda it, reference: it._push(it.refer(reference)))
-  add('BINPERSID', lambda it, _: it._push(it.refer(*it._pop(1))))
+  add('PERSID', lambda it, reference: it._push(it.load_persistent(reference)))
+  add('BINPERSID', lambda it, _: it._push(it.load_persistent(*it._pop(1))))
   return table
 
 

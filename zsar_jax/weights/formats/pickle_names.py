@@ -165,7 +165,7 @@ _REFUSED_PACKAGES = frozenset([*sys.stdlib_module_names, *_PYTHON_2_MODULES, 'nu
 
 
 def is_record(module: str, name: str) -> bool:
-  """Whether a name is that of a class or function that becomes a `Record`."""
+  """Returns whether a name is that of a class or function that becomes a `Record`."""
   return (
     f'{module}.{name}' in _RECORDS
     or f'{module}.'.startswith(_RECORD_MODULES)

@@ -72,7 +72,7 @@ class _Interpreter(Interpreter):
       raise ValueError('a key is mutable')
     return value
 
-  def find(self, module: str, name: str) -> Any:
+  def find_global(self, module: str, name: str) -> Any:
     if module.startswith('__torch__'):
       return Function(lambda *_: ScriptObject())
     full_name = f'{module}.{name}'
@@ -122,7 +122,7 @@ class _Interpreter(Interpreter):
         raise ValueError('it encodes more text than it contains')
     return function.compute(*arguments)
 
-  def build(self, target: Any, state: Any) -> None:
+  def set_state(self, target: Any, state: Any) -> None:
     if isinstance(target, ScriptObject):
       target.attributes = state
     elif isinstance(target, PickledDtype):
@@ -132,7 +132,7 @@ class _Interpreter(Interpreter):
     elif type(target) is not dict:  # The attributes of a state dict are ignored.
       raise ValueError('it sets the state of an object that has none')
 
-  def collect(self, values: Sequence[Any]) -> Record:
+  def make_set(self, values: Sequence[Any]) -> Record:
     return Record('set', values)
 
   def extend(self, target: Any, values: Sequence[Any]) -> None:
@@ -142,7 +142,7 @@ class _Interpreter(Interpreter):
   def items(self, target: Any) -> dict[Any, Any]:
     return target.items if isinstance(target, Record) else super().items(target)
 
-  def refer(self, reference: Any) -> Storage:
+  def load_persistent(self, reference: Any) -> Storage:
     if type(reference) is not tuple or not 5 <= len(reference) <= 6:
       raise ValueError('it refers to something other than a storage')
     kind, storage_type, key, _, count, *view = reference

@@ -79,17 +79,19 @@ _CONFIG_FIELDS = {
 }
 
 
-def describe_differences(trained: Preprocessing, here: Preprocessing) -> list[str]:
-  """Returns a sentence for each field in which `here` differs from the training."""
+def describe_differences(trained: Preprocessing, loaded: Preprocessing) -> list[str]:
+  """Returns a sentence for each field in which the loaded model differs from the training."""
   sentences = []
   for field, config_field in _CONFIG_FIELDS.items():
-    theirs, ours = getattr(trained, field), getattr(here, field)
-    if theirs != ours:
-      sentences.append(f'{config_field}: {_short(ours)} here, and {_short(theirs)} in its training')
+    value, trained_value = getattr(loaded, field), getattr(trained, field)
+    if value != trained_value:
+      sentences.append(
+        f'{config_field}: {_format(value)} here, and {_format(trained_value)} in its training'
+      )
   return sentences
 
 
-def _short(value: Any) -> str:
+def _format(value: Any) -> str:
   """Formats a value; of several templates, only the first is shown."""
   if isinstance(value, tuple):
     more = f' and {len(value) - 1} more' if len(value) > 1 else ''

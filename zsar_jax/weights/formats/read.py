@@ -29,13 +29,13 @@ TOKEN_EMBEDDING = 'text/token_embedding/embedding'
 
 @dataclasses.dataclass(frozen=True)
 class MappedArray:
-  """An array of a file that has a path of ours.
+  """An array of a file that belongs to one of our paths.
 
   Attributes:
     key: its key in the file.
     stored: the array in the file.
     layout: the layout of the stored array.
-    path: the file or folder.
+    path: the file or folder of the weights.
   """
 
   key: str
@@ -50,13 +50,13 @@ class Weights:
 
   Attributes:
     path: the file or folder, for errors.
-    format: the format.
+    format: the format of the file.
     arrays: the arrays by our paths.
-    unmapped: the arrays that the format maps to none of our paths, by their keys.
+    unmapped: the arrays without a path of ours, by their keys in the file.
     tower_fields: the fields of `TowerSpec` that the format and the files beside the weights give.
     video_fields: the fields of `VideoSpec` that the file gives.
-    assumes_openai: whether the activation and the number of heads are not given, so that those of
-      OpenAI's models are assumed.
+    assumes_openai: whether the activation and the number of heads are assumed to be those of
+      OpenAI's models, because the weights do not give them.
     preprocessing: the preprocessing that the weights expect.
     config: the content of the JSON file that describes the model; empty if it is missing.
     folder: the folder that may contain a tokenizer's files.
@@ -91,7 +91,7 @@ def read_weights(
     name: see `weight_files.open_source`.
     field: the setting that contains `name`, for errors.
     format_name: the name of one of `recognition.FORMATS` or `FAMILIES`; 'auto' recognizes it.
-    tokens_from: like `name`: weights whose token embedding is used if these have none.
+    tokens_from: weights whose token embedding is used if these have none, in the form of `name`.
     hints: the names of settings for errors.
 
   Raises:
@@ -106,9 +106,9 @@ def read_weights(
       ' files: join them with its zero_to_fp32.py first'
     )
   state, prefix_notes = recognition.remove_prefix(path, state, content.extras, format_name)
-  form = recognition.recognize(path, state, content.extras, source.configs, format_name)
-  video_fields = form.read_video(path, content.extras, state)
-  arrays, unmapped = _map_arrays(path, form, state)
+  fmt = recognition.recognize(path, state, content.extras, source.configs, format_name)
+  video_fields = fmt.read_video(path, content.extras, state)
+  arrays, unmapped = _map_arrays(path, fmt, state)
   notes = [*content.notes, *prefix_notes]
   if tokens_from:
     if TOKEN_EMBEDDING in arrays:
@@ -116,21 +116,21 @@ def read_weights(
     else:
       arrays[TOKEN_EMBEDDING] = _read_token_embedding(tokens_from, hints)
       notes.append(f'token embedding: from {tokens_from}')
-  notes += _attention_notes(form, video_fields)
-  config = source.configs.get(form.config_file, dict)()
-  tower_fields, preprocessing = _read_configs(source, form, config)
-  shapes = {path: array.stored.shape for path, array in arrays.items()}
-  preprocessing = dataclasses.replace(preprocessing, **form.preprocessing_from_shapes(shapes))
-  lacks_config = bool(form.config_file) and not config and form is not ZSAR
+  notes += _attention_notes(fmt, video_fields)
+  config = source.configs.get(fmt.config_file, dict)()
+  tower_fields, preprocessing = _read_configs(source, fmt, config)
+  shapes = {our_path: array.stored.shape for our_path, array in arrays.items()}
+  preprocessing = dataclasses.replace(preprocessing, **fmt.preprocessing_from_shapes(shapes))
+  lacks_config = bool(fmt.config_file) and not config and fmt is not ZSAR
   return Weights(
     path=path,
-    format=form,
+    format=fmt,
     arrays=arrays,
     unmapped=unmapped,
     tower_fields=tower_fields,
     video_fields=video_fields,
     # OpenAI's archives contain their sizes, which are unmapped; a bare state dict does not.
-    assumes_openai=lacks_config or form is OPENAI and not unmapped,
+    assumes_openai=lacks_config or fmt is OPENAI and not unmapped,
     preprocessing=preprocessing,
     config=config,
     folder=source.folder,
@@ -140,12 +140,12 @@ def read_weights(
 
 
 def _map_arrays(
-  path: pathlib.Path, form: Format, state: StateDict
+  path: pathlib.Path, fmt: Format, state: StateDict
 ) -> tuple[dict[str, MappedArray], StateDict]:
-  """Returns the arrays by our paths, and those that the format does not map, by their keys."""
+  """Returns the mapped arrays by our paths, and the unmapped arrays by their keys."""
   arrays, unmapped = {}, {}
-  for key, array in form.prepare(state).items():
-    if match := form.table.to_ours(key):
+  for key, array in fmt.prepare(state).items():
+    if match := fmt.table.to_ours(key):
       our_path, layout = match
       arrays[our_path] = MappedArray(key, array, layout, path)
     else:
@@ -154,6 +154,7 @@ def _map_arrays(
 
 
 def _read_token_embedding(name: str, hints: Hints) -> MappedArray:
+  """Returns the token embedding of other weights."""
   weights = read_weights(name, hints.tokens_from, hints=hints)
   if TOKEN_EMBEDDING not in weights.arrays:
     raise UserError(
@@ -162,12 +163,12 @@ def _read_token_embedding(name: str, hints: Hints) -> MappedArray:
   return weights.arrays[TOKEN_EMBEDDING]
 
 
-def _attention_notes(form: Format, video_fields: Mapping[str, Any]) -> list[str]:
-  """Returns a note on whether the frames of Open-VCLIP and FROSTER attend to each other."""
-  if form in (OPEN_VCLIP, FROSTER) and 'temporal' in video_fields:
+def _attention_notes(fmt: Format, video_fields: Mapping[str, Any]) -> list[str]:
+  """Returns a note on whether frames attend to their neighbors, for Open-VCLIP and FROSTER."""
+  if fmt in (OPEN_VCLIP, FROSTER) and 'temporal' in video_fields:
     attend = 'attend' if video_fields['temporal'] == 'window' else 'do not attend'
     return [f'according to the settings in the file, frames {attend} to their neighbors']
-  if form is OPEN_VCLIP:
+  if fmt is OPEN_VCLIP:
     return [
       'read as Open-VCLIP, whose frames attend to their neighbors; convert a plain CLIP with these'
       ' keys with zsar convert --from=openai'
@@ -176,23 +177,23 @@ def _attention_notes(form: Format, video_fields: Mapping[str, Any]) -> list[str]
 
 
 def _read_configs(
-  source: weight_files.Source, form: Format, config: dict[str, Any]
+  source: weight_files.Source, fmt: Format, config: dict[str, Any]
 ) -> tuple[dict[str, Any], Preprocessing]:
   """Reads the fields of `TowerSpec` and the preprocessing from the files beside the weights."""
   folder = source.path if source.path.is_dir() else source.path.parent
-  path = folder / form.config_file
-  tower_fields, preprocessing = {'normalization': form.normalization}, form.preprocessing
+  path = folder / fmt.config_file
+  tower_fields, preprocessing = {'normalization': fmt.normalization}, fmt.preprocessing
   try:
     if config:
-      tower_fields |= form.read_config(path, config)
-    if form is ZSAR:
+      tower_fields |= fmt.read_config(path, config)
+    if fmt is ZSAR:
       return tower_fields, zsar.from_json(path, config)[2] if config else preprocessing
-    if form in (HF_CLIP, HF_XCLIP):
+    if fmt in (HF_CLIP, HF_XCLIP):
       path, settings = _image_processor(folder, source.configs)
       read_settings = preprocessor_config.from_transformers
     else:
       # Other formats have no settings of the preprocessing.
-      settings = config.get('preprocess_cfg') if form is OPEN_CLIP else None
+      settings = config.get('preprocess_cfg') if fmt is OPEN_CLIP else None
       read_settings = preprocessor_config.from_open_clip
     if settings is not None:
       tower_fields['normalization'], fields = read_settings(path, settings)
@@ -200,7 +201,7 @@ def _read_configs(
     return tower_fields, preprocessing
   except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
     raise UserError(
-      f'{path}: does not describe a model of {form.name} ({error!r}); fetch it again'
+      f'{path}: does not describe a model of {fmt.name} ({error!r}); fetch it again'
     ) from None
 
 

@@ -95,12 +95,12 @@ def remove_prefix(
     The arrays, and notes for the user; see `wrappers.remove_prefix`.
   """
   candidates = _candidates(format_name, extras)
-  if any(_matches(form, state, extras) for form in candidates):
+  if any(_matches(fmt, state, extras) for fmt in candidates):
     return state, ()
   # Open-VCLIP and FROSTER are OpenAI's CLIP with a certain prefix. With another prefix the model
   # is OpenAI's CLIP, so their markers are used only if the user names one of them.
   anchors = {
-    form.markers[0] for form in candidates if len(candidates) == 1 or form.temporal != 'window'
+    fmt.markers[0] for fmt in candidates if len(candidates) == 1 or fmt.temporal != 'window'
   }
   return wrappers.remove_prefix(path, state, anchors)
 
@@ -127,11 +127,11 @@ def recognize(
   for pattern, model, remedy in _UNSUPPORTED:
     if any(re.fullmatch(pattern, key) for key in state):
       raise UserError(f'{path}: {model}, which zsar_jax does not support; {remedy}')
-  matches = [form for form in _candidates('auto', extras) if _matches(form, state, extras)]
+  matches = [fmt for fmt in _candidates('auto', extras) if _matches(fmt, state, extras)]
   if format_name != 'auto':
-    for form in _candidates(format_name, extras):
-      if _matches(form, state, extras):
-        return form
+    for fmt in _candidates(format_name, extras):
+      if _matches(fmt, state, extras):
+        return fmt
     actual = f'the format is {matches[0].name}' if matches else 'the format is unknown'
     raise UserError(f'{path}: its keys are not those of {format_name}; {actual}')
   towers = [tower for tower, keys in _TOWERS if any(re.fullmatch(keys, key) for key in state)]
@@ -140,12 +140,12 @@ def recognize(
       f'{path}: holds only the {towers[0]} tower of a CLIP model; name the complete model'
     )
   # The keys of open_clip are those of OpenAI; its config tells them apart.
-  matches = [form for form in matches if form is not OPEN_CLIP or form.config_file in configs]
+  matches = [fmt for fmt in matches if fmt is not OPEN_CLIP or fmt.config_file in configs]
   if not matches:
     example = f', such as {min(state)!r}' if state else ''
     raise UserError(
       f'{path}: of an unknown format ({pluralize(len(state), "array")}{example}); the formats are'
-      f' {", ".join(form.name for form in FORMATS)}'
+      f' {", ".join(fmt.name for fmt in FORMATS)}'
     )
   return matches[0]
 
@@ -155,9 +155,9 @@ def _candidates(format_name: str, extras: Mapping[str, Any]) -> Sequence[Format]
   if format_name == 'auto':
     # Lightning often prefixes keys with 'model.' like Open-VCLIP, which is not trained with it.
     excluded = (OPEN_VCLIP, FROSTER) if _LIGHTNING in extras else ()
-    return [form for form in FORMATS if form not in excluded]
-  return FAMILIES.get(format_name) or [form for form in FORMATS if form.name == format_name]
+    return [fmt for fmt in FORMATS if fmt not in excluded]
+  return FAMILIES.get(format_name) or [fmt for fmt in FORMATS if fmt.name == format_name]
 
 
-def _matches(form: Format, state: StateDict, extras: Mapping[str, Any]) -> bool:
-  return all(marker in state or marker in extras for marker in form.markers)
+def _matches(fmt: Format, state: StateDict, extras: Mapping[str, Any]) -> bool:
+  return all(marker in state or marker in extras for marker in fmt.markers)

@@ -78,22 +78,22 @@ def save_weights(
   """
   if out.exists():
     raise UserError(f'{out} exists; name another path or remove it')
-  form = _format(model, target)
-  arrays = _to_theirs(params, form)
+  fmt = _format(model, target)
+  arrays = _to_theirs(params, fmt)
   with _atomic_output(out) as partial:
     if target == 'scenic':
       tree = {'params': _nest(arrays)}
       partial.write_bytes(serialization.msgpack_serialize(tree))
     else:
       partial.mkdir()
-      _write_configs(partial, form, model, preprocessing)
+      _write_configs(partial, fmt, model, preprocessing)
       # transformers refuses files without this metadata.
       save_file(arrays, partial / 'model.safetensors', metadata={'format': 'pt'})
       for name in _TOKENIZER_FILES if tokenizer else ():
         if (tokenizer / name).is_file():
           shutil.copyfile(tokenizer / name, partial / name)
   notes = []
-  if form in (hugging_face.HF_CLIP, SCENIC):
+  if fmt in (hugging_face.HF_CLIP, SCENIC):
     notes.append(_image_model_note(model.video.temporal))
   return '; '.join([*notes, *_preprocessing_notes(model, target, preprocessing)])
 
@@ -111,13 +111,13 @@ def _nest(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _write_configs(
-  folder: pathlib.Path, form: Format, model: VideoModel, preprocessing: Preprocessing
+  folder: pathlib.Path, fmt: Format, model: VideoModel, preprocessing: Preprocessing
 ) -> None:
   """Writes the JSON files that describe the model and its preprocessing."""
-  if form is zsar.ZSAR:
-    _write_json(folder / form.config_file, zsar.to_json(model.spec, model.video, preprocessing))
+  if fmt is zsar.ZSAR:
+    _write_json(folder / fmt.config_file, zsar.to_json(model.spec, model.video, preprocessing))
   else:
-    _write_json(folder / form.config_file, hugging_face.describe(model.spec, model.video))
+    _write_json(folder / fmt.config_file, hugging_face.describe(model.spec, model.video))
     settings = preprocessor_config.to_transformers(model.spec, preprocessing)
     _write_json(folder / preprocessor_config.PREPROCESSOR, settings)
 
@@ -127,7 +127,7 @@ def _write_json(path: pathlib.Path, value: dict[str, Any]) -> None:
 
 
 def _image_model_note(temporal: str) -> str:
-  """Returns a note on what an image model lacks of a video model."""
+  """Returns a note on the parts of a video model that an image model lacks."""
   if temporal == 'window':
     return (
       'it is an image model: its frames do not attend to each other, so it computes the numbers of'
@@ -155,17 +155,17 @@ def _format(model: VideoModel, target: str) -> Format:
   return {'scenic': SCENIC, 'zsar': zsar.ZSAR}[target]
 
 
-def _to_theirs(params: Params, form: Format) -> dict[str, np.ndarray]:
+def _to_theirs(params: Params, fmt: Format) -> dict[str, np.ndarray]:
   """Returns the arrays in the layouts of a format, by its keys."""
   arrays = {}
   for keys, leaf in jax.tree_util.tree_leaves_with_path(params):
     path = trees.path_name(keys)
-    if path.startswith(_TRAINING_ONLY) and form is not zsar.ZSAR:
+    if path.startswith(_TRAINING_ONLY) and fmt is not zsar.ZSAR:
       continue
-    match = form.table.to_theirs(path)
+    match = fmt.table.to_theirs(path)
     if match is None:
       raise UserError(
-        f'{form.name} has no {path}, so this model cannot be written in this format; use --to=zsar,'
+        f'{fmt.name} has no {path}, so this model cannot be written in this format; use --to=zsar,'
         ' which keeps everything'
       )
     key, layout = match

@@ -82,7 +82,7 @@ def unwrap(path: pathlib.Path, saved: Any) -> tuple[Tensors, tuple[str, ...]]:
 
 
 def _is_averaged(name: str) -> bool:
-  """Whether weights with this name or prefix are an average over training."""
+  """Returns whether weights with this name or prefix are an average over training."""
   return _AVERAGED.fullmatch(name.strip('.')) is not None
 
 
