@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 Batch = dict[str, np.ndarray]
+# A single clip of a batch. Fields without further dimensions are NumPy's scalars.
+BatchClip = dict[str, np.ndarray | np.generic]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +73,7 @@ def fields(training: bool = False, partners: bool = False) -> dict[str, Field]:
   return chosen
 
 
-def padding_clip(num_frames: int, size: int) -> Batch:
+def padding_clip(num_frames: int, size: int) -> BatchClip:
   """Returns the clip that fills up the last batch of an evaluation.
 
   Args:

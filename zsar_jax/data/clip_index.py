@@ -50,14 +50,13 @@ class ClipIndex:
 
   def take(self, positions: np.ndarray) -> 'ClipIndex':
     """Returns the index of the clips at `positions`."""
-    return ClipIndex(
-      **{
-        name: column[positions]
-        if isinstance(column, np.ndarray)
-        else [column[position] for position in positions]
-        for name, column in self._columns().items()
-      }
-    )
+    columns: dict[str, Any] = {
+      name: column[positions]
+      if isinstance(column, np.ndarray)
+      else [column[position] for position in positions]
+      for name, column in self._columns().items()
+    }
+    return ClipIndex(**columns)
 
   def _columns(self) -> dict[str, Any]:
     return {name: column for name, column in vars(self).items() if column is not None}

@@ -68,7 +68,7 @@ def random_crop(
     A box inside the frame; a side that exceeds the frame's is reduced to it.
   """
   area = height * width * rng.uniform(*scale)
-  aspect = math.exp(rng.uniform(*map(math.log, ratio)))
+  aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
   crop_width = min(width, max(1, round(math.sqrt(area * aspect))))
   crop_height = min(height, max(1, round(math.sqrt(area / aspect))))
   top = int(rng.integers(height - crop_height + 1))

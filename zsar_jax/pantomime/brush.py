@@ -68,7 +68,8 @@ def color_of(hue: float, saturation: float, value: float) -> Color:
   """Returns the RGB of a hue in turns (any real number), a saturation and a value in 0..1."""
   ramp = np.abs((hue + np.array([0.0, 2 / 3, 1 / 3])) % 1.0 * 6 - 3) - 1
   rgb = value * (1 - saturation + saturation * np.clip(ramp, 0, 1))
-  return tuple(int(c) for c in np.rint(255 * np.clip(rgb, 0, 1)))
+  red, green, blue = (int(c) for c in np.rint(255 * np.clip(rgb, 0, 1)))
+  return red, green, blue
 
 
 def random_skin(rng: np.random.Generator) -> Color:
@@ -78,7 +79,8 @@ def random_skin(rng: np.random.Generator) -> Color:
 
 def mix_colors(color: Color, other: Color, share: float) -> Color:
   """Returns `color` mixed with a share (0..1) of `other`."""
-  return tuple(round((1 - share) * a + share * b) for a, b in zip(color, other, strict=True))
+  red, green, blue = (round((1 - share) * a + share * b) for a, b in zip(color, other, strict=True))
+  return red, green, blue
 
 
 def flat_stroke(hull: Hull, color: Color) -> Stroke:

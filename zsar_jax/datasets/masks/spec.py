@@ -156,7 +156,7 @@ def _parse_stride(value: str, name: str) -> Stride:
       f'--masks: stride={value} must be a number of frames such as 10, or 10+9 if the first mask '
       'is of frame 9, counted from 0'
     )
-  return int(match[1]), match[2] and int(match[2])
+  return int(match[1]), int(match[2]) if match[2] else None
 
 
 def _parse_images(value: str, name: str) -> str:

@@ -114,7 +114,7 @@ class VideoIndex:
       UserError: Several copies fit equally well.
     """
 
-    def rank(video: str, listed: bool) -> tuple[bool, ...] | None:
+    def rank(video: str, listed: bool) -> tuple[int, ...] | None:
       parents = video.split('/')[:-1]
       parent_classes = [class_folders[name] for name in parents if class_folders[name]]
       if not listed and parent_classes and label not in parent_classes[-1]:
