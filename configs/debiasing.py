@@ -7,6 +7,8 @@ docs/bias.md explains each method and its differences from the publication. The 
 configs/pantomime_study.py:baselines compares all methods.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from zsar_jax.config import set_value
@@ -14,7 +16,7 @@ from zsar_jax.configs import k400_bgmask
 from zsar_jax.errors import UserError
 
 # {method: (a phrase for the report, {config field: value})}
-METHODS = {
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
   'colour': ('background painted (arXiv 2501.12681)', {'recipe': 'background=normal'}),
   'half': ('background painted in every second clip', {'recipe': 'background=normal@0.5'}),
   'mean': ('background filled with the mean color (HAT)', {'recipe': 'background=mean'}),

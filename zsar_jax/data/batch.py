@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 Batch = dict[str, np.ndarray]
-# A single clip of a batch. Fields without further dimensions are NumPy's scalars.
-BatchClip = dict[str, np.ndarray | np.generic]
+# A single clip of a batch: arrays, and NumPy's scalars in the fields without further dimensions.
+BatchClip = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)

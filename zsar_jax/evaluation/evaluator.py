@@ -95,7 +95,9 @@ class Evaluator:
 
     replicated = sharding.replicated(mesh)
     encode_texts = functools.partial(encode_classes, model, mesh=mesh)
-    options = dict(out_shardings=replicated, compiler_options=compiler_options(mesh))
+    options: dict[str, Any] = dict(
+      out_shardings=replicated, compiler_options=compiler_options(mesh)
+    )
     self._encode_texts = jax.jit(encode_texts, **options)
 
     def region_shares(params: dict, batch: dict, video: jax.Array, classes: jax.Array) -> Any:
@@ -178,8 +180,8 @@ class Evaluator:
     finally:
       progress.close()
       batches.close()
-    logits = {str(recipe): average.logits for recipe, average in averages.items()}
-    return _predictions(eval_set, logits, gradient_shares, area_shares)
+    by_recipe = {str(recipe): average.logits for recipe, average in averages.items()}
+    return _predictions(eval_set, by_recipe, gradient_shares, area_shares)
 
   def _batches(self, eval_set: _EvalSet) -> BatchIterator:
     config = self._config

@@ -179,7 +179,7 @@ class Predictions:
   @property
   def actor(self) -> str:
     """The region that people are annotated with: their silhouette, or else their box."""
-    occurs = dict(zip(self.regions, (self.coverage > 0).any(axis=0), strict=True))
+    occurs = dict(zip(self.regions, np.any(self.coverage > 0, axis=0), strict=True))
     return 'person_box' if occurs.get('person_box') and not occurs.get('person') else 'person'
 
   def has_masks(self, recipe: str) -> np.ndarray:
@@ -198,13 +198,17 @@ class Predictions:
     attributes = [json.dumps(of_clip, sort_keys=True) for of_clip in self.attributes]
     numbers = {name: getattr(self, name) for name in _NUMBERS if name != 'logits'}
     logits = np.stack(list(self.logits.values()))
+    arrays: dict[str, Any] = {
+      **texts,
+      'attributes': np.array(attributes, str),
+      **numbers,
+      'logits': logits,
+    }
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f'{path.name}.tmp')
     with partial.open('wb') as file:
-      np.savez_compressed(
-        file, **texts, attributes=np.array(attributes, str), **numbers, logits=logits
-      )
+      np.savez_compressed(file, **arrays)
     file_systems.replace(partial, path)
 
 

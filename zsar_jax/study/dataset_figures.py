@@ -1,6 +1,7 @@
 """All figures of a data set in study.json, from the predictions of every run and seed."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -162,7 +163,7 @@ def _strata(runs: _Runs, run: str) -> dict[str, Any]:
   """Top-1 by the values of each attribute."""
   names = sorted({name for attributes in runs.reference.attributes for name in attributes})
   return {
-    name: runs.estimates(run, lambda p, name=name: metrics.top_1_by_attribute(p, name))
+    name: runs.estimates(run, functools.partial(metrics.top_1_by_attribute, name=name))
     for name in names
   }
 

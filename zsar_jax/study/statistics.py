@@ -53,7 +53,9 @@ class Estimate:
 
   def to_json(self) -> dict[str, Any]:
     """Returns a JSON object. NaN is written as null; 'p' and 'chance' are left out if None."""
-    values = {name: finite_or_none(getattr(self, name)) for name in ('value', 'low', 'high')}
+    values: dict[str, Any] = {
+      name: finite_or_none(getattr(self, name)) for name in ('value', 'low', 'high')
+    }
     values |= {'per_seed': [finite_or_none(value) for value in self.per_seed], 'count': self.count}
     optional = {'p': self.p, 'chance': self.chance}
     return values | {
@@ -157,7 +159,7 @@ def _bootstrap(ratio: Ratio, draws: int, seed: int) -> np.ndarray:
   summands = np.concatenate([numerator, denominator])  # [2S, N]
   weights = _clip_weights(clips, draws, seed)
   # A class or a stratum has few of the clips; those whose summands are all 0 are skipped.
-  nonzero = summands.any(axis=0)
+  nonzero = np.any(summands, axis=0)
   by_group = []
   for positions in ratio.group_positions:
     positions = positions[nonzero[positions]]

@@ -1,7 +1,7 @@
 """Tables of numbers with their intervals, for readers without a pointer for tooltips."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from zsar_jax.study.report import number_format
 from zsar_jax.study.report.study_file import Estimate
@@ -22,7 +22,7 @@ class NumberTable:
     width: the approximate width in rem, one of those in style.css.
   """
 
-  groups: dict[str, Sequence[tuple[str, Estimate]]]
+  groups: Mapping[str, Sequence[tuple[str, Estimate]]]
   formatter: number_format.Formatter
   unit: str
   columns: list[tuple[str, Callable[[Estimate], str]]]
@@ -30,7 +30,7 @@ class NumberTable:
 
 
 def number_table(
-  groups: dict[str, Sequence[tuple[str, Estimate]]],
+  groups: Mapping[str, Sequence[tuple[str, Estimate]]],
   formatter: number_format.Formatter = number_format.percent,
   unit: str = '%',
 ) -> NumberTable | None:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 from zsar_jax.study.report import (
@@ -92,7 +93,7 @@ def sections(study: dict[str, Any], folder: pathlib.Path, picture_bytes: int) ->
   datasets = [dataset for _, _, _, dataset in study_file.datasets(study)]
   list_count = max(1, sum(len(dataset['classes_gain']) for dataset in datasets))
   gallery_count = max(1, sum(bool(dataset['gallery']) for dataset in datasets))
-  of_dataset = {
+  of_dataset: dict[str, Callable[..., Any]] = {
     'matrix': heat_maps.heat_maps,
     'bias': bar_charts.bias,
     'classes': functools.partial(class_gains.gain_lists, list_count=list_count),
@@ -103,7 +104,10 @@ def sections(study: dict[str, Any], folder: pathlib.Path, picture_bytes: int) ->
       experiment, dataset, gallery.Pictures(folder, picture_bytes // gallery_count)
     ),
   }
-  of_experiment = {'curves': line_plots.curves, 'runs': lambda experiment: experiment['runs']}
+  of_experiment: dict[str, Callable[..., Any]] = {
+    'curves': line_plots.curves,
+    'runs': lambda experiment: experiment['runs'],
+  }
   contents = {
     key: [
       (f'{name} \u00b7 {dataset_name}', experiment, content_of(experiment, dataset))

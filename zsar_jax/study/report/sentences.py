@@ -103,14 +103,15 @@ class Answer:
 def answer(experiment: dict[str, Any], dataset_name: str, dataset: dict[str, Any]) -> Answer | None:
   """The answer for a data set, from the baseline and the best run; None without accuracies."""
   recipe, baseline = study_file.main_recipe(experiment), experiment['baseline']
-  if study_file.accuracy(dataset, baseline, recipe)['value'] is None:
+  if recipe is None or study_file.accuracy(dataset, baseline, recipe)['value'] is None:
     return None
   best = study_file.best_run(experiment, dataset)
-  gain = study_file.difference(dataset, best, recipe)
+  gain = study_file.NO_ESTIMATE if best is None else study_file.difference(dataset, best, recipe)
   gains = best is not None and number_format.interval_excludes_zero(gain) and gain['value'] > 0
   baseline_follows, baseline_evidence = _follows(baseline, dataset['bias'].get(baseline, {}))
-  best_follows, best_evidence = None, []
-  if gains:
+  best_follows: str | None = None
+  best_evidence: Sentence = []
+  if best is not None and gains:
     best_follows, best_evidence = _follows(best, dataset['bias'].get(best, {}))
   evidence = [_accuracy_sentence(experiment, dataset_name, dataset, recipe, best)]
   evidence += [sentence for sentence in (baseline_evidence, best_evidence) if sentence]
@@ -191,9 +192,11 @@ def _follows(run: str, bias: dict[str, Estimate]) -> tuple[str | None, Sentence]
     ('SHAcc', 'SBErr', 'In front of the background of another clip, ', swapped),
     ('HOR', 'BOR', 'With parts of the clips painted over, ', painted),
   ):
-    gap = bias.get(f'{action}-{background}')
-    sides = [bias.get(name) for name in (action, background)]
-    if any(estimate is None or estimate['value'] is None for estimate in (gap, *sides)):
+    gap, *sides = (
+      bias.get(name) or study_file.NO_ESTIMATE
+      for name in (f'{action}-{background}', action, background)
+    )
+    if any(estimate['value'] is None for estimate in (gap, *sides)):
       continue
     shares = text.format(*(number_format.percent(side['value']) for side in sides))
     sentence = [condition, 'the run ', Name(run), f'{shares}: a difference of {_points(gap)}']

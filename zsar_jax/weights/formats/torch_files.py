@@ -36,8 +36,8 @@ class _Archive(io.BufferedReader):
 
   directory_read = False
 
-  def read(self, size: int = -1) -> bytes:
-    if size > _MAX_DIRECTORY_BYTES and not self.directory_read:
+  def read(self, size: int | None = -1) -> bytes:
+    if size is not None and size > _MAX_DIRECTORY_BYTES and not self.directory_read:
       raise zipfile.BadZipFile('its directory is too long')
     return super().read(size)
 
@@ -112,11 +112,11 @@ def read_legacy(path: pathlib.Path) -> Content:
     for key in keys if isinstance(keys, list) else ():
       count = int.from_bytes(file.read(8), 'little')
       is_valid = isinstance(key, str) and key in storages
-      size = count * storages[key].dtype.itemsize if is_valid else 0
-      if not is_valid or file.tell() + size > length:
+      num_bytes = count * storages[key].dtype.itemsize if is_valid else 0
+      if not is_valid or file.tell() + num_bytes > length:
         raise UserError(f'{path}: truncated or damaged; fetch it again')
-      extents[key] = (file.tell(), size)
-      file.seek(size, 1)
+      extents[key] = (file.tell(), num_bytes)
+      file.seek(num_bytes, 1)
 
   def read(storage: Storage) -> np.ndarray:
     start, size = extents[storage.key]
