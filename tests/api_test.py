@@ -187,7 +187,7 @@ def test_errors_name_the_text_settings_of_the_caller(tmp_path):
       with pytest.raises(UserError, match=f'^{tokenizer_name}: '):
         zsar_jax.load(tmp_path / 'weights', tokenizer=tokenizer, hints=hints)
     model = zsar_jax.load(tmp_path / 'weights', tokenizer='words', templates='a', hints=hints)
-    with pytest.raises(UserError, match=f"^{templates_name}: 'a' must hold '{{}}'"):
+    with pytest.raises(UserError, match=f"^{templates_name}: 'a' must contain '{{}}'"):
       model.encode_text(['archery'])
 
 

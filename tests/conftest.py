@@ -13,7 +13,7 @@ os.environ['XLA_FLAGS'] = (
 )
 
 # The files that take longest, in order: begun last, one would keep one process busy alone.
-_LONG = ('train_test', 'weights_test', 'bias_study_test', 'benchmark_test', 'stills_test')
+_LONG = ('loop_test', 'initial_test', 'bias_study_test', 'benchmark_test', 'still_bank_test')
 
 
 def pytest_collection_modifyitems(items):

@@ -1,4 +1,4 @@
-"""The command line: every mistake is one sentence and exit status 2."""
+"""The command line: every mistake gives one sentence and exit status 2."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""Programs that are killed, terminated and started on several processes, as a cluster does."""
+"""Runs that are killed, terminated and distributed over several processes, as on a cluster."""
 
 import concurrent.futures
 import functools
@@ -32,11 +32,11 @@ def get_config(variant=''):
     eval__every=8)
 """
 
-# How often a run is killed, and how often one is terminated, in each of two threads. More often
-# where there is time: docs/measurements/survival.md says what was tried.
+# How often a run is killed, and how often one is terminated, in each of two threads.
+# docs/reliability.md lists longer trials.
 TIMES = int(os.environ.get('SURVIVAL_TIMES', '3'))
 
-# Seconds after which a run that does not end is a failure.
+# Seconds after which a run that has not ended counts as failed.
 PATIENCE = 120
 
 
@@ -68,7 +68,7 @@ def start(folder, workdir, *flags, devices=1):
   )
 
 
-def start_many(folder, workdir, count, *flags):
+def start_processes(folder, workdir, count, *flags):
   with socket.socket() as free:
     free.bind(('localhost', 0))
     address = f'localhost:{free.getsockname()[1]}'
@@ -86,13 +86,13 @@ def start_many(folder, workdir, count, *flags):
 
 
 def finish(*processes):
-  """Waits for processes, which have to end well; returns what each wrote to stdout and stderr."""
+  """Waits for processes, which must succeed; returns the stdout and stderr of each."""
   deadline = time.monotonic() + PATIENCE
   late = False
   while any(process.poll() is None for process in processes):
     late = time.monotonic() > deadline
     if late or any(process.poll() for process in processes):
-      # One that failed is waited for by the others.
+      # The others wait for a process that failed.
       time.sleep(2)
       for process in processes:
         process.kill()
@@ -100,13 +100,13 @@ def finish(*processes):
   written = [process.communicate() for process in processes]
   ended = [process.returncode for process in processes]
   assert not late, f'not ended after {PATIENCE} seconds: {written}'
-  # Whole, where pytest would leave out the middle.
+  # The full output; pytest would cut its middle.
   assert ended == [0] * len(processes), '\n'.join(out + err for out, err in written)
   return written
 
 
 def reach(step, workdir, *processes):
-  """Waits until a run has written the metrics of so many steps."""
+  """Waits until a run has written the metrics of `step` steps."""
   deadline = time.monotonic() + PATIENCE
   while steps_done(workdir) < step and not any(process.poll() for process in processes):
     if time.monotonic() > deadline:
@@ -115,14 +115,14 @@ def reach(step, workdir, *processes):
 
 
 def lines(workdir):
-  """The metrics that do not tell of time."""
-  found = []
+  """Returns the lines of metrics.jsonl, without metrics that measure time."""
+  metrics = []
   for text in (workdir / 'metrics.jsonl').read_text().splitlines():
     line = json.loads(text)
-    found.append(
+    metrics.append(
       {k: v for k, v in line.items() if not k.startswith('seconds/') and k != 'clips_per_second'}
     )
-  return found
+  return metrics
 
 
 def steps_done(workdir):
@@ -132,29 +132,31 @@ def steps_done(workdir):
 
 @pytest.fixture(scope='module')
 def undisturbed(folder):
-  """The folder of a run that nothing disturbed, which also filled the cache of compiled code."""
+  """The folder of an undisturbed run, which also fills the compilation cache."""
   finish(start(folder, folder / 'undisturbed'))
   return folder / 'undisturbed'
 
 
 @pytest.fixture(scope='module')
-def whole(folder, undisturbed):
-  """Seconds that a run takes."""
+def duration(folder, undisturbed):
+  """The seconds that a run takes."""
   began = time.monotonic()
   finish(start(folder, folder / 'timed'))
   return time.monotonic() - began
 
 
 def disturb(folder, undisturbed, name, times, moments, end):
-  """Starts a run and ends it at a moment, so many times; then one is left alone.
+  """Starts a run and ends it early, `times` times; then lets one finish.
+
+  A run that finishes before it is ended is compared, and another one begins.
 
   Args:
-    folder: of the config.
-    undisturbed: of the run whose metrics it has to have.
-    name: of the runs' folders: where one finishes, another begins.
-    times: how often one is ended.
-    moments: draws the seconds from its start.
-    end: takes the process and ends it.
+    folder: the folder of the config.
+    undisturbed: the folder of the run whose metrics the others must have.
+    name: the prefix of the runs' folders.
+    times: how often a run is ended.
+    moments: draws the seconds between the start and the end.
+    end: ends the process that it is given.
   """
   count, runs = 0, 0
   while count < times:
@@ -175,32 +177,32 @@ def disturb(folder, undisturbed, name, times, moments, end):
 
 
 def two_at_a_time(function):
-  """Calls it with 0 and 1, side by side: a small run has no use for a second core."""
+  """Calls a function with 0 and 1 at the same time; a small run uses only one core."""
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
     for future in [pool.submit(function, number) for number in range(2)]:
       future.result()
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments(folder, undisturbed, whole):
-  """While it starts, trains, saves and evaluates."""
+def test_killed_at_random_moments(folder, undisturbed, duration):
+  """A run that is killed while it starts, trains, saves or evaluates has the same metrics."""
 
   def kill(process):
     process.kill()
     process.communicate()
 
-  def one(number):
+  def kill_runs(number):
     moment = random.Random(number)
-    # The first third is imports.
-    moments = functools.partial(moment.uniform, 0.3 * whole, 1.2 * whole)
+    # The first third of a run is imports.
+    moments = functools.partial(moment.uniform, 0.3 * duration, 1.2 * duration)
     disturb(folder, undisturbed, f'killed{number}-', TIMES, moments, kill)
 
-  two_at_a_time(one)
+  two_at_a_time(kill_runs)
 
 
 @pytest.mark.slow
-def test_terminated_at_random_moments(folder, undisturbed, whole):
-  """From its start to the last evaluation: status 0 within 30 seconds, and it goes on."""
+def test_terminated_at_random_moments(folder, undisturbed, duration):
+  """At any moment, SIGTERM ends a run with status 0 within 30 seconds, and it can be resumed."""
 
   def terminate(process):
     process.terminate()
@@ -209,43 +211,43 @@ def test_terminated_at_random_moments(folder, undisturbed, whole):
     assert time.monotonic() - began < 30
     assert 'Traceback' not in err
 
-  def one(number):
+  def terminate_runs(number):
     moment = random.Random(number)
-    # Until the program has been loaded, the system ends it.
-    moments = functools.partial(moment.uniform, 1, whole)
+    # Before the program is loaded, the system itself ends the process.
+    moments = functools.partial(moment.uniform, 1, duration)
     disturb(folder, undisturbed, f'terminated{number}-', TIMES, moments, terminate)
 
-  two_at_a_time(one)
+  two_at_a_time(terminate_runs)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(('count', 'fsdp'), [(2, 1), (2, 2), (4, 2)])
 def test_processes_compute_what_one_does(folder, count, fsdp):
-  """And write once what is written."""
+  """Several processes get the losses of a single one, and only one of them writes."""
   changes = [f'--config.mesh.fsdp={fsdp}', '--config.steps=6', '--config.checkpoint.every=3']
-  one, many = folder / f'one{count}{fsdp}', folder / f'many{count}{fsdp}'
-  finish(start(folder, one, *changes, devices=count))
-  written = finish(*start_many(folder, many, count, *changes))
+  single, several = folder / f'single{count}{fsdp}', folder / f'several{count}{fsdp}'
+  finish(start(folder, single, *changes, devices=count))
+  written = finish(*start_processes(folder, several, count, *changes))
   assert ['top-1' in out for out, _ in written] == [True] + [False] * (count - 1)
   assert 'step 6/6' in written[0][1]
   assert 'step 6/6' not in written[1][1]
-  compare(lines(one), lines(many))
-  results = [json.loads((run / 'results.json').read_text()) for run in (one, many)]
+  compare(lines(single), lines(several))
+  results = [json.loads((run / 'results.json').read_text()) for run in (single, several)]
   assert results[0].keys() == results[1].keys()
 
 
 def compare(first, second):
-  """Sums over devices are rounded in another order."""
+  """Compares losses; sums over devices are rounded in another order."""
   assert [line['step'] for line in first] == [line['step'] for line in second]
-  for one, other in zip(first, second, strict=True):
-    np.testing.assert_allclose(one['loss'], other['loss'], rtol=2e-3)
+  for line, other_line in zip(first, second, strict=True):
+    np.testing.assert_allclose(line['loss'], other_line['loss'], rtol=2e-3)
 
 
 @pytest.mark.slow
-def test_one_process_is_terminated_and_all_go_on_elsewhere(folder, undisturbed):
-  """SIGTERM to one of two: both save at the same step; one process and four go on from there."""
+def test_a_terminated_process_stops_all_and_the_run_resumes_elsewhere(folder, undisturbed):
+  """After SIGTERM to one of two processes, both stop at a step; then one, and then four, resume."""
   workdir = folder / 'moved'
-  processes = start_many(folder, workdir, 2, '--config.eval.every=0')
+  processes = start_processes(folder, workdir, 2, '--config.eval.every=0')
   reach(3, workdir, *processes)
   processes[1].terminate()
   began = time.monotonic()
@@ -260,13 +262,13 @@ def test_one_process_is_terminated_and_all_go_on_elsewhere(folder, undisturbed):
   process.terminate()
   ((_, err),) = finish(process)
   assert f'after step {stopped[0]}' in err
-  written = finish(*start_many(folder, workdir, 4))
+  written = finish(*start_processes(folder, workdir, 4))
   assert 'resuming' in written[0][1]
   compare(lines(undisturbed), lines(workdir))
 
 
 def failed(*processes):
-  """Waits for processes that have to end with status 2; what each wrote to stderr."""
+  """Waits for processes that must end with status 2; returns the stderr of each."""
   with concurrent.futures.ThreadPoolExecutor(len(processes)) as pool:
     written = list(pool.map(lambda process: process.communicate(timeout=PATIENCE), processes))
   errors = [err for _, err in written]
@@ -275,18 +277,18 @@ def failed(*processes):
 
 
 @pytest.mark.slow
-def test_a_process_that_is_gone_is_named_and_the_checkpoint_stays(folder):
-  """The one with JAX's service, which the other one's client cannot do without."""
-  gone, workdir = 0, folder / 'gone'
-  processes = start_many(folder, workdir, 2, '--config.mesh.fsdp=2')
+def test_a_killed_process_is_named_and_the_checkpoint_stays(folder):
+  """Process 0 is killed, which runs JAX's coordination service for the other one."""
+  killed, workdir = 0, folder / 'killed'
+  processes = start_processes(folder, workdir, 2, '--config.mesh.fsdp=2')
   reach(4, workdir, *processes)
-  processes[gone].kill()
+  processes[killed].kill()
   began = time.monotonic()
-  (err,) = failed(processes[1 - gone])
+  (err,) = failed(processes[1 - killed])
   assert time.monotonic() - began < 30
   sentences = [line for line in err.splitlines() if line.startswith('error: ')]
   assert len(sentences) == 1
-  assert f'process {gone} ({socket.gethostname()}) is gone' in sentences[0]
+  assert f'process {killed} ({socket.gethostname()}) is gone' in sentences[0]
   assert 'Traceback' not in err
   assert 'Check failed' not in err
   steps = [path for path in (workdir / 'checkpoints').iterdir() if path.name.isdecimal()]
@@ -295,10 +297,10 @@ def test_a_process_that_is_gone_is_named_and_the_checkpoint_stays(folder):
 
 
 @pytest.mark.slow
-def test_one_process_cannot_write_its_part_of_a_checkpoint(folder):
-  """No file of it may grow beyond a limit: what a full disk of one host does."""
+def test_a_process_that_cannot_write_its_part_of_a_checkpoint_ends_all(folder):
+  """A limit on the size of its files acts like a full disk on one host."""
   workdir = folder / 'full'
-  processes = start_many(folder, workdir, 2, '--config.mesh.fsdp=2', '--config.eval.every=0')
+  processes = start_processes(folder, workdir, 2, '--config.mesh.fsdp=2', '--config.eval.every=0')
   reach(1, workdir, *processes)
   resource.prlimit(processes[1].pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
   first, second = failed(*processes)
@@ -308,14 +310,14 @@ def test_one_process_cannot_write_its_part_of_a_checkpoint(folder):
 
 
 @pytest.mark.slow
-def test_a_signal_to_a_process_that_waits_for_others_that_never_come(folder):
+def test_a_signal_ends_the_wait_for_processes_that_never_start(folder):
   with socket.socket() as free:
     free.bind(('localhost', 0))
     address = f'localhost:{free.getsockname()[1]}'
   flags = [f'--coordinator_address={address}', '--num_processes=3']
   process = start(folder, folder / 'alone', *flags, '--process_id=0')
   assert process.stderr.readline() == 'waiting for the other 2 processes\n'
-  time.sleep(0.5)  # Python prints a line again whose printing is interrupted.
+  time.sleep(0.5)  # Python prints a line twice if a signal interrupts its printing.
   process.send_signal(signal.SIGINT)
   _, err = process.communicate(timeout=10)
   assert process.returncode == 130

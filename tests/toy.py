@@ -1,4 +1,4 @@
-"""A small data set of clips of uniform gray, written by the project's builder."""
+"""A small data set of clips in plain grey, written by the project's own builder."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ CLASSES = ('moving left', 'moving right', 'resting', 'jumping', 'turning')
 
 @dataclasses.dataclass(frozen=True)
 class ToyTask:
-  """A clip: frame n has the gray level 4 n, and boxes of a person and an object."""
+  """One clip, whose frame n has the grey level 4 n and the boxes of a person and an object."""
 
   id: str
   label: int
@@ -25,7 +25,7 @@ class ToyTask:
 
 
 def encode_toy(task: ToyTask) -> records.EncodedClip:
-  """Returns the clip's record."""
+  """Returns the record of a clip."""
   if task.num_frames == 0:
     raise ClipError('it has no frames')
   shape = (task.num_frames, 20, 30)
@@ -35,15 +35,13 @@ def encode_toy(task: ToyTask) -> records.EncodedClip:
   planes[:, :, :15] = PERSON_BOX
   planes[:, :10] |= OBJECT_BOX
   annotated = np.resize(np.array(task.annotated), task.num_frames)
-  planes = [
-    plane if is_annotated else None for plane, is_annotated in zip(planes, annotated, strict=True)
-  ]
+  annotated_planes = [plane if on else None for plane, on in zip(planes, annotated, strict=True)]
   jpegs = records.encode_frames(frames)
-  return records.encode_clip(task.id, task.label, jpegs, planes, (20, 30), 12.0)
+  return records.encode_clip(task.id, task.label, jpegs, annotated_planes, (20, 30), 12.0)
 
 
 class Toy(ClipBuilder):
-  """Builds the data set."""
+  """The builder."""
 
   name = 'toy'
   VERSION = tfds.core.Version('1.0.0')
@@ -54,7 +52,7 @@ class Toy(ClipBuilder):
   encode = encode_toy
 
   def tasks(self) -> dict:
-    """37 training clips, of which every third is annotated in part, and 11 to validate."""
+    """Returns 37 training and 11 validation clips; every third has frames without annotation."""
     return {
       split: [
         ToyTask(f'{split}{i}', i % len(CLASSES), 5 + i, (i % 3 != 0, True)) for i in range(count)
@@ -64,6 +62,6 @@ class Toy(ClipBuilder):
 
 
 def build_toy(folder) -> str:
-  """Builds the data set in `folder`, which is returned."""
+  """Builds the data set in `folder`, and returns the folder as text."""
   build(Toy(folder), workers=0)
   return str(folder)

@@ -9,6 +9,7 @@ from zsar_jax import pantomime
 from zsar_jax.data import records
 from zsar_jax.datasets.builder import ClipBuilder
 from zsar_jax.datasets.masks.something_else import SomethingElseBoxes
+from zsar_jax.datasets.masks.source import MaskSource
 from zsar_jax.datasets.masks.spec import open_masks
 from zsar_jax.datasets.sources.folder import list_files, list_folder
 from zsar_jax.datasets.sources.kinetics import list_kinetics, list_mimetics
@@ -63,7 +64,7 @@ def _videos(
 
   def builders(out: str, name: str, given: Values) -> list[ClipBuilder]:
     listing = list_clips(given)
-    masks = [open_masks(text) for text in given.get('masks', ())]
+    masks: list[MaskSource] = [open_masks(text) for text in given.get('masks', ())]
     if 'boxes' in given:
       ids = {clip.id for clips in listing.splits.values() for clip in clips}
       masks.append(SomethingElseBoxes(given['boxes'], ids))

@@ -98,7 +98,7 @@ def draw_contact_sheet(
       figsize=((strip + 0.1) * len(columns), (strip / view.num_frames + 0.25) * len(rows) + 0.3),
       layout='constrained',
     )
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.02, wspace=0, hspace=0)
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.02, wspace=0, hspace=0)  # type: ignore[call-arg]
     for row, caption in enumerate(captions):
       for n in range(len(columns)):
         _draw_strip(axes[row, n], pictures[n][row], annotated[row])

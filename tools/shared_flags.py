@@ -9,7 +9,7 @@ from zsar_jax.runtime.command_line import parse_arguments
 
 # {flag without dashes: keyword arguments of `add_argument`}. None of these flags has a default, so
 # that a program can tell which flags were given.
-FlagTable = Mapping[str, Mapping[str, Any]]
+FlagTable = Mapping[str, dict[str, Any]]
 
 
 def add_flags_of_choices(

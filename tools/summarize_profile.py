@@ -12,6 +12,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from zsar_jax.errors import UserError
 from zsar_jax.performance import chips, traces
@@ -44,7 +45,7 @@ class Summary:
   seconds: float
   waiting: float
   idle: float
-  categories: dict[str, float]
+  categories: dict[str, Any]
   operation_seconds: float
   top: list[tuple[str, str, float]]
 
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       print(table(summarize(traces.read_trace(path), arguments.top), facts))
 
 
-def read_facts(path: pathlib.Path) -> dict[str, float]:
+def read_facts(path: pathlib.Path) -> dict[str, Any]:
   """Reads what the trainer wrote beside its traces; {} if there is no such file.
 
   Raises:
@@ -109,8 +110,8 @@ def summarize(trace: Trace, top: int) -> Summary:
     shares.append((waited / (end - start), traces.uncovered_time(start, end, busy) / (end - start)))
   # The mean over the devices.
   waiting, idle = (sum(column) / len(shares) for column in zip(*shares, strict=True))
-  by_category = collections.Counter({name: 0.0 for name in CATEGORIES})
-  by_operation: collections.Counter[tuple[str, str]] = collections.Counter()
+  by_category: Any = collections.Counter({name: 0.0 for name in CATEGORIES})
+  by_operation: Any = collections.Counter()
   for span in operations:
     if span.end > start:
       by_category[span.category] += span.own
@@ -131,7 +132,7 @@ def _time_range(spans: Sequence[Span]) -> tuple[float, float]:
   return min(span.start for span in spans), max(span.end for span in spans)
 
 
-def utilization(summary: Summary, facts: dict[str, float]) -> float | None:
+def utilization(summary: Summary, facts: dict[str, Any]) -> float | None:
   """Returns the MFU: the model's FLOPs per second over the devices' peak; None if unknown."""
   chip = chips.find_chip(facts['device']) if facts else None
   if chip is None:
@@ -164,7 +165,7 @@ def verdict(summary: Summary) -> str:
   return f"computing: most of the operations' time is {largest} ({categories[largest]:.0%})"
 
 
-def table(summary: Summary, facts: dict[str, float]) -> str:
+def table(summary: Summary, facts: dict[str, Any]) -> str:
   """Returns the summary as text."""
   lines = [f'{pluralize(summary.steps, "step")}, {1e3 * summary.seconds:.4g} ms each', '']
   lines.append(f'{"operations, by category":<34}{"ms per step":>12}{"share":>8}')

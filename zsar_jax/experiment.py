@@ -1,4 +1,4 @@
-"""One experiment: from a config to a folder with everything that came of it."""
+"""Runs one experiment: from a config to a folder with its checkpoints, predictions and results."""
 
 import json
 import pathlib
@@ -22,12 +22,12 @@ def run(
 
   Args:
     config: the config.
-    workdir: the run's folder; what is there already is gone on with.
+    workdir: the run's folder; a run in it is continued.
     mode: 'train' or 'eval'.
     started: when the program started, by `time.monotonic`; None for now.
 
   Raises:
-    UserError: for a config, data or a workdir that do not go together.
+    UserError: if config, data and workdir do not fit together.
     Interrupted: after Ctrl-C or SIGTERM, with a checkpoint written.
   """
   config_lib.validate(config)
@@ -35,7 +35,7 @@ def run(
   raise_open_file_limit(config.data.workers)
   if config.data.embedded:
     references = [config.data.train, *config.eval.datasets.values()]
-    names = [one.dataset for one in references]
+    names = [reference.dataset for reference in references]
     distributed.run_main_first(lambda: worlds.build_worlds(config.data.dir, names))
   if mode == 'train':
     predictions = loop.train(config, workdir, started)
@@ -45,5 +45,5 @@ def run(
 
 
 def settings(config: ConfigDict, mode: str) -> dict[str, Any]:
-  """The settings that must be equal in all processes, as JSON values by flag."""
+  """Returns the settings that must be equal in all processes, as JSON values by flag."""
   return {'config': json.loads(config_lib.to_json(config)), '--mode': mode}

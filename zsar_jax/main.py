@@ -1,9 +1,9 @@
-"""Trains or evaluates, as a config file says.
+"""Trains or evaluates the experiment of a config file.
 
     zsar train --config=pantomime --workdir=runs/pantomime
 
 Any setting can be changed on the command line: --config.optim.lr=1e-4. The same command
-continues a run that was interrupted. Exit status: 0 done, 2 something to mend.
+continues an interrupted run. Exit status: 0 for success, 2 for an error that the user can correct.
 """
 
 import pathlib
@@ -20,7 +20,7 @@ from zsar_jax.runtime.reporting import exit_on_user_error
 _CONFIG = config_flags.DEFINE_config_file(
   'config',
   None,
-  'The experiment: the name of a packaged config, or FILE.py; either with :VARIANT behind it.',
+  'The experiment: the name of a packaged config, or FILE.py, optionally followed by :VARIANT.',
 )
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'The folder of this run: checkpoints, metrics.jsonl, results.json.'
@@ -33,26 +33,30 @@ _MODE = flags.DEFINE_enum(
   ' that of --config.model.init_from in a workdir without one.',
 )
 _COORDINATOR = flags.DEFINE_string(
-  'coordinator_address', None, 'On many hosts: HOST:PORT of process 0. See docs/pods.md.'
+  'coordinator_address', None, 'With several hosts: HOST:PORT of process 0. See docs/pods.md.'
 )
-_PROCESSES = flags.DEFINE_integer('num_processes', None, 'On many hosts: processes in all.')
-_PROCESS = flags.DEFINE_integer('process_id', None, 'On many hosts: which this one is, from 0.')
+_PROCESSES = flags.DEFINE_integer(
+  'num_processes', None, 'With several hosts: the number of processes.'
+)
+_PROCESS = flags.DEFINE_integer(
+  'process_id', None, 'With several hosts: the number of this process, from 0.'
+)
 
 _WAIT = flags.DEFINE_float(
-  'wait_for_processes', 100.0, 'On many hosts: seconds to wait for the others at the start.'
+  'wait_for_processes', 100.0, 'With several hosts: seconds to wait for the others at the start.'
 )
 
 _STARTED = time.monotonic()
 
 
 def main(argv: list[str]) -> None:
-  """Runs the program; see the head of this file."""
+  """Runs the program; see the module docstring."""
   with exit_on_user_error():
     _run(start_program(argv))
 
 
 def _run(workdir: pathlib.Path) -> None:
-  # Imported late, so that --help and a misspelt flag answer at once.
+  # Imported late, so that --help and errors in flags answer at once.
   import jax
 
   from zsar_jax import experiment
@@ -60,9 +64,9 @@ def _run(workdir: pathlib.Path) -> None:
   from zsar_jax.training import compilation
 
   compilation.enable_compilation_cache()
-  numbers = _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
-  with distributed.process_group(*numbers, timeout=_WAIT.value):
-    jax.devices()  # What is not there is said before anything is built.
+  process = _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
+  with distributed.process_group(*process, timeout=_WAIT.value):
+    jax.devices()  # Reports missing devices before anything is built.
     results = experiment.run(_CONFIG.value, workdir, _MODE.value, _STARTED)
     if distributed.is_main():
       print(run_results.format_table(results))

@@ -1,4 +1,4 @@
-"""Counts of operations: of what is traced against one by hand, of models against what is traced."""
+"""Operations of a traced program against a count by hand, and of models against traced programs."""
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +9,12 @@ from zsar_jax.models.presets import VideoSpec, preset
 from zsar_jax.models.video_model import VideoModel
 
 
-def traced(function, *arguments):
+def count_traced(function, *arguments):
   return flops.of_jaxpr(jax.make_jaxpr(function)(*arguments))
 
 
-def test_traced_by_hand():
-  """A scan counts as often as it runs, a branch like the dearer one."""
+def test_operations_of_a_program_counted_by_hand():
+  """A scan counts as often as it runs, a condition as its more expensive branch."""
 
   def work(x, kernel):
     x = jax.lax.scan(lambda x, _: (x @ x, None), x, length=3)[0]  # 3 * 2 * 4^3
@@ -36,20 +36,20 @@ def test_operations_are_those_of_the_traced_model(temporal):
   spec, video = preset('vit_b32', image_layers=3), VideoSpec(4, temporal, 2)
   model = VideoModel(spec, video)
   clips = jax.ShapeDtypeStruct((2, 4, 224, 224, 3), jnp.float32)
-  found = traced(model.encode_video, model.abstract_params, clips)
-  assert flops.clip(spec, video) * 2 == pytest.approx(found, rel=1e-3)
+  expected = count_traced(model.encode_video, model.abstract_params, clips)
+  assert flops.clip(spec, video) * 2 == pytest.approx(expected, rel=1e-3)
   texts = jax.ShapeDtypeStruct((5, 20), jnp.int32)
-  found = traced(model.encode_text, model.abstract_params, texts)
-  assert flops.text(spec, 20) * 5 == pytest.approx(found, rel=1e-3)
+  expected = count_traced(model.encode_text, model.abstract_params, texts)
+  assert flops.text(spec, 20) * 5 == pytest.approx(expected, rel=1e-3)
 
 
-def test_a_step_counts_what_is_trained():
+def test_a_step_counts_only_trained_towers():
   spec, video = preset('vit_b32', image_layers=3, text_layers=2), VideoSpec(4, 'mean')
   model = VideoModel(spec, video)
   clip, text = flops.clip(spec, video), 5 * flops.text(spec, 20)
 
   def step(*frozen):
-    """In the units of two clips' forward passes and of the texts'."""
+    """The operations of a step whose parameters with `frozen` in their path are frozen."""
     trained = jax.tree_util.tree_map_with_path(
       lambda path, _: not any(word in str(path) for word in frozen), model.abstract_params
     )
@@ -57,5 +57,5 @@ def test_a_step_counts_what_is_trained():
 
   assert step() == pytest.approx(3 * (2 * clip + text))
   assert step("'text'") == pytest.approx(3 * 2 * clip)
-  # Where only biases and the like are trained, no matrix has a gradient.
+  # If no kernel is trained, there are no gradients of matrices.
   assert step('kernel') == pytest.approx(2 * (2 * clip + text))

@@ -1,4 +1,4 @@
-"""CLIP written down in NumPy from its description, in f64, to compare the models with."""
+"""CLIP in NumPy and f64, written from its description, as a reference for the models."""
 
 import math
 
@@ -15,17 +15,17 @@ def dense(x, p):
   return x @ p['kernel'] + p.get('bias', 0)
 
 
-def attend(x, keys, values, p, seen=None):
-  """Queries from `x: [L, D]` on `keys` and `values: [M, H, d]`, one head and query at a time."""
+def attend(x, keys, values, p, visible=None):
+  """Attends from `x: [L, D]` to `keys` and `values: [M, H, d]`, by loops over heads and queries."""
   heads = keys.shape[1]
   out = np.zeros((len(x), p['out']['kernel'].shape[-1]))
   for h in range(heads):
     q = x @ p['query']['kernel'][:, h] + (p['query']['bias'][h] if 'bias' in p['query'] else 0)
     for i in range(len(x)):
-      last = seen(i) if seen else len(keys)
-      scores = np.array([q[i] @ key for key in keys[:last, h]]) / math.sqrt(keys.shape[2])
+      end = visible(i) if visible else len(keys)
+      scores = np.array([q[i] @ key for key in keys[:end, h]]) / math.sqrt(keys.shape[2])
       weights = np.exp(scores - scores.max())
-      out[i] += weights @ values[:last, h] / weights.sum() @ p['out']['kernel'][h]
+      out[i] += weights @ values[:end, h] / weights.sum() @ p['out']['kernel'][h]
   return out + p['out']['bias']
 
 
@@ -44,7 +44,7 @@ def mlp(x, p):
 
 
 def transformer(x, p, causal=False):
-  """Residual blocks in the order of their numbers on one sequence `x: [L, D]`."""
+  """Applies residual blocks to a sequence `x: [L, D]`, in the order of their numbers."""
   for i in range(len(p['resblocks'])):
     block = p['resblocks'][str(i)]
     x = x + attention(layer_norm(x, block['ln_1']), block['attn'], causal)
@@ -53,7 +53,7 @@ def transformer(x, p, causal=False):
 
 
 def first_tokens(image, p, prompts=None):
-  """One image [H, W, 3] to what the first block gets, the convolution one patch at a time."""
+  """Maps an image [H, W, 3] to the input of the first block, by a loop over patches."""
   kernel = p['conv1']['kernel']
   size, width = kernel.shape[0], kernel.shape[-1]
   tokens = [p['class_embedding']]
@@ -67,23 +67,23 @@ def first_tokens(image, p, prompts=None):
   return layer_norm(x, p['ln_pre'])
 
 
-def last(x, p):
-  """The embedding [E] of an image from its last tokens."""
+def embed_image(x, p):
+  """Returns the embedding [E] of an image, given the tokens after the last block."""
   return dense(layer_norm(x[0], p['ln_post']), p['proj'])
 
 
 def encode_image(image, p):
-  """One image [H, W, 3] to [E]."""
-  return last(transformer(first_tokens(image, p), p['transformer']), p)
+  """Encodes an image [H, W, 3] to [E]."""
+  return embed_image(transformer(first_tokens(image, p), p['transformer']), p)
 
 
 def integrate(x, p):
-  """A transformer head on the embeddings [T, E] of frames."""
+  """Applies a transformer head to the embeddings [T, E] of frames."""
   return (x + transformer(x + p['positional_embedding'], p['transformer'])).mean(0)
 
 
 def encode_text(tokens, p):
-  """One text, a list of ids, to [E]."""
+  """Encodes a text, given as a list of ids, to [E]."""
   x = p['token_embedding']['embedding'][tokens] + p['positional_embedding'][: len(tokens)]
   x = layer_norm(transformer(x, p['transformer'], causal=True), p['ln_final'])
   return dense(x[int(np.argmax(tokens))], p['text_projection'])

@@ -1,4 +1,4 @@
-"""What makes a video of frames: every kind against NumPy, written from its description."""
+"""Every temporal model against a NumPy reference, written from its description."""
 
 import dataclasses
 
@@ -59,10 +59,10 @@ def test_window_attention_agrees_with_numpy():
       mixed = []
       for t in range(3):
         keys, values = [], []
-        for near in (t + 1, t - 1, t):
+        for neighbor in (t + 1, t - 1, t):
           # Beyond the ends keys and values are zeros, not projections of zeros.
-          inside = 0 <= near < 3
-          source = normed[near] if inside else None
+          inside = 0 <= neighbor < 3
+          source = normed[neighbor] if inside else None
           for name, projected in (('key', keys), ('value', values)):
             p = block['attn'][name]
             projected.append(
@@ -76,7 +76,9 @@ def test_window_attention_agrees_with_numpy():
       x = [frame + added for frame, added in zip(x, mixed, strict=True)]
       x = [frame + reference.mlp(reference.layer_norm(frame, block['ln_2']), block) for frame in x]
     # Each frame is scored by itself, and the scores are averaged.
-    expected.append(np.mean([reference.unit(reference.last(frame, visual)) for frame in x], axis=0))
+    expected.append(
+      np.mean([reference.unit(reference.embed_image(frame, visual)) for frame in x], axis=0)
+    )
   np.testing.assert_allclose(embed(model, params, clips), expected, atol=1e-5)
 
 
@@ -90,7 +92,7 @@ def test_xclip_agrees_with_numpy():
   tokens = texts(spec, [5, 9, 4000], [7], [])
   names = np.stack([reference.encode_text(row, p['text']) for row in tokens])
   encoded = jax.jit(model.encode_video)(params, clips)
-  found = jax.jit(model.similarity)(params, encoded, jax.jit(model.encode_text)(params, tokens))
+  cosines = jax.jit(model.similarity)(params, encoded, jax.jit(model.encode_text)(params, tokens))
   for b, clip in enumerate(np.asarray(clips, np.float64)):
     x = [reference.first_tokens(frame, visual) for frame in clip]
     for i in range(2):
@@ -106,7 +108,7 @@ def test_xclip_agrees_with_numpy():
       x = [frame[:-1] for frame in x]
       x = [frame + reference.mlp(reference.layer_norm(frame, block['ln_2']), block) for frame in x]
     video = reference.integrate(
-      np.stack([reference.last(frame, visual) for frame in x]), p['temporal']
+      np.stack([reference.embed_image(frame, visual) for frame in x]), p['temporal']
     )
     patches = np.stack([reference.layer_norm(frame[1:], prompts['visual_ln']) for frame in x])
     context = reference.layer_norm(
@@ -122,8 +124,8 @@ def test_xclip_agrees_with_numpy():
       y = y + reference.attend(reference.layer_norm(y, layer['norm1']), keys, values, a)
       y = y + reference.mlp(reference.layer_norm(y, layer['norm3']), layer)
     classes = names + prompts['alpha'] * y
-    cosines = [reference.unit(name) @ reference.unit(video) for name in classes]
-    np.testing.assert_allclose(found[b], cosines, atol=1e-5)
+    expected = [reference.unit(name) @ reference.unit(video) for name in classes]
+    np.testing.assert_allclose(cosines[b], expected, atol=1e-5)
 
 
 def test_deep_prompts_agree_with_numpy():
@@ -141,7 +143,7 @@ def test_deep_prompts_agree_with_numpy():
     if i == 1:
       x[-2:] = prompts['blocks']['1']
     x = reference.transformer(x, {'resblocks': {'0': visual['transformer']['resblocks'][str(i)]}})
-  video = reference.unit(reference.last(x, visual))
+  video = reference.unit(reference.embed_image(x, visual))
   np.testing.assert_allclose(embed(model, params, clips)[0], video, atol=1e-5)
 
   text, prompts = p['text'], p['text']['prompts']
@@ -161,7 +163,7 @@ def test_deep_prompts_agree_with_numpy():
 
 
 @pytest.mark.parametrize('kind', TEMPORAL_MODELS)
-def test_which_kind_sees_the_order_of_frames(kind):
+def test_only_the_mean_ignores_the_order_of_frames(kind):
   model = VideoModel(TINY, VideoSpec(4, kind, temporal_layers=1))
   params = random_params(model)
   clips = frames(TINY, count=4)
@@ -186,15 +188,15 @@ def test_every_parameter_has_a_gradient(kind):
   gradients = jax.jit(jax.grad(loss))(random_params(model))
   for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
     name = jax.tree_util.keystr(path, simple=True, separator='/')
-    # In the first block the class tokens of all frames are alike, so what their messages attend
-    # to does not matter; and a key's bias never does.
-    dead = name.endswith('key/bias') or 'resblocks/0/message_attn/query' in name
-    dead |= 'resblocks/0/message_attn/key' in name
-    assert dead or jnp.max(jnp.abs(gradient)) > 1e-7, name
+    # In the first block the class tokens of all frames are equal, so the weights of the attention
+    # between their messages do not matter. A key's bias never matters.
+    unused = name.endswith('key/bias') or 'resblocks/0/message_attn/query' in name
+    unused |= 'resblocks/0/message_attn/key' in name
+    assert unused or jnp.max(jnp.abs(gradient)) > 1e-7, name
 
 
 @pytest.mark.parametrize('kind', TEMPORAL_MODELS)
-def test_a_clip_does_not_see_the_others_of_its_batch(kind):
+def test_clips_of_a_batch_do_not_affect_each_other(kind):
   model = VideoModel(TINY, VideoSpec(2, kind, temporal_layers=1))
   params = random_params(model)
   clips = frames(TINY, clips=3, count=2)
@@ -215,6 +217,6 @@ def test_mean_head_has_no_parameters():
   assert 'temporal' not in VideoModel(TINY, VideoSpec(4)).abstract_params
 
 
-def test_unknown_kind_is_refused():
+def test_an_unknown_temporal_model_is_refused():
   with pytest.raises(UserError, match="^temporal: 'lstm' is none of mean, transformer"):
     VideoSpec(4, 'lstm')

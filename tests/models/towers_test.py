@@ -19,7 +19,7 @@ START, END = TINY.vocab_size - 2, TINY.vocab_size - 1
 
 
 def random_params(model, seed=0):
-  """Parameters with no zero biases and no unit scales, which would hide mistakes."""
+  """Draws parameters without zero biases and unit scales, which would hide mistakes."""
   rng = np.random.default_rng(seed)
 
   def draw(path, leaf):
@@ -113,7 +113,7 @@ def test_parameter_paths_and_kernel_layouts():
 
 
 def test_initial_deviations():
-  """OpenAI's, but for tokens and image positions: see the constants in towers.py."""
+  """They are OpenAI's, except for tokens and image positions: see the constants in towers.py."""
   # Towers of one width share the compilation of their initializers.
   spec = dataclasses.replace(TINY, text_width=96, text_heads=3, image_layers=1)
   params = video_model.VideoModel(spec, VideoSpec(1)).init(jax.random.key(0))
@@ -157,7 +157,7 @@ def test_tokens_after_the_end_change_nothing(model, params):
   plain, padded, changed = jax.jit(model.encode_text)(params, tokens)
   np.testing.assert_allclose(padded, plain, atol=1e-6)
   assert jnp.max(jnp.abs(changed - plain)) > 1e-3
-  # Nor need they be there.
+  # They need not be there.
   (short,) = jax.jit(model.encode_text)(params, tokens[:1, :5])
   np.testing.assert_allclose(short, plain, atol=1e-6)
 
@@ -174,10 +174,10 @@ def test_bfloat16_is_close_to_float32(model, params):
     assert ours.dtype == jnp.float32
     np.testing.assert_allclose(jnp.linalg.norm(ours, axis=-1), 1, atol=1e-6)
     difference = jnp.max(jnp.abs(ours - exact))
-    assert 1e-5 < difference < 0.02  # Not the same, or bfloat16 was not used.
+    assert 1e-5 < difference < 0.02  # A smaller difference would mean that bfloat16 was not used.
 
 
-def test_presets_refuse_what_cannot_be_built():
+def test_invalid_dimensions_are_refused():
   with pytest.raises(UserError, match="preset: 'vit_b15' is none of tiny, vit_b32"):
     presets.preset('vit_b15')
   with pytest.raises(UserError, match='no field color'):
@@ -186,7 +186,7 @@ def test_presets_refuse_what_cannot_be_built():
     presets.preset('tiny', resolution=50)
 
 
-def test_choices_that_do_not_apply_are_refused():
+def test_unsupported_ways_to_compute_are_refused():
   for options, words in (
     ({'attention': 'flash'}, "^attention: 'flash' is none of xla, cudnn"),
     ({'remat': 'some'}, "^remat: 'some' is none of none, dots, full"),
@@ -198,25 +198,27 @@ def test_choices_that_do_not_apply_are_refused():
 
 
 @pytest.mark.parametrize('remat', ['none', 'full'])
-@pytest.mark.parametrize(('causal', 'place'), [(False, 0), (True, np.array([4, 0, 2]))])
-def test_one_wanted_token_is_what_it_would_be_among_all(causal, place, remat):
-  """In value and in gradient."""
+@pytest.mark.parametrize(('causal', 'index'), [(False, 0), (True, np.array([4, 0, 2]))])
+def test_a_selected_token_has_the_value_and_gradient_that_it_has_among_all(causal, index, remat):
   compute = Compute(remat=remat)
   stack = layers.plain_transformer(32, 2, 4, compute=compute, rngs=nnx.Rngs(0), causal=causal)
   module, weights = nnx.split(stack)
   x = jax.random.normal(jax.random.key(1), (3, 5, 32))
 
-  def loss(weights, x, alone):
+  def loss(weights, x, selected):
     stack = nnx.merge(module, weights)
-    y = stack(x, query_index=place) if alone else layers.select_token(stack(x), place)
+    y = stack(x, query_index=index) if selected else layers.select_token(stack(x), index)
     assert y.shape == (3, 1, 32)
     return jnp.sum(jnp.sin(y))
 
-  alone, among = (jax.value_and_grad(loss, (0, 1))(weights, x, which) for which in (True, False))
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), alone, among)
+  value_and_grad = jax.value_and_grad(loss, (0, 1))
+  selected, among_all = (value_and_grad(weights, x, selected) for selected in (True, False))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), selected, among_all
+  )
 
 
-def test_rematerialisation_repeats_products_and_changes_no_gradient():
+def test_rematerialization_repeats_products_and_changes_no_gradient():
   clips = frames(TINY, clips=2, count=2)
   gradients, products = [], []
   for remat in ('none', 'dots', 'full'):
@@ -229,15 +231,16 @@ def test_rematerialisation_repeats_products_and_changes_no_gradient():
     lowered = jax.jit(jax.grad(loss)).lower(params)
     products.append(lowered.as_text().count('dot_general'))
     gradients.append(lowered.compile()(params))
-  # Attention's two products have batch dimensions and are repeated by both, the six with weights
-  # by one of them. (XLA for CPUs merges what is repeated; its memory does not tell.)
+  # Both policies recompute attention's two products, which have batch dimensions; only 'full'
+  # recomputes the six products with weights. (XLA for CPUs merges recomputation, so memory cannot
+  # be compared.)
   assert products[0] + 2 * TINY.image_layers <= products[1] < products[2]
   for other in gradients[1:]:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradients[0], other)
 
 
 def from_hugging_face(state, spec):
-  """A Hugging Face state dict as our tree, written from the description of both layouts."""
+  """Converts a Hugging Face state dict to our tree, from the description of both layouts."""
   heads = {'visual': spec.image_heads, 'text': spec.text_heads}
   renames = [
     (r'^vision_model\.', 'visual.'),
@@ -336,7 +339,7 @@ def test_towers_agree_with_transformers(width, heads):
   np.testing.assert_allclose(logits, expected.logits_per_image, atol=1e-4)
 
 
-def test_frames_reach_a_model_as_it_was_trained_to_see_them():
+def test_frames_are_renormalized_as_the_model_was_trained():
   spec = dataclasses.replace(TINY, image_layers=1, resolution=16)
   plain = video_model.VideoModel(spec, VideoSpec(2))
   other = video_model.VideoModel(dataclasses.replace(spec, normalization='imagenet'), VideoSpec(2))
@@ -346,6 +349,8 @@ def test_frames_reach_a_model_as_it_was_trained_to_see_them():
     ((rgb - np.array(mean)) / np.array(std)).astype(np.float32)
     for mean, std in NORMALIZATIONS.values()
   )
-  seen = other.encode_video(params, clips)['embedding']
-  np.testing.assert_allclose(seen, plain.encode_video(params, imagenet)['embedding'], atol=1e-5)
-  assert np.abs(seen - plain.encode_video(params, clips)['embedding']).max() > 1e-3
+  renormalized = other.encode_video(params, clips)['embedding']
+  np.testing.assert_allclose(
+    renormalized, plain.encode_video(params, imagenet)['embedding'], atol=1e-5
+  )
+  assert np.abs(renormalized - plain.encode_video(params, clips)['embedding']).max() > 1e-3

@@ -1,4 +1,4 @@
-"""Backgrounds against references that go pixel by pixel."""
+"""Backgrounds against references that loop over pixels."""
 
 import cmath
 
@@ -37,11 +37,11 @@ def filled(frame, holes):
   small = filled(small, unknown)
   result = frame.copy()
   for y, x in np.argwhere(holes):
-    # A pixel lies a quarter of a coarse pixel from the middle of the one that it is part of.
+    # A pixel lies a quarter of a coarse pixel from the center of its own coarse pixel.
     total = 0
     for down, weight in ((0, 0.75), (1 if y % 2 else -1, 0.25)):
       for right, share in ((0, 0.75), (1 if x % 2 else -1, 0.25)):
-        # Beyond the border the picture goes on as it ends.
+        # Beyond the border the last pixel is repeated.
         i = min(max(y // 2 + down, 0), (2 * rows - 1) // 2)
         j = min(max(x // 2 + right, 0), (2 * columns - 1) // 2)
         total = total + weight * share * small[i, j]
@@ -66,10 +66,10 @@ def test_holes_are_filled_from_coarser_pictures(size):
     np.testing.assert_array_equal(out[~holes], video[~holes])
     expected = [filled(frame.astype(float), hole) for frame, hole in zip(video, holes, strict=True)]
     np.testing.assert_allclose(out, expected, atol=1e-5)
-  assert not out.any()  # The last share: one hole.
+  assert not out.any()  # With the last share, the entire frame is a hole.
 
 
-def test_what_is_in_a_hole_does_not_matter():
+def test_the_content_of_a_hole_does_not_matter():
   video, holes = random_clip(np.random.default_rng(1), 2, 7, 5)
   fill = jax.jit(fill_holes)
   hidden = np.where(holes[..., None], np.nan, video)
@@ -85,7 +85,7 @@ def test_a_hole_in_a_slope_is_filled_smoothly():
   np.testing.assert_allclose(out, slope, atol=0.25)
 
 
-def test_widening_reaches_so_many_steps():
+def test_widening_dilates_by_the_given_steps():
   rng = np.random.default_rng(2)
   mask = rng.random((2, 9, 7)) < 0.06
   for steps in (0, 1, 3):
@@ -111,7 +111,7 @@ def test_the_shift_joins_centroids_of_the_first_frames_with_a_figure():
 
 
 @pytest.mark.parametrize('by', [(0, 0), (2, -1), (-3, 4), (7, 0), (-9, 30)])
-def test_shifting_moves_pixels_and_lets_zeros_in(by):
+def test_shifting_moves_pixels_and_fills_with_zeros(by):
   rng = np.random.default_rng(3)
   video = rng.normal(size=(2, 5, 7, 3)).astype(np.float32)
   planes = rng.integers(1, 16, (2, 5, 7), dtype=np.uint8)
@@ -126,7 +126,7 @@ def test_shifting_moves_pixels_and_lets_zeros_in(by):
 
 
 def swapped(video, regions, other_video, other_regions):
-  """The swap by its description, pixel by pixel."""
+  """The swap, written from its description as a loop over pixels."""
   figure, other = (regions & 3) != 0, (other_regions & 3) != 0
   size = figure.shape[1:]
   by = np.zeros(2, int)
@@ -166,8 +166,8 @@ def test_figures_are_put_into_the_other_scene():
   rng = np.random.default_rng(4)
   swap = jax.jit(swap_background)
   pairs = [random_pair(rng, 3, 8, 11) for _ in range(4)]
-  pairs[1][1][:] = 0  # Nobody: the scene alone.
-  pairs[2][3][:] = 0  # Nobody to be taken out, and no shift.
+  pairs[1][1][:] = 0  # Without people, the scene alone is left.
+  pairs[2][3][:] = 0  # Nobody is removed, and there is no shift.
   pairs[3][3][:] = OBJECT  # No scene.
   for pair in pairs:
     video, regions = swap(*pair)
@@ -175,18 +175,18 @@ def test_figures_are_put_into_the_other_scene():
     np.testing.assert_allclose(video, expected_video, atol=1e-5)
     np.testing.assert_array_equal(regions, expected_regions)
   single = random_pair(rng, 1, 9, 6)
-  for found, expected in zip(swap(*single), swapped(*single), strict=True):
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+  for result, expected in zip(swap(*single), swapped(*single), strict=True):
+    np.testing.assert_allclose(result, expected, atol=1e-5)
 
   stacked = [np.stack(x) for x in zip(*pairs, strict=True)]
   batch_video, batch_regions = jax.jit(jax.vmap(swap_background))(*stacked)
   for pair, video, regions in zip(pairs, batch_video, batch_regions, strict=True):
-    one_video, one_regions = swap(*pair)
-    np.testing.assert_allclose(video, one_video, atol=1e-6)
-    np.testing.assert_array_equal(regions, one_regions)
+    single_video, single_regions = swap(*pair)
+    np.testing.assert_allclose(video, single_video, atol=1e-6)
+    np.testing.assert_array_equal(regions, single_regions)
 
 
-def test_stripes_lie_where_a_loop_over_stripes_draws_them(monkeypatch):
+def test_stripes_agree_with_a_loop_over_stripes(monkeypatch):
   half_width, spacing, amplitude, wavelength = 8.0, 4.0, 30.0, 120.0
   phase, angle, ground = 1.0, 2.5, np.array([0.9, 0.2, 0.4])
   drawn = {
@@ -199,8 +199,8 @@ def test_stripes_lie_where_a_loop_over_stripes_draws_them(monkeypatch):
   picture = np.asarray(draw_stripes(jax.random.key(0), height, width))
   expected = np.empty((height, width, 3))
   for row, column in np.ndindex(height, width):
-    place = complex(4 * (column - 31.5), 4 * (row - 19.5)) * cmath.exp(-1j * angle)
-    x, y = place.real + 192, place.imag + 192
+    point = complex(4 * (column - 31.5), 4 * (row - 19.5)) * cmath.exp(-1j * angle)
+    x, y = point.real + 192, point.imag + 192
     curve = amplitude * np.sin(2 * np.pi / wavelength * x + phase) + 128
     middles = curve + spacing * half_width * np.arange(-40, 40)
     inside = (np.abs(y - middles) <= half_width).any()
@@ -227,7 +227,7 @@ def test_stripes_have_two_colors_that_the_key_draws():
   assert len(np.unique(pictures[:, 0, 0], axis=0)) == len(keys)
 
 
-def test_stripes_scale_with_the_picture_and_are_cut_where_it_is_not_square():
+def test_stripes_scale_with_the_picture_and_are_cropped_if_it_is_not_square():
   draw = jax.jit(draw_stripes, static_argnums=(1, 2))
   sizes = [(32, 32), (96, 96), (20, 32), (32, 8)]
   small, large, wide, high = (np.asarray(draw(jax.random.key(2), *size)) for size in sizes)
@@ -244,7 +244,7 @@ def test_the_ranges_are_those_of_the_description():
 
 
 @pytest.mark.parametrize(('frames', 'middle'), [(1, 0), (2, 1), (5, 2)])
-def test_freezing_repeats_the_middle_frame_of_all_three(frames, middle):
+def test_freezing_repeats_the_middle_frame(frames, middle):
   rng = np.random.default_rng(5)
   clip = (
     rng.normal(size=(frames, 4, 3, 3)).astype(np.float32),

@@ -1,4 +1,4 @@
-"""Published augmentations against their descriptions, pixel by pixel."""
+"""Published augmentations against references that loop over pixels."""
 
 import colorsys
 
@@ -30,22 +30,22 @@ def actor_pair(rng, mine=0.3, others=0.4, frames=2):
 
 
 def cut(video, actors, targets, other_video, other_actors, other_targets):
-  """ActorCutMix in words."""
+  """ActorCutMix, written from its description."""
   if actors.all() or not actors.any():
     return video, targets
   out = np.empty(video.shape)
-  for place in np.ndindex(actors.shape):
-    if actors[place]:
-      out[place] = video[place]
-    elif other_actors[place]:
-      out[place] = [(0 - m) / s for m, s in zip(CLIP_MEAN, CLIP_STD, strict=True)]
+  for index in np.ndindex(actors.shape):
+    if actors[index]:
+      out[index] = video[index]
+    elif other_actors[index]:
+      out[index] = [(0 - m) / s for m, s in zip(CLIP_MEAN, CLIP_STD, strict=True)]
     else:
-      out[place] = other_video[place]
-  seen = sum(not actors[place] for place in np.ndindex(actors.shape)) / actors.size
-  return out, (1 - seen**4) * targets + seen**4 * other_targets
+      out[index] = other_video[index]
+  scene_share = sum(not actors[index] for index in np.ndindex(actors.shape)) / actors.size
+  return out, (1 - scene_share**4) * targets + scene_share**4 * other_targets
 
 
-def test_actors_come_into_a_scene_whose_own_are_black():
+def test_actors_are_put_into_a_scene_whose_own_actors_are_black():
   rng = np.random.default_rng(0)
   shares = [(0.3, 0.4), (0, 0.5), (1, 0.5), (0.6, 0), (0.6, 1)]
   pairs = [actor_pair(rng, *share) for share in shares]
@@ -61,7 +61,7 @@ def test_actors_come_into_a_scene_whose_own_are_black():
 
 
 def share_of(mixed, video, frame):
-  """The share of `frame` in `mixed`, one number for all pixels or a failure."""
+  """Returns the weight of `frame` in `mixed`, and fails if it is not equal for all pixels."""
   difference = frame - video
   share = float((mixed - video).ravel() @ difference.ravel() / (difference**2).sum())
   np.testing.assert_allclose(mixed, (1 - share) * video + share * frame, atol=1e-5)
@@ -74,7 +74,7 @@ def test_background_erasing_adds_one_of_the_own_frames():
   mixed = np.asarray(jax.jit(jax.vmap(baselines.background_erasing, (0, None)))(keys, video))
   chosen, shares = [], []
   for clip in mixed:
-    # Of the blended frames one alone stays what it was.
+    # Only the chosen frame is unchanged after blending.
     frame = int(np.argmin(np.abs(clip - video).max((1, 2, 3))))
     chosen.append(frame)
     shares.append(share_of(clip, video, video[frame]))
@@ -88,7 +88,7 @@ def test_background_erasing_adds_one_of_the_own_frames():
   np.testing.assert_allclose(double - video, 2 * (once - video), atol=1e-5)
 
 
-def test_erasing_the_background_of_a_single_frame_changes_nothing():
+def test_background_erasing_does_not_change_a_single_frame():
   video = random_video(np.random.default_rng(1), frames=1)
   out = baselines.background_erasing(jax.random.key(0), video)
   np.testing.assert_allclose(out, video, atol=1e-6)
@@ -108,7 +108,7 @@ def test_a_still_is_mixed_in_with_a_share_from_a_beta_distribution():
 
 
 def blurred(picture, radius):
-  """A Gaussian over f64[H, W]; a pixel beyond the border is its mirror image's."""
+  """Blurs f64[H, W] by a Gaussian; pixels beyond the border are mirrored."""
   height, width = picture.shape
   sigma = (2 * radius + 1) / 3
   out = np.zeros(picture.shape)
@@ -125,7 +125,7 @@ def blurred(picture, radius):
 
 
 def fame_score(rgb, radius):
-  """What FAME ranks pixels by, of f64[T, H, W, 3] in [0, 1] without equal movements."""
+  """Returns FAME's score of pixels, for f64[T, H, W, 3] in [0, 1] without equal motions."""
   _, height, width, _ = rgb.shape
   movement = np.zeros((height, width))
   for t in range(len(rgb) - 1):
@@ -135,10 +135,10 @@ def fame_score(rgb, radius):
   for pixel in rgb.mean(0).reshape(-1, 3):
     hue, saturation, value = colorsys.rgb_to_hsv(*pixel)
     x, y = saturation * np.cos(2 * np.pi * hue), saturation * np.sin(2 * np.pi * hue)
-    # The nearest of 0 to 9; between two, and a thousandth before, the upper.
+    # The nearest of 0 to 9; at the midpoint, and a thousandth before it, the upper one.
     bins.append(tuple(int(z * 9 + 0.501) for z in ((x + 1) / 2, (y + 1) / 2, value)))
-  moving = [bins[place] for place in order[-(len(order) // 2) :]]
-  still = [bins[place] for place in order[: len(order) // 10]]
+  moving = [bins[index] for index in order[-(len(order) // 2) :]]
+  still = [bins[index] for index in order[: len(order) // 10]]
   score = []
   for color in bins:
     foreground = moving.count(color) / len(moving)
@@ -173,7 +173,7 @@ def test_fame_finds_what_moves_over_a_still_scene():
   assert mask[8:26, 4:14].mean() > 0.95
 
 
-def test_of_pixels_alike_fame_takes_the_first():
+def test_among_equal_pixels_fame_takes_the_first():
   rgb = np.full((2, 8, 9, 3), 0.2)
   rgb[0, 5:7, 1:4] = rgb[1, 5:7, 5:8] = [0.9, 0.1, 0.5]
   moved = (rgb != 0.2).any((0, 3))
@@ -182,7 +182,7 @@ def test_of_pixels_alike_fame_takes_the_first():
 
 
 @pytest.mark.parametrize('frames', [1, 2])
-def test_without_movement_all_is_foreground(frames):
+def test_without_motion_all_pixels_are_foreground(frames):
   video = np.repeat(random_video(np.random.default_rng(5), 1, 8, 9), frames, axis=0)
   assert np.asarray(foreground_of(video)).all()
 

@@ -1,4 +1,4 @@
-"""Painting against a NumPy reference that decides pixel by pixel."""
+"""Painting against a reference that loops over pixels."""
 
 import jax
 import numpy as np
@@ -35,17 +35,17 @@ def random_clips(rng, clips=6, frames=3, size=7):
 
 
 def layer_of(bits, recipe):
-  """The part that a pixel with these region bits gets, by the words of the design."""
-  asked = {part.region: part for part in recipe.parts}
-  person, thing = bool(bits & PERSON), bool(bits & OBJECT)
-  if 'person_box' in asked and bits & PERSON_BOX:
+  """Returns the region whose part paints a pixel with these region bits, or None."""
+  parts = {part.region: part for part in recipe.parts}
+  person, object_ = bool(bits & PERSON), bool(bits & OBJECT)
+  if 'person_box' in parts and bits & PERSON_BOX:
     return 'person_box'
-  if 'person' in asked and person:
+  if 'person' in parts and person:
     return 'person'
   for region, bit in (('object_box', OBJECT_BOX), ('object', OBJECT)):
-    if region in asked and bits & bit and (asked[region].over_people or not person):
+    if region in parts and bits & bit and (parts[region].over_people or not person):
       return region
-  if 'background' in asked and not person and not thing:
+  if 'background' in parts and not person and not object_:
     return 'background'
   return None
 
@@ -63,7 +63,7 @@ def test_only_the_regions_of_the_recipe_change_and_each_gets_one_color(text):
     'mean': np.zeros(3),
     '#ff8000': (np.array([1, 128 / 255, 0]) - CLIP_MEAN) / CLIP_STD,
   }
-  asked = {part.region: part for part in recipe.parts}
+  parts = {part.region: part for part in recipe.parts}
   for clip in range(len(painted)):
     colors = {}
     for t, y, x in np.ndindex(painted.shape[1:4]):
@@ -72,16 +72,16 @@ def test_only_the_regions_of_the_recipe_change_and_each_gets_one_color(text):
       if region is None or not batch['annotated'][clip, t]:
         np.testing.assert_allclose(pixel, plain[clip, t, y, x], atol=1e-5)
         continue
-      place = (region, t) if asked[region].draw == 'frame' else region
-      if asked[region].probability < 1 and np.allclose(pixel, plain[clip, t, y, x], atol=1e-5):
-        pixel = np.array([np.inf] * 3)  # This clip is one that is not painted.
-      colors.setdefault(place, pixel)
-      np.testing.assert_array_equal(pixel, colors[place])
-      if asked[region].fill in fixed:
-        np.testing.assert_allclose(pixel, fixed[asked[region].fill], atol=1e-5)
+      color_key = (region, t) if parts[region].draw == 'frame' else region
+      if parts[region].probability < 1 and np.allclose(pixel, plain[clip, t, y, x], atol=1e-5):
+        pixel = np.array([np.inf] * 3)  # This clip is not painted.
+      colors.setdefault(color_key, pixel)
+      np.testing.assert_array_equal(pixel, colors[color_key])
+      if parts[region].fill in fixed:
+        np.testing.assert_allclose(pixel, fixed[parts[region].fill], atol=1e-5)
 
 
-def test_a_region_that_is_unknown_is_not_painted_and_nor_is_the_background():
+def test_an_unknown_region_is_not_painted_and_neither_is_the_background():
   batch = random_clips(np.random.default_rng(1), clips=3)
   batch['annotated'][:] = True
   batch['regions'][0] |= OBJECT << UNKNOWN_SHIFT
@@ -98,7 +98,7 @@ def test_a_region_that_is_unknown_is_not_painted_and_nor_is_the_background():
 
 
 def background_colors(text, clips=4000):
-  """f32[N, T, 3]: what `text` draws for clips of nothing but background."""
+  """Returns f32[N, T, 3], the colors that a recipe draws for clips that are all background."""
   recipe = parse(text)
   video = np.full((2, 1, 1, 3), 99, np.float32)
   regions, annotated = np.zeros((2, 1, 1), np.uint8), np.ones(2, bool)
@@ -107,7 +107,7 @@ def background_colors(text, clips=4000):
   return np.asarray(painted)[:, :, 0, 0]
 
 
-def test_normal_is_standard_in_normalized_space_and_one_color_a_clip():
+def test_normal_draws_a_standard_normal_color_per_clip_in_normalized_space():
   colors = background_colors('background=normal')
   np.testing.assert_array_equal(colors[:, 0], colors[:, 1])
   np.testing.assert_allclose(colors[:, 0].mean(0), 0, atol=0.06)
@@ -125,7 +125,7 @@ def test_uniform_is_uniform_in_rgb():
     np.testing.assert_allclose(np.histogram(channel, 4, (0, 1))[0], 1000, atol=120)
 
 
-def test_probability_is_of_clips():
+def test_the_probability_is_per_clip():
   painted = background_colors('background=normal@0.3')[:, :, 0] != 99
   assert (painted[:, 0] == painted[:, 1]).all()
   assert abs(painted[:, 0].mean() - 0.3) < 0.03
@@ -147,20 +147,20 @@ def test_the_number_of_devices_changes_nothing(devices):
   batch = random_clips(np.random.default_rng(2), clips=16)
   recipe = parse('background=normal/frame@0.7,object=uniform')
   key = jax.random.key(5)
-  one = evaluation_input(key, batch, recipe)
-  axis_types = (AxisType.Auto,)  # As the project's meshes are.
+  single_device = evaluation_input(key, batch, recipe)
+  axis_types = (AxisType.Auto,)  # As in the project's meshes.
   mesh = jax.make_mesh(
     (devices,), ('data',), devices=jax.devices()[:devices], axis_types=axis_types
   )
   placed = jax.device_put(batch, NamedSharding(mesh, PartitionSpec('data')))
-  many = evaluation_input(key, placed, recipe)
-  assert len(many.sharding.device_set) == devices
-  np.testing.assert_array_equal(np.asarray(many), np.asarray(one))
+  sharded = evaluation_input(key, placed, recipe)
+  assert len(sharded.sharding.device_set) == devices
+  np.testing.assert_array_equal(np.asarray(sharded), np.asarray(single_device))
 
 
 def test_a_clip_is_painted_alike_in_any_batch():
   batch = random_clips(np.random.default_rng(2), clips=8)
   recipe = parse('background=normal')
-  whole = np.asarray(evaluation_input(jax.random.key(5), batch, recipe))
+  expected = np.asarray(evaluation_input(jax.random.key(5), batch, recipe))
   part = {name: array[[5, 2]] for name, array in batch.items()}
-  np.testing.assert_array_equal(evaluation_input(jax.random.key(5), part, recipe), whole[[5, 2]])
+  np.testing.assert_array_equal(evaluation_input(jax.random.key(5), part, recipe), expected[[5, 2]])

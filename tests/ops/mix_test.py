@@ -1,4 +1,4 @@
-"""Mixup and CutMix against what they are said to do, pixel by pixel."""
+"""Mixup and CutMix against their descriptions."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ def _mixed(batch, mixup, cutmix, seed=0):
 
 def test_mixup_blends_pixels_and_labels_by_one_share(batch):
   video, regions, annotated, targets = batch
-  out, planes, known, mixed = _mixed(batch, mixup=0.8, cutmix=0.0)
+  out, planes, mixed_annotated, mixed = _mixed(batch, mixup=0.8, cutmix=0.0)
   shares = []
   for b in range(B):
     other = B - 1 - b
@@ -40,7 +40,7 @@ def test_mixup_blends_pixels_and_labels_by_one_share(batch):
       mixed[b], share * targets[b] + (1 - share) * targets[other], atol=1e-5
     )
     np.testing.assert_array_equal(planes[b], regions[b] | regions[other])
-    np.testing.assert_array_equal(known[b], annotated[b] & annotated[other])
+    np.testing.assert_array_equal(mixed_annotated[b], annotated[b] & annotated[other])
     shares.append(share)
   assert len(set(np.round(shares, 3))) == B  # Each clip has its own.
   assert 0 <= min(shares) < max(shares) <= 1
@@ -69,20 +69,23 @@ def test_cutmix_pastes_a_box_of_pixels_and_planes(batch):
   assert boxes > 2 * B
 
 
-def test_both_are_used_evenly(batch):
-  ways = []
+def test_mixup_and_cutmix_are_equally_frequent(batch):
+  is_cutmix = []
   for seed in range(30):
     out = _mixed(batch, mixup=0.8, cutmix=1.0, seed=seed)[0]
-    ways += [((out[b] == batch[0][b]) | (out[b] == batch[0][B - 1 - b])).all() for b in range(B)]
-  assert 0.35 < np.mean(ways) < 0.65
+    is_cutmix += [
+      ((out[b] == batch[0][b]) | (out[b] == batch[0][B - 1 - b])).all() for b in range(B)
+    ]
+  assert 0.35 < np.mean(is_cutmix) < 0.65
 
 
-def test_boxes_have_the_area_asked_for():
+def test_boxes_have_the_given_area():
   keys = jax.random.split(jax.random.key(0), 500)
   for share in (0.36, 0.75, 1.0):
     boxes = jax.vmap(lambda key, share=share: random_box(key, 40, 60, jnp.float32(share)))(keys)
     areas = boxes.mean((1, 2))
-    assert areas.max() == pytest.approx(1 - share, abs=0.03)  # Those that the border does not cut.
+    # The largest boxes are those that the border does not clip.
+    assert areas.max() == pytest.approx(1 - share, abs=0.03)
     centers = (boxes * jnp.arange(60)).sum((1, 2)) / jnp.maximum(boxes.sum((1, 2)), 1)
     if share == 0.36:
       assert 20 < centers.mean() < 40

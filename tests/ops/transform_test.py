@@ -1,4 +1,4 @@
-"""What a recipe does as a whole: who meets whom, in which order, and with what probability."""
+"""Entire recipes: the partners of clips, the order of effects, and probabilities."""
 
 import functools
 
@@ -56,24 +56,26 @@ def test_the_partner_is_counted_from_the_end(clips):
   mixed = _changed(clips, 'actorcutmix')
   swapped = _changed(clips, 'background=swap')
   for b in range(B):
-    one, other = (jax.tree.map(lambda x, n=n: x[n], clips) for n in (b, B - 1 - b))
-    np.testing.assert_allclose(fame.video[b], baselines.fame(one.video, other.video), atol=1e-5)
-    actors = [(clip.regions & PERSON) != 0 for clip in (one, other)]
+    clip, other = (jax.tree.map(lambda x, n=n: x[n], clips) for n in (b, B - 1 - b))
+    np.testing.assert_allclose(fame.video[b], baselines.fame(clip.video, other.video), atol=1e-5)
+    actors = [(clip.regions & PERSON) != 0 for clip in (clip, other)]
     video, targets = baselines.actor_cutmix(
-      one.video, actors[0], one.targets, other.video, actors[1], other.targets
+      clip.video, actors[0], clip.targets, other.video, actors[1], other.targets
     )
     np.testing.assert_allclose(mixed.video[b], video, atol=1e-5)
     np.testing.assert_allclose(mixed.targets[b], targets, atol=1e-6)
-    # A partner's people are gone, and so they are from its planes.
-    left = np.where(actors[0], one.regions, other.regions & ~np.uint8(PERSON))
+    # The partner's people are removed, also from its planes.
+    left = np.where(actors[0], clip.regions, other.regions & ~np.uint8(PERSON))
     np.testing.assert_array_equal(mixed.regions[b], left)
-    video, regions = backgrounds.swap_background(one.video, one.regions, other.video, other.regions)
+    video, regions = backgrounds.swap_background(
+      clip.video, clip.regions, other.video, other.regions
+    )
     np.testing.assert_allclose(swapped.video[b], video, atol=1e-5)
     np.testing.assert_array_equal(swapped.regions[b], regions)
 
 
 def test_a_still_frame_is_blended_with_every_frame(clips, stills):
-  """Whatever the share: what is left after subtracting the clip's is one picture, a frame."""
+  """Subtracting the clip's share leaves the same still frame in all frames."""
   for text in ('stillmix', 'stillmix_bank'):
     out = np.asarray(_changed(clips, text, stills).video)
     for b in range(B):
@@ -87,10 +89,10 @@ def test_a_still_frame_is_blended_with_every_frame(clips, stills):
       candidates = np.asarray(
         normalize(stills / 255) if text == 'stillmix_bank' else clips.video[B - 1 - b]
       )
-      assert min(np.abs(still[0] - one).max() for one in candidates) < 1e-3
+      assert min(np.abs(still[0] - candidate).max() for candidate in candidates) < 1e-3
 
 
-def test_freezing_comes_last_and_painting_after_what_was_moved(clips):
+def test_freezing_comes_last_and_painting_follows_the_swap(clips):
   frozen = _changed(clips, 'background=stripes,freeze').video
   striped = _changed(clips, 'background=stripes').video
   np.testing.assert_array_equal(frozen, np.repeat(striped[:, T // 2 : T // 2 + 1], T, axis=1))
@@ -120,7 +122,7 @@ def test_unknown_regions_are_neither_swapped_nor_cut(clips):
   mixed = _changed(unknown, 'actorcutmix')
   np.testing.assert_array_equal(mixed.video[2], clips.video[2])
   np.testing.assert_array_equal(mixed.targets[2], clips.targets[2])
-  # Objects alone are unknown: the people can be cut out, and the foreground is not known.
+  # Only objects are unknown: people can be cut out, but the foreground is unknown.
   unknown = clips._replace(regions=clips.regions.at[2].set(clips.regions[2] | OBJECT << 4))
   swapped = _changed(unknown, 'background=swap').video
   for clip in (2, B - 1 - 2):
@@ -142,7 +144,7 @@ def test_a_share_of_the_clips_is_changed(clips, text):
 
 
 @pytest.mark.parametrize('text', ['background=swap', 'background=stripes,freeze'])
-def test_an_evaluation_does_not_depend_on_devices_or_places(clips, text):
+def test_an_evaluation_does_not_depend_on_devices_or_batches(clips, text):
   batch = {
     'frames': np.random.default_rng(2).integers(0, 256, (8, T, H, W, 3)).astype(np.uint8),
     'regions': np.resize(np.asarray(clips.regions), (8, T, H, W)),
@@ -153,10 +155,10 @@ def test_an_evaluation_does_not_depend_on_devices_or_places(clips, text):
   for name in ('frames', 'regions', 'annotated'):
     batch[f'partner_{name}'] = batch[name][order]
   key = jax.random.key(0)
-  whole = np.asarray(evaluation_input(key, batch, parse(text)))
-  assert not np.array_equal(whole, evaluation_input(key, batch, parse('none')))
+  expected = np.asarray(evaluation_input(key, batch, parse(text)))
+  assert not np.array_equal(expected, evaluation_input(key, batch, parse('none')))
   mesh = jax.make_mesh((8,), ('data',), axis_types=(jax.sharding.AxisType.Auto,))
   placed = jax.device_put(batch, NamedSharding(mesh, PartitionSpec('data')))
-  np.testing.assert_allclose(evaluation_input(key, placed, parse(text)), whole, atol=1e-6)
+  np.testing.assert_allclose(evaluation_input(key, placed, parse(text)), expected, atol=1e-6)
   some = {name: array[[6, 1]] for name, array in batch.items()}
-  np.testing.assert_allclose(evaluation_input(key, some, parse(text)), whole[[6, 1]], atol=1e-6)
+  np.testing.assert_allclose(evaluation_input(key, some, parse(text)), expected[[6, 1]], atol=1e-6)

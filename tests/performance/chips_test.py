@@ -1,4 +1,4 @@
-"""Which chip a device is, by the name that JAX gives it."""
+"""Finding a chip by the name that JAX gives a device."""
 
 import pytest
 
@@ -15,11 +15,11 @@ from zsar_jax.performance import chips
     ('NVIDIA A100-SXM4-80GB', 'A100 SXM 80 GB'),
   ],
 )
-def test_known(device_kind, name):
+def test_known_devices(device_kind, name):
   assert chips.find_chip(device_kind).name == name
 
 
 @pytest.mark.parametrize('device_kind', ['cpu', 'TPU v4', 'NVIDIA H100 PCIe'])
-def test_unknown(device_kind):
-  """What others can do is not guessed from a longer name's beginning."""
+def test_unknown_devices(device_kind):
+  """A name that only begins like a known one is not guessed."""
   assert chips.find_chip(device_kind) is None

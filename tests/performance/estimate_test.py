@@ -1,4 +1,4 @@
-"""FLOPs, bytes and traffic by formula, against textbook counts and against what lies on devices."""
+"""FLOPs, bytes and traffic by formula, compared with textbook counts and with real arrays."""
 
 import math
 
@@ -29,9 +29,9 @@ def tiny(**changes):
 
 
 def test_flops_of_a_forward_pass_are_the_textbooks():
-  """24 D^2 + 4 L D for each token and block, and the ends (Kaplan et al., 2020, table 1).
+  """24 D^2 + 4 L D for each token and block, and both ends (Kaplan et al., 2020, table 1).
 
-  Of the last block only the keys and values of all tokens.
+  The last block computes only the keys and values of all tokens.
   """
   config = tiny()
   mesh = sharding.make_mesh(config.mesh)
@@ -40,12 +40,12 @@ def test_flops_of_a_forward_pass_are_the_textbooks():
   block = 24 * width**2 + 4 * tokens * width
   expected = images * tokens * (layers - 1) * block
   expected += images * (tokens * 4 * width**2 + block - 4 * width**2)
-  expected += images * 2 * 36 * 3 * patch**2 * width  # Patches become tokens.
-  expected += images * 2 * width * 64 + 16 * 2 * 64 * 20  # Frames and classes meet.
+  expected += images * 2 * 36 * 3 * patch**2 * width  # Patches to tokens.
+  expected += images * 2 * width * 64 + 16 * 2 * 64 * 20  # The projection, and the cosines.
   assert traced(score) == expected
 
 
-def test_flops_count_loops_and_what_is_computed_again():
+def test_flops_count_loops_and_recomputed_operations():
   def function(x):
     block = jax.checkpoint(lambda x: jnp.sin(x @ x))
     return jax.lax.scan(lambda x, _: (block(x), None), x, length=7)[0].sum()
@@ -53,7 +53,7 @@ def test_flops_count_loops_and_what_is_computed_again():
   shape = jax.ShapeDtypeStruct((8, 8), jnp.float32)
   forward = Program('f', jax.jit(function), {'x': shape})
   assert traced(forward) == 7 * 2 * 8**3
-  # Two products for the gradient, and the forward one again.
+  # Two products for the gradient, and the recomputed one.
   backward = Program('g', jax.jit(jax.grad(function)), {'x': shape})
   assert traced(backward) == 7 * 2 * 8**3 * (1 + 3)
 
@@ -71,19 +71,19 @@ def test_a_training_step_takes_about_three_forward_passes():
   assert step == pytest.approx(3 * (score + texts), rel=0.05)
 
 
-def test_bytes_of_a_device_are_those_that_lie_there():
+def test_bytes_of_a_device_agree_with_real_arrays():
   config = tiny(mesh__data=2, mesh__fsdp=2, mesh__tensor=2)
   mesh = sharding.make_mesh(config.mesh)
   model = build_model(config)
   shapes = sharding.sharded_shapes(model.abstract_params, mesh, 1024)
-  placed = jax.jit(model.init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, shapes))(
+  params = jax.jit(model.init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, shapes))(
     jax.random.key(0)
   )
-  there = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(placed))
-  assert estimate.device_bytes(shapes) == there
+  nbytes = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(params))
+  assert estimate.device_bytes(shapes) == nbytes
 
 
-def owed(config):
+def traffic_of(config):
   mesh = sharding.make_mesh(config.mesh)
   model = build_model(config)
   params = sharding.sharded_shapes(model.abstract_params, mesh, config.mesh.fsdp_min_bytes)
@@ -91,20 +91,20 @@ def owed(config):
   return estimate.required_traffic(config, model.spec, params, trained, mesh, 20), params
 
 
-def test_data_parallelizm_owes_one_sum_of_all_gradients():
-  traffic, params = owed(tiny(optim__accumulation=1))
+def test_data_parallelism_reduces_all_gradients_once():
+  traffic, params = traffic_of(tiny(optim__accumulation=1))
   size = sum(leaf.size for leaf in jax.tree.leaves(params))
   assert traffic.reduced == pytest.approx(2 * 4 * size * 7 / 8)
   assert traffic.total == traffic.reduced + traffic.texts
 
 
-def test_fsdp_owes_a_gather_and_scatters():
-  traffic, params = owed(tiny(optim__accumulation=3, mesh__data=1, mesh__fsdp=8))
+def test_fsdp_gathers_and_scatters():
+  traffic, params = traffic_of(tiny(optim__accumulation=3, mesh__data=1, mesh__fsdp=8))
   split = {True: 0, False: 0}
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     if 'fsdp' in leaf.sharding.spec:
       split[path[0].key == 'text'] += 4 * leaf.size
-  # The table's gradient is summed up with those of what is not split.
+  # The gradient of the embedding table is reduced like those of arrays that are not split.
   table = 4 * params['text']['token_embedding']['embedding'].size
   scattered = split[True] - table + 3 * split[False]
   assert traffic.scattered == pytest.approx(scattered * 7 / 8)
@@ -112,23 +112,25 @@ def test_fsdp_owes_a_gather_and_scatters():
   assert traffic.reduced > 2 * table * 7 / 8
 
 
-def test_frozen_parameters_owe_no_gradient():
-  frozen, _ = owed(tiny(mesh__data=1, mesh__fsdp=8, optim__lr_rules=(('text/.*', 0.0),)))
-  trained, _ = owed(tiny(mesh__data=1, mesh__fsdp=8))
+def test_frozen_parameters_send_no_gradient():
+  frozen, _ = traffic_of(tiny(mesh__data=1, mesh__fsdp=8, optim__lr_rules=(('text/.*', 0.0),)))
+  trained, _ = traffic_of(tiny(mesh__data=1, mesh__fsdp=8))
   assert frozen.texts == 0
   assert frozen.scattered < trained.scattered
   assert frozen.gathered < trained.gathered
 
 
-def test_tensor_parallelizm_owes_four_sums_a_block():
-  traffic, _ = owed(tiny(mesh__data=4, mesh__tensor=2, optim__accumulation=1))
+def test_tensor_parallelism_reduces_four_times_per_block():
+  traffic, _ = traffic_of(tiny(mesh__data=4, mesh__tensor=2, optim__accumulation=1))
   images, texts = 32 * 4 / 4 * 37 * 96 * 3, 20 / 4 * 32 * 64 * 2
   assert traffic.tensor == pytest.approx(4 * 2 * (images + texts) * 4 / 2)
-  again, _ = owed(tiny(mesh__data=4, mesh__tensor=2, optim__accumulation=1, model__remat='full'))
-  assert again.tensor == pytest.approx(traffic.tensor * 5 / 4)
+  recomputed, _ = traffic_of(
+    tiny(mesh__data=4, mesh__tensor=2, optim__accumulation=1, model__remat='full')
+  )
+  assert recomputed.tensor == pytest.approx(traffic.tensor * 5 / 4)
 
 
-def test_activations_shrink_with_what_is_computed_again():
+def test_activations_shrink_with_recomputation():
   config = tiny()
   spec = build_model(config).spec
   mesh = sharding.make_mesh(config.mesh)

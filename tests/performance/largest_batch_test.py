@@ -34,17 +34,17 @@ def required(size):
 )
 def test_the_largest_batch_is_extrapolated_from_two(batch, sizes):
   memory = Memory()
-  found = largest_batch.search(batch, required(batch), AVAILABLE, 16, memory)
+  result = largest_batch.search(batch, required(batch), AVAILABLE, 16, memory)
   # 1 + B / 16 <= 15.75.
-  assert found == {'batch': 224, 'from': sorted([batch, *sizes]), 'verified': False}
+  assert result == {'batch': 224, 'from': sorted([batch, *sizes]), 'verified': False}
   assert memory.sizes == sizes
   assert required(224) <= AVAILABLE < required(240)
 
 
 def test_verifying_measures_the_result():
   memory = Memory()
-  found = largest_batch.search(32, required(32), AVAILABLE, 16, memory, verify=True)
-  assert found == {'batch': 224, 'from': [16, 32], 'verified': True}
+  result = largest_batch.search(32, required(32), AVAILABLE, 16, memory, verify=True)
+  assert result == {'batch': 224, 'from': [16, 32], 'verified': True}
   assert memory.sizes == [16, 224]
 
 
@@ -52,8 +52,8 @@ def test_verifying_lowers_a_batch_that_does_not_fit_after_all():
   def measure(size):
     return required(size) + (size > 200)
 
-  found = largest_batch.search(32, required(32), AVAILABLE, 16, measure, verify=True)
-  assert (found['batch'], found['verified']) == (208, True)
+  result = largest_batch.search(32, required(32), AVAILABLE, 16, measure, verify=True)
+  assert (result['batch'], result['verified']) == (208, True)
 
 
 def test_memory_that_does_not_grow_has_no_largest_batch():
@@ -61,5 +61,5 @@ def test_memory_that_does_not_grow_has_no_largest_batch():
 
 
 def test_the_estimate_fills_the_memory():
-  found = largest_batch.estimate(32, 2.0, 1.0, AVAILABLE, 16)
-  assert found == {'batch': 224, 'from': [], 'verified': False}
+  result = largest_batch.estimate(32, 2.0, 1.0, AVAILABLE, 16)
+  assert result == {'batch': 224, 'from': [], 'verified': False}

@@ -1,4 +1,4 @@
-"""What a topology's name says, and what is refused."""
+"""Names of topologies, and the environment that compiling for them needs."""
 
 import dataclasses
 
@@ -32,7 +32,7 @@ def test_a_cpu_has_no_published_figures():
 @pytest.mark.parametrize(
   'text', ['', 'v5e', 'v5e:', 'v5e:16', 'v9:4x4', 'gpu:H100', 'gpu:8xB9', 'cpu:0', 'cpu:x']
 )
-def test_refusals(text):
+def test_unknown_topologies_are_refused(text):
   with pytest.raises(UserError, match=r'--topology: .* is not known; write .*gpu:8xH100.*cpu:8'):
     topologies.parse(text)
 
@@ -61,10 +61,10 @@ class _Device:
   coords: tuple[int, int, int]
 
 
-def test_rings_have_the_links_of_the_dimensions_they_run_along():
+def test_a_ring_has_the_links_of_its_dimensions():
   devices = np.empty((4, 2, 2), object)
   for index in np.ndindex(4, 2, 2):
-    # The second axis lies along y's upper half, the third along its lower.
+    # The second axis takes the upper digit of y, the third the lower.
     devices[index] = _Device((index[0], 2 * index[1] + index[2], 0))
   assert topologies.torus_dimensions(devices, (0,)) == 1
   assert topologies.torus_dimensions(devices, (1, 2)) == 1

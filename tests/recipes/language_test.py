@@ -73,7 +73,7 @@ def test_text_survives_the_round_trip(text):
 
 
 @pytest.mark.parametrize(
-  ('text', 'place', 'word'),
+  ('text', 'position', 'phrase'),
   [
     ('', 'character 1', 'REGION=COLOR'),
     ('background', 'character 1', 'REGION=COLOR'),
@@ -96,13 +96,13 @@ def test_text_survives_the_round_trip(text):
     ('object=normal!@0.5', 'character 1', 'REGION=COLOR'),
   ],
 )
-def test_errors_show_the_place(text, place, word):
+def test_errors_show_the_position(text, position, phrase):
   with pytest.raises(UserError) as error:
     parse(text, 'config.recipe')
   message = str(error.value)
   assert message.startswith('config.recipe: ')
-  assert place in message
-  assert word in message
+  assert position in message
+  assert phrase in message
 
 
 _PROBABILITIES = st.just('') | st.floats().map(lambda share: f'@{share!r}') | st.just('@x')
@@ -116,8 +116,8 @@ _PIECES = st.tuples(
 
 
 @given(st.text() | st.lists(_PIECES, max_size=4).map(','.join))
-def test_any_text_is_read_or_refused(text):
-  """And what is read says what it is, to the last digit."""
+def test_any_text_is_parsed_or_refused(text):
+  """A parsed recipe has a text that parses to the same recipe, to the last digit."""
   try:
     recipe = parse(text)
   except UserError:

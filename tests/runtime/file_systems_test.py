@@ -1,4 +1,4 @@
-"""Folders without locks, without replacing of files, without fsync."""
+"""File systems without locks, without replacing files, without fsync."""
 
 import errno
 import os
@@ -17,8 +17,8 @@ from zsar_jax.runtime.files import write_file
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def lack(monkeypatch, number):
-  """Has locks, replacing and fsync fail in this process as a file system does that lacks them."""
+def remove_features(monkeypatch, number):
+  """Makes locks, replacing and fsync fail in this process, as on a file system without them."""
 
   def fail(*args):
     raise OSError(number, os.strerror(number))
@@ -40,7 +40,7 @@ def lack(monkeypatch, number):
 
 @pytest.mark.parametrize('number', [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
 def test_files_are_written_with_one_warning(tmp_path, monkeypatch, capsys, number):
-  lack(monkeypatch, number)
+  remove_features(monkeypatch, number)
   with locks.lock_folder(tmp_path / 'run'), locks.lock_folder(tmp_path / 'run' / 'below'):
     for text in ('first', 'second'):
       write_file(tmp_path / 'run' / 'config.json', text)
@@ -58,40 +58,40 @@ def test_files_are_written_with_one_warning(tmp_path, monkeypatch, capsys, numbe
   }
 
 
-def test_nothing_is_said_of_others(tmp_path, monkeypatch, capsys):
+def test_no_warning_for_other_file_systems(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(file_systems, '_missing', {})
   with locks.lock_folder(tmp_path):
     pass
   assert not capsys.readouterr().err
 
 
-def test_other_failures_are_failures(tmp_path, monkeypatch):
+def test_other_errors_are_raised(tmp_path, monkeypatch):
   (tmp_path / 'source').touch()
   (tmp_path / 'target').mkdir()
   with pytest.raises(IsADirectoryError):
     file_systems.replace(tmp_path / 'source', tmp_path / 'target')
-  lack(monkeypatch, errno.EIO)
+  remove_features(monkeypatch, errno.EIO)
   with (tmp_path / 'source').open() as file:
     for attempt in (lambda: file_systems.lock(file, wait=False), lambda: file_systems.sync(file)):
       with pytest.raises(OSError, match='Input/output'):
         attempt()
 
 
-def test_data_sets_are_built_there(tmp_path, monkeypatch, capsys):
-  for name in ('plain', 'poor'):
+def test_data_sets_are_built_without_the_features(tmp_path, monkeypatch, capsys):
+  for name in ('complete', 'limited'):
     (tmp_path / name).mkdir()
-  build_toy(tmp_path / 'plain')
-  lack(monkeypatch, errno.ENOSYS)
-  build_toy(tmp_path / 'poor')
+  build_toy(tmp_path / 'complete')
+  remove_features(monkeypatch, errno.ENOSYS)
+  build_toy(tmp_path / 'limited')
   assert capsys.readouterr().err.count('warning') == 1
-  plain, poor = (tmp_path / name / 'toy' / '1.0.0' for name in ('plain', 'poor'))
-  assert {path.name: path.read_bytes() for path in plain.iterdir()} == {
-    path.name: path.read_bytes() for path in poor.iterdir()
+  complete, limited = (tmp_path / name / 'toy' / '1.0.0' for name in ('complete', 'limited'))
+  assert {path.name: path.read_bytes() for path in complete.iterdir()} == {
+    path.name: path.read_bytes() for path in limited.iterdir()
   }
-  assert len(open_dataset(tmp_path / 'poor', 'toy', 'train')) == 37
+  assert len(open_dataset(tmp_path / 'limited', 'toy', 'train')) == 37
 
 
-# TensorStore asks the system by itself.
+# TensorStore calls the system directly, so that a library must replace the functions.
 SHIM = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -102,8 +102,8 @@ int flock(int file, int how) { errno = ENOLCK; return -1; }
 int fsync(int file) { errno = ENOSYS; return -1; }
 int fdatasync(int file) { errno = ENOSYS; return -1; }
 int rename(const char *from, const char *to) {
-  struct stat found;
-  if (stat(to, &found) == 0 && S_ISREG(found.st_mode)) { errno = EEXIST; return -1; }
+  struct stat target;
+  if (stat(to, &target) == 0 && S_ISREG(target.st_mode)) { errno = EEXIST; return -1; }
   return ((int (*)(const char *, const char *))dlsym(RTLD_NEXT, "rename"))(from, to);
 }
 """
@@ -119,14 +119,14 @@ with Checkpoints(pathlib.Path(sys.argv[1]), keep=2) as checkpoints:
   checkpoints.wait()
   like = {name: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=jax.sharding.SingleDeviceSharding(
     jax.devices()[0])) for name, shape in (('x', (1000,)), ('y', (3,)))}
-  step, state = checkpoints.newest(lambda step: checkpoints.restore(step, like))
+  step, state = checkpoints.read_newest(lambda step: checkpoints.restore(step, like))
   print(step, float(state['x'][999]), checkpoints.meta(step))
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which('gcc') or sys.platform != 'linux', reason='preloads a library')
-def test_checkpoints_are_written_there(tmp_path):
+def test_checkpoints_are_written_without_the_features(tmp_path):
   (tmp_path / 'shim.c').write_text(SHIM)
   shim = str(tmp_path / 'shim.so')
   subprocess.run(['gcc', '-shared', '-fPIC', '-o', shim, tmp_path / 'shim.c', '-ldl'], check=True)

@@ -14,6 +14,6 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
   (tmp_path / 'file').touch()
   with pytest.raises(UserError, match='^--out: .*file cannot be a folder'):
     make_folder(tmp_path / 'file', '--out')
-  # Nobody may write there, the superuser included.
+  # Not even the superuser can write there.
   with pytest.raises(UserError, match='^--out: /proc/self cannot be written to'):
     make_folder(pathlib.Path('/proc/self'), '--out')

@@ -1,4 +1,4 @@
-"""Signals: what they do while Python runs, and while the main thread does not come round."""
+"""Signals while Python runs, and while the main thread does not return to Python."""
 
 import pathlib
 import signal
@@ -17,7 +17,7 @@ from zsar_jax.runtime import interruption
 interruption.GRACE_SECONDS = 0.3
 
 def compile():
-  # A mutex that is locked twice: like XLA's compiler, nothing in it runs Python's handlers.
+  # Locks a mutex twice: like XLA's compiler, this does not run Python's signal handlers.
   mutex = ctypes.create_string_buffer(64)
   ctypes.CDLL(None).pthread_mutex_lock(mutex)
   threading.Timer(0.3, print, ['ready'], dict(flush=True)).start()
@@ -44,7 +44,7 @@ with interruption.interruptible_program():
       print('swallowed')
 """
 
-# As Orbax does around the reading of an array.
+# As Orbax does when it reads an array.
 WRAPPED = """
 with interruption.interruptible_program():
   try:
@@ -59,14 +59,15 @@ with interruption.interruptible_program():
   compile()
 """
 
-# Evaluation is compiled while a checkpoint is written: the process ends when that is done.
+# Evaluation is compiled while a checkpoint is written; the process ends when that is done.
 WHILE_SAVING = """
 written = time.monotonic() + 0.8
-with interruption.DeferredSignals() as one, one.interruptible(lambda: time.monotonic() > written):
-  compile()
+with interruption.DeferredSignals() as signals:
+  with signals.interruptible(lambda: time.monotonic() > written):
+    compile()
 """
 
-# A hung thread does not keep an interrupted program.
+# A thread that hangs does not keep the program from ending.
 HUNG_THREAD = """
 with interruption.interruptible_program():
   threading.Thread(target=time.sleep, args=(600,)).start()
@@ -75,8 +76,8 @@ with interruption.interruptible_program():
 """
 
 
-def ended(script, number):
-  """The exit status, stdout and stderr of a script that gets a signal when it is ready."""
+def run_until_signal(script, number):
+  """Returns the exit status, stdout and stderr of a script that gets a signal when it is ready."""
   process = subprocess.Popen(
     [sys.executable, '-c', BEGIN + script],
     cwd=ROOT,
@@ -95,8 +96,8 @@ def ended(script, number):
   'script', [IN_PYTHON, SWALLOWED, WRAPPED, COMPILING, WHILE_SAVING, HUNG_THREAD]
 )
 @pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_wherever_it_is_it_ends(script, number, status):
-  returned, out, err = ended(script, number)
+def test_a_signal_ends_the_program_anywhere(script, number, status):
+  returned, out, err = run_until_signal(script, number)
   assert returned == status, err
   assert 'interrupted; the same command goes on' in err
   assert ('in order' in out) == (script is IN_PYTHON)
@@ -104,7 +105,7 @@ def test_wherever_it_is_it_ends(script, number, status):
 
 
 @pytest.mark.parametrize(('error', 'status'), [('SystemExit(2)', 2), ('ValueError("own")', 1)])
-def test_an_error_ends_the_program_whatever_its_threads_do(error, status):
+def test_an_error_ends_a_program_with_hanging_threads(error, status):
   script = f"""
 with interruption.interruptible_program():
   threading.Thread(target=time.sleep, args=(600,)).start()
@@ -116,8 +117,7 @@ with interruption.interruptible_program():
   assert ('own' in done.stderr) == (status == 1)
 
 
-def test_when_all_is_done_a_termination_changes_nothing():
-  """Until the interpreter has ended."""
+def test_sigterm_is_ignored_when_the_work_is_done():
   script = """
 with interruption.interruptible_program():
   pass
@@ -125,47 +125,47 @@ print('ready', flush=True)
 time.sleep(0.5)
 print('to the end')
 """
-  assert ended(script, signal.SIGTERM) == (0, 'to the end\n', '')
+  assert run_until_signal(script, signal.SIGTERM) == (0, 'to the end\n', '')
 
 
 LOOP = """
-told = []
-with interruption.DeferredSignals(told.append) as one:
+notified = []
+with interruption.DeferredSignals(notified.append) as signals:
   print('ready', flush=True)
   for step in range(1000):
     time.sleep(0.01)
-    if one.signal:
+    if signals.signal:
       break
   import os, signal
   os.kill(os.getpid(), signal.SIGTERM)  # A launcher may send it to a process twice.
   time.sleep(1)
   try:
-    with one.interruptible():
+    with signals.interruptible():
       print('not here')
   except interruption.Interrupted as end:
-    print('saved at', step < 999, set(told), end.status)
+    print('saved at', step < 999, set(notified), end.status)
 """
 
 
-def test_an_error_of_its_own_is_no_interruption():
+def test_an_error_in_an_interruptible_block_stays_an_error():
   with (
-    interruption.DeferredSignals() as one,
+    interruption.DeferredSignals() as signals,
     pytest.raises(ValueError, match='own'),
-    one.interruptible(),
+    signals.interruptible(),
   ):
     raise ValueError('own')
 
 
-def test_a_loop_ends_by_itself():
-  returned, out, err = ended(LOOP, signal.SIGTERM)
+def test_a_loop_sees_the_signal_and_ends():
+  returned, out, err = run_until_signal(LOOP, signal.SIGTERM)
   assert (returned, err) == (0, '')
   assert out == f'saved at True {{{signal.SIGTERM.value}}} 0\n'
 
 
 def test_an_interruption_in_a_finalizer_says_nothing(monkeypatch):
-  """Python swallows it there, and would print its traceback; other errors are still told."""
-  told = []
-  monkeypatch.setattr(sys, 'unraisablehook', lambda found: told.append(found.exc_type))
+  """Python drops it there and would print its traceback; other errors are still printed."""
+  printed = []
+  monkeypatch.setattr(sys, 'unraisablehook', lambda error: printed.append(error.exc_type))
 
   class Finalized:
     def __init__(self, error):
@@ -178,4 +178,4 @@ def test_an_interruption_in_a_finalizer_says_nothing(monkeypatch):
   with interruption.DeferredSignals():
     Finalized(interruption.Interrupted('within', 0))
     Finalized(ValueError())
-  assert told == [interruption.Interrupted, ValueError]
+  assert printed == [interruption.Interrupted, ValueError]

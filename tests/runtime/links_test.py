@@ -346,7 +346,7 @@ def test_different_data_are_named(run_in_both, tmp_path, monkeypatch):
   def check(number):
     folder = str(tmp_path / str(number))
     clips = subset.select(dataset.open_dataset(folder, 'toy', 'train'), 'base', 'leave', 'field')
-    identity = subset.data_identity(folder, clips)
+    identity = subset.data_identity(clips)
     agreement.check_files(lambda: {'config.data.train': identity})
 
   shutil.copytree(tmp_path / '0', tmp_path / '1')

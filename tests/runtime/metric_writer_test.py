@@ -38,7 +38,7 @@ def test_an_evaluation_joins_the_line_of_its_step(tmp_path):
   writer.write(2, {'loss': 0.5})
   writer.write(2, {'toy/none/top1': 0.25})
   writer.close()
-  # The run goes on after step 2, whose evaluation it repeats.
+  # The run resumes after step 2 and repeats its evaluation.
   writer = MetricWriter(tmp_path, 2, tensorboard=False)
   assert writer.last == {'step': 2, 'loss': 0.5, 'toy/none/top1': 0.25}
   writer.write(2, {'loss': 0.5, 'toy/none/top1': 0.1234567})

@@ -1,4 +1,4 @@
-"""Paths that users write: ~ goes home, URLs are refused."""
+"""Paths that users write: ~ is the home folder, URLs are refused."""
 
 import pytest
 
@@ -40,13 +40,13 @@ def test_urls_are_refused_with_what_was_typed(url):
     local_path(url, '--out')
 
 
-def test_a_user_who_is_not_there():
+def test_an_unknown_user():
   with pytest.raises(UserError, match='there is no such user'):
     local_path('~nobody_of_this_name/x', '--out')
 
 
 @pytest.mark.parametrize(
-  ('argument', 'read'),
+  ('argument', 'expected'),
   [
     ('--videos=~/v', '--videos=/home/somebody/v'),
     ('-config.data.dir=~', '-config.data.dir=/home/somebody'),
@@ -60,8 +60,8 @@ def test_a_user_who_is_not_there():
     ('--recipes=none;a', '--recipes=none;a'),
   ],
 )
-def test_arguments(argument, read):
-  assert local_argument(argument) == (argument if read is None else read)
+def test_arguments(argument, expected):
+  assert local_argument(argument) == (argument if expected is None else expected)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_arguments_that_are_urls(argument):
     local_argument(argument)
 
 
-# Everything that opens what a user named: a function of the path.
+# By name, functions that open a path of the user's.
 OPENERS = {
   'data sets': lambda path: catalog.list_datasets(path),
   'a data set': lambda path: dataset.open_dataset(path, 'ssv2', 'train'),
@@ -85,7 +85,7 @@ OPENERS = {
 
 
 @pytest.mark.parametrize('name', OPENERS)
-def test_everything_that_opens_a_path(name):
+def test_all_openers_check_their_path(name):
   with pytest.raises(UserError, match='gs://bucket.* is a URL'):
     OPENERS[name]('gs://bucket')
   with pytest.raises(UserError, match='/home/somebody/x|neither|is not a folder'):

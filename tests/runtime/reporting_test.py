@@ -1,4 +1,4 @@
-"""What programs say, and their exit status."""
+"""Error messages of programs, and their exit status."""
 
 import errno
 import os
@@ -38,17 +38,17 @@ def test_defects_keep_their_traceback(error):
     raise error
 
 
-def test_what_a_library_says_is_cut_between_words():
-  said = ValueError('\n' + 'forty words ' * 40 + '\nmore')
-  assert first_line(said) == ('forty words ' * 17)[:197] + ' ...'
+def test_the_first_line_is_cut_between_words():
+  error = ValueError('\n' + 'forty words ' * 40 + '\nmore')
+  assert first_line(error) == ('forty words ' * 17)[:197] + ' ...'
   assert first_line(ValueError('short\nmore')) == 'short'
   assert first_line(KeyError()) == 'KeyError'
   assert first_line(ValueError('x' * 300)) == 'x' * 200 + ' ...'
 
 
 @pytest.mark.parametrize('raised', [AssertionError(), RuntimeError('Unable to initialize')])
-def test_devices_that_are_not_there(monkeypatch, capsys, raised):
-  """JAX's error for a plugin that is not installed is an assertion without a word."""
+def test_missing_devices(monkeypatch, capsys, raised):
+  """JAX's error for a plugin that is not installed may be an assertion without text."""
 
   def devices():
     raise raised

@@ -1,4 +1,4 @@
-"""Programs whose stdout or stderr is closed, full, or read by nobody any more."""
+"""Programs whose stdout or stderr is closed or full, or whose reader is gone."""
 
 import os
 import pathlib
@@ -10,7 +10,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 
-# It ends as training does: told to stop, it says so, saves, and says that.
+# Ends like training: on a signal it prints a line, saves, and prints another line.
 SCRIPT = """
 import os, pathlib, sys, time
 from zsar_jax.runtime import interruption
@@ -20,23 +20,23 @@ with interruption.interruptible_program():
     if sys.argv[2] == 'closed':
       os.write(2, b'of a library')
     file.write('kept')
-  with interruption.DeferredSignals() as one:
+  with interruption.DeferredSignals() as signals:
     print('ready', flush=True)
-    while len(sys.argv) > 3 and not one.signal:
+    while len(sys.argv) > 3 and not signals.signal:
       time.sleep(0.01)
     for stream in (sys.stdout, sys.stderr):
       print('stopping', file=stream, flush=True)
       print('x' * 100000, end='', file=stream)
   (out / 'saved').touch()
-  if one.signal:
-    raise interruption.Interrupted('saved', one.status)
+  if signals.signal:
+    raise interruption.Interrupted('saved', signals.status)
 """
 
 
 @pytest.mark.parametrize('how', ['dead', 'full', 'closed'])
-def test_it_saves_and_keeps_its_status(tmp_path, how):
+def test_a_program_saves_and_keeps_its_status(tmp_path, how):
   command = [sys.executable, '-c', SCRIPT, str(tmp_path), how]
-  if how == 'dead':  # As of `2>&1 | tee log`, after Ctrl-C.
+  if how == 'dead':  # As with `2>&1 | tee log`, after Ctrl-C.
     process = subprocess.Popen(
       [*command, 'wait'], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -49,11 +49,11 @@ def test_it_saves_and_keeps_its_status(tmp_path, how):
     shell = ['sh', '-c', f'exec "$@" {redirected}', 'sh', *command]
     assert subprocess.run(shell, cwd=ROOT, timeout=60).returncode == 0
   assert (tmp_path / 'saved').exists()
-  # No file gets the number of a closed stream.
+  # A file does not get the number of a closed stream.
   assert (tmp_path / 'first').read_text() == 'kept'
 
 
-def test_every_program_goes_on_without_a_reader():
+def test_a_program_works_without_a_reader():
   read, write = os.pipe()
   os.close(read)
   script = """

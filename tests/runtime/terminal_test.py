@@ -22,16 +22,16 @@ from zsar_jax.runtime.reporting import exit_on_user_error
     ('Ünïcode 射箭 हिन्दी 😀', 'Ünïcode 射箭 हिन्दी 😀'),
   ],
 )
-def test_visible(text, shown):
+def test_control_characters_are_written_out(text, shown):
   assert terminal.escape_control_chars(text) == shown
 
 
-def test_everything_that_prints_is_filtered(monkeypatch):
+def test_all_output_is_filtered(monkeypatch):
   out, err = io.StringIO(), io.StringIO()
   monkeypatch.setattr(sys, 'stdout', out)
   monkeypatch.setattr(sys, 'stderr', err)
   terminal.escape_output()
-  terminal.escape_output()  # Programs that call each other do so twice.
+  terminal.escape_output()  # Twice, as when programs call each other.
   print('a \x1b[31mclass')
   sys.stdout.writelines(['\x1b', '[0m\n'])
   with pytest.raises(SystemExit), exit_on_user_error():
@@ -41,7 +41,7 @@ def test_everything_that_prints_is_filtered(monkeypatch):
   assert not sys.stdout.isatty()
 
 
-def test_a_terminal_without_the_letters(monkeypatch):
+def test_letters_that_the_terminal_cannot_encode(monkeypatch):
   written = io.BytesIO()
   monkeypatch.setattr(sys, 'stdout', io.TextIOWrapper(written, encoding='ascii', errors='strict'))
   terminal.escape_output()

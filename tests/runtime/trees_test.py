@@ -1,4 +1,4 @@
-"""Rules over paths, and splitting trees."""
+"""Rules by path, and splitting trees."""
 
 import jax
 import numpy as np
@@ -10,10 +10,10 @@ from zsar_jax.runtime import trees
 TREE = {'text': {'ln': {'scale': 1.0, 'bias': 2.0}}, 'visual': {'kernel': 3.0}, 'logit_scale': 4.0}
 
 
-def test_the_first_rule_that_matches_counts():
+def test_the_first_matching_rule_counts():
   rules = (('text/ln/bias', 'a'), ('text/.*', 'b'), ('.*kernel', 'c'))
-  got = trees.match_rules(rules, TREE, 'default', 'field')
-  assert got == {
+  values = trees.match_rules(rules, TREE, 'default', 'field')
+  assert values == {
     'text': {'ln': {'scale': 'b', 'bias': 'a'}},
     'visual': {'kernel': 'c'},
     'logit_scale': 'default',
@@ -21,7 +21,7 @@ def test_the_first_rule_that_matches_counts():
 
 
 @pytest.mark.parametrize('regex', ['text', 'txt/.*', '('])
-def test_rules_that_match_nothing_are_refused(regex):
+def test_unmatched_rules_are_refused(regex):
   with pytest.raises(UserError, match='config.optim.lr_rules'):
     trees.match_rules(((regex, 0),), TREE, 1, 'config.optim.lr_rules')
 

@@ -1,4 +1,4 @@
-"""Compiling ahead of time: what is said of it, and where it is kept."""
+"""The table of parameters, and the folder of the compilation cache."""
 
 import jax
 import jax.numpy as jnp

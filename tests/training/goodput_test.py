@@ -1,4 +1,4 @@
-"""Every second belongs to one part, over all the starts of a run."""
+"""Every second belongs to one part, over all starts of a run."""
 
 import time
 
@@ -24,7 +24,7 @@ def test_seconds_add_up(monkeypatch):
   pass_time(1, 'checkpoint')
   written = clock.metrics()
 
-  # Another start, from the figures that were kept.
+  # The next start resumes from the metrics of the checkpoint.
   clock = goodput.Goodput()
   clock.resume(kept, written)
   pass_time(6, 'start')

@@ -1,4 +1,4 @@
-"""The learning rate of each parameter, against timm's."""
+"""The learning rates of parameters, compared with timm's."""
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ TIMM = {
     ssv2_objmask.get_config,
   ],
 )
-def test_the_published_schedule_is_timms(get_config):
+def test_published_schedules_agree_with_timm(get_config):
   config = get_config()
   assert config.optim.warmup_steps * 2 == config.steps
   config.optim.warmup_steps = 500
@@ -47,7 +47,7 @@ def test_the_published_schedule_is_timms(get_config):
       np.testing.assert_allclose(schedule(step), rates[column], rtol=1e-4, err_msg=str(step))
 
 
-def test_the_default_and_open_vclip_begin_the_cosine_after_the_warm_up():
+def test_the_cosine_of_the_default_and_of_open_vclip_starts_after_the_warm_up():
   for config in (default_config(), open_vclip_k400.get_config('froster')):
     peak = config.optim.lr = 2e-6
     config.optim.warmup_steps = 200
@@ -72,28 +72,28 @@ def test_each_parameter_has_its_own_rate():
   for step in range(701):
     updates, state = update(gradients, state, part)
     if step in TIMM:
-      # Adam makes 1 of gradients that are all the same.
+      # Constant gradients become 1 in Adam.
       np.testing.assert_allclose(-updates['plain'], TIMM[step][0], rtol=1e-4)
       np.testing.assert_allclose(-updates['fast'], TIMM[step][1], rtol=1e-4)
-  # A rate below the last one of the others does not rise.
+  # A rate that is already below the final rate does not rise.
   np.testing.assert_allclose(-updates['slow'], 8e-9, rtol=1e-4)
 
 
 @pytest.mark.parametrize('variant', ['', 'froster'])
 def test_open_vclip_trains_as_published(variant):
-  """Of slowfast/config/defaults.py, models/optimizer.py and the training scripts."""
+  """Values from slowfast/config/defaults.py, models/optimizer.py and the training scripts."""
   config = open_vclip_k400.get_config(variant)
   assert (config.optim.b1, config.optim.b2, config.optim.clip_norm) == (0.9, 0.999, 1.0)
   assert config.view.interpolation == 'bilinear'
   assert config.eval.view_mean == 'logits'
-  # The paths are those of a small model.
+  # A small model has the same paths.
   config.model.preset, config.view.size = 'tiny', 48
   params = VideoModel(*model_spec(config)).abstract_params
   _, trained = optim.make_optimizer(config.optim, params, config.steps)
   assert trained['logit_scale']
   assert all(jax.tree.leaves(trained['visual']))
   assert set(jax.tree.leaves(trained['text'])) == {variant == 'froster'}
-  # What has one dimension there, and biases, does not decay; the logit scale has none.
+  # There, biases and arrays of one dimension do not decay. The logit scale has no dimension.
   decay = trees.match_rules(config.optim.decay_rules, params, 1.0, '')
   assert decay['logit_scale'] == decay['text']['token_embedding']['embedding'] == 1
   assert decay['visual']['class_embedding'] == decay['visual']['ln_pre']['scale'] == 0

@@ -1,4 +1,4 @@
-"""Traces of steps, and their reading."""
+"""Traces of training steps, and their summary."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from zsar_jax.training import loop, profiling
 
 
 def test_a_training_run_is_traced(tmp_path, capsys):
-  """Two of four steps, and what the tool says of them."""
+  """Two of four steps are traced, and the tool summarizes them."""
   config = toy_config(build_toy(tmp_path / 'data'), steps=4, profile__steps=(2, 3))
   config.checkpoint.every = 4
   config.eval.datasets = config_lib.ConfigDict()
@@ -26,27 +26,27 @@ def test_a_training_run_is_traced(tmp_path, capsys):
   (path,) = traces.newest_files(workdir / 'profile')
   trace = traces.read_trace(path)
   assert len(trace.steps) == len(trace.waits) == 2
-  found = {span.category for spans in trace.ops.values() for span in spans}
-  assert {'matmul', 'attention', 'layer norm'} <= found
+  categories = {span.category for spans in trace.ops.values() for span in spans}
+  assert {'matmul', 'attention', 'layer norm'} <= categories
   capsys.readouterr()
   summarize_profile.main([str(workdir)])
   out = capsys.readouterr().out
   assert '2 steps' in out
   assert 'What limits the step: ' in out
-  assert 'MFU not known' in out
+  assert 'MFU unknown' in out
   facts = summarize_profile.read_facts(workdir / 'profile' / profiling.FACTS)
   assert facts['clips_per_step'] == 16
 
 
 @pytest.mark.parametrize('steps', [(3,), (0, 2), (4, 3), (5, 7)])
-def test_steps_that_there_are_not_are_refused(tmp_path, steps):
+def test_invalid_steps_are_refused(tmp_path, steps):
   config = toy_config(tmp_path, steps=6, profile__steps=steps)
   with pytest.raises(UserError, match='config.profile.steps'):
     config_lib.validate(config)
 
 
-def test_blocks_keep_their_borders_on_a_cpu():
-  """Otherwise each block would form the residual stream anew, from all blocks before it."""
+def test_fusions_do_not_cross_blocks_on_a_cpu():
+  """Otherwise each block would recompute the residual stream from all earlier blocks."""
   spec = preset('tiny', image_layers=12)
   model = VideoModel(spec, VideoSpec(2))
 

@@ -1,4 +1,4 @@
-"""Checkpoints: what comes back, and what is refused."""
+"""Checkpoints: round trips, damage, and refusals."""
 
 import json
 import pathlib
@@ -19,7 +19,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import checksums
-from zsar_jax.weights.checkpoint import Checkpoints, load_params, missing_parts
+from zsar_jax.weights.array_store import missing_parts
+from zsar_jax.weights.checkpoint import Checkpoints, load_params
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -34,8 +35,9 @@ def shapes(tree, mesh=None, spec=()):
   mesh = mesh or jax.make_mesh((1,), ('x',), (AxisType.Auto,), devices=jax.devices()[:1])
 
   def shape(leaf):
-    place = NamedSharding(mesh, PartitionSpec(*spec) if jnp.ndim(leaf) == 2 else PartitionSpec())
-    return jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.asarray(leaf).dtype, sharding=place)
+    leaf_spec = PartitionSpec(*spec) if jnp.ndim(leaf) == 2 else PartitionSpec()
+    sharding = NamedSharding(mesh, leaf_spec)
+    return jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.asarray(leaf).dtype, sharding=sharding)
 
   return jax.tree.map(shape, tree)
 
@@ -62,7 +64,7 @@ def test_round_trip_onto_another_mesh(saved):
   assert not (saved / 'checkpoints' / '3').exists()
 
 
-def test_parameters_alone(saved):
+def test_the_parameters_alone_can_be_read(saved):
   params = load_params(saved, shapes(STATE['params']), '--workdir')
   jax.tree.map(np.testing.assert_array_equal, params, STATE['params'])
 
@@ -81,7 +83,7 @@ def test_other_models_are_refused(saved):
 
 
 def damage(path, how):
-  """Cuts a file, changes one bit of it, or takes it away; of a folder its largest file."""
+  """Cuts a file, flips one bit of it, or deletes it; in a folder, the largest file."""
   if path.is_dir():
     path = max((file for file in path.rglob('*') if file.is_file()), key=lambda f: f.stat().st_size)
   content = path.read_bytes()
@@ -112,7 +114,7 @@ def test_a_damaged_checkpoint_is_passed_over(saved, tmp_path, capsys, part, how)
   with Checkpoints(tmp_path / 'run', keep=2) as checkpoints:
     assert value(checkpoints) == (5, (5, 2.0))
     assert 'checkpoints/7: the checkpoint is damaged' in capsys.readouterr().err
-    # The run goes on from step 5, and saves step 7 once more.
+    # The run resumes from step 5, and saves step 7 again.
     checkpoints.clear_after(5)
     assert checkpoints.latest == 5
     checkpoints.save(7, jax.tree.map(jnp.asarray, STATE), {'clips': 70})
@@ -125,7 +127,7 @@ def test_a_damaged_checkpoint_is_passed_over(saved, tmp_path, capsys, part, how)
 
 @pytest.mark.parametrize('part', ['state', 'meta', 'state/_METADATA'])
 def test_damage_shows_without_checksums(saved, tmp_path, part):
-  """As in a checkpoint that an earlier version wrote."""
+  """Checkpoints of earlier versions have no checksums."""
   shutil.copytree(saved, tmp_path / 'run')
   folder = tmp_path / 'run' / 'checkpoints' / '7'
   (folder / 'checksums.json').unlink()
@@ -152,7 +154,7 @@ _JSON = st.recursive(
   sealed=st.booleans(),
 )
 def test_any_metadata_is_read_or_passed_over(saved, tmp_path_factory, file, content, sealed):
-  """Strangers write checkpoints too; nothing but the parameters or a sentence comes of it."""
+  """Metadata from strangers gives the saved arrays or a sentence, and nothing else."""
   run = tmp_path_factory.mktemp('any') / 'run'
   shutil.copytree(saved, run)
   folder = run / 'checkpoints' / '7'
@@ -163,7 +165,7 @@ def test_any_metadata_is_read_or_passed_over(saved, tmp_path_factory, file, cont
     opened = Checkpoints(run, keep=2)
   except UserError:
     assert file == '_CHECKPOINT_METADATA'
-    (folder / file).unlink()  # As the sentence says.
+    (folder / file).unlink()  # The remedy of the message.
     opened = Checkpoints(run, keep=2)
   with opened as checkpoints:
     step, (meta, state) = checkpoints.read_newest(
@@ -175,7 +177,7 @@ def test_any_metadata_is_read_or_passed_over(saved, tmp_path_factory, file, cont
 
 
 @pytest.mark.parametrize('name', ['/dev/zero', '../../../../outside', '../5/checksums.json'])
-def test_checksums_tell_of_their_own_folder_alone(saved, tmp_path, name):
+def test_checksums_of_files_elsewhere_are_refused(saved, tmp_path, name):
   shutil.copytree(saved, tmp_path / 'run')
   folder = tmp_path / 'run' / 'checkpoints' / '7'
   (folder / 'checksums.json').write_text(json.dumps({name: [1, 1]}))
@@ -183,8 +185,8 @@ def test_checksums_tell_of_their_own_folder_alone(saved, tmp_path, name):
 
 
 @pytest.mark.parametrize('lost', ['params.visual.0.kernel/1.0', 'opt.0.mu/.zarray', None])
-def test_the_parts_of_all_processes_are_needed(tmp_path, lost):
-  """Each process writes some; here the first column of devices stands for one of two."""
+def test_missing_parts_of_a_process_are_reported(tmp_path, lost):
+  """Each process writes a part. Here the two devices stand for two processes."""
   mesh = jax.make_mesh((2,), ('x',), (AxisType.Auto,), devices=jax.devices()[:2])
   split = jax.tree.map(
     lambda leaf, shape: jax.device_put(leaf, shape.sharding), STATE, shapes(STATE, mesh, ('x',))
@@ -233,7 +235,7 @@ with interruption.interruptible_program(), exit_on_user_error(), run as checkpoi
   checkpoints.save(1, state, {})
   checkpoints.wait()
   if sys.argv[3] == 'bytes':
-    # No file may grow beyond that: what a full disk does, without filling one.
+    # A limit on the size of files acts like a full disk.
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
   else:
     os.mkdir = no_inodes
@@ -253,7 +255,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, lacking):
   )
   assert time.monotonic() - begun < 60  # Threads of Orbax would wait for 300 seconds.
   assert done.returncode == 2, done.stderr
-  # And nothing beside it.
+  # Nothing else is printed.
   assert re.fullmatch(
     r'error: \S+: the checkpoint of step 2 could not be written \([ \w]+\); make room, and the same'
     r' command goes on after step 1\n',

@@ -128,7 +128,9 @@ def difference(classes: Sequence[str], others: Collection[str]) -> tuple[str, ..
   return tuple(name for name in classes if name not in common)
 
 
-def base_to_novel(classes: Sequence[str], labels: Sequence[int]) -> dict[str, tuple[str, ...]]:
+def base_to_novel(
+  classes: Sequence[str], labels: Sequence[int] | np.ndarray
+) -> dict[str, tuple[str, ...]]:
   """Returns the field's base-to-novel split: the half with more training clips is base.
 
   The definition is ViFi-CLIP's (arXiv 2212.03640); base gets one class more if their number is odd.

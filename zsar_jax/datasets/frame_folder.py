@@ -49,7 +49,7 @@ def read_frame_folder(
         unreadable.append(error)
         del images[numbers[index]]
         continue
-      size = size if any(size) else frame.shape[:2]
+      size = size if any(size) else (frame.shape[0], frame.shape[1])
       if frame.shape[:2] != size:
         raise ClipError(
           f'{paths[index]} has {frame.shape[1]} x {frame.shape[0]} pixels where other frames have'

@@ -27,6 +27,7 @@ from zsar_jax.data import frame_table, records
 from zsar_jax.data.records import ClipError
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import file_systems
+from zsar_jax.runtime.files import write_file
 
 # Frames and planes are compressed already. Groups of one record allow random access.
 _WRITER_OPTIONS = 'group_size:1,uncompressed'
@@ -218,8 +219,7 @@ def _write(outcomes: Iterable[_Outcome], path: str, chunk: Chunk) -> StagedChunk
       'entries': [dataclasses.asdict(entry) for entry in entries],
       'failures': [dataclasses.asdict(failure) for failure in failures],
     }
-    temporary.write_text(json.dumps(content))
-    file_systems.replace(temporary, report)
+    write_file(report, json.dumps(content))
   except (OSError, RuntimeError, ValueError) as error:  # ArrayRecord raises RuntimeErrors.
     raise UserError(
       f'{path}: the records cannot be written ({error}); check whether the disk is full, make room,'

@@ -34,7 +34,7 @@ import numpy as np
 from zsar_jax.errors import UserError, first_line
 from zsar_jax.evaluation.untrusted_npz import ArrayHeader, NpzReader
 from zsar_jax.recipes import language
-from zsar_jax.runtime import file_systems
+from zsar_jax.runtime.files import open_atomically
 
 # The axes of each array: R recipes, N clips, C classes, K regions, 3 parts of saliency.
 _TEXTS = {
@@ -206,10 +206,8 @@ class Predictions:
     }
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'{path.name}.tmp')
-    with partial.open('wb') as file:
+    with open_atomically(path) as file:
       np.savez_compressed(file, **arrays)
-    file_systems.replace(partial, path)
 
 
 def load(path: str | os.PathLike[str]) -> Predictions:

@@ -10,6 +10,7 @@ query, key and value (D, H, d), out (H, d, D), so that attention can be sharded 
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -207,7 +208,8 @@ class Attention(nnx.Module):
     context = x if context is None else context
     key, value = self.gather_context(self.key(context)), self.gather_context(self.value(context))
     query = self.query(x if query_index is None else select_token(x, query_index))
-    mask, implementation = {'is_causal': self.causal}, self.compute.attention
+    mask: dict[str, Any] = {'is_causal': self.causal}
+    implementation: Any = self.compute.attention
     if query_index is not None:
       # A fused kernel for long queries gains nothing here.
       mask, implementation = {}, 'xla'
@@ -215,7 +217,11 @@ class Attention(nnx.Module):
         mask['key_value_seq_lengths'] = jnp.broadcast_to(query_index + 1, x.shape[:1])
     with jax.named_scope('attention'):
       mixed = jax.nn.dot_product_attention(
-        query, key, value, **mask, implementation=implementation
+        query,
+        key,
+        value,
+        **mask,
+        implementation=implementation,
       )  # [N, L, H, d]
     return self.out(mixed)  # [N, L, D]
 

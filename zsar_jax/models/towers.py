@@ -4,6 +4,8 @@ Letters in shapes: N images, G = resolution / patch, P patch, C texts, L tokens,
 E embedding.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -66,7 +68,9 @@ class ImageTower(nnx.Module):
 
     def block(number: int) -> layers.ResidualBlock:
       del number
-      options = dict(residual_std=layers.residual_std(width, depth), compute=compute, rngs=rngs)
+      options: dict[str, Any] = dict(
+        residual_std=layers.residual_std(width, depth), compute=compute, rngs=rngs
+      )
       if video.temporal in cross_frame.BLOCKS:
         block_class = cross_frame.BLOCKS[video.temporal]
         return block_class(width, spec.image_heads, num_frames=video.num_frames, **options)

@@ -4,6 +4,8 @@ Each function takes one clip; `jax.vmap` it over a batch. Its docstring names th
 where the function differs from it.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -197,7 +199,8 @@ def _blur(x: jax.Array) -> jax.Array:
     margin = [(0, 0), (0, 0)]
     margin[axis] = (radius, radius)
     padded = jnp.pad(x, margin, mode='reflect')
-    x = sum(
+    blurred: Any = sum(
       weights[i] * jax.lax.slice_in_dim(padded, i, i + length, axis=axis) for i in range(size)
     )
+    x = blurred
   return x

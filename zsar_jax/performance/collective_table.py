@@ -1,8 +1,8 @@
 """Sums the collectives of a step by kind, mesh axes and contents."""
 
-import collections
 import dataclasses
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,7 +17,7 @@ from zsar_jax.runtime import sharding
 
 
 def collective_rows(
-  found: Iterable[Collective],
+  collectives: Iterable[Collective],
   contents: dict[int, str],
   times: int,
   bandwidth: Callable[[tuple[str, ...]], float],
@@ -25,16 +25,16 @@ def collective_rows(
   """Returns a row for each kind, axes and contents; the rows that send most come first.
 
   Args:
-    found: the collectives.
+    collectives: of the step.
     contents: see `array_contents`.
     times: how often the step runs them.
     bandwidth: returns the bytes per second of a ring over mesh axes.
   """
-  rows: dict[tuple, dict[str, Any]] = collections.defaultdict(
+  rows: dict[tuple, dict[str, Any]] = defaultdict(
     lambda: {'count': 0, 'bytes': 0.0, 'moved': 0.0, 'seconds': 0.0}
   )
-  for collective in found:
-    by_contents: dict[str, list[Array]] = collections.defaultdict(list)
+  for collective in collectives:
+    by_contents: dict[str, list[Array]] = defaultdict(list)
     for array in collective.arrays:
       by_contents[contents.get(array.size, 'other')].append(array)
     for what, arrays in by_contents.items():

@@ -116,7 +116,7 @@ class _Planner:
     self._optimizer_bytes = estimate.device_bytes(
       {name: tree for name, tree in state.items() if name != 'params'}
     )
-    memory = {
+    memory: dict[str, float] = {
       'parameters': estimate.device_bytes(state['params']),
       'optimizer state': self._optimizer_bytes,
       'batch': estimate.device_bytes(program.arguments['batch']),

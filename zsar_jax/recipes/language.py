@@ -18,6 +18,7 @@ frame and comes last.
 
 import dataclasses
 import re
+from typing import Any
 
 from zsar_jax.errors import UserError
 
@@ -137,7 +138,7 @@ def parse(text: str, field: str = 'recipe') -> Recipe:
   """
   if text.strip() == 'none':
     return Recipe()
-  parsed: dict[str, Part | Effect] = {}
+  parsed: dict[str, Any] = {}  # Parts and effects by name.
   start = 0
   for piece in text.split(','):
     part = _parse_piece(piece, start, text, field)

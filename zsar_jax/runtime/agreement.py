@@ -108,7 +108,7 @@ def tree_checksum(tree: Any) -> str:
   total = 0
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     total = zlib.crc32(jax.tree_util.keystr(path).encode(), total)
-    total = zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8), total)
+    total = zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8), total)  # type: ignore[arg-type]
   return f'{total:08x}'
 
 

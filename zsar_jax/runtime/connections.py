@@ -86,7 +86,7 @@ class Connections:
       OverflowError: if there is no such port.
     """
     if socket.has_dualstack_ipv6():
-      options = dict(family=socket.AF_INET6, dualstack_ipv6=True)
+      options: dict[str, Any] = dict(family=socket.AF_INET6, dualstack_ipv6=True)
     else:
       options = {}
     self._listener = socket.create_server(('', port), backlog=backlog, **options)

@@ -1,22 +1,39 @@
 """Writing files and making folders, with errors that name the user's flag."""
 
+import contextlib
 import pathlib
 import tempfile
+from collections.abc import Iterator
+from typing import BinaryIO
 
 from zsar_jax.errors import UserError, error_reason
 from zsar_jax.runtime import file_systems
 
 
+@contextlib.contextmanager
+def open_atomically(path: pathlib.Path) -> Iterator[BinaryIO]:
+  """Opens a file for writing that gets its name only when it is complete.
+
+  After a crash or an error, the path has its old content.
+
+  Args:
+    path: a file that may exist.
+  """
+  partial = path.with_name(f'{path.name}.tmp')
+  with partial.open('wb') as file:
+    yield file
+  file_systems.replace(partial, path)
+
+
 def write_file(path: pathlib.Path, text: str) -> None:
-  """Writes a file atomically: after a crash it has its old content or the new one.
+  """Writes a text file atomically; see `open_atomically`.
 
   Args:
     path: a file that may exist.
     text: the content, written in UTF-8.
   """
-  partial = path.with_name(f'{path.name}.tmp')
-  partial.write_text(text, encoding='utf-8')
-  file_systems.replace(partial, path)
+  with open_atomically(path) as file:
+    file.write(text.encode())
 
 
 def make_folder(folder: pathlib.Path, field: str) -> None:

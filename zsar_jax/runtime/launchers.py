@@ -28,7 +28,7 @@ class ProcessGroup(NamedTuple):
   """
 
   address: str
-  count: int
+  count: int  # type: ignore[assignment]
   process: int
   devices: Any
 

@@ -13,7 +13,7 @@ def current() -> dict[str, Any]:
   Sums are shared out over the threads, so that their number changes the order of additions.
   """
   platform = jax.default_backend()
-  environment = {'platform': platform, 'jax': jax.__version__}
+  environment: dict[str, Any] = {'platform': platform, 'jax': jax.__version__}
   if platform == 'cpu':
     get_cores = getattr(os, 'sched_getaffinity', None)
     environment['threads'] = len(get_cores(0)) if get_cores else os.cpu_count()

@@ -16,6 +16,7 @@ import pathlib
 import unicodedata
 import zlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tokenizers
@@ -175,7 +176,7 @@ def _from_merges(path: pathlib.Path) -> _Parts:
   characters = [*map(chr, printable), *(chr(256 + n) for n in range(256 - len(printable)))]
   tokens = characters + [f'{character}</w>' for character in characters]
   # The list is longer than the vocabulary that OpenAI uses.
-  merges = [tuple(line.split()) for line in lines[: _CLIP_SIZE - 2 - len(tokens)]]
+  merges: list[Any] = [tuple(line.split()) for line in lines[: _CLIP_SIZE - 2 - len(tokens)]]
   tokens += [''.join(pair) for pair in merges]
   if len(tokens) != _CLIP_SIZE - 2 or any(len(pair) != 2 for pair in merges):
     raise UserError(f'{path}: does not hold the merges of CLIP; install its package again')

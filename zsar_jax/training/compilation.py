@@ -19,7 +19,7 @@ def enable_compilation_cache() -> None:
 
   JAX_COMPILATION_CACHE_DIR names another folder; if it is empty, nothing is cached.
   """
-  if 'JAX_COMPILATION_CACHE_DIR' in os.environ or jax.config.jax_compilation_cache_dir:
+  if 'JAX_COMPILATION_CACHE_DIR' in os.environ or jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
     return
   caches = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
   folder = caches / 'zsar_jax' / 'compiled'

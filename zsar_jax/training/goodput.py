@@ -1,17 +1,22 @@
-"""Where a run's wall time went: every second belongs to one part."""
+"""Accounts for a run's wall time: every second belongs to exactly one part."""
 
 import time
 
 PREFIX = 'seconds/'
 
-# Until the first step is compiled; compilation of the train step; waiting for data while the
-# devices have nothing to do; training; evaluation with its compilation; waiting for checkpoints;
-# and what was done by a process that died after its last checkpoint, and is done again.
-PARTS = ('start', 'compile', 'data', 'step', 'evaluation', 'checkpoint', 'lost')
+PARTS = (
+  'start',  # Before the compilation of the train step.
+  'compile',  # Compilation of the train step.
+  'data',  # Waiting for data while the devices are idle.
+  'step',  # Training.
+  'evaluation',  # Evaluation, including its compilation.
+  'checkpoint',  # Waiting for checkpoints.
+  'lost',  # Work after the last checkpoint of a process that died, which is repeated.
+)
 
 
 class Goodput:
-  """Adds up the seconds of each of `PARTS`, over all the starts of a run."""
+  """Adds up the seconds of each of `PARTS`, over all starts of a run."""
 
   def __init__(self, started: float | None = None):
     """Starts the clock.
@@ -23,11 +28,11 @@ class Goodput:
     self._seconds = dict.fromkeys(PARTS, 0.0)
 
   def resume(self, kept: dict[str, float], written: dict[str, float]) -> None:
-    """Adds what earlier starts have spent.
+    """Adds the seconds of earlier starts.
 
     Args:
-      kept: the metrics at the step that the run goes on from.
-      written: the metrics that were written last, before the process ended.
+      kept: the metrics at the step that the run resumes after.
+      written: the last metrics that were written before the process ended.
     """
     spent = sum(written.get(f'{PREFIX}{part}', 0.0) for part in PARTS)
     for part in PARTS:
@@ -36,12 +41,12 @@ class Goodput:
     self._seconds['lost'] += max(spent, 0.0)
 
   def lap(self, part: str) -> float:
-    """The time since the last call belongs to `part`; returns it."""
+    """Assigns the time since the last call to `part`, and returns it in seconds."""
     now = time.monotonic()
     elapsed, self._last = now - self._last, now
     self._seconds[part] += elapsed
     return elapsed
 
   def metrics(self) -> dict[str, float]:
-    """Seconds by 'seconds/PART'."""
+    """Returns the seconds as metrics named 'seconds/PART'."""
     return {f'{PREFIX}{part}': round(value, 3) for part, value in self._seconds.items()}

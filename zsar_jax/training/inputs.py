@@ -53,10 +53,10 @@ def make_inputs(
   encode = jax.jit(
     encode_classes, static_argnames=('model', 'mesh'), out_shardings=setup.replicated
   )
-  inputs = {'key': key, 'texts': sharding.put_global(tokens, setup.replicated)}
+  inputs: Inputs = {'key': key, 'texts': sharding.put_global(tokens, setup.replicated)}
   if setup.teacher:
     inputs['teacher'] = initial.load_teacher(setup.teacher)
-    teacher_tokens = setup.tokens(subset.texts, teacher=True)
+    teacher_tokens = setup.tokens(subset.texts, setup.teacher)
     teacher_tokens = sharding.put_global(teacher_tokens, setup.replicated)
     inputs['teacher_texts'] = encode(
       setup.teacher, inputs['teacher'], teacher_tokens, mesh=setup.mesh

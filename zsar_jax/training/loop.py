@@ -1,6 +1,6 @@
 """The training loop, from the config to the trained model's results.
 
-`train` is the whole story: it wires the experiment up, resumes its state, compiles the step, takes
+`train` gives the overview: it wires the experiment up, resumes its state, compiles the step, takes
 the steps in `_run_steps`, and evaluates the result.
 """
 
@@ -148,14 +148,15 @@ def _resume(job: _Job, run: RunContext, key: jax.Array) -> tuple[int, State]:
     check_meta(checkpoints.meta(step), job.meta, run.workdir, setup.config)
     return checkpoints.restore(step, setup.state)
 
-  step, state = checkpoints.read_newest(read) or (0, None)
-  checkpoints.clear_after(step)
-  if step:
+  newest = checkpoints.read_newest(read)
+  checkpoints.clear_after(newest[0] if newest else 0)
+  if newest:
+    step, state = newest
     log(f'resuming {run.workdir} after step {step}')
     log_machine_changes(checkpoints.meta(step), job.meta)
   else:
     init = jax.jit(setup.init_state, out_shardings=setup.state_shardings, donate_argnums=0)
-    state = init(job.initial.load_or_init(key))
+    step, state = 0, init(job.initial.load_or_init(key))
   if distributed.is_main():
     write_file(saved_config, config_lib.to_json(setup.config))
   return step, state

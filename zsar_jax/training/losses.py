@@ -33,6 +33,21 @@ Metrics = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
+class Teacher:
+  """The CLIP model of distillation.
+
+  Attributes:
+    model: the model.
+    params: its parameters.
+    classes: f32[C, E], its embeddings of the class texts.
+  """
+
+  model: VideoModel
+  params: Params
+  classes: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
 class LossInputs:
   """What the losses of a micro-batch are computed from.
 
@@ -44,9 +59,7 @@ class LossInputs:
     encoded: the clips, by `model.encode_video`.
     classes: f32[C, E], the embeddings of the class texts.
     key: the random key of the losses; each clip folds its seed into it.
-    teacher: the CLIP model of distillation; None without distillation.
-    teacher_params: its parameters.
-    teacher_classes: f32[C, E], the class texts by the teacher.
+    teacher: None without distillation.
   """
 
   model: VideoModel
@@ -56,9 +69,7 @@ class LossInputs:
   encoded: Encoded
   classes: jax.Array
   key: jax.Array
-  teacher: VideoModel | None = None
-  teacher_params: Params | None = None
-  teacher_classes: jax.Array | None = None
+  teacher: Teacher | None = None
 
   def score(self, video: jax.Array) -> jax.Array:
     """Returns the logits f32[B, C] of other clips f32[B, T, H, W, 3]."""
@@ -72,9 +83,11 @@ Term = Callable[[LossInputs, Any], tuple[list[jax.Array], Metrics]]
 
 
 def _distillation(inputs: LossInputs, weight: float) -> tuple[list[jax.Array], Metrics]:
-  frames, _ = inputs.teacher.encode_frames(inputs.teacher_params, inputs.clips.video)
+  teacher = inputs.teacher
+  assert teacher is not None
+  frames, _ = teacher.model.encode_frames(teacher.params, inputs.clips.video)
   distance = inputs.model.distance(
-    inputs.params, inputs.encoded, inputs.classes, frames, inputs.teacher_classes
+    inputs.params, inputs.encoded, inputs.classes, frames, teacher.classes
   )
   return [weight * distance], {'distance': distance}
 

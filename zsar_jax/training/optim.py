@@ -13,16 +13,17 @@ from zsar_jax.runtime import trees
 def learning_rate(
   config: ml_collections.ConfigDict, steps: int, factor: float = 1.0
 ) -> optax.Schedule:
-  """Linear warm-up from 0 to `factor` x `lr`, then a cosine to `final_lr` x `lr` at the last step.
+  """Returns a linear warm-up to `factor` x `lr`, followed by a cosine to `final_lr` x `lr`.
 
-  The cosine begins at the end of the warm-up, or with `cosine_from` 'start' at step 0, as in timm's
-  `CosineLRScheduler`: the rate then falls from the peak onto the cosine when the warm-up is over.
-  As there, the last rate does not depend on the factor; but no rate rises after the warm-up.
+  The cosine ends at the last step. It starts at the end of the warm-up. If `cosine_from` is
+  'start', it starts at step 0, as in timm's `CosineLRScheduler`; then the rate drops from the peak
+  to the cosine when the warm-up ends. As in timm, the last rate does not depend on the factor.
+  Unlike in timm, no rate rises after the warm-up.
 
   Args:
     config: `config.optim`.
-    steps: optimizer steps of the whole run.
-    factor: of the parameters' learning rate, see `lr_rules`; above 0.
+    steps: the optimizer steps of the run.
+    factor: the factor of the parameters' learning rate, see `lr_rules`; above 0.
   """
   peak, warmup = config.lr * factor, config.warmup_steps
   last = config.lr * min(config.final_lr, factor)
@@ -47,7 +48,7 @@ def _scale_by_rates(
   Args:
     config: `config.optim`.
     factors: a tree of the parameters' factors, above 0.
-    steps: optimizer steps of the whole run.
+    steps: the optimizer steps of the run.
   """
   schedules = {
     factor: learning_rate(config, steps, factor) for factor in set(jax.tree.leaves(factors))
@@ -69,20 +70,22 @@ def _scale_by_rates(
 def make_optimizer(
   config: ml_collections.ConfigDict, params: Any, steps: int
 ) -> tuple[optax.GradientTransformation, Any]:
-  """Builds the optimizer, and says which parameters it trains.
+  """Builds the optimizer, and the mask of the parameters that it trains.
 
-  Gradients are clipped by their global norm; weight decay is decoupled (Loshchilov & Hutter,
-  2019) and scaled by the learning rate. `lr_rules` multiply the learning rate (see
-  `learning_rate`), and 0 freezes; `decay_rules` multiply the weight decay.
+  Gradients are clipped by their global norm. Weight decay is decoupled (Loshchilov & Hutter, 2019)
+  and scaled by the learning rate. `lr_rules` multiply the learning rate (see `learning_rate`); the
+  factor 0 freezes. `decay_rules` multiply the weight decay.
+
+  Checkpoints hold the state of the optimizer, so the number of its transformations is fixed.
 
   Args:
     config: `config.optim`.
-    params: all the parameters or their shapes.
-    steps: optimizer steps of the whole run.
+    params: all parameters or their shapes.
+    steps: the optimizer steps of the run.
 
   Returns:
-    The optimizer, for the part of the parameters that `trees.partition` takes by the mask, and
-    the mask: a tree of bools, True where a parameter is trained.
+    The optimizer, for the part of the parameters that `trees.partition` selects by the mask; and
+    the mask, a tree of bools, True where a parameter is trained.
   """
   scale = trees.match_rules(config.lr_rules, params, 1.0, 'config.optim.lr_rules')
   decay = trees.match_rules(config.decay_rules, params, 1.0, 'config.optim.decay_rules')
@@ -92,7 +95,7 @@ def make_optimizer(
 
   def add_decay(updates: Any, params: Any) -> Any:
     return jax.tree.map(
-      lambda u, p, share: u + config.weight_decay * share * p, updates, params, decay
+      lambda u, p, factor: u + config.weight_decay * factor * p, updates, params, decay
     )
 
   optimizer = optax.chain(

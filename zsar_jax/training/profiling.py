@@ -1,4 +1,4 @@
-"""Tracing steps of the training, for zsar profile and for XProf."""
+"""Traces training steps, for zsar profile and for XProf."""
 
 import json
 import pathlib
@@ -14,21 +14,21 @@ from zsar_jax.runtime import distributed
 from zsar_jax.runtime.files import write_file
 from zsar_jax.runtime.progress import log
 
-# The names of the trainer's annotations in a trace.
+# The names of the trainer's annotations in a trace; `performance.traces` looks for them.
 STEP = 'train'
 DATA_WAIT = 'data_wait'
 
-# Beside the traces: what of the run they do not hold.
+# The file beside the traces with facts of the run that the traces lack.
 FACTS = 'run.json'
 
 
 def annotate_data_wait() -> jax.profiler.TraceAnnotation:
-  """Marks the time in which the loop waits for a batch; costs nothing outside a trace."""
+  """Marks the time in which the loop waits for a batch. It costs nothing outside a trace."""
   return jax.profiler.TraceAnnotation(DATA_WAIT)
 
 
 class Profile:
-  """Traces the steps `config.profile.steps`, and does nothing in the others."""
+  """Traces the steps `config.profile.steps`, and does nothing at other steps."""
 
   def __init__(
     self,
@@ -38,11 +38,11 @@ class Profile:
     trained: Any,
     texts: Sequence[int],
   ):
-    """Describes the run.
+    """Collects the facts of the run; traces nothing yet.
 
     Args:
       config: a validated config.
-      workdir: the run's folder; traces go to 'profile' in it.
+      workdir: the run's folder; traces go to its folder 'profile'.
       model: the model.
       trained: a tree of bools like the parameters.
       texts: (P, C, L), the shape of the tokens of the class texts.
@@ -60,11 +60,11 @@ class Profile:
     }
 
   def before(self, step: int, state: Any) -> None:
-    """Is called before each step; starts the trace.
+    """Starts the trace if `step` is the first to trace; to be called before each step.
 
     Args:
       step: the number of the step that is about to begin.
-      state: what the steps before it compute; the trace begins when it is there.
+      state: the state that earlier steps compute; the trace starts when it is ready.
     """
     if self._steps and self._steps[0] <= step <= self._steps[1]:
       if not self._running:
@@ -73,7 +73,7 @@ class Profile:
       self._step.__enter__()
 
   def after(self, step: int, state: Any) -> None:
-    """Is called when a step has been dispatched; ends the trace when the last one is done."""
+    """Ends the trace once its last step is computed; to be called when a step is dispatched."""
     if self._step:
       self._step.__exit__(None, None, None)
       self._step = None
@@ -86,13 +86,13 @@ class Profile:
     if distributed.is_main():
       write_file(self._folder / FACTS, json.dumps(self._facts, indent=2) + '\n')
     options = jax.profiler.ProfileOptions()
-    options.python_tracer_level = 0  # Every call of a Python function would be in the trace.
+    options.python_tracer_level = 0  # Otherwise the trace has every call of a Python function.
     jax.block_until_ready(state)
     jax.profiler.start_trace(str(self._folder), profiler_options=options)
     self._running = True
 
   def close(self) -> None:
-    """Ends a trace that is being taken, also one of fewer steps than were asked for."""
+    """Ends a running trace, even if it has fewer steps than the config asks for."""
     if self._running:
       jax.profiler.stop_trace()
       self._running = False

@@ -107,14 +107,15 @@ class Setup:
     """Turns class texts into the model's tokens. Reads the tokenizer's files on first use."""
     return ClassTexts.from_config(self.config, self.model)
 
-  def tokens(self, texts: Sequence[str], teacher: bool = False) -> np.ndarray:
-    """Returns the tokens i32[P, C', L] of class texts, padded to share over the mesh.
+  def tokens(self, texts: Sequence[str], model: VideoModel | None = None) -> np.ndarray:
+    """Returns the tokens i32[P, C', L] of class texts, padded to divide over the mesh.
 
     Args:
       texts: C class texts.
-      teacher: whether they are for the teacher, which has no learnt prompts.
+      model: the model that they are for, such as `teacher`, which has no learned prompts; None for
+        the trained model.
     """
-    class_texts = ClassTexts.from_config(self.config, self.teacher) if teacher else self.class_texts
+    class_texts = ClassTexts.from_config(self.config, model) if model else self.class_texts
     return class_texts.tokens(texts, sharding.num_batch_shards(self.mesh))
 
 

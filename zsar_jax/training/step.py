@@ -1,6 +1,5 @@
 """The optimizer step that is jitted."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +18,7 @@ from zsar_jax.runtime import sharding, trees
 from zsar_jax.text.classes import encode_classes
 from zsar_jax.training import optim
 from zsar_jax.training.inputs import Inputs
-from zsar_jax.training.losses import LossInputs, Metrics, training_loss
+from zsar_jax.training.losses import LossInputs, Metrics, Teacher, training_loss
 from zsar_jax.training.setup import Setup
 from zsar_jax.weights.state import State
 
@@ -72,7 +71,9 @@ def make_train_step(setup: Setup) -> TrainStep:
   config, mesh = setup.config, setup.mesh
   augmentation = Augmentation(**config.augment)
   num_classes = len(setup.classes)
-  mirrored = mirror_labels(setup.classes) if augmentation.mirror_labels else np.arange(num_classes)
+  mirrored: Any = (
+    mirror_labels(setup.classes) if augmentation.mirror_labels else np.arange(num_classes)
+  )
 
   def train_step(state: State, batch: Batch, inputs: Inputs) -> tuple[State, Metrics]:
     augment_key, template_key = jax.random.split(inputs['key'])
@@ -104,6 +105,10 @@ def make_train_step(setup: Setup) -> TrainStep:
         clips = training_input(
           augment_key, batch, augmentation, mirrored, setup.recipe, inputs.get('stills')
         )
+      teacher = None
+      if setup.teacher:
+        teacher_classes = inputs['teacher_texts'][template, :num_classes]
+        teacher = Teacher(setup.teacher, inputs['teacher'], teacher_classes)
       loss_inputs = LossInputs(
         model=setup.model,
         params=params,
@@ -112,14 +117,8 @@ def make_train_step(setup: Setup) -> TrainStep:
         encoded=setup.model.encode_video(params, clips.video),
         classes=embeddings[:num_classes],
         key=loss_key,
+        teacher=teacher,
       )
-      if setup.teacher:
-        loss_inputs = dataclasses.replace(
-          loss_inputs,
-          teacher=setup.teacher,
-          teacher_params=inputs['teacher'],
-          teacher_classes=inputs['teacher_texts'][template, :num_classes],
-        )
       return training_loss(config.optim, loss_inputs)
 
     micro_batches = _split(batch, config.optim.accumulation, mesh)

@@ -9,11 +9,8 @@ complete, which excludes one that was being written when the process died. It al
 of its files, which reveal one that was cut or changed on the disk afterwards.
 """
 
-import collections
 import contextlib
 import functools
-import json
-import math
 import os
 import pathlib
 import re
@@ -24,13 +21,13 @@ from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
-import tensorstore
 
 from zsar_jax.errors import UserError, first_line
 from zsar_jax.models.video_model import Params
 from zsar_jax.runtime import checksums, distributed, file_systems, trees
 from zsar_jax.runtime.progress import log
 from zsar_jax.runtime.wording import pluralize
+from zsar_jax.weights.array_store import missing_parts
 from zsar_jax.weights.orbax_runtime import adapt_to_file_system, silence_orbax
 from zsar_jax.weights.state import State
 
@@ -171,7 +168,7 @@ class Checkpoints:
     steps = sorted(self._manager.all_steps(), reverse=True)
     for step in steps:
       folder = self._folder / str(step)
-      sealed, damage = distributed.broadcast_from_main(lambda folder=folder: _verify(folder))
+      sealed, damage = distributed.broadcast_from_main(functools.partial(_verify, folder))
       try:
         if damage:
           raise DamagedCheckpoint(f'{folder}: the checkpoint is damaged ({damage})')
@@ -389,32 +386,6 @@ def _verify(folder: pathlib.Path) -> tuple[bool, str | None]:
   if not sums.exists():
     return False, None
   return True, _cached_damage(folder, sums.stat().st_mtime_ns)
-
-
-def missing_parts(state: pathlib.Path, arrays: int) -> str | None:
-  """Describes what is missing from a state that several processes wrote; None if it is complete.
-
-  Every process writes its chunks into files of its own, and process 0 joins those that it sees.
-
-  Args:
-    state: the folder of the arrays.
-    arrays: the number of arrays in the state.
-  """
-  base = {'driver': 'file', 'path': f'{state}/'}
-  store = tensorstore.KvStore.open({'driver': 'ocdbt', 'base': base}).result()
-  keys = [key.decode() for key in store.list().result()]
-  headers = [key for key in keys if key.endswith('/.zarray')]
-  if len(headers) < arrays:
-    return f'{arrays - len(headers)} of {arrays} arrays'
-  chunks = collections.Counter(key.rpartition('/')[0] for key in keys)
-  for header, content in [(header, store.read(header)) for header in headers]:
-    layout, name = json.loads(content.result().value), header.rpartition('/')[0]
-    count = math.prod(
-      -(-size // chunk) for size, chunk in zip(layout['shape'], layout['chunks'], strict=True)
-    )
-    if chunks[name] < count + 1:  # The chunks and the header.
-      return f'{count + 1 - chunks[name]} of {count} parts of {name}'
-  return None
 
 
 def _reason(error: Exception) -> str:

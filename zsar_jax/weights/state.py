@@ -46,7 +46,7 @@ def weight_entries(params: Params, scalar: Sharding, saved: Collection[str]) -> 
     scalar: the sharding of scalars.
     saved: the paths of the arrays in the checkpoint, such as 'params/logit_scale'.
   """
-  entries = {'params': params}
+  entries: State = {'params': params}
   if 'averaged' in saved:
     entries['average'] = trees.map_with_path(
       lambda path, leaf: leaf if f'average/{path}' in saved else None, params

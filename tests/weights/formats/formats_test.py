@@ -415,7 +415,7 @@ def test_torch_is_not_imported(clip, tmp_path):
 import sys
 from zsar_jax.weights.formats import infer, load
 from zsar_jax.weights.formats.read import read_weights
-from zsar_jax.models.video_clip import VideoModel
+from zsar_jax.models.video_model import VideoModel
 for name in ('a.pt', 'b.pt', 'c.pt', 'd'):
   weights = read_weights({str(tmp_path)!r} + '/' + name, 'SRC')
   params, report = load.fit_to_model(weights, VideoModel(*infer.infer_spec(weights)))

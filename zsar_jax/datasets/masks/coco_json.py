@@ -143,6 +143,7 @@ def _lists(
     content = {'annotations': content}
   content = _object(content, where)
   lists: list[Any] = []
+  missing: list[Any] | None
   for field, missing in (('images', None), ('annotations', None), ('categories', [])):
     value = content.get(field, missing)
     if value is None and field == 'images':

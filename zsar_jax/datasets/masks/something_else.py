@@ -119,7 +119,7 @@ class SomethingElseBoxes:
     Raises:
       UserError: A file cannot be read, or no clip has boxes.
     """
-    self.parameters = {'boxes': sorted(os.path.abspath(path) for path in paths)}
+    self.parameters: dict[str, object] = {'boxes': sorted(os.path.abspath(path) for path in paths)}
     self._boxes = dict(pair for path in paths for pair in read_boxes(path, clip_ids))
     if not self._boxes:
       raise UserError(f'--boxes: {paths[0]} has no box for any listed clip; check the file')

@@ -71,11 +71,11 @@ def read_zip(path: pathlib.Path) -> Content:
     except _ZIP_ERRORS as error:
       raise UserError(f'{path}: damaged ({error}); fetch it again') from None
 
-  def size(storage: Storage) -> int:
+  def stored_size(storage: Storage) -> int:
     entry = entries.get(f'{root}data/{storage.key}')
     return -1 if entry is None else entry.file_size
 
-  return _content(path, saved, size, read)
+  return _content(path, saved, stored_size, read)
 
 
 def _check_entries(path: pathlib.Path, root: str, entries: Mapping[str, zipfile.ZipInfo]) -> None:
@@ -124,10 +124,10 @@ def read_legacy(path: pathlib.Path) -> Content:
       file.seek(start)
       return np.frombuffer(file.read(size), storage.dtype)
 
-  def size(storage: Storage) -> int:
+  def stored_size(storage: Storage) -> int:
     return extents.get(storage.key, (0, -1))[1]
 
-  return _content(path, saved, size, read)
+  return _content(path, saved, stored_size, read)
 
 
 def _content(
