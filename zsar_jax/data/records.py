@@ -110,7 +110,7 @@ class Images(list[bytes]):
     self += images
 
   # Typeshed's `list` has the same exemption: its `__add__` takes other types.
-  def __iadd__(self, images: Iterable[bytes]) -> Self:  # type: ignore[misc, override]
+  def __iadd__(self, images: Iterable[bytes]) -> Self:  # type: ignore[misc]
     for image in images:
       self.append(image)
     return self

@@ -112,11 +112,11 @@ def read_legacy(path: pathlib.Path) -> Content:
     for key in keys if isinstance(keys, list) else ():
       count = int.from_bytes(file.read(8), 'little')
       is_valid = isinstance(key, str) and key in storages
-      num_bytes = count * storages[key].dtype.itemsize if is_valid else 0
-      if not is_valid or file.tell() + num_bytes > length:
+      size = count * storages[key].dtype.itemsize if is_valid else 0
+      if not is_valid or file.tell() + size > length:
         raise UserError(f'{path}: truncated or damaged; fetch it again')
-      extents[key] = (file.tell(), num_bytes)
-      file.seek(num_bytes, 1)
+      extents[key] = (file.tell(), size)
+      file.seek(size, 1)
 
   def read(storage: Storage) -> np.ndarray:
     start, size = extents[storage.key]
