@@ -10,6 +10,7 @@ import jax
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from zsar_jax.data.batch import PARTNER
 from zsar_jax.data.clip_loader import ClipLoader
@@ -98,7 +99,9 @@ def draw_contact_sheet(
       figsize=((strip + 0.1) * len(columns), (strip / view.num_frames + 0.25) * len(rows) + 0.3),
       layout='constrained',
     )
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.02, wspace=0, hspace=0)  # type: ignore[call-arg]
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(w_pad=0.03, h_pad=0.02, wspace=0, hspace=0)
     for row, caption in enumerate(captions):
       for n in range(len(columns)):
         _draw_strip(axes[row, n], pictures[n][row], annotated[row])

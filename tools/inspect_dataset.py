@@ -73,7 +73,9 @@ def main(argv: list[str] | None = None) -> None:
       raise UserError(f'{folder} holds no data set; build one with zsar build-dataset')
     view = View(num_frames=args.frames, size=args.size, centre_crop=1.0)
     for name in names:
-      splits, description = _read_report(name, find_dataset(folder, name) / 'build_report.json')
+      directory = find_dataset(folder, name)
+      assert directory is not None, f'{name} is not in {folder}'
+      splits, description = _read_report(name, directory / 'build_report.json')
       print(description)
       subsets = [
         select(open_dataset(folder, name, split), 'all', 'nearest', name) for split in splits

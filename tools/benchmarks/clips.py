@@ -41,6 +41,14 @@ def mask_path(folder: pathlib.Path, clip_id: str, region: str, number: int) -> p
   return folder / clip_id / region / f'{number:05d}.png'
 
 
+def read_mask(folder: pathlib.Path, clip_id: str, region: str, number: int) -> np.ndarray:
+  """Reads the mask bool[H, W] of a region in a frame of a clip."""
+  path = mask_path(folder, clip_id, region, number)
+  image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+  assert image is not None, f'{path} cannot be read'
+  return image > 0
+
+
 def make_clip(
   folder: pathlib.Path,
   clip_id: str,
@@ -123,15 +131,15 @@ def _encode(task: _Task) -> records.EncodedClip:
   facts = video.facts
   planes = None
   if task.planes:
-    planes = [
-      sum(
-        (cv2.imread(str(mask_path(folder, task.id, region, number)), 0) > 0) * REGION_BITS[region]
-        for region in REGIONS
-      ).astype(np.uint8)
-      for number in facts.kept
-    ]
+    planes = [_read_plane(folder, task.id, number) for number in facts.kept]
   size = (facts.height, facts.width)
   return records.encode_clip(task.id, 0, video.jpegs, planes, size, video.fps)
+
+
+def _read_plane(folder: pathlib.Path, clip_id: str, number: int) -> np.ndarray:
+  """Reads the region plane u8[H, W] of a frame."""
+  bits = [read_mask(folder, clip_id, region, number) * REGION_BITS[region] for region in REGIONS]
+  return np.sum(bits, axis=0).astype(np.uint8)
 
 
 class _Builder(ClipBuilder):
@@ -143,7 +151,7 @@ class _Builder(ClipBuilder):
   class_splits: dict[str, Any] = {}
   region_names = REGIONS
   parameters: dict[str, Any] = {}
-  encode = _encode
+  encode = staticmethod(_encode)
 
   def __init__(self, data_dir: pathlib.Path, folder: pathlib.Path, planes: bool):
     self._tasks = [_Task(path.stem, str(folder), planes) for path in sorted(folder.glob('*.mp4'))]

@@ -89,7 +89,8 @@ def measure(work: Work, repeats: int) -> list[dict[str, Any]]:
     RuntimeError: if the loops did not read the same frames.
   """
   core = max(os.sched_getaffinity(0))
-  workers, results = {}, {}
+  workers = {}
+  results: dict[str, dict[str, Any]] = {}
   for name in LOOPS:
     packages = OPTIONAL_PACKAGES.get(name, ())
     missing = [package for package in packages if importlib.util.find_spec(package) is None]

@@ -155,12 +155,12 @@ def _bare(work: Work) -> Loop:
 
   def load(number: int) -> list[np.ndarray]:
     box = work.samples[number].box
-    return [
-      resize_frame(
-        cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB), box, work.view.size, work.view.interpolation
-      )
-      for jpeg in jpegs[number]
-    ]
+    frames = []
+    for jpeg in jpegs[number]:
+      frame = cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB)
+      assert frame is not None
+      frames.append(resize_frame(frame, box, work.view.size, work.view.interpolation))
+    return frames
 
   def loop() -> tuple[float, float, np.ndarray]:
     cpu, wall = time.process_time(), time.perf_counter()
@@ -181,6 +181,7 @@ def _peer(work: Work, reader: str) -> Loop:
     first = None
     for batch in batches:
       first = batch['frames'][0] if first is None else first
+    assert first is not None  # There are batches.
     return time.process_time() - cpu, time.perf_counter() - wall, first.numpy()
 
   return loop

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 import torch
 
@@ -52,8 +51,8 @@ class _Clips(torch.utils.data.Dataset):
       resize_frame(image, sample.box, size, self._view.interpolation, out=frames[t])
       plane = np.zeros(image.shape[:2], np.uint8)
       for region in clips.REGIONS:
-        path = clips.mask_path(self._folder, sample.clip_id, region, index)
-        plane[cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) > 0] |= REGION_BITS[region]
+        mask = clips.read_mask(self._folder, sample.clip_id, region, index)
+        plane[mask] |= REGION_BITS[region]
       resize_plane(plane, sample.box, size, out=regions[t])
     return {'frames': torch.from_numpy(frames), 'regions': torch.from_numpy(regions)}
 

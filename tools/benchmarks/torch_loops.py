@@ -45,7 +45,7 @@ class _Video(torch.nn.Module):
 
   def __init__(self, clip: torch.nn.Module):
     super().__init__()
-    self.clip = clip
+    self.clip: Any = clip  # PyTorch types the attributes of a module as tensors or modules.
 
   def forward(self, video: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
     """Returns logits f[B, C].
@@ -189,7 +189,8 @@ class _Peer:
   @torch.no_grad()
   def _embeddings(self, model: _Video) -> torch.Tensor:
     with self._amp():
-      return sum(model.texts(template) for template in self._short_tokens) / len(self._short_tokens)
+      total: Any = sum(model.texts(template) for template in self._short_tokens)
+      return total / len(self._short_tokens)
 
   def _normalized(self, rows: slice) -> torch.Tensor:
     """Returns normalized clips f32[B, T, 3, H, W]."""

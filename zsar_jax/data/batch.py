@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-# Arrays; those of a single clip may be NumPy scalars.
-Batch = dict[str, Any]
+Batch = dict[str, np.ndarray]
+# A single clip of a batch: arrays, and NumPy's scalars in the fields without further dimensions.
+BatchClip = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +73,7 @@ def fields(training: bool = False, partners: bool = False) -> dict[str, Field]:
   return chosen
 
 
-def padding_clip(num_frames: int, size: int) -> Batch:
+def padding_clip(num_frames: int, size: int) -> BatchClip:
   """Returns the clip that fills up the last batch of an evaluation.
 
   Args:

@@ -57,6 +57,7 @@ def list_datasets(data_dir: str | os.PathLike[str]) -> list[str]:
 def split_names(data_dir: str | os.PathLike[str], name: str) -> list[str]:
   """Returns the splits of one of the data sets that `list_datasets` returns."""
   directory = find_dataset(data_dir, name)
+  assert directory is not None, f'{name} is not in {data_dir}'
   info = json.loads((directory / 'dataset_info.json').read_text())
   return sorted({*(split['name'] for split in info.get('splits', ())), *part_files(directory)})
 

@@ -54,7 +54,8 @@ def class_key(name: str) -> str:
   """
   text = _fold(name.translate(_APOSTROPHES))
   text = _MINUS.sub('\u2212', text)
-  kept, skipped = [], ''
+  kept: list[str] = []
+  skipped = ''
   for char in text:
     if _is_word_char(char) or _is_symbol(char):
       if skipped and kept and char.isdecimal() and kept[-1].isdecimal():

@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 
 from zsar_jax.data import records
-from zsar_jax.data.batch import Batch, padding_clip
+from zsar_jax.data.batch import BatchClip, padding_clip
 from zsar_jax.data.frame_table import ClipFrames
 from zsar_jax.data.geometry import (
   Box,
@@ -38,7 +38,7 @@ class ClipLoader:
   subset: Subset
   view: View
 
-  def training_clip(self, position: int, rng: np.random.Generator) -> Batch:
+  def training_clip(self, position: int, rng: np.random.Generator) -> BatchClip:
     """Returns the clip at `position` with random frames and a random crop.
 
     A random other clip replaces a clip that cannot be decoded, whose position is in 'replaced'.
@@ -59,7 +59,7 @@ class ClipLoader:
 
   def evaluation_clip(
     self, position: int, time_offset: float = 0.5, crop_offset: float = 0.5
-  ) -> Batch:
+  ) -> BatchClip:
     """Returns one view of the clip at `position`, or a clip of weight 0 if that is past the end.
 
     The seed is a checksum of the clip's id, so that a clip is painted with the same colors in
@@ -94,7 +94,7 @@ class ClipLoader:
     rng: np.random.Generator | None,
     time_offset: float = 0.5,
     crop_offset: float = 0.5,
-  ) -> Batch:
+  ) -> BatchClip:
     """Loads a clip with frames and a crop from `rng` or, if it is None, at the offsets."""
     try:
       clip = self.subset.frames(position)

@@ -214,7 +214,7 @@ class ClipDataset:
     first, end = self._clip_frames[stored : stored + 2]
     shard_first, shard_end = self._clip_frames[self._shard_clips[shard : shard + 2]]
     start, mark = 0, None
-    if self.index.marks is not None:
+    if self.index.starts is not None and self.index.marks is not None:
       start, mark = int(self.index.starts[position]), int(self.index.marks[position])
     path = self._shards[shard]
     try:

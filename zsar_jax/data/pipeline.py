@@ -13,7 +13,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from zsar_jax.data.batch import PARTNER, PARTNER_FIELDS, Batch
+from zsar_jax.data.batch import PARTNER, PARTNER_FIELDS, BatchClip
 from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.shared_memory import SharedBatches
 from zsar_jax.data.view import SINGLE_VIEW, EvaluationViews
@@ -95,7 +95,7 @@ def evaluation_batches(
 class _TrainingClip(grain.transforms.RandomMap):
   loader: ClipLoader
 
-  def random_map(self, element: int, rng: np.random.Generator) -> Batch:
+  def random_map(self, element: int, rng: np.random.Generator) -> BatchClip:
     return self.loader.training_clip(element, rng)
 
 
@@ -105,7 +105,7 @@ class _EvaluationClip(grain.transforms.Map):
   views: EvaluationViews
   partners: np.ndarray | None
 
-  def map(self, element: int) -> Batch:
+  def map(self, element: int) -> BatchClip:
     position, view = divmod(element, len(self.views))
     offsets = self.views.offsets(view)
     clip = self.loader.evaluation_clip(position, *offsets)

@@ -19,7 +19,7 @@ import dataclasses
 import json
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -109,7 +109,8 @@ class Images(list[bytes]):
     self.size = 0
     self += images
 
-  def __iadd__(self, images: Iterable[bytes]) -> 'Images':  # type: ignore[misc]
+  # Typeshed's `list` has the same exemption: its `__add__` takes other types.
+  def __iadd__(self, images: Iterable[bytes]) -> Self:  # type: ignore[misc]
     for image in images:
       self.append(image)
     return self
@@ -175,13 +176,13 @@ def encode_clip(
     ClipError: if the images are too large for a record.
   """
   jpegs = Images(jpegs)
-  regions, shares = Images(), []
+  regions, shares_by_frame = Images(), []
   for plane in planes if planes is not None else [None] * len(jpegs):
     regions.append(b'' if plane is None else encode_plane(plane))
     check_size(jpegs.size + regions.size)
     if plane is not None:
       present = int(np.bitwise_or.reduce(plane, axis=None))
-      shares.append(
+      shares_by_frame.append(
         [
           np.nan if present & bit << UNKNOWN_SHIFT else np.count_nonzero(plane & bit) / plane.size
           for bit in REGION_BITS.values()
@@ -189,7 +190,7 @@ def encode_clip(
       )
   assert len(regions) == len(jpegs), f'{len(regions)} planes for {len(jpegs)} frames of {clip_id}'
   # A region is known in all annotated frames of a clip, or in none of them.
-  shares = np.array(shares).reshape(-1, len(REGION_BITS))
+  shares = np.array(shares_by_frame).reshape(-1, len(REGION_BITS))
   record = {
     'id': clip_id,
     'label': label,

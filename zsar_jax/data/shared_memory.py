@@ -26,6 +26,7 @@ class SharedBatches:
     return self
 
   def __next__(self) -> dict[str, np.ndarray]:
+    assert self._batches is not None, 'the iterator is closed'
     return {name: self._remap(array) for name, array in next(self._batches).items()}
 
   def _remap(self, array: np.ndarray) -> np.ndarray:

@@ -188,7 +188,7 @@ class WatchedBatches:
     unnamed = [
       child.pid
       for child in multiprocessing.active_children()
-      if child.name.startswith(_GRAIN_PREFIX) and child.pid not in pids
+      if child.name.startswith(_GRAIN_PREFIX) and child.pid is not None and child.pid not in pids
     ]
     for pid in (*named.get(self._name, {}).values(), *unnamed):
       with contextlib.suppress(ProcessLookupError):

@@ -26,10 +26,10 @@ def initialize_worker(on_signal: Any) -> None:
   cv2.setNumThreads(0)
   parent = multiprocessing.parent_process()
 
-  def end_with_parent() -> None:
+  def end_with_parent(sentinel: int) -> None:
     # A killed parent cannot ask its workers to stop.
-    multiprocessing.connection.wait([parent.sentinel])
+    multiprocessing.connection.wait([sentinel])
     os._exit(1)
 
   if parent is not None:
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, args=(parent.sentinel,), daemon=True).start()

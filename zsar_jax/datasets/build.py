@@ -183,7 +183,8 @@ def _check_disk(builder: ClipBuilder, chunks: list[Chunk]) -> None:
   tasks = [(chunk, task) for chunk in chunks for task in chunk.tasks]
   if len(tasks) < 8 * _SAMPLED_CLIPS:
     return
-  sizes, num_tried = [], 0
+  sizes: list[int] = []
+  num_tried = 0
   # More candidates than needed: many may be missing if the lists are older than the videos.
   candidates = 4 * _SAMPLED_CLIPS
   while len(sizes) < _SAMPLED_CLIPS and num_tried < candidates:

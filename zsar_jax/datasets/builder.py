@@ -31,6 +31,7 @@ from zsar_jax.runtime import checksums, file_systems
 from zsar_jax.runtime.paths import local_path
 
 
+# The stubs of TFDS lack `skip_registration`.
 class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  # type: ignore[call-arg]
   """Base class of the data sets' builders.
 
@@ -71,7 +72,7 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  #
     super().__init__(data_dir=data_dir, config=config, file_format='array_record')
 
   @abc.abstractmethod
-  def tasks(self) -> dict[str, Sequence[ClipTask]]:
+  def tasks(self) -> Mapping[str, Sequence[ClipTask]]:
     """Returns the clips of each split, one task each, in the order of the records."""
 
   @property

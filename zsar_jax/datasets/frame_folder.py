@@ -49,7 +49,7 @@ def read_frame_folder(
         unreadable.append(error)
         del images[numbers[index]]
         continue
-      size = size if any(size) else frame.shape[:2]
+      size = size if any(size) else (frame.shape[0], frame.shape[1])
       if frame.shape[:2] != size:
         raise ClipError(
           f'{paths[index]} has {frame.shape[1]} x {frame.shape[0]} pixels where other frames have'
@@ -59,7 +59,8 @@ def read_frame_folder(
       frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
       jpegs += records.encode_frames([frame], storage.jpeg_quality)
     if len(unreadable) == previously_unreadable:
-      facts = VideoFacts(len(paths), kept, *storage.scaled_size(*size), *size, np.array(numbers))  # type: ignore[call-arg]
+      height, width = storage.scaled_size(*size)
+      facts = VideoFacts(len(paths), kept, height, width, size[0], size[1], np.array(numbers))
       if unreadable:
         remarks['frames that cannot be read'] = f'{len(unreadable)}, such as {unreadable[0].reason}'
       return StoredVideo(jpegs, facts, fps * len(kept) / len(paths), remarks)

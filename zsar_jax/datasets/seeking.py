@@ -85,44 +85,49 @@ def read_packets(container: av.container.InputContainer, stream: av.VideoStream)
   context = stream.codec_context
   codec = bitstreams.codec_of(context)
   extradata = context.extradata or b''
-  rows, shown, starts = [], [], []
-  reliable = codec is not None
+  rows: list[tuple[int, int, int, int, int]] = []
+  shown, starts = [], []
+  reliable = True
   latest = None
   for packet in container.demux(stream):
     if not packet.size:
       continue
     pts = packet.pts
     is_shown = not packet.is_discard
-    if pts is None or packet.is_corrupt:
+    if codec is None or pts is None or packet.is_corrupt:
       reliable = False
-    if reliable and codec.shows is not None:
-      has_frame = codec.shows(bytes(packet))
-      reliable = has_frame is not None
-      is_shown &= bool(has_frame)
-    if reliable and packet.is_keyframe and (latest is None or pts > latest):
-      if codec.starts(bytes(packet), extradata):
-        starts.append(len(rows))
-      # A decoder that starts later would not get the new parameters.
-      reliable = not rows or not packet.has_sidedata('new_extradata')
-    if reliable:
-      latest = pts if latest is None else max(latest, pts)
+    elif reliable:
+      if codec.shows is not None:
+        has_frame = codec.shows(bytes(packet))
+        reliable = has_frame is not None
+        is_shown &= bool(has_frame)
+      if reliable and packet.is_keyframe and (latest is None or pts > latest):
+        if codec.starts(bytes(packet), extradata):
+          starts.append(len(rows))
+        # A decoder that starts later would not get the new parameters.
+        reliable = not rows or not packet.has_sidedata('new_extradata')
+      if reliable:
+        latest = pts if latest is None else max(latest, pts)
     dts = pts if packet.dts is None else packet.dts
     position = -1 if packet.pos is None else packet.pos
     rows.append((pts or 0, dts or 0, position, packet.size, packet.duration or 0))
     shown.append(is_shown)
-  pts, dts, positions, sizes, durations = np.array(rows, np.int64).reshape(-1, 5).T
+  all_pts, all_dts, positions, sizes, durations = np.array(rows, np.int64).reshape(-1, 5).T
   frames = np.flatnonzero(shown)
-  frames = frames[np.argsort(pts[frames], kind='stable')]
+  frames = frames[np.argsort(all_pts[frames], kind='stable')]
   reliable = bool(
     reliable
     and len(frames)
     and starts
     and starts[0] == 0
-    and pts.min() == pts[0]  # Decoders may drop frames that are shown before the first start.
-    and len(np.unique(pts)) == len(pts)
+    # Decoders may drop frames that are shown before the first start.
+    and all_pts.min() == all_pts[0]
+    and len(np.unique(all_pts)) == len(all_pts)
   )
-  end = float((pts + durations).max() * stream.time_base) if rows else 0.0
-  return Packets(pts, dts, positions, sizes, frames, np.array(starts, np.int64), reliable, end)
+  assert stream.time_base is not None  # FFmpeg sets it for every stream.
+  end = float((all_pts + durations).max() * stream.time_base) if rows else 0.0
+  starts_array = np.array(starts, np.int64)
+  return Packets(all_pts, all_dts, positions, sizes, frames, starts_array, reliable, end)
 
 
 def decode(
@@ -149,7 +154,7 @@ def decode(
     UnreliablePackets: if the file gives other packets or other frames than `packets` says.
   """
   times = packets.pts[packets.frames]
-  feed = enumerate(container.demux(stream))
+  feed: _Feed = enumerate(container.demux(stream))
   max_gap = 0 if by_seeking else _MAX_DELAY
   for start, _, numbers_of_run in packets.runs(numbers, max_gap):
     if by_seeking and start:

@@ -17,7 +17,7 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol
 
 import cv2
 import numpy as np
@@ -35,6 +35,8 @@ _WRITER_OPTIONS = 'group_size:1,uncompressed'
 
 class ClipTask(Protocol):
   """The inputs that determine a clip: a small dataclass that pickles."""
+
+  __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
   @property
   def id(self) -> str:
@@ -64,7 +66,7 @@ class Chunk:
     """Returns a hash that is equal for two chunks with the same records."""
     content: list[Any] = [f'{self.encode.__module__}.{self.encode.__qualname__}', self.classes]
     content.append(self.parameters)
-    content += [dataclasses.asdict(cast(Any, task)) for task in self.tasks]
+    content += [dataclasses.asdict(task) for task in self.tasks]
     return hashlib.sha256(json.dumps(content, default=_jsonable).encode()).hexdigest()
 
 
@@ -127,7 +129,9 @@ def stage_chunk(chunk: Chunk, path: str) -> StagedChunk:
   """
   previous = _load(path, chunk)
   if previous is None:
-    outcomes = (_encode(chunk, task) for task in chunk.tasks)
+    outcomes: Iterator[tuple[IndexEntry, bytes] | Failure] = (
+      _encode(chunk, task) for task in chunk.tasks
+    )
   else:
     failed = {failure.id for failure in previous.failures}
     retried = {task.id: _encode(chunk, task) for task in chunk.tasks if task.id in failed}

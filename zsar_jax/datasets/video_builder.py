@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import tensorflow_datasets as tfds
 
@@ -86,7 +85,7 @@ def _read_any_copy(task: VideoTask) -> StoredVideo:
     raise
 
 
-class VideoBuilder(ClipBuilder, skip_registration=True):  # type: ignore[call-arg]
+class VideoBuilder(ClipBuilder, skip_registration=True):  # type: ignore[call-arg]  # As in builder.
   """Builds any data set of videos; its `Listing` determines which one."""
 
   name = 'video'  # Each instance sets its own.
@@ -156,7 +155,7 @@ class VideoBuilder(ClipBuilder, skip_registration=True):  # type: ignore[call-ar
       UserError: if a source has masks of none of the clips.
     """
     unmatched = dict(enumerate(self._masks))
-    tasks = {}
+    tasks: dict[str, list[VideoTask]] = {}
     for split, clips in self._listing.splits.items():
       tasks[split] = []
       for clip in clips:
@@ -167,11 +166,9 @@ class VideoBuilder(ClipBuilder, skip_registration=True):  # type: ignore[call-ar
         masks, remarks = self._combine(by_source)
         tasks[split].append(VideoTask(clip, masks, remarks, self._storage, self._folder_fps))
     for source in unmatched.values():
-      parameters: dict[str, Any] = source.parameters
-      format_and_path = parameters.get('format'), parameters.get('path')
-      location = (
-        ':'.join(format_and_path) if all(format_and_path) else ', '.join(parameters['boxes'])
-      )
+      mask_format, path = source.parameters.get('format'), source.parameters.get('path')
+      boxes = source.parameters.get('boxes', ())
+      location = f'{mask_format}:{path}' if mask_format and path else ', '.join(boxes)
       raise UserError(
         f'--masks: none of the clips has masks in {location}; the files there must be named as the'
         f' videos are, such as {clip.name!r}'

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 from collections.abc import Collection
+from typing import Any
 
 import av
 import numpy as np
@@ -31,7 +32,9 @@ _MAX_FPS = 10_000
 
 # Before PyAV 19, metadata that is not UTF-8 is an error unless this is given; later versions always
 # read it.
-_LENIENT = {'metadata_errors': 'replace'} if int(av.__version__.split('.')[0]) < 19 else {}
+_LENIENT: dict[str, Any] = (
+  {'metadata_errors': 'replace'} if int(av.__version__.split('.')[0]) < 19 else {}
+)
 
 # More frames than any video has.
 _ENDLESS = 2**62
@@ -121,6 +124,7 @@ def _decode(
     for number, frame in frames:
       num_frames = number + 1
       if frame.time is not None:
+        assert frame.time_base is not None  # The time is in this unit.
         end = max(end, frame.time + float((frame.duration or 0) * frame.time_base))
       corrupt += frame.is_corrupt
       upright = (frame.height, frame.width)
@@ -179,7 +183,7 @@ def _open(path: str | os.PathLike[str]) -> av.container.InputContainer:
   allowed = {'format_whitelist': _FORMATS, 'protocol_whitelist': 'file'}
   try:
     # Without 'file:', the part of the path before a colon would be taken for a protocol.
-    return av.open(f'file:{os.fspath(path)}', container_options=allowed, **_LENIENT)  # type: ignore[call-overload]
+    return av.open(f'file:{os.fspath(path)}', container_options=allowed, **_LENIENT)
   except av.ArgumentError:
     raise ClipError(
       f'{path} cannot be decoded (it is damaged, or not of a format of videos)'
@@ -215,6 +219,7 @@ def _to_upright_rgb(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
 def _duration(container: av.container.InputContainer, stream: av.VideoStream) -> float:
   """Returns the stated end of the video stream in seconds, or 0 if the file does not state one."""
   if stream.duration:
+    assert stream.time_base is not None  # FFmpeg sets it for every stream.
     return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
   if clock := _CLOCK.fullmatch(stream.metadata.get('DURATION', '')):
     return 3600 * int(clock[1]) + 60 * int(clock[2]) + float(clock[3])

@@ -63,7 +63,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predi
 
 def _check_run(config: ConfigDict, workdir: pathlib.Path) -> None:
   """Checks that the config describes the run's model; logs differences in preprocessing."""
-  fields = run_config.MODEL_FIELDS
+  fields: tuple[str, ...] = run_config.MODEL_FIELDS
   if config.eval.interpolate:
     # The weights to interpolate with must be those that the run started from.
     fields += ('model.init_from',)

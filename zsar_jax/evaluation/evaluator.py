@@ -183,8 +183,8 @@ class Evaluator:
     finally:
       progress.close()
       batches.close()
-    logits = {str(recipe): average.logits for recipe, average in averages.items()}
-    return _collect_predictions(eval_set, logits, gradient_shares, area_shares)
+    by_recipe = {str(recipe): average.logits for recipe, average in averages.items()}
+    return _collect_predictions(eval_set, by_recipe, gradient_shares, area_shares)
 
   def _batches(self, eval_set: _EvalSet) -> BatchIterator:
     """Returns the batches of all views of a data set; the caller closes the iterator."""

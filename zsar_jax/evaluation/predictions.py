@@ -179,7 +179,7 @@ class Predictions:
   @property
   def actor(self) -> str:
     """The region that people are annotated with: their silhouette, or else their box."""
-    occurs = dict(zip(self.regions, np.any(self.coverage > 0, axis=0).tolist(), strict=True))
+    occurs = dict(zip(self.regions, np.any(self.coverage > 0, axis=0), strict=True))
     return 'person_box' if occurs.get('person_box') and not occurs.get('person') else 'person'
 
   def has_masks(self, recipe: str) -> np.ndarray:
@@ -194,18 +194,20 @@ class Predictions:
 
   def save(self, path: str | os.PathLike[str]) -> None:
     """Writes the file atomically; a partial file never has its name."""
-    texts: dict[str, Any] = {
-      name: np.array(getattr(self, name), str) for name in _TEXTS if name != 'attributes'
-    }
+    texts = {name: np.array(getattr(self, name), str) for name in _TEXTS if name != 'attributes'}
     attributes = [json.dumps(of_clip, sort_keys=True) for of_clip in self.attributes]
-    numbers: dict[str, Any] = {name: getattr(self, name) for name in _NUMBERS if name != 'logits'}
+    numbers = {name: getattr(self, name) for name in _NUMBERS if name != 'logits'}
     logits = np.stack(list(self.logits.values()))
+    arrays: dict[str, Any] = {
+      **texts,
+      'attributes': np.array(attributes, str),
+      **numbers,
+      'logits': logits,
+    }
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open_atomically(path) as file:
-      np.savez_compressed(
-        file, **texts, attributes=np.array(attributes, str), **numbers, logits=logits
-      )
+      np.savez_compressed(file, **arrays)
 
 
 def load(path: str | os.PathLike[str]) -> Predictions:

@@ -39,7 +39,7 @@ class Ratio:
   @property
   def counted_clips(self) -> np.ndarray:
     """bool[N]: which clips count for at least one seed."""
-    return np.asarray(np.atleast_2d(self.mask).any(axis=0))
+    return np.any(np.atleast_2d(self.mask), axis=0)
 
   @property
   def group_positions(self) -> list[np.ndarray]:
@@ -73,7 +73,7 @@ class Ratio:
     level = dataclasses.replace(self, numerator=self.chance).value
     return level if math.isfinite(level) else None
 
-  def restrict(self, clips: np.ndarray) -> 'Ratio':
+  def restrict(self, clips: np.ndarray | np.bool_) -> 'Ratio':
     """Returns the figure over some of the clips: bool[N], or bool[S, N] to choose per seed."""
     return dataclasses.replace(
       self,

@@ -89,6 +89,7 @@ class VideoNetwork(nnx.Module):
       embedding = layers.l2_normalize(self.temporal(embedded))
     encoded = {'embedding': embedding}
     if self.video_prompts:
+      assert patches is not None  # The image tower of X-CLIP returns them.
       encoded['context'] = self.video_prompts.context(patches)
     if self.distillation:
       encoded['frames'] = layers.l2_normalize(embedded)
@@ -136,6 +137,7 @@ class VideoNetwork(nnx.Module):
     Returns:
       f32[], between 0 and 4.
     """
+    assert self.distillation is not None
     frames = self.distillation['visual'](encoded['frames'])
     classes = self.distillation['text'](layers.l2_normalize(texts))
     return distance(frames, frame_teacher) + distance(classes, text_teacher)

@@ -122,6 +122,7 @@ def _apply_effect(
       still = partner.video[index]
     case 'stillmix_bank':
       index_key, key = jax.random.split(key)
+      assert stills is not None  # A recipe with this effect comes with a bank.
       index = jax.random.randint(index_key, (), 0, len(stills))
       still = normalize(to_float(stills[index]))
   return clip._replace(video=baselines.still_mix(key, clip.video, still, *still_share))

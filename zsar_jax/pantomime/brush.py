@@ -68,7 +68,7 @@ def color_of(hue: float, saturation: float, value: float) -> Color:
   """Returns the RGB of a hue in turns (any real number), a saturation and a value in 0..1."""
   ramp = np.abs((hue + np.array([0.0, 2 / 3, 1 / 3])) % 1.0 * 6 - 3) - 1
   rgb = value * (1 - saturation + saturation * np.clip(ramp, 0, 1))
-  red, green, blue = np.rint(255 * np.clip(rgb, 0, 1)).astype(int).tolist()
+  red, green, blue = (int(c) for c in np.rint(255 * np.clip(rgb, 0, 1)))
   return red, green, blue
 
 

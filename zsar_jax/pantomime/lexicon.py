@@ -63,7 +63,7 @@ def class_split(world: str) -> dict[str, tuple[str, ...]]:
     `{'base': 12 class names, 'novel': 4 class names}`, each in the order of the labels.
   """
   novel = _NOVEL_DIRECTIONS if world == 'tabletop' else _NOVEL_LEGS
-  split = {'base': [], 'novel': []}
+  split: dict[str, list[str]] = {'base': [], 'novel': []}
   for label, name in enumerate(class_names(world)):
     row, column = word_pair(label)
     split['novel' if column == novel[row] else 'base'].append(name)

@@ -59,9 +59,9 @@ class _Pose:
 
   def hull(self, circles: list[tuple[float, float, float]]) -> brush.Hull:
     """Returns the hull of circles (x, y, radius) that are given in these coordinates."""
-    circles = np.array(circles)  # [M, 3]
-    centers = self.origin[:, None] + self.scale[:, None, None] * (circles[:, :2] @ self.axes)
-    return brush.Hull(centers, self.scale[:, None] * circles[:, 2])
+    values = np.array(circles)  # [M, 3]
+    centers = self.origin[:, None] + self.scale[:, None, None] * (values[:, :2] @ self.axes)
+    return brush.Hull(centers, self.scale[:, None] * values[:, 2])
 
   def chain(self, circles: list[tuple[float, float, float]]) -> list[brush.Hull]:
     """Returns the hulls of each circle and the next, as of a bent object."""
@@ -261,8 +261,8 @@ def draw_actors(
     # From the center of the palm to the knuckles, or to the finger tips.
     hand_length = {'nudging': 1.1, 'rolling': 1.9}[manner]
     distance = _radius_at(kind, arm_angle - object_angle[0]) * radius + hand_length * palm
-  distance = distance + course.gap * palm  # [N]
-  hand_path = hand_path - distance[:, None] * np.array([np.cos(arm_angle), np.sin(arm_angle)])
+  distances = distance + course.gap * palm  # [N]
+  hand_path = hand_path - distances[:, None] * np.array([np.cos(arm_angle), np.sin(arm_angle)])
   hand_pose = _pose(hand_path, arm_angle, palm, course.height, bool(rng.integers(2)))
 
   skin = brush.random_skin(rng)

@@ -45,7 +45,7 @@ def encode_task(task: PantomimeTask) -> records.EncodedClip:
   )
 
 
-class Pantomime(ClipBuilder, skip_registration=True):  # type: ignore[call-arg]
+class Pantomime(ClipBuilder, skip_registration=True):  # type: ignore[call-arg]  # As in builder.
   """Builds one world of Pantomime."""
 
   name = 'pantomime'

@@ -187,7 +187,9 @@ def _iota(shape: str, transposed: str | None) -> np.ndarray:
 
 def _gathered_array(array: Array, gather: Instruction, group: int) -> Array:
   """Returns what an all-gather makes of one of its operands."""
-  axis = int(re.search(r'dimensions=\{(\d+)', gather.attributes)[1])
+  dimensions = re.search(r'dimensions=\{(\d+)', gather.attributes)
+  assert dimensions is not None, gather.attributes
+  axis = int(dimensions[1])
   shape = list(array.shape)
   shape[axis] *= group
   return dataclasses.replace(array, shape=tuple(shape))

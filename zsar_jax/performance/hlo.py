@@ -83,7 +83,9 @@ class Instruction:
   @property
   def tuple_index(self) -> int:
     """The index of a 'get-tuple-element' instruction."""
-    return int(re.search(r'index=(\d+)', self.attributes)[1])
+    index = re.search(r'index=(\d+)', self.attributes)
+    assert index is not None, self.attributes
+    return int(index[1])
 
   @property
   def constant(self) -> int | None:

@@ -105,6 +105,7 @@ def _convolution_flops(instruction: Instruction, left: Array, right: Array) -> f
   their products are with the zeros in between, and are never computed.
   """
   labels = re.search(r'dim_labels=(\w+)_(\w+)->(\w+)', instruction.attributes)
+  assert labels is not None, instruction.attributes
   image, kernel, result = labels[1], labels[2], labels[3]
   output = instruction.arrays[0]
   spatial = sorted(label for label in image if label.isdigit())

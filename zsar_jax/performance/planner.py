@@ -232,6 +232,7 @@ class _Planner:
     if too_large:
       required = max(program.required for program in too_large)
       memory = {'all that the program needs': required, 'next batch': memory['batch']}
+      assert self._topology.chip is not None  # The compiler for a CPU knows no limit.
       total, available = sum(memory.values()), self._topology.chip.memory
       step['memory'] = memory | {'total': total, 'available': available}
       step['fits'] = False
@@ -241,7 +242,8 @@ class _Planner:
     memory['temporaries'] = max(program.temporaries for program in compiled)
     memory['outputs'] = compiled[-1].outputs
     memory['program'] = sum(program.code for program in compiled)
-    modules = [program.module for program in compiled]
+    # All programs fit, so each has a module.
+    modules = [program.module for program in compiled if program.module is not None]
     shape = dict(self._mesh.shape)
     step['collectives'] = collective_rows(
       [collective for module in modules for collective in find_collectives(module, shape)],
@@ -279,7 +281,7 @@ class _Planner:
     times = {'compute': operations / chip.flops, 'network': network}
     if traffic is not None:
       times['memory'] = traffic / chip.memory_bandwidth
-    bound = max(times, key=times.get)
+    bound = max(times, key=times.__getitem__)
     rated['roofline'] = times | {'bound_by': bound, 'seconds': times[bound]}
     rated['roofline']['without_overlap'] = sum(times.values())
     return rated

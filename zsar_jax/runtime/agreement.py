@@ -60,7 +60,9 @@ def check_workdir(workdir: pathlib.Path) -> None:
     token = workdir / f'.seen_by_all_hosts-{uuid.uuid4().hex}'
     token.touch()
   try:
-    name, main_workdir = distributed.broadcast_from_main(lambda: (token.name, str(workdir)))
+    name, main_workdir = distributed.broadcast_from_main(
+      lambda: (token.name if token else '', str(workdir))
+    )
     # A network file system may show a new file a little later.
     deadline = time.monotonic() + _VISIBILITY_TIMEOUT
     while not (exists := (workdir / name).exists()) and time.monotonic() < deadline:
@@ -108,7 +110,7 @@ def tree_checksum(tree: Any) -> str:
   total = 0
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     total = zlib.crc32(jax.tree_util.keystr(path).encode(), total)
-    total = zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8), total)  # type: ignore[arg-type]
+    total = zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data, total)
   return f'{total:08x}'
 
 

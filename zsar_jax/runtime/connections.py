@@ -95,6 +95,7 @@ class Connections:
 
   def stop_listening(self) -> None:
     """Frees the port."""
+    assert self._listener is not None, 'no port is open'
     self._selector.unregister(self._listener)
     self._listener.close()
 
@@ -128,6 +129,7 @@ class Connections:
     while True:
       for key, _ in self._selector.select(_HEARTBEAT_INTERVAL / 2):
         if key.data is None:
+          assert self._listener is not None  # The selector has it.
           with contextlib.suppress(OSError):
             self._add(self._listener.accept()[0])
         else:

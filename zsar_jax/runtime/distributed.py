@@ -89,14 +89,14 @@ def process_group(
     yield
     return
   group = launchers.detect(*arguments)
-  if group.count == 1:
+  if group.num_processes == 1:
     yield
     return
   # A process that ends because of another one leaves resources to Python's resource tracker,
   # which would print a warning about each.
   sys.warnoptions.append('ignore:resource_tracker:UserWarning')
   address = launchers.parse_address(group.address)
-  _links = Links(address, group.count, group.process, _pass_signal, _exit_after_another)
+  _links = Links(address, group.num_processes, group.process, _pass_signal, _exit_after_another)
   try:
     _links.join(timeout)
     _initialize_jax(group)
@@ -122,7 +122,7 @@ def _initialize_jax(group: launchers.ProcessGroup) -> None:
     warnings.simplefilter('ignore')
     jax.distributed.initialize(
       address,
-      group.count,
+      group.num_processes,
       group.process,
       group.devices,
       initialization_timeout=_JAX_TIMEOUT,
@@ -144,6 +144,7 @@ def is_main() -> bool:
 
 def process_name(process: int) -> str:
   """Returns 'process N (HOST)', for messages; N is the number at the start."""
+  assert _links is not None, 'this is the only process'
   return _links.name(process)
 
 
@@ -226,6 +227,7 @@ def _exit_after_another(sentence: str, failed: bool) -> None:
 
 def _exit_with_others(error: BaseException) -> None:
   """Ends this process and all others because of an exception from the block."""
+  assert _links is not None
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda *_: exit_now(2))
   if isinstance(error, (Interrupted, KeyboardInterrupt)):

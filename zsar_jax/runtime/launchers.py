@@ -22,13 +22,13 @@ class ProcessGroup(NamedTuple):
 
   Attributes:
     address: HOST:PORT of process 0.
-    count: the number of processes.
+    num_processes: the number of processes.
     process: the number of this one.
     devices: the local devices that JAX may take; None for all.
   """
 
   address: str
-  count: int  # type: ignore[assignment]
+  num_processes: int
   process: int
   devices: Any
 
@@ -63,7 +63,7 @@ def detect(address: str | None, count: int | None, process: int | None) -> Proce
       None,
       _DETECTION_TIMEOUT,
     )
-    if None in (address, count, process):
+    if address is None or count is None or process is None:
       raise ValueError('the launcher does not say where process 0 is')
   except Exception as error:  # The Kubernetes client raises errors of its own.
     raise UserError(

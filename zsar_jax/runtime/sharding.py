@@ -87,6 +87,7 @@ def process_batch_shard(mesh: Mesh) -> tuple[int, int]:
   for device, (index,) in (
     batch_sharding(mesh).devices_indices_map((num_batch_shards(mesh),)).items()
   ):
+    # The stubs of JAX do not define `Device` here.
     shards.setdefault(device.process_index, set()).add(index.start or 0)  # type: ignore[attr-defined]
   parts = sorted({tuple(sorted(positions)) for positions in shards.values()})
   if len({len(part) for part in parts}) > 1 or sum(map(len, parts)) != num_batch_shards(mesh):

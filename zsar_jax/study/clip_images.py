@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from zsar_jax.data.batch import PARTNER, PARTNER_FIELDS
+from zsar_jax.data.batch import PARTNER, PARTNER_FIELDS, BatchClip
 from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.subset import select
@@ -154,7 +154,7 @@ def draw_clips(
 
 def _load_rows(
   config: ConfigDict, dataset: str, reference: Predictions, choices: Sequence[Choice]
-) -> list[dict[str, np.ndarray]]:
+) -> list[BatchClip]:
   """Loads the chosen clips and their partners as rows of a batch.
 
   Raises:

@@ -1,6 +1,7 @@
 """All figures of a data set in study.json, from the predictions of every run and seed."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -93,7 +94,7 @@ class _Runs:
     by_seed = [figures(predictions) for predictions in self.by_run[run]]
     any_seed = {name: ratio for of_seed in reversed(by_seed) for name, ratio in of_seed.items()}
     return {
-      name: stack_seeds([of_seed.get(name, ratio.restrict(np.array(False))) for of_seed in by_seed])
+      name: stack_seeds([of_seed.get(name, ratio.restrict(np.False_)) for of_seed in by_seed])
       for name, ratio in any_seed.items()
     }
 
@@ -162,7 +163,7 @@ def _strata(runs: _Runs, run: str) -> dict[str, Any]:
   """Top-1 by the values of each attribute."""
   names = sorted({name for attributes in runs.reference.attributes for name in attributes})
   return {
-    name: runs.estimates(run, lambda p, name=name: metrics.top_1_by_attribute(p, name))  # type: ignore[misc]
+    name: runs.estimates(run, functools.partial(metrics.top_1_by_attribute, name=name))
     for name in names
   }
 

@@ -161,7 +161,7 @@ def _bootstrap(ratio: Ratio, draws: int, seed: int) -> np.ndarray:
   summands = np.concatenate([numerator, denominator])  # [2S, N]
   weights = _clip_weights(clips, draws, seed)
   # Clips whose summands are all 0 are skipped: most clips, for a figure of one class or stratum.
-  nonzero = np.asarray(summands.any(axis=0))
+  nonzero = np.any(summands, axis=0)
   by_group = []
   for positions in ratio.group_positions:
     positions = positions[nonzero[positions]]

@@ -19,6 +19,7 @@ def enable_compilation_cache() -> None:
 
   JAX_COMPILATION_CACHE_DIR names another folder; if it is empty, nothing is cached.
   """
+  # The stubs of JAX lack the options of `jax.config`.
   if 'JAX_COMPILATION_CACHE_DIR' in os.environ or jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
     return
   caches = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')

@@ -48,6 +48,7 @@ class StepMonitor:
   @property
   def busy(self) -> bool:
     """Whether the devices still compute the step that was submitted last."""
+    # The stubs of JAX lack `is_ready`.
     return self._pending is not None and not self._pending[1]['loss'].is_ready()  # type: ignore[attr-defined]
 
   def submit(self, step: int, outputs: Metrics) -> None:

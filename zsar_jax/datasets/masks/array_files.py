@@ -95,7 +95,9 @@ def open_array_file(path: str, regions: tuple[str, ...]) -> Iterator[dict[str, A
   with contextlib.ExitStack() as stack:
     try:
       if path.endswith('.npy'):
-        streams = {'': (stack.enter_context(open(path, 'rb')), os.path.getsize(path))}
+        streams: dict[str, tuple[IO[bytes], int]] = {
+          '': (stack.enter_context(open(path, 'rb')), os.path.getsize(path))
+        }
       else:
         archive = stack.enter_context(zipfile.ZipFile(path))
         streams = {

@@ -153,7 +153,7 @@ class _ArrayDrawer(PlaneDrawer):
   ):
     super().__init__(video, remarks)
     self._masks, self._arrays = masks, arrays
-    self._values = {name: set() for name in arrays}
+    self._values: dict[str, set[int]] = {name: set() for name in arrays}
 
   def draw(self, mask: int) -> np.ndarray:
     """Draws the frame at an index of the arrays."""

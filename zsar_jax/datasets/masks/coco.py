@@ -126,7 +126,7 @@ class CocoFile:
     self._score = parameters['score']
     # As text, the parts of all clips are small enough to be kept and sent to workers.
     self._texts = {folder: json.dumps(part) for folder, part in clips.items()}
-    self._folders_by_ending = {}
+    self._folders_by_ending: dict[str, list[str]] = {}
     for folder in clips:
       parts = pathlib.PurePosixPath(folder).parts
       for start in range(len(parts)):

@@ -62,16 +62,18 @@ def parse(content: Any, where: str) -> ClipContent:
   number_of |= _frames([i for i in images if 'file_name' not in i], 'id', where)
   number_of_image, sizes = {}, {}
   for image in images:
-    number = number_of[image.get('file_name', image.get('id'))]
+    number = number_of[image['file_name' if 'file_name' in image else 'id']]
     if number in sizes:
       raise ClipError(f'{where} lists two images of frame number {number}; remove one')
     number_of_image[_id(image, 'id', where)] = number
     sizes[number] = _size(image, where)
   for entry in annotations:
-    image = _id(entry, 'image_id', where)
-    if image not in number_of_image:
-      raise ClipError(f'{where}: an annotation has image_id {image!r}, which is not among images')
-    entries[number_of_image[image]].append(entry)
+    image_id = _id(entry, 'image_id', where)
+    if image_id not in number_of_image:
+      raise ClipError(
+        f'{where}: an annotation has image_id {image_id!r}, which is not among images'
+      )
+    entries[number_of_image[image_id]].append(entry)
   return ClipContent(sizes, dict(entries), categories)
 
 
@@ -95,15 +97,16 @@ def split_by_clip(content: Any, listed: Any, where: str) -> dict[str, Any]:
   if images is None:
     results = collections.defaultdict(list)
     for entry in annotations:
-      image = _id(entry, 'image_id', where)
-      if not isinstance(image, str):
+      image_id = _id(entry, 'image_id', where)
+      if not isinstance(image_id, str):
         raise ClipError(
-          f'{where}: image_id {image} does not name the clip; give images=FILE, a COCO file that '
-          'lists the images'
+          f'{where}: image_id {image_id} does not name the clip; give images=FILE, a COCO file '
+          'that lists the images'
         )
-      results[_folder(image, where)].append(entry)
+      results[_folder(image_id, where)].append(entry)
     return dict(results)
-  folder_of_image, clips = {}, {}
+  folder_of_image: dict[int | str, str] = {}
+  clips: dict[str, dict[str, Any]] = {}
   for image in images:
     if not isinstance(image.get('file_name'), str):
       raise ClipError(f"{where}: field 'file_name' of an image must be a string")
@@ -111,10 +114,12 @@ def split_by_clip(content: Any, listed: Any, where: str) -> dict[str, Any]:
     folder_of_image[_id(image, 'id', where)] = folder
     clips.setdefault(folder, {'images': [], 'annotations': []})['images'].append(image)
   for entry in annotations:
-    image = _id(entry, 'image_id', where)
-    if image not in folder_of_image:
-      raise ClipError(f'{where}: an annotation has image_id {image!r}, which is not among images')
-    clips[folder_of_image[image]]['annotations'].append(entry)
+    image_id = _id(entry, 'image_id', where)
+    if image_id not in folder_of_image:
+      raise ClipError(
+        f'{where}: an annotation has image_id {image_id!r}, which is not among images'
+      )
+    clips[folder_of_image[image_id]]['annotations'].append(entry)
   return clips
 
 
@@ -138,6 +143,7 @@ def _lists(
     content = {'annotations': content}
   content = _object(content, where)
   lists: list[Any] = []
+  missing: list[Any] | None
   for field, missing in (('images', None), ('annotations', None), ('categories', [])):
     value = content.get(field, missing)
     if value is None and field == 'images':
@@ -196,7 +202,7 @@ def _path(name: str) -> pathlib.PurePosixPath:
 def _size(image: dict[str, Any], where: str) -> tuple[int, int] | None:
   if 'height' not in image and 'width' not in image:
     return None
-  sides = image.get('height'), image.get('width')
-  if not all(type(side) is int for side in sides):
+  height, width = image.get('height'), image.get('width')
+  if type(height) is not int or type(width) is not int:
     raise ClipError(f"{where}: fields 'height' and 'width' of an image must be whole numbers")
-  return sides
+  return height, width

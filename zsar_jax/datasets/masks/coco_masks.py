@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -52,7 +52,7 @@ class CocoMasks(FrameMasks):
     num_frames: int,
     frame_numbers: np.ndarray | None,
     remarks: Remarks,
-  ) -> dict[int, int | None]:
+  ) -> Mapping[int, int | None]:
     """Returns {frame: number of its masks}, with None for frames without a detection."""
     numbers = content.entries if content.sizes is None else content.sizes
     matches = self.numbering.match(numbers, num_frames, frame_numbers, self.path, remarks)
@@ -91,11 +91,12 @@ class _CocoDrawer(PlaneDrawer):
   def draw(self, mask: int | None) -> np.ndarray | None:
     """Draws the annotations of the frame numbered `mask`; returns None if one is damaged."""
     where = f'{self._masks.path}, frame {mask}'
-    size = self._content.sizes and self._content.sizes[mask]
+    sizes = self._content.sizes
+    size = sizes[mask] if sizes and mask is not None else None
     size = size or (self.video.source_height, self.video.source_width)
     canvas = _Canvas(self.empty_plane(), size, self.fitting, where)
     damaged = False
-    for entry in self._content.entries.get(mask, []):
+    for entry in [] if mask is None else self._content.entries.get(mask, []):
       bit = self._bit(entry, where)
       for draw_shape in canvas.shapes(entry, bit) if bit else ():
         try:
@@ -132,7 +133,7 @@ class _Canvas:
     """
     self._plane, self._size = plane, size
     self._fitting, self._where = fitting, where
-    self._planes_by_size = {}
+    self._planes_by_size: dict[tuple[int, int], np.ndarray] = {}
 
   def shapes(self, entry: dict[str, Any], bit: int) -> list[Callable[[], None]]:
     """Returns, for each shape of an annotation, a function that draws it.

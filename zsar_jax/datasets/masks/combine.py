@@ -37,7 +37,7 @@ class CombinedMasks:
     """See `source.ClipMasks`; remarks of the same kind from several parts are joined by '; '."""
     unknown = np.uint8(sum(REGION_BITS[name] for name in self.unknown) << UNKNOWN_SHIFT)
     before = dict(remarks)
-    part_remarks = [{} for _ in self.parts]
+    part_remarks: list[Remarks] = [{} for _ in self.parts]
     iterators = [
       part.planes(video, its_remarks)
       for part, its_remarks in zip(self.parts, part_remarks, strict=True)

@@ -29,7 +29,7 @@ class Fitting:
     """
     self._video = video
     self._remarks = remarks
-    self._resized = collections.Counter()
+    self._resized: collections.Counter[tuple[int, int]] = collections.Counter()
 
   def check(self, height: int, width: int, where: str) -> None:
     """Checks that a size may be the video's.

@@ -40,7 +40,7 @@ def image_numbering(root: str, first: int | None, spread: bool, stride: Stride) 
   if spread:
     return FrameNumbering(0, spread)
   given = first is not None
-  if not given:
+  if first is None:
     first = infer_first_number(root, EXTENSIONS)
   step, start = stride
   return FrameNumbering(first, first_given=given, stride=step, start=start or 0)

@@ -156,7 +156,7 @@ class _LabelDrawer(PlaneDrawer):
   def __init__(self, masks: LabelMasks, files: _Images, video: VideoFacts, remarks: Remarks):
     super().__init__(video, remarks)
     self._masks, self._files = masks, files
-    self._labels = set()
+    self._labels: set[int] = set()
 
   def draw(self, mask: int) -> np.ndarray:
     """Draws the images of a number."""

@@ -37,7 +37,7 @@ def numbered_files(
     raise ClipError(f'{folder} cannot be read ({error.strerror})') from None
   names = [name for name in names if _is_mask(name, extensions)]
   numbers = _numbers_by_name(folder, names)
-  files = {}
+  files: dict[int, str] = {}
   for name in names:
     number = numbers.get(name)
     if number is None and number_required:

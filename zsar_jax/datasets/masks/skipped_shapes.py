@@ -22,7 +22,7 @@ class SkippedShapes:
   def __init__(self, remarks: Remarks):
     """Creates the counter; `check` adds 'shapes left out' to `remarks`."""
     self._remarks = remarks
-    self._drawn = collections.Counter()
+    self._drawn: collections.Counter[Hashable] = collections.Counter()
     self._reasons: dict[Hashable, list[str]] = {}
 
   def count_drawn(self, category: Hashable) -> None:

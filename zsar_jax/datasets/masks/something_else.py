@@ -204,10 +204,10 @@ def _members(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
 
   def after(token: str, position: int) -> int:
     """Returns the position after `token` and the white space around it."""
-    position = _SPACE.match(text, position).end()
+    position = _skip_space(text, position)
     if not text.startswith(token, position):
       raise json.JSONDecodeError(f'expected {token!r}', text, position)
-    return _SPACE.match(text, position + len(token)).end()
+    return _skip_space(text, position + len(token))
 
   try:
     position = after('{', 0)
@@ -218,7 +218,7 @@ def _members(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
         raise json.JSONDecodeError('expected a video id', text, position)
       value, position = decoder.raw_decode(text, after(':', position))
       yield key, value
-      position = _SPACE.match(text, position).end()
+      position = _skip_space(text, position)
       closing = text.startswith('}', position)
       if not closing:
         position = after(',', position)
@@ -226,3 +226,10 @@ def _members(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
       raise json.JSONDecodeError('expected the end', text, position + 1)
   except json.JSONDecodeError as error:
     raise UserError(f'{path} is not a JSON object of videos: {error}; copy it again') from None
+
+
+def _skip_space(text: str, position: int) -> int:
+  """Returns the position after the white space at `position`, if there is any."""
+  match = _SPACE.match(text, position)
+  assert match is not None  # It matches an empty string too.
+  return match.end()

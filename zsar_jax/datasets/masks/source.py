@@ -1,7 +1,7 @@
 """The interface of mask sources: `MaskSource` for a data set, `ClipMasks` for one clip."""
 
-from collections.abc import Collection, Iterator
-from typing import Protocol
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -44,18 +44,15 @@ class ClipMasks(Protocol):
 
 
 class MaskSource(Protocol):
-  """The masks of a data set.
-
-  Attributes:
-    region_names: the names in `regions.REGION_BITS` that the source may draw.
-    parameters: everything but the files that determines the planes, as JSON values.
-  """
+  """The masks of a data set."""
 
   @property
-  def region_names(self) -> tuple[str, ...]: ...
+  def region_names(self) -> tuple[str, ...]:
+    """The names in `regions.REGION_BITS` that the source may draw."""
 
   @property
-  def parameters(self) -> dict[str, object]: ...
+  def parameters(self) -> Mapping[str, Any]:
+    """Everything but the files that determines the planes, as JSON values."""
 
   def for_clip(self, clip: ListedClip) -> ClipMasks | None:
     """Returns the masks of a clip, or None if the source has none for it."""

@@ -31,7 +31,7 @@ class Format:
     description: a line for the help text.
   """
 
-  open: Callable[..., Any]
+  open: Callable[..., MaskSource]
   options: tuple[str, ...]
   description: str
 

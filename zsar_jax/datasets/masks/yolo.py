@@ -120,7 +120,7 @@ class YoloSource:
 
     The folder is listed once, and only if a clip has no folder.
     """
-    numbers = {}
+    numbers: dict[str, list[str]] = {}
     with os.scandir(self._root) as entries:
       for entry in entries:
         if match := _FLAT_NAME.fullmatch(entry.name):
@@ -204,7 +204,7 @@ class YoloMasks(FrameMasks):
 
   def _flat_files(self) -> dict[int, str]:
     """Returns the clip's files among those of other clips, without listing the folder again."""
-    files = {}
+    files: dict[int, str] = {}
     for digits in self.digits:
       path = os.path.join(self.folder, f'{self.stem}_{digits}.txt')
       other = files.setdefault(int(digits), path)

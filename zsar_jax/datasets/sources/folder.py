@@ -125,9 +125,9 @@ def list_files(
     collector.add(split, clip, where)
     classes_of_folders = [folder_classes[name] for name in _folders(path) + _folders(video)]
     labeler.check_folders(label, text, classes_of_folders, path, where)
-  for split, path in lists.items():
+  for split, list_path in lists.items():
     if split not in collector.splits:
-      raise UserError(f'--lists: {path} lists no clip; give another file')
+      raise UserError(f'--lists: {list_path} lists no clip; give another file')
   return Listing(classes, collector.splits, remarks=collector.remarks)
 
 

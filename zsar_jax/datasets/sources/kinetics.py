@@ -181,7 +181,8 @@ def _rows(path: pathlib.Path) -> list[tuple[int, dict[str, str]]]:
 
 def _check_rows(path: pathlib.Path, lines: csv.DictReader) -> list[tuple[int, dict[str, str]]]:
   """`_rows` for an opened file."""
-  missing = [column for column in _COLUMNS if column not in (lines.fieldnames or ())]
+  fieldnames = lines.fieldnames or ()
+  missing = [column for column in _COLUMNS if column not in fieldnames]
   if missing:
     raise UserError(
       f'--annotations: {path} has no column {missing[0]!r}; its header must name'
@@ -193,7 +194,7 @@ def _check_rows(path: pathlib.Path, lines: csv.DictReader) -> list[tuple[int, di
   for row in lines:
     where = f'--annotations: {path}, line {lines.line_num}'
     if None in row or None in row.values():
-      raise UserError(f'{where}: it must have {len(lines.fieldnames)} fields')
+      raise UserError(f'{where}: it must have {len(fieldnames)} fields')
     check_label(row['label'], where)
     row = {'split': ''} | {key: value.strip() for key, value in row.items()}
     if not row['split']:

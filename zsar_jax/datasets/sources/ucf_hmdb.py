@@ -41,7 +41,7 @@ def list_ucf101(videos: str | os.PathLike[str], annotations: str | os.PathLike[s
     UserError: A list is missing or wrong.
   """
   folder = pathlib.Path(annotations)
-  classes = []
+  classes: list[str] = []
   for where, line in _lines(folder / 'classInd.txt'):
     number, _, name = line.partition(' ')
     if number != str(len(classes) + 1) or not name:
@@ -52,11 +52,12 @@ def list_ucf101(videos: str | os.PathLike[str], annotations: str | os.PathLike[s
     classes.append(name)
   parts: _Parts = {}
   numbered = []
-  for number in _SPLITS:
+  for division in _SPLITS:
     for part in ('train', 'test'):
-      listed = parts.setdefault(f'{part}{number}', {})
-      for where, line in _lines(folder / f'{part}list{number:02d}.txt'):
+      listed = parts.setdefault(f'{part}{division}', {})
+      for where, line in _lines(folder / f'{part}list{division:02d}.txt'):
         match = re.fullmatch(r'(.+?)(?: +(\d+))?', line)
+        assert match is not None  # A line has a character.
         listed[match[1]] = where
         numbered.append((match[1].partition('/')[0], match[2], line, where))
   classes_of = match_classes((name for name, *_ in numbered), classes)
@@ -82,7 +83,7 @@ def list_hmdb51(videos: str | os.PathLike[str], annotations: str | os.PathLike[s
     UserError: A list is missing or wrong.
   """
   folder = pathlib.Path(annotations)
-  names = {}
+  names: dict[str, dict[int, pathlib.Path]] = {}
   for path in sorted(folder.glob('[!.]*.txt')):  # Excludes macOS' companions ._NAME.
     match = re.fullmatch(r'(.+)_test_split([123])', to_nfc(path.stem))
     if match:
@@ -130,7 +131,8 @@ def _listing(
   classes_of = match_classes((name for name, _, _ in listed_paths.values()), classes)
   collector = ClipCollector()
   ids = {}  # The clip of each listed path.
-  ids_by_video = {}  # By class and video: lists differ in the case of names.
+  # By class and video: lists differ in the case of names.
+  ids_by_video: dict[tuple[str, str], str] = {}
   for path, (folder_name, _, file) in listed_paths.items():
     where = first_listed[path]
     if len(classes_of[folder_name]) != 1:

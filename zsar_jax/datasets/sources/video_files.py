@@ -128,7 +128,9 @@ def _search(
 
 def _scan(folder: str, prefix: str) -> _Entries:
   """Lists a folder; stops early in a folder of frames, since data sets have millions of frames."""
-  videos, folders, num_images = [], [], 0
+  videos: list[str] = []
+  folders: list[str] = []
+  num_images = 0
   skipped: SkippedFiles = {}
   with os.scandir(folder) as entries:
     for number, entry in enumerate(entries):

@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from zsar_jax.study.report.study_file import Estimate
 
@@ -113,7 +114,9 @@ def clip_count(estimates: Iterable[Estimate]) -> str:
 
 def shared_chance(estimates: Iterable[Estimate]) -> float | None:
   """The chance level of all estimates; None if one has none, or if they differ."""
-  levels = [estimate.get('chance') for estimate in estimates if estimate['value'] is not None]
+  levels: list[Any] = [
+    estimate.get('chance') for estimate in estimates if estimate['value'] is not None
+  ]
   if not levels or None in levels:
     return None
   # A third of 160 clips and of 156 differ in their last bits.

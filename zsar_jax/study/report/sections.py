@@ -104,7 +104,10 @@ def sections(study: dict[str, Any], folder: pathlib.Path, picture_bytes: int) ->
       experiment, dataset, gallery.Pictures(folder, picture_bytes // gallery_count)
     ),
   }
-  of_experiment = {'curves': line_plots.curves, 'runs': lambda experiment: experiment['runs']}
+  of_experiment: dict[str, Callable[..., Any]] = {
+    'curves': line_plots.curves,
+    'runs': lambda experiment: experiment['runs'],
+  }
   contents = {
     key: [
       (f'{name} \u00b7 {dataset_name}', experiment, content_of(experiment, dataset))

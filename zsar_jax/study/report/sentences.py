@@ -104,14 +104,15 @@ class Answer:
 def answer(experiment: dict[str, Any], dataset_name: str, dataset: dict[str, Any]) -> Answer | None:
   """Returns the answer for a data set; None if the baseline has no accuracy."""
   recipe, baseline = study_file.main_recipe(experiment), experiment['baseline']
-  if study_file.accuracy(dataset, baseline, recipe)['value'] is None:
+  if recipe is None or study_file.accuracy(dataset, baseline, recipe)['value'] is None:
     return None
   best = study_file.best_run(experiment, dataset)
-  gain = study_file.difference(dataset, best, recipe)
+  gain = study_file.NO_ESTIMATE if best is None else study_file.difference(dataset, best, recipe)
   best_gains = best is not None and number_format.interval_excludes_zero(gain) and gain['value'] > 0
   baseline_preference, baseline_evidence = _preference(baseline, dataset['bias'].get(baseline, {}))
-  best_preference, best_evidence = None, []
-  if best_gains:
+  best_preference: str | None = None
+  best_evidence: Sentence = []
+  if best is not None and best_gains:
     best_preference, best_evidence = _preference(best, dataset['bias'].get(best, {}))
   evidence = [_accuracy_sentence(experiment, dataset_name, dataset, recipe, best)]
   evidence += [sentence for sentence in (baseline_evidence, best_evidence) if sentence]
@@ -193,9 +194,11 @@ def _preference(run: str, bias: dict[str, Estimate]) -> tuple[str | None, Senten
     ('SHAcc', 'SBErr', 'In front of the background of another clip, ', swapped),
     ('HOR', 'BOR', 'With parts of the clips painted over, ', painted),
   ):
-    gap = bias.get(f'{action}-{background}')
-    sides = [bias.get(name) for name in (action, background)]
-    if any(estimate is None or estimate['value'] is None for estimate in (gap, *sides)):
+    gap, *sides = (
+      bias.get(name) or study_file.NO_ESTIMATE
+      for name in (f'{action}-{background}', action, background)
+    )
+    if any(estimate['value'] is None for estimate in (gap, *sides)):
       continue
     shares = text.format(*(number_format.percent(side['value']) for side in sides))
     sentence = [condition, 'the run ', Name(run), f'{shares}: a difference of {_points(gap)}']

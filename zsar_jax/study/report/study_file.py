@@ -122,10 +122,12 @@ def columns(
 def best_run(experiment: dict[str, Any], dataset: dict[str, Any]) -> str | None:
   """The run other than the baseline with the highest top-1 under `main_recipe`, if any."""
   recipe = main_recipe(experiment)
+  if recipe is None:
+    return None
   top1 = {
     run: value
     for run in experiment['runs']
     if run != experiment['baseline']
     and (value := accuracy(dataset, run, recipe)['value']) is not None
   }
-  return max(top1, key=top1.get) if top1 else None
+  return max(top1, key=top1.__getitem__) if top1 else None

@@ -94,9 +94,11 @@ def _video_spec(weights: Weights) -> VideoSpec:
     )
   positions = arrays.get('temporal/positional_embedding')
   # ActionCLIP always has 77 positions.
-  shows_frames = positions and weights.format is not ACTIONCLIP
+  num_frames = _DEFAULT_NUM_FRAMES
+  if positions is not None and weights.format is not ACTIONCLIP:
+    num_frames = positions.stored.shape[-2]
   fields: dict[str, Any] = dict(
-    num_frames=positions.stored.shape[-2] if shows_frames else _DEFAULT_NUM_FRAMES,
+    num_frames=num_frames,
     temporal=weights.format.temporal,
     temporal_layers=_count(arrays, r'temporal/transformer/resblocks/\d+/ln_1/scale')
     or VideoSpec.temporal_layers,

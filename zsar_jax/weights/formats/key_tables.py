@@ -102,7 +102,8 @@ class Table:
   """A bidirectional lookup of rows."""
 
   def __init__(self, rows: Iterable[Row]):
-    self._by_ours, self._by_theirs = {}, {}
+    self._by_ours: dict[str, tuple[str, Layout]] = {}
+    self._by_theirs: dict[str, tuple[str, Layout]] = {}
     for ours, theirs, layout in rows:
       for index, pattern, other in (
         (self._by_ours, ours, theirs),

@@ -47,6 +47,7 @@ class Interpreter:
       ValueError: if the pickle contains a refused instruction or takes too many steps.
       Exception: almost any, if the pickle is damaged.
     """
+    # The stub asks for a full file; `genops` only reads bytes and lines.
     for opcode, argument, _ in pickletools.genops(_Reader(file)):  # type: ignore[arg-type]
       self._opcode = opcode.name
       self.spend(1)
@@ -135,7 +136,8 @@ class Interpreter:
     self.fill(self.items(self._stack[-1]), pairs)
 
   def _make_dict(self) -> None:
-    pairs, dictionary = self._pop(), {}
+    pairs = self._pop()
+    dictionary: dict[Any, Any] = {}
     self.fill(dictionary, pairs)
     self._push(dictionary)
 
@@ -184,7 +186,7 @@ class Interpreter:
       self._pop(1)
 
 
-Instruction = Callable[[Interpreter, Any], Any]
+Instruction = Callable[[Interpreter, Any], object]
 
 
 def _instructions() -> dict[str, Instruction]:

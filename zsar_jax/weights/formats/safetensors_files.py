@@ -1,5 +1,6 @@
 """Reads safetensors files."""
 
+import functools
 import pathlib
 import types
 
@@ -46,7 +47,7 @@ def read_safetensors(path: pathlib.Path) -> StateDict:
           f'{path}: {key} has the type {name}, which CLIP weights do not have; name weights of CLIP'
         )
       shape, dtype = tuple(view.get_shape()), np.dtype(_DTYPES[name])
-      state[key] = LazyArray(shape, dtype, lambda key=key: file.get_tensor(key))  # type: ignore[misc]
+      state[key] = LazyArray(shape, dtype, functools.partial(file.get_tensor, key))
   except (SafetensorError, OSError) as error:
     raise UserError(f'{path}: damaged ({error}); fetch it again') from None
   return state

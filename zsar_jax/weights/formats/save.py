@@ -89,8 +89,8 @@ def save_weights(
       _write_configs(partial, fmt, model, preprocessing)
       # transformers refuses files without this metadata.
       save_file(arrays, partial / 'model.safetensors', metadata={'format': 'pt'})
-      for name in _TOKENIZER_FILES if tokenizer else ():
-        if (tokenizer / name).is_file():
+      for name in _TOKENIZER_FILES:
+        if tokenizer is not None and (tokenizer / name).is_file():
           shutil.copyfile(tokenizer / name, partial / name)
   notes = []
   if fmt in (hugging_face.HF_CLIP, SCENIC):
@@ -100,7 +100,7 @@ def save_weights(
 
 def _nest(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
   """Returns the tree of arrays whose keys are joined by '/'."""
-  tree = {}
+  tree: dict[str, Any] = {}
   for key, array in arrays.items():
     *parents, leaf = key.split('/')
     node = tree

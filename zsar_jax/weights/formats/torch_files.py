@@ -36,8 +36,8 @@ class _Archive(io.BufferedReader):
 
   directory_read = False
 
-  def read(self, size: int = -1) -> bytes:
-    if size > _MAX_DIRECTORY_BYTES and not self.directory_read:
+  def read(self, size: int | None = -1) -> bytes:
+    if size is not None and size > _MAX_DIRECTORY_BYTES and not self.directory_read:
       raise zipfile.BadZipFile('its directory is too long')
     return super().read(size)
 

@@ -179,14 +179,14 @@ def remove_prefix(
   """
   anchors = tuple(anchors)
   # Scenic's trees separate names by '/'.
-  prefixes = {
+  all_prefixes = {
     key.removesuffix(anchor)
     for key in state
     for anchor in anchors
     if key == anchor or key.endswith((f'.{anchor}', f'/{anchor}'))
   }
-  averages = {prefix for prefix in prefixes if _is_averaged(prefix)}
-  prefixes = sorted(prefixes - averages or averages)
+  averages = {prefix for prefix in all_prefixes if _is_averaged(prefix)}
+  prefixes = sorted(all_prefixes - averages or averages)
   averages.difference_update(prefixes)
   if 'model.' in prefixes:  # FROSTER's model; the other prefix is its frozen teacher.
     prefixes = ['model.']

@@ -29,7 +29,11 @@ class _IdentityTable(Table):
 
 def to_json(spec: TowerSpec, video: VideoSpec, preprocessing: Preprocessing) -> dict[str, Any]:
   """Returns the content of spec.json: the description of a model."""
-  parts: dict[str, Any] = {'clip': spec, 'video': video, 'usage': preprocessing}
+  parts: dict[str, TowerSpec | VideoSpec | Preprocessing] = {
+    'clip': spec,
+    'video': video,
+    'usage': preprocessing,
+  }
   return {name: dataclasses.asdict(part) for name, part in parts.items()}
 
 
