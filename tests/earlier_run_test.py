@@ -3,7 +3,7 @@
 `tests/earlier_run` was written by commit a7205d4 on a CPU with jax 0.10.2: the temporal
 transformer of a tiny model, trained for 4 steps on the toy data set, with averaged weights. It
 holds config.json, the checkpoint of step 2, the log of all steps, and the predictions of that
-version after step 2 and after step 4.
+version after step 2 and after step 4. The paths in the checkpoint's marker files are shortened.
 """
 
 import json
