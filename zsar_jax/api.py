@@ -22,7 +22,7 @@ from zsar_jax.data.view import View
 from zsar_jax.datasets.video import Storage
 from zsar_jax.datasets.video_reading import read_video
 from zsar_jax.errors import UserError
-from zsar_jax.models.layers import Compute
+from zsar_jax.models.compute import Compute
 from zsar_jax.models.video_model import Encoded, Params, VideoModel
 from zsar_jax.ops.photometric import normalize, to_float
 from zsar_jax.runtime.paths import local_path

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from zsar_jax.data.view import EvaluationViews, View
 from zsar_jax.data.watchdog import FAILURE_ACTIONS
 from zsar_jax.errors import UserError
-from zsar_jax.models.layers import ATTENTIONS, REMATS
+from zsar_jax.models.compute import ATTENTIONS, DTYPES, REMATS
 from zsar_jax.models.presets import NORMALIZATIONS, PRESETS, TEMPORAL_MODELS
 from zsar_jax.ops.prepare import Augmentation
 from zsar_jax.recipes import language
@@ -20,8 +20,6 @@ from zsar_jax.runtime import settings
 from zsar_jax.runtime.paths import HUB_PREFIX, local_path
 from zsar_jax.runtime.settings import UNBOUNDED, check_choice, get_value, set_value
 from zsar_jax.text.phrasing import PLACEHOLDERS
-
-DTYPES = ('float32', 'bfloat16')
 
 # Settings that may hold a path. Those of weights may also hold a name on the Hugging Face hub.
 _WEIGHT_FIELDS = ('stills.source', 'model.init_from', 'model.tokens_from')
@@ -155,9 +153,9 @@ def default_config() -> ConfigDict:
   # The number of learnable tokens in each tower, and of the blocks that get their own: see
   # models.learned_prompts.
   config.model.prompts = ConfigDict(dict(image=0, text=0, depth=1))
-  # How the model is computed: see models.layers.Compute.
+  # How the model is computed: see models.compute.
   config.model.dtype = 'float32'
-  config.model.attention = 'xla'
+  config.model.attention = 'auto'
   config.model.remat = 'none'
   # The weights to start from: the workdir of a run, a file or folder of any format that
   # `zsar convert` reads, or 'hf://OWNER/NAME'. With '', training starts from random weights.

@@ -11,7 +11,7 @@ from flax import nnx
 from tests.models import reference
 from zsar_jax.errors import UserError
 from zsar_jax.models import layers, presets, video_model
-from zsar_jax.models.layers import Compute
+from zsar_jax.models.compute import Compute
 from zsar_jax.models.presets import NORMALIZATIONS, VideoSpec
 
 TINY = presets.preset('tiny')

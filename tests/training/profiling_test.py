@@ -9,7 +9,7 @@ from tests.training.loop_test import toy_config
 from tools import summarize_profile
 from zsar_jax import config as config_lib
 from zsar_jax.errors import UserError
-from zsar_jax.models.layers import compiler_options
+from zsar_jax.models.compute import compiler_options
 from zsar_jax.models.presets import VideoSpec, preset
 from zsar_jax.models.video_model import VideoModel
 from zsar_jax.performance import traces

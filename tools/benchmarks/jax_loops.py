@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from zsar_jax.models.compute import compiler_options
 from zsar_jax.models.from_config import build_model
-from zsar_jax.models.layers import compiler_options
 from zsar_jax.ops.prepare import evaluation_input
 from zsar_jax.recipes import language
 from zsar_jax.runtime import sharding

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
 from zsar_jax.errors import UserError
-from zsar_jax.models.layers import ATTENTIONS, REMATS
+from zsar_jax.models.compute import ATTENTIONS, DTYPES, REMATS
 from zsar_jax.models.presets import PRESETS, TowerSpec
 from zsar_jax.recipes.regions import OBJECT, PERSON
 from zsar_jax.text.classes import ClassTexts
@@ -47,8 +47,8 @@ class Workload:
     classes: C.
     templates: P.
     precision: 'float32' or 'bfloat16', for which PyTorch uses AMP.
-    attention: ours, one of `layers.ATTENTIONS`; for the peer transformers chooses.
-    remat: ours, one of `layers.REMATS`; the peer recomputes nothing.
+    attention: ours, one of `compute.ATTENTIONS`; for the peer transformers chooses.
+    remat: ours, one of `compute.REMATS`; the peer recomputes nothing.
     cores: processor cores of either side.
     weights: the folder of the weights in Hugging Face's format; '' before they are written.
   """
@@ -93,8 +93,8 @@ def add_flags(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     repeats='repeats of each loop',
   )
   parser.add_argument('--preset', default='vit_b32', choices=PRESETS)
-  parser.add_argument('--precision', default='float32', choices=config_lib.DTYPES)
-  parser.add_argument('--attention', default='xla', choices=ATTENTIONS, help='ours')
+  parser.add_argument('--precision', default='float32', choices=DTYPES)
+  parser.add_argument('--attention', default='auto', choices=ATTENTIONS, help='ours')
   parser.add_argument('--remat', default='none', choices=REMATS, help='ours')
   for name, default in (common | defaults).items():
     flag = f'--{name.replace("_", "-")}'

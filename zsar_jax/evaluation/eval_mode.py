@@ -37,7 +37,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predi
     for folder in (workdir, workdir / 'predictions'):
       make_folder(folder, '--workdir')
   mesh = sharding.make_mesh(config.mesh)
-  model = build_model(config)
+  model = build_model(config, mesh)
   texts = ClassTexts.from_config(config, model)
   template = sharding.sharded_shapes(model.abstract_params, mesh, config.mesh.fsdp_min_bytes)
   initial = InitialWeights(config, model, template)

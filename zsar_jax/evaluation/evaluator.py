@@ -25,7 +25,7 @@ from zsar_jax.evaluation import saliency
 from zsar_jax.evaluation.background_pairs import choose_partners
 from zsar_jax.evaluation.predictions import PARTS, Predictions
 from zsar_jax.evaluation.view_average import ViewAverage
-from zsar_jax.models.layers import compiler_options
+from zsar_jax.models.compute import compiler_options
 from zsar_jax.models.video_model import VideoModel
 from zsar_jax.ops.prepare import evaluation_input
 from zsar_jax.recipes import language

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from zsar_jax.models import layers
-from zsar_jax.models.layers import Compute
+from zsar_jax.models.compute import Compute
 
 
 class WindowAttention(layers.Attention):
@@ -27,14 +27,22 @@ class WindowAttention(layers.Attention):
     super().__init__(*arguments, **options)
     self.num_frames = num_frames
 
-  def gather_context(self, x: jax.Array) -> jax.Array:
-    """Maps [B * T, L, H, d] to [B * T, 3 * L, H, d]: next, previous and own tokens."""
+  def gather_context(self, x: jax.Array, length: int | None) -> jax.Array:
+    """Maps [B * T, L, H, d] to the tokens of the next frame, the previous one and the own.
+
+    Padding is left out, so the result is [B * T, 3 * length, H, d].
+    """
+    x = x[:, :length]
     frames = x.reshape(-1, self.num_frames, *x.shape[1:])  # [B, T, L, H, d]
     zeros = jnp.zeros_like(frames[:, :1])
     following = jnp.concatenate([frames[:, 1:], zeros], axis=1)
     previous = jnp.concatenate([zeros, frames[:, :-1]], axis=1)
     context = jnp.concatenate([following, previous, frames], axis=2)  # [B, T, 3 * L, H, d]
     return context.reshape(x.shape[0], -1, *x.shape[2:])
+
+  def context_length(self, length: int | None) -> int | None:
+    """Returns None, since the context has no padding."""
+    del length
 
 
 class WindowBlock(layers.ResidualBlock):
@@ -80,13 +88,16 @@ class MessageBlock(layers.ResidualBlock):
     )
     self.num_frames = num_frames
 
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps `x: [B * T, L, D]` to [B * T, L, D]."""
+  def __call__(self, x: jax.Array, length: int | None = None) -> jax.Array:
+    """Maps `x: [B * T, L, D]` to [B * T, L, D]; tokens from `length` on are padding."""
     count, tokens, width = x.shape
+    length = length or tokens
     message = self.message_fc(x[:, 0]).reshape(-1, self.num_frames, width)  # [B, T, D]
     message = message + self.message_attn(self.message_ln(message))
-    x = jnp.concatenate([x, message.reshape(count, 1, width)], axis=1)  # [B * T, L + 1, D]
-    x = (x + self.attn(self.ln_1(x)))[:, :tokens]
+    # The message follows the frame's tokens, in place of padding if there is any.
+    parts = [x[:, :length], message.reshape(count, 1, width), x[:, length + 1 :]]
+    x = jnp.concatenate(parts, axis=1)  # [B * T, max(L, length + 1), D]
+    x = (x + self.attn(self.ln_1(x), length=length + 1))[:, :tokens]
     return x + self.mlp(self.ln_2(x))
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from zsar_jax.models import layers
-from zsar_jax.models.layers import Compute
+from zsar_jax.models.compute import Compute
 
 # Weight of the network's output in the sum.
 _RESIDUAL_WEIGHT = 0.1

@@ -2,12 +2,14 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
-import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from zsar_jax.errors import UserError
-from zsar_jax.models.layers import Compute
+from zsar_jax.models.compute import DTYPES, Compute, choose_attention
 from zsar_jax.models.presets import TowerSpec, VideoSpec, preset
 from zsar_jax.models.video_model import VideoModel
 
@@ -61,27 +63,41 @@ def model_spec(config: ConfigDict) -> tuple[TowerSpec, VideoSpec]:
   return spec, video
 
 
-def build_model(config: ConfigDict) -> VideoModel:
+def build_model(config: ConfigDict, mesh: Mesh | None = None) -> VideoModel:
   """Builds the model that `model_spec` describes, without allocating arrays.
+
+  Args:
+    config: a validated config.
+    mesh: the devices that compute it, which may be abstract; None for JAX's default backend.
 
   Raises:
     UserError: as `model_spec`, and if `config.model` asks for a way to compute the model that the
       devices do not support.
   """
-  model = config.model
-  with _config_fields_in_errors():
-    compute = Compute(jnp.dtype(model.dtype), model.attention, model.remat)
-  return VideoModel(*model_spec(config), compute)
+  return VideoModel(*model_spec(config), _compute(config, mesh, remat=config.model.remat))
 
 
-def build_teacher(config: ConfigDict) -> VideoModel:
-  """Builds the plain CLIP that distillation uses as teacher: no prompts, no temporal model."""
-  model = config.model
+def build_teacher(config: ConfigDict, mesh: Mesh | None = None) -> VideoModel:
+  """Builds the plain CLIP that distillation uses as teacher: no prompts, no temporal model.
+
+  Args:
+    config: a validated config.
+    mesh: see `build_model`.
+  """
+  spec = preset(config.model.preset, resolution=config.view.size)
+  return VideoModel(spec, VideoSpec(config.view.num_frames), _compute(config, mesh))
+
+
+def compute_dtype(config: ConfigDict) -> np.dtype:
+  """Returns the dtype of the matrix products and the residual stream."""
+  return np.dtype(DTYPES[config.model.dtype][0])
+
+
+def _compute(config: ConfigDict, mesh: Mesh | None, **options: Any) -> Compute:
+  dtype, precision = DTYPES[config.model.dtype]
   with _config_fields_in_errors():
-    compute = Compute(jnp.dtype(model.dtype), model.attention)
-  return VideoModel(
-    preset(model.preset, resolution=config.view.size), VideoSpec(config.view.num_frames), compute
-  )
+    attention = choose_attention(config.model.attention, dtype, mesh)
+    return Compute(dtype, precision, attention, **options)
 
 
 @contextlib.contextmanager

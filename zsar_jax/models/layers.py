@@ -7,85 +7,20 @@ norms and the softmax always in f32. Parameter names are OpenAI's. Kernel layout
 query, key and value (D, H, d), out (H, d, D), so that attention can be sharded by head.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
-from zsar_jax.errors import UserError
-
-ATTENTIONS = ('xla', 'cudnn')
-
-# What a residual block stores for the backward pass: everything, its matrix products with weights,
-# or only its input.
-REMATS = {
-  'none': None,
-  'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-  'full': jax.checkpoint_policies.nothing_saveable,
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Compute:
-  """How a model is computed; the model itself does not depend on it.
-
-  Attributes:
-    dtype: dtype of matrix products and the residual stream, float32 or bfloat16.
-    attention: implementation of `jax.nn.dot_product_attention`, one of `ATTENTIONS`.
-    remat: what each residual block stores for the backward pass, one of `REMATS`.
-
-  Raises:
-    UserError: if `attention` or `remat` is none of the choices, or cudnn does not support the
-      dtype or the device.
-  """
-
-  dtype: DTypeLike = jnp.float32
-  attention: str = 'xla'
-  remat: str = 'none'
-
-  def __post_init__(self):
-    for name, choices in (('attention', ATTENTIONS), ('remat', REMATS)):
-      value = getattr(self, name)
-      if value not in choices:
-        raise UserError(f'{name}: {value!r} is none of {", ".join(choices)}')
-    if self.attention == 'cudnn':
-      if jnp.dtype(self.dtype) != jnp.bfloat16:
-        raise UserError(
-          "attention: cudnn computes attention in bfloat16 only; set dtype to 'bfloat16', or take"
-          " 'xla'"
-        )
-      if jax.default_backend() != 'gpu':
-        raise UserError(
-          'attention: cudnn needs an NVIDIA GPU and JAX runs on'
-          f" {jax.default_backend()} here; take 'xla'"
-        )
-
-
-def compiler_options(mesh: Mesh | None = None) -> dict[str, str] | None:
-  """Returns the `compiler_options` with which a model's forward and backward pass are jitted.
-
-  On CPUs they make XLA keep the optimization barriers between residual blocks. By default XLA for
-  CPUs drops the barriers before it fuses operations; each block then recomputes the residual
-  stream (and its gradient) from the first block on, several times.
-
-  Args:
-    mesh: the devices; None for JAX's default backend.
-
-  Returns:
-    The options, or None on other devices, where the residual stream has no barriers.
-  """
-  platform = mesh.devices.flat[0].platform if mesh else jax.default_backend()
-  return {'xla_disable_hlo_passes': 'cse_barrier_expander'} if platform == 'cpu' else None
+from zsar_jax.models.attention import attend, pad_tokens
+from zsar_jax.models.compute import REMATS, Compute
 
 
 def _fusion_barrier(x: jax.Array) -> jax.Array:
-  """Separates a block from the next one on CPUs; see `compiler_options`."""
+  """Separates a block from the next one on CPUs; see `compute.compiler_options`."""
   return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
 
 
@@ -194,6 +129,7 @@ class Attention(nnx.Module):
     x: jax.Array,
     context: jax.Array | None = None,
     query_index: int | jax.Array | None = None,
+    length: int | None = None,
   ) -> jax.Array:
     """Attends from each token of `x` to the tokens of `context`.
 
@@ -201,36 +137,49 @@ class Attention(nnx.Module):
       x: [N, L, D].
       context: [N, M, D]; None for `x` itself.
       query_index: index of the only token that attends, see `select_token`; None for all tokens.
+      length: the number of tokens of `context` that are attended to; the tokens after them are
+        padding. None for all tokens.
 
     Returns:
       [N, L, D], or [N, 1, D] with `query_index`.
     """
     context = x if context is None else context
-    key, value = self.gather_context(self.key(context)), self.gather_context(self.value(context))
+    key, value = (
+      self.gather_context(project(context), length) for project in (self.key, self.value)
+    )
+    key_length = self.context_length(length)
     query = self.query(x if query_index is None else select_token(x, query_index))
-    mask: dict[str, Any] = {'is_causal': self.causal}
-    implementation: Any = self.compute.attention
+    causal, implementation = self.causal, self.compute.attention
     if query_index is not None:
       # A fused kernel for long queries gains nothing here.
-      mask, implementation = {}, 'xla'
-      if self.causal:
-        mask['key_value_seq_lengths'] = jnp.broadcast_to(query_index + 1, x.shape[:1])
+      causal, implementation = False, 'xla'
+      key_length = query_index + 1 if self.causal else key_length
     with jax.named_scope('attention'):
-      mixed = jax.nn.dot_product_attention(
+      mixed = attend(
         query,
         key,
         value,
-        **mask,
         implementation=implementation,
+        causal=causal,
+        key_length=key_length,
       )  # [N, L, H, d]
     return self.out(mixed)  # [N, L, D]
 
-  def gather_context(self, x: jax.Array) -> jax.Array:
+  def gather_context(self, x: jax.Array, length: int | None) -> jax.Array:
     """Maps each sequence's own keys or values [N, M, H, d] to those that it attends to.
 
     Here these are its own; subclasses add those of other sequences.
+
+    Args:
+      x: the keys or values.
+      length: see `__call__`.
     """
+    del length
     return x
+
+  def context_length(self, length: int | None) -> int | None:
+    """Returns how many keys of `gather_context`'s result are no padding; None for all."""
+    return length
 
 
 class Mlp(nnx.Module):
@@ -281,18 +230,24 @@ class ResidualBlock(nnx.Module):
     self.ln_2 = layer_norm(width, compute.dtype, rngs)
     self.mlp = Mlp(width, residual_std=residual_std, compute=compute, rngs=rngs)
 
-  def __call__(self, x: jax.Array, query_index: int | jax.Array | None = None) -> jax.Array:
+  def __call__(
+    self,
+    x: jax.Array,
+    query_index: int | jax.Array | None = None,
+    length: int | None = None,
+  ) -> jax.Array:
     """Applies the block.
 
     Args:
       x: [N, L, D], the tokens.
       query_index: index of the only token that is computed, see `select_token`; None for all
         tokens.
+      length: the number of tokens that are no padding; None for all.
 
     Returns:
       [N, L, D], or [N, 1, D] with `query_index`.
     """
-    mixed = self.attn(self.ln_1(x), query_index=query_index)
+    mixed = self.attn(self.ln_1(x), query_index=query_index, length=length)
     x = (x if query_index is None else select_token(x, query_index)) + mixed
     return x + self.mlp(self.ln_2(x))
 
@@ -320,7 +275,7 @@ class Transformer(nnx.Module):
     Args:
       layers: number of blocks.
       make_block: makes block i, which maps [N, L, D] to [N, L, D].
-      compute: only its `remat` is used here.
+      compute: how the blocks are computed.
     """
     # The keys are strings. A list would put integer keys into the parameter tree, which checkpoints
     # and path patterns do not support.
@@ -345,22 +300,31 @@ class Transformer(nnx.Module):
     Returns:
       [N, L, D], or [N, 1, D] with `query_index`.
     """
+    count = x.shape[1]
+    if self.compute.attention == 'cudnn':
+      x = pad_tokens(x)  # Once here, and not in each block.
+    length = None if x.shape[1] == count else count
     for i in range(self.layers):  # The keys themselves are sorted as text: '10' before '2'.
       block = self.resblocks[str(i)]
       x = before(i, x) if before else x
-      call = _block_call(query_index if i == self.layers - 1 else None)
+      call = _block_call(query_index if i == self.layers - 1 else None, length)
       if self.compute.remat != 'none':
         call = nnx.remat(call, policy=REMATS[self.compute.remat])
       x = _fusion_barrier(call(block, x))
-    return x
+    return x[:, :count]
 
 
 def _block_call(
-  query_index: int | jax.Array | None,
+  query_index: int | jax.Array | None, length: int | None
 ) -> Callable[[nnx.Module, jax.Array], jax.Array]:
-  """Returns a function of block and tokens that calls the block, for all tokens or for one."""
-  # `query_index` is bound here and not passed on, since `nnx.remat` takes no keywords.
-  return lambda block, x: block(x) if query_index is None else block(x, query_index)
+  """Returns a function of block and tokens that calls the block; see `ResidualBlock`."""
+
+  # The options are bound here and not passed on, since `nnx.remat` takes no keywords.
+  def call(block: nnx.Module, x: jax.Array) -> jax.Array:
+    options = {} if query_index is None else {'query_index': query_index}
+    return block(x, length=length, **options)
+
+  return call
 
 
 def plain_transformer(

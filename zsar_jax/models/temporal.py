@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from zsar_jax.models import layers
-from zsar_jax.models.layers import Compute
+from zsar_jax.models.compute import Compute
 from zsar_jax.models.presets import VideoSpec
 
 

@@ -12,7 +12,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from zsar_jax.models import cross_frame, layers
-from zsar_jax.models.layers import Compute
+from zsar_jax.models.compute import Compute
 from zsar_jax.models.learned_prompts import DeepPrompts
 from zsar_jax.models.presets import TowerSpec, VideoSpec
 

@@ -6,7 +6,9 @@ plain nested dict of arrays with strings as keys; training, evaluation and check
 Letters in shapes: B clips, T frames, H and W pixels, C texts, L tokens, M patches, E embedding.
 """
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,8 +16,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from zsar_jax.models import layers, temporal, towers
+from zsar_jax.models.compute import Compute
 from zsar_jax.models.distillation import ResidualNetwork, distance
-from zsar_jax.models.layers import Compute
 from zsar_jax.models.presets import NORMALIZATIONS, TowerSpec, VideoSpec
 from zsar_jax.models.video_prompts import VideoPrompts
 
@@ -180,6 +182,7 @@ class VideoModel:
     self.spec = spec
     self.video = video
     self._build = build
+    self._precision = compute.precision
     self._graphdef, state = nnx.split(nnx.eval_shape(build, jax.random.key(0)))
     self.abstract_params: Params = nnx.to_pure_dict(state)
 
@@ -187,21 +190,31 @@ class VideoModel:
     """Draws the initial parameters of training from scratch."""
     return nnx.to_pure_dict(nnx.split(self._build(key))[1])
 
+  @contextlib.contextmanager
+  def _network(self, params: Params) -> Iterator[VideoNetwork]:
+    """Yields the network with `params`; its operations have the precision of `compute`."""
+    with jax.default_matmul_precision(self._precision):
+      yield nnx.merge(self._graphdef, params)
+
   def encode_frames(self, params: Params, frames: jax.Array) -> tuple[jax.Array, jax.Array | None]:
     """See `VideoNetwork.encode_frames`."""
-    return nnx.merge(self._graphdef, params).encode_frames(frames)
+    with self._network(params) as network:
+      return network.encode_frames(frames)
 
   def encode_video(self, params: Params, frames: jax.Array) -> Encoded:
     """See `VideoNetwork.encode_video`."""
-    return nnx.merge(self._graphdef, params).encode_video(frames)
+    with self._network(params) as network:
+      return network.encode_video(frames)
 
   def encode_text(self, params: Params, tokens: jax.Array) -> jax.Array:
     """See `VideoNetwork.encode_text`."""
-    return nnx.merge(self._graphdef, params).encode_text(tokens)
+    with self._network(params) as network:
+      return network.encode_text(tokens)
 
   def similarity(self, params: Params, encoded: Encoded, texts: jax.Array) -> jax.Array:
     """See `VideoNetwork.similarity`."""
-    return nnx.merge(self._graphdef, params).similarity(encoded, texts)
+    with self._network(params) as network:
+      return network.similarity(encoded, texts)
 
   def logits(self, params: Params, encoded: Encoded, texts: jax.Array) -> jax.Array:
     """Scores clips for classes, f32[B, C]: the cosines of `similarity` times exp(logit_scale)."""
@@ -216,5 +229,5 @@ class VideoModel:
     text_teacher: jax.Array,
   ) -> jax.Array:
     """See `VideoNetwork.distance`."""
-    model = nnx.merge(self._graphdef, params)
-    return model.distance(encoded, texts, frame_teacher, text_teacher)
+    with self._network(params) as network:
+      return network.distance(encoded, texts, frame_teacher, text_teacher)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from zsar_jax.models import layers
-from zsar_jax.models.layers import Compute
+from zsar_jax.models.compute import Compute
 
 # As in the paper (arXiv 2208.02816) and its code: two layers, whose output is added with a weight
 # that starts at 0.1.

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
+from zsar_jax.models.from_config import compute_dtype
 from zsar_jax.models.presets import TowerSpec
 from zsar_jax.runtime import sharding, trees
 from zsar_jax.training.setup import texts_frozen
@@ -73,7 +73,7 @@ def required_traffic(
   """
   data, fsdp, tensor = (mesh.shape[axis] for axis in sharding.AXES)
   replicas = data * fsdp
-  itemsize = np.dtype(jax.numpy.dtype(config.model.dtype)).itemsize
+  itemsize = compute_dtype(config).itemsize
   frozen = texts_frozen(trained)
   accumulation = config.optim.accumulation
   gathered = scattered = reduced = 0.0
@@ -114,7 +114,7 @@ def activation_bytes(config: ConfigDict, spec: TowerSpec, classes: int, mesh: Me
   one block that is recomputed, and twice the frames in float32, are added.
   """
   replicas, tensor = sharding.num_batch_shards(mesh), mesh.shape['tensor']
-  itemsize = np.dtype(jax.numpy.dtype(config.model.dtype)).itemsize
+  itemsize = compute_dtype(config).itemsize
   kept_per_block = {'none': 16, 'dots': 10, 'full': 1}[config.model.remat]
   largest = 0.0  # Over the towers, which run one after another.
   length = {spec.image_width: 1 + spec.num_patches, spec.text_width: spec.context_length}

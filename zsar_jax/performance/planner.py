@@ -6,13 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
 from zsar_jax.models import flops
-from zsar_jax.models.from_config import build_model
+from zsar_jax.models.from_config import build_model, compute_dtype
 from zsar_jax.performance import estimate, hlo_costs, largest_batch, topologies
 from zsar_jax.performance.collective_table import array_contents, collective_rows
 from zsar_jax.performance.collectives import find_collectives
@@ -163,7 +162,7 @@ class _Planner:
     multiple = sharding.num_batch_shards(mesh)
     if not self._topology.compiles:
       memory['activations'] = self._evaluation_activations()
-      itemsize = np.dtype(jax.numpy.dtype(config.model.dtype)).itemsize
+      itemsize = compute_dtype(config).itemsize
       gathered = itemsize / 4 * memory['parameters'] * (mesh.shape['fsdp'] - 1)
       seconds = recipes * gathered / self._ring_bandwidth(('fsdp',))
       return self._complete_estimate(step, memory, seconds, multiple)

@@ -73,7 +73,7 @@ def evaluation_programs(config: ConfigDict, mesh: Mesh, classes: int) -> list[Pr
   """
   batch_size = config.eval.batch_size
   config_lib.check_batch('config.eval.batch_size', batch_size, sharding.num_batch_shards(mesh))
-  model = build_model(config)
+  model = build_model(config, mesh)
   replicated, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
   recipes = [language.parse(text) for text in config.eval.recipes]
   partners = any(recipe.swap_part for recipe in recipes)

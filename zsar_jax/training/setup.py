@@ -70,7 +70,7 @@ class Setup:
         describes no model or optimizer.
     """
     check_batch_size(config, mesh)
-    model = build_model(config)
+    model = build_model(config, mesh)
     optimizer, trained = make_optimizer(config.optim, model.abstract_params, config.steps)
     init = functools.partial(init_state, optimizer, trained, config.optim.average_every > 0)
     shapes = jax.eval_shape(init, model.abstract_params)
@@ -79,7 +79,7 @@ class Setup:
       mesh=mesh,
       classes=tuple(classes),
       model=model,
-      teacher=build_teacher(config) if config.optim.distillation else None,
+      teacher=build_teacher(config, mesh) if config.optim.distillation else None,
       optimizer=optimizer,
       trained=trained,
       init_state=init,

@@ -10,7 +10,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from zsar_jax.models.layers import compiler_options
+from zsar_jax.models.compute import compiler_options
 from zsar_jax.models.video_model import Params
 from zsar_jax.ops.geometric import mirror_labels
 from zsar_jax.ops.prepare import Augmentation, Batch, training_input

@@ -1,0 +1,65 @@
+"""Scaled dot-product attention with XLA's or cuDNN's kernels.
+
+Letters in shapes: N sequences, L queries, M keys, H heads, d width of a head.
+"""
+
+import jax
+import jax.numpy as jnp
+
+# cuDNN's kernels get lengths that are a multiple of this: they are not documented for odd lengths
+# in the backward pass, which JAX 0.10 refuses.
+CUDNN_MULTIPLE = 8
+
+
+def pad_tokens(x: jax.Array, multiple: int = CUDNN_MULTIPLE) -> jax.Array:
+  """Appends zeros along axis 1 of `x: [N, L, ...]` until L is a multiple of `multiple`."""
+  missing = -x.shape[1] % multiple
+  return jnp.pad(x, [(0, 0), (0, missing)] + [(0, 0)] * (x.ndim - 2)) if missing else x
+
+
+def attend(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  *,
+  implementation: str,
+  causal: bool = False,
+  key_length: int | jax.Array | None = None,
+) -> jax.Array:
+  """Computes softmax(query key^T / sqrt(d)) value for each head.
+
+  The softmax is computed in f32.
+
+  Args:
+    query: [N, L, H, d].
+    key: [N, M, H, d].
+    value: [N, M, H, d].
+    implementation: 'xla', or 'cudnn', which keeps no [L, M] matrices in memory; see
+      `compute.choose_attention`.
+    causal: whether query i attends to the keys 0 to i only.
+    key_length: the number of keys of each sequence that queries attend to, the same for all or
+      i32[N]; the keys after them are padding. None for all keys.
+
+  Returns:
+    [N, L, H, d].
+  """
+  length = query.shape[1]
+  if implementation == 'cudnn':
+    key_length = key.shape[1] if key_length is None else key_length
+    query, key, value = pad_tokens(query), pad_tokens(key), pad_tokens(value)
+    if causal and isinstance(key_length, int):
+      key_length = None  # The padding comes after every query that counts.
+  if isinstance(key_length, int) and key_length == key.shape[1]:
+    key_length = None
+  # Queries are not masked: where a query is padding, its result is finite and of no consequence,
+  # while the values that the kernels leave at masked queries are not specified.
+  lengths = None if key_length is None else jnp.broadcast_to(key_length, query.shape[:1])
+  mixed = jax.nn.dot_product_attention(
+    query,
+    key,
+    value,
+    is_causal=causal,
+    key_value_seq_lengths=lengths,
+    implementation=implementation,  # type: ignore[arg-type]  # It is one of the literals.
+  )
+  return mixed[:, :length]

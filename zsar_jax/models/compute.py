@@ -1,0 +1,101 @@
+"""How a model is computed: dtype, precision, attention, rematerialization, compiler options."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.typing import DTypeLike
+
+from zsar_jax.errors import UserError
+
+# The dtype of matrix products and of the residual stream, and the precision of float32 products.
+# By default, JAX rounds the factors of float32 products to TF32 on GPUs and to bfloat16 on TPUs.
+DTYPES = {
+  'float32': (jnp.float32, 'float32'),
+  'tensorfloat32': (jnp.float32, 'tensorfloat32'),
+  'bfloat16': (jnp.bfloat16, 'float32'),
+}
+
+ATTENTIONS = ('auto', 'xla', 'cudnn')
+
+# What a residual block stores for the backward pass: everything, its matrix products with weights,
+# or only its input.
+REMATS = {
+  'none': None,
+  'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  'full': jax.checkpoint_policies.nothing_saveable,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Compute:
+  """How a model is computed; the model itself does not depend on it.
+
+  Attributes:
+    dtype: dtype of matrix products and the residual stream, float32 or bfloat16.
+    precision: of float32 matrix products, as in `jax.default_matmul_precision`.
+    attention: 'xla' or 'cudnn', see `attention.attend`.
+    remat: what each residual block stores for the backward pass, one of `REMATS`.
+
+  Raises:
+    UserError: if `attention` or `remat` is none of the choices, or cudnn does not support the
+      dtype.
+  """
+
+  dtype: DTypeLike = jnp.float32
+  precision: str = 'float32'
+  attention: str = 'xla'
+  remat: str = 'none'
+
+  def __post_init__(self):
+    for name, choices in (('attention', ('xla', 'cudnn')), ('remat', REMATS)):
+      value = getattr(self, name)
+      if value not in choices:
+        raise UserError(f'{name}: {value!r} is none of {", ".join(choices)}')
+    if self.attention == 'cudnn' and jnp.dtype(self.dtype) != jnp.bfloat16:
+      raise UserError(
+        "attention: cudnn computes attention in bfloat16 only; set dtype to 'bfloat16', or take"
+        " 'auto'"
+      )
+
+
+def choose_attention(attention: str, dtype: DTypeLike, mesh: Mesh | None = None) -> str:
+  """Returns the implementation of attention for devices: 'xla' or 'cudnn'.
+
+  Args:
+    attention: one of `ATTENTIONS`. 'auto' is cuDNN's kernels in bfloat16 on NVIDIA GPUs that have
+      them (compute capability 8.0, Ampere, and later), and 'xla' otherwise.
+    dtype: of the computation.
+    mesh: the devices, which may be abstract; None for JAX's default backend.
+
+  Raises:
+    UserError: if cudnn is asked for and the devices do not have it.
+  """
+  if attention == 'xla' or (attention == 'auto' and jnp.dtype(dtype) != jnp.bfloat16):
+    return 'xla'
+  device = mesh.devices.flat[0] if mesh else jax.devices()[0]
+  supported = device.device_kind.startswith('NVIDIA') and float(device.compute_capability) >= 8
+  if attention == 'cudnn' and not supported:
+    raise UserError(
+      'attention: cudnn needs an NVIDIA GPU of compute capability 8.0 or later, and the devices'
+      f" here are {device.platform}: {device.device_kind}; take 'auto'"
+    )
+  return 'cudnn' if supported else 'xla'
+
+
+def compiler_options(mesh: Mesh | None = None) -> dict[str, str] | None:
+  """Returns the `compiler_options` with which a model's forward and backward pass are jitted.
+
+  On CPUs they make XLA keep the optimization barriers between residual blocks. By default XLA for
+  CPUs drops the barriers before it fuses operations; each block then recomputes the residual
+  stream (and its gradient) from the first block on, several times.
+
+  Args:
+    mesh: the devices; None for JAX's default backend.
+
+  Returns:
+    The options, or None on other devices, where the residual stream has no barriers.
+  """
+  platform = mesh.devices.flat[0].platform if mesh else jax.default_backend()
+  return {'xla_disable_hlo_passes': 'cse_barrier_expander'} if platform == 'cpu' else None
