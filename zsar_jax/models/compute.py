@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from zsar_jax.errors import UserError
 
 # The dtype of matrix products and of the residual stream, and the precision of float32 products.
-# By default, JAX rounds the factors of float32 products to TF32 on GPUs and to bfloat16 on TPUs.
+# By default, XLA rounds the factors of float32 products to TF32 on GPUs and to bfloat16 on TPUs.
 DTYPES = {
   'float32': (jnp.float32, 'float32'),
   'tensorfloat32': (jnp.float32, 'tensorfloat32'),
@@ -39,8 +39,7 @@ class Compute:
     remat: what each residual block stores for the backward pass, one of `REMATS`.
 
   Raises:
-    UserError: if `attention` or `remat` is none of the choices, or cudnn does not support the
-      dtype.
+    UserError: if `attention` or `remat` is none of the choices.
   """
 
   dtype: DTypeLike = jnp.float32
@@ -53,11 +52,6 @@ class Compute:
       value = getattr(self, name)
       if value not in choices:
         raise UserError(f'{name}: {value!r} is none of {", ".join(choices)}')
-    if self.attention == 'cudnn' and jnp.dtype(self.dtype) != jnp.bfloat16:
-      raise UserError(
-        "attention: cudnn computes attention in bfloat16 only; set dtype to 'bfloat16', or take"
-        " 'auto'"
-      )
 
 
 def choose_attention(attention: str, dtype: DTypeLike, mesh: Mesh | None = None) -> str:
@@ -70,9 +64,15 @@ def choose_attention(attention: str, dtype: DTypeLike, mesh: Mesh | None = None)
     mesh: the devices, which may be abstract; None for JAX's default backend.
 
   Raises:
-    UserError: if cudnn is asked for and the devices do not have it.
+    UserError: if cudnn is asked for, and the devices do not have it or it does not support the
+      dtype.
   """
-  if attention == 'xla' or (attention == 'auto' and jnp.dtype(dtype) != jnp.bfloat16):
+  if attention == 'cudnn' and jnp.dtype(dtype) != jnp.bfloat16:
+    raise UserError(
+      "attention: cudnn computes attention in bfloat16 only; set dtype to 'bfloat16', or take"
+      " 'auto'"
+    )
+  if attention == 'xla' or jnp.dtype(dtype) != jnp.bfloat16:
     return 'xla'
   device = mesh.devices.flat[0] if mesh else jax.devices()[0]
   supported = device.device_kind.startswith('NVIDIA') and float(device.compute_capability) >= 8

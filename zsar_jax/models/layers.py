@@ -17,6 +17,7 @@ from jax.typing import DTypeLike
 
 from zsar_jax.models.attention import attend, pad_tokens
 from zsar_jax.models.compute import REMATS, Compute
+from zsar_jax.models.normalization import normalize
 
 
 def _fusion_barrier(x: jax.Array) -> jax.Array:
@@ -34,15 +35,14 @@ class LayerNorm(nnx.LayerNorm):
 
   @jax.named_scope('layer_norm')
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Normalizes `x: [..., D]` over its last axis."""
-    return super().__call__(x)
+    """Normalizes `x: [..., D]` over its last axis, in f32; returns `dtype`."""
+    y = normalize(x.reshape(-1, x.shape[-1]), self.scale[...], self.bias[...], self.dtype)
+    return y.reshape(x.shape)
 
 
 def layer_norm(width: int, dtype: DTypeLike, rngs: nnx.Rngs) -> LayerNorm:
   """Returns a layer norm with CLIP's epsilon; it computes in f32 and returns `dtype`."""
-  # The fast variance, E[x^2] - E[x]^2, cancels where the mean is large, as it is in CLIP's
-  # residual stream.
-  return LayerNorm(width, epsilon=1e-5, dtype=dtype, use_fast_variance=False, rngs=rngs)
+  return LayerNorm(width, epsilon=1e-5, dtype=dtype, rngs=rngs)
 
 
 def select_token(x: jax.Array, index: int | jax.Array) -> jax.Array:
@@ -73,9 +73,10 @@ class Projection(nnx.LinearGeneral):
     # The reshape comes before the cast. Otherwise XLA finds it between the gradient and the
     # gradient's sum over devices, and does not make a reduce-scatter of the two.
     kernel = self.kernel[...].reshape(math.prod(self.in_features), -1).astype(self.dtype)
-    y = x.reshape(*batch, -1).astype(self.dtype) @ kernel
-    y = y.reshape(*batch, *self.out_features)
-    return y if self.bias is None else y + self.bias[...].astype(self.dtype)
+    y = x.reshape(-1, kernel.shape[0]).astype(self.dtype) @ kernel
+    if self.bias is not None:
+      y = y + self.bias[...].reshape(-1).astype(self.dtype)
+    return y.reshape(*batch, *self.out_features)
 
 
 class Attention(nnx.Module):
@@ -203,7 +204,8 @@ class Mlp(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `x: [..., D]` to [..., D]."""
-    return self.c_proj(quick_gelu(self.c_fc(x)))
+    y = x.reshape(-1, x.shape[-1])
+    return self.c_proj(quick_gelu(self.c_fc(y))).reshape(x.shape)
 
 
 class ResidualBlock(nnx.Module):

@@ -40,8 +40,8 @@ class PatchEmbedding(nnx.Module):
     count, rows, columns = images.shape[0], images.shape[1] // patch, images.shape[2] // patch
     # As patches do not overlap, the convolution is one matrix product.
     x = images.astype(self.dtype).reshape(count, rows, patch, columns, patch, channels)
-    x = x.swapaxes(2, 3).reshape(count, rows * columns, -1)  # [N, G * G, P * P * 3]
-    return x @ kernel.reshape(-1, width)  # [N, G * G, D]
+    x = x.swapaxes(2, 3).reshape(count * rows * columns, -1)  # [N * G * G, P * P * 3]
+    return (x @ kernel.reshape(-1, width)).reshape(count, rows * columns, width)
 
 
 class ImageTower(nnx.Module):

@@ -61,6 +61,7 @@ class VideoNetwork(nnx.Module):
     # Open-VCLIP scores each frame separately and averages the scores.
     self.mean_of_cosines = video.temporal == 'window'
     self.normalization = spec.normalization
+    self.precision = compute.precision
     self.logit_scale = nnx.Param(jnp.array(math.log(1 / 0.07), jnp.float32))
 
   def encode_frames(self, frames: jax.Array) -> tuple[jax.Array, jax.Array | None]:
@@ -122,8 +123,9 @@ class VideoNetwork(nnx.Module):
     """
     if self.video_prompts:
       texts = layers.l2_normalize(self.video_prompts(texts, encoded['context']))  # [B, C, E]
-      return jnp.einsum('be,bce->bc', encoded['embedding'], texts)
-    return encoded['embedding'] @ layers.l2_normalize(texts).T
+      return jnp.einsum('be,bce->bc', encoded['embedding'], texts, precision=self.precision)
+    texts = layers.l2_normalize(texts)
+    return jnp.matmul(encoded['embedding'], texts.T, precision=self.precision)
 
   def distance(
     self, encoded: Encoded, texts: jax.Array, frame_teacher: jax.Array, text_teacher: jax.Array
@@ -182,7 +184,8 @@ class VideoModel:
     self.spec = spec
     self.video = video
     self._build = build
-    self._precision = compute.precision
+    # XLA does not consider its Triton kernels for bfloat16 products whose precision is stated.
+    self._precision = compute.precision if compute.dtype == jnp.float32 else None
     self._graphdef, state = nnx.split(nnx.eval_shape(build, jax.random.key(0)))
     self.abstract_params: Params = nnx.to_pure_dict(state)
 
@@ -192,7 +195,7 @@ class VideoModel:
 
   @contextlib.contextmanager
   def _network(self, params: Params) -> Iterator[VideoNetwork]:
-    """Yields the network with `params`; its operations have the precision of `compute`."""
+    """Yields the network with `params`, and sets the precision of its float32 products."""
     with jax.default_matmul_precision(self._precision):
       yield nnx.merge(self._graphdef, params)
 
