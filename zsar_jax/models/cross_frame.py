@@ -82,7 +82,7 @@ class MessageBlock(layers.ResidualBlock):
       dtype=compute.dtype,
       rngs=rngs,
     )
-    self.message_ln = layers.layer_norm(width, compute.dtype, rngs)
+    self.message_ln = layers.LayerNorm(width, compute, rngs)
     self.message_attn = layers.Attention(
       width, heads, residual_std=residual_std, compute=compute, rngs=rngs
     )
