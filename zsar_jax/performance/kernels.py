@@ -43,7 +43,7 @@ class Kernel:
 
   Attributes:
     kind: such as 'cuBLASLt' or 'reduction'.
-    source: the function or the functions that it comes from, such as 'LayerNorm'.
+    source: the function or the functions that it comes from, such as 'layers.LayerNorm'.
     backward: whether any part of it belongs to a backward pass.
     results: its results, such as 'f32[8,16]'.
     count: how often it runs.
