@@ -28,19 +28,22 @@ def field(number, value):
   return varint(number << 3 | 2) + varint(len(value)) + value
 
 
-def instruction(name, opcode, scope='', called=()):
+def instruction(name, opcode, scope='', called=(), target=''):
   out = field(1, name) + field(2, opcode)
   out += field(7, field(2, scope)) if scope else b''
+  out += field(28, target) if target else b''
   return out + b''.join(field(38, number) for number in called)
 
 
 def hlo(module):
-  """An HloProto: a fused product, a fused transpose, attention, a sum over devices and a loop."""
+  """An HloProto: a product, a transpose, attention, a sum over devices, a loop, a GPU's calls."""
   fused = [
     (2, [instruction('p', 'parameter'), instruction('d', 'dot', 'jit(f)/mlp/dot_general')]),
     (3, [instruction('q', 'parameter'), instruction('t', 'transpose')]),
     (4, [instruction('e', 'exponential', 'jit(f)/transpose(jvp(attention))/exp')]),
     (5, [instruction('g', 'all-gather')]),
+    (6, [instruction('m', 'multiply', 'jit(f)/optimizer/mul'), instruction('s', 'sqrt')]),
+    (7, [instruction('c', 'convert'), instruction('r', 'reduce', 'jit(f)/jvp()/reduce_sum')]),
   ]
   entry = [
     instruction('fusion.1', 'fusion', called=[2]),
@@ -49,6 +52,11 @@ def hlo(module):
     instruction('all-reduce.1', 'all-reduce'),
     instruction('loop.1', 'while'),
     instruction('async-done.1', 'async-done', called=[5]),
+    instruction('cublas-lt-matmul.52', 'custom-call', target='__cublas$lt$matmul'),
+    instruction('custom-call.7', 'custom-call', target='__cudnn$fmhaSoftmaxBackward'),
+    instruction('loop_multiply_fusion.8', 'fusion', called=[6]),
+    instruction('input_reduce_fusion', 'fusion', called=[7]),
+    instruction('copy.2', 'copy'),
   ]
   content = field(1, module)
   for number, instructions in [*fused, (1, entry)]:
@@ -57,8 +65,13 @@ def hlo(module):
 
 
 def plane(name, line, events, with_stat):
-  """The text of a plane; events are (name, start in ms, duration in ms)."""
-  names = sorted({name for name, _, _ in events})
+  """The text of a plane.
+
+  Events are (name, start in ms, duration in ms), or with the operation's name at the end if it is
+  another one, '' for none.
+  """
+  events = [(*event, event[0])[:4] for event in events]
+  names = sorted({name for event in events for name in (event[0], event[3])})
   out = f'planes {{ name: "{name}"\n'
   for n, event in enumerate(names, start=1):
     out += f'event_metadata {{ key: {n} value {{ id: {n} name: "{event}" }} }}\n'
@@ -66,10 +79,12 @@ def plane(name, line, events, with_stat):
   out += 'stat_metadata { key: 1 value { id: 1 name: "hlo_op" } }\n'
   out += 'stat_metadata { key: 2 value { id: 2 name: "hlo_module" } }\n'
   out += f'lines {{ id: 1 name: "{line}"\n'
-  for event, start, duration in events:
+  for event, start, duration, operation in events:
     number = names.index(event) + 1
-    stat = f'stats {{ metadata_id: 1 ref_value: {number + 100} }}' if with_stat else ''
-    stat += ' stats { metadata_id: 2 str_value: "jit_f" }' if with_stat else ''
+    stat = ''
+    if with_stat and operation:
+      stat = f'stats {{ metadata_id: 1 ref_value: {names.index(operation) + 101} }}'
+      stat += ' stats { metadata_id: 2 str_value: "jit_f" }'
     out += f'events {{ metadata_id: {number} offset_ps: {start * MS}'
     out += f' duration_ps: {duration * MS} {stat} }}\n'
   return out + '}}\n'
@@ -143,6 +158,50 @@ def test_asynchronous_operations_of_a_tpu_count_while_they_are_waited_for(tmp_pa
   assert summary.categories['copies'] == pytest.approx(6 / 80)
 
 
+# Kernels as cuBLAS, cuDNN, XLA and NCCL name them, with the operations that launch them.
+STREAM = [
+  ('MemcpyD2H', 30, 1, 'loop.1'),  # The loop reads its condition.
+  ('nvjet_tst_256x128_64x4_2x1_v_bz_coopA_NNT', 31, 20, 'cublas-lt-matmul.52'),
+  ('cudnn_generated_fort_native_sdpa_sm90_flash_bprop_wgmma_f16', 51, 9, 'custom-call.7'),
+  ('loop_multiply_fusion_8', 60, 5, 'loop_multiply_fusion.8'),
+  ('input_reduce_fusion', 65, 4, 'input_reduce_fusion'),
+  ('MemcpyD2D', 69, 2, 'copy.2'),
+  ('sm90_xmma_gemm_bf16bf16_bf16f32_tn_n_tilesize128x128x64', 71, 3, ''),
+  ('void my_kernel<float>(float*)', 74, 1, ''),
+  ('MemcpyH2D', 75, 5, ''),
+]
+COLLECTIVES = [('ncclDevKernel_AllReduce_Sum_bf16_RING_LL(ncclDevComm*)', 60, 30, 'all-reduce.1')]
+
+
+def test_kernels_of_a_gpu_are_told_apart(tmp_path):
+  """By their operations or, where they have none, by their names."""
+  calls = [('cuLaunchKernel', 30, 60, 'cublas-lt-matmul.52')]
+  text = plane('/host:CPU', 'python', HOST, False) + metadata()
+  text += plane('/host:CPU', 'Host Threads/77', calls, True)
+  text += plane('/device:GPU:0', 'Stream #7(Kernel,MemcpyD2D)', STREAM, True)
+  text += plane('/device:GPU:0', 'Stream #9(Kernel)', COLLECTIVES, True)
+  text += plane('/device:GPU:0', 'CUPTI overhead', [('BUFFER_FLUSH', 0, 90, '')], True)
+  write(tmp_path, text)
+  (path,) = traces.newest_files(tmp_path / 'profile')
+  trace = traces.read_trace(path)
+  assert list(trace.ops) == ['GPU:0']
+  summary = summarize_profile.summarize(trace, 1)
+  ms = {name: 80 * share for name, share in summary.categories.items() if share}
+  assert ms == pytest.approx(
+    {
+      'collectives': 30,
+      'matmul': 23,
+      'attention': 9,
+      'infeed and transfers': 6,
+      'optimizer': 5,
+      'elementwise': 4,
+      'copies': 2,
+      'other': 1,
+    }
+  )
+  assert summary.idle == pytest.approx(30 / 90)  # Between 30 and 90 ms, a stream always runs.
+
+
 def test_utilization_where_the_peak_is_known(tmp_path, capsys):
   text = plane('/host:CPU', 'python', HOST, False) + metadata()
   write(tmp_path, text + plane('/device:TPU:0', 'XLA Ops', OPS, False))
@@ -177,7 +236,9 @@ def test_verdicts():
     ('fusion.4', {'dot'}, 'jit(f)/attention/dot_general', 'attention'),
     ('reduce-scatter.1', {'reduce-scatter'}, '', 'collectives'),
     ('fusion.5', {'select'}, 'jit(f)/augment/vmap()/select_n', 'augmentation and masks'),
-    ('fusion.6', {'add'}, '', 'other'),
+    ('fusion.6', {'add'}, '', 'elementwise'),
+    ('fusion.7', {'multiply', 'sqrt'}, 'jit(f)/optimizer/mul', 'optimizer'),
+    ('gather.1', {'gather'}, 'jit(f)/gather', 'other'),
   ],
 )
 def test_categories(name, parts, scope, expected):
@@ -192,6 +253,12 @@ def test_categories(name, parts, scope, expected):
     ('MemcpyD2D', 'copies'),
     ('ncclDevKernel_AllReduce_Sum_f32', 'collectives'),
     ('gemm_fusion_dot.3', 'matmul'),
+    ('nvjet_tst_128x64_64x8_4x1_v_bz_TNT', 'matmul'),
+    ('void cublasLt::splitKreduce_kernel<32, 16, int, float>', 'matmul'),
+    ('cudnn_generated_fort_native_sdpa_sm80_flash_fprop_wmma_f16', 'attention'),
+    ('loop_add_fusion_12', 'elementwise'),
+    ('wrapped_copy_3', 'copies'),
+    ('Memset', 'copies'),
     ('infeed.1', 'infeed and transfers'),
     ('my_kernel', 'other'),
   ],

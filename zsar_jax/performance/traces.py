@@ -4,11 +4,17 @@
 reads what an operation consists of. Operations are found as follows:
 
     CPU    in the plane '/host:CPU', on the lines of threads: events with a stat 'hlo_op'
-    GPU    in the planes '/device:GPU:0', ...: kernels on the lines of streams, with 'hlo_op'
+    GPU    in the planes '/device:GPU:0', ...: kernels and copies on the lines of streams,
+           'Stream #7(Kernel,MemcpyD2D)', most with 'hlo_op'; the host's planes then have calls of
+           the driver that carry 'hlo_op' too and are not operations
     TPU    in the planes '/device:TPU:0', ...: on the line 'XLA Ops'; operations that run beside
            them, on the line 'Async XLA Ops', count only while 'XLA Ops' waits for them
 
-The layout of CPU traces was observed; the others follow the profiler's sources.
+The layout of CPU traces was observed; the others follow the profiler's sources: for GPUs
+xla/backends/profiler/gpu/cupti_collector.cc and xla/service/gpu/runtime/annotation.cc. While a
+trace runs, XLA launches the kernels of CUDA graphs one by one, so that they have their 'hlo_op'
+(xla_enable_command_buffers_during_profiling changes that); kernels without one are told apart by
+their names.
 """
 
 import dataclasses
@@ -23,10 +29,13 @@ from zsar_jax.errors import UserError, first_line
 from zsar_jax.performance.trace_programs import Operation, read_operations
 from zsar_jax.training.profiling import DATA_WAIT, STEP
 
+# 'elementwise' has reductions too, such as the gradients of biases.
 CATEGORIES = (
   'matmul',
   'attention',
   'layer norm',
+  'elementwise',
+  'optimizer',
   'copies',
   'collectives',
   'augmentation and masks',
@@ -37,8 +46,12 @@ CATEGORIES = (
 # Operations whose time is that of the operations inside them.
 _CONTROL = ('while', 'call', 'conditional')
 
+# The name of the host among the devices.
+_HOST = 'CPU'
+
 _COLLECTIVES = ('all-reduce', 'all-gather', 'all-to-all', 'reduce-scatter', 'collective', 'ragged')
 _TRANSFERS = ('infeed', 'outfeed', 'send', 'recv', 'memcpyh2d', 'memcpyd2h')
+_COPIES = ('memcpy', 'memset', 'copy-')
 _MOVES = {
   'bitcast',
   'bitcast-convert',
@@ -59,11 +72,31 @@ _MOVES = {
   'tuple',
 }
 
+# An operation with one of these parts is neither elementwise nor a reduction.
+_OTHERS = {
+  'custom-call',
+  'dynamic-reshape',
+  'fft',
+  'gather',
+  'rng-bit-generator',
+  'scatter',
+  'select-and-scatter',
+  'sort',
+  'topk',
+}
+
+# Custom calls and kernels by their names: cuDNN's attention ('__cudnn$fmhaSoftmax',
+# 'cudnn_generated_fort_native_sdpa_sm90_flash_fprop_...'), and products of cuBLAS, CUTLASS and
+# Triton ('__cublas$lt$matmul', 'nvjet_tst_...', 'sm90_xmma_gemm_...', 'gemm_fusion_dot.3').
+_ATTENTION_NAME = re.compile(r'fmha|sdpa|flash|dot_product_attention')
+_PRODUCT_NAME = re.compile(r'gemm|matmul|dot|convolution|nvjet|cublas|cutlass|splitkreduce')
+
 # By the scopes that the models and the step set with `jax.named_scope`.
 _SCOPES = {
   'attention': 'attention',
   'layer_norm': 'layer norm',
   'augment': 'augmentation and masks',
+  'optimizer': 'optimizer',
 }
 
 
@@ -103,10 +136,19 @@ class Trace:
 
 @dataclasses.dataclass(frozen=True)
 class _Event:
-  """An event of an operation: its program ('' if unknown), its name, and its time in ns."""
+  """An event of an operation.
+
+  Attributes:
+    program: the program that it is of; '' if unknown.
+    name: the operation; on a GPU of a kernel without one, the kernel.
+    kernel: on a GPU the kernel, or the kind of copy; otherwise ''.
+    start: in ns.
+    end: in ns.
+  """
 
   program: str
   name: str
+  kernel: str
   start: float
   end: float
 
@@ -153,12 +195,15 @@ def read_trace(path: pathlib.Path) -> Trace:
           spans = steps if event.name == STEP else waits
           spans.append(Span(event.name, event.start_ns, end))
         elif names := _operation_names(event, bool(device)):
-          events.append(_Event(*names, event.start_ns, end))
+          kernel = event.name if device and device[2] == 'GPU' else ''
+          events.append(_Event(*names, kernel, event.start_ns, end))
       if events:
-        name = device[1] if device else plane.name.rpartition(':')[2]
+        name = device[1] if device else _HOST
         ops.setdefault(name, []).extend(_nested_spans(events, operations))
   if not ops:
     raise UserError(f'{path}: the trace holds no operation of a device; record it anew')
+  if len(ops) > 1:
+    ops.pop(_HOST, None)  # Calls of the GPU's driver, or what the host computed for itself.
   return Trace(ops, waits, steps)
 
 
@@ -190,8 +235,11 @@ def _nested_spans(
         stack[-1][1] += duration
       # If an event does not name its program, take any program with such an operation.
       operation = operations.get((event.program, event.name)) or operations.get(('', event.name))
-      if not (operation.opcode if operation else event.name).startswith(_CONTROL):
-        category = categorize(event.name, operation)
+      is_control = (operation.opcode if operation else event.name).startswith(_CONTROL)
+      if is_control and event.kernel:
+        operation = None  # What a loop launches itself, such as the copy of its condition.
+      if event.kernel or not is_control:
+        category = categorize(event.name, operation, event.kernel)
         yield Span(event.name, event.start, event.end, category, max(duration - inside, 0))
 
   for event in sorted(events, key=lambda event: (event.start, -event.end)):
@@ -200,25 +248,41 @@ def _nested_spans(
   yield from close(float('inf'))
 
 
-def categorize(name: str, operation: Operation | None) -> str:
-  """Returns the category of an operation, one of `CATEGORIES`; by its name if it is unknown."""
-  operation = operation or Operation(name, frozenset((re.sub(r'\.\d+$', '', name),)), ())
-  names = {operation.opcode, *operation.parts, name.lower()}
-  if any(part.startswith(_COLLECTIVES) for part in names) or 'nccl' in name.lower():
+def categorize(name: str, operation: Operation | None, kernel: str = '') -> str:
+  """Returns the category of an operation, one of `CATEGORIES`.
+
+  Args:
+    name: the operation's name.
+    operation: what it consists of; None if that is unknown, so that names decide.
+    kernel: on a GPU the name of the kernel, or the kind of copy.
+  """
+  known = operation is not None
+  operation = operation or Operation('', frozenset((_opcode_in_name(kernel or name),)), ())
+  names = {operation.opcode, *operation.parts, kernel.lower() or name.lower()}
+  if any(part.startswith(_COLLECTIVES) or 'nccl' in part for part in names):
     return 'collectives'
   if any(part.startswith(_TRANSFERS) for part in names):
     return 'infeed and transfers'
-  if operation.parts <= _MOVES or name.lower().startswith(('memcpy', 'copy-')):
+  if operation.parts <= _MOVES or (not known and any(part.startswith(_COPIES) for part in names)):
     return 'copies'
-  is_product = bool(operation.parts & {'dot', 'convolution'})
+  called = f'{name} {operation.target} {kernel}'.lower()
+  if _ATTENTION_NAME.search(called):
+    return 'attention'
+  is_product = bool(operation.parts & {'dot', 'convolution'} or _PRODUCT_NAME.search(called))
   for scope, category in _SCOPES.items():
     in_scope = any(scope in path.split('/') or f'({scope})' in path for path in operation.scopes)
     # A product that a norm is fused into counts as a product.
     if in_scope and not (is_product and category == 'layer norm'):
       return category
-  if is_product or re.search(r'gemm|matmul|dot|convolution', f'{name} {operation.target}'):
+  if is_product:
     return 'matmul'
-  return 'other'
+  is_elementwise = not operation.parts & _OTHERS if known else 'fusion' in called
+  return 'elementwise' if is_elementwise else 'other'
+
+
+def _opcode_in_name(name: str) -> str:
+  """Returns 'all-reduce' for 'all-reduce.3', and 'copy' for a GPU's kernel 'wrapped_copy_3'."""
+  return re.sub(r'^wrapped_|[._]\d+$', '', name.lower())
 
 
 def busy_intervals(spans: Iterable[Span]) -> list[tuple[float, float]]:

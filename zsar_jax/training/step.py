@@ -178,6 +178,7 @@ def _mean_gradients(
   return metrics, jax.tree.map(jnp.add, gradients, pull_back(text_gradients)[0])
 
 
+@jax.named_scope('optimizer')
 def _update(setup: Setup, state: State, gradients: Params) -> tuple[State, Metrics]:
   """Applies the optimizer; returns the next state, and metrics of the update."""
   config = setup.config.optim
