@@ -165,6 +165,7 @@ class VideoModel:
   Attributes:
     spec: dimensions of the towers.
     video: what turns the towers into a video model.
+    compute: how the model is computed.
     abstract_params: the result of `init` as `jax.ShapeDtypeStruct`s.
   """
 
@@ -183,6 +184,7 @@ class VideoModel:
 
     self.spec = spec
     self.video = video
+    self.compute = compute
     self._build = build
     # XLA does not consider its Triton kernels for bfloat16 products whose precision is stated.
     self._precision = compute.precision if compute.dtype == jnp.float32 else None

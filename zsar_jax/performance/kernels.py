@@ -77,13 +77,20 @@ def find_kernels(module: Module, sources: Sources) -> list[Kernel]:
       if not size:
         continue
       parts = list(_parts(instruction, computation, module))
-      flops = sum(instruction_flops(part, inside) for part, inside in parts)
+      flops = sum(instruction_flops(*part) for part in parts)
       source, backward = _source([part for part, _ in parts], sources)
+      maker = instruction
+      while not source and maker.operands and maker.operands[0] in computation:
+        # What the compiler adds, such as a copy to another layout, has the source of its operand.
+        maker = computation[maker.operands[0]]
+        source, backward = _source(
+          [part for part, _ in _parts(maker, computation, module)], sources
+        )
       arrays = [f'{x.dtype}[{",".join(map(str, x.shape))}]' for x in results(instruction)]
       kernels.append(
         Kernel(
           _kind(instruction, [part for part, _ in parts[1:]]),
-          source,
+          source or 'unknown',
           backward,
           ' '.join(arrays),
           times,
@@ -194,4 +201,4 @@ def _source(parts: list[Instruction], sources: Sources) -> tuple[str, bool]:
       counts[function.split('.<locals>')[0].removesuffix('.__call__')] += 1
   # The optimizer's kernels contain the last casts of the gradients.
   backward &= not parts[0].operation or 'transpose(' in parts[0].operation
-  return ' + '.join(name for name, _ in counts.most_common(2)) or 'unknown', backward
+  return ' + '.join(name for name, _ in counts.most_common(2)), backward

@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 
 from zsar_jax.errors import UserError
 from zsar_jax.models import flops
-from zsar_jax.models.compute import choose_attention
 from zsar_jax.models.from_config import build_model, compute_dtype
 from zsar_jax.performance import estimate, hlo_costs, hlo_flops, kernels, largest_batch, topologies
 from zsar_jax.performance.chips import DEFAULT_GPU_MEMORY_SHARE, GPU_MEMORY_SHARE
@@ -45,7 +44,7 @@ def make_plan(
   config, changes = _round_batches(config, sharding.num_batch_shards(mesh))
   estimated = None if topology.compiles else _estimated_attention(config)
   model = build_model(config, mesh)
-  attention = estimated or choose_attention(config.model.attention, compute_dtype(config), mesh)
+  attention = estimated or model.compute.attention
   plan = {
     'changes': changes,
     'topology': topology.name,

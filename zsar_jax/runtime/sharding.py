@@ -16,6 +16,7 @@ import jax
 import ml_collections
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import trees
@@ -137,7 +138,7 @@ def sharded_shapes(tree: Any, mesh: Mesh, fsdp_min_bytes: int) -> Any:
   return trees.map_with_path(shard_leaf, tree)
 
 
-def gather_fsdp(params: Any, mesh: Mesh, fsdp_min_bytes: int) -> Any:
+def gather_fsdp(params: Any, mesh: Mesh, fsdp_min_bytes: int, dtype: DTypeLike) -> Any:
   """Gathers parameters over `fsdp` for the computation; their gradients are split again.
 
   Batches stay where they are. Without this constraint the partitioner moves the activations
@@ -147,17 +148,24 @@ def gather_fsdp(params: Any, mesh: Mesh, fsdp_min_bytes: int) -> Any:
     params: parameters with the shardings of `sharded_shapes`, inside a jitted function.
     mesh: with the axes `AXES`.
     fsdp_min_bytes: as for `sharded_shapes`.
+    dtype: of matrix products. Matrices are cast to it before they are gathered.
   """
   split = sharded_shapes(params, mesh, fsdp_min_bytes)
   # No array is that large, so only the splits over `tensor` remain.
   gathered = sharded_shapes(params, mesh, sys.maxsize)
 
-  def gather(param: jax.Array, split: Any, gathered: Any) -> jax.Array:
+  def gather(path: Any, param: jax.Array, split: Any, gathered: Any) -> jax.Array:
     if split.sharding == gathered.sharding:
       return param
+    # XLA for GPUs casts after gathering where both passes use the result of the cast itself. It
+    # casts kernels with more dimensions before gathering, since only their reshape uses the result,
+    # and a cast here would separate their gradients from the sums: see `layers.Projection`.
+    if trees.path_name(path).endswith('/kernel') and param.ndim == 2:
+      # Without the constraint the partitioner gathers what is cast.
+      param = jax.lax.with_sharding_constraint(param.astype(dtype), split.sharding)
     return _reshard(param, gathered.sharding, split.sharding)
 
-  return jax.tree.map(gather, params, split, gathered)
+  return jax.tree_util.tree_map_with_path(gather, params, split, gathered)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
