@@ -78,14 +78,13 @@ def find_kernels(module: Module, sources: Sources) -> list[Kernel]:
         continue
       parts = list(_parts(instruction, computation, module))
       flops = sum(instruction_flops(*part) for part in parts)
-      source, backward = _source([part for part, _ in parts], sources)
-      maker = instruction
-      while not source and maker.operands and maker.operands[0] in computation:
+      source, backward = '', False
+      maker: Instruction | None = instruction
+      while maker and not source:
+        inside = [part for part, _ in _parts(maker, computation, module)]
+        source, backward = _source(inside, sources)
         # What the compiler adds, such as a copy to another layout, has the source of its operand.
-        maker = computation[maker.operands[0]]
-        source, backward = _source(
-          [part for part, _ in _parts(maker, computation, module)], sources
-        )
+        maker = computation.get(maker.operands[0]) if maker.operands else None
       arrays = [f'{x.dtype}[{",".join(map(str, x.shape))}]' for x in results(instruction)]
       kernels.append(
         Kernel(
