@@ -16,7 +16,10 @@ from zsar_jax.performance.hlo_flops import instruction_flops
 from zsar_jax.performance.hlo_sources import Sources
 
 # The kinds of kernels whose cost is computing; those of the others is their traffic.
-PRODUCTS = ('cuBLASLt', 'cuBLAS', 'cuDNN attention', 'cuDNN convolution', 'Triton product')
+PRODUCTS = ('cuBLASLt', 'cuBLAS', 'Triton product', 'cuDNN convolution') + (
+  'cuDNN attention',
+  'cuDNN attention, backward',
+)
 
 # What only moves elements, which matters for a fusion without arithmetic.
 _MOVES = frozenset(
@@ -180,6 +183,7 @@ def _library(target: str) -> str:
   for prefix, kind in (
     ('__cublas$lt', 'cuBLASLt'),
     ('__cublas', 'cuBLAS'),
+    ('__cudnn$fmhaSoftmaxBackward', 'cuDNN attention, backward'),
     ('__cudnn$fmha', 'cuDNN attention'),
     ('__cudnn$conv', 'cuDNN convolution'),
   ):

@@ -142,13 +142,14 @@ def gather_fsdp(params: Any, mesh: Mesh, fsdp_min_bytes: int, dtype: DTypeLike) 
   """Gathers parameters over `fsdp` for the computation; their gradients are split again.
 
   Batches stay where they are. Without this constraint the partitioner moves the activations
-  instead, wherever a matrix is larger than they are.
+  instead, wherever a matrix is larger than they are. Matrices, which are used in the dtype of the
+  computation only, are cast before they are sent.
 
   Args:
     params: parameters with the shardings of `sharded_shapes`, inside a jitted function.
     mesh: with the axes `AXES`.
     fsdp_min_bytes: as for `sharded_shapes`.
-    dtype: of matrix products. Matrices are cast to it before they are gathered.
+    dtype: of the computation.
   """
   split = sharded_shapes(params, mesh, fsdp_min_bytes)
   # No array is that large, so only the splits over `tensor` remain.
@@ -157,11 +158,11 @@ def gather_fsdp(params: Any, mesh: Mesh, fsdp_min_bytes: int, dtype: DTypeLike) 
   def gather(path: Any, param: jax.Array, split: Any, gathered: Any) -> jax.Array:
     if split.sharding == gathered.sharding:
       return param
-    # XLA for GPUs casts after gathering where both passes use the result of the cast itself. It
-    # casts kernels with more dimensions before gathering, since only their reshape uses the result,
-    # and a cast here would separate their gradients from the sums: see `layers.Projection`.
+    # XLA itself casts kernels with more dimensions before it gathers them. If they were cast here,
+    # XLA for TPUs would find their reshape between the gradient and the gradient's sum over devices
+    # and make no reduce-scatter of the two: see `layers.Projection`.
     if trees.path_name(path).endswith('/kernel') and param.ndim == 2:
-      # Without the constraint the partitioner gathers what is cast.
+      # Without the constraint the partitioner may gather first and cast then.
       param = jax.lax.with_sharding_constraint(param.astype(dtype), split.sharding)
     return _reshard(param, gathered.sharding, split.sharding)
 
