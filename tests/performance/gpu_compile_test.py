@@ -9,7 +9,7 @@ from configs import ssv2_objmask
 from zsar_jax.models import from_config
 from zsar_jax.performance import plan_text, planner, topologies
 
-IMAGE_BLOCKS, TEXT_BLOCKS = 3, 2
+IMAGE_BLOCKS, TEXT_BLOCKS = 2, 2
 
 # The last block of each tower computes one token, without cuDNN.
 FUSED_BLOCKS = IMAGE_BLOCKS - 1 + TEXT_BLOCKS - 1
@@ -38,6 +38,7 @@ def plans():
       config = ssv2_objmask.get_config()
       config.model.attention = attention
       config.optim.accumulation = 1
+      config.eval.recipes = config.eval.recipes[:2]
       devices = topologies.parse(topology).count
       config.data.batch_size = config.eval.batch_size = 32 * devices
       config.mesh.data, config.mesh.fsdp = (2, 4) if devices == 8 else (1, 1)
@@ -55,7 +56,12 @@ def kernel_counts(step):
   return {row['kind']: row['count'] for row in step['kernels']}
 
 
-@pytest.mark.parametrize('topology', ['gpu:1xH100', 'gpu:8xH100'])
+# Each process of pytest-xdist has the plans of one topology.
+ONE = pytest.param('gpu:1xH100', marks=pytest.mark.xdist_group('one'))
+EIGHT = pytest.param('gpu:8xH100', marks=pytest.mark.xdist_group('eight'))
+
+
+@pytest.mark.parametrize('topology', [ONE, EIGHT])
 @pytest.mark.parametrize('attention', ['xla', 'cudnn'])
 def test_steps_for_gpus(plans, topology, attention):
   plan = plans(topology, attention)
@@ -79,9 +85,10 @@ def test_steps_for_gpus(plans, topology, attention):
   assert 'layers.quick_gelu, backward' in plan_text.describe(plan)
 
 
+@pytest.mark.parametrize('topology', [EIGHT])
 @pytest.mark.parametrize('attention', ['xla', 'cudnn'])
-def test_what_eight_gpus_send(plans, attention):
-  plan = plans('gpu:8xH100', attention)
+def test_what_eight_gpus_send(plans, topology, attention):
+  plan = plans(topology, attention)
   for step in (plan['train'], plan['evaluation']):
     rows = step['collectives']
     assert not [row for row in rows if row['kind'] in ('all-to-all', 'collective-permute')]
@@ -99,9 +106,10 @@ def test_what_eight_gpus_send(plans, attention):
   assert gathered == pytest.approx(required['gathered'] + required['texts'] / 3, rel=0.02)
 
 
-def test_cudnn_attention_keeps_no_logits(plans):
+@pytest.mark.parametrize('topology', [ONE])
+def test_cudnn_attention_keeps_no_logits(plans, topology):
   memory = {
-    attention: plans('gpu:1xH100', attention)['train']['memory']['temporaries']
+    attention: plans(topology, attention)['train']['memory']['temporaries']
     for attention in ('xla', 'cudnn')
   }
   # Of each fused block of the image tower at least the weights, for 8 frames of 12 heads.
