@@ -9,7 +9,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from zsar_jax.performance.collectives import find_collectives, replica_groups
 from zsar_jax.performance.hlo import Array, Module
-from zsar_jax.performance.hlo_costs import matmul_flops, memory_bytes
+from zsar_jax.performance.hlo_costs import memory_bytes
+from zsar_jax.performance.hlo_flops import matmul_flops
 
 # A loop of three passes, each with a product of a gathered matrix; a reduce-scatter as the TPU
 # compiler writes it; and a sum that runs beside other work, in two fusions with one channel.

@@ -93,7 +93,7 @@ def test_gathered_parameters_keep_their_values_and_have_split_gradients():
   sharded = jax.device_put(params, shardings)
 
   def loss(params):
-    gathered = sharding.gather_fsdp(params, mesh, min_bytes)
+    gathered = sharding.gather_fsdp(params, mesh, min_bytes, np.float32)
     return sum(jnp.sum(leaf**3) for leaf in jax.tree.leaves(gathered)), gathered
 
   gradients, gathered = jax.jit(jax.grad(loss, has_aux=True))(sharded)

@@ -221,7 +221,9 @@ def jit_score(model: VideoModel, mesh: Mesh, fsdp_min_bytes: int) -> Callable[..
   """Returns a jitted `score` of clips that are sharded over the mesh; its logits are replicated."""
 
   def score_gathered(params: dict, video: jax.Array, classes: jax.Array) -> jax.Array:
-    return score(model, sharding.gather_fsdp(params, mesh, fsdp_min_bytes), video, classes)
+    return score(
+      model, sharding.gather_fsdp(params, mesh, fsdp_min_bytes, model.compute.dtype), video, classes
+    )
 
   replicated = sharding.replicated(mesh)
   return jax.jit(score_gathered, out_shardings=replicated, compiler_options=compiler_options(mesh))

@@ -165,6 +165,7 @@ class VideoModel:
   Attributes:
     spec: dimensions of the towers.
     video: what turns the towers into a video model.
+    compute: how the model is computed.
     abstract_params: the result of `init` as `jax.ShapeDtypeStruct`s.
   """
 
@@ -183,9 +184,8 @@ class VideoModel:
 
     self.spec = spec
     self.video = video
+    self.compute = compute
     self._build = build
-    # XLA does not consider its Triton kernels for bfloat16 products whose precision is stated.
-    self._precision = compute.precision if compute.dtype == jnp.float32 else None
     self._graphdef, state = nnx.split(nnx.eval_shape(build, jax.random.key(0)))
     self.abstract_params: Params = nnx.to_pure_dict(state)
 
@@ -196,7 +196,9 @@ class VideoModel:
   @contextlib.contextmanager
   def _network(self, params: Params) -> Iterator[VideoNetwork]:
     """Yields the network with `params`, and sets the precision of its float32 products."""
-    with jax.default_matmul_precision(self._precision):
+    # XLA does not consider its Triton kernels for bfloat16 products whose precision is stated.
+    precision = self.compute.precision if self.compute.dtype == jnp.float32 else None
+    with jax.default_matmul_precision(precision):
       yield nnx.merge(self._graphdef, params)
 
   def encode_frames(self, params: Params, frames: jax.Array) -> tuple[jax.Array, jax.Array | None]:

@@ -17,6 +17,7 @@ _ARRAY = re.compile(r'([a-z]\w*)\[([\d,]*)\](\{[^}]*\})?')
 _NAME = re.compile(r'%([\w.\-]+)')
 _CALLED = re.compile(r'(?:calls|to_apply|body|condition)=%?([\w.\-]+)')
 _BRANCHES = re.compile(r'branch_computations=\{([^}]*)\}|(?:true|false)_computation=%?([\w.\-]+)')
+_TARGET = re.compile(r'custom_call_target="([^"]*)"')
 _TRIP_COUNT = re.compile(r'known_trip_count["\s:{]+n["\s:]+(\d+)')
 
 
@@ -74,6 +75,18 @@ class Instruction:
   def all_called(self) -> list[str]:
     """The computations that it calls."""
     return _CALLED.findall(self.attributes)
+
+  @property
+  def target(self) -> str:
+    """What a 'custom-call' calls, such as '__cublas$lt$matmul'; '' for other instructions."""
+    match = _TARGET.search(self.attributes) if self.opcode == 'custom-call' else None
+    return match[1] if match else ''
+
+  @property
+  def operation(self) -> str:
+    """The traced operation that it comes from, with its scopes; '' if it is not known."""
+    match = re.search(r'op_name="([^"]*)"', self.attributes)
+    return match[1] if match else ''
 
   @property
   def parameter_number(self) -> int:

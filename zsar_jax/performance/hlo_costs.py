@@ -1,10 +1,6 @@
-"""What a compiled program computes, and what it reads and writes in the device's main memory."""
+"""What a compiled program reads from and writes to the device's main memory."""
 
-import math
-import re
 from collections.abc import Sequence
-
-import numpy as np
 
 from zsar_jax.performance.hlo import Array, Computation, Instruction, Module
 
@@ -17,66 +13,124 @@ _FREE = frozenset(
 # Instructions that read only the part of an operand that they return.
 _SLICES = ('dynamic-slice', 'slice', 'gather')
 
+# Instructions of which an element of the result needs one element of each operand.
+_ELEMENTWISE = ('bitcast', 'convert', 'copy', 'transpose', 'reshape', 'negate')
+_ELEMENTWISE += ('add', 'subtract', 'multiply', 'divide', 'exponential', 'rsqrt', 'select')
 
-def matmul_flops(module: Module, loops_once: bool = False) -> float:
-  """Returns the floating-point operations of the matrix products and convolutions.
-
-  Args:
-    module: the program.
-    loops_once: whether to count the bodies of loops once, as XLA's own analysis does.
-  """
-  total = 0.0
-  for name, times in module.runs.items():
-    computation = module.computations[name]
-    for instruction in computation.values():
-      if instruction.opcode in ('dot', 'convolution'):
-        operands = [computation[operand].arrays[0] for operand in instruction.operands]
-        count = _dot_flops if instruction.opcode == 'dot' else _convolution_flops
-        total += count(instruction, *operands) * (min(times, 1) if loops_once else times)
-  return total
+# Instructions that change a part of their first operand in place; the number of the operand that
+# holds the new values.
+_UPDATES = {'dynamic-update-slice': 1, 'scatter': 2}
 
 
 def memory_bytes(module: Module) -> float:
   """Returns the bytes read from and written to the device's main memory.
 
   Every instruction outside fusions reads its operands and writes its results, as far as these lie
-  in main memory. If a fusion only takes slices of an operand, the slices count.
+  in main memory. If a fusion only takes slices of an operand, the slices count; if it changes a
+  part of an operand in place, the part counts. The memory in which cuBLAS and cuDNN work does not
+  count.
   """
   total = 0.0
   for name, times in module.runs.items():
     if name not in module.fused:
       computation = module.computations[name]
       total += times * sum(
-        _traffic(instruction, computation, module) for instruction in computation.values()
+        instruction_bytes(instruction, computation, module) for instruction in computation.values()
       )
   return total
 
 
-def _traffic(instruction: Instruction, computation: Computation, module: Module) -> float:
-  """Returns the bytes that one run of an instruction reads and writes in main memory."""
+def instruction_bytes(instruction: Instruction, computation: Computation, module: Module) -> float:
+  """Returns the bytes that one run of an instruction reads and writes in main memory.
+
+  Args:
+    instruction: of the program, outside of fusions.
+    computation: in which it is.
+    module: the program.
+  """
   opcode = instruction.opcode
   operands = [computation[name] for name in instruction.operands if name in computation]
   if opcode in _FREE or opcode.endswith('-start'):
     return 0.0
   if opcode.endswith('-done'):
-    return _copy_traffic(instruction, operands, computation)
+    return _async_traffic(instruction, operands, computation)
   if opcode in _SLICES:
     return 2 * _main_bytes(instruction.arrays)
-  fusion = module.computations.get(instruction.called('calls'), {}) if opcode == 'fusion' else {}
-  parameters = {
-    inner.parameter_number: inner.name for inner in fusion.values() if inner.opcode == 'parameter'
-  }
+  if opcode in _UPDATES:
+    return 2 * _main_bytes(operands[_UPDATES[opcode]].arrays[:1])
+  if opcode == 'fusion':
+    fusion = module.computations.get(instruction.called('calls'), {})
+    return _fusion_traffic(instruction, operands, fusion)
+  return sum(_main_bytes(operand.arrays) for operand in operands) + _main_bytes(
+    results(instruction)
+  )
+
+
+def results(instruction: Instruction) -> tuple[Array, ...]:
+  """Returns an instruction's results without the memory in which a library works."""
+  arrays = instruction.arrays
+  if instruction.target.startswith('__cu'):
+    while len(arrays) > 1 and arrays[-1].dtype in ('s8', 'u8') and len(arrays[-1].shape) == 1:
+      arrays = arrays[:-1]
+  return arrays
+
+
+def _fusion_traffic(
+  instruction: Instruction, operands: Sequence[Instruction], fusion: Computation
+) -> float:
+  """Returns the traffic of a fusion, which reads its operands once and writes its results."""
+  users: dict[str, list[Instruction]] = {name: [] for name in fusion}
+  for inner in fusion.values():
+    for name in dict.fromkeys(inner.operands):
+      users[name].append(inner)
+  updated = _updated_parameters(fusion)
   read = 0.0
-  for number, operand in enumerate(operands):
-    users = [inner for inner in fusion.values() if parameters.get(number) in inner.operands]
-    size = _main_bytes(operand.arrays)
-    if users and all(user.opcode in _SLICES for user in users):
-      size = min(size, sum(user.arrays[0].bytes for user in users))
-    read += size
-  return read + _main_bytes(instruction.arrays)
+  for inner in fusion.values():
+    if inner.opcode == 'parameter' and inner.parameter_number not in updated:
+      arrays = operands[inner.parameter_number].arrays
+      size = sum(array.size for array in arrays)
+      share = min(1.0, _elements_read(inner, users) / size) if size else 0.0
+      read += share * _main_bytes(arrays)
+  written = _main_bytes(instruction.arrays)
+  for number, new_bytes in updated.items():
+    # The rest of the result stays what it is.
+    written += new_bytes - _main_bytes(operands[number].arrays)
+  return read + written
 
 
-def _copy_traffic(
+def _elements_read(value: Instruction, users: dict[str, list[Instruction]]) -> float:
+  """Returns how many elements of a value inside a fusion are needed for its results."""
+  size = sum(array.size for array in value.arrays)
+  needed = 0.0
+  for user in users[value.name]:
+    if user.opcode in _SLICES and user.operands[0] == value.name:
+      needed += _elements_read(user, users)
+    elif user.opcode in _ELEMENTWISE and users[user.name]:
+      needed = max(needed, _elements_read(user, users))
+    else:
+      return size
+  return min(size, needed) if users[value.name] else size
+
+
+def _updated_parameters(fusion: Computation) -> dict[int, float]:
+  """Returns the parameters that a fusion changes in place, and the bytes that it writes there."""
+  updated = {}
+  roots = [inner for inner in fusion.values() if inner.is_root]
+  for root in roots:
+    for result in [fusion[name] for name in root.operands] if root.opcode == 'tuple' else [root]:
+      while result.opcode == 'bitcast':
+        result = fusion[result.operands[0]]
+      if result.opcode in _UPDATES:
+        target = fusion[result.operands[0]]
+        while target.opcode == 'bitcast':
+          target = fusion[target.operands[0]]
+        if target.opcode == 'parameter':
+          new = fusion[result.operands[_UPDATES[result.opcode]]]
+          updated[target.parameter_number] = _main_bytes(new.arrays)
+  return updated
+
+
+def _async_traffic(
   done: Instruction, operands: Sequence[Instruction], computation: Computation
 ) -> float:
   """Returns the traffic of an asynchronous copy, whose `start` instruction names its source."""
@@ -89,52 +143,3 @@ def _copy_traffic(
 
 def _main_bytes(arrays: Sequence[Array]) -> float:
   return sum(array.bytes for array in arrays if not array.on_chip)
-
-
-def _dot_flops(instruction: Instruction, left: Array, right: Array) -> float:
-  del right
-  contracted = re.search(r'lhs_contracting_dims=\{([\d,]*)\}', instruction.attributes)
-  axes = [int(axis) for axis in contracted[1].split(',') if axis] if contracted else []
-  return 2.0 * instruction.arrays[0].size * math.prod(left.shape[axis] for axis in axes)
-
-
-def _convolution_flops(instruction: Instruction, left: Array, right: Array) -> float:
-  """Returns the multiplications and additions inside the image, as XLA counts them.
-
-  The TPU compiler writes batched matrix products as convolutions with a dilated input. Most of
-  their products are with the zeros in between, and are never computed.
-  """
-  labels = re.search(r'dim_labels=(\w+)_(\w+)->(\w+)', instruction.attributes)
-  assert labels is not None, instruction.attributes
-  image, kernel, result = labels[1], labels[2], labels[3]
-  output = instruction.arrays[0]
-  spatial = sorted(label for label in image if label.isdigit())
-  windows = {
-    key: _window(instruction, key) for key in ('size', 'stride', 'pad', 'lhs_dilate', 'rhs_dilate')
-  }
-  inside = 1  # Pairs of an output position and a kernel position that fall on a pixel.
-  for number, label in enumerate(spatial):
-    window = {key: values[number] if values else None for key, values in windows.items()}
-    size = int(window['size'] or 1)
-    stride, image_dilation, kernel_dilation = (
-      int(window[key] or 1) for key in ('stride', 'lhs_dilate', 'rhs_dilate')
-    )
-    padding = int((window['pad'] or '0_0').split('_')[0])
-    pixels = left.shape[image.index(label)]
-    starts = np.arange(output.shape[result.index(label)]) * stride - padding
-    reached = starts[:, None] + np.arange(size)[None] * kernel_dilation
-    inside *= int(
-      (
-        (reached >= 0) & (reached % image_dilation == 0) & (reached // image_dilation < pixels)
-      ).sum()
-    )
-  features = right.shape[kernel.index('i')]
-  return (
-    2.0 * inside * features * (output.shape[result.index('b')] * output.shape[result.index('f')])
-  )
-
-
-def _window(instruction: Instruction, key: str) -> list[str] | None:
-  """Returns one part of a convolution's window, a value for each spatial dimension."""
-  match = re.search(rf'window=\{{[^}}]*\b{key}=([\d_x\-]+)', instruction.attributes)
-  return match[1].split('x') if match else None

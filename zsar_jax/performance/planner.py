@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from zsar_jax import config as config_lib
 from zsar_jax.models import flops
 from zsar_jax.models.from_config import build_model, compute_dtype
-from zsar_jax.performance import estimate, hlo_costs, largest_batch, topologies
+from zsar_jax.performance import estimate, hlo_costs, hlo_flops, largest_batch, topologies
 from zsar_jax.performance.collective_table import array_contents, collective_rows
 from zsar_jax.performance.collectives import find_collectives
 from zsar_jax.performance.compiler import Compiled, compile_program
@@ -252,7 +252,7 @@ class _Planner:
     )
     step['flops'] |= {
       'compiler': times * sum(program.flops for program in compiled),
-      'compiled': times * sum(map(hlo_costs.matmul_flops, modules)),
+      'compiled': times * sum(map(hlo_flops.matmul_flops, modules)),
     }
     step['unknown_loops'] = [loop for module in modules for loop in module.unknown_loops]
     traffic = times * sum(map(hlo_costs.memory_bytes, modules))

@@ -16,6 +16,7 @@ import jax
 import ml_collections
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import trees
@@ -137,16 +138,18 @@ def sharded_shapes(tree: Any, mesh: Mesh, fsdp_min_bytes: int) -> Any:
   return trees.map_with_path(shard_leaf, tree)
 
 
-def gather_fsdp(params: Any, mesh: Mesh, fsdp_min_bytes: int) -> Any:
+def gather_fsdp(params: Any, mesh: Mesh, fsdp_min_bytes: int, dtype: DTypeLike) -> Any:
   """Gathers parameters over `fsdp` for the computation; their gradients are split again.
 
   Batches stay where they are. Without this constraint the partitioner moves the activations
-  instead, wherever a matrix is larger than they are.
+  instead, wherever a matrix is larger than they are. Arrays that are gathered, which are all large,
+  are used in the dtype of the computation only; they are cast before anything is sent.
 
   Args:
     params: parameters with the shardings of `sharded_shapes`, inside a jitted function.
     mesh: with the axes `AXES`.
     fsdp_min_bytes: as for `sharded_shapes`.
+    dtype: of the computation.
   """
   split = sharded_shapes(params, mesh, fsdp_min_bytes)
   # No array is that large, so only the splits over `tensor` remain.
@@ -155,6 +158,8 @@ def gather_fsdp(params: Any, mesh: Mesh, fsdp_min_bytes: int) -> Any:
   def gather(param: jax.Array, split: Any, gathered: Any) -> jax.Array:
     if split.sharding == gathered.sharding:
       return param
+    # Without the constraint the partitioner may gather first and cast then.
+    param = jax.lax.with_sharding_constraint(param.astype(dtype), split.sharding)
     return _reshard(param, gathered.sharding, split.sharding)
 
   return jax.tree.map(gather, params, split, gathered)

@@ -87,7 +87,8 @@ def make_train_step(setup: Setup) -> TrainStep:
     def full_params(params: Params) -> Params:
       """Joins the trained parameters with the frozen ones, gathered for computing."""
       params = trees.merge(params, frozen)
-      return sharding.gather_fsdp(params, mesh, config.mesh.fsdp_min_bytes)
+      dtype = setup.model.compute.dtype
+      return sharding.gather_fsdp(params, mesh, config.mesh.fsdp_min_bytes, dtype)
 
     def class_embeddings(params: Params) -> jax.Array:
       """Embeds the class texts under the template of the step, f32[C', E]."""
