@@ -49,7 +49,11 @@ def reference_attention(query, key, value, cotangent, causal):
   out = weights @ v
   pulled = g @ v.swapaxes(-1, -2)
   logit_gradient = weights * (pulled - (pulled * weights).sum(-1, keepdims=True)) * scale
-  gradients = (logit_gradient @ k, logit_gradient.swapaxes(-1, -2) @ q, weights.swapaxes(-1, -2) @ g)
+  gradients = (
+    logit_gradient @ k,
+    logit_gradient.swapaxes(-1, -2) @ q,
+    weights.swapaxes(-1, -2) @ g,
+  )
   return tuple(x.swapaxes(1, 2) for x in (out, *gradients))
 
 

@@ -22,7 +22,12 @@ from zsar_jax.runtime import agreement, distributed, sharding
 from zsar_jax.runtime.files import write_file
 from zsar_jax.runtime.progress import log
 from zsar_jax.runtime.wording import pluralize
-from zsar_jax.training.compilation import batch_shapes, compile_step, parameter_table
+from zsar_jax.training.compilation import (
+  batch_shapes,
+  compile_step,
+  parameter_table,
+  peak_memory,
+)
 from zsar_jax.training.context import RunContext
 from zsar_jax.training.goodput import Goodput
 from zsar_jax.training.inputs import Inputs, make_inputs
@@ -79,6 +84,8 @@ def train(
     step, state = _run_steps(job, run, train_step, compile_seconds, inputs, step, state)
     run.raise_if_interrupted(step)
     run.stop_data()
+    if peak := peak_memory():
+      log(peak)
 
     # -------------------------------------------------------------------------------------- End
     params = weights_for_evaluation(state, job.initial, config.eval.interpolate)
