@@ -37,6 +37,7 @@ class Compute:
     precision: of float32 matrix products, as in `jax.default_matmul_precision`.
     attention: 'xla' or 'cudnn', see `attention.attend`.
     remat: what each residual block stores for the backward pass, one of `REMATS`.
+    deterministic: see `compiler_options`.
 
   Raises:
     UserError: if `attention` or `remat` is none of the choices.
@@ -46,6 +47,7 @@ class Compute:
   precision: str = 'float32'
   attention: str = 'xla'
   remat: str = 'none'
+  deterministic: bool = False
 
   def __post_init__(self):
     for name, choices in (('attention', ('xla', 'cudnn')), ('remat', REMATS)):
@@ -84,18 +86,34 @@ def choose_attention(attention: str, dtype: DTypeLike, mesh: Mesh | None = None)
   return 'cudnn' if supported else 'xla'
 
 
-def compiler_options(mesh: Mesh | None = None) -> dict[str, str] | None:
+def compiler_options(
+  mesh: Mesh | None = None, deterministic: bool = False
+) -> dict[str, str | bool] | None:
   """Returns the `compiler_options` with which a model's forward and backward pass are jitted.
 
   On CPUs they make XLA keep the optimization barriers between residual blocks. By default XLA for
   CPUs drops the barriers before it fuses operations; each block then recomputes the residual
   stream (and its gradient) from the first block on, several times.
 
+  On GPUs a deterministic program has no sum whose order differs between executions, such as those
+  of scattered gradients and of cuDNN's attention. Its kernels follow from the program, the GPU and
+  the versions of the libraries: XLA does not time candidates (autotuning), and an empty folder
+  keeps it from taking the results of timing that JAX's compilation cache holds from other runs.
+
   Args:
     mesh: the devices; None for JAX's default backend.
+    deterministic: whether every execution on GPUs, after any compilation, must have equal results
+      bit for bit.
 
   Returns:
-    The options, or None on other devices, where the residual stream has no barriers.
+    The options; None if there are none.
   """
   platform = mesh.devices.flat[0].platform if mesh else jax.default_backend()
-  return {'xla_disable_hlo_passes': 'cse_barrier_expander'} if platform == 'cpu' else None
+  if platform == 'cpu':
+    return {'xla_disable_hlo_passes': 'cse_barrier_expander'}
+  if platform == 'gpu' and deterministic:
+    return {
+      'xla_gpu_exclude_nondeterministic_ops': True,
+      'xla_gpu_per_fusion_autotune_cache_dir': '',
+    }
+  return None

@@ -97,7 +97,7 @@ def _compute(config: ConfigDict, mesh: Mesh | None, **options: Any) -> Compute:
   dtype, precision = DTYPES[config.model.dtype]
   with _config_fields_in_errors():
     attention = choose_attention(config.model.attention, dtype, mesh)
-    return Compute(dtype, precision, attention, **options)
+    return Compute(dtype, precision, attention, deterministic=config.model.deterministic, **options)
 
 
 @contextlib.contextmanager

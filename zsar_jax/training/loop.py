@@ -127,7 +127,7 @@ def _prepare(config: ConfigDict, workdir: pathlib.Path) -> _Job:
   evaluator = Evaluator(config, setup.model, setup.class_texts, mesh, seen)
   tokens = setup.tokens(subset.texts)
   initial = InitialWeights(config, setup.model, setup.state['params'])
-  meta = make_meta(subset, seen, initial)
+  meta = make_meta(subset, seen, initial, setup.model.compute)
   agreement.check_files(
     lambda: {
       'config.data.train': data_identity(subset),
