@@ -39,9 +39,9 @@ def folder(gpu, tmp_path_factory):
 
 
 def start(folder, workdir, config, *flags, module='zsar_jax.main'):
-  """Starts a program with a config and the flags."""
+  """Starts a program with a config and the flags; runs in different folders compile anew."""
   environment = os.environ | {
-    'JAX_COMPILATION_CACHE_DIR': str(folder / 'compiled'),
+    'JAX_COMPILATION_CACHE_DIR': f'{workdir}-compiled',
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
     **ENVIRONMENT,
   }
@@ -62,6 +62,7 @@ def start(folder, workdir, config, *flags, module='zsar_jax.main'):
 BITS = [
   '--config.data.embedded=False',
   '--config.model.dtype=bfloat16',
+  '--config.model.deterministic=True',
   '--config.steps=200',
   '--config.checkpoint.every=50',
   '--config.log.every=1',
