@@ -35,7 +35,7 @@ def attend(
     key: [N, M, H, d].
     value: [N, M, H, d].
     implementation: 'xla', or 'cudnn', which keeps no [L, M] matrices in memory; see
-      `compute.choose_attention`.
+      `compute.choose_compute`.
     causal: whether query i attends to the keys 0 to i only.
     key_length: the number of keys of each sequence that queries attend to, the same for all or
       i32[N]; the keys after them are padding. None for all keys.
