@@ -240,7 +240,7 @@ def load(
       beside the weights, then to CLIP's.
     num_frames: the number of frames T. Defaults to that of the weights.
     tokens_from: the CLIP weights whose token embedding is used, for weights of ViFi-CLIP.
-    dtype: the dtype of the computation.
+    dtype: the dtype of the computation. Products of float32 are float32 on GPUs and TPUs too.
     hints: the names of settings for errors.
 
   Returns:
