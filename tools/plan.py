@@ -48,9 +48,10 @@ def main(argv: list[str]) -> None:
     if _CONFIG.value is None or not _TOPOLOGY.value:
       raise UserError('both --config=FILE and --topology=NAME are needed; see --help')
     # Imported late: the modules are slow to import, and JAX reads the environment set before.
+    from zsar_jax import config
     from zsar_jax.performance import plan_text, planner
 
-    planner.validate_config(_CONFIG.value)
+    config.validate(_CONFIG.value)
     if _JSON.value:
       make_folder(pathlib.Path(_JSON.value).parent, '--json')
     topology = topologies.parse(_TOPOLOGY.value)

@@ -13,10 +13,11 @@ from zsar_jax.evaluation.run_results import Results, save_results
 from zsar_jax.pantomime import worlds
 from zsar_jax.runtime import agreement, distributed
 from zsar_jax.training import loop
+from zsar_jax.training.goodput import Goodput
 
 
 def run(
-  config: ConfigDict, workdir: pathlib.Path, mode: str = 'train', started: float | None = None
+  config: ConfigDict, workdir: pathlib.Path, mode: str = 'train', goodput: Goodput | None = None
 ) -> Results:
   """Trains and evaluates, or only evaluates, and saves predictions and results.
 
@@ -24,7 +25,7 @@ def run(
     config: the config.
     workdir: the run's folder; a run in it is continued.
     mode: 'train' or 'eval'.
-    started: when the program started, by `time.monotonic`; None for now.
+    goodput: the clock of a training; None for one that starts now.
 
   Raises:
     UserError: if config, data and workdir do not fit together.
@@ -38,7 +39,7 @@ def run(
     names = [reference.dataset for reference in references]
     distributed.run_main_first(lambda: worlds.build_worlds(config.data.dir, names))
   if mode == 'train':
-    predictions = loop.train(config, workdir, started)
+    predictions = loop.train(config, workdir, goodput)
   else:
     predictions = evaluate_checkpoint(config, workdir)
   return save_results(predictions, config.eval.groups, workdir)

@@ -62,12 +62,16 @@ def _run(workdir: pathlib.Path) -> None:
   from zsar_jax import experiment
   from zsar_jax.evaluation import run_results
   from zsar_jax.training import compilation
+  from zsar_jax.training.goodput import Goodput
 
+  goodput = Goodput(_STARTED)
+  goodput.lap('imports')
   compilation.enable_compilation_cache()
   process = _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
   with distributed.process_group(*process, timeout=_WAIT.value):
     jax.devices()  # Reports missing devices before anything is built.
-    results = experiment.run(_CONFIG.value, workdir, _MODE.value, _STARTED)
+    goodput.lap('devices')
+    results = experiment.run(_CONFIG.value, workdir, _MODE.value, goodput)
     if distributed.is_main():
       print(run_results.format_table(results))
       print(f'results: {workdir / "results.json"}')

@@ -81,6 +81,31 @@ def test_workers_and_resuming_change_nothing(data_dir):
   assert (other[0]['clip'] != reference[0]['clip']).any()
 
 
+@dataclasses.dataclass(frozen=True)
+class RecordingLoader(ClipLoader):
+  """Makes a file in `folder` for each clip that is loaded, in whichever process."""
+
+  folder: pathlib.Path
+
+  def training_clip(self, position, rng):
+    (self.folder / str(position)).touch()
+    return super().training_clip(position, rng)
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_batches_are_loaded_before_the_first_is_asked_for(data_dir, tmp_path, workers):
+  clips = loader(data_dir)
+  recording = RecordingLoader(clips.subset, clips.view, tmp_path)
+  batches = training_batches(recording, 4, 7, 0, workers)
+  try:
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.iterdir())) < 8:  # The clips of the first two batches.
+      assert time.monotonic() < deadline, 'nothing is loaded ahead'
+      time.sleep(0.05)
+  finally:
+    batches.close()
+
+
 @pytest.mark.parametrize('hosts', [2, 4])
 def test_hosts_share_the_same_batches(data_dir, hosts):
   clips = loader(data_dir)

@@ -15,7 +15,7 @@ import pytest
 from tests.models.towers_test import TINY, frames, random_params, texts
 from zsar_jax.errors import UserError
 from zsar_jax.models import attention
-from zsar_jax.models.compute import Compute, choose_attention
+from zsar_jax.models.compute import Compute, choose_compute
 from zsar_jax.models.presets import TEMPORAL_MODELS, VideoSpec
 from zsar_jax.models.video_model import VideoModel
 
@@ -33,27 +33,28 @@ MI300 = mesh_of(device_kind='AMD Instinct MI300X', compute_capability='gfx942', 
 @pytest.mark.parametrize(
   ('mesh', 'dtype', 'chosen'),
   [
-    (H100, jnp.bfloat16, 'cudnn'),
-    (H100, jnp.float32, 'xla'),
-    (V100, jnp.bfloat16, 'xla'),
-    (T4, jnp.bfloat16, 'xla'),
-    (MI300, jnp.bfloat16, 'xla'),
-    (None, jnp.bfloat16, 'xla'),
+    (H100, 'bfloat16', 'cudnn'),
+    (H100, 'float32', 'xla'),
+    (H100, 'tensorfloat32', 'xla'),
+    (V100, 'bfloat16', 'xla'),
+    (T4, 'bfloat16', 'xla'),
+    (MI300, 'bfloat16', 'xla'),
+    (None, 'bfloat16', 'xla'),
   ],
 )
 def test_attention_is_chosen_by_device_and_dtype(mesh, dtype, chosen):
-  assert choose_attention('auto', dtype, mesh) == chosen
-  assert choose_attention('xla', dtype, mesh) == 'xla'
+  assert choose_compute(dtype, 'auto', mesh=mesh).attention == chosen
+  assert choose_compute(dtype, 'xla', mesh=mesh).attention == 'xla'
 
 
 def test_cudnn_is_refused_where_it_does_not_run():
-  assert choose_attention('cudnn', jnp.bfloat16, H100) == 'cudnn'
+  assert choose_compute('bfloat16', 'cudnn', mesh=H100).attention == 'cudnn'
   with pytest.raises(UserError, match='computes attention in bfloat16 only'):
-    choose_attention('cudnn', jnp.float32, H100)
+    choose_compute('float32', 'cudnn', mesh=H100)
   with pytest.raises(UserError, match=r'the devices here are gpu: NVIDIA T4'):
-    choose_attention('cudnn', jnp.bfloat16, T4)
+    choose_compute('bfloat16', 'cudnn', mesh=T4)
   with pytest.raises(UserError, match=r'the devices here are cpu: cpu'):
-    choose_attention('cudnn', jnp.bfloat16)
+    choose_compute('bfloat16', 'cudnn')
 
 
 @pytest.fixture

@@ -137,8 +137,10 @@ def test_activations_shrink_with_recomputation():
   sizes = []
   for remat in ('none', 'dots', 'full'):
     config.model.remat = remat
-    sizes.append(estimate.activation_bytes(config, spec, 20, mesh))
+    sizes.append(estimate.activation_bytes(config, spec, 20, mesh, 'xla'))
   assert sizes == sorted(sizes, reverse=True)
   config.data.batch_size *= 2
-  assert estimate.activation_bytes(config, spec, 20, mesh) == pytest.approx(2 * sizes[-1], rel=0.1)
+  assert estimate.activation_bytes(config, spec, 20, mesh, 'xla') == pytest.approx(
+    2 * sizes[-1], rel=0.1
+  )
   assert all(math.isfinite(size) for size in sizes)

@@ -12,6 +12,7 @@ from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.pipeline import evaluation_batches, training_batches
 from zsar_jax.data.subset import select
 from zsar_jax.data.view import View
+from zsar_jax.errors import UserError
 from zsar_jax.performance import plan_text, planner, topologies
 from zsar_jax.runtime import sharding
 from zsar_jax.training.compilation import batch_shapes
@@ -51,12 +52,13 @@ def test_batch_shapes_agree_with_the_pipeline(tmp_path):
       ), name
 
 
-@pytest.fixture(scope='module')
-def gpus():
-  return planner.make_plan(small(), topologies.parse('gpu:8xH100'), 20)
+@pytest.fixture
+def no_compiler(monkeypatch):
+  monkeypatch.setattr(topologies.importlib.util, 'find_spec', lambda name: None)
 
 
-def test_a_plan_without_a_compiler(gpus):
+def test_a_plan_without_a_compiler(no_compiler):
+  gpus = planner.make_plan(small(), topologies.parse('gpu:8xH100'), 20)
   train = gpus['train']
   assert not gpus['compiled']
   assert 'collectives' not in train
@@ -65,6 +67,37 @@ def test_a_plan_without_a_compiler(gpus):
   assert train['fits']
   assert train['largest_batch']['batch'] % 16 == 0
   text = plan_text.describe(gpus)
-  assert 'There is no compiler for these devices here' in text
+  assert 'The compiler for GPUs is not installed' in text
   assert text.count('(estimate)') == 4
   assert json.loads(json.dumps(gpus))['topology'] == 'gpu:8xH100'
+
+
+def test_attention_without_a_compiler(no_compiler):
+  """It is what a run would use, and cuDNN's keeps no logits for the backward pass."""
+  activations = {}
+  for dtype, attention, planned in (
+    ('bfloat16', 'auto', 'cudnn'),
+    ('bfloat16', 'xla', 'xla'),
+    ('float32', 'auto', 'xla'),
+  ):
+    config = small()
+    config.model.dtype, config.model.attention = dtype, attention
+    plan = planner.make_plan(config, topologies.parse('gpu:8xH100'), 20)
+    assert plan['model']['attention'] == planned
+    assert f'attention {planned}' in plan_text.describe(plan)
+    activations[dtype, attention] = plan['train']['memory']['activations']
+  assert activations['bfloat16', 'auto'] < activations['bfloat16', 'xla']
+
+
+@pytest.mark.parametrize(
+  ('topology', 'dtype', 'says'),
+  [
+    ('gpu:8xH100', 'float32', 'cudnn computes attention in bfloat16 only'),
+    ('cpu:8', 'bfloat16', 'cudnn needs an NVIDIA GPU'),
+  ],
+)
+def test_cudnn_attention_that_a_run_would_refuse(no_compiler, topology, dtype, says):
+  config = small()
+  config.model.dtype, config.model.attention = dtype, 'cudnn'
+  with pytest.raises(UserError, match=rf'config\.model\.attention: {says}'):
+    planner.make_plan(config, topologies.parse(topology), 20)

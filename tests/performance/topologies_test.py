@@ -22,7 +22,14 @@ from zsar_jax.performance.chips import CHIPS
 def test_names(text, platform, count, chip):
   topology = topologies.parse(text)
   assert (topology.platform, topology.count, topology.chip.name) == (platform, count, chip)
-  assert topology.compiles == (platform == 'tpu')
+  assert topology.compiles or platform == 'gpu'
+
+
+def test_gpus_fill_their_machines():
+  assert topologies.parse('gpu:6xH200').machines == 1
+  assert topologies.parse('gpu:16xB200').machines == 2
+  with pytest.raises(UserError, match=r"'gpu:12xH100' does not fill its machines"):
+    topologies.parse('gpu:12xH100')
 
 
 def test_a_cpu_has_no_published_figures():
@@ -52,6 +59,10 @@ def test_environment(monkeypatch):
   assert environment['JAX_PLATFORMS'] == 'cpu'
   assert environment['TPU_WORKER_ID'] == '7'
   assert environment['TPU_SKIP_MDS_QUERY'] == '1'
+  topologies.prepare_environment(topologies.parse('gpu:16xA100'))
+  assert environment['XLA_FLAGS'] == '--xla_a'
+  # Without the compiler, devices of this host represent the GPUs.
+  monkeypatch.setattr(topologies.importlib.util, 'find_spec', lambda name: None)
   topologies.prepare_environment(topologies.parse('gpu:16xA100'))
   assert environment['XLA_FLAGS'] == '--xla_a --xla_force_host_platform_device_count=16'
 

@@ -108,6 +108,30 @@ def test_gathered_parameters_keep_their_values_and_have_split_gradients():
       assert gradient.sharding.is_equivalent_to(expected, leaf.ndim)
 
 
+def test_matrices_are_cast_before_they_are_gathered():
+  """The model takes the same results from them: it multiplies in no other dtype."""
+  config = small(mesh__data=1, mesh__fsdp=8, model__dtype='bfloat16')
+  mesh = sharding.make_mesh(config.mesh)
+  model = build_model(config, mesh)
+  params = model.init(jax.random.key(0))
+  shapes = sharding.sharded_shapes(params, mesh, config.mesh.fsdp_min_bytes)
+  sharded = jax.device_put(params, jax.tree.map(lambda leaf: leaf.sharding, shapes))
+
+  def gather(params):
+    return sharding.gather_fsdp(params, mesh, config.mesh.fsdp_min_bytes, model.compute.dtype)
+
+  gathered = jax.jit(gather)(sharded)
+  assert gathered['visual']['transformer']['resblocks']['0']['mlp']['c_fc']['kernel'].dtype == (
+    jnp.bfloat16
+  )
+  views = (config.view.num_frames, config.view.size, config.view.size, 3)
+  clips = jax.random.uniform(jax.random.key(1), (1, *views))
+  tokens = np.arange(2 * model.spec.context_length).reshape(2, -1) % model.spec.vocab_size
+  for encode, inputs in ((model.encode_video, clips), (model.encode_text, tokens)):
+    expected, result = (jax.jit(encode)(some, inputs) for some in (params, gathered))
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(result), jax.device_get(expected))
+
+
 def test_a_mesh_for_another_number_of_devices():
   with pytest.raises(UserError, match='config.mesh: .* do not multiply to the 8 devices'):
     planner.make_plan(small(mesh__fsdp=3), EIGHT, CLASSES)

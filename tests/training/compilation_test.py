@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from zsar_jax.training import compilation
 
@@ -12,6 +13,26 @@ def test_parameter_table():
   trained = {'visual': {'a': True, 'b': False}, 'text': {'a': False}}
   table = compilation.parameter_table(params, trained)
   assert table == 'parameters: text 5 (frozen), visual 14 (12 trained)'
+
+
+def test_the_cache_on_disk_is_noticed(tmp_path):
+  lowered = jax.jit(lambda x: x * 3 + 1).lower(jnp.ones(7))
+  names = ('jax_compilation_cache_dir', 'jax_persistent_cache_min_compile_time_secs')
+  before = {name: getattr(jax.config, name) for name in names}
+  try:
+    for name, value in zip(names, (str(tmp_path), 0), strict=True):
+      jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    compiled, cached = compilation.compile_lowered(lowered)
+    assert not cached
+    jax.clear_caches()
+    again, cached = compilation.compile_lowered(jax.jit(lambda x: x * 3 + 1).lower(jnp.ones(7)))
+    assert cached
+    assert again(jnp.ones(7)).tolist() == compiled(jnp.ones(7)).tolist() == [4.0] * 7
+  finally:
+    for name, value in before.items():
+      jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 @pytest.mark.parametrize('chosen', [None, 'elsewhere', ''])

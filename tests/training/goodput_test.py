@@ -14,7 +14,7 @@ def test_seconds_add_up(monkeypatch):
     now[0] += seconds
     clock.lap(part)
 
-  clock.lap('start')
+  clock.lap('setup')
   pass_time(5, 'compile')
   pass_time(2, 'data')
   pass_time(3, 'step')
@@ -26,9 +26,21 @@ def test_seconds_add_up(monkeypatch):
 
   # The next start resumes from the metrics of the checkpoint.
   clock = goodput.Goodput()
+  pass_time(6, 'setup')
   clock.resume(kept, written)
-  pass_time(6, 'start')
+  pass_time(1, 'compile')
   seconds = clock.metrics()
-  assert sum(seconds.values()) == 31
+  assert sum(seconds.values()) == 32
   assert seconds['seconds/lost'] == 5
-  assert seconds['seconds/start'] == 16
+  assert seconds['seconds/setup'] == 16
+  assert clock.describe_start({'compile': 'cached'}) == '7.0 s: setup 6.0, compile 1.0 (cached)'
+
+
+def test_parts_of_earlier_versions_count(monkeypatch):
+  monkeypatch.setattr(time, 'monotonic', lambda: 0.0)
+  clock = goodput.Goodput(-4.0)
+  clock.lap('setup')
+  kept = {'loss': 1.0, 'seconds/start': 7.0, 'seconds/lost': 1.0}
+  clock.resume(kept, kept | {'seconds/start': 9.0})
+  seconds = {name: value for name, value in clock.metrics().items() if value}
+  assert seconds == {'seconds/start': 7.0, 'seconds/lost': 3.0, 'seconds/setup': 4.0}

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -220,6 +221,18 @@ def losses(workdir):
   return {line['step']: line['loss'] for line in lines}, [line['step'] for line in lines]
 
 
+def assert_seconds_add_up(err, workdir):
+  """Compares the parts of the last start, as stderr has them, with the total there."""
+  total, parts = re.search(r'first step after ([\d.]+) s: (.*)', err).groups()
+  names, seconds = zip(*re.findall(r'(\w+) ([\d.]+)', parts), strict=True)
+  expected = ['imports', 'devices', 'setup', 'weights', 'tracing', 'compile', 'data', 'step']
+  assert [name for name in names if name != 'checkpoint'] == expected
+  assert abs(sum(map(float, seconds)) - float(total)) <= 0.05 * (len(seconds) + 1)
+  written = json.loads((workdir / 'metrics.jsonl').read_text().splitlines()[-1])
+  for name, value in zip(names, seconds, strict=True):
+    assert written[f'seconds/{name}'] >= float(value) - 0.05
+
+
 def wait_for_step(process, workdir, step):
   path = workdir / 'metrics.jsonl'
   while process.poll() is None:
@@ -242,6 +255,7 @@ def test_interrupted_runs_continue_bit_for_bit(tmp_path, data_dir):
   out, err = process.communicate()
   assert process.returncode == 0, err
   assert 'top-1' in out
+  assert re.search(r'first step after .* compile [\d.]+ \(not from the cache\)', err)
   assert json.loads((undisturbed / 'results.json').read_text())['toy']['none']['count'] == 4
   assert not (tmp_path / 'imported').exists(), 'TensorFlow was imported'
   values = list(losses(undisturbed)[0].values())
@@ -268,6 +282,8 @@ def test_interrupted_runs_continue_bit_for_bit(tmp_path, data_dir):
   out, err = process.communicate()
   assert process.returncode == 0, err
   assert f'after step {interrupted_at}' in err
+  assert re.search(r'first step after .* compile [\d.]+ \(from the cache\)', err)
+  assert_seconds_add_up(err, disturbed)
   assert losses(disturbed) == losses(undisturbed)
   assert losses(disturbed)[1] == list(range(1, 37))
   results = [json.loads((run / 'results.json').read_text()) for run in (disturbed, undisturbed)]

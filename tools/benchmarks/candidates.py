@@ -72,7 +72,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
   """Measures the candidates, and prints the line of each and a table."""
   workload.from_flags(arguments)  # Its errors come before anything is measured.
-  started, longest, base = time.monotonic(), 0.0, None
+  started, longest = time.monotonic(), 0.0
+  base: Any = None
   rows = []
   for name in arguments.only:
     began = time.monotonic()

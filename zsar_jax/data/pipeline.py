@@ -139,7 +139,7 @@ def _batches(
     remaining = batches[first:]
     if not workers:
       read_options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
-      return SharedBatches(iter(remaining.to_iter_dataset(read_options)))
+      return _load_ahead(remaining.to_iter_dataset(read_options))
     # Grain's workers read absl flags, which are parsed only in programs that absl runs.
     if not flags.FLAGS.is_parsed():
       flags.FLAGS.mark_as_parsed()
@@ -151,9 +151,19 @@ def _batches(
       remaining.to_iter_dataset(read_options), memory_options
     )
     initialize = functools.partial(_initialize_worker, name)
-    return SharedBatches(iter(dataset.mp_prefetch(worker_options, initialize)))
+    return _load_ahead(dataset.mp_prefetch(worker_options, initialize))
 
   return WatchedBatches(start, workers, policy)
+
+
+def _load_ahead(dataset: grain.IterDataset) -> SharedBatches:
+  """Returns an iterator that loads batches before the first one is asked for."""
+  iterator = iter(dataset)
+  # Grain makes the iterators of its workers with the first batch, or when it is asked for its
+  # state; `start_prefetch` starts those that are there.
+  iterator.get_state()
+  iterator.start_prefetch()
+  return SharedBatches(iterator)
 
 
 def _initialize_worker(name: str, worker: int, workers: int) -> None:

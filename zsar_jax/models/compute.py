@@ -37,6 +37,9 @@ class Compute:
     precision: of float32 matrix products, as in `jax.default_matmul_precision`.
     attention: 'xla' or 'cudnn', see `attention.attend`.
     remat: what each residual block stores for the backward pass, one of `REMATS`.
+    flat_norms: whether layer norms see the tokens of all sequences as one matrix. XLA for GPUs then
+      keeps the residual stream in the order that matrix products need; on TPUs, whose tiles hold
+      eight tokens of one sequence, it would be copied.
     deterministic: see `compiler_options`.
 
   Raises:
@@ -47,6 +50,7 @@ class Compute:
   precision: str = 'float32'
   attention: str = 'xla'
   remat: str = 'none'
+  flat_norms: bool = True
   deterministic: bool = False
 
   def __post_init__(self):
@@ -56,34 +60,47 @@ class Compute:
         raise UserError(f'{name}: {value!r} is none of {", ".join(choices)}')
 
 
-def choose_attention(attention: str, dtype: DTypeLike, mesh: Mesh | None = None) -> str:
-  """Returns the implementation of attention for devices: 'xla' or 'cudnn'.
+def choose_compute(
+  dtype: str = 'float32',
+  attention: str = 'auto',
+  remat: str = 'none',
+  deterministic: bool = False,
+  mesh: Mesh | None = None,
+) -> Compute:
+  """Returns how a model is computed on devices.
 
   Args:
+    dtype: one of `DTYPES`.
     attention: one of `ATTENTIONS`. 'auto' is cuDNN's kernels in bfloat16 on NVIDIA GPUs that have
       them (compute capability 8.0, Ampere, and later), and 'xla' otherwise.
-    dtype: of the computation.
+    remat: one of `REMATS`.
+    deterministic: see `compiler_options`.
     mesh: the devices, which may be abstract; None for JAX's default backend.
 
   Raises:
-    UserError: if cudnn is asked for, and the devices do not have it or it does not support the
-      dtype.
+    UserError: for an unknown choice, or if cudnn is asked for and the devices do not have it or it
+      does not support the dtype.
   """
-  if attention == 'cudnn' and jnp.dtype(dtype) != jnp.bfloat16:
+  number, precision = DTYPES[dtype]
+  device = mesh.devices.flat[0] if mesh else jax.devices()[0]
+  if attention == 'cudnn' and dtype != 'bfloat16':
     raise UserError(
       "attention: cudnn computes attention in bfloat16 only; set dtype to 'bfloat16', or take"
       " 'auto'"
     )
-  if attention == 'xla' or jnp.dtype(dtype) != jnp.bfloat16:
-    return 'xla'
-  device = mesh.devices.flat[0] if mesh else jax.devices()[0]
-  supported = device.device_kind.startswith('NVIDIA') and float(device.compute_capability) >= 8
-  if attention == 'cudnn' and not supported:
+  if attention == 'cudnn' and not _has_cudnn_attention(device):
     raise UserError(
       'attention: cudnn needs an NVIDIA GPU of compute capability 8.0 or later, and the devices'
       f" here are {device.platform}: {device.device_kind}; take 'auto'"
     )
-  return 'cudnn' if supported else 'xla'
+  if attention == 'auto':
+    attention = 'cudnn' if dtype == 'bfloat16' and _has_cudnn_attention(device) else 'xla'
+  flat_norms = device.platform != 'tpu'
+  return Compute(number, precision, attention, remat, flat_norms, deterministic)
+
+
+def _has_cudnn_attention(device: jax.Device) -> bool:
+  return device.device_kind.startswith('NVIDIA') and float(device.compute_capability) >= 8
 
 
 def compiler_options(

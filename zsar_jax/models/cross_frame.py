@@ -41,8 +41,8 @@ class WindowAttention(layers.Attention):
     return context.reshape(x.shape[0], -1, *x.shape[2:])
 
   def context_length(self, length: int | None) -> int | None:
-    """Returns None, since the context has no padding."""
-    del length
+    """Returns the length of the context, which has no padding."""
+    return None if length is None else 3 * length
 
 
 class WindowBlock(layers.ResidualBlock):
@@ -82,7 +82,7 @@ class MessageBlock(layers.ResidualBlock):
       dtype=compute.dtype,
       rngs=rngs,
     )
-    self.message_ln = layers.layer_norm(width, compute.dtype, rngs)
+    self.message_ln = layers.LayerNorm(width, compute, rngs)
     self.message_attn = layers.Attention(
       width, heads, residual_std=residual_std, compute=compute, rngs=rngs
     )

@@ -12,6 +12,13 @@ import jax
 from zsar_jax.models.presets import TowerSpec, VideoSpec
 from zsar_jax.runtime import trees
 
+# The products of JAX's primitives for cuDNN's attention. The backward pass computes the logits
+# again, and the gradients of weights, values, queries and keys.
+_CUDNN_PRODUCTS = {
+  'dot_product_attention_fwd_wrapper': 2,
+  'dot_product_attention_bwd_wrapper': 5,
+}
+
 
 def of_jaxpr(jaxpr: Any) -> int:
   """Counts the operations in the matrix products and convolutions of a jaxpr.
@@ -32,6 +39,10 @@ def of_jaxpr(jaxpr: Any) -> int:
       kernel = equation.invars[1].aval
       features = kernel.shape[params['dimension_numbers'].rhs_spec[0]]
       total += 2 * equation.outvars[0].aval.size * kernel.size // features
+    elif products := _CUDNN_PRODUCTS.get(name):
+      batch, queries, heads, width = equation.invars[0].aval.shape
+      keys = equation.invars[1].aval.shape[1]
+      total += products * 2 * batch * heads * queries * keys * width
     elif name == 'cond':
       total += max(map(of_jaxpr, params['branches']))
     else:

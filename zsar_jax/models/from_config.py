@@ -2,14 +2,13 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from zsar_jax.errors import UserError
-from zsar_jax.models.compute import DTYPES, Compute, choose_attention
+from zsar_jax.models.compute import DTYPES, Compute, choose_compute
 from zsar_jax.models.presets import TowerSpec, VideoSpec, preset
 from zsar_jax.models.video_model import VideoModel
 
@@ -93,11 +92,11 @@ def compute_dtype(config: ConfigDict) -> np.dtype:
   return np.dtype(DTYPES[config.model.dtype][0])
 
 
-def _compute(config: ConfigDict, mesh: Mesh | None, **options: Any) -> Compute:
-  dtype, precision = DTYPES[config.model.dtype]
+def _compute(config: ConfigDict, mesh: Mesh | None, remat: str = 'none') -> Compute:
   with _config_fields_in_errors():
-    attention = choose_attention(config.model.attention, dtype, mesh)
-    return Compute(dtype, precision, attention, deterministic=config.model.deterministic, **options)
+    return choose_compute(
+      config.model.dtype, config.model.attention, remat, config.model.deterministic, mesh
+    )
 
 
 @contextlib.contextmanager

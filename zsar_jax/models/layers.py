@@ -13,7 +13,6 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
 
 from zsar_jax.models.attention import attend, pad_tokens
 from zsar_jax.models.compute import REMATS, Compute
@@ -31,18 +30,24 @@ def quick_gelu(x: jax.Array) -> jax.Array:
 
 
 class LayerNorm(nnx.LayerNorm):
-  """A layer norm whose operations have the scope `layer_norm` in profiles."""
+  """A layer norm whose operations have the scope `layer_norm` in profiles.
+
+  Attributes:
+    compute: how it is computed.
+  """
+
+  def __init__(self, width: int, compute: Compute, rngs: nnx.Rngs):
+    super().__init__(width, rngs=rngs)
+    self.compute = compute
 
   @jax.named_scope('layer_norm')
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Normalizes `x: [..., D]` over its last axis, in f32; returns `dtype`."""
-    y = normalize(x.reshape(-1, x.shape[-1]), self.scale[...], self.bias[...], self.dtype)
+    """Normalizes `x: [..., D]` over its last axis, in f32; returns the dtype of `compute`."""
+    tokens = x.reshape(-1, x.shape[-1]) if self.compute.flat_norms else x
+    assert self.scale is not None
+    assert self.bias is not None
+    y = normalize(tokens, self.scale[...], self.bias[...], self.compute.dtype)
     return y.reshape(x.shape)
-
-
-def layer_norm(width: int, dtype: DTypeLike, rngs: nnx.Rngs) -> LayerNorm:
-  """Returns a layer norm with CLIP's epsilon; it computes in f32 and returns `dtype`."""
-  return LayerNorm(width, epsilon=1e-5, dtype=dtype, rngs=rngs)
 
 
 def select_token(x: jax.Array, index: int | jax.Array) -> jax.Array:
@@ -73,7 +78,7 @@ class Projection(nnx.LinearGeneral):
     # The reshape comes before the cast. Otherwise XLA finds it between the gradient and the
     # gradient's sum over devices, and does not make a reduce-scatter of the two.
     kernel = self.kernel[...].reshape(math.prod(self.in_features), -1).astype(self.dtype)
-    y = x.reshape(-1, kernel.shape[0]).astype(self.dtype) @ kernel
+    y = x.reshape(*batch, -1).astype(self.dtype) @ kernel
     if self.bias is not None:
       y = y + self.bias[...].reshape(-1).astype(self.dtype)
     return y.reshape(*batch, *self.out_features)
@@ -204,8 +209,7 @@ class Mlp(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `x: [..., D]` to [..., D]."""
-    y = x.reshape(-1, x.shape[-1])
-    return self.c_proj(quick_gelu(self.c_fc(y))).reshape(x.shape)
+    return self.c_proj(quick_gelu(self.c_fc(x)))
 
 
 class ResidualBlock(nnx.Module):
@@ -225,11 +229,11 @@ class ResidualBlock(nnx.Module):
     rngs: nnx.Rngs,
     causal: bool = False,
   ):
-    self.ln_1 = layer_norm(width, compute.dtype, rngs)
+    self.ln_1 = LayerNorm(width, compute, rngs)
     self.attn = Attention(
       width, heads, residual_std=residual_std, compute=compute, rngs=rngs, causal=causal
     )
-    self.ln_2 = layer_norm(width, compute.dtype, rngs)
+    self.ln_2 = LayerNorm(width, compute, rngs)
     self.mlp = Mlp(width, residual_std=residual_std, compute=compute, rngs=rngs)
 
   def __call__(

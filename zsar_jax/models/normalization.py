@@ -1,6 +1,6 @@
 """Layer normalization with a backward pass that keeps no f32 copy of its input.
 
-Letters in shapes: N tokens, D width.
+Letters in shapes: D width.
 """
 
 import functools
@@ -18,19 +18,19 @@ def normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, dtype: DTypeLike)
   """Normalizes each token, computed in f32.
 
   Args:
-    x: [N, D].
+    x: [..., D].
     scale: f32[D].
     bias: f32[D].
     dtype: of the result.
 
   Returns:
-    [N, D].
+    [..., D].
   """
   return _forward(x, scale, bias, dtype)[0]
 
 
 def _forward(x, scale, bias, dtype):
-  """Returns the result, and what the backward pass needs: the input and f32[N, 1] statistics."""
+  """Returns the result, and what the backward pass needs: the input and f32[..., 1] statistics."""
   wide = x.astype(jnp.float32)
   mean = jnp.mean(wide, axis=-1, keepdims=True)
   # The fast variance, E[x^2] - E[x]^2, cancels where the mean is large, as it is in CLIP's
@@ -51,7 +51,12 @@ def _backward(dtype, saved, gradient):
   shift = jnp.mean(scaled, axis=-1, keepdims=True)
   slope = jnp.mean(scaled * normalized, axis=-1, keepdims=True)
   x_gradient = factor * (scaled - shift - normalized * slope)
-  return x_gradient.astype(x.dtype), jnp.sum(gradient * normalized, 0), jnp.sum(gradient, 0)
+  tokens = tuple(range(x.ndim - 1))
+  return (
+    x_gradient.astype(x.dtype),
+    jnp.sum(gradient * normalized, tokens),
+    jnp.sum(gradient, tokens),
+  )
 
 
 normalize.defvjp(_forward, _backward)

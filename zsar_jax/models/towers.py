@@ -40,8 +40,8 @@ class PatchEmbedding(nnx.Module):
     count, rows, columns = images.shape[0], images.shape[1] // patch, images.shape[2] // patch
     # As patches do not overlap, the convolution is one matrix product.
     x = images.astype(self.dtype).reshape(count, rows, patch, columns, patch, channels)
-    x = x.swapaxes(2, 3).reshape(count * rows * columns, -1)  # [N * G * G, P * P * 3]
-    return (x @ kernel.reshape(-1, width)).reshape(count, rows * columns, width)
+    x = x.swapaxes(2, 3).reshape(count, rows * columns, -1)  # [N, G * G, P * P * 3]
+    return x @ kernel.reshape(-1, width)  # [N, G * G, D]
 
 
 class ImageTower(nnx.Module):
@@ -64,7 +64,7 @@ class ImageTower(nnx.Module):
       if video.image_prompts
       else None
     )
-    self.ln_pre = layers.layer_norm(width, dtype, rngs)
+    self.ln_pre = layers.LayerNorm(width, compute, rngs)
 
     def block(number: int) -> layers.ResidualBlock:
       del number
@@ -77,7 +77,7 @@ class ImageTower(nnx.Module):
       return layers.ResidualBlock(width, spec.image_heads, **options)
 
     self.transformer = layers.Transformer(depth, block, compute)
-    self.ln_post = layers.layer_norm(width, dtype, rngs)
+    self.ln_post = layers.LayerNorm(width, compute, rngs)
     # X-CLIP's class embeddings attend to the patches.
     self.returns_patches = video.temporal == 'xclip'
     self.proj = nnx.Linear(
@@ -129,7 +129,7 @@ class TextTower(nnx.Module):
     self.transformer = layers.plain_transformer(
       width, spec.text_layers, spec.text_heads, compute=compute, rngs=rngs, causal=True
     )
-    self.ln_final = layers.layer_norm(width, dtype, rngs)
+    self.ln_final = layers.LayerNorm(width, compute, rngs)
     self.text_projection = nnx.Linear(
       width, spec.embed_dim, use_bias=False, kernel_init=normal(width**-0.5), dtype=dtype, rngs=rngs
     )

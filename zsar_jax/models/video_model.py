@@ -18,6 +18,7 @@ from flax import nnx
 from zsar_jax.models import layers, temporal, towers
 from zsar_jax.models.compute import Compute
 from zsar_jax.models.distillation import ResidualNetwork, distance
+from zsar_jax.models.parameter_keys import ParameterKeys
 from zsar_jax.models.presets import NORMALIZATIONS, TowerSpec, VideoSpec
 from zsar_jax.models.video_prompts import VideoPrompts
 
@@ -180,7 +181,7 @@ class VideoModel:
     compute = compute or Compute()
 
     def build(key: jax.Array) -> VideoNetwork:
-      return VideoNetwork(spec, video, compute=compute, rngs=nnx.Rngs(key))
+      return VideoNetwork(spec, video, compute=compute, rngs=ParameterKeys(key))
 
     self.spec = spec
     self.video = video

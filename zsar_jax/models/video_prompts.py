@@ -22,7 +22,7 @@ class _CrossBlock(nnx.Module):
 
   def __init__(self, width: int, *, compute: Compute, rngs: nnx.Rngs):
     std = layers.residual_std(width, _LAYERS)
-    self.norm1 = layers.layer_norm(width, compute.dtype, rngs)
+    self.norm1 = layers.LayerNorm(width, compute, rngs)
     self.cross_attn = layers.Attention(
       width,
       max(1, width // 64),
@@ -31,7 +31,7 @@ class _CrossBlock(nnx.Module):
       rngs=rngs,
       input_bias=False,
     )
-    self.norm3 = layers.layer_norm(width, compute.dtype, rngs)
+    self.norm3 = layers.LayerNorm(width, compute, rngs)
     self.mlp = layers.Mlp(width, residual_std=std, compute=compute, rngs=rngs)
 
   def __call__(self, texts: jax.Array, video: jax.Array) -> jax.Array:
@@ -48,7 +48,7 @@ class VideoPrompts(nnx.Module):
   """
 
   def __init__(self, image_width: int, width: int, *, compute: Compute, rngs: nnx.Rngs):
-    self.visual_ln = layers.layer_norm(image_width, compute.dtype, rngs)
+    self.visual_ln = layers.LayerNorm(image_width, compute, rngs)
     self.visual_proj = nnx.Linear(
       image_width,
       width,
@@ -57,7 +57,7 @@ class VideoPrompts(nnx.Module):
       dtype=compute.dtype,
       rngs=rngs,
     )
-    self.norm = layers.layer_norm(width, compute.dtype, rngs)
+    self.norm = layers.LayerNorm(width, compute, rngs)
     self.decoder = nnx.Dict(
       {str(i): _CrossBlock(width, compute=compute, rngs=rngs) for i in range(_LAYERS)}
     )

@@ -2,7 +2,13 @@
 
 import dataclasses
 
+from zsar_jax.performance import gpu_targets
+
 GIB = 2**30
+
+# The share of a GPU's memory that JAX can take for itself. It takes less by default.
+GPU_MEMORY_SHARE = 0.95
+DEFAULT_GPU_MEMORY_SHARE = 0.75
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,7 +19,8 @@ class Chip:
     name: of the device.
     kinds: prefixes of JAX's `device_kind` for it.
     memory: bytes of main memory that a program can use: for TPUs what the compiler of libtpu
-      0.0.42.1 reports as available, a little less than the published size.
+      0.0.42.1 reports as available, a little less than the published size; for GPUs 95 % of what
+      the driver reports, since the contexts of CUDA, cuBLAS, cuDNN and NCCL lie beside JAX's pool.
     flops: bfloat16 operations per second at the peak, without sparsity.
     memory_bandwidth: bytes per second to and from main memory.
     link_bandwidth: bytes per second that it can send to its neighbors over all its links: half
@@ -45,8 +52,15 @@ class Chip:
     return self.link_bandwidth * min(max(dimensions, 1), self.torus) / self.torus
 
 
+def _gpu(
+  key: str, name: str, kind: str, flops: float, memory_bandwidth: float, link_bandwidth: float
+) -> Chip:
+  memory = GPU_MEMORY_SHARE * gpu_targets.TARGETS[key].memory
+  source = f'nvidia.com/en-us/data-center/{key.lower()}'
+  return Chip(name, (kind,), memory, flops, memory_bandwidth, link_bandwidth, 0, source)
+
+
 _GOOGLE = 'cloud.google.com/tpu/docs'
-_NVIDIA = 'nvidia.com/en-us/data-center'
 CHIPS = {
   'v5e': Chip(
     'TPU v5e', ('TPU v5 lite', 'TPU v5e'), 15.75 * GIB, 197e12, 819e9, 200e9, 2, f'{_GOOGLE}/v5e'
@@ -57,13 +71,10 @@ CHIPS = {
   'v6e': Chip(
     'TPU v6e', ('TPU v6 lite', 'TPU v6e'), 31.25 * GIB, 918e12, 1600e9, 400e9, 2, f'{_GOOGLE}/v6e'
   ),
-  'A100': Chip(
-    'A100 SXM 80 GB', ('NVIDIA A100-SXM',), 80e9, 312e12, 2039e9, 300e9, 0, f'{_NVIDIA}/a100'
-  ),
-  'H100': Chip(
-    'H100 SXM', ('NVIDIA H100 80GB HBM3',), 80e9, 989.5e12, 3350e9, 450e9, 0, f'{_NVIDIA}/h100'
-  ),
-  'H200': Chip('H200 SXM', ('NVIDIA H200',), 141e9, 989.5e12, 4800e9, 450e9, 0, f'{_NVIDIA}/h200'),
+  'A100': _gpu('A100', 'A100 SXM 80 GB', 'NVIDIA A100-SXM', 312e12, 2039e9, 300e9),
+  'H100': _gpu('H100', 'H100 SXM', 'NVIDIA H100 80GB HBM3', 989.5e12, 3350e9, 450e9),
+  'H200': _gpu('H200', 'H200 SXM', 'NVIDIA H200', 989.5e12, 4800e9, 450e9),
+  'B200': _gpu('B200', 'B200 SXM', 'NVIDIA B200', 2250e12, 7700e9, 900e9),
 }
 
 

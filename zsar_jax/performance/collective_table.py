@@ -52,7 +52,7 @@ def collective_rows(
 
 def array_contents(config: ConfigDict, mesh: Mesh, classes: int) -> dict[int, str]:
   """Returns what arrays hold, by their number of elements, in full or as a device's part."""
-  model = build_model(config)
+  model = build_model(config, mesh)
   params = sharding.sharded_shapes(model.abstract_params, mesh, config.mesh.fsdp_min_bytes)
   padded = classes + -classes % sharding.num_batch_shards(mesh)
   contents = {count * model.spec.embed_dim: 'class embeddings' for count in (classes, padded)}

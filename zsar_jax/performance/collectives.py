@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from zsar_jax.performance.hlo import Array, Instruction, Module
+from zsar_jax.performance.hlo import Array, Computation, Instruction, Module
 
 KINDS = (
   'all-gather',
@@ -86,8 +86,11 @@ def find_collectives(module: Module, mesh_shape: dict[str, int]) -> list[Collect
         kind = 'reduce-scatter'
       elif channel and computation_name in module.fused:
         key = (kind, channel[1])
-      operands = [computation[operand] for operand in instruction.operands]
-      arrays = tuple(array for operand in operands for array in operand.arrays)
+      arrays = tuple(
+        array
+        for operand in instruction.operands
+        for array in _concatenated(computation[operand], computation, module)
+      )
       if kind == 'all-gather':
         arrays = tuple(_gathered_array(array, instruction, groups.shape[1]) for array in arrays)
       operation = re.search(r'op_name="([^"]*)"', instruction.attributes)
@@ -100,6 +103,24 @@ def find_collectives(module: Module, mesh_shape: dict[str, int]) -> list[Collect
         operation[1] if operation else '',
       )
   return list(collectives.values())
+
+
+def _concatenated(
+  operand: Instruction, computation: Computation, module: Module
+) -> tuple[Array, ...]:
+  """Returns the arrays of an operand, or what it is concatenated from.
+
+  XLA for GPUs reduces many arrays as one.
+  """
+  inside = operand
+  if operand.opcode == 'fusion':
+    fusion = module.computations[operand.called('calls')].values()
+    inside = next(part for part in fusion if part.is_root)
+  if inside.opcode == 'concatenate' and len(operand.arrays) == 1:
+    parts = [array for name in operand.operands for array in computation[name].arrays]
+    if sum(part.size for part in parts) == operand.arrays[0].size:
+      return tuple(dataclasses.replace(operand.arrays[0], shape=part.shape) for part in parts)
+  return operand.arrays
 
 
 def replica_groups(attributes: str, devices: int) -> np.ndarray:

@@ -4,11 +4,15 @@ import dataclasses
 import math
 import re
 import time
+from typing import Any
 
 import jax
 
 from zsar_jax.performance import hlo
+from zsar_jax.performance.hlo_sources import Sources
 from zsar_jax.performance.programs import Program
+
+_PACKAGE = __name__.partition('.')[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +25,10 @@ class Compiled:
     outputs: bytes that do not reuse those of arguments.
     temporaries: bytes.
     code: bytes.
-    flops: the compiler's own count, with the bodies of loops counted once.
+    flops: the compiler's own count, with the bodies of loops counted once; NaN if it has none, as
+      for GPUs.
     module: the compiled program; None if it did not fit.
+    sources: of the module; None if it did not fit.
     required: bytes in total.
     fits: whether the compiler found room for it.
   """
@@ -34,21 +40,29 @@ class Compiled:
   code: float
   flops: float
   module: hlo.Module | None
+  sources: Sources | None
   required: float
   fits: bool = True
 
 
-def compile_program(program: Program) -> Compiled:
-  """Compiles a program for the devices of its arguments; one that does not fit is no error."""
+def compile_program(program: Program, options: dict[str, Any] | None = None) -> Compiled:
+  """Compiles a program for the devices of its arguments; one that does not fit is no error.
+
+  Args:
+    program: the program.
+    options: of the compiler, in addition to those of the jitted function.
+  """
   start = time.monotonic()
   lowered = program.trace().lower()
   try:
-    compiled = lowered.compile()
+    compiled = lowered.compile(compiler_options=options or None)
   except jax.errors.JaxRuntimeError as error:
     required = parse_required_bytes(str(error))
     if required is None:
       raise
-    return Compiled(time.monotonic() - start, 0, 0, 0, 0, math.nan, None, required, fits=False)
+    return Compiled(
+      time.monotonic() - start, 0, 0, 0, 0, math.nan, None, None, required, fits=False
+    )
   memory = compiled.memory_analysis()
   sizes = (
     memory.argument_size_in_bytes,
@@ -57,8 +71,9 @@ def compile_program(program: Program) -> Compiled:
     memory.generated_code_size_in_bytes,
   )
   operations = (compiled.cost_analysis() or {}).get('flops', math.nan)
-  module = hlo.Module(compiled.as_text())
-  return Compiled(time.monotonic() - start, *sizes, operations, module, sum(sizes))
+  text = compiled.as_text()
+  module, sources = hlo.Module(text), Sources(text, _PACKAGE)
+  return Compiled(time.monotonic() - start, *sizes, operations, module, sources, sum(sizes))
 
 
 def parse_required_bytes(message: str) -> float | None:

@@ -104,14 +104,23 @@ def required_traffic(
   return Traffic(gathered, scattered, reduced, activations, texts)
 
 
-def activation_bytes(config: ConfigDict, spec: TowerSpec, classes: int, mesh: Mesh) -> float:
+def activation_bytes(
+  config: ConfigDict, spec: TowerSpec, classes: int, mesh: Mesh, attention: str
+) -> float:
   """Estimates the bytes of a device's memory that activations take in a training step.
 
   In units of N D b bytes, each residual block keeps: with remat 'none' its input, the outputs of
   both norms, query, key, value, the mixed values, the residual in between and twice the four-fold
-  MLP, which is 16, and 2 H L / D for the attention's logits and weights; with 'dots' its input and
-  the outputs of its products, which is 10; with 'full' its input, which is 1. The activations of
-  one block that is recomputed, and twice the frames in float32, are added.
+  MLP, which is 16, and if XLA computes attention, 2 H L / D for its logits and weights; with 'dots'
+  its input and the outputs of its products, which is 10; with 'full' its input, which is 1. The
+  activations of one block that is recomputed, and twice the frames in float32, are added.
+
+  Args:
+    config: a validated config.
+    spec: the model's dimensions.
+    classes: the number of training classes.
+    mesh: the devices.
+    attention: 'xla', or 'cudnn', which keeps no logits; see `models.attention.attend`.
   """
   replicas, tensor = sharding.num_batch_shards(mesh), mesh.shape['tensor']
   itemsize = compute_dtype(config).itemsize
@@ -120,9 +129,9 @@ def activation_bytes(config: ConfigDict, spec: TowerSpec, classes: int, mesh: Me
   length = {spec.image_width: 1 + spec.num_patches, spec.text_width: spec.context_length}
   heads = {spec.image_width: spec.image_heads, spec.text_width: spec.text_heads}
   for tokens, width, layers in _towers(config, spec, classes, replicas, False):
-    attention = 2 * heads[width] * length[width] / width
-    working = 16 + attention
-    kept = kept_per_block + (attention if config.model.remat == 'none' else 0)
+    logits = 0.0 if attention == 'cudnn' else 2 * heads[width] * length[width] / width
+    working = 16 + logits
+    kept = kept_per_block + (logits if config.model.remat == 'none' else 0)
     # The input of a block is not split over tensor.
     blocks = layers * (1 + (kept - 1) / tensor) + (0 if kept == working else working / tensor)
     largest = max(largest, tokens * width * itemsize * blocks)

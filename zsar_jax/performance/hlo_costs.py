@@ -52,6 +52,8 @@ def instruction_bytes(instruction: Instruction, computation: Computation, module
   operands = [computation[name] for name in instruction.operands if name in computation]
   if opcode in _FREE or opcode.endswith('-start'):
     return 0.0
+  if opcode == 'async-done':
+    return 0.0  # What runs is in a computation of its own.
   if opcode.endswith('-done'):
     return _async_traffic(instruction, operands, computation)
   if opcode in _SLICES:
@@ -133,9 +135,11 @@ def _updated_parameters(fusion: Computation) -> dict[int, float]:
 def _async_traffic(
   done: Instruction, operands: Sequence[Instruction], computation: Computation
 ) -> float:
-  """Returns the traffic of an asynchronous copy, whose `start` instruction names its source."""
+  """Returns the traffic of a copy or a collective, whose `start` instruction names its sources."""
   sources = operands[0].operands if operands else ()
-  arrays = [computation[name].arrays for name in sources[:1] if name in computation]
+  arrays = [computation[name].arrays for name in sources if name in computation]
+  if done.opcode != 'copy-done':
+    return sum(map(_main_bytes, arrays)) + _main_bytes(done.arrays)
   ends = [*(arrays[0][:1] if arrays else ()), *done.arrays[:1]]
   size = done.arrays[0].bytes if done.arrays else 0.0
   return size * sum(not end.on_chip for end in ends)

@@ -5,6 +5,7 @@ frames; an instruction names the innermost frame of its stack.
 """
 
 import functools
+import pathlib
 import re
 
 from zsar_jax.performance.hlo import Instruction
@@ -49,7 +50,8 @@ class Sources:
       instruction: of the program.
 
     Returns:
-      A qualified name such as 'ResidualBlock.__call__'; '' if the stack has none.
+      The names of its module and itself, such as 'layers.ResidualBlock.__call__'; '' if the stack
+      has none.
     """
     frame = re.search(r'stack_frame_id=(\d+)', instruction.attributes)
     return self._function(int(frame[1])) if frame else ''
@@ -63,7 +65,8 @@ class Sources:
         break
       file = self._tables['FileNames'].get(location['file_name_id'], '')
       if f'/{self.package}/' in file:
-        return self._tables['FunctionNames'].get(location['function_name_id'], '')
+        function = self._tables['FunctionNames'].get(location['function_name_id'], '')
+        return f'{pathlib.PurePath(file).stem}.{function}'
       frame = entry['parent_frame_id'] - 1  # They count from 1, and 1 is no frame.
     return ''
 

@@ -16,7 +16,10 @@ from zsar_jax.performance.hlo_flops import instruction_flops
 from zsar_jax.performance.hlo_sources import Sources
 
 # The kinds of kernels whose cost is computing; those of the others is their traffic.
-PRODUCTS = ('cuBLASLt', 'cuBLAS', 'cuDNN attention', 'cuDNN convolution', 'Triton product')
+PRODUCTS = ('cuBLASLt', 'cuBLAS', 'Triton product', 'cuDNN convolution') + (
+  'cuDNN attention',
+  'cuDNN attention, backward',
+)
 
 # What only moves elements, which matters for a fusion without arithmetic.
 _MOVES = frozenset(
@@ -43,7 +46,7 @@ class Kernel:
 
   Attributes:
     kind: such as 'cuBLASLt' or 'reduction'.
-    source: the function or the functions that it comes from, such as 'LayerNorm'.
+    source: the function or the functions that it comes from, such as 'layers.LayerNorm'.
     backward: whether any part of it belongs to a backward pass.
     results: its results, such as 'f32[8,16]'.
     count: how often it runs.
@@ -77,13 +80,19 @@ def find_kernels(module: Module, sources: Sources) -> list[Kernel]:
       if not size:
         continue
       parts = list(_parts(instruction, computation, module))
-      flops = sum(instruction_flops(part, inside) for part, inside in parts)
-      source, backward = _source([part for part, _ in parts], sources)
+      flops = sum(instruction_flops(*part) for part in parts)
+      source, backward = '', False
+      maker: Instruction | None = instruction
+      while maker and not source:
+        inside = [part for part, _ in _parts(maker, computation, module)]
+        source, backward = _source(inside, sources)
+        # What the compiler adds, such as a copy to another layout, has the source of its operand.
+        maker = computation.get(maker.operands[0]) if maker.operands else None
       arrays = [f'{x.dtype}[{",".join(map(str, x.shape))}]' for x in results(instruction)]
       kernels.append(
         Kernel(
           _kind(instruction, [part for part, _ in parts[1:]]),
-          source,
+          source or 'unknown',
           backward,
           ' '.join(arrays),
           times,
@@ -174,6 +183,7 @@ def _library(target: str) -> str:
   for prefix, kind in (
     ('__cublas$lt', 'cuBLASLt'),
     ('__cublas', 'cuBLAS'),
+    ('__cudnn$fmhaSoftmaxBackward', 'cuDNN attention, backward'),
     ('__cudnn$fmha', 'cuDNN attention'),
     ('__cudnn$conv', 'cuDNN convolution'),
   ):
@@ -194,4 +204,4 @@ def _source(parts: list[Instruction], sources: Sources) -> tuple[str, bool]:
       counts[function.split('.<locals>')[0].removesuffix('.__call__')] += 1
   # The optimizer's kernels contain the last casts of the gradients.
   backward &= not parts[0].operation or 'transpose(' in parts[0].operation
-  return ' + '.join(name for name, _ in counts.most_common(2)) or 'unknown', backward
+  return ' + '.join(name for name, _ in counts.most_common(2)), backward

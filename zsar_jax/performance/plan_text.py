@@ -6,6 +6,8 @@ from zsar_jax.performance.chips import GIB
 from zsar_jax.runtime.wording import format_bytes, pluralize
 
 _ESTIMATES = ('activations', 'gradients', 'gathered parameters')
+# Rows of the table of traffic; the JSON has all.
+_MAX_ROWS = 12
 _NAMES = {'compute': 'computing', 'memory': 'memory', 'network': 'network'}
 
 
@@ -16,22 +18,33 @@ def describe(plan: dict[str, Any]) -> str:
   lines = [
     f'{plan["topology"]}: {pluralize(plan["devices"], "device")}, mesh {mesh}',
     f'{model["preset"]}, temporal {model["temporal"]}, {pluralize(plan["frames"], "frame")},'
-    f' {model["dtype"]}, remat {model["remat"]}; {plan["parameters"]:,} parameters,'
-    f' {plan["classes"]} classes',
+    f' {model["dtype"]}, attention {model["attention"]}, remat {model["remat"]};'
+    f' {plan["parameters"]:,} parameters, {plan["classes"]} classes',
   ]
   if plan['changes']:
     lines.append(f'To divide batches over the devices, {"; ".join(plan["changes"])}.')
   if chip:
-    link = 'links' if chip['torus'] else 'NVLink, within one machine'
+    link = 'links' if chip['torus'] else 'NVLink'
     lines.append(
       f'{chip["name"]}, published: {chip["flops"] / 1e12:g} TFLOP/s in bf16, memory'
       f' {chip["memory"] / GIB:.2f} GiB at {chip["memory_bandwidth"] / 1e9:g} GB/s, sends'
       f' {chip["link_bandwidth"] / 1e9:g} GB/s ({link}; {chip["source"]})'
     )
+  if plan['machines'] > 1:
+    lines.append(
+      f'The network time takes the {plan["machines"]} machines to be one: between machines the'
+      ' network is slower than NVLink.'
+    )
   if not plan['compiled']:
     lines.append(
-      'There is no compiler for these devices here: activations, gradients, traffic and times are'
-      ' estimates; parameters, optimizer state, batches and FLOPs are exact.'
+      "The compiler for GPUs is not installed (pip install 'zsar_jax[cuda12]'): activations,"
+      ' gradients, traffic and times are estimates; parameters, optimizer state, batches and FLOPs'
+      ' are exact.'
+    )
+  elif plan['platform'] == 'gpu':
+    lines.append(
+      'Compiled without a GPU, so that no kernel was tried: a run chooses other kernels for some'
+      ' products, and the times of all kernels are not known.'
     )
   if model['dtype'] == 'float32' and chip:
     lines.append('The config computes in float32, for which the peak is lower.')
@@ -60,6 +73,8 @@ def _step_lines(step: dict[str, Any], plan: dict[str, Any]) -> list[str]:
     lines.append(f'  loops of unknown length, counted once: {", ".join(step["unknown_loops"])}')
   if step.get('bytes') is not None:
     lines.append(f'  memory traffic of a device: {format_bytes(step["bytes"])}')
+  if 'kernels' in step:
+    lines += _kernel_lines(step, plan['chip']['memory_bandwidth'])
   if 'collectives' in step:
     lines += _collective_lines(step['collectives'])
   if 'must_move' in step:
@@ -78,14 +93,43 @@ def _step_lines(step: dict[str, Any], plan: dict[str, Any]) -> list[str]:
 def _memory_lines(step: dict[str, Any], compiled: bool) -> list[str]:
   lines = ['  memory of a device']
   for kind, size in step['memory'].items():
-    if kind not in ('total', 'available'):
+    if size and kind not in ('total', 'available'):
       mark = '  (estimate)' if not compiled and kind in _ESTIMATES else ''
       lines.append(f'    {kind:<34}{format_bytes(size):>12}{mark}')
   total = f'    {"total":<34}{format_bytes(step["memory"]["total"]):>12}'
   if 'available' in step['memory']:
     verdict = 'fits' if step['fits'] else 'DOES NOT FIT'
     total += f'  of {format_bytes(step["memory"]["available"])}: {verdict}'
+  if step.get('memory_fraction'):
+    total += f' with XLA_CLIENT_MEM_FRACTION={step["memory_fraction"]}'
   return [*lines, total]
+
+
+def _kernel_lines(step: dict[str, Any], bandwidth: float) -> list[str]:
+  """Returns the kernels by kind, and what moves most memory outside products."""
+
+  def columns(row: dict[str, Any]) -> str:
+    milliseconds = 1e3 * row['bytes'] / bandwidth
+    return f'{row["count"]:>7}{format_bytes(row["bytes"]):>12}{milliseconds:>9.2f} ms'
+
+  lines = [f'  {"kernels":<46}{"count":>7}{"traffic":>12}{"at the peak":>12}{"computing":>14}']
+  for row in step['kernels']:
+    flops = _format_flops(row['flops']) if row['flops'] else ''
+    lines.append(f'    {row["kind"]:<44}{columns(row)}{flops:>14}')
+  by_source: dict[str, dict[str, Any]] = {}
+  for row in step['moves']:
+    name = row['source'].partition(' + ')[0] + (', backward' if row['backward'] else '')
+    part = by_source.setdefault(name, {'count': 0, 'bytes': 0.0})
+    part['count'] += row['count']
+    part['bytes'] += row['bytes']
+  lines.append('  outside products, by the function that most of a kernel comes from')
+  sources = sorted(by_source.items(), key=lambda item: -item[1]['bytes'])
+  lines += [f'    {name:<44}{columns(row)}' for name, row in sources[:_MAX_ROWS]]
+  lines.append('  outside products, the kernels that move most')
+  for row in step['moves'][:_MAX_ROWS]:
+    name = f'{row["source"]}{", backward" if row["backward"] else ""}: {row["kind"]}'
+    lines.append(f'    {name:<44}{columns(row)}  {row["results"]}')
+  return lines
 
 
 def _collective_lines(rows: list[dict[str, Any]]) -> list[str]:

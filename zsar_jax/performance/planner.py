@@ -9,10 +9,11 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from zsar_jax import config as config_lib
+from zsar_jax.errors import UserError
 from zsar_jax.models import flops
 from zsar_jax.models.from_config import build_model, compute_dtype
-from zsar_jax.performance import estimate, hlo_costs, hlo_flops, largest_batch, topologies
+from zsar_jax.performance import estimate, hlo_costs, hlo_flops, kernels, largest_batch, topologies
+from zsar_jax.performance.chips import DEFAULT_GPU_MEMORY_SHARE, GPU_MEMORY_SHARE
 from zsar_jax.performance.collective_table import array_contents, collective_rows
 from zsar_jax.performance.collectives import find_collectives
 from zsar_jax.performance.compiler import Compiled, compile_program
@@ -23,17 +24,6 @@ from zsar_jax.training import optim
 
 # Kinds of memory that are proportional to the batch.
 _PROPORTIONAL = ('batch', 'activations', 'frames of each recipe')
-
-
-def validate_config(config: ConfigDict) -> None:
-  """Validates a config, except for what needs an accelerator.
-
-  Raises:
-    UserError: as `config.validate`.
-  """
-  config_lib.validate(config)
-  # The implementation of attention changes no shape, and cuDNN's cannot be traced without a GPU.
-  config.model.attention = 'xla'
 
 
 def make_plan(
@@ -52,21 +42,26 @@ def make_plan(
   """
   mesh = sharding.make_mesh(config.mesh, topology.devices())
   config, changes = _round_batches(config, sharding.num_batch_shards(mesh))
-  model = build_model(config)
+  estimated = None if topology.compiles else _estimated_attention(config)
+  model = build_model(config, mesh)
+  attention = estimated or model.compute.attention
   plan = {
     'changes': changes,
     'topology': topology.name,
+    'platform': topology.platform,
+    'machines': topology.machines,
     'devices': topology.count,
     'mesh': dict(mesh.shape),
     'chip': dataclasses.asdict(topology.chip) if topology.chip else None,
     'compiled': topology.compiles,
     'classes': classes,
     'parameters': sum(leaf.size for leaf in jax.tree.leaves(model.abstract_params)),
-    'model': {name: config.model[name] for name in ('preset', 'temporal', 'dtype', 'remat')},
+    'model': {name: config.model[name] for name in ('preset', 'temporal', 'dtype', 'remat')}
+    | {'attention': attention},
     'frames': config.view.num_frames,
     'accumulation': config.optim.accumulation,
   }
-  planner = _Planner(config, topology, mesh, classes, largest)
+  planner = _Planner(config, topology, mesh, classes, largest, attention)
   plan['train'] = planner.training()
   if config.eval.datasets:
     plan['evaluation'] = planner.evaluation()
@@ -91,14 +86,41 @@ def _round_batches(config: ConfigDict, parts: int) -> tuple[ConfigDict, list[str
   return config, changes
 
 
+def _estimated_attention(config: ConfigDict) -> str:
+  """Returns the attention that a run on GPUs would use: 'xla' or 'cudnn'.
+
+  Args:
+    config: its attention is changed to what can be traced without a compiler for GPUs.
+
+  Raises:
+    UserError: if the dtype does not have the attention that the config asks for.
+  """
+  wanted, config.model.attention = config.model.attention, 'xla'
+  # All GPUs in the table of chips have cuDNN's kernels.
+  if compute_dtype(config).itemsize == 2:
+    return 'xla' if wanted == 'xla' else 'cudnn'
+  if wanted == 'cudnn':
+    raise UserError(
+      'config.model.attention: cudnn computes attention in bfloat16 only; set config.model.dtype to'
+      " 'bfloat16', or take 'auto'"
+    )
+  return 'xla'
+
+
 class _Planner:
   """Plans the steps of a config."""
 
   def __init__(
-    self, config: ConfigDict, topology: Topology, mesh: Mesh, classes: int, largest: str
+    self,
+    config: ConfigDict,
+    topology: Topology,
+    mesh: Mesh,
+    classes: int,
+    largest: str,
+    attention: str,
   ):
     self._config, self._topology, self._mesh = config, topology, mesh
-    self._classes, self._largest = classes, largest
+    self._classes, self._largest, self._attention = classes, largest, attention
     # Bytes of the optimizer's state, which stays on the device while a run evaluates.
     self._optimizer_bytes = 0.0
 
@@ -107,7 +129,7 @@ class _Planner:
     config, mesh = self._config, self._mesh
     program = train_program(config, mesh, self._classes)
     state = program.arguments['state']
-    model = build_model(config)
+    model = build_model(config, mesh)
     _, trained = optim.make_optimizer(config.optim, model.abstract_params, config.steps)
     traffic = estimate.required_traffic(
       config, model.spec, state['params'], trained, mesh, self._classes
@@ -125,7 +147,9 @@ class _Planner:
     step['must_move'] = dataclasses.asdict(traffic) | {'total': traffic.total}
     multiple = sharding.num_batch_shards(mesh) * config.optim.accumulation
     if not self._topology.compiles:
-      memory['activations'] = estimate.activation_bytes(config, model.spec, self._classes, mesh)
+      memory['activations'] = estimate.activation_bytes(
+        config, model.spec, self._classes, mesh, self._attention
+      )
       memory['gradients'] = memory['parameters']
       fsdp = mesh.shape['fsdp']
       memory['gathered parameters'] = traffic.gathered * fsdp / max(fsdp - 1, 1)
@@ -137,10 +161,10 @@ class _Planner:
       changed.data.batch_size = size
       program = train_program(changed, mesh, self._classes)
       next_batch = estimate.device_bytes(program.arguments['batch'])
-      return compile_program(program).required + next_batch
+      return self._compile(program).required + next_batch
 
     unpadded = sum(memory.values())
-    self._add_compiled(step, memory, [compile_program(program)], unpadded)
+    self._add_compiled(step, memory, [self._compile(program)], unpadded)
     step['largest_batch'] = self._largest_batch(step, measure, multiple)
     return step
 
@@ -173,21 +197,24 @@ class _Planner:
       prepare, *_, score = evaluation_programs(changed, mesh, self._classes)
       other_videos = (recipes - 1) * estimate.device_bytes(score.arguments['video'])
       batches = 2 * estimate.device_bytes(prepare.arguments['batch'])
-      return compile_program(score).required + self._optimizer_bytes + other_videos + batches
+      return self._compile(score).required + self._optimizer_bytes + other_videos + batches
 
     # The programs that prepare differ only in what they draw and paint; the last stands for all.
-    compiled = [compile_program(preparing[-1]), compile_program(scoring)]
+    compiled = [self._compile(preparing[-1]), self._compile(scoring)]
     self._add_compiled(step, memory, compiled, estimate.device_bytes(scoring.arguments), recipes)
     step['largest_batch'] = self._largest_batch(step, measure, multiple)
     return step
+
+  def _compile(self, program: Program) -> Compiled:
+    return compile_program(program, self._topology.compiler_options)
 
   def _evaluation_activations(self) -> float:
     """Estimates the activations of an evaluation: without a backward pass, those of one block."""
     config = self._config.copy_and_resolve_references()
     config.model.remat = 'full'
     config.data.batch_size, config.optim.accumulation = config.eval.batch_size, 1
-    spec = dataclasses.replace(build_model(config).spec, image_layers=1)
-    return estimate.activation_bytes(config, spec, self._classes, self._mesh)
+    spec = dataclasses.replace(build_model(config, self._mesh).spec, image_layers=1)
+    return estimate.activation_bytes(config, spec, self._classes, self._mesh, self._attention)
 
   def _complete_estimate(
     self, step: dict[str, Any], memory: dict[str, float], network: float, multiple: int
@@ -250,10 +277,19 @@ class _Planner:
       times,
       self._ring_bandwidth,
     )
-    step['flops'] |= {
-      'compiler': times * sum(program.flops for program in compiled),
-      'compiled': times * sum(map(hlo_flops.matmul_flops, modules)),
-    }
+    step['flops']['compiled'] = times * sum(map(hlo_flops.matmul_flops, modules))
+    own_count = times * sum(program.flops for program in compiled)
+    if not math.isnan(own_count):
+      step['flops']['compiler'] = own_count
+    if self._topology.platform == 'gpu':
+      found = [
+        kernel
+        for program in compiled
+        if program.module and program.sources
+        for kernel in kernels.find_kernels(program.module, program.sources)
+      ]
+      step['kernels'] = kernels.kernel_rows(found, times)
+      step['moves'] = kernels.traffic_rows(found, times)
     step['unknown_loops'] = [loop for module in modules for loop in module.unknown_loops]
     traffic = times * sum(map(hlo_costs.memory_bytes, modules))
     network = sum(row['seconds'] for row in step['collectives'])
@@ -277,6 +313,10 @@ class _Planner:
       return rated
     rated['memory']['available'] = chip.memory
     rated['fits'] = total <= chip.memory
+    # JAX takes less of a GPU's memory by default.
+    default = chip.memory * DEFAULT_GPU_MEMORY_SHARE / GPU_MEMORY_SHARE
+    if self._topology.platform == 'gpu' and default < total <= chip.memory:
+      rated['memory_fraction'] = GPU_MEMORY_SHARE
     times = {'compute': operations / chip.flops, 'network': network}
     if traffic is not None:
       times['memory'] = traffic / chip.memory_bandwidth

@@ -10,6 +10,7 @@ import numpy as np
 
 from zsar_jax.errors import UserError, first_line
 from zsar_jax.performance.chips import CHIPS, Chip
+from zsar_jax.performance.gpu_targets import TARGETS, GpuTarget
 
 # What libtpu needs on a host without a TPU outside Google Cloud; any valid type will do. It is
 # loaded only to compile, which several processes may do at once.
@@ -21,6 +22,14 @@ TPU_ENVIRONMENT = {
   'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
 }
 
+# Without a GPU the compiler cannot try kernels. It then finds no tiles for some products that it
+# would write with Triton, so they go to cuBLAS; a run may choose otherwise.
+_GPU_OPTIONS = {'xla_gpu_enable_triton_gemm': False, 'xla_gpu_autotune_level': 0}
+_GPU_COMPILERS = ('jax_cuda12_plugin', 'jax_cuda13_plugin')
+
+# The GPUs of one machine, which NVLink connects.
+_GPUS_PER_MACHINE = 8
+
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
@@ -31,20 +40,33 @@ class Topology:
     platform: 'tpu', 'gpu' or 'cpu'.
     count: the number of devices.
     chip: the published figures of a device; None for CPUs, which differ too much.
+    target: what the compiler for GPUs asks about them; None for other devices.
   """
 
   name: str
   platform: str
   count: int
   chip: Chip | None
+  target: GpuTarget | None = None
 
   @property
   def compiles(self) -> bool:
-    """Whether the compiler for these devices works without them."""
-    return self.platform != 'gpu'
+    """Whether a compiler for these devices is installed."""
+    return self.platform != 'gpu' or any(map(importlib.util.find_spec, _GPU_COMPILERS))
+
+  @property
+  def compiler_options(self) -> dict[str, Any]:
+    """The options with which programs are compiled where the devices are not."""
+    return dict(_GPU_OPTIONS) if self.platform == 'gpu' else {}
+
+  @property
+  def machines(self) -> int:
+    """The number of machines of GPUs; 1 for other devices."""
+    return -(-self.count // _GPUS_PER_MACHINE) if self.platform == 'gpu' else 1
 
   def devices(self) -> list[Any]:
-    """Returns abstract TPUs, or CPU devices of this host, which also represent GPUs.
+    """Returns abstract devices, or CPU devices of this host; these also represent GPUs for which
+    no compiler is installed.
 
     Raises:
       UserError: if libtpu does not know the topology.
@@ -52,8 +74,19 @@ class Topology:
     import jax
     from jax.experimental import topologies
 
-    if self.platform != 'tpu':
+    if self.platform == 'cpu' or not self.compiles:
       return jax.devices('cpu')[: self.count]
+    if self.target:
+      # The name 'gpu' would be looked up among the devices of this host.
+      return list(
+        topologies.get_topology_desc(
+          '',
+          platform='cuda',
+          target_config=self.target.describe(),
+          # Slices, machines, devices of a machine.
+          topology=f'1x{self.machines}x{self.count // self.machines}',
+        ).devices
+      )
     try:
       return list(topologies.get_topology_desc(self.name, platform='tpu').devices)
     except jax.errors.JaxRuntimeError as error:
@@ -74,7 +107,12 @@ def parse(text: str) -> Topology:
     return Topology(text, 'cpu', int(size), None)
   gpu = re.fullmatch(r'([1-9]\d{0,4})x(\w+)', size)
   if kind == 'gpu' and gpu and gpu[2] in gpus:
-    return Topology(text, 'gpu', int(gpu[1]), CHIPS[gpu[2]])
+    if int(gpu[1]) > _GPUS_PER_MACHINE and int(gpu[1]) % _GPUS_PER_MACHINE:
+      raise UserError(
+        f'--topology: {text!r} does not fill its machines, which have {_GPUS_PER_MACHINE} GPUs;'
+        f' write a multiple of {_GPUS_PER_MACHINE}'
+      )
+    return Topology(text, 'gpu', int(gpu[1]), CHIPS[gpu[2]], TARGETS[gpu[2]])
   if kind in tpus and re.fullmatch(r'[1-9]\d{0,2}(x[1-9]\d{0,2}){1,2}', size):
     count = int(np.prod([int(side) for side in size.split('x')]))
     return Topology(text, 'tpu', count, CHIPS[kind])
@@ -98,7 +136,7 @@ def prepare_environment(topology: Topology) -> None:
       )
     for name, value in TPU_ENVIRONMENT.items():
       os.environ.setdefault(name, value)
-  else:
+  elif topology.platform == 'cpu' or not topology.compiles:
     flag = f'--xla_force_host_platform_device_count={topology.count}'
     os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {flag}'.strip()
 

@@ -142,8 +142,8 @@ def gather_fsdp(params: Any, mesh: Mesh, fsdp_min_bytes: int, dtype: DTypeLike) 
   """Gathers parameters over `fsdp` for the computation; their gradients are split again.
 
   Batches stay where they are. Without this constraint the partitioner moves the activations
-  instead, wherever a matrix is larger than they are. Arrays that are gathered, which are all large,
-  are used in the dtype of the computation only; they are cast before anything is sent.
+  instead, wherever a matrix is larger than they are. Matrices, which are used in the dtype of the
+  computation only, are cast before they are sent.
 
   Args:
     params: parameters with the shardings of `sharded_shapes`, inside a jitted function.
@@ -155,14 +155,18 @@ def gather_fsdp(params: Any, mesh: Mesh, fsdp_min_bytes: int, dtype: DTypeLike) 
   # No array is that large, so only the splits over `tensor` remain.
   gathered = sharded_shapes(params, mesh, sys.maxsize)
 
-  def gather(param: jax.Array, split: Any, gathered: Any) -> jax.Array:
+  def gather(path: Any, param: jax.Array, split: Any, gathered: Any) -> jax.Array:
     if split.sharding == gathered.sharding:
       return param
-    # Without the constraint the partitioner may gather first and cast then.
-    param = jax.lax.with_sharding_constraint(param.astype(dtype), split.sharding)
+    # XLA itself casts kernels with more dimensions before it gathers them. If they were cast here,
+    # XLA for TPUs would find their reshape between the gradient and the gradient's sum over devices
+    # and make no reduce-scatter of the two: see `layers.Projection`.
+    if trees.path_name(path).endswith('/kernel') and param.ndim == 2:
+      # Without the constraint the partitioner may gather first and cast then.
+      param = jax.lax.with_sharding_constraint(param.astype(dtype), split.sharding)
     return _reshard(param, gathered.sharding, split.sharding)
 
-  return jax.tree.map(gather, params, split, gathered)
+  return jax.tree_util.tree_map_with_path(gather, params, split, gathered)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))

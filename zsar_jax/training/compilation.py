@@ -5,6 +5,7 @@ import pathlib
 from typing import Any
 
 import jax
+from jax import monitoring
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -35,18 +36,33 @@ def enable_compilation_cache() -> None:
   jax.config.update('jax_compilation_cache_dir', str(folder))
 
 
-def compile_step(step: Any, *arguments: Any) -> tuple[Any, str]:
-  """Compiles a jitted function ahead of time.
-
-  Args:
-    step: a function from `jax.jit`.
-    *arguments: arrays, or ShapeDtypeStructs with shardings.
+def compile_lowered(lowered: Any) -> tuple[Any, bool]:
+  """Compiles what `jax.jit(...).lower` returns.
 
   Returns:
-    The compiled function, and a description of its memory on each device and its work on all.
+    The compiled function, and whether it was in the cache on disk.
   """
-  traced = step.trace(*arguments)
-  compiled = traced.lower().compile()
+  events = []
+
+  def record(event: str, **details: Any) -> None:
+    del details
+    events.append(event)
+
+  monitoring.register_event_listener(record)
+  try:
+    compiled = lowered.compile()
+  finally:
+    monitoring.unregister_event_listener(record)
+  return compiled, '/jax/compilation_cache/cache_hits' in events
+
+
+def describe_program(traced: Any, compiled: Any) -> str:
+  """Describes a compiled function's memory on each device and its work on all.
+
+  Args:
+    traced: from `jax.jit(...).trace`.
+    compiled: the same function, compiled.
+  """
   text = f'{flops.of_jaxpr(traced.jaxpr) / 1e9:,.1f} GFLOPs in matrix products a step'
   memory = compiled.memory_analysis()
   if memory is not None:
@@ -59,7 +75,7 @@ def compile_step(step: Any, *arguments: Any) -> tuple[Any, str]:
     }
     parts = ', '.join(f'{name} {format_bytes(count)}' for name, count in kinds.items())
     text += f'; on each device {format_bytes(sum(kinds.values()))}: {parts}'
-  return compiled, text
+  return text
 
 
 def peak_memory() -> str:

@@ -6,7 +6,6 @@ the steps in `_run_steps`, and evaluates the result.
 
 import dataclasses
 import pathlib
-import time
 from typing import Any
 
 import jax
@@ -24,7 +23,8 @@ from zsar_jax.runtime.progress import log
 from zsar_jax.runtime.wording import pluralize
 from zsar_jax.training.compilation import (
   batch_shapes,
-  compile_step,
+  compile_lowered,
+  describe_program,
   parameter_table,
   peak_memory,
 )
@@ -46,14 +46,14 @@ from zsar_jax.weights.state import State
 
 
 def train(
-  config: ConfigDict, workdir: pathlib.Path, started: float | None = None
+  config: ConfigDict, workdir: pathlib.Path, goodput: Goodput | None = None
 ) -> list[Predictions]:
   """Trains from the newest checkpoint in `workdir`, or from the start, and evaluates.
 
   Args:
     config: a validated config.
     workdir: the run's folder: config.json, metrics.jsonl, checkpoints/.
-    started: when the program started, by `time.monotonic`; None for now.
+    goodput: the clock of the run; None for one that starts now.
 
   Returns:
     The evaluation after the last step, on each data set.
@@ -62,11 +62,12 @@ def train(
     UserError: if config, data and workdir do not fit together.
     Interrupted: after Ctrl-C or SIGTERM, with a checkpoint written.
   """
-  goodput = Goodput(started)
+  goodput = goodput or Goodput()
 
   # ------------------------------------------------------------------------------------- Wiring
   job = _prepare(config, workdir)
   setup = job.setup
+  goodput.lap('setup')
   key = sharding.random_key(config.seed, setup.mesh)
 
   with RunContext(config, workdir, goodput) as run:
@@ -76,12 +77,12 @@ def train(
 
     # ------------------------------------------------------------------------------ Compilation
     run.start_data(setup, job.subset, step)  # Its workers load batches during the compilation.
-    goodput.lap('start')
-    train_step, compile_seconds = _compile(job, goodput, state, inputs)
+    goodput.lap('weights')
+    train_step, cached = _compile(job, goodput, state, inputs)
 
     # ------------------------------------------------------------------------------------- Loop
     run.start_outputs(setup, inputs, step)
-    step, state = _run_steps(job, run, train_step, compile_seconds, inputs, step, state)
+    step, state = _run_steps(job, run, train_step, cached, inputs, step, state)
     run.raise_if_interrupted(step)
     run.stop_data()
     if peak := peak_memory():
@@ -169,12 +170,20 @@ def _resume(job: _Job, run: RunContext, key: jax.Array) -> tuple[int, State]:
   return step, state
 
 
-def _compile(job: _Job, goodput: Goodput, state: State, inputs: Inputs) -> tuple[Any, float]:
-  """Compiles the train step and logs what the run consists of; also returns the seconds."""
+def _compile(job: _Job, goodput: Goodput, state: State, inputs: Inputs) -> tuple[Any, bool]:
+  """Compiles the train step and logs what the run consists of.
+
+  Returns:
+    The compiled step, and whether it was in the cache on disk.
+  """
   setup, config = job.setup, job.setup.config
   batch = batch_shapes(config, config.data.batch_size, setup.mesh, training=True)
-  train_step, description = compile_step(jit_train_step(setup), state, batch, inputs)
-  seconds = goodput.lap('compile')
+  step: Any = jit_train_step(setup)
+  traced = step.trace(state, batch, inputs)
+  lowered = traced.lower()
+  goodput.lap('tracing')
+  train_step, cached = compile_lowered(lowered)
+  goodput.lap('compile')
   log(
     f'{pluralize(len(job.subset), "clip")} of {pluralize(len(setup.classes), "class")},'
     f' {pluralize(jax.process_count(), "process")},'
@@ -182,15 +191,15 @@ def _compile(job: _Job, goodput: Goodput, state: State, inputs: Inputs) -> tuple
     f' mesh {dict(setup.mesh.shape)}'
   )
   log(parameter_table(setup.model.abstract_params, setup.trained))
-  log(description)
-  return train_step, seconds
+  log(describe_program(traced, train_step))
+  return train_step, cached
 
 
 def _run_steps(
   job: _Job,
   run: RunContext,
   train_step: Any,
-  compile_seconds: float,
+  cached: bool,
   inputs: Inputs,
   step: int,
   state: State,
@@ -201,7 +210,7 @@ def _run_steps(
     job: the training run.
     run: its open resources.
     train_step: the compiled step.
-    compile_seconds: the time that its compilation took.
+    cached: whether it was in the cache on disk.
     inputs: of each step.
     step: the step that the run resumes after.
     state: the state after it.
@@ -232,7 +241,8 @@ def _run_steps(
       if step == first_step:
         run.monitor.flush()
         goodput.lap('step')
-        log(time_to_first_step(goodput.started, compile_seconds))
+        cache = 'from the cache' if cached else 'not from the cache'
+        log(f'first step after {goodput.describe_start({"compile": cache})}')
         run.progress.restart(step)
 
       # ------------------------------------------------------------------------------ Metrics
@@ -282,15 +292,6 @@ def evaluation_due(config: ConfigDict, step: int) -> bool:
 def evaluation_written(line: dict[str, Any], step: int) -> bool:
   """Returns whether a line of metrics.jsonl has the evaluation after a step."""
   return line.get('step') == step and any(name.count('/') > 1 for name in line)
-
-
-def time_to_first_step(started: float, compile_seconds: float) -> str:
-  """Describes the time since `started`, and the share of compilation in it."""
-  seconds = time.monotonic() - started
-  share = compile_seconds / max(seconds, 1e-9)
-  return (
-    f'first step after {seconds:.1f} s, of which {compile_seconds:.1f} s ({share:.0%}) compiling'
-  )
 
 
 def flatten(results: Results) -> dict[str, float]:

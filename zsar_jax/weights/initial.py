@@ -65,9 +65,15 @@ class InitialWeights:
     if not self._config.init_from:
       return jax.jit(self._model.init, out_shardings=self._shardings)(key)
     params = self._read(self._model, self._config.allow_missing, describe=True)
-    if any(leaf is None for leaf in jax.tree.leaves(params, is_leaf=lambda leaf: leaf is None)):
+    missing = jax.tree.map(lambda leaf: leaf is None, params, is_leaf=lambda leaf: leaf is None)
+    if any(jax.tree.leaves(missing)):
       replicated = sharding.replicated(jax.tree.leaves(self._shardings)[0].mesh)
-      drawn = jax.jit(self._model.init, out_shardings=replicated)(key)
+
+      def draw_missing(key: jax.Array) -> Params:
+        # XLA takes a minute on one core to compile the drawing of a whole ViT-B for a GPU.
+        return trees.partition(self._model.init(key), missing)[0]
+
+      drawn = jax.jit(draw_missing, out_shardings=replicated)(key)
       params = trees.merge(params, jax.device_get(drawn))
     return jax.tree.map(sharding.put_global, params, self._shardings)
 
