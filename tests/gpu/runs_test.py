@@ -34,7 +34,8 @@ def folder(gpu, tmp_path_factory):
   """The folder of the runs, with a small world of Pantomime in `data`."""
   del gpu  # It skips these tests where there is none.
   folder = tmp_path_factory.mktemp('runs')
-  build(Pantomime(folder / 'data', 'scenes', train_clips=512, validation_clips=96, test_clips=8))
+  world = Pantomime(folder / 'data', 'scenes', train_clips=512, validation_clips=96, test_clips=8)
+  build(world, workers=0)
   return folder
 
 
@@ -149,7 +150,7 @@ def peak_bytes(err):
   return float(match[1]) * 1024 ** ' KMG'.index(match[2])
 
 
-def test_kernels_in_a_trace_are_told_apart(traced, capsys):
+def test_kernels_in_a_trace_are_told_apart(gpu, traced, capsys):
   workdir, _ = traced
   (path,) = traces.newest_files(workdir / 'profile')
   trace = traces.read_trace(path)
@@ -165,7 +166,8 @@ def test_kernels_in_a_trace_are_told_apart(traced, capsys):
   assert summary.operation_seconds * (1 - shares['infeed and transfers']) < 1.02 * summary.seconds
   check_kernels(path)
   summarize_profile.main([str(workdir)])
-  assert re.search(r'MFU \d', capsys.readouterr().out)
+  known = chips.find_chip(gpu.device_kind) is not None
+  assert bool(re.search(r'MFU \d', capsys.readouterr().out)) == known
 
 
 def check_kernels(path):

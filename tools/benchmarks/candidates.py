@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
   for name in arguments.only:
     began = time.monotonic()
     if began + longest > started + arguments.seconds:
-      line = {'skipped': 'no time was left'}
+      line: dict[str, Any] = {'skipped': 'no time was left'}
     else:
       line = _measure(CANDIDATES[name], arguments)
     longest = max(longest, time.monotonic() - began)
