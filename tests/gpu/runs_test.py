@@ -21,8 +21,7 @@ from zsar_jax.performance import chips, traces
 
 pytestmark = pytest.mark.gpu
 
-# Settings and environment that every program of this file gets.
-FLAGS: list[str] = []
+# The environment that every program of this file gets.
 ENVIRONMENT: dict[str, str] = {}
 
 SHALLOW = ROOT / 'tests' / 'gpu' / 'shallow.py'
@@ -49,7 +48,7 @@ def start(folder, workdir, config, *flags, module='zsar_jax.main'):
   where = [f'--workdir={workdir}'] if workdir else []
   return subprocess.Popen(
     [sys.executable, '-m', module, f'--config={config}', f'--config.data.dir={folder / "data"}']
-    + [*where, *flags, *FLAGS],
+    + [*where, *flags],
     cwd=ROOT,
     env=environment,
     stdout=subprocess.PIPE,
