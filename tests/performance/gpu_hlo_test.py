@@ -98,6 +98,16 @@ def test_memory_traffic():
   assert memory_bytes(Module(PROGRAM)) == expected
 
 
+def test_an_asynchronous_slice_reads_its_part_only():
+  text = """ENTRY %main (x: f32[100,16]) -> f32[1,16] {
+  %x = f32[100,16]{1,0} parameter(0)
+  %slice-start = ((f32[100,16]{1,0}), f32[1,16]{1,0:S(1)}) slice-start(%x), slice={[0:1], [0:16]}
+  ROOT %slice-done = f32[1,16]{1,0:S(1)} slice-done(%slice-start)
+}
+"""
+  assert memory_bytes(Module(text)) == 4 * 16
+
+
 def test_kernels_with_their_sources():
   module = Module(PROGRAM)
   found = kernels.find_kernels(module, Sources(PROGRAM, 'zsar_jax'))

@@ -86,32 +86,44 @@ def _fusion_traffic(
     for name in dict.fromkeys(inner.operands):
       users[name].append(inner)
   updated = _updated_parameters(fusion)
+  known: dict[str, float] = {}
   read = 0.0
   for inner in fusion.values():
     if inner.opcode == 'parameter' and inner.parameter_number not in updated:
       arrays = operands[inner.parameter_number].arrays
       size = sum(array.size for array in arrays)
-      share = min(1.0, _elements_read(inner, users) / size) if size else 0.0
+      share = min(1.0, _elements_read(inner, users, known) / size) if size else 0.0
       read += share * _main_bytes(arrays)
   written = _main_bytes(instruction.arrays)
   for number, new_bytes in updated.items():
     # The rest of the result stays what it is.
-    written += new_bytes - _main_bytes(operands[number].arrays)
+    if size := _main_bytes(operands[number].arrays):
+      written += new_bytes - size
   return read + written
 
 
-def _elements_read(value: Instruction, users: dict[str, list[Instruction]]) -> float:
-  """Returns how many elements of a value inside a fusion are needed for its results."""
-  size = sum(array.size for array in value.arrays)
-  needed = 0.0
-  for user in users[value.name]:
-    if user.opcode in _SLICES and user.operands[0] == value.name:
-      needed += _elements_read(user, users)
-    elif user.opcode in _ELEMENTWISE and users[user.name]:
-      needed = max(needed, _elements_read(user, users))
-    else:
-      return size
-  return min(size, needed) if users[value.name] else size
+def _elements_read(
+  value: Instruction, users: dict[str, list[Instruction]], known: dict[str, float]
+) -> float:
+  """Returns how many elements of a value inside a fusion are needed for its results.
+
+  Args:
+    value: an instruction of the fusion.
+    users: of each instruction, by its name; none of a root.
+    known: what was found for other values, which grows.
+  """
+  if value.name not in known:
+    size = float(sum(array.size for array in value.arrays))
+    needed = 0.0 if users[value.name] else size
+    for user in users[value.name]:
+      if user.opcode in _SLICES and user.operands[0] == value.name:
+        needed += _elements_read(user, users, known)
+      elif user.opcode in _ELEMENTWISE:
+        needed = max(needed, _elements_read(user, users, known))
+      else:
+        needed = size
+    known[value.name] = min(size, needed)
+  return known[value.name]
 
 
 def _updated_parameters(fusion: Computation) -> dict[int, float]:
@@ -135,10 +147,16 @@ def _updated_parameters(fusion: Computation) -> dict[int, float]:
 def _async_traffic(
   done: Instruction, operands: Sequence[Instruction], computation: Computation
 ) -> float:
-  """Returns the traffic of a copy or a collective, whose `start` instruction names its sources."""
+  """Returns the traffic of an asynchronous copy, slice or collective.
+
+  Args:
+    done: its end.
+    operands: of the end: the start, which names the sources.
+    computation: in which it is.
+  """
   sources = operands[0].operands if operands else ()
   arrays = [computation[name].arrays for name in sources if name in computation]
-  if done.opcode != 'copy-done':
+  if done.opcode not in ('copy-done', 'slice-done'):
     return sum(map(_main_bytes, arrays)) + _main_bytes(done.arrays)
   ends = [*(arrays[0][:1] if arrays else ()), *done.arrays[:1]]
   size = done.arrays[0].bytes if done.arrays else 0.0

@@ -115,7 +115,7 @@ def _kernel_lines(step: dict[str, Any], bandwidth: float) -> list[str]:
   lines = [f'  {"kernels":<46}{"count":>7}{"traffic":>12}{"at the peak":>12}{"computing":>14}']
   for row in step['kernels']:
     flops = _format_flops(row['flops']) if row['flops'] else ''
-    lines.append(f'    {row["kind"]:<44}{columns(row)}{flops:>14}')
+    lines.append(f'    {row["kind"]:<44}{columns(row)}{flops:>14}'.rstrip())
   by_source: dict[str, dict[str, Any]] = {}
   for row in step['moves']:
     name = row['source'].partition(' + ')[0] + (', backward' if row['backward'] else '')

@@ -69,29 +69,27 @@ class Topology:
     no compiler is installed.
 
     Raises:
-      UserError: if libtpu does not know the topology.
+      UserError: if the compiler does not know the topology.
     """
     import jax
     from jax.experimental import topologies
 
     if self.platform == 'cpu' or not self.compiles:
       return jax.devices('cpu')[: self.count]
+    # The platform 'gpu' would be looked up among the devices of this host.
+    compiler, platform, name, options = 'libtpu', 'tpu', self.name, {}
     if self.target:
-      # The name 'gpu' would be looked up among the devices of this host.
-      return list(
-        topologies.get_topology_desc(
-          '',
-          platform='cuda',
-          target_config=self.target.describe(),
-          # Slices, machines, devices of a machine.
-          topology=f'1x{self.machines}x{self.count // self.machines}',
-        ).devices
-      )
+      # Slices, machines, devices of a machine.
+      layout = f'1x{self.machines}x{self.count // self.machines}'
+      compiler, platform, name = "JAX's plugin for CUDA", 'cuda', ''
+      options = {'target_config': self.target.describe(), 'topology': layout}
     try:
-      return list(topologies.get_topology_desc(self.name, platform='tpu').devices)
-    except jax.errors.JaxRuntimeError as error:
+      return list(topologies.get_topology_desc(name, platform=platform, **options).devices)
+    except (jax.errors.JaxRuntimeError, NotImplementedError) as error:
       reason = first_line(error).split(': ', 1)[-1]
-      raise UserError(f'--topology: libtpu cannot compile for {self.name!r} ({reason})') from None
+      raise UserError(
+        f'--topology: {compiler} cannot compile for {self.name!r} ({reason})'
+      ) from None
 
 
 def parse(text: str) -> Topology:
