@@ -3,10 +3,10 @@
     zsar plan --config=ssv2_objmask --topology=v5e:16x16
     zsar plan --config=ssv2_objmask --topology=gpu:8xH100
 
-For TPUs the TPU's own compiler (extra `tpu`) compiles the training and evaluation steps, which
-takes minutes but no TPU. For GPUs the plan contains what can be computed without a compiler. cpu:8
-compiles for 8 CPU devices of this host. No data are read. Settings are changed as in training:
---config.mesh.fsdp=16. See docs/planning.md.
+The devices' own compiler (extra `tpu` or `cuda12`) compiles the training and evaluation steps,
+which takes minutes, but no TPU and no GPU. Without the extra `cuda12` a plan for GPUs is an
+estimate. cpu:8 compiles for 8 CPU devices of this host. No data are read. Settings are changed as
+in training: --config.mesh.fsdp=16. See docs/planning.md.
 """
 
 import json

@@ -157,6 +157,7 @@ def default_config() -> ConfigDict:
   config.model.dtype = 'float32'
   config.model.attention = 'auto'
   config.model.remat = 'none'
+  config.model.deterministic = False
   # The weights to start from: the workdir of a run, a file or folder of any format that
   # `zsar convert` reads, or 'hf://OWNER/NAME'. With '', training starts from random weights.
   config.model.init_from = ''

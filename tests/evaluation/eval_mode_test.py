@@ -48,7 +48,9 @@ def test_classes_that_were_seen_are_refused_or_logged(data_dir, tmp_path, capsys
   loop.train(config, first)
   assert '2 of 3 classes were seen in training' in capsys.readouterr().err
   assert load_meta(first, '')['seen_classes'] == sorted(CLASSES[:3])
-  assert load_meta(first, '')['computed_with']['threads'] == len(os.sched_getaffinity(0))
+  computed_with = load_meta(first, '')['computed_with']
+  assert computed_with['threads'] == len(os.sched_getaffinity(0))
+  assert (computed_with['attention'], computed_with['deterministic']) == ('xla', True)
 
   # The evaluation of the run, and of a workdir that starts from its weights.
   with pytest.raises(UserError, match=sentence):

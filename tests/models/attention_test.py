@@ -1,6 +1,6 @@
 """Attention: which kernels are chosen, and that padding for cuDNN's changes no result.
 
-cuDNN's kernels do not run here. Their padded inputs go through XLA's instead; `gpu_test` and the
+cuDNN's kernels do not run here. Their padded inputs go through XLA's instead; `tests/gpu` and the
 compiled programs of `plan_test` cover the kernels themselves.
 """
 

@@ -10,7 +10,7 @@ from flax import nnx
 
 from tests.models import reference
 from zsar_jax.errors import UserError
-from zsar_jax.models import layers, presets, video_model
+from zsar_jax.models import layers, presets, towers, video_model
 from zsar_jax.models.compute import Compute
 from zsar_jax.models.presets import NORMALIZATIONS, VideoSpec
 
@@ -352,3 +352,17 @@ def test_frames_are_renormalized_as_the_model_was_trained():
     renormalized, plain.encode_video(params, imagenet)['embedding'], atol=1e-5
   )
   assert np.abs(renormalized - plain.encode_video(params, clips)['embedding']).max() > 1e-3
+
+
+def test_the_gradient_of_a_word_that_many_texts_share_is_exact_in_bfloat16():
+  embedding = towers.TokenEmbedding(16, 2, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+  module, weights = nnx.split(embedding)
+  tokens = jnp.full((2, 500), 7)
+
+  def total(weights):
+    return jnp.sum(nnx.merge(module, weights)(tokens).astype(jnp.float32))
+
+  gradient = jax.grad(total)(weights)['embedding'][...]
+  expected = np.zeros((16, 2))
+  expected[7] = 1000
+  np.testing.assert_array_equal(gradient, expected)

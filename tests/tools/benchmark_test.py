@@ -3,13 +3,14 @@
 import argparse
 import json
 import os
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
 from tools import benchmark
-from tools.benchmarks import models, pipeline, step, turns, workload
+from tools.benchmarks import candidates, models, pipeline, step, turns, workload
 from zsar_jax.models import flops
 from zsar_jax.models.from_config import build_model
 from zsar_jax.performance import chips
@@ -79,12 +80,14 @@ def test_refusals(capsys, flag):
 
 _TINY = ['--preset=tiny', '--frames=2', '--batch=4', '--micro-batches=2', '--classes=6']
 
+_EAGER = ['ours/step', 'ours/forward', 'peer/step', 'peer/forward']
+
 
 @pytest.mark.parametrize(
   ('name', 'flags', 'ours', 'peers'),
   [
-    ('step', ['--no-compile'], ('step', 'forward'), ('step', 'forward')),
-    ('eval', [], ('eval',), ('eval',)),
+    ('step', ['--loops', *_EAGER], ('step', 'forward'), ('step', 'forward')),
+    ('eval', ['--num-recipes=5'], ('eval',), ('eval',)),
     ('masking', [], ('step', 'step_masked', 'normalize', 'mask'), ('normalize', 'mask')),
   ],
 )
@@ -103,6 +106,42 @@ def test_the_benchmarks_of_models(capfd, monkeypatch, name, flags, ours, peers):
     line = by_name[f'peer/{loop}']
     assert 'not installed' in line.get('skipped', '') or line['seconds'] > 0
   assert any('ratio' in line or 'skipped' in line for line in lines if ' / ' in line['name'])
+
+
+def test_candidates_are_measured_alone(capfd, monkeypatch):
+  """Each in its own environment; the step as it is has the ratio 1, and no time skips the rest."""
+  seen = []
+
+  def measured(command, env, **_):
+    flags = dict(flag.split('=') for flag in command if flag.startswith('--') and '=' in flag)
+    seen.append((flags, env.get('XLA_FLAGS'), env.get('JAX_OPTIMIZATION_LEVEL')))
+    if flags['--batch'] == '8':
+      return SimpleNamespace(stdout='', stderr='RESOURCE_EXHAUSTED: no memory', returncode=1)
+    rate = 3.0 if env.get('JAX_OPTIMIZATION_LEVEL') else 2.0
+    lines = [{'name': 'ours/step', 'per_second': rate, 'peak_bytes': 3 * 2**30}, {'name': 'x'}]
+    return SimpleNamespace(stdout='\n'.join(map(json.dumps, lines)), stderr='', returncode=0)
+
+  monkeypatch.setattr(candidates.subprocess, 'run', measured)
+  monkeypatch.setenv('XLA_FLAGS', '--xla_mine')
+  benchmark.main(['candidates', *_TINY, '--attention=auto'])
+  out = capfd.readouterr().out
+  table = {line[:26].strip(): line[26:].split() for line in out.split('\n\n')[1].splitlines()[1:]}
+  assert list(table) == list(candidates.CANDIDATES)
+  assert table['as it is'] == table['as it is, again'] == ['2.0', '1.000', '-', '3.00', 'GiB']
+  assert table['optimization level O1'][:2] == ['3.0', '1.500']
+  assert table['batch doubled'][0] == 'RESOURCE_EXHAUSTED:'
+  flags = [flags for flags, _, _ in seen]
+  assert [entry['--batch'] for entry in flags] == ['4', '4', '8', '2', *['4'] * 6]
+  assert [entry['--attention'] for entry in flags[:3]] == ['auto', 'xla', 'auto']
+  assert {variables[0] for _, *variables in seen} == {
+    '--xla_mine',
+    '--xla_mine --xla_gpu_triton_gemm_any=true',
+    '--xla_mine --xla_gpu_enable_command_buffer=',
+  }
+  seen.clear()
+  benchmark.main(['candidates', *_TINY, '--seconds=-1'])
+  assert not seen
+  assert capfd.readouterr().out.count('no time was left') == 2 * len(candidates.CANDIDATES)
 
 
 def test_ratios_of_the_wall_clock_and_of_processor_time():

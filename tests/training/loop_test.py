@@ -65,8 +65,9 @@ def toy_config(data_dir, **changes):
 
 
 def take_steps(config, devices, steps=2):
-  """Returns the state and the metrics after some steps on the first `devices` devices."""
-  mesh = sharding.make_mesh(config.mesh, jax.devices()[:devices])
+  """Returns the state and the metrics after some steps on devices, or on the first so many."""
+  devices = jax.devices()[:devices] if isinstance(devices, int) else devices
+  mesh = sharding.make_mesh(config.mesh, devices)
   subset = open_training_subset(config)
   setup = Setup.from_config(config, mesh, subset.classes)
   shardings = setup.state_shardings

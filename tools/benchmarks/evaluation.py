@@ -1,4 +1,4 @@
-"""Evaluation: clips under three recipes in one pass, beside a loop in PyTorch.
+"""Evaluation: clips under several recipes in one pass, beside a loop in PyTorch.
 
 Both sides encode the class texts once, before the measurement.
 """

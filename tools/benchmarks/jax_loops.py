@@ -42,12 +42,18 @@ def loops(work: Workload) -> Lazy:
       'step': ours.step,
       'step_masked': lambda: ours.step(workload.MASKS),
       'forward': ours.scores,
-      'eval': lambda: ours.scores(workload.RECIPES),
+      'eval': lambda: ours.scores(work.recipes),
       'normalize': lambda: ours.prepared('none'),
       'mask': lambda: ours.prepared(workload.MASKS),
       'text': ours.texts,
-    }
+    },
+    peak_bytes,
   )
+
+
+def peak_bytes() -> int | None:
+  """Returns the most memory of the device that arrays and programs had; None on CPUs."""
+  return (jax.local_devices()[0].memory_stats() or {}).get('peak_bytes_in_use')
 
 
 class Ours:

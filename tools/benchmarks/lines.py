@@ -14,13 +14,17 @@ _PACKAGES = (
 )
 
 
+# What changes the programs that are measured.
+_ENVIRONMENT = ('XLA_FLAGS', 'JAX_OPTIMIZATION_LEVEL', 'XLA_PYTHON_CLIENT_MEM_FRACTION')
+
+
 def show(**fields: Any) -> None:
   """Prints one line of JSON."""
   print(json.dumps(fields), flush=True)
 
 
 def machine() -> dict[str, Any]:
-  """Returns the hardware and the versions that a measurement was taken with."""
+  """Returns the hardware, versions and compiler settings that a measurement was taken with."""
   versions = {'python': platform.python_version()}
   for package in _PACKAGES:
     try:
@@ -28,6 +32,8 @@ def machine() -> dict[str, Any]:
     except importlib.metadata.PackageNotFoundError:
       continue
   fields = {'cpu': _cpu(), 'cores': os.cpu_count(), 'versions': versions}
+  if environment := {name: os.environ[name] for name in _ENVIRONMENT if os.environ.get(name)}:
+    fields['environment'] = environment
   if name := gpu():
     fields['gpu'] = name
   return fields

@@ -53,7 +53,8 @@ def run(
     per_turn: the number of clips, or texts, in a turn.
     groups: groups of loops, 'ours/...' and 'peer/...', see `jax_loops.loops` and
       `torch_loops.loops`. Each group has its own processes, because the memory that a large loop
-      leaves behind changes how fast other loops are.
+      leaves behind changes how fast other loops are. On a GPU each loop has, because both sides
+      keep the memory that they once had, and a loop may need all of it.
     comparisons: the comparisons of measured loops.
     same: pairs of loops whose first turns must return the same number.
 
@@ -73,6 +74,8 @@ def run(
       writer.close()
       sides['peer'] = (_make_peer, work)
     results = {}
+    if lines.gpu():
+      groups = [[loop] for loops in groups for loop in loops]
     for loops in groups:
       available = [loop for loop in loops if loop.partition('/')[0] in sides]
       results |= turns.measure(sides, available, repeats, work.cores)

@@ -15,13 +15,19 @@ Loop = Callable[[], float]
 class Lazy(Mapping):
   """Loops that are made when they are first used."""
 
-  def __init__(self, makers: Mapping[str, Callable[[], Loop]]):
+  def __init__(
+    self,
+    makers: Mapping[str, Callable[[], Loop]],
+    peak_bytes: Callable[[], int | None] = lambda: None,
+  ):
     """Makes nothing yet.
 
     Args:
       makers: the functions that make the loops, by name.
+      peak_bytes: returns the most device memory that the process had; None if it is not known.
     """
     self._makers, self._loops = makers, {}
+    self.peak_bytes = peak_bytes
 
   def __getitem__(self, name: str) -> Loop:
     if name not in self._loops:
@@ -105,9 +111,11 @@ def measure(
 
   Returns:
     By loop, the medians 'seconds' and 'cpu_seconds', which counts the process and all its threads,
-    'seconds_each', 'cpu_seconds_each', and 'value' of the first turn; or 'skipped' with the reason.
+    'seconds_each', 'cpu_seconds_each', 'value' of the first turn, and on a GPU 'peak_bytes', the
+    most device memory of its process so far; or 'skipped' with the reason.
   """
-  workers = {name: Worker(_make_timed, tuple(cores), *side) for name, side in sides.items()}
+  used = {loop.partition('/')[0] for loop in loops}
+  workers = {name: Worker(_make_timed, tuple(cores), *sides[name]) for name in used}
   times: dict[str, list[tuple[float, float]]] = {loop: [] for loop in loops}
   results: dict[str, dict[str, Any]] = {loop: {} for loop in loops}
   try:
@@ -117,11 +125,13 @@ def measure(
           continue
         side, _, name = loop.partition('/')
         try:
-          wall, cpu, value = workers[side].call(name)
+          wall, cpu, value, peak_bytes = workers[side].call(name)
         except RuntimeError as error:
           results[loop] = {'skipped': str(error)}
           continue
         results[loop].setdefault('value', value)
+        if peak_bytes is not None:
+          results[loop]['peak_bytes'] = peak_bytes
         if repeat >= 0:
           times[loop].append((wall, cpu))
   finally:
@@ -143,16 +153,17 @@ def measure(
 
 def _make_timed(
   cores: tuple[int, ...], make: Callable[..., Mapping[str, Loop]], *arguments: Any
-) -> Callable[[str], tuple[float, float, float]]:
+) -> Callable[[str], tuple[float, float, float, int | None]]:
   os.sched_setaffinity(0, cores)  # Before libraries count the cores.
   loops: Mapping[str, Loop] = {}
 
-  def run(name: str) -> tuple[float, float, float]:
+  def run(name: str) -> tuple[float, float, float, int | None]:
     nonlocal loops
     loops = loops or make(*arguments)  # In a call, so that an error is reported.
     loop = loops[name]
     cpu, wall = time.process_time(), time.perf_counter()
     value = loop()
-    return time.perf_counter() - wall, time.process_time() - cpu, value
+    times = time.perf_counter() - wall, time.process_time() - cpu
+    return *times, value, loops.peak_bytes() if isinstance(loops, Lazy) else None
 
   return run

@@ -32,7 +32,7 @@ _TEMPLATE = 'a video of a person {}.'
 
 # The recipe of training steps with masks, and the recipes of evaluations.
 MASKS = 'background=normal,object=normal'
-RECIPES = ('none', 'background=mean', 'person=black')
+RECIPES = ('none', 'background=mean', 'person=black', 'object=black', 'background=black')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Workload:
     micro_batches: into which the batch is split.
     classes: C.
     templates: P.
-    precision: 'float32' or 'bfloat16', for which PyTorch uses AMP.
+    num_recipes: the number of recipes of an evaluation.
+    precision: one of `compute.DTYPES`; for bfloat16 PyTorch uses AMP.
     attention: ours, one of `compute.ATTENTIONS`; for the peer transformers chooses.
     remat: ours, one of `compute.REMATS`; the peer recomputes nothing.
     cores: processor cores of either side.
@@ -59,6 +60,7 @@ class Workload:
   micro_batches: int
   classes: int
   templates: int
+  num_recipes: int
   precision: str
   attention: str
   remat: str
@@ -69,6 +71,11 @@ class Workload:
   def spec(self) -> TowerSpec:
     """The dimensions of the towers."""
     return PRESETS[self.preset]
+
+  @property
+  def recipes(self) -> tuple[str, ...]:
+    """The recipes of an evaluation."""
+    return RECIPES[: self.num_recipes]
 
   def settings(self, repeats: int) -> dict[str, Any]:
     """Returns the fields of a line that describe the work."""
@@ -83,13 +90,16 @@ class Workload:
 
 def add_flags(parser: argparse.ArgumentParser, **defaults: Any) -> None:
   """Adds the flags of `Workload`."""
-  common = dict(frames=8, batch=8, micro_batches=2, classes=400, templates=1, repeats=3)
+  common = dict(
+    frames=8, batch=8, micro_batches=2, classes=400, templates=1, num_recipes=3, repeats=3
+  )
   help_of = dict(
     frames='frames of a clip',
     batch='clips in a batch',
     micro_batches='micro-batches in a batch',
     classes='classes whose texts are encoded',
     templates='templates of the class texts',
+    num_recipes=f'recipes of an evaluation, at most {len(RECIPES)}',
     repeats='repeats of each loop',
   )
   parser.add_argument('--preset', default='vit_b32', choices=PRESETS)
@@ -110,7 +120,7 @@ def from_flags(arguments: argparse.Namespace) -> Workload:
   """
   sizes = {
     name: getattr(arguments, name)
-    for name in ('frames', 'batch', 'micro_batches', 'classes', 'templates')
+    for name in ('frames', 'batch', 'micro_batches', 'classes', 'templates', 'num_recipes')
   }
   for name, value in {**sizes, 'repeats': arguments.repeats}.items():
     if value < 1:
@@ -122,6 +132,8 @@ def from_flags(arguments: argparse.Namespace) -> Workload:
     )
   if sizes['classes'] > len(_VERBS) * len(_OBJECTS):
     raise UserError(f'--classes: at most {len(_VERBS) * len(_OBJECTS)} have texts')
+  if sizes['num_recipes'] > len(RECIPES):
+    raise UserError(f'--num-recipes: there are {len(RECIPES)}')
   cores = tuple(sorted(os.sched_getaffinity(0)))
   return Workload(
     arguments.preset,

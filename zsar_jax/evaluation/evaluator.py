@@ -98,7 +98,8 @@ class Evaluator:
     replicated = sharding.replicated(mesh)
     encode_texts = functools.partial(encode_classes, model, mesh=mesh)
     jit_options: dict[str, Any] = dict(
-      out_shardings=replicated, compiler_options=compiler_options(mesh)
+      out_shardings=replicated,
+      compiler_options=compiler_options(mesh, model.compute.deterministic),
     )
     self._encode_texts = jax.jit(encode_texts, **jit_options)
 
@@ -226,7 +227,8 @@ def jit_score(model: VideoModel, mesh: Mesh, fsdp_min_bytes: int) -> Callable[..
     )
 
   replicated = sharding.replicated(mesh)
-  return jax.jit(score_gathered, out_shardings=replicated, compiler_options=compiler_options(mesh))
+  options = compiler_options(mesh, model.compute.deterministic)
+  return jax.jit(score_gathered, out_shardings=replicated, compiler_options=options)
 
 
 def check_unseen(classes: Sequence[str], seen: Collection[str], allowed: bool, field: str) -> None:

@@ -3,6 +3,8 @@
 Letters in shapes: N sequences, L queries, M keys, H heads, d width of a head.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -22,7 +24,7 @@ def attend(
   key: jax.Array,
   value: jax.Array,
   *,
-  implementation: str,
+  implementation: Any,
   causal: bool = False,
   key_length: int | jax.Array | None = None,
 ) -> jax.Array:
@@ -35,7 +37,7 @@ def attend(
     key: [N, M, H, d].
     value: [N, M, H, d].
     implementation: 'xla', or 'cudnn', which keeps no [L, M] matrices in memory; see
-      `compute.choose_attention`.
+      `compute.choose_compute`.
     causal: whether query i attends to the keys 0 to i only.
     key_length: the number of keys of each sequence that queries attend to, the same for all or
       i32[N]; the keys after them are padding. None for all keys.
@@ -54,12 +56,6 @@ def attend(
   # Queries are not masked: where a query is padding, its result is finite and of no consequence,
   # while the values that the kernels leave at masked queries are not specified.
   lengths = None if key_length is None else jnp.broadcast_to(key_length, query.shape[:1])
-  mixed = jax.nn.dot_product_attention(
-    query,
-    key,
-    value,
-    is_causal=causal,
-    key_value_seq_lengths=lengths,
-    implementation=implementation,  # type: ignore[arg-type]  # It is one of the literals.
-  )
+  options: dict[str, Any] = dict(is_causal=causal, key_value_seq_lengths=lengths)
+  mixed = jax.nn.dot_product_attention(query, key, value, implementation=implementation, **options)
   return mixed[:, :length]

@@ -40,6 +40,7 @@ class Compute:
     flat_norms: whether layer norms see the tokens of all sequences as one matrix. XLA for GPUs then
       keeps the residual stream in the order that matrix products need; on TPUs, whose tiles hold
       eight tokens of one sequence, it would be copied.
+    deterministic: see `compiler_options`.
 
   Raises:
     UserError: if `attention` or `remat` is none of the choices.
@@ -50,6 +51,7 @@ class Compute:
   attention: str = 'xla'
   remat: str = 'none'
   flat_norms: bool = True
+  deterministic: bool = False
 
   def __post_init__(self):
     for name, choices in (('attention', ('xla', 'cudnn')), ('remat', REMATS)):
@@ -62,6 +64,7 @@ def choose_compute(
   dtype: str = 'float32',
   attention: str = 'auto',
   remat: str = 'none',
+  deterministic: bool = False,
   mesh: Mesh | None = None,
 ) -> Compute:
   """Returns how a model is computed on devices.
@@ -71,6 +74,7 @@ def choose_compute(
     attention: one of `ATTENTIONS`. 'auto' is cuDNN's kernels in bfloat16 on NVIDIA GPUs that have
       them (compute capability 8.0, Ampere, and later), and 'xla' otherwise.
     remat: one of `REMATS`.
+    deterministic: see `compiler_options`.
     mesh: the devices, which may be abstract; None for JAX's default backend.
 
   Raises:
@@ -91,25 +95,42 @@ def choose_compute(
     )
   if attention == 'auto':
     attention = 'cudnn' if dtype == 'bfloat16' and _has_cudnn_attention(device) else 'xla'
-  return Compute(number, precision, attention, remat, flat_norms=device.platform != 'tpu')
+  flat_norms = device.platform != 'tpu'
+  return Compute(number, precision, attention, remat, flat_norms, deterministic)
 
 
 def _has_cudnn_attention(device: jax.Device) -> bool:
   return device.device_kind.startswith('NVIDIA') and float(device.compute_capability) >= 8
 
 
-def compiler_options(mesh: Mesh | None = None) -> dict[str, str] | None:
+def compiler_options(
+  mesh: Mesh | None = None, deterministic: bool = False
+) -> dict[str, str | bool] | None:
   """Returns the `compiler_options` with which a model's forward and backward pass are jitted.
 
   On CPUs they make XLA keep the optimization barriers between residual blocks. By default XLA for
   CPUs drops the barriers before it fuses operations; each block then recomputes the residual
   stream (and its gradient) from the first block on, several times.
 
+  On GPUs a deterministic program has no sum whose order differs between executions, such as those
+  of scattered gradients and of cuDNN's attention. Its kernels follow from the program, the GPU and
+  the versions of the libraries: XLA does not time candidates (autotuning), and an empty folder
+  keeps it from taking the results of timing that JAX's compilation cache holds from other runs.
+
   Args:
     mesh: the devices; None for JAX's default backend.
+    deterministic: whether every execution on GPUs, after any compilation, must have equal results
+      bit for bit.
 
   Returns:
-    The options, or None on other devices, where the residual stream has no barriers.
+    The options; None if there are none.
   """
   platform = mesh.devices.flat[0].platform if mesh else jax.default_backend()
-  return {'xla_disable_hlo_passes': 'cse_barrier_expander'} if platform == 'cpu' else None
+  if platform == 'cpu':
+    return {'xla_disable_hlo_passes': 'cse_barrier_expander'}
+  if platform == 'gpu' and deterministic:
+    return {
+      'xla_gpu_exclude_nondeterministic_ops': True,
+      'xla_gpu_per_fusion_autotune_cache_dir': '',
+    }
+  return None

@@ -94,7 +94,9 @@ def compute_dtype(config: ConfigDict) -> np.dtype:
 
 def _compute(config: ConfigDict, mesh: Mesh | None, remat: str = 'none') -> Compute:
   with _config_fields_in_errors():
-    return choose_compute(config.model.dtype, config.model.attention, remat, mesh)
+    return choose_compute(
+      config.model.dtype, config.model.attention, remat, config.model.deterministic, mesh
+    )
 
 
 @contextlib.contextmanager

@@ -44,6 +44,8 @@ class LayerNorm(nnx.LayerNorm):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Normalizes `x: [..., D]` over its last axis, in f32; returns the dtype of `compute`."""
     tokens = x.reshape(-1, x.shape[-1]) if self.compute.flat_norms else x
+    assert self.scale is not None
+    assert self.bias is not None
     y = normalize(tokens, self.scale[...], self.bias[...], self.compute.dtype)
     return y.reshape(x.shape)
 

@@ -110,13 +110,40 @@ class ImageTower(nnx.Module):
     return embeddings, x[:, 1 : 1 + grid] if self.returns_patches else None
 
 
+class TokenEmbedding(nnx.Embed):
+  """A table of token embeddings, whose gradient is summed in f32."""
+
+  def __call__(self, tokens: jax.Array) -> jax.Array:
+    """Returns the embeddings [..., D] of `tokens: i32[...]`."""
+    return _look_up(self.embedding[...].astype(self.dtype), tokens)
+
+
+@jax.custom_vjp
+def _look_up(table: jax.Array, tokens: jax.Array) -> jax.Array:
+  return table[tokens]
+
+
+def _look_up_forward(table, tokens):
+  return _look_up(table, tokens), (jnp.zeros((len(table), 0), table.dtype), tokens)
+
+
+def _look_up_backward(saved, gradient):
+  """Adds up the gradients of each row; hundreds of class texts share words."""
+  like, tokens = saved
+  total = jnp.zeros((len(like), gradient.shape[-1]), jnp.float32)
+  return total.at[tokens].add(gradient.astype(jnp.float32)).astype(like.dtype), None
+
+
+_look_up.defvjp(_look_up_forward, _look_up_backward)
+
+
 class TextTower(nnx.Module):
   """A causal transformer; the text's embedding is the projection of its end-of-text token."""
 
   def __init__(self, spec: TowerSpec, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs):
     width, dtype = spec.text_width, compute.dtype
     normal = nnx.initializers.normal
-    self.token_embedding = nnx.Embed(
+    self.token_embedding = TokenEmbedding(
       spec.vocab_size, width, embedding_init=normal(_TOKEN_STD), dtype=dtype, rngs=rngs
     )
     self.positional_embedding = nnx.Param(normal(0.01)(rngs.params(), (spec.context_length, width)))

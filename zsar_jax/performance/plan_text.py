@@ -127,8 +127,8 @@ def _kernel_lines(step: dict[str, Any], bandwidth: float) -> list[str]:
   lines += [f'    {name:<44}{columns(row)}' for name, row in sources[:_MAX_ROWS]]
   lines.append('  outside products, the kernels that move most')
   for row in step['moves'][:_MAX_ROWS]:
-    name = f'{row["source"]}{", backward" if row["backward"] else ""}: {row["kind"]}'
-    lines.append(f'    {name:<44}{columns(row)}  {row["results"]}')
+    name = f'{row["source"]}{", backward" if row["backward"] else ""}'
+    lines.append(f'    {row["kind"]:<44}{columns(row)}  {name}: {row["results"]}')
   return lines
 
 
@@ -153,11 +153,18 @@ def _roofline_lines(step: dict[str, Any]) -> list[str]:
   )
   seconds = roofline['seconds']
   rate = f'{step["batch"] / seconds:,.0f} clips/s' if seconds else 'no bound'
-  return [
+  lines = [
     f'  at the peaks: {times}',
     f'  roofline: {1e3 * seconds:.2f} ms ({rate}), bound by {_NAMES[roofline["bound_by"]]};'
     f' {1e3 * roofline["without_overlap"]:.2f} ms if nothing overlapped',
   ]
+  if sequential := roofline.get('kernel_by_kernel'):
+    share = roofline['compute'] / sequential
+    lines.append(
+      f'  kernels one after another at the peaks: {1e3 * sequential:.2f} ms'
+      f' ({step["batch"] / sequential:,.0f} clips/s, {100 * share:.0f} % of the peak FLOP/s)'
+    )
+  return lines
 
 
 def _describe_largest(answer: dict[str, Any], compiled: bool) -> str:

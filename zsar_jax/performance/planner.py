@@ -281,6 +281,7 @@ class _Planner:
     own_count = times * sum(program.flops for program in compiled)
     if not math.isnan(own_count):
       step['flops']['compiler'] = own_count
+    sequential = None
     if self._topology.platform == 'gpu':
       found = [
         kernel
@@ -290,10 +291,19 @@ class _Planner:
       ]
       step['kernels'] = kernels.kernel_rows(found, times)
       step['moves'] = kernels.traffic_rows(found, times)
+      sequential = times * sum(self._kernel_seconds(kernel) for kernel in found)
     step['unknown_loops'] = [loop for module in modules for loop in module.unknown_loops]
     traffic = times * sum(map(hlo_costs.memory_bytes, modules))
     network = sum(row['seconds'] for row in step['collectives'])
     step |= self._rate(memory, step['flops']['compiled'], traffic, network)
+    if sequential is not None and 'roofline' in step:
+      step['roofline']['kernel_by_kernel'] = sequential
+
+  def _kernel_seconds(self, kernel: kernels.Kernel) -> float:
+    """Returns how long a kernel takes at the peaks, computing while it moves memory."""
+    chip = self._topology.chip
+    assert chip is not None  # Only CPUs have no published figures.
+    return max(kernel.flops / chip.flops, kernel.bytes / chip.memory_bandwidth)
 
   def _rate(
     self, memory: dict[str, float], operations: float, traffic: float | None, network: float

@@ -2,11 +2,15 @@
 
 import contextlib
 import errno
-import os
 import sys
 from collections.abc import Iterator
 
-from zsar_jax.errors import UserError, first_line
+from zsar_jax.errors import UserError
+from zsar_jax.runtime.device_errors import (
+  describe_lack_of_memory,
+  describe_missing_devices,
+  shorten_plugin_failures,
+)
 from zsar_jax.runtime.streams import tolerate_closed_streams
 
 # Errors of a disk, of a path or of the system's limits, which are no defects of a program.
@@ -26,9 +30,11 @@ def exit_on_user_error() -> Iterator[None]:
   """Turns a `UserError` inside the block into one line on stderr and exit status 2.
 
   Also reports file-system errors that the code does not handle (a full or read-only disk, a file
-  in the place of a folder, too many open files), and devices that JAX does not find.
+  in the place of a folder, too many open files), devices that JAX does not find, and devices
+  without enough memory.
   """
   tolerate_closed_streams()
+  shorten_plugin_failures()
   try:
     yield
   except (UserError, OSError, AssertionError, RuntimeError) as error:
@@ -48,24 +54,6 @@ def user_message(error: BaseException) -> str | None:
       f'{error.filename or "a file"}: {error.strerror}; {_REMEDIES[error.errno]}, and the same'
       ' command goes on'
     )
-  if isinstance(error, AssertionError | RuntimeError) and (device_error := _device_error()):
-    return (
-      f'JAX_PLATFORMS={os.environ["JAX_PLATFORMS"]}: JAX has no such devices here'
-      f' ({first_line(device_error)}); unset it, correct it (cpu, cuda, tpu, ...), or install what'
-      " JAX needs for them (pip install 'jax[cuda12]' or 'jax[tpu]')"
-    )
-  return None
-
-
-def _device_error() -> Exception | None:
-  """Returns JAX's error if it does not find the devices of JAX_PLATFORMS.
-
-  This asks JAX again: the error at hand may be an assertion without a word, whose traceback does
-  not lead to JAX.
-  """
-  if 'jax' in sys.modules and os.environ.get('JAX_PLATFORMS'):
-    try:
-      sys.modules['jax'].devices()
-    except Exception as error:
-      return error
+  if isinstance(error, AssertionError | RuntimeError):
+    return describe_lack_of_memory(error) or describe_missing_devices()
   return None

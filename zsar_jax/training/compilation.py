@@ -78,6 +78,16 @@ def describe_program(traced: Any, compiled: Any) -> str:
   return text
 
 
+def peak_memory() -> str:
+  """Describes the most memory of a device that arrays and programs of this process had; '' on CPUs.
+
+  It is that of this host's fullest device.
+  """
+  statistics = [device.memory_stats() or {} for device in jax.local_devices()]
+  peaks = [entry['peak_bytes_in_use'] for entry in statistics if 'peak_bytes_in_use' in entry]
+  return f'peak memory of a device: {format_bytes(max(peaks))}' if peaks else ''
+
+
 def parameter_table(params: Any, trained: Any) -> str:
   """Describes the number of parameters, and of trained parameters, in each part of a model.
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zsar_jax.data.subset import Subset
+from zsar_jax.models.compute import compiler_options
 from zsar_jax.models.video_model import Params
 from zsar_jax.runtime import distributed, sharding
 from zsar_jax.text.classes import encode_classes
@@ -51,7 +52,10 @@ def make_inputs(
     workdir: the run's folder, which keeps the bank of stills.
   """
   encode = jax.jit(
-    encode_classes, static_argnames=('model', 'mesh'), out_shardings=setup.replicated
+    encode_classes,
+    static_argnames=('model', 'mesh'),
+    out_shardings=setup.replicated,
+    compiler_options=compiler_options(setup.mesh, setup.model.compute.deterministic),
   )
   inputs: Inputs = {'key': key, 'texts': sharding.put_global(tokens, setup.replicated)}
   if setup.teacher:

@@ -26,6 +26,7 @@ from zsar_jax.training.compilation import (
   compile_lowered,
   describe_program,
   parameter_table,
+  peak_memory,
 )
 from zsar_jax.training.context import RunContext
 from zsar_jax.training.goodput import Goodput
@@ -84,6 +85,8 @@ def train(
     step, state = _run_steps(job, run, train_step, cached, inputs, step, state)
     run.raise_if_interrupted(step)
     run.stop_data()
+    if peak := peak_memory():
+      log(peak)
 
     # -------------------------------------------------------------------------------------- End
     params = weights_for_evaluation(state, job.initial, config.eval.interpolate)
@@ -125,7 +128,7 @@ def _prepare(config: ConfigDict, workdir: pathlib.Path) -> _Job:
   evaluator = Evaluator(config, setup.model, setup.class_texts, mesh, seen)
   tokens = setup.tokens(subset.texts)
   initial = InitialWeights(config, setup.model, setup.state['params'])
-  meta = make_meta(subset, seen, initial)
+  meta = make_meta(subset, seen, initial, setup.model.compute)
   agreement.check_files(
     lambda: {
       'config.data.train': data_identity(subset),

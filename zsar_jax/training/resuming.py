@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from zsar_jax.data.subset import Subset
 from zsar_jax.errors import UserError
+from zsar_jax.models.compute import Compute
 from zsar_jax.runtime import numerics_environment
 from zsar_jax.runtime.progress import log
 from zsar_jax.weights.checkpoint import has_checkpoint
@@ -21,19 +22,23 @@ from zsar_jax.weights.initial import (
 Meta = dict[str, Any]
 
 
-def make_meta(subset: Subset, seen: list[str], initial: InitialWeights) -> Meta:
+def make_meta(subset: Subset, seen: list[str], initial: InitialWeights, compute: Compute) -> Meta:
   """Returns the JSON object that is saved with each checkpoint of a run.
 
   Args:
     subset: the training clips.
     seen: the classes seen in training, from `seen_classes`.
     initial: the weights that training starts from.
+    compute: how the model is computed.
   """
+  environment = numerics_environment.current()
+  environment['attention'] = compute.attention
+  environment['deterministic'] = environment['platform'] != 'gpu' or compute.deterministic
   return {
     'clips': fingerprint(subset),
     SEEN_CLASSES: seen,
     'start': initial.source_step(),
-    'computed_with': numerics_environment.current(),
+    'computed_with': environment,
   }
 
 

@@ -35,7 +35,7 @@ def jit_train_step(setup: Setup) -> Callable[..., tuple[State, Metrics, Metrics]
     with_monitor_outputs(make_train_step(setup)),
     donate_argnums=0,
     out_shardings=(setup.state_shardings, setup.replicated, setup.replicated),
-    compiler_options=compiler_options(setup.mesh),
+    compiler_options=compiler_options(setup.mesh, setup.model.compute.deterministic),
   )
 
 

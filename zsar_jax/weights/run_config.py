@@ -13,7 +13,8 @@ from zsar_jax.runtime import agreement
 
 # Settings that may change when a run is resumed, because its result does not depend on them.
 CHANGEABLE_FIELDS = (
-  *('log', 'checkpoint', 'eval', 'mesh', 'profile', 'model.attention'),
+  *('log', 'checkpoint', 'eval', 'mesh', 'profile'),
+  *('model.attention', 'model.deterministic'),
   *('data.dir', 'data.embedded', 'data.workers'),
   *('data.on_worker_failure', 'data.patience', 'data.max_bad_clips'),
 )
