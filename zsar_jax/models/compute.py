@@ -37,9 +37,9 @@ class Compute:
     precision: of float32 matrix products, as in `jax.default_matmul_precision`.
     attention: 'xla' or 'cudnn', see `attention.attend`.
     remat: what each residual block stores for the backward pass, one of `REMATS`.
-    flat_norms: whether layer norms see the tokens of all sequences as one matrix. XLA for GPUs then
-      keeps the residual stream in the order that matrix products need; on TPUs, whose tiles hold
-      eight tokens of one sequence, it would be copied.
+    flat_norms: whether layer norms are `normalization.normalize`, which sees the tokens of all
+      sequences as one matrix. XLA for GPUs then keeps the residual stream in the order that matrix
+      products need. On TPUs, whose tiles hold eight tokens of one sequence, it would be copied.
     deterministic: see `compiler_options`.
 
   Raises:

@@ -16,7 +16,7 @@ from flax import nnx
 
 from zsar_jax.models.attention import attend, pad_tokens
 from zsar_jax.models.compute import REMATS, Compute
-from zsar_jax.models.normalization import normalize
+from zsar_jax.models.normalization import EPSILON, normalize
 
 
 def _fusion_barrier(x: jax.Array) -> jax.Array:
@@ -37,15 +37,21 @@ class LayerNorm(nnx.LayerNorm):
   """
 
   def __init__(self, width: int, compute: Compute, rngs: nnx.Rngs):
-    super().__init__(width, rngs=rngs)
+    # The fast variance, E[x^2] - E[x]^2, cancels where the mean is large, as it is in CLIP's
+    # residual stream.
+    super().__init__(
+      width, epsilon=EPSILON, dtype=compute.dtype, use_fast_variance=False, rngs=rngs
+    )
     self.compute = compute
 
   @jax.named_scope('layer_norm')
   def __call__(self, x: jax.Array) -> jax.Array:
     """Normalizes `x: [..., D]` over its last axis, in f32; returns the dtype of `compute`."""
-    tokens = x.reshape(-1, x.shape[-1]) if self.compute.flat_norms else x
+    if not self.compute.flat_norms:
+      return super().__call__(x)
     assert self.scale is not None
     assert self.bias is not None
+    tokens = x.reshape(-1, x.shape[-1])
     y = normalize(tokens, self.scale[...], self.bias[...], self.compute.dtype)
     return y.reshape(x.shape)
 

@@ -1,6 +1,6 @@
 """Layer normalization with a backward pass that keeps no f32 copy of its input.
 
-Letters in shapes: D width.
+Letters in shapes: N tokens, D width.
 """
 
 import functools
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 # CLIP's.
-_EPSILON = 1e-5
+EPSILON = 1e-5
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -18,26 +18,26 @@ def normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, dtype: DTypeLike)
   """Normalizes each token, computed in f32.
 
   Args:
-    x: [..., D].
+    x: [N, D].
     scale: f32[D].
     bias: f32[D].
     dtype: of the result.
 
   Returns:
-    [..., D].
+    [N, D].
   """
   return _forward(x, scale, bias, dtype)[0]
 
 
 def _forward(x, scale, bias, dtype):
-  """Returns the result, and what the backward pass needs: the input and f32[..., 1] statistics."""
+  """Returns the result, and what the backward pass needs: the input and f32[N, 1] statistics."""
   wide = x.astype(jnp.float32)
   mean = jnp.mean(wide, axis=-1, keepdims=True)
-  # The fast variance, E[x^2] - E[x]^2, cancels where the mean is large, as it is in CLIP's
-  # residual stream.
   variance = jnp.mean(jnp.square(wide - mean), axis=-1, keepdims=True)
-  factor = jax.lax.rsqrt(variance + _EPSILON)
+  factor = jax.lax.rsqrt(variance + EPSILON)
   y = (wide - mean) * (factor * scale) + bias
+  # With the barrier, the sums of the backward pass read two numbers for each token. Without it, XLA
+  # computes them anew from `x` and writes the normalized f32 tokens to memory before it adds up.
   return y.astype(dtype), (x, scale, *jax.lax.optimization_barrier((mean, factor)))
 
 
@@ -51,12 +51,7 @@ def _backward(dtype, saved, gradient):
   shift = jnp.mean(scaled, axis=-1, keepdims=True)
   slope = jnp.mean(scaled * normalized, axis=-1, keepdims=True)
   x_gradient = factor * (scaled - shift - normalized * slope)
-  tokens = tuple(range(x.ndim - 1))
-  return (
-    x_gradient.astype(x.dtype),
-    jnp.sum(gradient * normalized, tokens),
-    jnp.sum(gradient, tokens),
-  )
+  return x_gradient.astype(x.dtype), jnp.sum(gradient * normalized, 0), jnp.sum(gradient, 0)
 
 
 normalize.defvjp(_forward, _backward)
