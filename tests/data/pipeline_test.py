@@ -1,6 +1,7 @@
 """Batches have every clip once, and are the same for any number of workers and hosts."""
 
 import dataclasses
+import multiprocessing
 import os
 import pathlib
 import re
@@ -104,6 +105,21 @@ def test_batches_are_loaded_before_the_first_is_asked_for(data_dir, tmp_path, wo
       time.sleep(0.05)
   finally:
     batches.close()
+
+
+@pytest.mark.skipif(not pathlib.Path('/proc').is_dir(), reason='reads the status on Linux')
+def test_workers_that_are_starting_are_ended_at_once_and_ignore_ctrl_c(data_dir, tmp_path):
+  clips = loader(data_dir)
+  batches = training_batches(RecordingLoader(clips.subset, clips.view, tmp_path), 4, 7, 0, 1)
+  try:
+    while not (workers := multiprocessing.active_children()):
+      time.sleep(0.001)
+    status = pathlib.Path(f'/proc/{workers[0].pid}/status').read_text()
+    assert int(re.search(r'SigBlk:\s*(\w+)', status)[1], 16) & 1 << (signal.SIGINT - 1)
+  finally:
+    batches.close()
+  assert not multiprocessing.active_children()
+  assert not list(tmp_path.iterdir()), 'closing waited for a batch'
 
 
 @pytest.mark.parametrize('hosts', [2, 4])

@@ -162,7 +162,13 @@ def _load_ahead(dataset: grain.IterDataset) -> SharedBatches:
   # Grain makes the iterators of its workers with the first batch, or when it is asked for its
   # state; `start_prefetch` starts those that are there.
   iterator.get_state()
-  iterator.start_prefetch()
+  # Threads and processes inherit which signals are blocked. So a Ctrl-C, which reaches all
+  # processes of a terminal, does not end workers with a traceback while they import packages.
+  blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+  try:
+    iterator.start_prefetch()
+  finally:
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
   return SharedBatches(iterator)
 
 

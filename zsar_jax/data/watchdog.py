@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from zsar_jax.errors import UserError, first_line
@@ -129,8 +129,11 @@ class WatchedBatches:
     """Ends the workers."""
     if not self._closed.is_set():
       self._closed.set()
+      # Grain would wait for workers that hang, or until workers that start have loaded a batch.
       if self._hang:
-        self._kill_workers()  # Grain would wait for them.
+        self._kill_workers()
+      elif not self._returned:
+        _kill(_unnamed_workers())
       self._batches.close()
 
   def _may_restart(self) -> bool:
@@ -183,16 +186,8 @@ class WatchedBatches:
 
   def _kill_workers(self) -> None:
     """Kills the workers of this loader, and workers that have not set their name yet."""
-    named = _named_processes()
-    pids = {pid for workers in named.values() for pid in workers.values()}
-    unnamed = [
-      child.pid
-      for child in multiprocessing.active_children()
-      if child.name.startswith(_GRAIN_PREFIX) and child.pid is not None and child.pid not in pids
-    ]
-    for pid in (*named.get(self._name, {}).values(), *unnamed):
-      with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+    unnamed = _unnamed_workers()  # First, since a worker may set its name meanwhile.
+    _kill([*_named_processes().get(self._name, {}).values(), *unnamed])
 
   def _describe_failure(self, error: Exception) -> str:
     """Returns the workers that ended, and the exit code or signal of the one that Grain reports."""
@@ -245,6 +240,23 @@ def set_worker_name(name: str, worker: int) -> None:
   """
   with contextlib.suppress(OSError):  # Not Linux.
     pathlib.Path('/proc/self/comm').write_text(f'{name}.{worker}')
+
+
+def _unnamed_workers() -> list[int]:
+  """Returns the process ids of workers that still import packages, of whichever loader."""
+  children = multiprocessing.active_children()
+  named = {pid for workers in _named_processes().values() for pid in workers.values()}
+  return [
+    child.pid
+    for child in children
+    if child.name.startswith(_GRAIN_PREFIX) and child.pid is not None and child.pid not in named
+  ]
+
+
+def _kill(pids: Iterable[int]) -> None:
+  for pid in pids:
+    with contextlib.suppress(ProcessLookupError):
+      os.kill(pid, signal.SIGKILL)
 
 
 def _named_processes() -> dict[str, dict[int, int]]:
