@@ -57,11 +57,11 @@ def required_traffic(
                            2 S/f b (d - 1) / d      its gradient, reduced over data
       not split over fsdp  2 S b (d f - 1) / (d f)  its gradient, reduced over data and fsdp
 
-  The gradient of the token embedding table is reduced in float32, without scattering. Arrays that are split
-  over tensor count with S / t. Over tensor, each block reduces the outputs of its attention and its
-  MLP and the gradients of both inputs: 4 all-reduces of N D b bytes, 5 if the block is recomputed
-  in the backward pass. The class embeddings, f32[C, E], are gathered once, and their gradient is
-  reduced in each micro-batch.
+  The gradient of the token embedding table is reduced without scattering, in f32. Arrays that are
+  split over tensor count with S / t. Over tensor, each block reduces the outputs of its attention
+  and its MLP and the gradients of both inputs: 4 all-reduces of N D b bytes, 5 if the block is
+  recomputed in the backward pass. The class embeddings, f32[C, E], are gathered once, and their
+  gradient is reduced in each micro-batch.
 
   Args:
     config: a validated config.
@@ -88,13 +88,11 @@ def required_traffic(
       gathered += size * _share(fsdp)
     size *= 1 if is_text else accumulation
     is_table = path == 'text/token_embedding/embedding'
-    if is_table:
-      size *= 4 / itemsize
     if trained[path] and 'fsdp' in axes and not is_table:
       scattered += size * _share(fsdp)
       reduced += 2 * size / fsdp * _share(data)
     elif trained[path]:
-      reduced += 2 * size * _share(replicas)
+      reduced += 2 * size * (4 / itemsize if is_table else 1) * _share(replicas)
 
   activations = 0.0
   if tensor > 1:
