@@ -22,7 +22,7 @@ from zsar_jax.data.view import View
 from zsar_jax.datasets.video import Storage
 from zsar_jax.datasets.video_reading import read_video
 from zsar_jax.errors import UserError
-from zsar_jax.models.compute import DTYPES, choose_compute
+from zsar_jax.models.compute import choose_compute
 from zsar_jax.models.video_model import Encoded, Params, VideoModel
 from zsar_jax.ops.photometric import normalize, to_float
 from zsar_jax.runtime.paths import local_path
@@ -258,8 +258,6 @@ def load(
   if num_frames is not None:
     video = dataclasses.replace(video, num_frames=int(num_frames))
   name = dtype if isinstance(dtype, str) else jnp.dtype(dtype).name
-  if name not in DTYPES:
-    raise UserError(f'dtype: {name!r} is none of {", ".join(DTYPES)}')
   model = VideoModel(spec, video, choose_compute(name))
   params, report = fit_to_model(weights, model)
   preprocessing = weights.preprocessing

@@ -1,7 +1,7 @@
 """Attention: which kernels are chosen, and that padding for cuDNN's changes no result.
 
 cuDNN's kernels do not run here. Their padded inputs go through XLA's instead; `tests/gpu` and the
-compiled programs of `plan_test` cover the kernels themselves.
+compiled programs of `gpu_compile_test` cover the kernels themselves.
 """
 
 import dataclasses
@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from tests.models.towers_test import TINY, frames, random_params, texts
+from zsar_jax.config import default_config
 from zsar_jax.errors import UserError
 from zsar_jax.models import attention
 from zsar_jax.models.compute import Compute, choose_compute
+from zsar_jax.models.from_config import build_model
 from zsar_jax.models.presets import TEMPORAL_MODELS, VideoSpec
 from zsar_jax.models.video_model import VideoModel
 
@@ -117,3 +119,15 @@ def test_padded_models_have_the_same_values_and_gradients(calls, temporal, promp
   assert len(lengths) <= 3
   assert all(shape[1] % 8 == 0 for shapes in calls for shape in shapes)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, expected)
+
+
+def test_second_derivatives_keep_to_xla():
+  config = default_config()
+  config.model.preset, config.model.dtype = 'tiny', 'bfloat16'
+  config.view.size = TINY.resolution
+  assert build_model(config, H100).compute.attention == 'cudnn'
+  config.optim.still_clip.gradient = 10.0
+  assert build_model(config, H100).compute.attention == 'xla'
+  config.model.attention = 'cudnn'
+  with pytest.raises(UserError, match='^config.model.attention: cudnn has no second derivative'):
+    build_model(config, H100)

@@ -366,3 +366,9 @@ def test_the_gradient_of_a_word_that_many_texts_share_is_exact_in_bfloat16():
   expected = np.zeros((16, 2))
   expected[7] = 1000
   np.testing.assert_array_equal(gradient, expected)
+
+
+def test_a_token_outside_the_table_gives_no_number():
+  embedding = towers.TokenEmbedding(16, 2, dtype=jnp.float32, rngs=nnx.Rngs(0))
+  assert jnp.isnan(embedding(jnp.array([16]))).all()
+  assert jnp.isfinite(embedding(jnp.array([15]))).all()

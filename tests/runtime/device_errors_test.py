@@ -111,11 +111,19 @@ def test_a_lack_of_memory_of_this_machine(capsys):
       ' 2 alive graphs in the process).',
       'a GPU had no memory for CUDA graphs',
     ),
-    # XLA's text for TPUs.
+    # XLA's texts for TPUs.
+    (
+      'Attempting to reserve 5.31G at the bottom of memory. That was not possible.',
+      'no room for 5.31 GiB more; decrease',
+    ),
+    (
+      'Attempting to allocate 512.00M. That was not possible. There are 97.00M free.',
+      'no room for 512.00 MiB more; decrease',
+    ),
     (
       'XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 21.95G of'
       ' 15.48G hbm.\n Exceeded hbm capacity by 6.47G.',
-      'not enough: the program needs 21.95GiB, and 15.48GiB are there; decrease',
+      'not enough: the program needs 21.95 GiB, and 15.48 GiB are there; decrease',
     ),
   ],
 )

@@ -15,7 +15,10 @@ _PACKAGES = (
 
 
 # What changes the programs that are measured.
-_ENVIRONMENT = ('XLA_FLAGS', 'JAX_OPTIMIZATION_LEVEL', 'XLA_PYTHON_CLIENT_MEM_FRACTION')
+_ENVIRONMENT = (
+  *('XLA_FLAGS', 'JAX_OPTIMIZATION_LEVEL'),
+  *('XLA_CLIENT_MEM_FRACTION', 'XLA_PYTHON_CLIENT_MEM_FRACTION'),
+)
 
 
 def show(**fields: Any) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-# cuDNN's kernels get lengths that are a multiple of this: they are not documented for odd lengths
-# in the backward pass, which JAX 0.10 refuses.
+# cuDNN's kernels get lengths that are a multiple of this. JAX 0.10 refuses odd lengths in the
+# backward pass.
 CUDNN_MULTIPLE = 8
 
 
@@ -54,7 +54,8 @@ def attend(
   if isinstance(key_length, int) and key_length == key.shape[1]:
     key_length = None
   # Queries are not masked: where a query is padding, its result is finite and of no consequence,
-  # while the values that the kernels leave at masked queries are not specified.
+  # while the values that the kernels leave at masked queries are not specified. The gradients of
+  # masked keys are zero: JAX's own tests compare them with XLA's (`testDotProductAttentionMask`).
   lengths = None if key_length is None else jnp.broadcast_to(key_length, query.shape[:1])
   options: dict[str, Any] = dict(is_causal=causal, key_value_seq_lengths=lengths)
   mixed = jax.nn.dot_product_attention(query, key, value, implementation=implementation, **options)

@@ -39,7 +39,8 @@ class Compute:
     remat: what each residual block stores for the backward pass, one of `REMATS`.
     flat_norms: whether layer norms are `normalization.normalize`, which sees the tokens of all
       sequences as one matrix. XLA for GPUs then keeps the residual stream in the order that matrix
-      products need. On TPUs, whose tiles hold eight tokens of one sequence, it would be copied.
+      products need. On TPUs, whose tiles hold eight tokens of one sequence, this would copy
+      the stream.
     deterministic: see `compiler_options`.
 
   Raises:
@@ -81,6 +82,8 @@ def choose_compute(
     UserError: for an unknown choice, or if cudnn is asked for and the devices do not have it or it
       does not support the dtype.
   """
+  if dtype not in DTYPES:
+    raise UserError(f'dtype: {dtype!r} is none of {", ".join(DTYPES)}')
   number, precision = DTYPES[dtype]
   device = mesh.devices.flat[0] if mesh else jax.devices()[0]
   if attention == 'cudnn' and dtype != 'bfloat16':

@@ -93,10 +93,26 @@ def compute_dtype(config: ConfigDict) -> np.dtype:
 
 
 def _compute(config: ConfigDict, mesh: Mesh | None, remat: str = 'none') -> Compute:
+  attention = choose_attention(config)
   with _config_fields_in_errors():
-    return choose_compute(
-      config.model.dtype, config.model.attention, remat, config.model.deterministic, mesh
+    return choose_compute(config.model.dtype, attention, remat, config.model.deterministic, mesh)
+
+
+def choose_attention(config: ConfigDict) -> str:
+  """Returns the attention of `config.model` that the losses allow.
+
+  Raises:
+    UserError: if a loss differentiates a gradient, and cuDNN's attention is asked for.
+  """
+  attention = config.model.attention
+  if not config.optim.still_clip.gradient:
+    return attention
+  if attention == 'cudnn':
+    raise UserError(
+      'config.model.attention: cudnn has no second derivative, which'
+      " config.optim.still_clip.gradient needs; take 'auto'"
     )
+  return 'xla'
 
 
 @contextlib.contextmanager

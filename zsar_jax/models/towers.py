@@ -120,7 +120,7 @@ class TokenEmbedding(nnx.Embed):
 
 @jax.custom_vjp
 def _look_up(table: jax.Array, tokens: jax.Array) -> jax.Array:
-  return table[tokens]
+  return jnp.take(table, tokens, axis=0)  # NaN for a token that is not in the table.
 
 
 def _look_up_forward(table, tokens):

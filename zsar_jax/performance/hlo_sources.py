@@ -67,7 +67,7 @@ class Sources:
       if f'/{self.package}/' in file:
         function = self._tables['FunctionNames'].get(location['function_name_id'], '')
         return f'{pathlib.PurePath(file).stem}.{function}'
-      frame = entry['parent_frame_id'] - 1  # They count from 1, and 1 is no frame.
+      frame = entry['parent_frame_id'] - 1  # One higher than the parent's number; 1 is no parent.
     return ''
 
 

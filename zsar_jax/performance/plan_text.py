@@ -43,11 +43,11 @@ def describe(plan: dict[str, Any]) -> str:
     )
   elif plan['platform'] == 'gpu':
     lines.append(
-      'Compiled without a GPU, so that no kernel was tried: a run chooses other kernels for some'
-      ' products, and the times of all kernels are not known.'
+      'Compiled without a GPU: no kernel was timed, and a run may choose other kernels for'
+      ' products.'
     )
-  if model['dtype'] == 'float32' and chip:
-    lines.append('The config computes in float32, for which the peak is lower.')
+  if model['dtype'] != 'bfloat16' and chip:
+    lines.append(f'The config computes in {model["dtype"]}, for which the peak is lower.')
   accumulation = plan['accumulation']
   micro = f' in {accumulation} micro-batches' if accumulation > 1 else ''
   title = f'Training step, {plan["train"]["batch"]} clips{micro}'

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from zsar_jax.errors import UserError
 from zsar_jax.models import flops
-from zsar_jax.models.from_config import build_model, compute_dtype
+from zsar_jax.models.from_config import build_model, choose_attention, compute_dtype
 from zsar_jax.performance import estimate, hlo_costs, hlo_flops, kernels, largest_batch, topologies
 from zsar_jax.performance.chips import DEFAULT_GPU_MEMORY_SHARE, GPU_MEMORY_SHARE
 from zsar_jax.performance.collective_table import array_contents, collective_rows
@@ -95,7 +95,7 @@ def _estimated_attention(config: ConfigDict) -> str:
   Raises:
     UserError: if the dtype does not have the attention that the config asks for.
   """
-  wanted, config.model.attention = config.model.attention, 'xla'
+  wanted, config.model.attention = choose_attention(config), 'xla'
   # All GPUs in the table of chips have cuDNN's kernels.
   if compute_dtype(config).itemsize == 2:
     return 'xla' if wanted == 'xla' else 'cudnn'

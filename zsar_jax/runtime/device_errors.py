@@ -11,13 +11,14 @@ from zsar_jax.runtime.wording import format_bytes
 # What the texts of XLA's errors have in common if a device had no memory left, of GPUs, CPUs and
 # TPUs. RESOURCE_EXHAUSTED is also the status of other errors, such as messages that are too long.
 _NO_MEMORY = re.compile(
-  r'RESOURCE_EXHAUSTED.*(out of memory|failed to allocate)|CUDA_ERROR_OUT_OF_MEMORY',
+  r'RESOURCE_EXHAUSTED.*(out of memory|failed to allocate|attempting to (allocate|reserve))'
+  r'|CUDA_ERROR_OUT_OF_MEMORY',
   re.IGNORECASE | re.DOTALL,
 )
 # The size of the request that failed: '44.70GiB', '3206250496 bytes'.
-_REQUEST = re.compile(r'allocat\w+ (?:request for )?([\d.]+) ?(\w+)')
+_REQUEST = re.compile(r'(?:allocat\w+|reserve) (?:request for )?([\d.]+) ?(\w+)')
 # What a program needs and what a TPU has: 'Used 21.95G of 15.48G hbm'.
-_USED = re.compile(r'Used ([\d.]+[KMG]) of ([\d.]+[KMG])')
+_USED = re.compile(r'Used ([\d.]+)([KMG]) of ([\d.]+)([KMG])')
 
 # Why plugins of JAX did not start.
 _plugin_failures: list[str] = []
@@ -88,10 +89,11 @@ def describe_lack_of_memory(error: BaseException) -> str | None:
     )
   used, request = _USED.search(text), _REQUEST.search(text)
   if used:
-    amount = f': the program needs {used[1]}iB, and {used[2]}iB are there'
+    amount = f': the program needs {used[1]} {used[2]}iB, and {used[3]} {used[4]}iB are there'
   elif request:
-    is_bytes = request[2] in ('B', 'bytes')
-    size = format_bytes(float(request[1])) if is_bytes else f'{request[1]} {request[2]}'
+    number, unit = request[1], request[2]
+    unit += 'iB' if unit in ('K', 'M', 'G') else ''  # TPUs write '5.31G'.
+    size = format_bytes(float(number)) if unit in ('B', 'bytes') else f'{number} {unit}'
     amount = f': there was no room for {size} more'
   else:
     amount = ''
