@@ -6,7 +6,8 @@ products only moves memory, so that its traffic is its cost.
 
 import collections
 import dataclasses
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from zsar_jax.performance.collectives import KINDS
@@ -82,12 +83,12 @@ def find_kernels(module: Module, sources: Sources) -> list[Kernel]:
       parts = list(_parts(instruction, computation, module))
       flops = sum(instruction_flops(*part) for part in parts)
       source, backward = '', False
-      maker: Instruction | None = instruction
-      while maker and not source:
-        inside = [part for part, _ in _parts(maker, computation, module)]
+      origin: Instruction | None = instruction
+      while origin and not source:
+        inside = [part for part, _ in _parts(origin, computation, module)]
         source, backward = _source(inside, sources)
         # What the compiler adds, such as a copy to another layout, has the source of its operand.
-        maker = computation.get(maker.operands[0]) if maker.operands else None
+        origin = computation.get(origin.operands[0]) if origin.operands else None
       arrays = [f'{x.dtype}[{",".join(map(str, x.shape))}]' for x in results(instruction)]
       kernels.append(
         Kernel(
@@ -110,12 +111,7 @@ def kernel_rows(kernels: list[Kernel], times: int) -> list[dict[str, Any]]:
     kernels: of the step.
     times: how often the step runs them.
   """
-  rows: dict[str, dict[str, Any]] = collections.defaultdict(
-    lambda: {'count': 0, 'flops': 0.0, 'bytes': 0.0}
-  )
-  for kernel in kernels:
-    _add(rows[kernel.kind], kernel, times)
-  return [{'kind': kind} | row for kind, row in _by_bytes(rows)]
+  return [{'kind': kind} | row for kind, row in _sum(kernels, lambda kernel: kernel.kind, times)]
 
 
 def traffic_rows(kernels: list[Kernel], times: int) -> list[dict[str, Any]]:
@@ -127,26 +123,25 @@ def traffic_rows(kernels: list[Kernel], times: int) -> list[dict[str, Any]]:
     kernels: of the step.
     times: how often the step runs them.
   """
+  moving = [kernel for kernel in kernels if kernel.kind not in PRODUCTS]
+  names = ('source', 'backward', 'kind', 'results')
+  return [
+    dict(zip(names, key, strict=True)) | {'count': row['count'], 'bytes': row['bytes']}
+    for key, row in _sum(moving, operator.attrgetter(*names), times)
+  ]
+
+
+def _sum(
+  kernels: list[Kernel], key: Callable[[Kernel], Any], times: int
+) -> list[tuple[Any, dict[str, Any]]]:
+  """Returns the sums over the kernels of each key; the key with the most traffic comes first."""
   rows: dict[Any, dict[str, Any]] = collections.defaultdict(
     lambda: {'count': 0, 'flops': 0.0, 'bytes': 0.0}
   )
   for kernel in kernels:
-    if kernel.kind not in PRODUCTS:
-      _add(rows[kernel.source, kernel.backward, kernel.kind, kernel.results], kernel, times)
-  return [
-    {'source': source, 'backward': backward, 'kind': kind, 'results': arrays}
-    | {'count': row['count'], 'bytes': row['bytes']}
-    for (source, backward, kind, arrays), row in _by_bytes(rows)
-  ]
-
-
-def _add(row: dict[str, Any], kernel: Kernel, times: int) -> None:
-  row['count'] += times * kernel.count
-  row['flops'] += times * kernel.flops
-  row['bytes'] += times * kernel.bytes
-
-
-def _by_bytes(rows: dict[Any, dict[str, Any]]) -> list[tuple[Any, dict[str, Any]]]:
+    row = rows[key(kernel)]
+    for name in row:
+      row[name] += times * getattr(kernel, name)
   return sorted(rows.items(), key=lambda item: -item[1]['bytes'])
 
 

@@ -95,11 +95,11 @@ def _estimated_attention(config: ConfigDict) -> str:
   Raises:
     UserError: if the dtype does not have the attention that the config asks for.
   """
-  wanted, config.model.attention = choose_attention(config), 'xla'
+  attention, config.model.attention = choose_attention(config), 'xla'
   # All GPUs in the table of chips have cuDNN's kernels.
   if compute_dtype(config).itemsize == 2:
-    return 'xla' if wanted == 'xla' else 'cudnn'
-  if wanted == 'cudnn':
+    return 'xla' if attention == 'xla' else 'cudnn'
+  if attention == 'cudnn':
     raise UserError(
       'config.model.attention: cudnn computes attention in bfloat16 only; set config.model.dtype to'
       " 'bfloat16', or take 'auto'"
@@ -283,15 +283,15 @@ class _Planner:
       step['flops']['compiler'] = own_count
     sequential = None
     if self._topology.platform == 'gpu':
-      found = [
+      all_kernels = [
         kernel
         for program in compiled
         if program.module and program.sources
         for kernel in kernels.find_kernels(program.module, program.sources)
       ]
-      step['kernels'] = kernels.kernel_rows(found, times)
-      step['moves'] = kernels.traffic_rows(found, times)
-      sequential = times * sum(self._kernel_seconds(kernel) for kernel in found)
+      step['kernels'] = kernels.kernel_rows(all_kernels, times)
+      step['moves'] = kernels.traffic_rows(all_kernels, times)
+      sequential = times * sum(self._kernel_seconds(kernel) for kernel in all_kernels)
     step['unknown_loops'] = [loop for module in modules for loop in module.unknown_loops]
     traffic = times * sum(map(hlo_costs.memory_bytes, modules))
     network = sum(row['seconds'] for row in step['collectives'])

@@ -65,8 +65,9 @@ class Topology:
     return -(-self.count // _GPUS_PER_MACHINE) if self.platform == 'gpu' else 1
 
   def devices(self) -> list[Any]:
-    """Returns abstract devices, or CPU devices of this host; these also represent GPUs for which
-    no compiler is installed.
+    """Returns abstract devices, or CPU devices of this host.
+
+    CPU devices also represent GPUs for which no compiler is installed.
 
     Raises:
       UserError: if the compiler does not know the topology.
