@@ -16,7 +16,7 @@ LAYERS = (
   ('data',),
   ('models',),
   ('text', 'ops', 'datasets'),
-  ('pantomime',),
+  ('pantomime', 'mask_making'),
   ('config',),
   ('weights',),
   ('evaluation',),

@@ -9,7 +9,13 @@ import numpy as np
 
 from zsar_jax.data import records
 from zsar_jax.data.records import ClipError
-from zsar_jax.datasets.video import AnnotatedFrames, Storage, StoredVideo, VideoFacts
+from zsar_jax.datasets.video import (
+  AnnotatedFrames,
+  Storage,
+  StoredVideo,
+  VideoFacts,
+  make_thumbnail,
+)
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 
@@ -42,6 +48,7 @@ def read_frame_folder(
     near = annotated(len(paths), np.array(numbers)) if annotated and storage.keep != 'all' else ()
     kept = storage.select_frames(len(paths), near)
     jpegs, size, previously_unreadable = records.Images(), (0, 0), len(unreadable)
+    thumbnails: list[np.ndarray] = []
     for index in kept:
       try:
         frame = _read_image(paths[index])
@@ -58,9 +65,19 @@ def read_frame_folder(
       height, width = storage.scaled_size(*size)
       frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
       jpegs += records.encode_frames([frame], storage.jpeg_quality)
+      thumbnails.append(make_thumbnail(frame))
     if len(unreadable) == previously_unreadable:
       height, width = storage.scaled_size(*size)
-      facts = VideoFacts(len(paths), kept, height, width, size[0], size[1], np.array(numbers))
+      facts = VideoFacts(
+        len(paths),
+        kept,
+        height,
+        width,
+        size[0],
+        size[1],
+        np.array(thumbnails),
+        np.array(numbers),
+      )
       if unreadable:
         remarks['frames that cannot be read'] = f'{len(unreadable)}, such as {unreadable[0].reason}'
       return StoredVideo(jpegs, facts, fps * len(kept) / len(paths), remarks)

@@ -4,11 +4,15 @@ import dataclasses
 import re
 from collections.abc import Callable, Collection
 
+import cv2
 import numpy as np
 
 from zsar_jax.data import records
 from zsar_jax.data.sampling import segment_indices
 from zsar_jax.errors import UserError
+
+# The side in pixels of the thumbnails by which frames are recognized.
+THUMBNAIL_SIDE = 8
 
 # The frames per second of most videos, for folders of frames, which do not state their rate.
 DEFAULT_FPS = 30.0
@@ -79,6 +83,7 @@ class VideoFacts:
     width: W, of the stored frames in pixels.
     source_height: the height of the video's frames before they were scaled to H x W.
     source_width: the width of the video's frames before they were scaled.
+    thumbnails: u8[K, S, S], the luminance of the stored frames at the size `THUMBNAIL_SIDE`.
     numbers: i64[N], the numbers in the frames' file names, for a folder of images; None for a
       video file.
   """
@@ -89,7 +94,15 @@ class VideoFacts:
   width: int
   source_height: int
   source_width: int
+  thumbnails: np.ndarray
   numbers: np.ndarray | None = None
+
+
+def make_thumbnail(frame: np.ndarray) -> np.ndarray:
+  """Returns u8[S, S], the luminance of an RGB frame u8[H, W, 3] at the size `THUMBNAIL_SIDE`."""
+  size = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+  small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+  return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
 
 
 @dataclasses.dataclass(frozen=True)

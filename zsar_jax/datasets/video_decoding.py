@@ -13,7 +13,13 @@ from av.stream import Disposition
 from zsar_jax.data import records
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets import seeking
-from zsar_jax.datasets.video import AnnotatedFrames, Storage, StoredVideo, VideoFacts
+from zsar_jax.datasets.video import (
+  AnnotatedFrames,
+  Storage,
+  StoredVideo,
+  VideoFacts,
+  make_thumbnail,
+)
 
 # A file that was cut short decodes without an error up to the cut. It is recognized by the duration
 # that its header states; that is not exact, so a file counts as cut below this share of it.
@@ -111,6 +117,7 @@ def _decode(
   """
   jpegs = records.Images()
   numbers: list[int] = []
+  thumbnails: list[np.ndarray] = []
   size = (0, 0)  # Height and width of the video's frames, upright.
   corrupt = num_frames = 0
   end = 0.0  # The end of the last frame in seconds.
@@ -139,11 +146,18 @@ def _decode(
       if number in kept:
         image = _to_upright_rgb(frame, storage.scaled_size(*size))
         jpegs += records.encode_frames([image], storage.jpeg_quality)
+        thumbnails.append(make_thumbnail(image))
         numbers.append(number)
     if packets:
       num_frames, end = len(packets.frames), packets.end
     fps = _check_complete(path, container, stream, num_frames, end)
-  facts = VideoFacts(num_frames, np.array(numbers, np.int64), *storage.scaled_size(*size), *size)
+  facts = VideoFacts(
+    num_frames,
+    np.array(numbers, np.int64),
+    *storage.scaled_size(*size),
+    *size,
+    np.array(thumbnails),
+  )
   remarks = {'corrupt frames': f'{corrupt} of {num_frames}'} if corrupt else {}
   return StoredVideo(jpegs, facts, fps * len(numbers) / num_frames, remarks)
 

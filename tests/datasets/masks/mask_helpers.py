@@ -7,7 +7,7 @@ import numpy as np
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks.source import MaskSource, Remarks
 from zsar_jax.datasets.sources.listing import ListedClip
-from zsar_jax.datasets.video import VideoFacts
+from zsar_jax.datasets.video import THUMBNAIL_SIDE, VideoFacts
 
 # Not square, so that a transposed mask differs.
 HEIGHT, WIDTH = 24, 36
@@ -27,7 +27,9 @@ def video(
   num_frames = num_frames if numbers is None else len(numbers)
   kept = range(num_frames) if kept is None else kept
   own = None if numbers is None else np.array(numbers)
-  return VideoFacts(num_frames, np.array(kept, np.int64), *size, *(source or size), numbers=own)
+  thumbnails = np.zeros((len(kept), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
+  sizes = *size, *(source or size)
+  return VideoFacts(num_frames, np.array(kept, np.int64), *sizes, thumbnails, own)
 
 
 def planes(

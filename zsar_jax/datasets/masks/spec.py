@@ -11,6 +11,7 @@ from zsar_jax.datasets.masks.coco import open_coco
 from zsar_jax.datasets.masks.frame_matching import Stride
 from zsar_jax.datasets.masks.grey_images import open_grey
 from zsar_jax.datasets.masks.label_images import open_egohos, open_palette
+from zsar_jax.datasets.masks.made import MadeSource
 from zsar_jax.datasets.masks.source import MaskSource
 from zsar_jax.datasets.masks.yolo import YoloSource
 from zsar_jax.errors import UserError
@@ -67,6 +68,7 @@ FORMATS = {
     ('region', 'values', 'spread', 'stride'),
     '{clip}.npz or .npy, [frames, height, width] of bool, 0/255 or labels',
   ),
+  'made': Format(MadeSource, (), 'the --out of zsar make-masks'),
 }
 
 

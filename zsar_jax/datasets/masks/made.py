@@ -1,0 +1,136 @@
+"""Reads the masks that `zsar make-masks` made; see `made_files`."""
+
+import dataclasses
+import os
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import numpy as np
+
+from zsar_jax.data.records import ClipError
+from zsar_jax.datasets.masks.fitting import Fitting
+from zsar_jax.datasets.masks.made_files import (
+  MadeClip,
+  clip_path,
+  decode_plane,
+  read_clip,
+  read_settings,
+  settings_checksum,
+)
+from zsar_jax.datasets.masks.per_clip import MaskOwners, candidate_names
+from zsar_jax.datasets.masks.source import Remarks
+from zsar_jax.datasets.sources.listing import ListedClip
+from zsar_jax.datasets.video import VideoFacts
+from zsar_jax.errors import UserError
+from zsar_jax.runtime.wording import pluralize
+
+# Levels of luminance. In the median frame, thumbnails of the same frame differ by less, on average
+# over their pixels: compressing a video again, or scaling it, changes them by 1 or 2.
+_MAX_DIFFERENCE = 8
+
+
+class MadeSource:
+  """A `source.MaskSource` of masks that were made here."""
+
+  def __init__(self, path: str):
+    """Opens the masks.
+
+    Args:
+      path: the --out of zsar make-masks.
+
+    Raises:
+      UserError: The folder has no masks, or its settings are damaged.
+    """
+    self._root = os.path.abspath(path)
+    try:
+      settings = read_settings(self._root)
+    except UserError as error:
+      raise UserError(f'--masks: {error}') from None
+    self._checksum = settings_checksum(settings)
+    self.region_names = tuple(settings['regions'])
+    self.parameters: dict[str, Any] = {'format': 'made', 'path': self._root, 'made': settings}
+    self._owners = MaskOwners()
+
+  def for_clip(self, clip: ListedClip) -> 'MadeMasks | None':
+    """Returns the masks of a clip, or None if none were made for it.
+
+    Raises:
+      UserError: The masks may belong to another clip.
+    """
+    for name in candidate_names(clip):
+      path = os.fspath(clip_path(self._root, name))
+      if os.path.isfile(path):
+        self._owners.claim(path, clip)
+        return MadeMasks(path, self._checksum)
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class MadeMasks:
+  """The masks of a clip, a `source.ClipMasks`.
+
+  Attributes:
+    path: the file.
+    checksum: of the settings that it must have been made with.
+  """
+
+  path: str
+  checksum: str
+
+  def annotated_frames(self, num_frames: int, frame_numbers: np.ndarray | None) -> Collection[int]:
+    """See `source.ClipMasks`."""
+    clip = self._read(num_frames)
+    return {
+      int(number) for number, frame in zip(clip.numbers, clip.frames, strict=True) if frame.plane
+    }
+
+  def planes(self, video: VideoFacts, remarks: Remarks) -> Iterator[np.ndarray | None]:
+    """See `source.ClipMasks`."""
+    clip = self._read(video.num_frames)
+    index_of = {int(number): index for index, number in enumerate(clip.numbers)}
+    indices = [index_of.get(int(number)) for number in video.kept]
+    self._check_frames(clip, indices, video)
+    remarks.update(clip.remarks)
+    indices = [index if index is None or clip.frames[index].plane else None for index in indices]
+    if without := indices.count(None):
+      remarks['frames without masks'] = f'{without} of {len(indices)}'
+    fitting = Fitting(video, remarks)
+    for index in indices:
+      if index is None:
+        yield None
+        continue
+      fitting.check(clip.height, clip.width, self.path)
+      try:
+        plane = decode_plane(clip, index)
+      except UserError:
+        raise ClipError(f'{self.path} is damaged; delete it and make it again') from None
+      assert plane is not None
+      yield fitting.scale(plane)
+
+  def _read(self, num_frames: int) -> MadeClip:
+    """Reads the file; raises a `ClipError` if it is of a video with another number of frames."""
+    clip = read_clip(self.path, self.checksum)
+    if clip.num_frames != num_frames:
+      raise ClipError(
+        f'{self.path} has masks of a video with {pluralize(clip.num_frames, "frame")}, and this'
+        f' one has {num_frames}; make masks of the videos that are built'
+      )
+    return clip
+
+  def _check_frames(self, clip: MadeClip, indices: list[int | None], video: VideoFacts) -> None:
+    """Raises a `ClipError` if the masks are of other frames than those of the video."""
+    pairs = [(own, index) for own, index in enumerate(indices) if index is not None]
+    if not pairs:
+      raise ClipError(
+        f'{self.path} has masks of the frames {clip.numbers[0]} to {clip.numbers[-1]}, none of'
+        ' which is stored; build with the --keep that the masks were made with'
+      )
+    own, made = (list(side) for side in zip(*pairs, strict=True))
+    difference = np.abs(
+      video.thumbnails[own].astype(np.int16) - clip.thumbnails[made].astype(np.int16)
+    )
+    if np.median(difference.mean((1, 2))) > _MAX_DIFFERENCE:
+      raise ClipError(
+        f'{self.path} has masks of frames that look different from those of this video, such as'
+        f' frame {video.kept[own[0]]}; make masks of the videos that are built'
+      )
