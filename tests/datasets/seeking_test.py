@@ -184,8 +184,9 @@ def _same_frames(path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, how: str) 
     kept = Storage(keep=keep).select_frames(everything.facts.num_frames)
     np.testing.assert_array_equal(video.facts.kept, kept)
     assert video.jpegs == [everything.jpegs[number] for number in kept]
-    assert dataclasses.replace(video.facts, kept=None) == dataclasses.replace(
-      everything.facts, kept=None
+    np.testing.assert_array_equal(video.facts.thumbnails, everything.facts.thumbnails[kept])
+    assert dataclasses.replace(video.facts, kept=None, thumbnails=None) == dataclasses.replace(
+      everything.facts, kept=None, thumbnails=None
     )
     assert video.fps == pytest.approx(everything.fps * len(kept) / everything.facts.num_frames)
     if expected != 'any':
