@@ -13,7 +13,7 @@ NOTHING = Refinement(union=0, dilate=0, fill_holes=0)
 
 
 def _blobs(seed, height, width, bits=(PERSON, OBJECT, PERSON_BOX)):
-  """A plane of smooth random shapes, some of which touch the edges, and some of which have holes."""
+  """A plane of smooth random shapes, some at the edges, and some with holes."""
   rng = np.random.default_rng(seed)
   plane = np.zeros((height, width), np.uint8)
   for bit in bits:
