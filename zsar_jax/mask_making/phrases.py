@@ -7,7 +7,7 @@ characters have a meaning to some detectors: Grounding DINO's prompts end each p
 import os
 import re
 
-from zsar_jax.data.class_names import to_nfc
+from zsar_jax.data.class_names import split_words, to_nfc
 from zsar_jax.datasets.sources import ssv2
 from zsar_jax.errors import UserError
 
@@ -22,16 +22,20 @@ _REGIONS = ('person', 'object')
 
 # A phrase that ends with such a word, and names no region, is a person.
 _PERSON_WORDS = frozenset(
-  'person people human humans man men woman women child children boy boys girl girls'
-  ' hand hands finger fingers arm arms'.split()
+  split_words(
+    'person people human humans man men woman women child children boy boys girl girls'
+    ' hand hands finger fingers arm arms'
+  )
 )
 
 # Words without a thing: 'nothing', 'one of them', 'two'. A phrase of such words alone is left out,
 # and those at its start are, because 'a', 'my' and '3' make no difference to what is detected.
 _EMPTY_WORDS = frozenset(
-  'a an the some any no one two three four five six seven eight nine ten few several many multiple'
-  ' both all another other this that these those my your his her its their our of it them'
-  ' something somewhere someone anything nothing none everything number unknown'.split()
+  split_words(
+    'a an the some any no one two three four five six seven eight nine ten few several many'
+    ' multiple both all another other this that these those my your his her its their our of it'
+    ' them something somewhere someone anything nothing none everything number unknown'
+  )
 )
 
 # The longest phrase, in words and in characters, and the most phrases for a clip. The text towers

@@ -4,7 +4,8 @@ The annotations are three JSON files. `train` and `validation` list the clips:
 
     {"id": "2", "template": "Pretending to pick [something] up", "placeholders": ["a pillow"], ...}
 
-`placeholders` are what the actor of the clip wrote in place of the template's brackets. `labels` is an object from each template without its brackets to its label, a string.
+`placeholders` are the texts that replace the template's brackets. `labels` is an object from each
+template without its brackets to its label, a string.
 """
 
 import json
