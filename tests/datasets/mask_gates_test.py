@@ -1,7 +1,5 @@
 """Tests the measures of masks against values that are known from how the planes are drawn."""
 
-import math
-
 import numpy as np
 import pytest
 
@@ -85,14 +83,6 @@ def test_scores_and_people():
     'people change': 3.5,  # From 2 to 0, and from 0 to 5.
   }
   assert mask_gates.failed_gates(measures) == {'people vary': 3.5}
-
-
-def test_sources_are_merged():
-  merged = mask_gates.merge_made(
-    [MadeFrame(b'x', 3, 0.5, math.nan), None, MadeFrame(b'y', -1, 0.25, 0.5)]
-  )
-  assert merged == MadeFrame(b'', 3, 0.25, 0.5)
-  assert mask_gates.merge_made([None, None]) is None
 
 
 def test_made_clip_has_the_measures_of_its_planes():

@@ -10,7 +10,7 @@ import torch  # noqa: E402
 
 from tests.mask_making.tiny_sam import save_sam2, save_sam2_video  # noqa: E402
 from zsar_jax.mask_making import sam_boxes  # noqa: E402
-from zsar_jax.mask_making.sam_boxes import BoxSegmenter  # noqa: E402
+from zsar_jax.mask_making.sam_boxes import open_box_segmenter  # noqa: E402
 
 _SIZES = ((48, 36), (40, 70), (48, 36))
 _BOXES = (
@@ -25,24 +25,27 @@ def _frames() -> list[np.ndarray]:
   return [rng.integers(0, 256, (*size, 3), np.uint8) for size in _SIZES]
 
 
-def _load(folder):
-  model = transformers.Sam2Model.from_pretrained(folder).eval()
-  return model, transformers.Sam2Processor.from_pretrained(folder)
-
-
 @pytest.mark.parametrize('save', [save_sam2, save_sam2_video])
 def test_masks_are_those_of_transformers(tmp_path, monkeypatch, save):
-  model, processor = _load(save(tmp_path))
+  folder = save(tmp_path / 'sam')
+  model = transformers.Sam2Model.from_pretrained(folder).eval()
+  processor = transformers.Sam2Processor.from_pretrained(folder)
+  segmenter = open_box_segmenter(str(folder), flag='--object', device='cpu')
   encoded = []
-  encode = model.get_image_embeddings
-  monkeypatch.setattr(
-    model, 'get_image_embeddings', lambda pixels: encoded.append(len(pixels)) or encode(pixels)
-  )
+  encode = transformers.Sam2Model.get_image_embeddings
+
+  def counting(model, pixels):
+    encoded.append(len(pixels))
+    return encode(model, pixels)
+
+  monkeypatch.setattr(transformers.Sam2Model, 'get_image_embeddings', counting)
   frames = _frames()
   # Two boxes at a time: those of a frame are split, and decoded with those of another frame.
   monkeypatch.setattr(sam_boxes, '_BOXES', 2)
-  results = BoxSegmenter(model, processor)(frames, [np.array(own, float) for own in _BOXES])
+  results = segmenter(frames, [np.array(own, float) for own in _BOXES])
   assert encoded == [2]
+  assert segmenter.provenance['model'] == 'sam'
+  assert segmenter.provenance['licences'] == {'code': 'Apache-2.0', 'weights': 'Apache-2.0'}
   for frame, boxes, (masks, scores) in zip(frames, _BOXES, results, strict=True):
     assert masks.shape == (len(boxes), *frame.shape[:2])
     assert (masks.dtype, scores.dtype) == (np.bool_, np.float32)
@@ -54,12 +57,15 @@ def test_masks_are_those_of_transformers(tmp_path, monkeypatch, save):
       (expected,) = processor.post_process_masks(output.pred_masks, sizes)
       np.testing.assert_array_equal(mask, expected[0, 0].numpy())
       assert score == pytest.approx(output.iou_scores.item(), abs=1e-6)
-  # The random weights give masks that differ, and not those of nothing or everything.
-  shares = [masks.mean() for masks, _ in results if len(masks)]
-  assert all(0.02 < share < 0.98 for share in shares)
+  # The random weights give masks that differ from box to box, and are neither empty nor full.
+  shares = [mask.mean() for masks, _ in results for mask in masks]
+  assert len(set(shares)) == 4
+  assert all(0.1 < share < 0.9 for share in shares)
 
 
-def test_frames_without_boxes_do_not_reach_the_network():
-  (masks, scores), *_ = BoxSegmenter(None, None)(_frames()[:1], [np.zeros((0, 4))])
+def test_frames_without_boxes_do_not_reach_the_network(tmp_path, monkeypatch):
+  segmenter = open_box_segmenter(str(save_sam2(tmp_path)), flag='--object', device='cpu')
+  monkeypatch.delattr(transformers.Sam2Model, 'get_image_embeddings')
+  (masks, scores), *_ = segmenter(_frames()[:1], [np.zeros((0, 4))])
   assert masks.shape == (0, 48, 36)
   assert scores.shape == (0,)

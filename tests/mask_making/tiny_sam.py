@@ -1,6 +1,6 @@
 """Small SAM 2 models with random weights, saved as folders that a checkpoint's name may stand for.
 
-Weights are larger than those of a new model, whose masks would be the same for all boxes.
+Weights are larger than those of a new model, whose masks would be alike for all boxes.
 """
 
 import pathlib
@@ -9,14 +9,16 @@ from typing import Any
 # The side of the network's input in pixels.
 SIDE = 64
 
-_SCALE = 8
+# The standard deviation of what is added to the weights.
+_NOISE = 0.1
 
 
 def save_sam2(folder: pathlib.Path) -> pathlib.Path:
   """Saves a `Sam2Model` and its processor."""
   import transformers as tf
 
-  return _save(folder, tf.Sam2Model(tf.Sam2Config(**_parts())), tf.Sam2Processor(image_processor()))
+  config = tf.Sam2Config(**_parts())
+  return _save(folder, tf.Sam2Model, config, tf.Sam2Processor(image_processor()))
 
 
 def save_sam2_video(folder: pathlib.Path) -> pathlib.Path:
@@ -39,7 +41,7 @@ def save_sam2_video(folder: pathlib.Path) -> pathlib.Path:
   )
   video_processor = tf.Sam2VideoVideoProcessor(size={'height': SIDE, 'width': SIDE})
   processor = tf.Sam2VideoProcessor(image_processor(), video_processor)
-  return _save(folder, tf.Sam2VideoModel(config), processor)
+  return _save(folder, tf.Sam2VideoModel, config, processor)
 
 
 def image_processor() -> Any:
@@ -50,14 +52,14 @@ def image_processor() -> Any:
   return tf.Sam2ImageProcessor(size=size, mask_size={'height': SIDE // 4, 'width': SIDE // 4})
 
 
-def _save(folder: pathlib.Path, model: Any, processor: Any) -> pathlib.Path:
+def _save(folder: pathlib.Path, model_class: Any, config: Any, processor: Any) -> pathlib.Path:
   import torch
 
-  generator = torch.Generator().manual_seed(0)
-  with torch.no_grad():
+  with torch.random.fork_rng(devices=[]), torch.no_grad():
+    torch.manual_seed(0)
+    model = model_class(config)
     for parameter in model.parameters():
-      noise = torch.randn(parameter.shape, generator=generator)
-      parameter.add_(0.02 * noise).mul_(_SCALE if parameter.ndim > 1 else 1)
+      parameter.add_(_NOISE * torch.randn(parameter.shape))
   model.save_pretrained(folder)
   processor.save_pretrained(folder)
   return folder

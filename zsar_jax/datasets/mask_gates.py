@@ -6,7 +6,6 @@ an actor may leave the picture, and a mime has no object. The gates rank the cli
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
@@ -263,24 +262,6 @@ def measure_made(clip: MadeClip, regions: Collection[str]) -> dict[str, float]:
   for index, frame in enumerate(clip.frames):
     meter.add(decode_plane(clip, index), frame)
   return meter.measures()
-
-
-def merge_made(frames: Iterable[MadeFrame | None]) -> MadeFrame | None:
-  """Returns what is known about a frame from several sources of masks that were made here.
-
-  Args:
-    frames: what each of them knows. The most people, the lowest score and the largest share outside
-      of boxes count.
-  """
-  known = [frame for frame in frames if frame is not None]
-  if not known:
-    return None
-  return functools.reduce(
-    lambda a, b: MadeFrame(
-      b'', max(a.people, b.people), np.fmin(a.score, b.score), np.fmax(a.outside, b.outside)
-    ),
-    known,
-  )
 
 
 def failed_gates(measures: Mapping[str, float]) -> dict[str, float]:

@@ -16,6 +16,9 @@ MIN_SIDE = 4
 # height. Segmenters leak from an object in a box to the table that it lies on.
 DILATION = 0.1
 
+# What determines the masks, besides the segmenter, as JSON values for `maker.Maker.provenance`.
+SETTINGS = {'min_box_side': MIN_SIDE, 'box_dilation': DILATION}
+
 # Segments the boxes f64[N, 4] of frames u8[H, W, 3], which may differ in size and in N. Returns
 # bool[N, H, W], the masks, and f32[N], their scores, for each frame; see `sam_boxes.BoxSegmenter`.
 Segmenter = Callable[

@@ -9,23 +9,35 @@ from typing import Any
 
 import numpy as np
 
+from zsar_jax.mask_making.loading import Family, LoadedModel, load_model
+
 # The number of boxes that are decoded together. The decoder enlarges the image's features for each,
 # which takes about 50 MB.
 _BOXES = 32
 
 
-class BoxSegmenter:
-  """Segments what the boxes in frames enclose."""
+# The published checkpoints are of the video model, which contains the image model.
+_FAMILIES = {
+  'sam2': Family('Sam2Model', 'Sam2Processor'),
+  'sam2_video': Family('Sam2Model', 'Sam2Processor'),
+}
 
-  def __init__(self, model: Any, processor: Any):
+
+class BoxSegmenter:
+  """Segments what the boxes in frames enclose.
+
+  Attributes:
+    provenance: the model and its licences, as JSON values for `maker.Maker.provenance`.
+  """
+
+  def __init__(self, loaded: LoadedModel):
     """Creates the segmenter.
 
     Args:
-      model: a `transformers.Sam2Model` in evaluation mode.
-      processor: its `transformers.Sam2Processor`, or the `Sam2VideoProcessor` of a checkpoint of
-        the video model, which prepares images in the same way.
+      loaded: a `transformers.Sam2Model` and its processor.
     """
-    self._model, self._processor = model, processor
+    self._loaded = loaded
+    self.provenance: dict[str, Any] = {**loaded.provenance, 'licences': loaded.licences}
 
   def __call__(
     self, frames: Sequence[np.ndarray], boxes: Sequence[np.ndarray]
@@ -59,21 +71,21 @@ class BoxSegmenter:
     """Writes the masks and the scores of `__call__` into `results`; every frame has boxes."""
     import torch
 
-    device = self._model.device
+    model, processor, device = self._loaded.model, self._loaded.processor, self._loaded.device
     pairs = [(frame, box) for frame, own in enumerate(boxes) for box in range(len(own))]
-    with torch.inference_mode():
-      images = self._processor.image_processor(
+    with self._loaded.inference():
+      images = processor.image_processor(
         list(frames), input_data_format='channels_last', device=device, return_tensors='pt'
       )
       pixels = images['pixel_values'].to(device)
-      embeddings = self._model.get_image_embeddings(pixels)
+      embeddings = model.get_image_embeddings(pixels)
       for start in range(0, len(pairs), _BOXES):
         chunk = pairs[start : start + _BOXES]
         owners = torch.tensor([frame for frame, _ in chunk], device=device)
         prompts = [
           [_scale(boxes[frame][box], frames[frame].shape, pixels.shape)] for frame, box in chunk
         ]
-        output = self._model(
+        output = model(
           image_embeddings=[features[owners] for features in embeddings],
           input_boxes=torch.tensor(prompts, device=device),
           multimask_output=False,
@@ -81,7 +93,7 @@ class BoxSegmenter:
         logits, scores = output.pred_masks.float(), output.iou_scores.float().cpu().numpy()
         for index, (frame, box) in enumerate(chunk):
           masks, qualities = results[frame]
-          (mask,) = self._processor.post_process_masks(logits[[index]], [masks.shape[1:]])
+          (mask,) = processor.post_process_masks(logits[[index]], [masks.shape[1:]])
           masks[box] = mask[0, 0].cpu().numpy()
           qualities[box] = scores[index, 0, 0]
 
@@ -90,3 +102,17 @@ def _scale(box: np.ndarray, frame: Sequence[int], pixels: Sequence[int]) -> list
   """Scales a box from a frame of the shape [H, W, 3] to the network's input [B, 3, H, W]."""
   factors = pixels[3] / frame[1], pixels[2] / frame[0]
   return [float(edge * factor) for edge, factor in zip(box, factors * 2, strict=True)]
+
+
+def open_box_segmenter(model: str, *, flag: str, device: str = 'auto') -> BoxSegmenter:
+  """Loads SAM 2 or 2.1.
+
+  Args:
+    model: see `loading.load_model`.
+    flag: the flag that names the model, for errors.
+    device: see `loading.choose_device`.
+
+  Raises:
+    UserError: see `loading.load_model`.
+  """
+  return BoxSegmenter(load_model(model, _FAMILIES, flag=flag, device=device))

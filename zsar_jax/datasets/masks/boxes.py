@@ -1,8 +1,8 @@
-"""The interface of sources of boxes: `BoxSource` for a data set, `ClipBoxes` for one clip."""
+"""Boxes around persons and objects, and the interface of their sources."""
 
 import dataclasses
-from collections.abc import Collection, Iterator
-from typing import Protocol
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -33,21 +33,37 @@ class RegionBox:
 
 
 class ClipBoxes(Protocol):
-  """The boxes of one clip before they are read; it pickles."""
+  """The boxes of one clip before they are read: a small frozen dataclass that pickles."""
 
   def annotated_frames(self, num_frames: int, frame_numbers: np.ndarray | None) -> Collection[int]:
-    """See `source.ClipMasks`."""
+    """Returns the frames whose boxes are known; see `source.ClipMasks`."""
 
   def boxes(self, video: VideoFacts, remarks: Remarks) -> Iterator[list[RegionBox] | None]:
-    """Yields the boxes of each kept frame, or None for a frame that is not annotated.
+    """Reads the boxes of the K kept frames, in order.
+
+    Args:
+      video: the decoded video.
+      remarks: receives the observations about the boxes, before the last frame's are yielded.
+
+    Yields:
+      The boxes of a frame, in pixels of the stored frame, possibly beyond its edges; None for a
+      frame that is not annotated.
 
     Raises:
-      records.ClipError: the boxes cannot be read, or cannot belong to this video.
+      records.ClipError: A box cannot be read, or cannot belong to this video.
     """
 
 
 class BoxSource(Protocol):
   """The boxes of a data set."""
+
+  @property
+  def region_names(self) -> tuple[str, ...]:
+    """The regions that its boxes may have, of 'person' and 'object'."""
+
+  @property
+  def parameters(self) -> Mapping[str, Any]:
+    """Everything but the files that determines the boxes, as JSON values."""
 
   def for_clip(self, clip: ListedClip) -> ClipBoxes | None:
     """Returns the boxes of a clip, or None if the source has none for it."""
