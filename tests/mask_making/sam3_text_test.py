@@ -52,7 +52,7 @@ def test_masks_are_those_of_transformers(tmp_path, frames, save):
       for mask, score in zip(result['masks'].numpy(), result['scores'].tolist(), strict=True):
         planes[index][mask > 0] |= {'person': 1, 'object': 2}[PHRASES[phrase]]
         people[index] += PHRASES[phrase] == 'person'
-        scores[index] += [score] * mask.any()
+        scores[index] += [score] if mask.any() else []
   assert all(0 < count < 10 for count in people)
   results = Sam3Segmenter(load(folder), threshold)(frames, PHRASES)
   for result, plane, count, own in zip(results, planes, people, scores, strict=True):
