@@ -40,28 +40,31 @@ def load(folder):
   return load_model(str(folder), DETECTORS, flag='--text', device='cpu')
 
 
-def reference(folder, model_type, frames):
+def reference(folder, model_type, frames, half=False):
   """Returns the processor, the outputs and the settings of post-processing of transformers."""
   model = getattr(transformers, DETECTORS[model_type].model).from_pretrained(folder).eval()
   processor = transformers.AutoProcessor.from_pretrained(folder)
   # Grounding DINO's processor joins the phrases of a frame.
   texts = [list(PHRASES)] * len(frames)
   inputs = processor(images=frames, text=texts, return_tensors='pt')
-  with torch.inference_mode():
+  with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16, enabled=half):
     output = model(**inputs)
+  output.logits, output.pred_boxes = output.logits.float(), output.pred_boxes.float()
   threshold = float(output.logits.amax(-1).sigmoid().median())
   sizes = [frame.shape[:2] for frame in frames]
   return processor, output, threshold, sizes
 
 
+@pytest.mark.parametrize('half', [False, True])
 @pytest.mark.parametrize('model_type', MODELS)
-def test_boxes_and_scores_are_those_of_transformers(tmp_path, frames, model_type):
+def test_boxes_and_scores_are_those_of_transformers(tmp_path, frames, model_type, half):
   folder = MODELS[model_type](tmp_path)
-  processor, output, threshold, sizes = reference(folder, model_type, frames)
+  processor, output, threshold, sizes = reference(folder, model_type, frames, half)
   expected = processor.post_process_grounded_object_detection(
     output, threshold=threshold, target_sizes=sizes
   )
-  detector, used = create_detector(load(folder), threshold)
+  loaded = dataclasses.replace(load(folder), half=half)
+  detector, used = create_detector(loaded, threshold)
   assert used == threshold
   results = detector(frames, PHRASES)
   assert 0 < sum(len(result.scores) for result in results) < output.logits.shape[1] * len(frames)
