@@ -108,6 +108,9 @@ class Maker(Protocol):
 class MakerSpec(Protocol):
   """Creates a maker; a small frozen dataclass that pickles, so that processes can be given it."""
 
+  # A process that gets equal specs creates the maker once.
+  def __hash__(self) -> int: ...
+
   @property
   def uses_device(self) -> bool:
     """Whether the maker runs a network, in the main process; others run in worker processes."""
@@ -121,4 +124,26 @@ class MakerSpec(Protocol):
 
     Raises:
       UserError: a package is missing, or the weights cannot be loaded.
+    """
+
+
+class Inpainter(Protocol):
+  """Removes people from frames. It pickles."""
+
+  @property
+  def parameters(self) -> dict[str, Any]:
+    """How people are removed, as JSON values."""
+
+  def inpaint(self, clip: MakerClip, planes: Sequence[bytes]) -> Iterator[bytes]:
+    """Removes the people from the frames of a clip.
+
+    Args:
+      clip: the clip.
+      planes: the encoded region plane of each frame, see `made_files.MadeFrame`.
+
+    Yields:
+      Each frame without people, as a JPEG; b'' for a frame that shows nobody, or is not annotated.
+
+    Raises:
+      records.ClipError: the people cannot be removed.
     """

@@ -100,7 +100,6 @@ class MadeMasks:
     index_of = {int(number): index for index, number in enumerate(clip.numbers)}
     indices = [index_of.get(int(number)) for number in video.kept]
     self._check_frames(clip, indices, video)
-    remarks.update(clip.remarks)
     indices = [index if index is None or clip.frames[index].plane else None for index in indices]
     if without := indices.count(None):
       remarks['frames without masks'] = f'{without} of {len(indices)}'
