@@ -149,7 +149,6 @@ def _write_made(root, name, regions, frames):
     width=SIZE[1],
     thumbnails=video.thumbnails,
     frames=tuple(frames),
-    remarks={},
   )
   path = made_files.clip_path(root / name, 'x/a')
   made_files.write_clip(path, clip, made_files.settings_checksum(settings))
