@@ -216,7 +216,12 @@ class TrackMaker:
     Returns:
       What is visible in the first frame of the window, and in its last.
     """
-    inside = {seed - window.start: boxes for seed, boxes in seeds.items() if seed in window}
+    # A frame that another window has too was searched there.
+    inside = {
+      seed - window.start: boxes
+      for seed, boxes in seeds.items()
+      if seed in window and seed not in packed
+    }
     if not carried and not inside:
       return [], []
     frames = list(clip.frames[window.start : window.stop])
