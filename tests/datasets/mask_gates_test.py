@@ -94,7 +94,7 @@ def test_made_clip_has_the_measures_of_its_planes():
     MadeFrame(b'' if plane is None else records.encode_plane(plane), 1, score)
     for plane, score in zip(planes, scores, strict=True)
   ]
-  clip = MadeClip(9, np.arange(4), 20, 50, np.zeros((4, 8, 8), np.uint8), tuple(frames), {})
+  clip = MadeClip(9, np.arange(4), 20, 50, np.zeros((4, 8, 8), np.uint8), tuple(frames))
   stored = [MadeFrame(b'', 1, round(score, 4)) for score in scores]  # As files have scores.
   assert mask_gates.measure_made(clip, _BOTH) == _measures(planes, _BOTH, stored)
 

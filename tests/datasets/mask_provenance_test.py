@@ -28,14 +28,14 @@ def _summary(**changes):
 def test_made_masks():
   assert mask_provenance.describe(_summary()) == (
     'made:masks, made by person, all people, by RF-DETR, rf-detr seg-small; revision=abc123,'
-    ' threshold=0.3, refinement.union=1, refinement.dilate=0.02; licences: code Apache-2.0,'
+    ' threshold=0.3, refinement.union=1, refinement.dilate=0.02; licenses: code Apache-2.0,'
     ' weights CC-BY-NC-4.0'
   )
   assert mask_provenance.warnings(_summary()) == [
-    'the licence of the weights may restrict the use: CC-BY-NC-4.0'
+    'the license of the weights may restrict the use: CC-BY-NC-4.0'
   ]
   weak = _summary(weak=True, licences={})
-  assert mask_provenance.describe(weak).endswith('; licences: none needed')
+  assert mask_provenance.describe(weak).endswith('; licenses: none stated')
   assert mask_provenance.warnings(weak) == ['weak masks: made without a model of people or objects']
 
 
@@ -89,6 +89,7 @@ def test_foreign_texts_stay_on_one_line():
   assert not {'\n', '\r'} & set(text)
   assert len(text) <= 600
   hostile = _summary(licences={'code\n': 'evil\nlicence'})
+  assert mask_provenance.warnings(_summary(licences=['odd'])) == []
   assert mask_provenance.warnings(hostile) == [
-    'the licence of the code may restrict the use: evil licence'
+    'the license of the code may restrict the use: evil licence'
   ]

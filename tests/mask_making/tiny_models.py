@@ -23,10 +23,26 @@ _SWIN = {
 def save(folder, model, *parts):
   """Saves a model, its processor and whatever else belongs to it; returns the folder."""
   folder = pathlib.Path(folder)
+  transformers.utils.logging.disable_progress_bar()
   model.eval().save_pretrained(folder)
   for part in parts:
     part.save_pretrained(folder)
   return folder
+
+
+def _diversify(model, heads):
+  """Enlarges some parameters, so that queries differ in their classes and masks.
+
+  Args:
+    model: the module.
+    heads: {a part of a parameter's name: the factor}.
+  """
+  with torch.no_grad():
+    for name, array in model.named_parameters():
+      for part, factor in heads.items():
+        if part in name:
+          array.mul_(factor)
+  return model
 
 
 def rf_detr(folder, labels=LABELS, seed=0):
@@ -57,6 +73,7 @@ def rf_detr(folder, labels=LABELS, seed=0):
     id2label=labels,
   )
   model = transformers.RfDetrForInstanceSegmentation(config)
+  _diversify(model, {'class_embed.weight': 30, 'class_embed.bias': 0.2})
   processor = transformers.RfDetrImageProcessor(size={'height': 56, 'width': 56})
   return save(folder, model, processor)
 
@@ -78,6 +95,7 @@ def mask2former(folder, labels=LABELS, seed=0):
     id2label=labels,
   )
   model = transformers.Mask2FormerForUniversalSegmentation(config)
+  _diversify(model, {'class_predictor.weight': 5})
   size = {'shortest_edge': 64, 'longest_edge': 128}
   return save(folder, model, transformers.Mask2FormerImageProcessor(size=size))
 
@@ -96,7 +114,6 @@ def oneformer(folder, labels=LABELS, seed=0):
     num_attention_heads=2,
     dim_feedforward=16,
     num_queries=12,
-    task_seq_len=8,
     text_encoder_width=16,
     text_encoder_context_length=8,
     text_encoder_num_layers=1,
@@ -106,15 +123,14 @@ def oneformer(folder, labels=LABELS, seed=0):
     id2label=labels,
   )
   model = transformers.OneFormerForUniversalSegmentation(config)
+  _diversify(model, {'decoder.class_embed.weight': 5})
   images = transformers.OneFormerImageProcessor(
     size={'shortest_edge': 64, 'longest_edge': 128},
     repo_path='',
     class_info_file=None,
     num_text=2,
   )
-  processor = transformers.OneFormerProcessor(
-    images, _clip_tokenizer(), max_seq_length=8, task_seq_length=8
-  )
+  processor = transformers.OneFormerProcessor(images, _clip_tokenizer())
   return save(folder, model, processor)
 
 
@@ -141,6 +157,7 @@ def eomt(folder, labels=LABELS, seed=0):
     id2label=labels,
   )
   model = transformers.EomtForUniversalSegmentation(config)
+  _diversify(model, {'class_predictor.weight': 5})
   size = {'shortest_edge': 64, 'longest_edge': 64}
   return save(folder, model, transformers.EomtImageProcessor(size=size, do_pad=True))
 
@@ -162,5 +179,6 @@ def eomt_dinov3(folder, labels=LABELS, seed=0):
     id2label=labels,
   )
   model = transformers.EomtDinov3ForUniversalSegmentation(config)
+  _diversify(model, {'class_predictor.weight': 5})
   size = {'shortest_edge': 64, 'longest_edge': 64}
   return save(folder, model, transformers.EomtImageProcessor(size=size, do_pad=True))

@@ -6,7 +6,8 @@
       "remarks": {kind: {clip id: details}, "files passed over": {extension: number of files}},
       "unannotated": number of clips without any annotated frame,
       "masks": [where masks come from, see `mask_provenance.summarize`],
-      "gates": {what looks wrong: {clip id: measure}}, see `mask_gates`,
+      "gates": {what looks wrong: {clip id: measure}}, see `mask_gates`; null if the masks come
+        from no source, and were not checked,
       "regions": {region: {
         "annotated": annotated frames, of clips whose region is known, as a share of all frames,
         "empty": share of these that do not show the region,
@@ -78,7 +79,7 @@ def make_report(
       'remarks': dict(sorted(remarks.items())),
       'unannotated': int((annotated == 0).sum()),
       'masks': list(mask_sources),
-      'gates': dict(sorted(gates.items())),
+      'gates': dict(sorted(gates.items())) if mask_sources else None,
       'regions': {
         name: _region_report(frames, annotated, coverage[:, column], empty[:, column])
         for column, name in enumerate(REGION_BITS)
@@ -133,7 +134,7 @@ def describe(name: str, report: Mapping[str, Any]) -> str:
     for source in part.get('masks', ()):
       lines.append(f'  masks: {mask_provenance.describe(source)}')
       lines += [f'    WARNING: {text}' for text in mask_provenance.warnings(source)]
-    lines += _list_gates(part.get('gates', {}), part['written'])
+    lines += _list_gates(part.get('gates') or {}, part['written'])
     for kind in ('missing', 'unreadable'):
       lines += _list_clips(kind, part[kind])
     for kind, clips in part['remarks'].items():

@@ -225,11 +225,11 @@ class _ShapeMeter:
     """Adds a plane; `present` has the bits that any of its pixels has."""
     if present & self._bit << UNKNOWN_SHIFT:
       return
-    pixels = np.count_nonzero(plane & self._bit)
+    pixels = int(np.count_nonzero(plane & self._bit))
     self._areas.append(pixels / plane.size)
     if self._boxed and not present & self._box << UNKNOWN_SHIFT:
       self._pixels += pixels
-      self._outside += np.count_nonzero(plane & (self._bit | self._box) == self._bit)
+      self._outside += int(np.count_nonzero(plane & (self._bit | self._box) == self._bit))
       self._has_box = self._has_box or bool(present & self._box)
 
   def measures(self) -> dict[str, float]:

@@ -78,7 +78,7 @@ def describe(summary: Mapping[str, Any]) -> str:
     if value
   ]
   licences = [f'{part} {licence}' for part, licence in _licences(made)]
-  parts = [', '.join(main), ', '.join(others), f'licences: {", ".join(licences) or "none needed"}']
+  parts = [', '.join(main), ', '.join(others), f'licenses: {", ".join(licences) or "none stated"}']
   text = f'{text}, made by {"; ".join(filter(None, parts))}'
   return text if len(text) <= _MAX_DESCRIPTION else f'{text[: _MAX_DESCRIPTION - 1]}\u2026'
 
@@ -95,15 +95,18 @@ def warnings(summary: Mapping[str, Any]) -> list[str]:
     texts.append('weak masks: made without a model of people or objects')
   for part, licence in _licences(made):
     if not _PERMISSIVE.fullmatch(licence):
-      texts.append(f'the licence of the {part} may restrict the use: {licence}')
+      texts.append(f'the license of the {part} may restrict the use: {licence}')
   return texts
 
 
 def _licences(made: Mapping[str, Any]) -> list[tuple[str, str]]:
   """Returns (part, its licence) for the parts of the maker."""
+  licences = made.get('licences')
+  if not isinstance(licences, Mapping):
+    return []
   return [
     (name, value or 'unknown')
-    for part, licence in made.get('licences', {}).items()
+    for part, licence in licences.items()
     for name, value in _flatten(_one_line(part), licence)
   ]
 
