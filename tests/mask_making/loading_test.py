@@ -21,19 +21,6 @@ from zsar_jax.mask_making import loading  # noqa: E402
 FAMILIES = {'rf_detr': loading.Family('RfDetrForInstanceSegmentation', 'AutoImageProcessor')}
 
 
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch):
-  """Any download fails the test."""
-  import huggingface_hub
-
-  def fail(*args, **kwargs):
-    raise AssertionError('a download')
-
-  for name in ('snapshot_download', 'hf_hub_download'):
-    monkeypatch.setattr(huggingface_hub, name, fail)
-  monkeypatch.setattr(huggingface_hub.HfApi, 'hf_hub_download', fail)
-
-
 @pytest.fixture
 def folder(tmp_path):
   return tiny_models.rf_detr(tmp_path / 'tiny')

@@ -179,9 +179,10 @@ def test_a_clip_that_fails_is_reported_and_tried_again(videos, tmp_path, log, ex
 @pytest.mark.parametrize('workers', [0, 2])
 def test_a_maker_may_fail_a_clip(videos, tmp_path, log, workers):
   (log / 'fail-run_d').touch()
+  (log / 'late-walk_b').touch()
   outcomes = _run(tmp_path / 'out', log, keep='all', workers=workers).make(_works(videos))
   failed = {outcome.name: outcome.failure for outcome in outcomes if outcome.failure}
-  assert failed == {'run/d': 'run/d fails'}
+  assert failed == {'run/d': 'run/d fails', 'walk/b': 'walk/b fails late'}
 
 
 def test_no_clip_at_all_is_an_error(videos, tmp_path, log):

@@ -8,9 +8,12 @@ transformers = pytest.importorskip('transformers')
 
 import torch  # noqa: E402
 
+from tests.mask_making.box_clips import box_clip, person, thing  # noqa: E402
 from tests.mask_making.tiny_sam import save_sam2, save_sam2_video  # noqa: E402
 from zsar_jax.mask_making import sam_boxes  # noqa: E402
+from zsar_jax.mask_making.box_maker import BoxesSpec  # noqa: E402
 from zsar_jax.mask_making.sam_boxes import open_box_segmenter  # noqa: E402
+from zsar_jax.recipes.regions import OBJECT, PERSON  # noqa: E402
 
 _SIZES = ((48, 36), (40, 70), (48, 36))
 _BOXES = (
@@ -69,3 +72,19 @@ def test_frames_without_boxes_do_not_reach_the_network(tmp_path, monkeypatch):
   (masks, scores), *_ = segmenter(_frames()[:1], [np.zeros((0, 4))])
   assert masks.shape == (0, 48, 36)
   assert scores.shape == (0,)
+
+
+def test_maker_of_boxes(tmp_path):
+  boxes = [[person(3, 4, 20, 30), thing(5, 5, 30, 40)], None, [], [person(10, 2, 30, 40)]]
+  clip = box_clip([_frames()[0]] * 4, boxes)
+  maker = BoxesSpec(
+    str(save_sam2_video(tmp_path / 'sam')), ('person', 'object'), device='cpu'
+  ).open()
+  masks = list(maker.make([clip]))
+  assert masks[1] is None
+  assert not masks[2].plane.any()
+  assert (masks[0].people, masks[3].people) == (1, 1)
+  drawn = [np.bitwise_or.reduce(masks[index].plane, axis=None) for index in (0, 3)]
+  assert drawn == [PERSON | OBJECT, PERSON]
+  assert all(0 < masks[index].score < 1 for index in (0, 3))
+  assert maker.provenance['model_type'] == 'sam2_video'

@@ -16,7 +16,8 @@ class StubSpec:
 
   Attributes:
     folder: receives an empty file '{clip}-{frame}' for each frame that is made. A file
-      'fail-{clip}' there makes a clip fail, and 'interrupt-{clip}' is a Ctrl-C within it.
+      'fail-{clip}' there makes a clip fail, 'late-{clip}' does so after its last mask, and
+      'interrupt-{clip}' is a Ctrl-C within it.
     threshold: of the luminance.
     seconds: how long a frame takes.
   """
@@ -65,3 +66,5 @@ class StubMaker:
         plane = bright.astype(np.uint8)
         plane[0, offset] ^= 1
         yield FrameMask(plane, people=int(bright.any()), score=0.25 + offset / 100)
+    if (folder / f'late-{clips[-1].name.replace("/", "_")}').exists():
+      raise ClipError(f'{clips[-1].name} fails late')

@@ -17,7 +17,9 @@ _BERT_WORDS = {
 }
 
 # What the CLIP tokenizer knows: letters and digits, with and without the end of a word.
-_CLIP_LETTERS = [char + end for end in ('', '</w>') for char in string.ascii_lowercase + '0123456789']
+_CLIP_LETTERS = [
+  char + end for end in ('', '</w>') for char in string.ascii_lowercase + '0123456789'
+]
 _CLIP_WORDS = ['!', *_CLIP_LETTERS, '<|startoftext|>', '<|endoftext|>']
 _CLIP_MARKS = {'bos_token_id': len(_CLIP_WORDS) - 2, 'eos_token_id': len(_CLIP_WORDS) - 1}
 
@@ -30,9 +32,12 @@ _TEXT_TOWER = {
   **_CLIP_MARKS,
 }
 
+# The side of SAM 3's input in pixels.
+_SAM3_SIDE = 56
+
 
 def grounding_dino(folder, mm=False, max_tokens=64):
-  """Saves a Grounding DINO or MM-Grounding-DINO; its processor resizes frames to 64 to 96 pixels."""
+  """Saves a Grounding DINO, or an MM-Grounding-DINO; its inputs have sides of 64 to 96 pixels."""
   torch.manual_seed(0)
   prefix = 'MMGroundingDino' if mm else 'GroundingDino'
   config = getattr(transformers, f'{prefix}Config')(
@@ -96,12 +101,57 @@ def owl(folder, version2=True):
 
 
 def sam3(folder):
-  """Saves a SAM 3 image model."""
+  """Saves the image model of SAM 3."""
   torch.manual_seed(0)
+  config = transformers.Sam3Config(**_sam3_parts())
+  processor = transformers.Sam3Processor(_sam3_images(), _clip_tokenizer(32))
+  return _save(folder, transformers.Sam3Model(config), processor)
+
+
+def sam3_video(folder):
+  """Saves the video model of SAM 3, which contains an image model."""
+  torch.manual_seed(0)
+  parts = _sam3_parts()
+  tracker = {
+    'vision_config': parts['vision_config'],
+    'image_size': _SAM3_SIDE,
+    'memory_attention_hidden_size': 32,
+    'memory_attention_num_layers': 1,
+    'memory_attention_feed_forward_hidden_size': 32,
+    'memory_encoder_hidden_size': 32,
+    'memory_encoder_output_channels': 16,
+    'mask_downsampler_embed_dim': 32,
+    'memory_fuser_num_layers': 1,
+    'memory_fuser_embed_dim': 32,
+    'memory_fuser_intermediate_dim': 32,
+    'prompt_encoder_config': {
+      'hidden_size': 32,
+      'image_size': _SAM3_SIDE,
+      'patch_size': 14,
+      'mask_input_channels': 8,
+    },
+    'mask_decoder_config': {
+      'hidden_size': 32,
+      'mlp_dim': 32,
+      'num_attention_heads': 2,
+      'iou_head_hidden_dim': 16,
+    },
+  }
+  config = transformers.Sam3VideoConfig(
+    detector_config={'model_type': 'sam3', **parts}, tracker_config=tracker
+  )
+  size = {'height': _SAM3_SIDE, 'width': _SAM3_SIDE}
+  processor = transformers.Sam3VideoProcessor(
+    _sam3_images(), transformers.Sam2VideoVideoProcessor(size=size), _clip_tokenizer(32)
+  )
+  return _save(folder, transformers.Sam3VideoModel(config), processor)
+
+
+def _sam3_parts():
   part = {'hidden_size': 32, 'num_attention_heads': 2}
   layers = {**part, 'num_layers': 1, 'intermediate_size': 16}
-  config = transformers.Sam3Config(
-    vision_config={
+  return {
+    'vision_config': {
       'model_type': 'sam3_vision_model',
       'backbone_config': {
         'model_type': 'sam3_vit_model',
@@ -109,7 +159,7 @@ def sam3(folder):
         'intermediate_size': 16,
         'num_hidden_layers': 2,
         'num_attention_heads': 2,
-        'image_size': 56,
+        'image_size': _SAM3_SIDE,
         'patch_size': 14,
         'window_size': 2,
         'global_attn_indexes': [1],
@@ -118,20 +168,21 @@ def sam3(folder):
       'fpn_hidden_size': 32,
       'backbone_feature_sizes': [[16, 16], [8, 8], [4, 4]],
     },
-    text_config={
+    'text_config': {
       'model_type': 'clip_text_model',
       **_TEXT_TOWER,
       'max_position_embeddings': 32,
       'projection_dim': 16,
     },
-    geometry_encoder_config=layers,
-    detr_encoder_config=layers,
-    detr_decoder_config={**layers, 'num_queries': 5},
-    mask_decoder_config=part,
-  )
-  images = transformers.Sam3ImageProcessor(size={'height': 56, 'width': 56})
-  processor = transformers.Sam3Processor(images, _clip_tokenizer(32))
-  return _save(folder, transformers.Sam3Model(config), processor)
+    'geometry_encoder_config': layers,
+    'detr_encoder_config': layers,
+    'detr_decoder_config': {**layers, 'num_queries': 5},
+    'mask_decoder_config': part,
+  }
+
+
+def _sam3_images():
+  return transformers.Sam3ImageProcessor(size={'height': _SAM3_SIDE, 'width': _SAM3_SIDE})
 
 
 def _clip_tokenizer(max_tokens):

@@ -14,6 +14,7 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator, Mapping
+from importlib import metadata
 from typing import Any, NamedTuple
 
 from zsar_jax.errors import UserError, first_line
@@ -169,11 +170,7 @@ def load_model(
     )
   model, processor = _load(folder, families[model_type], field)
   card = folder / 'README.md'
-  half = _computes_in_half(target)
-
-  import torch
-  import transformers
-
+  half = uses_bfloat16(target)
   return LoadedModel(
     model=model.to(target),
     processor=processor,
@@ -186,11 +183,7 @@ def load_model(
       'model_type': model_type,
       'revision': revision or folder_checksum(folder),
       'precision': 'bfloat16' if half else 'float32',
-      'notes': {
-        'device': torch.cuda.get_device_name(target) if target.type == 'cuda' else 'cpu',
-        'torch': torch.__version__,
-        'transformers': transformers.__version__,
-      },
+      'notes': model_notes(target),
     },
   )
 
@@ -203,6 +196,25 @@ def folder_checksum(folder: pathlib.Path) -> str:
       with open(path, 'rb') as file:
         total.update(f'{path.name}\0{hashlib.file_digest(file, "sha256").hexdigest()}\n'.encode())
   return f'sha256:{total.hexdigest()}'
+
+
+def uses_bfloat16(device: Any) -> bool:
+  """Returns whether a device is a GPU with bfloat16 arithmetic."""
+  import torch
+
+  if device.type != 'cuda':
+    return False
+  with torch.cuda.device(device):
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def model_notes(device: Any) -> dict[str, str]:
+  """Returns 'notes' of `LoadedModel.provenance`: the device and the versions of the packages."""
+  import torch
+
+  name = torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type
+  packages = ('torch', 'torchvision', 'transformers')
+  return {'device': name, **{package: metadata.version(package) for package in packages}}
 
 
 def _find_folder(name: str, flag: str) -> tuple[pathlib.Path, str | None]:
@@ -310,16 +322,6 @@ def _load(folder: pathlib.Path, family: Family, field: str) -> tuple[Any, Any]:
       f' that was saved as {family.model}'
     )
   return model.eval(), processor
-
-
-def _computes_in_half(device: Any) -> bool:
-  """Returns whether a device is a GPU with bfloat16 arithmetic."""
-  import torch
-
-  if device.type != 'cuda':
-    return False
-  with torch.cuda.device(device):
-    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _read_json(path: pathlib.Path, field: str) -> dict[str, Any]:

@@ -125,25 +125,3 @@ class MakerSpec(Protocol):
     Raises:
       UserError: a package is missing, or the weights cannot be loaded.
     """
-
-
-class Inpainter(Protocol):
-  """Removes people from frames. It pickles."""
-
-  @property
-  def parameters(self) -> dict[str, Any]:
-    """How people are removed, as JSON values."""
-
-  def inpaint(self, clip: MakerClip, planes: Sequence[bytes]) -> Iterator[bytes]:
-    """Removes the people from the frames of a clip.
-
-    Args:
-      clip: the clip.
-      planes: the encoded region plane of each frame, see `made_files.MadeFrame`.
-
-    Yields:
-      Each frame without people, as a JPEG; b'' for a frame that shows nobody, or is not annotated.
-
-    Raises:
-      records.ClipError: the people cannot be removed.
-    """

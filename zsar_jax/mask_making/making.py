@@ -23,7 +23,8 @@ from zsar_jax.datasets.masks.made_files import (
   write_clip,
 )
 from zsar_jax.datasets.video import Storage
-from zsar_jax.mask_making.maker import FrameMask, Inpainter, Maker, MakerClip, MakerSpec
+from zsar_jax.mask_making.inpainting import Inpainter
+from zsar_jax.mask_making.maker import FrameMask, Maker, MakerClip, MakerSpec
 from zsar_jax.mask_making.refinement import Refinement, refine
 from zsar_jax.mask_making.work import ClipWork, load_clip
 from zsar_jax.runtime.files import write_file
@@ -136,13 +137,16 @@ def make_group(
   clips = [clip for clip in loaded if isinstance(clip, MakerClip)]
   pending: list[Callable[[], Outcome]] = []
   masks = maker.make(clips)
+  remaining = len(clips)
   for work, clip in zip(group, loaded, strict=True):
     done = is_done(making.root, work.name)
     if isinstance(clip, str):
       if not done:
         pending.append(functools.partial(_fail, making, work.name, clip))
       continue
-    own = _take(masks, len(clip.frames))
+    remaining -= 1
+    # The last clip's masks end with the maker, which may fail it after its last mask.
+    own = _take(masks, len(clip.frames)) if remaining else masks
     if done:
       for _ in own:  # The masks of the next clip come after these.
         pass
@@ -175,6 +179,7 @@ def finish_clip(making: Making, clip: MakerClip, masks: _Masks) -> Outcome:
       ]
   except ClipError as error:
     return _fail(making, clip.name, error.reason)
+  assert len(frames) == len(clip.frames), f'{len(frames)} masks of {clip.name}'
   facts = clip.facts
   made = MadeClip(
     num_frames=facts.num_frames,

@@ -23,7 +23,8 @@ from zsar_jax.datasets.masks.made_files import (
 )
 from zsar_jax.datasets.video import Storage
 from zsar_jax.errors import UserError
-from zsar_jax.mask_making.maker import Inpainter, Maker, MakerSpec
+from zsar_jax.mask_making.inpainting import Inpainter
+from zsar_jax.mask_making.maker import Maker, MakerSpec
 from zsar_jax.mask_making.making import Making, Outcome, is_done, read_outcome
 from zsar_jax.mask_making.making_runners import (
   Groups,

@@ -214,9 +214,9 @@ def select_boxes(
     torch.from_numpy(is_object[used].astype(np.int64)),
     _MAX_OVERLAP,
   )
-  return [
-    RegionBox(
-      regions[detections.phrases[index]], *map(float, boxes[index]), float(detections.scores[index])
-    )
-    for index in used[kept.numpy()[:_MAX_BOXES]]
-  ]
+  selected = []
+  for index in used[kept.numpy()[:_MAX_BOXES]]:
+    x1, y1, x2, y2 = map(float, boxes[index])
+    region, score = regions[detections.phrases[index]], float(detections.scores[index])
+    selected.append(RegionBox(region, x1, y1, x2, y2, score))
+  return selected
