@@ -9,8 +9,11 @@ from typing import Any
 # The side of the network's input in pixels.
 SIDE = 64
 
+# Of features. The video model supports only memories of the width 64, and wider features.
+_WIDTH = 128
+
 # The standard deviation of what is added to the weights.
-_NOISE = 0.1
+_NOISE = 0.03
 
 
 def save_sam2(folder: pathlib.Path) -> pathlib.Path:
@@ -28,15 +31,15 @@ def save_sam2_video(folder: pathlib.Path) -> pathlib.Path:
   config = tf.Sam2VideoConfig(
     **_parts(),
     image_size=SIDE,
-    memory_attention_hidden_size=32,
+    memory_attention_hidden_size=_WIDTH,
     memory_attention_num_layers=1,
     memory_attention_feed_forward_hidden_size=32,
     memory_attention_rope_feat_sizes=[4, 4],
-    memory_encoder_hidden_size=32,
-    memory_encoder_output_channels=16,
-    mask_downsampler_embed_dim=32,
+    memory_encoder_hidden_size=_WIDTH,
+    memory_encoder_output_channels=64,
+    mask_downsampler_embed_dim=_WIDTH,
     memory_fuser_num_layers=1,
-    memory_fuser_embed_dim=32,
+    memory_fuser_embed_dim=_WIDTH,
     memory_fuser_intermediate_dim=32,
   )
   video_processor = tf.Sam2VideoVideoProcessor(size={'height': SIDE, 'width': SIDE})
@@ -82,16 +85,16 @@ def _parts() -> dict[str, Any]:
       'backbone_config': backbone,
       'backbone_channel_list': [64, 32, 16, 8],
       'backbone_feature_sizes': [[SIDE // 4] * 2, [SIDE // 8] * 2, [SIDE // 16] * 2],
-      'fpn_hidden_size': 32,
+      'fpn_hidden_size': _WIDTH,
     },
     'prompt_encoder_config': {
-      'hidden_size': 32,
+      'hidden_size': _WIDTH,
       'image_size': SIDE,
       'patch_size': 16,
       'mask_input_channels': 8,
     },
     'mask_decoder_config': {
-      'hidden_size': 32,
+      'hidden_size': _WIDTH,
       'mlp_dim': 32,
       'num_attention_heads': 2,
       'iou_head_hidden_dim': 16,

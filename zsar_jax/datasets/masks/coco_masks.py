@@ -97,12 +97,12 @@ class _CocoDrawer(BoxDrawer):
   def draw(self, mask: int | None) -> np.ndarray | None:
     """Draws the annotations of the frame numbered `mask`; returns None if one is damaged."""
     canvas = self._drawn(mask, self._bits)
-    return canvas and canvas.plane()
+    return None if canvas is None else canvas.plane()
 
   def boxes(self, mask: int | None) -> list[RegionBox] | None:
     """Returns the boxes of the annotations, also of shapes; None if one is damaged."""
     canvas = self._drawn(mask, box_bits(self._bits))
-    return canvas and canvas.boxes
+    return None if canvas is None else canvas.boxes
 
   def _drawn(self, mask: int | None, bits: Mapping[str, int]) -> '_Canvas | None':
     """Returns the canvas with the annotations of a frame, or None if one is damaged."""
