@@ -97,6 +97,7 @@ def _merge_made(*frames: MadeFrame | None) -> MadeFrame | None:
     people=max(frame.people for frame in known),
     score=float(np.fmin.reduce([frame.score for frame in known])),
     outside=float(np.fmax.reduce([frame.outside for frame in known])),
+    absent=int(np.bitwise_or.reduce([frame.absent for frame in known])),
   )
 
 
