@@ -24,7 +24,7 @@ def test_the_card_takes_precedence_over_the_family(card, expected):
 
 
 def test_unknown_models_have_no_license():
-  unknown = licences.model_licences('owlv2', '')
+  unknown = licences.model_licences('detr', '')
   assert unknown == {'code': licences.UNKNOWN, 'weights': licences.UNKNOWN}
 
 

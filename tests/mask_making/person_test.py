@@ -44,7 +44,7 @@ def clips():
 
 
 def test_makes_the_masks_of_all_frames_in_order(folder, clips):
-  maker = PersonSpec(str(folder), threshold=0.8, batch=4).open()
+  maker = PersonSpec(str(folder), threshold=0.8, batch_frames=4).open()
   assert maker.regions == ('person',)
   masks = list(maker.make(clips))
   frames = [frame for clip in clips for frame in clip.frames]
@@ -60,7 +60,7 @@ def test_makes_the_masks_of_all_frames_in_order(folder, clips):
 
 
 def test_masks_depend_on_the_given_clips_alone(folder, clips):
-  spec = pickle.loads(pickle.dumps(PersonSpec(str(folder), batch=4)))
+  spec = pickle.loads(pickle.dumps(PersonSpec(str(folder), batch_frames=4)))
   first, second = spec.open(), spec.open()
   list(first.make(clips[:1]))
   for mask, again in zip(first.make(clips[1:]), second.make(clips[1:]), strict=True):

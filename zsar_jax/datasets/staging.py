@@ -74,7 +74,8 @@ class Chunk:
 class IndexEntry:
   """One clip in the index and the report; see `clip_index.ClipIndex` and `EncodedClip`.
 
-  `start` and `mark` are set when the record is written.
+  `start` and `mark` are set when the record is written. Entries that an earlier version staged have
+  no `failed_gates`.
   """
 
   id: str
@@ -87,6 +88,7 @@ class IndexEntry:
   attributes: str
   start: int = 0
   mark: int = 0
+  failed_gates: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +166,7 @@ def _encode(chunk: Chunk, task: ClipTask) -> _Outcome:
     empty=clip.empty,
     remarks=clip.remarks,
     attributes=record['attributes'],
+    failed_gates=clip.failed_gates,
   )
   return entry, records.serialize(record)
 

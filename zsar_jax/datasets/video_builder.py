@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 
 from zsar_jax.data import records
 from zsar_jax.data.records import ClipError
+from zsar_jax.datasets import mask_gates, mask_provenance
 from zsar_jax.datasets.builder import ClipBuilder
 from zsar_jax.datasets.masks.combine import CombinedMasks
 from zsar_jax.datasets.masks.source import ClipMasks, MaskSource
@@ -28,13 +29,15 @@ class VideoTask:
   Attributes:
     clip: the clip.
     masks: its masks, or None if nobody annotated it.
+    regions: the names in `regions.REGION_BITS` that clips of the data set are annotated with.
     remarks: the remarks on its masks so far, by kind.
     storage: which frames and pixels are stored.
     folder_fps: frames per second, if it is a folder of frames.
   """
 
   clip: ListedClip
-  masks: ClipMasks | None
+  masks: CombinedMasks | None
+  regions: tuple[str, ...]
   remarks: dict[str, str]
   storage: Storage
   folder_fps: float
@@ -46,7 +49,7 @@ class VideoTask:
 
 
 def encode_task(task: VideoTask) -> records.EncodedClip:
-  """Decodes the video, draws its planes and encodes both.
+  """Decodes the video, draws and measures its planes, and encodes both.
 
   Raises:
     records.ClipError: if the video or its masks cannot be read.
@@ -58,8 +61,11 @@ def encode_task(task: VideoTask) -> records.EncodedClip:
   listed = attributes.pop('listed_frames', None)
   if listed and int(listed) != facts.num_frames:
     remarks['frames differ from the list'] = f'{facts.num_frames}, listed {listed}'
-  planes = task.masks.planes(facts, remarks) if task.masks else None
-  return records.encode_clip(
+  meter = mask_gates.MaskMeter(task.regions)
+  planes = None
+  if task.masks:
+    planes = meter.watch(task.masks.planes(facts, remarks), task.masks.made_frames(facts))
+  encoded = records.encode_clip(
     clip.id,
     clip.label,
     video.jpegs,
@@ -69,6 +75,7 @@ def encode_task(task: VideoTask) -> records.EncodedClip:
     attributes,
     remarks,
   )
+  return dataclasses.replace(encoded, failed_gates=mask_gates.failed_gates(meter.measures()))
 
 
 def _read_any_copy(task: VideoTask) -> StoredVideo:
@@ -130,6 +137,7 @@ class VideoBuilder(ClipBuilder, skip_registration=True):  # type: ignore[call-ar
     self.clip_splits = listing.clip_splits
     self.remarks = listing.remarks
     self.region_names = tuple(region for region in REGION_BITS if region in drawn)
+    self.mask_sources = [mask_provenance.summarize(source.parameters) for source in masks]
     self._listing, self._storage, self._masks = listing, storage, tuple(masks)
     self._boxes_from_shapes, self._folder_fps = boxes_from_shapes, folder_fps
     lists = {
@@ -164,7 +172,9 @@ class VideoBuilder(ClipBuilder, skip_registration=True):  # type: ignore[call-ar
           if masks is not None:
             unmatched.pop(number, None)
         masks, remarks = self._combine(by_source)
-        tasks[split].append(VideoTask(clip, masks, remarks, self._storage, self._folder_fps))
+        tasks[split].append(
+          VideoTask(clip, masks, self.region_names, remarks, self._storage, self._folder_fps)
+        )
     for source in unmatched.values():
       mask_format, path = source.parameters.get('format'), source.parameters.get('path')
       boxes = source.parameters.get('boxes', ())

@@ -36,6 +36,11 @@ _FAMILIES = {
   'sam3_video': _Family('SAM License', 'SAM License'),
   # github.com/IDEA-Research/Grounded-SAM-2.
   'grounding-dino': _Family('Apache-2.0', 'Apache-2.0'),
+  # github.com/open-mmlab/mmdetection. The weights are those of several projects.
+  'mm-grounding-dino': _Family('Apache-2.0', UNKNOWN),
+  # github.com/google-research/scenic, and the model cards of google/owlv2-*.
+  'owlv2': _Family('Apache-2.0', 'Apache-2.0'),
+  'owlvit': _Family('Apache-2.0', 'Apache-2.0 (not verified)'),
   'mask2former': _Family('MIT (not verified)', _VARIES),
   'oneformer': _Family('MIT (not verified)', _VARIES),
   'eomt': _Family('MIT (not verified)', UNKNOWN),

@@ -30,24 +30,16 @@ class PersonSpec:
   Attributes:
     model: see `person_models.open_segmenter`.
     threshold: the lowest score of a person that is drawn, from 0 to 1.
-    batch: the number of frames in a batch.
+    batch_frames: the number of frames in a batch.
     device: see `loading.choose_device`.
   """
 
   model: str = DEFAULT_MODEL
   threshold: float = DEFAULT_THRESHOLD
-  batch: int = 32
+  batch_frames: int = 32
   device: str = 'auto'
 
-  @property
-  def uses_device(self) -> bool:
-    """True; see `MakerSpec`."""
-    return True
-
-  @property
-  def batch_frames(self) -> int:
-    """See `MakerSpec`."""
-    return self.batch
+  uses_device = True
 
   def open(self) -> 'PersonMaker':
     """Loads the network.
@@ -58,7 +50,7 @@ class PersonSpec:
     segmenter = open_segmenter(
       self.model, threshold=self.threshold, flag='--person', device=self.device
     )
-    return PersonMaker(segmenter, self.threshold, self.batch)
+    return PersonMaker(segmenter, self.threshold, self.batch_frames)
 
 
 class PersonMaker:

@@ -11,6 +11,7 @@ from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks.fitting import Fitting
 from zsar_jax.datasets.masks.made_files import (
   MadeClip,
+  MadeFrame,
   clip_path,
   decode_plane,
   read_clip,
@@ -84,13 +85,21 @@ class MadeMasks:
       int(number) for number, frame in zip(clip.numbers, clip.frames, strict=True) if frame.plane
     }
 
+  def frames(self, video: VideoFacts) -> list[MadeFrame | None]:
+    """Returns what is known about each kept frame besides its images; None for other frames."""
+    clip = self._read(video.num_frames)
+    known = {
+      int(number): dataclasses.replace(frame, plane=b'', inpainted=b'')
+      for number, frame in zip(clip.numbers, clip.frames, strict=True)
+    }
+    return [known.get(int(number)) for number in video.kept]
+
   def planes(self, video: VideoFacts, remarks: Remarks) -> Iterator[np.ndarray | None]:
     """See `source.ClipMasks`."""
     clip = self._read(video.num_frames)
     index_of = {int(number): index for index, number in enumerate(clip.numbers)}
     indices = [index_of.get(int(number)) for number in video.kept]
     self._check_frames(clip, indices, video)
-    remarks.update(clip.remarks)
     indices = [index if index is None or clip.frames[index].plane else None for index in indices]
     if without := indices.count(None):
       remarks['frames without masks'] = f'{without} of {len(indices)}'
