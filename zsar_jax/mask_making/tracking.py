@@ -52,15 +52,9 @@ class TrackSpec:
   regions: tuple[str, ...] = ('person',)
   device: str = 'auto'
 
-  @property
-  def uses_device(self) -> bool:
-    """True; see `MakerSpec`."""
-    return True
-
-  @property
-  def batch_frames(self) -> int:
-    """0, for each clip alone; see `MakerSpec`."""
-    return 0
+  uses_device = True
+  # Each clip alone.
+  batch_frames = 0
 
   def open(self) -> 'TrackMaker':
     """Loads the networks.
@@ -97,7 +91,7 @@ class TrackSpec:
         'threshold': self.person.threshold,
         **segmenter.provenance,
       }
-      detector = _PeopleDetector(segmenter, self.person.batch)
+      detector = _PeopleDetector(segmenter, self.person.batch_frames)
     return TrackMaker(self.regions, provenance, lambda frames: SamSession(loaded, frames), detector)
 
 
