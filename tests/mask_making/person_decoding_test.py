@@ -7,7 +7,7 @@ pytest.importorskip('torchvision')
 
 import torch  # noqa: E402
 
-from zsar_jax.mask_making.person_decoding import unite  # noqa: E402
+from zsar_jax.mask_making.person_decoding import query_decoder, unite  # noqa: E402
 
 
 def test_unites_instances_and_drops_empty_ones():
@@ -30,3 +30,20 @@ def test_no_instances_are_an_empty_mask():
   assert not people.mask.any()
   assert people.scores.shape == (0,)
   assert people.boxes.shape == (0, 4)
+
+
+@pytest.mark.parametrize('model_type', ['mask2former', 'oneformer'])
+def test_a_lone_person_does_not_cover_the_frame(model_type):
+  """`OneFormerImageProcessor` gives every pixel to the best query, here the only one."""
+  class_logits = torch.full((3, 4), -5.0)
+  class_logits[0, 1] = 5.0
+  class_logits[1:, 3] = 5.0  # No object.
+  mask_logits = torch.full((3, 8, 8), -4.0)
+  mask_logits[0, 2:5, 2:5] = 4.0
+  decode = query_decoder(model_type, None)
+  instances = decode(class_logits, mask_logits, torch.tensor([1]), 0.3, (8, 8))
+  people = unite(instances, (8, 8), torch.device('cpu'))
+  truth = mask_logits[0].numpy() > 0
+  assert not (people.mask & ~truth).any()
+  assert (truth & ~people.mask).sum() <= 1  # Enlarging it rounds the square's corners.
+  np.testing.assert_array_equal(people.boxes, [[2, 2, 5, 5]])

@@ -75,6 +75,17 @@ def test_boxes_and_scores_are_those_of_transformers(tmp_path, frames, model_type
       np.testing.assert_array_equal(result.phrases, own['labels'].numpy())
 
 
+@pytest.mark.parametrize('model_type', MODELS)
+def test_frames_of_a_size_do_not_depend_on_each_other(tmp_path, frames, model_type):
+  detector, _ = create_detector(load(MODELS[model_type](tmp_path)), 0.0)
+  batch = [frames[0], np.flipud(frames[0]).copy(), np.fliplr(frames[0]).copy()]
+  for result, frame in zip(detector(batch, PHRASES), batch, strict=True):
+    (alone,) = detector([frame], PHRASES)
+    np.testing.assert_allclose(result.boxes, alone.boxes, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(result.scores, alone.scores, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(result.phrases, alone.phrases)
+
+
 def test_a_box_has_the_phrase_of_the_word_that_transformers_names_alone(tmp_path, frames):
   folder = MODELS['grounding-dino'](tmp_path)
   processor, output, _, sizes = reference(folder, 'grounding-dino', frames)

@@ -9,6 +9,7 @@ pytest.importorskip('torchvision')
 pytest.importorskip('transformers')
 
 from tests.mask_making import tiny_sam, tiny_text_models  # noqa: E402
+from zsar_jax.datasets.video import VideoFacts  # noqa: E402
 from zsar_jax.errors import UserError  # noqa: E402
 from zsar_jax.mask_making.maker import MakerClip  # noqa: E402
 from zsar_jax.mask_making.text_detectors import Detections  # noqa: E402
@@ -23,8 +24,10 @@ from zsar_jax.mask_making.text_maker import (  # noqa: E402
 COLORS = {'person': (200, 0, 0), 'man': (200, 0, 0), 'cup': (0, 200, 0)}
 
 
-def clip(name, frames, phrases):
-  return MakerClip(name, frames, None, 12.0, phrases=phrases)
+def clip(name, frames, phrases, size=None):
+  height, width = size or frames[0].shape[:2]
+  facts = VideoFacts(1, np.arange(1), height, width, height, width, np.zeros((1, 8, 8)))
+  return MakerClip(name, frames, facts, 12.0, phrases=phrases)
 
 
 def drawing(size, count, seed):
@@ -92,36 +95,36 @@ def make(clips, batch_frames=4):
 
 
 def test_planes_are_the_drawn_figures_of_each_clips_phrases():
-  frames = [drawing((40, 60), 3, 0), drawing((60, 50), 2, 1), drawing((40, 60), 2, 2)]
+  a, b, c = drawing((40, 60), 3, 0), drawing((40, 60), 2, 1), drawing((60, 50), 2, 2)
   both, alone = {'person': 'person', 'cup': 'object'}, {'cup': 'object'}
   clips = [
-    clip('a', frames[0], both),
-    clip('b', frames[1], dict(both)),
-    clip('c', frames[2], alone),
-    clip('d', frames[2], {}),
-    clip('e', frames[0], {'unicorn': 'object'}),
+    clip('a', a, both),
+    clip('b', b, dict(both)),
+    clip('c', c, both),
+    clip('c cup', c, alone),
+    clip('c nothing', c, {}),
+    clip('a unicorn', a, {'unicorn': 'object'}),
   ]
   masks, batches = make(clips)
   red, green = COLORS['person'], COLORS['cup']
-  drawn = [frame for own in frames[:2] for frame in own]
-  assert len(masks) == 12
-  for mask, frame in zip(masks[:5], drawn, strict=True):
+  assert len(masks) == 14
+  for mask, frame in zip(masks[:7], [*a, *b, *c], strict=True):
     np.testing.assert_array_equal(mask.plane, shape(frame, red) + 2 * shape(frame, green))
     assert (mask.people, mask.score) == (1, 0.8)
     assert 0 < mask.outside < 0.3
-  for mask, frame in zip(masks[5:7], frames[2], strict=True):
+  for mask, frame in zip(masks[7:9], c, strict=True):
     np.testing.assert_array_equal(mask.plane, 2 * shape(frame, green))
     assert mask.people == 0
   # Nothing to look for, or nothing found: the frames are annotated and empty.
-  for mask, frame in zip(masks[7:], [*frames[2], *frames[0]], strict=True):
+  for mask, frame in zip(masks[9:], [*c, *a], strict=True):
     assert mask.plane.shape == frame.shape[:2]
     assert mask.plane.dtype == np.uint8
     assert not mask.plane.any()
     assert mask.people == 0
     assert np.isnan(mask.score)
-  # Batches span clips of other sizes, but not of other phrases.
+  # Batches span clips of the same size and phrases.
   names = ('person', 'cup')
-  assert batches == [(4, names), (1, names), (2, ('cup',)), (3, ('unicorn',))]
+  assert batches == [(4, names), (1, names), (2, names), (2, ('cup',)), (3, ('unicorn',))]
 
 
 def test_frames_of_a_long_clip_are_read_as_they_are_needed():
@@ -134,7 +137,9 @@ def test_frames_of_a_long_clip_are_read_as_they_are_needed():
   read = []
   figures = Figures()
   segment = BoxedWords(figures.detect, figures.segment)
-  masks = TextMaker(segment, ('object',), {}, 4).make([clip('a', Frames(), {'cup': 'object'})])
+  masks = TextMaker(segment, ('object',), {}, 4).make(
+    [clip('a', Frames(), {'cup': 'object'}, (40, 60))]
+  )
   next(masks)
   assert len(read) == 4
 

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from tests.datasets.sources.ssv2_test import write_json
 from tests.datasets.video_test import write_video
 from tests.toy import build_toy
-from tools import build_dataset, drawing, inspect_dataset
+from tools import build_dataset, inspect_dataset
 from zsar_jax.data import dataset, records
 from zsar_jax.recipes.regions import OBJECT_BOX, PERSON, PERSON_BOX
 
@@ -339,82 +339,6 @@ def test_inspect_prints_the_report_and_draws_the_regions(clips, tmp_path, capsys
   assert len(red) > 1000
   assert sheet.shape[1] / 3 < red.min()
   assert red.max() < sheet.shape[1] * 2 / 3
-
-
-@pytest.fixture(name='looks_wrong')
-def _looks_wrong(tmp_path):
-  """Masks of people in five clips of eight frames: two are good, two flicker, and one is empty."""
-  levels = [20 * n for n in range(8)]
-  shown = {
-    'x/good': [1] * 8,
-    'y/good': [1] * 8,
-    'x/half': [1, 0] * 4,
-    'y/third': [1, 1, 0, 1, 1, 0, 1, 0],
-    'y/empty': [0] * 8,
-  }
-  for name, frames in shown.items():
-    write_video(tmp_path / 'videos' / f'{name}.mp4', levels)
-    (tmp_path / 'masks' / name).mkdir(parents=True)
-    for number, visible in enumerate(frames):
-      mask = np.zeros((48, 64), np.uint8)
-      mask[8:40, 8:24] = 255 * visible
-      cv2.imwrite(str(tmp_path / 'masks' / name / f'{number:05d}.png'), mask)
-  return tmp_path
-
-
-def test_clips_whose_masks_look_wrong(looks_wrong, capsys, monkeypatch):
-  root, out = looks_wrong, looks_wrong / 'out'
-  flags = ['--dataset=folder', f'--videos={root / "videos"}', '--masks', f'grey:{root / "masks"}']
-  report = _build(*flags, out=out)['train']
-  jump = 16.6667  # From a sixth of the frame to nothing, which counts as 1 %.
-  assert report['gates'] == {
-    'person empty': {'x/half': 0.5, 'y/empty': 1.0, 'y/third': 0.375},
-    'person jump': {'x/half': jump, 'y/third': jump},
-  }
-  assert report['masks'] == [{'format': 'grey', 'path': 'masks'}]
-  printed = capsys.readouterr().out
-  assert '  masks that look wrong: 3 of 5 clips; ' in printed
-  assert '    person empty: y/empty 100 %, x/half 50 %, y/third 37.5 %: where an ' in printed
-
-  draw, sheets = drawing.draw_contact_sheet, []
-
-  def capture(rows, columns, view, path, notes):
-    sheets.append(
-      [(subset.clip_id(n), note) for (subset, n), note in zip(rows, notes, strict=True)]
-    )
-    draw(rows, columns, view, path, notes)
-
-  monkeypatch.setattr(drawing, 'draw_contact_sheet', capture)
-  inspect_dataset.main([str(out), '--worst=2', f'--out={root}', '--size=32'])
-  assert capsys.readouterr().out.endswith(f'{root / "folder-worst.png"}\n')
-  assert sheets == [
-    [('y/empty', 'person empty 100 %'), ('x/half', 'person empty 50 %, person jump 16.7x')]
-  ]
-  assert cv2.imread(str(root / 'folder-worst.png')).std() > 0
-
-
-def test_inspect_says_why_no_clip_looks_wrong(clips, tmp_path, capsys):
-  videos, masks = clips
-  flags = ['--dataset=folder', f'--videos={videos}']
-  for name, masks_flags in (('none', []), ('good', ['--masks', f'grey:{masks}'])):
-    build_dataset.main(
-      [*flags, *masks_flags, f'--name={name}', f'--out={tmp_path / "out"}', '--workers=0']
-    )
-  build_toy(tmp_path / 'out')
-  folder = tmp_path / 'out' / 'good' / '1.0.0'
-  earlier = shutil.copytree(folder, tmp_path / 'earlier' / 'good' / '1.0.0')
-  report = json.loads((earlier / 'build_report.json').read_text())
-  for part in report.values():
-    del part['gates'], part['masks']
-  (earlier / 'build_report.json').write_text(json.dumps(report))
-  for out, sentence in (
-    (folder, 'good: the masks of no clip look wrong'),
-    (tmp_path / 'out' / 'none', 'none: it has no masks'),
-    (tmp_path / 'out' / 'toy', 'toy: its masks are not checked, as they are drawn with the clips'),
-    (earlier, 'good: an earlier version built it; build it again to have its masks checked'),
-  ):
-    inspect_dataset.main([str(out), '--worst=3', f'--out={tmp_path}'])
-    assert capsys.readouterr().out.splitlines()[-1] == sentence
 
 
 @pytest.mark.parametrize('text', ['[]', '{}', '{"train": {}}', '{"train": 5}', '{'])

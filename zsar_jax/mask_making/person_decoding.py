@@ -1,8 +1,8 @@
 """Decodes the outputs of networks into the people of a frame.
 
 `transformers` decodes them too. Here it is done in the same way, but for people alone and on the
-device: `transformers` enlarges the masks of all queries of all classes to full size at once, and lets
-instances of other classes cover people.
+device: `transformers` enlarges the masks of all queries of all classes to full size at once, and
+lets instances of other classes cover people.
 """
 
 import dataclasses

@@ -49,7 +49,10 @@ class Sam3Segmenter:
     loaded = self._loaded
     with loaded.inference():
       images = loaded.processor.image_processor(
-        list(frames), input_data_format='channels_last', return_tensors='pt'
+        list(frames),
+        input_data_format='channels_last',
+        device=loaded.device,
+        return_tensors='pt',
       )
       vision = loaded.model.get_vision_features(images['pixel_values'].to(loaded.device))
       for phrase, region in phrases.items():

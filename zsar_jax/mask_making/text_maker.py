@@ -157,14 +157,21 @@ class TextMaker:
 
   def make(self, clips: Sequence[MakerClip]) -> Iterator[FrameMask]:
     """See `maker.Maker`."""
-    # A batch spans clips only if they have the same phrases, in the same order.
-    for phrases, group in itertools.groupby(clips, lambda clip: list((clip.phrases or {}).items())):
+    for (phrases, _), group in itertools.groupby(clips, _kind):
       frames = itertools.chain.from_iterable(clip.frames for clip in group)
       while batch := list(itertools.islice(frames, self._batch_frames)):
         if phrases:
           yield from self._segment(batch, dict(phrases))
         else:
           yield from (FrameMask(np.zeros(frame.shape[:2], np.uint8), people=0) for frame in batch)
+
+
+def _kind(clip: MakerClip) -> tuple[list[tuple[str, str]], tuple[int, int]]:
+  """Returns what clips have in common whose frames are in a batch: phrases in order, and size.
+
+  Grounding DINO pads smaller frames to the largest of a batch, which costs time and accuracy.
+  """
+  return list((clip.phrases or {}).items()), (clip.facts.height, clip.facts.width)
 
 
 class BoxedWords:
