@@ -135,6 +135,8 @@ def test_maker_with_a_segmenter_of_people(folder, tmp_path):
   maker = TrackSpec(folder, segmenter, device='cpu').open()
   assert maker.provenance['detector']['model_type'] == 'rf_detr'
   assert maker.provenance['detector']['threshold'] == 0.3
+  # What differs between machines does not identify the masks.
+  assert 'notes' not in maker.provenance['detector']
   clip = box_clip(_frames(6))
   masks = list(maker.make([clip]))
   people = [mask.people for mask in segmenter.open().make([clip])]
