@@ -27,15 +27,19 @@ def _summary(**changes):
 
 def test_made_masks():
   assert mask_provenance.describe(_summary()) == (
-    'made:masks, made by person, all people, by RF-DETR, rf-detr seg-small; revision=abc123,'
-    ' threshold=0.3, refinement.union=1, refinement.dilate=0.02; licenses: code Apache-2.0,'
-    ' weights CC-BY-NC-4.0'
+    'made:masks: all people, by RF-DETR, maker person; licenses: code Apache-2.0, weights'
+    ' CC-BY-NC-4.0; model=rf-detr seg-small, revision=abc123, threshold=0.3, refinement.union=1,'
+    ' refinement.dilate=0.02'
   )
+  # The model is named once.
+  named = mask_provenance.describe(_summary(about='people by rf-detr seg-small'))
+  assert named.startswith('made:masks: people by rf-detr seg-small, maker person; licenses: ')
+  assert 'model=' not in named
   assert mask_provenance.warnings(_summary()) == [
     'the license of the weights may restrict the use: CC-BY-NC-4.0'
   ]
   weak = _summary(weak=True, licences={})
-  assert mask_provenance.describe(weak).endswith('; licenses: none stated')
+  assert 'maker person; licenses: none stated; ' in mask_provenance.describe(weak)
   assert mask_provenance.warnings(weak) == ['weak masks: made without a model of people or objects']
 
 
@@ -47,6 +51,8 @@ def test_made_masks():
     ('MIT (not verified)', True),
     ('BSD-3-Clause', True),
     ('MIT or CC-BY-NC, by checkpoint; see the model card', False),
+    ('Apache-2.0 and MIT', True),
+    ('Apache-2.0 and SAM License', False),
     ('AGPL-3.0', False),
     ('GPL-3.0', False),
     ('SAM License', False),

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import time
+import weakref
 
 import numpy as np
 
@@ -33,7 +34,15 @@ class StubSpec:
 
 
 class StubMaker:
+  """The stub.
+
+  Attributes:
+    most_alive: the largest number of masks that existed at once in this process.
+  """
+
   regions = ('person',)
+  _alive = 0
+  most_alive = 0
 
   def __init__(self, spec: StubSpec):
     self._spec = spec
@@ -65,6 +74,16 @@ class StubMaker:
         bright = clip.frames[index].max(axis=2) > spec.threshold
         plane = bright.astype(np.uint8)
         plane[0, offset] ^= 1
-        yield FrameMask(plane, people=int(bright.any()), score=0.25 + offset / 100)
+        yield _count(FrameMask(plane, people=int(bright.any()), score=0.25 + offset / 100))
     if (folder / f'late-{clips[-1].name.replace("/", "_")}').exists():
       raise ClipError(f'{clips[-1].name} fails late')
+
+
+def _count(mask: FrameMask) -> FrameMask:
+  def forget() -> None:
+    StubMaker._alive -= 1
+
+  StubMaker._alive += 1
+  StubMaker.most_alive = max(StubMaker.most_alive, StubMaker._alive)
+  weakref.finalize(mask, forget)
+  return mask

@@ -48,7 +48,7 @@ def test_the_masks_of_all_data_sets(tmp_path):
   masks = describe_masks(jobs)
   unreadable = 'not known, as the report of its build cannot be read'
   texts = {name: [source['text'] for source in sources] for name, sources in masks.items()}
-  made = ['made:masks, made by motion; licenses: code AGPL-3.0', 'coco:a.json']
+  made = ['made:masks: maker motion; licenses: code AGPL-3.0', 'coco:a.json']
   assert texts == {
     'made, test1': made,
     'made, train': made,

@@ -104,7 +104,7 @@ def test_masks_that_were_made_here_need_no_format(root, capsys):
   report = _run(root, '--workers=0', masks=str(folder))
   assert report['regions']['person']['iou'] == 0.6  # 15 of 25 columns.
   assert report['masks']['made']['maker'] == 'stub'
-  assert 'A: made:made, made by stub; licenses: weights AGPL-3.0' in capsys.readouterr().out
+  assert 'A: made:made: maker stub; licenses: weights AGPL-3.0' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

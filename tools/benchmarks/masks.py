@@ -26,6 +26,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from zsar_jax.data import records
 from zsar_jax.datasets.video import Storage
 from zsar_jax.errors import UserError
 from zsar_jax.mask_making.inpainting import open_inpainter
@@ -107,7 +108,7 @@ def measure(work: Work, repeats: int) -> list[dict[str, Any]]:
 
   def inpaint(clip_id: str) -> None:
     clip = work.read[clip_id]
-    planes = [frame.plane for frame in _encoded(work, clip_id)]
+    planes = [records.encode_plane(mask.plane) for mask in _masks(work, clip_id)]
     for _ in inpainter.inpaint(clip, planes):
       pass
 
@@ -117,9 +118,7 @@ def measure(work: Work, repeats: int) -> list[dict[str, Any]]:
 
   loops: dict[str, Callable[[str], Any]] = {
     'read': lambda clip_id: _read(work.folder, clip_id, work.making.storage),
-    'finish': lambda clip_id: finish_clip(
-      work.making, work.read[clip_id], _masks(work, clip_id)
-    ),
+    'finish': lambda clip_id: finish_clip(work.making, work.read[clip_id], _masks(work, clip_id)),
     'ours': ours,
     'inpaint': inpaint,
     'peer': lambda clip_id: _peer(work, clip_id),

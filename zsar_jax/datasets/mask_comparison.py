@@ -80,7 +80,7 @@ def boundary_f(mask: np.ndarray, reference: np.ndarray) -> float:
   disk = (offsets[:, None] ** 2 + offsets**2 <= radius**2).astype(np.uint8)
   shares = []
   for own, other in (boundaries, boundaries[::-1]):
-    near = own & cv2.dilate(other, disk)
+    near = cv2.dilate(other, disk) * own
     shares.append(int(np.count_nonzero(near)) / max(1, int(np.count_nonzero(own))))
   return 2 * shares[0] * shares[1] / sum(shares) if all(shares) else 0.0
 

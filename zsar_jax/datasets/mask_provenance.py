@@ -27,10 +27,8 @@ _FOLDERS = re.compile(r'(?<![^\s=:,\'"])~?/(?!/)(?:[^\s\'"]*/)?')
 _MAX_VALUE = 80
 _MAX_DESCRIPTION = 600
 
-# These are described first, in this order, without their names.
-_MAIN_FIELDS = ('maker', 'about', 'model')
-# These are described elsewhere, or tell a reader nothing.
-_OTHER_FIELDS = ('licences', 'weak', 'regions', 'notes')
+# The fields of made.json that are described elsewhere, or tell a reader nothing.
+_OTHER_FIELDS = ('maker', 'about', 'licences', 'weak', 'regions', 'notes')
 
 
 def summarize(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,17 +67,21 @@ def describe(summary: Mapping[str, Any]) -> str:
   made = summary.get('made')
   if not made:
     return text
-  main = [_one_line(made[field]) for field in _MAIN_FIELDS if made.get(field)]
-  others = [
+  about = _one_line(made.get('about') or '')
+  settings = [
     f'{name}={value}'
     for field, content in made.items()
-    if field not in (*_MAIN_FIELDS, *_OTHER_FIELDS)
+    if field not in _OTHER_FIELDS
     for name, value in _flatten(_one_line(field), content)
-    if value
+    if value and not (field == 'model' and value in about)
   ]
   licences = [f'{part} {licence}' for part, licence in _licences(made)]
-  parts = [', '.join(main), ', '.join(others), f'licenses: {", ".join(licences) or "none stated"}']
-  text = f'{text}, made by {"; ".join(filter(None, parts))}'
+  parts = [
+    ', '.join(filter(None, [about, f'maker {_one_line(made.get("maker"))}'])),
+    f'licenses: {", ".join(licences) or "none stated"}',
+    ', '.join(settings),  # At the end, where a long text is cut.
+  ]
+  text = f'{text}: {"; ".join(filter(None, parts))}'
   return text if len(text) <= _MAX_DESCRIPTION else f'{text[: _MAX_DESCRIPTION - 1]}\u2026'
 
 
@@ -94,7 +96,7 @@ def warnings(summary: Mapping[str, Any]) -> list[str]:
   if made.get('weak'):
     texts.append('weak masks: made without a model of people or objects')
   for part, licence in _licences(made):
-    if not _PERMISSIVE.fullmatch(licence):
+    if not all(map(_PERMISSIVE.fullmatch, licence.split(' and '))):
       texts.append(f'the license of the {part} may restrict the use: {licence}')
   return texts
 
