@@ -1,21 +1,19 @@
 """Clips with boxes, and drawn figures whose masks are known."""
 
+import dataclasses
+
 import numpy as np
 
-from zsar_jax.data import records
+from tests.mask_making.drawn_clips import make_clip
 from zsar_jax.datasets.masks.boxes import RegionBox
-from zsar_jax.datasets.video import VideoFacts, make_thumbnail
-from zsar_jax.mask_making.maker import MakerClip, StoredFrames
+from zsar_jax.mask_making.maker import MakerClip
 
 
-def box_clip(frames, boxes=None, name='clip') -> MakerClip:
+def box_clip(frames, boxes=None) -> MakerClip:
   """Returns a clip of u8[K, H, W, 3] frames with lists of boxes, or None, for each of them."""
-  height, width = frames[0].shape[:2]
-  thumbnails = np.stack([make_thumbnail(frame) for frame in frames])
-  facts = VideoFacts(len(frames), np.arange(len(frames)), height, width, height, width, thumbnails)
   if boxes is not None:
     boxes = tuple(None if own is None else tuple(own) for own in boxes)
-  return MakerClip(name, StoredFrames(list(records.encode_frames(frames))), facts, 8.0, boxes)
+  return dataclasses.replace(make_clip(frames), boxes=boxes)
 
 
 def figure(height, width, *edges, color=(255, 255, 255), background=(0, 0, 0)) -> np.ndarray:

@@ -1,10 +1,15 @@
-"""Small SAM 2 models with random weights, saved as folders that a checkpoint's name may stand for.
+"""Tiny SAM 2 models with random weights, saved as `tiny_models` saves others.
 
 Weights are larger than those of a new model, whose masks would be alike for all boxes.
 """
 
 import pathlib
 from typing import Any
+
+import torch
+import transformers as tf
+
+from tests.mask_making.tiny_models import save
 
 # The side of the network's input in pixels.
 SIDE = 64
@@ -18,16 +23,12 @@ _NOISE = 0.03
 
 def save_sam2(folder: pathlib.Path) -> pathlib.Path:
   """Saves a `Sam2Model` and its processor."""
-  import transformers as tf
-
   config = tf.Sam2Config(**_parts())
   return _save(folder, tf.Sam2Model, config, tf.Sam2Processor(image_processor()))
 
 
 def save_sam2_video(folder: pathlib.Path) -> pathlib.Path:
   """Saves a `Sam2VideoModel` and its processor."""
-  import transformers as tf
-
   config = tf.Sam2VideoConfig(
     **_parts(),
     image_size=SIDE,
@@ -49,23 +50,17 @@ def save_sam2_video(folder: pathlib.Path) -> pathlib.Path:
 
 def image_processor() -> Any:
   """Returns the `Sam2ImageProcessor` of the small models."""
-  import transformers as tf
-
   size = {'height': SIDE, 'width': SIDE}
   return tf.Sam2ImageProcessor(size=size, mask_size={'height': SIDE // 4, 'width': SIDE // 4})
 
 
 def _save(folder: pathlib.Path, model_class: Any, config: Any, processor: Any) -> pathlib.Path:
-  import torch
-
   with torch.random.fork_rng(devices=[]), torch.no_grad():
     torch.manual_seed(0)
     model = model_class(config)
     for parameter in model.parameters():
       parameter.add_(_NOISE * torch.randn(parameter.shape))
-  model.save_pretrained(folder)
-  processor.save_pretrained(folder)
-  return folder
+  return save(folder, model, processor)
 
 
 def _parts() -> dict[str, Any]:

@@ -43,7 +43,7 @@ class BoxMaker:
     self.regions = spec.regions
     self.provenance: dict[str, Any] = {
       'maker': 'boxes',
-      'about': 'shapes in given boxes, by SAM 2.1',
+      'about': f'shapes in given boxes, by {segmenter.provenance["model"]}',
       **segmenter.provenance,
       **box_shapes.SETTINGS,
     }

@@ -76,6 +76,14 @@ def model_licences(model_type: str, card: str) -> dict[str, str]:
   return {'code': family.code, 'weights': _card_licence(card) or family.weights}
 
 
+def join_licences(*parts: dict[str, str]) -> dict[str, str]:
+  """Returns the licenses of models that make masks together: 'A and B' where they differ."""
+  return {
+    part: ' and '.join(dict.fromkeys(licences[part] for licences in parts))
+    for part in ('code', 'weights')
+  }
+
+
 def restrictions(licences: dict[str, str]) -> list[str]:
   """Returns a sentence for each license that restricts the use, to be printed before work begins.
 

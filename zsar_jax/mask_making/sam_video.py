@@ -104,12 +104,16 @@ class SamSession:
     }
 
   def _add(self, frame: int, numbers: list[int], **prompts: Any) -> dict[int, Tracked]:
+    others = self._session.get_obj_num()
     with self._loaded.inference():
       self._loaded.processor.add_inputs_to_inference_session(
         self._session, frame_idx=frame, obj_ids=numbers, **prompts
       )
     # Prompts in another frame would replace these if the model had not run in between.
-    return self.track(frame)
+    objects = self.track(frame)
+    # This run remembers the masks of all objects as exact, as if all of them had been prompted.
+    # Without a prompt, the memories of the others are made again.
+    return self.track(frame) if others else objects
 
 
 def load_tracker(model: str, *, flag: str, device: str = 'auto') -> LoadedModel:

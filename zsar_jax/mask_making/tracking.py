@@ -17,6 +17,7 @@ import numpy as np
 from zsar_jax.data import records
 from zsar_jax.datasets.masks.boxes import RegionBox
 from zsar_jax.mask_making.box_shapes import MIN_SIDE, usable_boxes
+from zsar_jax.mask_making.licences import join_licences
 from zsar_jax.mask_making.maker import FrameMask, MakerClip, StoredFrames
 from zsar_jax.mask_making.person import PersonSpec
 from zsar_jax.mask_making.person_models import PersonSegmenter, open_segmenter
@@ -52,15 +53,9 @@ class TrackSpec:
   regions: tuple[str, ...] = ('person',)
   device: str = 'auto'
 
-  @property
-  def uses_device(self) -> bool:
-    """True; see `MakerSpec`."""
-    return True
-
-  @property
-  def batch_frames(self) -> int:
-    """0, for each clip alone; see `MakerSpec`."""
-    return 0
+  uses_device = True
+  # Each clip alone.
+  batch_frames = 0
 
   def open(self) -> 'TrackMaker':
     """Loads the networks.
@@ -69,9 +64,9 @@ class TrackSpec:
       UserError: one of them cannot be loaded.
     """
     loaded = load_tracker(self.model, flag='--track', device=self.device)
-    provenance = {
+    provenance: dict[str, Any] = {
       'maker': 'track',
-      'about': f'tracked by {loaded.provenance["model"]} from boxes',
+      'about': f'boxes tracked by {loaded.provenance["model"]}',
       'licences': loaded.licences,
       **loaded.provenance,
       'window': _WINDOW,
@@ -88,16 +83,14 @@ class TrackSpec:
         flag='--person',
         device=self.device,
       )
-      provenance['about'] = (
-        f'tracked by {loaded.provenance["model"]} from people found by'
-        f' {segmenter.provenance["model"]}'
-      )
-      provenance['detector'] = {
-        'licences': segmenter.licences,
-        'threshold': self.person.threshold,
-        **segmenter.provenance,
+      detector = _PeopleDetector(segmenter, self.person.batch_frames)
+      identity = {'threshold': self.person.threshold, **segmenter.provenance}
+      identity.pop('notes')  # The same as the tracker's.
+      provenance |= {
+        'about': f'people found by {identity["model"]}, tracked by {loaded.provenance["model"]}',
+        'licences': join_licences(loaded.licences, segmenter.licences),
+        'detector': identity,
       }
-      detector = _PeopleDetector(segmenter, self.person.batch)
     return TrackMaker(self.regions, provenance, lambda frames: SamSession(loaded, frames), detector)
 
 
