@@ -46,6 +46,7 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  #
     clip_splits: splits that are parts of another split: {name: clip ids}.
     remarks: the remarks on the lists: {split: {kind: {clip id: text}}}.
     region_names: which of `regions.REGION_BITS` the clips are annotated with.
+    has_inpainted: whether the records have inpainted frames.
     parameters: everything else that determines the records, as JSON values: a finished data set
       with other parameters is refused.
     encode: a module-level function from a task to the encoded clip; raises `records.ClipError`.
@@ -57,6 +58,7 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  #
   clip_splits: Mapping[str, Sequence[str]] = {}
   remarks: Mapping[str, Mapping[str, Mapping[str, str]]] = {}
   region_names: tuple[str, ...]
+  has_inpainted: bool = False
   parameters: dict[str, Any]
   encode: Encode
 
@@ -104,7 +106,7 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  #
   def _info(self) -> tfds.core.DatasetInfo:
     return _ChecksummedInfo(
       builder=self,
-      features=records.record_features(self.classes),
+      features=records.record_features(self.classes, self.has_inpainted),
       metadata=tfds.core.MetadataDict(
         class_splits=dict(self.class_splits),
         class_texts=self.class_texts,
@@ -131,6 +133,7 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  #
       _link_or_copy(shard.records, pathlib.Path(path))
       _link_or_copy(table_path(shard.records), table_path(path))
     entries = [entry for shard in shards for entry in shard.entries]
+    inpainted = np.array([entry.inpainted for entry in entries], bool)
     index = ClipIndex(
       ids=[entry.id for entry in entries],
       labels=np.array([entry.label for entry in entries], np.int32),
@@ -140,6 +143,7 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  #
       attributes=[entry.attributes for entry in entries],
       starts=np.array([entry.start for entry in entries], np.uint64),
       marks=np.array([entry.mark for entry in entries], np.uint32),
+      inpainted=inpainted if self.has_inpainted else None,
     )
     index.save(pathlib.Path(self.data_path, f'index-{split}.npz'))
     self._write_parts(split, index)

@@ -55,12 +55,14 @@ class Chunk:
     encode: a module-level function from a task to the encoded clip; raises `records.ClipError`.
     classes: the data set's vocabulary.
     parameters: everything else that determines the records, as JSON values.
+    inpainted: whether the data set has inpainted frames; implied by the parameters.
   """
 
   tasks: tuple[ClipTask, ...]
   encode: Encode
   classes: tuple[str, ...]
   parameters: dict[str, Any] = dataclasses.field(default_factory=dict)
+  inpainted: bool = False
 
   def fingerprint(self) -> str:
     """Returns a hash that is equal for two chunks with the same records."""
@@ -87,6 +89,7 @@ class IndexEntry:
   attributes: str
   start: int = 0
   mark: int = 0
+  inpainted: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +158,8 @@ def _encode(chunk: Chunk, task: ClipTask) -> _Outcome:
   except cv2.error as error:
     return Failure(task.id, f'OpenCV cannot encode it: {error}'.splitlines()[0], missing=False)
   record = clip.record
+  if chunk.inpainted:
+    record.setdefault('inpainted', [])
   entry = IndexEntry(
     id=task.id,
     label=record['label'],
@@ -164,6 +169,7 @@ def _encode(chunk: Chunk, task: ClipTask) -> _Outcome:
     empty=clip.empty,
     remarks=clip.remarks,
     attributes=record['attributes'],
+    inpainted=bool(record.get('inpainted')),
   )
   return entry, records.serialize(record)
 

@@ -58,7 +58,10 @@ def encode_task(task: VideoTask) -> records.EncodedClip:
   listed = attributes.pop('listed_frames', None)
   if listed and int(listed) != facts.num_frames:
     remarks['frames differ from the list'] = f'{facts.num_frames}, listed {listed}'
-  planes = task.masks.planes(facts, remarks) if task.masks else None
+  planes = inpainted = None
+  if task.masks:
+    planes = task.masks.planes(facts, remarks)
+    inpainted = task.masks.inpainted(facts, task.storage.jpeg_quality, remarks)
   return records.encode_clip(
     clip.id,
     clip.label,
@@ -68,6 +71,7 @@ def encode_task(task: VideoTask) -> records.EncodedClip:
     video.fps,
     attributes,
     remarks,
+    inpainted,
   )
 
 
@@ -115,7 +119,8 @@ class VideoBuilder(ClipBuilder, skip_registration=True):  # type: ignore[call-ar
       folder_fps: frames per second of clips that are folders of frames.
 
     Raises:
-      UserError: if boxes are to be drawn and no source has shapes.
+      UserError: if boxes are to be drawn and no source has shapes, or the inpainted frames of a
+        source may show people of another one.
     """
     drawn = {region for source in masks for region in source.region_names}
     shapes = [region for region in REGION_BITS if region in drawn and not region.endswith('_box')]
@@ -123,6 +128,8 @@ class VideoBuilder(ClipBuilder, skip_registration=True):  # type: ignore[call-ar
       if not shapes:
         raise UserError('--boxes-from-shapes needs shapes; give --masks as well')
       drawn |= {f'{region}_box' for region in shapes}
+    _check_inpainted(masks)
+    self.has_inpainted = any(source.has_inpainted for source in masks)
     self.name = name
     self.classes = listing.classes
     self.class_splits = listing.class_splits
@@ -190,18 +197,34 @@ class VideoBuilder(ClipBuilder, skip_registration=True):  # type: ignore[call-ar
     ]
     if not pairs:
       return None, {'no masks': 'not annotated'} if by_source else {}
+    remarks = {}
+    if self.has_inpainted and not any(source.has_inpainted for source, _ in pairs):
+      remarks['no inpainted frames'] = 'left out under recipes that need them'
     sources, parts = zip(*pairs, strict=True)
     regions = {region for source in sources for region in source.region_names}
     if self._boxes_from_shapes:
       regions |= {f'{region}_box' for region in regions & {'person', 'object'}}
     unknown = tuple(region for region in self.region_names if region not in regions)
-    remarks = {}
     if len(parts) < len(by_source):
       names = ' and '.join(map(_source_name, sources))
       remarks[f'masks of {names} alone'] = (
         f'{", ".join(unknown)} unknown' if unknown else 'all regions known'
       )
     return CombinedMasks(parts, self._boxes_from_shapes, unknown), remarks
+
+
+def _check_inpainted(masks: Sequence[MaskSource]) -> None:
+  """Raises a `UserError` if inpainted frames may still show people whom another source masks."""
+  with_frames = [source for source in masks if source.has_inpainted]
+  if not with_frames:
+    return
+  others = [source for source in masks if source is not with_frames[0]]
+  for other in others:
+    if other.has_inpainted or 'person' in other.region_names:
+      raise UserError(
+        f'--masks: {_source_name(with_frames[0])} has frames without its own people, which may'
+        f' still show those of {_source_name(other)}; give only one source of people'
+      )
 
 
 def _source_name(source: MaskSource) -> str:

@@ -95,6 +95,8 @@ def open_coco(
 class CocoFile:
   """A `source.MaskSource` that is one file for all clips."""
 
+  has_inpainted = False
+
   def __init__(
     self, path: str, parameters: dict[str, Any], images: str | None, numbering: FrameNumbering
   ):

@@ -52,6 +52,17 @@ class CombinedMasks:
       yield (boxes_from_shapes(plane) if self.boxes_from_shapes else plane) | unknown
 
 
+  def inpainted(
+    self, video: VideoFacts, jpeg_quality: int, remarks: Remarks
+  ) -> Iterator[bytes] | None:
+    """See `source.ClipMasks`; at most one part has inpainted frames."""
+    for part in self.parts:
+      frames = part.inpainted(video, jpeg_quality, remarks)
+      if frames is not None:
+        return frames
+    return None
+
+
 def boxes_from_shapes(plane: np.ndarray) -> np.ndarray:
   """Draws boxes around the shapes in a plane.
 

@@ -89,6 +89,9 @@ class FrameMasks(abc.ABC):
     with self.open() as content:
       return self.match(content, num_frames, frame_numbers, {})
 
+  def inpainted(self, video: VideoFacts, jpeg_quality: int, remarks: Remarks) -> None:
+    """Returns None: these formats have no inpainted frames, see `source.ClipMasks`."""
+
   def planes(self, video: VideoFacts, remarks: Remarks) -> Iterator[np.ndarray | None]:
     """See `source.ClipMasks`."""
     with self.open() as content:

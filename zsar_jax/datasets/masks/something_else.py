@@ -108,6 +108,7 @@ class SomethingElseBoxes:
   """A `source.MaskSource` of boxes, which reads all files when it is created."""
 
   region_names = ('person_box', 'object_box')
+  has_inpainted = False
 
   def __init__(self, paths: Sequence[str | os.PathLike[str]], clip_ids: Container[str]):
     """Reads the files.

@@ -43,6 +43,8 @@ _FLAT_NAME = re.compile(r'(.+)_([0-9]+)\.txt')
 class YoloSource:
   """A `source.MaskSource` of YOLO's text files."""
 
+  has_inpainted = False
+
   def __init__(
     self,
     path: str,
