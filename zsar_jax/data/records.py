@@ -14,8 +14,8 @@ One record is one clip of N frames:
 
 and, in a data set with inpainted frames,
 
-    inpainted  N bytes    each frame without its people, as a JPEG; b'' for a frame from which nobody
-                          was removed. No entries at all if there are none of this clip.
+    inpainted  N bytes    each frame without its people, as a JPEG; b'' where nobody was removed.
+                          No entries if there are no inpainted frames of this clip.
 
 Frames stay encoded until a program samples them, so that only sampled frames are decoded.
 """

@@ -59,6 +59,18 @@ class Subset:
     """Returns the encoded frames of the clip at `position` of this subset."""
     return self.dataset.frames(int(self.positions[position]))
 
+  def has_inpainted(self, position: int) -> bool:
+    """Returns whether there are inpainted frames of the clip at `position` of this subset."""
+    column = self.dataset.index.inpainted
+    return column is not None and bool(column[self.positions[position]])
+
+  def shows_inpainted(self, recipe: Recipe) -> bool:
+    """Returns whether a recipe shows inpainted frames here: a clip's own, or its partner's.
+
+    Under a recipe that swaps backgrounds they are used if the data set has them.
+    """
+    return bool(recipe.inpaint_part or (recipe.swap_part and self.dataset.has_inpainted))
+
   @property
   def region_names(self) -> frozenset[str]:
     """The regions that a recipe can paint here; includes 'background' if any is annotated."""
@@ -68,13 +80,19 @@ class Subset:
     return frozenset(names)
 
   def check_recipe(self, recipe: Recipe, field: str) -> None:
-    """Raises a `UserError` if `recipe` paints a region that is not annotated here."""
+    """Raises a `UserError` if `recipe` needs a region or inpainted frames that are not there."""
     unknown = sorted(recipe.regions - self.region_names)
     if unknown:
       annotated = ', '.join(sorted(self.region_names)) or 'nothing'
       raise UserError(
         f'{field}: the recipe {str(recipe)!r} paints {", ".join(unknown)}, but'
         f' {self.dataset.name} is annotated with {annotated}; change the recipe or add the masks'
+      )
+    if recipe.inpaint_part and not self.dataset.has_inpainted:
+      raise UserError(
+        f'{field}: the recipe {str(recipe)!r} shows frames without their people, and'
+        f' {self.dataset.name} has none; make them with zsar make-masks --inpaint, and build the'
+        ' data set again with these masks'
       )
     if recipe.regions and not self._is_paintable(recipe).any():
       raise UserError(
@@ -84,7 +102,7 @@ class Subset:
       )
 
   def _is_paintable(self, recipe: Recipe) -> np.ndarray:
-    """Returns bool[N]: whether all regions that a recipe needs are known for a clip."""
+    """Returns bool[N]: whether all that a recipe needs is known of a clip."""
     needed = set()
     for region in recipe.regions:
       if region == 'background':
@@ -92,7 +110,11 @@ class Subset:
       else:
         needed.add(f'{region}_box' if region in self.boxes_as_shapes else region)
     columns = [list(REGION_BITS).index(name) for name in sorted(needed)]
-    return np.isfinite(self.index.coverage[:, columns]).all(axis=1)
+    index = self.index
+    known = np.isfinite(index.coverage[:, columns]).all(axis=1)
+    if recipe.inpaint_part and index.inpainted is not None:
+      known &= index.inpainted
+    return known
 
 
 def select(
@@ -185,7 +207,8 @@ def data_identity(subset: Subset) -> str:
   names = [dataset.classes, dataset.class_texts, sorted(dataset.region_names), subset.classes]
   content = [index.ids, index.attributes, files, names]
   checksum = zlib.crc32(json.dumps(content).encode())
-  columns = (index.labels, index.num_frames, index.num_annotated, index.coverage)
+  columns = [index.labels, index.num_frames, index.num_annotated, index.coverage]
+  columns += [] if index.inpainted is None else [index.inpainted]
   for column in (*columns, subset.positions, subset.labels):
     checksum = zlib.crc32(np.ascontiguousarray(column).tobytes(), checksum)
   size = sum(size for _, size in files)

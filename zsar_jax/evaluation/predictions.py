@@ -19,6 +19,10 @@ objects:
     saliency        f32[N, 3]     shares of the gradient, see evaluation.saliency; NaN if not
                                   computed
     saliency_area   f32[N, 3]     shares of the pixels
+
+and, if the data set has inpainted frames, which are then the backgrounds that clips get,
+
+    inpainted       bool[N]       whether there are inpainted frames of the clip
 """
 
 import collections
@@ -55,6 +59,8 @@ _NUMBERS = {
   'saliency_area': (np.float32, 'N3'),
 }
 
+_OPTIONAL_NUMBERS = {'inpainted': (np.bool_, 'N')}
+
 # The field that names the entries along an axis.
 _FIELD_OF_AXIS = {'R': 'recipes', 'C': 'classes', 'N': 'ids', 'K': 'regions'}
 
@@ -87,6 +93,8 @@ class Predictions:
     partner_labels: i32[N], the label of that clip, or -1.
     saliency: f32[N, 3].
     saliency_area: f32[N, 3].
+    inpainted: bool[N], whether there are inpainted frames of the clip; None if the data set has
+      none. With them, the backgrounds that clips get are inpainted frames.
   """
 
   dataset: str
@@ -102,6 +110,7 @@ class Predictions:
   partner_labels: np.ndarray
   saliency: np.ndarray
   saliency_area: np.ndarray
+  inpainted: np.ndarray | None = None
 
   def __post_init__(self):
     if tuple(self.logits) != self.recipes:
@@ -113,7 +122,8 @@ class Predictions:
     for name in ('attributes', 'partners'):
       if len(getattr(self, name)) != sizes['N']:
         raise ValueError(f'{name}: {len(getattr(self, name))} for {sizes["N"]} clips')
-    for name, (dtype, axes) in _NUMBERS.items():
+    formats = _NUMBERS if self.inpainted is None else _NUMBERS | _OPTIONAL_NUMBERS
+    for name, (dtype, axes) in formats.items():
       arrays = self.logits.values() if name == 'logits' else [getattr(self, name)]
       shape = tuple(sizes[axis] for axis in axes.removeprefix('R'))
       for array in arrays:
@@ -162,13 +172,20 @@ class Predictions:
     """bool[N]: which clips count under a recipe.
 
     Under a recipe that paints regions, clips without masks of these regions do not count; under one
-    that swaps backgrounds, clips without a partner do not. All others count, as wrong if their
-    logits are not finite.
+    that swaps backgrounds, clips without a partner do not; under one that inpaints people, clips
+    without inpainted frames do not. All others count, as wrong if their logits are not finite.
     """
     counted = self.has_masks(recipe)
-    if language.parse(recipe).swap_part:
+    parsed = language.parse(recipe)
+    if parsed.swap_part:
       counted &= np.array([bool(partner) for partner in self.partners])
+    if parsed.inpaint_part:
+      counted &= False if self.inpainted is None else self.inpainted
     return counted
+
+  def shows_inpainted_scenes(self, recipe: str) -> bool:
+    """Returns whether the backgrounds that clips get under a recipe are inpainted frames."""
+    return self.inpainted is not None and language.parse(recipe).swap_part is not None
 
   @property
   def annotated(self) -> np.ndarray:
@@ -197,6 +214,7 @@ class Predictions:
     texts = {name: np.array(getattr(self, name), str) for name in _TEXTS if name != 'attributes'}
     attributes = [json.dumps(of_clip, sort_keys=True) for of_clip in self.attributes]
     numbers = {name: getattr(self, name) for name in _NUMBERS if name != 'logits'}
+    numbers |= {} if self.inpainted is None else {'inpainted': self.inpainted}
     logits = np.stack(list(self.logits.values()))
     arrays: dict[str, Any] = {
       **texts,
@@ -220,7 +238,7 @@ def load(path: str | os.PathLike[str]) -> Predictions:
   remedy = 'evaluate the run again'
   try:
     with NpzReader(path) as reader:
-      headers = reader.headers((*_TEXTS, *_NUMBERS))
+      headers = reader.headers((*_TEXTS, *_NUMBERS, *_OPTIONAL_NUMBERS))
       problem = _find_problem(headers)
       # Arrays are inflated only if their headers agree.
       arrays = {} if problem else {name: reader.array(name) for name in headers}
@@ -244,7 +262,9 @@ def _find_problem(headers: dict[str, ArrayHeader]) -> str | None:
     if name in headers and len(headers[name].shape) == len(axes) == 1:
       sizes.setdefault(axes, headers[name].shape[0])
   formats = {name: ('text', axes) for name, axes in _TEXTS.items()}
-  formats |= {name: (np.dtype(dtype).name, axes) for name, (dtype, axes) in _NUMBERS.items()}
+  optional = {name: entry for name, entry in _OPTIONAL_NUMBERS.items() if name in headers}
+  numbers = _NUMBERS | optional
+  formats |= {name: (np.dtype(dtype).name, axes) for name, (dtype, axes) in numbers.items()}
   for name, (kind, axes) in formats.items():
     header = headers.get(name)
     if header is None:
@@ -280,8 +300,17 @@ def check_same_clips(first: Predictions, second: Predictions) -> None:
   """Checks that two models were evaluated on the same clips, so that they can be compared in pairs.
 
   Raises:
-    UserError: the classes, the clips or their labels differ, or their order does.
+    UserError: the classes, the clips or their labels differ, or their order does; or the
+      backgrounds that clips get are inpainted frames in one of them.
   """
+  for recipe in first.recipes:
+    if recipe not in second.recipes:
+      continue
+    if first.shows_inpainted_scenes(recipe) != second.shows_inpainted_scenes(recipe):
+      raise UserError(
+        f'{first.dataset}: under {recipe!r}, one of two runs saw the inpainted frames of other'
+        ' clips, and the other filled ones; evaluate both again on the same data'
+      )
   for name, *sides in (
     ('classes', first.classes, second.classes),
     ('clips', first.ids, second.ids),

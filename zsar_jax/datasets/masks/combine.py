@@ -51,7 +51,6 @@ class CombinedMasks:
       plane = np.bitwise_or.reduce(planes)
       yield (boxes_from_shapes(plane) if self.boxes_from_shapes else plane) | unknown
 
-
   def inpainted(
     self, video: VideoFacts, jpeg_quality: int, remarks: Remarks
   ) -> Iterator[bytes] | None:

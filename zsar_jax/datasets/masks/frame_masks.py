@@ -91,6 +91,7 @@ class FrameMasks(abc.ABC):
 
   def inpainted(self, video: VideoFacts, jpeg_quality: int, remarks: Remarks) -> None:
     """Returns None: these formats have no inpainted frames, see `source.ClipMasks`."""
+    del video, jpeg_quality, remarks
 
   def planes(self, video: VideoFacts, remarks: Remarks) -> Iterator[np.ndarray | None]:
     """See `source.ClipMasks`."""
