@@ -68,7 +68,11 @@ def choose_clips(subsets: list[Subset], count: int) -> list[tuple[Subset, int]]:
 
 
 def draw_contact_sheet(
-  rows: list[tuple[Subset, int]], columns: Sequence[Column], view: View, out: pathlib.Path
+  rows: list[tuple[Subset, int]],
+  columns: Sequence[Column],
+  view: View,
+  out: pathlib.Path,
+  notes: Sequence[str] = (),
 ) -> None:
   """Writes a contact sheet: a row for each clip, with its frames under each recipe.
 
@@ -80,23 +84,33 @@ def draw_contact_sheet(
     columns: the columns.
     view: the frames and the crop to show.
     out: the PNG to write.
+    notes: a line of text for each clip, below its caption.
   """
   matplotlib.use('Agg')
   pictures = _render_columns(rows, columns, view)
   # The batch's own `annotated` includes frames that borrow the plane of another.
   all_annotated = [subset.frames(position).annotated for subset, position in rows]
   annotated = [frames[segment_indices(len(frames), view.num_frames)] for frames in all_annotated]
-  captions = [_caption(*row, frames) for row, frames in zip(rows, all_annotated, strict=True)]
+  captions = [
+    textwrap.shorten(_caption(*row, frames), 70)
+    for row, frames in zip(rows, all_annotated, strict=True)
+  ]
+  if notes:
+    captions = [f'{caption}\n{note}' for caption, note in zip(captions, notes, strict=True)]
   legend = '' if all(map(all, annotated)) else 'dashed edge: a frame that is not annotated'
 
-  # In inches; a row has its strip of frames and a line of text below it.
+  # In inches; a row has its strip of frames and one or two lines of text below it.
   strip = 0.9 * view.num_frames
+  text_height = 0.4 if notes else 0.25
   with fonts_for([*captions, *(column.title for column in columns), legend], str(out)):
     figure, axes = plt.subplots(
       len(rows),
       len(columns),
       squeeze=False,
-      figsize=((strip + 0.1) * len(columns), (strip / view.num_frames + 0.25) * len(rows) + 0.3),
+      figsize=(
+        (strip + 0.1) * len(columns),
+        (strip / view.num_frames + text_height) * len(rows) + 0.3,
+      ),
       layout='constrained',
     )
     engine = figure.get_layout_engine()
@@ -105,9 +119,8 @@ def draw_contact_sheet(
     for row, caption in enumerate(captions):
       for n in range(len(columns)):
         _draw_strip(axes[row, n], pictures[n][row], annotated[row])
-      text = textwrap.shorten(caption, 70)
       axis = axes[row, 0]
-      axis.text(0, -0.03, text, fontsize=7, va='top', transform=axis.transAxes, parse_math=False)
+      axis.text(0, -0.03, caption, fontsize=7, va='top', transform=axis.transAxes, parse_math=False)
     for axis, column in zip(axes[0], columns, strict=True):
       axis.set_title(column.title, fontsize=9, fontweight='bold')
     if legend:

@@ -153,12 +153,14 @@ class EncodedClip:
       the annotated frames; NaN if none is annotated or the region is unknown.
     empty: for each of `REGION_BITS`, the number of annotated frames that are known to lack it.
     remarks: the remarks by kind.
+    failed_gates: the measures of its masks that look wrong, see `datasets.mask_gates`.
   """
 
   record: dict[str, Any]
   coverage: tuple[float, ...]
   empty: tuple[int, ...]
   remarks: dict[str, str]
+  failed_gates: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 def encode_clip(

@@ -76,7 +76,8 @@ class Chunk:
 class IndexEntry:
   """One clip in the index and the report; see `clip_index.ClipIndex` and `EncodedClip`.
 
-  `start` and `mark` are set when the record is written.
+  `start` and `mark` are set when the record is written. Entries that an earlier version staged have
+  no `failed_gates`.
   """
 
   id: str
@@ -90,6 +91,7 @@ class IndexEntry:
   start: int = 0
   mark: int = 0
   inpainted: bool = False
+  failed_gates: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +172,7 @@ def _encode(chunk: Chunk, task: ClipTask) -> _Outcome:
     remarks=clip.remarks,
     attributes=record['attributes'],
     inpainted=bool(record.get('inpainted')),
+    failed_gates=clip.failed_gates,
   )
   return entry, records.serialize(record)
 

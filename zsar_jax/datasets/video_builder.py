@@ -11,8 +11,10 @@ import tensorflow_datasets as tfds
 
 from zsar_jax.data import records
 from zsar_jax.data.records import ClipError
+from zsar_jax.datasets import mask_gates, mask_provenance
 from zsar_jax.datasets.builder import ClipBuilder
 from zsar_jax.datasets.masks.combine import CombinedMasks
+from zsar_jax.datasets.masks.made import MadeSource
 from zsar_jax.datasets.masks.source import ClipMasks, MaskSource
 from zsar_jax.datasets.sources.listing import ListedClip, Listing
 from zsar_jax.datasets.video import DEFAULT_FPS, Storage, StoredVideo
@@ -28,13 +30,15 @@ class VideoTask:
   Attributes:
     clip: the clip.
     masks: its masks, or None if nobody annotated it.
+    regions: the names in `regions.REGION_BITS` that clips of the data set are annotated with.
     remarks: the remarks on its masks so far, by kind.
     storage: which frames and pixels are stored.
     folder_fps: frames per second, if it is a folder of frames.
   """
 
   clip: ListedClip
-  masks: ClipMasks | None
+  masks: CombinedMasks | None
+  regions: tuple[str, ...]
   remarks: dict[str, str]
   storage: Storage
   folder_fps: float
@@ -46,7 +50,7 @@ class VideoTask:
 
 
 def encode_task(task: VideoTask) -> records.EncodedClip:
-  """Decodes the video, draws its planes and encodes both.
+  """Decodes the video, draws and measures its planes, and encodes both.
 
   Raises:
     records.ClipError: if the video or its masks cannot be read.
@@ -58,11 +62,12 @@ def encode_task(task: VideoTask) -> records.EncodedClip:
   listed = attributes.pop('listed_frames', None)
   if listed and int(listed) != facts.num_frames:
     remarks['frames differ from the list'] = f'{facts.num_frames}, listed {listed}'
+  meter = mask_gates.MaskMeter(task.regions)
   planes = inpainted = None
   if task.masks:
-    planes = task.masks.planes(facts, remarks)
+    planes = meter.watch(task.masks.planes(facts, remarks), task.masks.made_frames(facts))
     inpainted = task.masks.inpainted(facts, task.storage.jpeg_quality, remarks)
-  return records.encode_clip(
+  encoded = records.encode_clip(
     clip.id,
     clip.label,
     video.jpegs,
@@ -73,6 +78,7 @@ def encode_task(task: VideoTask) -> records.EncodedClip:
     remarks,
     inpainted,
   )
+  return dataclasses.replace(encoded, failed_gates=mask_gates.failed_gates(meter.measures()))
 
 
 def _read_any_copy(task: VideoTask) -> StoredVideo:
@@ -129,7 +135,7 @@ class VideoBuilder(ClipBuilder, skip_registration=True):  # type: ignore[call-ar
         raise UserError('--boxes-from-shapes needs shapes; give --masks as well')
       drawn |= {f'{region}_box' for region in shapes}
     _check_inpainted(masks)
-    self.has_inpainted = any(source.has_inpainted for source in masks)
+    self.has_inpainted = any(map(_has_inpainted, masks))
     self.name = name
     self.classes = listing.classes
     self.class_splits = listing.class_splits
@@ -137,6 +143,7 @@ class VideoBuilder(ClipBuilder, skip_registration=True):  # type: ignore[call-ar
     self.clip_splits = listing.clip_splits
     self.remarks = listing.remarks
     self.region_names = tuple(region for region in REGION_BITS if region in drawn)
+    self.mask_sources = [mask_provenance.summarize(source.parameters) for source in masks]
     self._listing, self._storage, self._masks = listing, storage, tuple(masks)
     self._boxes_from_shapes, self._folder_fps = boxes_from_shapes, folder_fps
     lists = {
@@ -171,7 +178,9 @@ class VideoBuilder(ClipBuilder, skip_registration=True):  # type: ignore[call-ar
           if masks is not None:
             unmatched.pop(number, None)
         masks, remarks = self._combine(by_source)
-        tasks[split].append(VideoTask(clip, masks, remarks, self._storage, self._folder_fps))
+        tasks[split].append(
+          VideoTask(clip, masks, self.region_names, remarks, self._storage, self._folder_fps)
+        )
     for source in unmatched.values():
       mask_format, path = source.parameters.get('format'), source.parameters.get('path')
       boxes = source.parameters.get('boxes', ())
@@ -198,7 +207,7 @@ class VideoBuilder(ClipBuilder, skip_registration=True):  # type: ignore[call-ar
     if not pairs:
       return None, {'no masks': 'not annotated'} if by_source else {}
     remarks = {}
-    if self.has_inpainted and not any(source.has_inpainted for source, _ in pairs):
+    if self.has_inpainted and not any(_has_inpainted(source) for source, _ in pairs):
       remarks['no inpainted frames'] = 'left out under recipes that need them'
     sources, parts = zip(*pairs, strict=True)
     regions = {region for source in sources for region in source.region_names}
@@ -215,16 +224,18 @@ class VideoBuilder(ClipBuilder, skip_registration=True):  # type: ignore[call-ar
 
 def _check_inpainted(masks: Sequence[MaskSource]) -> None:
   """Raises a `UserError` if inpainted frames may still show people whom another source masks."""
-  with_frames = [source for source in masks if source.has_inpainted]
-  if not with_frames:
-    return
-  others = [source for source in masks if source is not with_frames[0]]
-  for other in others:
-    if other.has_inpainted or 'person' in other.region_names:
+  inpainted = next(filter(_has_inpainted, masks), None)
+  for source in masks:
+    has_people = _has_inpainted(source) or 'person' in source.region_names
+    if inpainted and source is not inpainted and has_people:
       raise UserError(
-        f'--masks: {_source_name(with_frames[0])} has frames without its own people, which may'
-        f' still show those of {_source_name(other)}; give only one source of people'
+        f'--masks: {_source_name(inpainted)} has inpainted frames, which may still show people of'
+        f' {_source_name(source)}; give one source of people alone, or masks without --inpaint'
       )
+
+
+def _has_inpainted(source: MaskSource) -> bool:
+  return isinstance(source, MadeSource) and source.has_inpainted
 
 
 def _source_name(source: MaskSource) -> str:

@@ -108,6 +108,9 @@ class Maker(Protocol):
 class MakerSpec(Protocol):
   """Creates a maker; a small frozen dataclass that pickles, so that processes can be given it."""
 
+  # A process that gets equal specs creates the maker once.
+  def __hash__(self) -> int: ...
+
   @property
   def uses_device(self) -> bool:
     """Whether the maker runs a network, in the main process; others run in worker processes."""

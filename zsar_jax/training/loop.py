@@ -304,5 +304,5 @@ def flatten(results: Results) -> dict[str, float]:
     for dataset, by_recipe in results.items()
     for recipe, figures in by_recipe.items()
     for figure, value in figures.items()
-    if figure not in ('count', 'over')
+    if figure not in ('count', 'over', 'scenes')
   }

@@ -95,8 +95,6 @@ def open_coco(
 class CocoFile:
   """A `source.MaskSource` that is one file for all clips."""
 
-  has_inpainted = False
-
   def __init__(
     self, path: str, parameters: dict[str, Any], images: str | None, numbering: FrameNumbering
   ):

@@ -2,12 +2,12 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
 from zsar_jax.data.records import ClipError
-from zsar_jax.datasets.masks.fitting import Fitting
 from zsar_jax.datasets.masks.frame_masks import FrameMasks, PlaneDrawer
 from zsar_jax.datasets.masks.frame_matching import EVERY_FRAME, FrameNumbering, Stride
 from zsar_jax.datasets.masks.image_files import EXTENSIONS, image_numbering, read_pixels
@@ -18,7 +18,7 @@ from zsar_jax.datasets.video import VideoFacts
 from zsar_jax.recipes.regions import REGION_BITS
 
 # HAT's threshold for grey values, which are probabilities times 255.
-_THRESHOLD = 128
+THRESHOLD = 128
 
 # If the grey masks of a clip never get brighter than this, they are labels, or 0 and 1, and no
 # probabilities: otherwise every pixel of every frame would lie below 6 percent.
@@ -26,6 +26,9 @@ _MAX_LABEL_LIKE = 15
 
 # How much the channels of a grey mask that was saved in color may differ, after a JPEG.
 _CHANNEL_TOLERANCE = 8
+
+# What to do about labels, for errors.
+_LABELS_REMEDY = 'give it as palette:PATH'
 
 
 def open_grey(
@@ -106,30 +109,40 @@ class _GreyDrawer(PlaneDrawer):
 
   def draw(self, mask: int) -> np.ndarray:
     """Draws the image of a number."""
-    values = _read_grey(self._files[mask], self.fitting)
+    values = read_grey(self._files[mask], self.fitting.check)
     self._brightest = max(self._brightest, int(values.max()))
     bit = np.uint8(self._masks.bit)
-    return self.fitting.scale(np.where(values > _THRESHOLD, bit, np.uint8(0)))
+    return self.fitting.scale(np.where(values > THRESHOLD, bit, np.uint8(0)))
 
   def finish(self) -> None:
     """Raises a `ClipError` if no pixel of the clip is bright."""
     super().finish()
-    if 0 < self._brightest <= _MAX_LABEL_LIKE:
-      raise ClipError(
-        f'{self._masks.folder}: no mask has a value above {self._brightest}, so these are labels, '
-        'or 0 and 1, not grey from 0 to 255; give them as palette:PATH'
-      )
-    if 0 < self._brightest <= _THRESHOLD:
+    refuse_labels(self._brightest, self._masks.folder)
+    if 0 < self._brightest <= THRESHOLD:
       self.remarks['masks never above 128'] = f'the brightest value is {self._brightest}'
 
 
-def _read_grey(path: str, fitting: Fitting) -> np.ndarray:
-  """Returns the u8[h, w] values of a grey image; those of a 1-bit image become 0 and 255."""
+def read_grey(
+  path: str, check_size: Callable[[int, int, str], None], labels_remedy: str = _LABELS_REMEDY
+) -> np.ndarray:
+  """Reads a grey image.
+
+  Args:
+    path: a PNG or JPEG file.
+    check_size: see `read_pixels`.
+    labels_remedy: what to do about an image of labels, for the error.
+
+  Returns:
+    u8[h, w] values; those of a 1-bit image become 0 and 255. Above `THRESHOLD` is inside.
+
+  Raises:
+    ClipError: The image cannot be decoded, is not grey, or has a wrong size.
+  """
   modes = ('L', '1', 'RGB', 'P')
-  values, mode, _ = read_pixels(path, fitting, modes, 'save it in grey, with 8 bits')
+  values, mode, _ = read_pixels(path, check_size, modes, 'save it in grey, with 8 bits')
   if mode == 'P':
     raise ClipError(
-      f'{path} is an image of mode P, whose values are labels and not grey; give it as palette:PATH'
+      f'{path} is an image of mode P, whose values are labels and not grey; {labels_remedy}'
     )
   if mode == '1':
     return np.where(values, np.uint8(255), np.uint8(0))
@@ -138,3 +151,18 @@ def _read_grey(path: str, fitting: Fitting) -> np.ndarray:
       raise ClipError(f'{path} is colored, not a grey mask; save it in grey, with 8 bits')
     return values[..., 0]
   return values
+
+
+def refuse_labels(brightest: int, folder: str, labels_remedy: str = _LABELS_REMEDY) -> None:
+  """Raises a `ClipError` if the highest value in all masks of a clip is that of labels.
+
+  Args:
+    brightest: the highest value.
+    folder: the masks, for the error.
+    labels_remedy: what to do about them, for the error.
+  """
+  if 0 < brightest <= _MAX_LABEL_LIKE:
+    raise ClipError(
+      f'{folder}: no mask has a value above {brightest}, so these are labels, or 0 and 1, not grey'
+      f' from 0 to 255; {labels_remedy}'
+    )

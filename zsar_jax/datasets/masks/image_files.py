@@ -2,12 +2,12 @@
 
 import os
 import struct
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
 
 from zsar_jax.data.records import ClipError
-from zsar_jax.datasets.masks.fitting import Fitting
 from zsar_jax.datasets.masks.frame_matching import FrameNumbering, Stride
 from zsar_jax.datasets.masks.numbered_files import infer_first_number
 
@@ -47,13 +47,14 @@ def image_numbering(root: str, first: int | None, spread: bool, stride: Stride) 
 
 
 def read_pixels(
-  path: str, fitting: Fitting, modes: tuple[str, ...], remedy: str
+  path: str, check_size: Callable[[int, int, str], None], modes: tuple[str, ...], remedy: str
 ) -> tuple[np.ndarray, str, bool]:
   """Reads the pixels of an image as they are stored.
 
   Args:
     path: a PNG or JPEG file.
-    fitting: checks the size before anything is decoded.
+    check_size: is called with the height, the width and `path` before anything is decoded, such
+      as `Fitting.check`; raises a `ClipError` for a wrong size.
     modes: the modes of Pillow that are accepted.
     remedy: what to do about an image of another mode, for the error.
 
@@ -64,13 +65,13 @@ def read_pixels(
       grey PNG of 2 or 4 bits are stretched.
 
   Raises:
-    ClipError: The image cannot be decoded, or has another mode or aspect ratio.
+    ClipError: The image cannot be decoded, or has another mode or size.
   """
   try:
     if not os.path.getsize(path):
       raise ClipError(f'{path} is an empty file; make it again')
     with Image.open(path, formats=('PNG', 'JPEG')) as image:
-      fitting.check(image.height, image.width, path)
+      check_size(image.height, image.width, path)
       if image.mode not in modes:
         raise ClipError(f'{path} is an image of mode {image.mode}; {remedy}')
       # A damaged file may have no tile; decoding then raises the error.

@@ -180,7 +180,7 @@ class _LabelDrawer(PlaneDrawer):
 def _read_labels(path: str, fitting: Fitting) -> np.ndarray:
   """Returns the u8[h, w] labels of an image: the indices of a palette, or plain values."""
   remedy = 'save the indices, as a palette or an 8-bit grey PNG, not their colors'
-  labels, mode, exact = read_pixels(path, fitting, ('P', 'L', '1'), remedy)
+  labels, mode, exact = read_pixels(path, fitting.check, ('P', 'L', '1'), remedy)
   if not exact:
     raise ClipError(f'{path} does not keep labels as they are; save an 8-bit PNG')
   if mode == 'L' and np.count_nonzero(np.bincount(labels.ravel())) > _MAX_LABELS:

@@ -12,7 +12,9 @@ from zsar_jax.data import records
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks.fitting import Fitting
 from zsar_jax.datasets.masks.made_files import (
+  INPAINTING,
   MadeClip,
+  MadeFrame,
   clip_path,
   decode_plane,
   read_clip,
@@ -26,9 +28,6 @@ from zsar_jax.datasets.video import VideoFacts
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import PERSON
 from zsar_jax.runtime.wording import pluralize
-
-# The key in made.json of how people were removed from the frames; absent or empty if they were not.
-INPAINT = 'inpaint'
 
 # Levels of luminance. In the median frame, thumbnails of the same frame differ by less, on average
 # over their pixels: compressing a video again, or scaling it, changes them by 1 or 2.
@@ -54,7 +53,7 @@ class MadeSource:
       raise UserError(f'--masks: {error}') from None
     self._checksum = settings_checksum(settings)
     self.region_names = tuple(settings['regions'])
-    self.has_inpainted = bool(settings.get(INPAINT))
+    self.has_inpainted = bool(settings.get(INPAINTING))
     self.parameters: dict[str, Any] = {'format': 'made', 'path': self._root, 'made': settings}
     self._owners = MaskOwners()
 
@@ -93,13 +92,21 @@ class MadeMasks:
       int(number) for number, frame in zip(clip.numbers, clip.frames, strict=True) if frame.plane
     }
 
+  def frames(self, video: VideoFacts) -> list[MadeFrame | None]:
+    """Returns what is known about each kept frame besides its images; None for other frames."""
+    clip = self._read(video.num_frames)
+    known = {
+      int(number): dataclasses.replace(frame, plane=b'', inpainted=b'')
+      for number, frame in zip(clip.numbers, clip.frames, strict=True)
+    }
+    return [known.get(int(number)) for number in video.kept]
+
   def planes(self, video: VideoFacts, remarks: Remarks) -> Iterator[np.ndarray | None]:
     """See `source.ClipMasks`."""
     clip = self._read(video.num_frames)
     index_of = {int(number): index for index, number in enumerate(clip.numbers)}
     indices = [index_of.get(int(number)) for number in video.kept]
     self._check_frames(clip, indices, video)
-    remarks.update(clip.remarks)
     indices = [index if index is None or clip.frames[index].plane else None for index in indices]
     if without := indices.count(None):
       remarks['frames without masks'] = f'{without} of {len(indices)}'
@@ -116,30 +123,33 @@ class MadeMasks:
       assert plane is not None
       yield fitting.scale(plane)
 
-  def inpainted(
-    self, video: VideoFacts, jpeg_quality: int, remarks: Remarks
-  ) -> Iterator[bytes] | None:
-    """See `source.ClipMasks`."""
-    if not self.has_inpainted:
-      return None
+  def inpainted(self, video: VideoFacts, jpeg_quality: int, remarks: Remarks) -> Iterator[bytes]:
+    """Reads the K kept frames without their people, in order.
+
+    Args:
+      video: the decoded video.
+      jpeg_quality: 1 to 100, for frames that are scaled to the size of the stored ones; others
+        keep their bytes.
+      remarks: receives a remark if frames are enlarged, and so less sharp than the stored ones.
+
+    Yields:
+      A JPEG of u8[H, W, 3], or b'' for a frame from which nobody was removed.
+
+    Raises:
+      ClipError: A frame is damaged.
+    """
     clip = self._read(video.num_frames)
-    if (clip.height, clip.width) != (video.height, video.width):
-      change = 'enlarged' if clip.height < video.height else 'reduced'
-      remarks[f'inpainted frames {change}'] = f'from {clip.width} x {clip.height}'
+    if clip.height < video.height:
+      remarks['inpainted frames enlarged'] = f'from {clip.width} x {clip.height}'
     index_of = {int(number): index for index, number in enumerate(clip.numbers)}
-    indices = (index_of.get(int(number)) for number in video.kept)
-    return (
-      b'' if index is None else self._inpainted_frame(clip, index, video, jpeg_quality)
-      for index in indices
-    )
+    for number in video.kept:
+      index = index_of.get(int(number))
+      yield b'' if index is None else self._inpainted_frame(clip, index, video, jpeg_quality)
 
   def _inpainted_frame(
     self, clip: MadeClip, index: int, video: VideoFacts, jpeg_quality: int
   ) -> bytes:
-    """Returns an inpainted frame at the size of the video's frames; b'' if there is none.
-
-    Bytes of the right size are not changed.
-    """
+    """Returns an inpainted frame at the size of the video's frames; b'' if there is none."""
     jpeg = clip.frames[index].inpainted
     damage = f'{self.path} is damaged; delete it and make it again'
     try:

@@ -47,8 +47,6 @@ class PerClipSource:
   clip_masks: Callable[[str], ClipMasks]
   owners: MaskOwners = dataclasses.field(default_factory=MaskOwners)
 
-  has_inpainted = False
-
   def for_clip(self, clip: ListedClip) -> ClipMasks | None:
     """Returns the masks of a clip, or None if its folder or file is missing or an empty folder.
 

@@ -42,23 +42,6 @@ class ClipMasks(Protocol):
       records.ClipError: A mask cannot be read, or cannot belong to this video.
     """
 
-  def inpainted(
-    self, video: VideoFacts, jpeg_quality: int, remarks: Remarks
-  ) -> Iterator[bytes] | None:
-    """Reads the K kept frames without their people, in order; None if there are none.
-
-    Args:
-      video: the decoded video.
-      jpeg_quality: 1 to 100, for frames that are scaled to the size of the stored ones.
-      remarks: receives the observations about the frames, before the last one is yielded.
-
-    Yields:
-      A JPEG of u8[H, W, 3], or b'' for a frame from which nobody was removed.
-
-    Raises:
-      records.ClipError: A frame cannot be read, or cannot belong to this video.
-    """
-
 
 class MaskSource(Protocol):
   """The masks of a data set."""
@@ -66,10 +49,6 @@ class MaskSource(Protocol):
   @property
   def region_names(self) -> tuple[str, ...]:
     """The names in `regions.REGION_BITS` that the source may draw."""
-
-  @property
-  def has_inpainted(self) -> bool:
-    """Whether its clips have inpainted frames, see `ClipMasks.inpainted`."""
 
   @property
   def parameters(self) -> Mapping[str, Any]:
