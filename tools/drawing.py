@@ -133,7 +133,10 @@ def _render_columns(
   rows: list[tuple[Subset, int]], columns: Sequence[Column], view: View
 ) -> list[np.ndarray]:
   """Paints the clips under each recipe; returns u8[N, T, S, S, 3] for each column."""
-  inpainted = any(subset.shows_inpainted(column.recipe) for subset, _ in rows for column in columns)
+  # Any clip may be the partner of another one, also of one from another data set.
+  inpainted = all(
+    any(subset.shows_inpainted(column.recipe) for column in columns) for subset, _ in rows
+  )
   clips = [
     ClipLoader(subset, view, inpainted=inpainted).evaluation_clip(position)
     for subset, position in rows

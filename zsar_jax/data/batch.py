@@ -60,9 +60,10 @@ TRAINING_FIELDS = {
 
 INPAINTED_FIELDS = {
   'inpainted': Field(
-    np.uint8, ('B', 'T', 'S', 'S', 3), 'RGB, the frames without their people, where known'
+    np.uint8,
+    ('B', 'T', 'S', 'S', 3),
+    'RGB, the frames without their people; a frame itself if it shows nobody or is not annotated',
   ),
-  'has_inpainted': Field(np.bool_, ('B',), 'whether they are; else `inpainted` has the frames'),
 }
 
 PARTNER = 'partner_'

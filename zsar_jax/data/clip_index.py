@@ -34,8 +34,6 @@ class ClipIndex:
     starts: u64[N], where each record begins in its file, see `frame_table.FrameFile.clip`; None
       in the index of an earlier version.
     marks: u32[N], the checksum of each clip, see `frame_table`; None likewise.
-    inpainted: bool[N], whether there are inpainted frames of the clip; None in a data set without
-      any.
   """
 
   ids: list[str]
@@ -46,7 +44,6 @@ class ClipIndex:
   attributes: list[str]
   starts: np.ndarray | None = None
   marks: np.ndarray | None = None
-  inpainted: np.ndarray | None = None
 
   def __len__(self) -> int:
     return len(self.ids)
@@ -88,7 +85,6 @@ class ClipIndex:
           attributes=arrays['attributes'].tobytes().decode().splitlines(),
           starts=arrays['starts'].astype(np.uint64) if 'starts' in arrays else None,
           marks=arrays['marks'].astype(np.uint32) if 'marks' in arrays else None,
-          inpainted=arrays['inpainted'].astype(bool) if 'inpainted' in arrays else None,
         )
     except _NPZ_ERRORS as error:
       raise UserError(f'{path} is damaged ({error}); build the data set again') from None

@@ -109,10 +109,7 @@ class ClipLoader:
       regions, annotated = self._decode_planes(clip, sources, box)
       inpainted = {}
       if self.inpainted:
-        inpainted = {
-          'inpainted': self._decode_inpainted(clip, sources, box, frames),
-          'has_inpainted': np.bool_(self.subset.has_inpainted(position)),
-        }
+        inpainted['inpainted'] = self._decode_inpainted(clip, sources, box, frames)
     except (UserError, OSError) as error:
       raise UserError(
         f'{self.subset.dataset.name}, clip {self.subset.clip_id(position)}: {error}'

@@ -156,10 +156,6 @@ class ClipDataset:
         f'{path} lists {len(self.index)} clips, but there are {self._shard_clips[-1]} records;'
         ' build the data set again'
       )
-    if self.has_inpainted != (self.index.inpainted is not None):
-      raise UserError(
-        f'{path} and features.json do not agree on inpainted frames; build the data set again'
-      )
     positions = self._part_positions
     if positions is not None and not (
       len(positions) and 0 <= positions.min() <= positions.max() < len(self.index)

@@ -14,8 +14,8 @@ One record is one clip of N frames:
 
 and, in a data set with inpainted frames,
 
-    inpainted  N bytes    each frame without its people, as a JPEG; b'' where nobody was removed.
-                          No entries if there are no inpainted frames of this clip.
+    inpainted  N bytes    each frame without its people, as a JPEG; b'' if it shows nobody or is not
+                          annotated. No entries if the clip's people are unknown.
 
 Frames stay encoded until a program samples them, so that only sampled frames are decoded.
 """

@@ -59,11 +59,6 @@ class Subset:
     """Returns the encoded frames of the clip at `position` of this subset."""
     return self.dataset.frames(int(self.positions[position]))
 
-  def has_inpainted(self, position: int) -> bool:
-    """Returns whether there are inpainted frames of the clip at `position` of this subset."""
-    column = self.dataset.index.inpainted
-    return column is not None and bool(column[self.positions[position]])
-
   def shows_inpainted(self, recipe: Recipe) -> bool:
     """Returns whether a recipe shows inpainted frames here: a clip's own, or its partner's.
 
@@ -102,7 +97,7 @@ class Subset:
       )
 
   def _is_paintable(self, recipe: Recipe) -> np.ndarray:
-    """Returns bool[N]: whether all that a recipe needs is known of a clip."""
+    """Returns bool[N]: whether all regions that a recipe needs are known for a clip."""
     needed = set()
     for region in recipe.regions:
       if region == 'background':
@@ -110,11 +105,7 @@ class Subset:
       else:
         needed.add(f'{region}_box' if region in self.boxes_as_shapes else region)
     columns = [list(REGION_BITS).index(name) for name in sorted(needed)]
-    index = self.index
-    known = np.isfinite(index.coverage[:, columns]).all(axis=1)
-    if recipe.inpaint_part and index.inpainted is not None:
-      known &= index.inpainted
-    return known
+    return np.isfinite(self.index.coverage[:, columns]).all(axis=1)
 
 
 def select(
@@ -207,8 +198,7 @@ def data_identity(subset: Subset) -> str:
   names = [dataset.classes, dataset.class_texts, sorted(dataset.region_names), subset.classes]
   content = [index.ids, index.attributes, files, names]
   checksum = zlib.crc32(json.dumps(content).encode())
-  columns = [index.labels, index.num_frames, index.num_annotated, index.coverage]
-  columns += [] if index.inpainted is None else [index.inpainted]
+  columns = (index.labels, index.num_frames, index.num_annotated, index.coverage)
   for column in (*columns, subset.positions, subset.labels):
     checksum = zlib.crc32(np.ascontiguousarray(column).tobytes(), checksum)
   size = sum(size for _, size in files)

@@ -135,7 +135,6 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  #
       _link_or_copy(shard.records, pathlib.Path(path))
       _link_or_copy(table_path(shard.records), table_path(path))
     entries = [entry for shard in shards for entry in shard.entries]
-    inpainted = np.array([entry.inpainted for entry in entries], bool)
     index = ClipIndex(
       ids=[entry.id for entry in entries],
       labels=np.array([entry.label for entry in entries], np.int32),
@@ -145,7 +144,6 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  #
       attributes=[entry.attributes for entry in entries],
       starts=np.array([entry.start for entry in entries], np.uint64),
       marks=np.array([entry.mark for entry in entries], np.uint32),
-      inpainted=inpainted if self.has_inpainted else None,
     )
     index.save(pathlib.Path(self.data_path, f'index-{split}.npz'))
     self._write_parts(split, index)

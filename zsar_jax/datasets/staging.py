@@ -26,6 +26,7 @@ from array_record.python import array_record_module
 from zsar_jax.data import frame_table, records
 from zsar_jax.data.records import ClipError
 from zsar_jax.errors import UserError
+from zsar_jax.recipes.regions import REGION_BITS
 from zsar_jax.runtime import file_systems
 from zsar_jax.runtime.files import write_file
 
@@ -90,7 +91,6 @@ class IndexEntry:
   attributes: str
   start: int = 0
   mark: int = 0
-  inpainted: bool = False
   failed_gates: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
@@ -161,6 +161,9 @@ def _encode(chunk: Chunk, task: ClipTask) -> _Outcome:
     return Failure(task.id, f'OpenCV cannot encode it: {error}'.splitlines()[0], missing=False)
   record = clip.record
   if chunk.inpainted:
+    # Recipes rely on it: where people are known, frames without them are.
+    people_known = np.isfinite(clip.coverage[list(REGION_BITS).index('person')])
+    assert 'inpainted' in record or not people_known, f'no inpainted frames of {task.id}'
     record.setdefault('inpainted', [])
   entry = IndexEntry(
     id=task.id,
@@ -171,7 +174,6 @@ def _encode(chunk: Chunk, task: ClipTask) -> _Outcome:
     empty=clip.empty,
     remarks=clip.remarks,
     attributes=record['attributes'],
-    inpainted=bool(record.get('inpainted')),
     failed_gates=clip.failed_gates,
   )
   return entry, records.serialize(record)

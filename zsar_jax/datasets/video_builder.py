@@ -206,14 +206,12 @@ class VideoBuilder(ClipBuilder, skip_registration=True):  # type: ignore[call-ar
     ]
     if not pairs:
       return None, {'no masks': 'not annotated'} if by_source else {}
-    remarks = {}
-    if self.has_inpainted and not any(_has_inpainted(source) for source, _ in pairs):
-      remarks['no inpainted frames'] = 'left out under recipes that need them'
     sources, parts = zip(*pairs, strict=True)
     regions = {region for source in sources for region in source.region_names}
     if self._boxes_from_shapes:
       regions |= {f'{region}_box' for region in regions & {'person', 'object'}}
     unknown = tuple(region for region in self.region_names if region not in regions)
+    remarks = {}
     if len(parts) < len(by_source):
       names = ' and '.join(map(_source_name, sources))
       remarks[f'masks of {names} alone'] = (

@@ -52,15 +52,6 @@ def choose_partners(subset: Subset, pairs: str, field: str) -> np.ndarray:
       f'{field}: {dropped} pairs are left out because one of their clips is not fully annotated or'
       ' shows nobody'
     )
-  if index.inpainted is not None:
-    # All backgrounds of an evaluation are made in the same way.
-    with_scene = paired & index.inpainted[partners]
-    if dropped := int(paired.sum() - with_scene.sum()):
-      log(
-        f'{field}: {dropped} pairs are left out because the clip that gives the background has no'
-        ' inpainted frames'
-      )
-    paired = with_scene
   partners = np.where(paired, partners, -1).astype(np.int32)
   if not (partners >= 0).any():
     raise UserError(

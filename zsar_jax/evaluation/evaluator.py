@@ -288,7 +288,7 @@ def _collect_predictions(
     partner_labels=np.where(partners >= 0, subset.labels[partners], -1).astype(np.int32),
     saliency=gradient_shares,
     saliency_area=area_shares,
-    inpainted=subset.index.inpainted,
+    inpainted_scenes=subset.dataset.has_inpainted,
   )
   for recipe, recipe_logits in predictions.logits.items():
     recipe_logits[~predictions.counted(recipe)] = np.nan

@@ -20,9 +20,9 @@ objects:
                                   computed
     saliency_area   f32[N, 3]     shares of the pixels
 
-and, if the data set has inpainted frames, which are then the backgrounds that clips get,
+and, in files of data sets that have inpainted frames,
 
-    inpainted       bool[N]       whether there are inpainted frames of the clip
+    inpainted_scenes    bool      True: the backgrounds that clips get are inpainted frames
 """
 
 import collections
@@ -59,7 +59,7 @@ _NUMBERS = {
   'saliency_area': (np.float32, 'N3'),
 }
 
-_OPTIONAL_NUMBERS = {'inpainted': (np.bool_, 'N')}
+_OPTIONAL = {'inpainted_scenes': (np.bool_, '')}
 
 # The field that names the entries along an axis.
 _FIELD_OF_AXIS = {'R': 'recipes', 'C': 'classes', 'N': 'ids', 'K': 'regions'}
@@ -93,8 +93,8 @@ class Predictions:
     partner_labels: i32[N], the label of that clip, or -1.
     saliency: f32[N, 3].
     saliency_area: f32[N, 3].
-    inpainted: bool[N], whether there are inpainted frames of the clip; None if the data set has
-      none. With them, the backgrounds that clips get are inpainted frames.
+    inpainted_scenes: whether the backgrounds that clips get are inpainted frames; otherwise the
+      people in them are filled from their surroundings.
   """
 
   dataset: str
@@ -110,7 +110,7 @@ class Predictions:
   partner_labels: np.ndarray
   saliency: np.ndarray
   saliency_area: np.ndarray
-  inpainted: np.ndarray | None = None
+  inpainted_scenes: bool = False
 
   def __post_init__(self):
     if tuple(self.logits) != self.recipes:
@@ -122,8 +122,7 @@ class Predictions:
     for name in ('attributes', 'partners'):
       if len(getattr(self, name)) != sizes['N']:
         raise ValueError(f'{name}: {len(getattr(self, name))} for {sizes["N"]} clips')
-    formats = _NUMBERS if self.inpainted is None else _NUMBERS | _OPTIONAL_NUMBERS
-    for name, (dtype, axes) in formats.items():
+    for name, (dtype, axes) in _NUMBERS.items():
       arrays = self.logits.values() if name == 'logits' else [getattr(self, name)]
       shape = tuple(sizes[axis] for axis in axes.removeprefix('R'))
       for array in arrays:
@@ -172,20 +171,17 @@ class Predictions:
     """bool[N]: which clips count under a recipe.
 
     Under a recipe that paints regions, clips without masks of these regions do not count; under one
-    that swaps backgrounds, clips without a partner do not; under one that inpaints people, clips
-    without inpainted frames do not. All others count, as wrong if their logits are not finite.
+    that swaps backgrounds, clips without a partner do not. All others count, as wrong if their
+    logits are not finite.
     """
     counted = self.has_masks(recipe)
-    parsed = language.parse(recipe)
-    if parsed.swap_part:
+    if language.parse(recipe).swap_part:
       counted &= np.array([bool(partner) for partner in self.partners])
-    if parsed.inpaint_part:
-      counted &= False if self.inpainted is None else self.inpainted
     return counted
 
   def shows_inpainted_scenes(self, recipe: str) -> bool:
     """Returns whether the backgrounds that clips get under a recipe are inpainted frames."""
-    return self.inpainted is not None and language.parse(recipe).swap_part is not None
+    return self.inpainted_scenes and language.parse(recipe).swap_part is not None
 
   @property
   def annotated(self) -> np.ndarray:
@@ -214,7 +210,7 @@ class Predictions:
     texts = {name: np.array(getattr(self, name), str) for name in _TEXTS if name != 'attributes'}
     attributes = [json.dumps(of_clip, sort_keys=True) for of_clip in self.attributes]
     numbers = {name: getattr(self, name) for name in _NUMBERS if name != 'logits'}
-    numbers |= {} if self.inpainted is None else {'inpainted': self.inpainted}
+    numbers |= {'inpainted_scenes': np.True_} if self.inpainted_scenes else {}
     logits = np.stack(list(self.logits.values()))
     arrays: dict[str, Any] = {
       **texts,
@@ -238,7 +234,7 @@ def load(path: str | os.PathLike[str]) -> Predictions:
   remedy = 'evaluate the run again'
   try:
     with NpzReader(path) as reader:
-      headers = reader.headers((*_TEXTS, *_NUMBERS, *_OPTIONAL_NUMBERS))
+      headers = reader.headers((*_TEXTS, *_NUMBERS, *_OPTIONAL))
       problem = _find_problem(headers)
       # Arrays are inflated only if their headers agree.
       arrays = {} if problem else {name: reader.array(name) for name in headers}
@@ -262,7 +258,7 @@ def _find_problem(headers: dict[str, ArrayHeader]) -> str | None:
     if name in headers and len(headers[name].shape) == len(axes) == 1:
       sizes.setdefault(axes, headers[name].shape[0])
   formats = {name: ('text', axes) for name, axes in _TEXTS.items()}
-  optional = {name: entry for name, entry in _OPTIONAL_NUMBERS.items() if name in headers}
+  optional = {name: entry for name, entry in _OPTIONAL.items() if name in headers}
   numbers = _NUMBERS | optional
   formats |= {name: (np.dtype(dtype).name, axes) for name, (dtype, axes) in numbers.items()}
   for name, (kind, axes) in formats.items():
@@ -288,6 +284,8 @@ def _from_arrays(arrays: dict[str, np.ndarray]) -> Predictions:
     fields[name] = tuple(texts) if axes else texts
   if len(arrays['logits']) != len(set(fields['recipes'])):
     raise ValueError(f'logits: for {len(arrays["logits"])} recipes, but the recipes are repeated')
+  if 'inpainted_scenes' in arrays:
+    fields['inpainted_scenes'] = bool(arrays['inpainted_scenes'])
   fields['logits'] = dict(zip(fields['recipes'], arrays['logits'], strict=False))
   try:
     fields['attributes'] = tuple(map(json.loads, fields['attributes']))

@@ -128,9 +128,7 @@ def shift(x: jax.Array, by: jax.Array) -> jax.Array:
   return jnp.where(has_source, jnp.roll(x, by, axis=(1, 2)), jnp.zeros((), x.dtype))
 
 
-def empty_scene(
-  video: jax.Array, regions: jax.Array, filled: int | jax.Array = PERSON | OBJECT
-) -> jax.Array:
+def empty_scene(video: jax.Array, regions: jax.Array, filled: int = PERSON | OBJECT) -> jax.Array:
   """Removes people and objects from a clip by `fill_holes`, so that its scene is left.
 
   As in HAT, a narrow rim around them is removed too, which would show their blurred outline.

@@ -115,16 +115,14 @@ def training_input(
     return paint_key, mix_key, [normalize(video) for video in versions], regions, target
 
   paint_keys, mix_keys, versions, regions, targets = jax.vmap(augment)(batch)
-  annotated, has_inpainted = batch['annotated'], batch.get('has_inpainted')
+  annotated = batch['annotated']
   if augmentation.mixup or augmentation.cutmix:
     alphas = augmentation.mixup, augmentation.cutmix
     mixed = [mix(mix_keys, video, regions, annotated, targets, *alphas) for video in versions]
     versions = [video for video, *_ in mixed]
     _, regions, annotated, targets = mixed[0]
-    if has_inpainted is not None:
-      has_inpainted &= has_inpainted[::-1]
   inpainted = versions[1] if len(versions) > 1 else None
-  clips = Clips(versions[0], regions, annotated, targets, inpainted, has_inpainted)
+  clips = Clips(versions[0], regions, annotated, targets, inpainted)
   partners = reverse(clips) if recipe.needs_partner else clips
   return apply_recipe(
     paint_keys, clips, partners, recipe, augmentation.erasing, augmentation.still_share, stills
@@ -152,11 +150,10 @@ def evaluation_input(key: jax.Array, batch: Batch, recipe: Recipe) -> jax.Array:
     regions, annotated = batch[f'{prefix}regions'], batch[f'{prefix}annotated']
     # Effects that change targets are for training only.
     unused_targets = jnp.zeros_like(annotated, jnp.float32)
-    if f'{prefix}inpainted' not in batch:
-      return Clips(video, regions, annotated, unused_targets)
-    inpainted = normalize(to_float(batch[f'{prefix}inpainted']))
-    known = batch[f'{prefix}has_inpainted']
-    return Clips(video, regions, annotated, unused_targets, inpainted, known)
+    inpainted = None
+    if f'{prefix}inpainted' in batch:
+      inpainted = normalize(to_float(batch[f'{prefix}inpainted']))
+    return Clips(video, regions, annotated, unused_targets, inpainted)
 
   clips = read_clips('')
   partners = read_clips(PARTNER) if recipe.needs_partner else clips

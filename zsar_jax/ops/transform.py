@@ -26,9 +26,8 @@ class Clips(NamedTuple):
     regions: u8[B, T, H, W], region planes.
     annotated: bool[B, T].
     targets: f32[B, C], a distribution over the classes for each clip.
-    inpainted: f32[B, T, H, W, 3], the video without its people, or the video where that is unknown;
-      None if no recipe shows it.
-    has_inpainted: bool[B], whether it is known; None likewise.
+    inpainted: f32[B, T, H, W, 3], the video without its people; as the video in frames that are not
+      annotated and in clips whose people are unknown. None if no recipe shows it.
   """
 
   video: jax.Array
@@ -36,7 +35,6 @@ class Clips(NamedTuple):
   annotated: jax.Array
   targets: jax.Array
   inpainted: jax.Array | None = None
-  has_inpainted: jax.Array | None = None
 
 
 def reverse(clips: Clips) -> Clips:
@@ -82,7 +80,7 @@ def apply_recipe(
       clip = _where(applies, _swap(clip, partner), clip)
     video = paint(key, clip.video, clip.regions, clip.annotated, recipe, clip.inpainted)
     # Inpainted frames are of no use after painting.
-    clip = clip._replace(video=video, inpainted=None, has_inpainted=None)
+    clip = clip._replace(video=video, inpainted=None)
     if effect := recipe.effect('freeze'):
       still = Clips(*freeze(clip.video, clip.regions, clip.annotated), clip.targets)
       clip = _where(_draw_effect(key, effect)[1], still, clip)
@@ -148,11 +146,10 @@ def _swap(clip: Clips, partner: Clips) -> Clips:
   The background is that of the partner's inpainted frames, if it has any. Behind the people is then
   this background, which `person=inpaint` shows.
   """
-  if partner.inpainted is None or partner.has_inpainted is None:
+  if partner.inpainted is None:
     scene = empty_scene(partner.video, partner.regions)
   else:
-    filled = jnp.where(partner.has_inpainted, jnp.uint8(OBJECT), jnp.uint8(PERSON | OBJECT))
-    scene = empty_scene(partner.inpainted, partner.regions, filled)
+    scene = empty_scene(partner.inpainted, partner.regions, OBJECT)
   video, regions = swap_background(clip.video, clip.regions, scene, partner.regions)
   swapped = clip._replace(video=video, regions=regions)
   if clip.inpainted is not None:

@@ -53,7 +53,7 @@ class MadeSource:
       raise UserError(f'--masks: {error}') from None
     self._checksum = settings_checksum(settings)
     self.region_names = tuple(settings['regions'])
-    self.has_inpainted = bool(settings.get(INPAINTING))
+    self.has_inpainted = bool(settings.get(INPAINTING)) and 'person' in self.region_names
     self.parameters: dict[str, Any] = {'format': 'made', 'path': self._root, 'made': settings}
     self._owners = MaskOwners()
 
