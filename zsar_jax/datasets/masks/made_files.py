@@ -34,6 +34,9 @@ SETTINGS_FILE = 'made.json'
 # The key in made.json of facts that do not identify the masks, such as the versions of libraries.
 NOTES = 'notes'
 
+# The key in made.json of how people were removed from the frames; null if they were not.
+INPAINTING = 'inpainting'
+
 # Bytes. A header has less than 300 for each frame.
 _MAX_HEADER = 1 << 28
 
