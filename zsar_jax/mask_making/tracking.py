@@ -22,7 +22,13 @@ from zsar_jax.mask_making.maker import FrameMask, MakerClip, StoredFrames
 from zsar_jax.mask_making.person import PersonSpec
 from zsar_jax.mask_making.person_models import PersonSegmenter, open_segmenter
 from zsar_jax.mask_making.sam_video import SamSession, load_tracker
-from zsar_jax.mask_making.track_window import SAME_OBJECT, Session, Visible, WindowTracker
+from zsar_jax.mask_making.track_window import (
+  MAX_OBJECTS,
+  SAME_OBJECT,
+  Session,
+  Visible,
+  WindowTracker,
+)
 
 # Frames in a window. SAM 2 keeps 13 MB for each, and on the device about 2 MB for each object.
 _WINDOW = 32
@@ -72,6 +78,7 @@ class TrackSpec:
       'window': _WINDOW,
       'seed_step': _SEED_STEP,
       'same_object': SAME_OBJECT,
+      'max_objects': MAX_OBJECTS,
       'min_box_side': MIN_SIDE,
       'cut': [_CUT_LEVELS, _CUT_RATIO],
     }
