@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from zsar_jax.data.batch import PARTNER
+from zsar_jax.data.batch import as_partner
 from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.sampling import segment_indices
 from zsar_jax.data.subset import Subset
@@ -133,12 +133,16 @@ def _render_columns(
   rows: list[tuple[Subset, int]], columns: Sequence[Column], view: View
 ) -> list[np.ndarray]:
   """Paints the clips under each recipe; returns u8[N, T, S, S, 3] for each column."""
-  clips = [ClipLoader(subset, view).evaluation_clip(position) for subset, position in rows]
+  # Any clip may be the partner of another one, also of one from another data set.
+  inpainted = all(
+    any(subset.shows_inpainted(column.recipe) for column in columns) for subset, _ in rows
+  )
+  clips = [
+    ClipLoader(subset, view, inpainted=inpainted).evaluation_clip(position)
+    for subset, position in rows
+  ]
   batch = jax.tree.map(lambda *leaves: np.stack(leaves), *clips)
-  batch |= {
-    f'{PARTNER}{name}': np.roll(batch[name], 1, axis=0)
-    for name in ('frames', 'regions', 'annotated')
-  }
+  batch |= as_partner({name: np.roll(array, 1, axis=0) for name, array in batch.items()})
   key = jax.random.key(COLOR_SEED)
   pictures = []
   for column in columns:

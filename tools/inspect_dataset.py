@@ -3,8 +3,9 @@
     zsar inspect data/kinetics400
 
 prints the report and draws the contact sheet kinetics400.png: clips of every split, unmasked, with
-people in red and objects in blue, and with the background painted over. Frames that are not
-annotated have a dashed edge. With --outline, the regions are outlined instead of painted.
+people in red and objects in blue, with the background painted over and, if the data set has
+inpainted frames, without people. Frames that are not annotated have a dashed edge. With --outline,
+the regions are outlined instead of painted.
 
     zsar inspect data/kinetics400 --worst=20
 
@@ -160,6 +161,9 @@ def _columns(subset: 'Subset', outline: bool) -> list['Column']:
       Column('regions', unmasked if outline else painted, outline),
       Column(str(white), white),
     ]
+  if subset.dataset.has_inpainted:
+    inpainted = language.parse('person=inpaint')
+    columns.append(Column(str(inpainted), inpainted))
   return columns
 
 

@@ -85,6 +85,19 @@ def test_scores_and_people():
   assert mask_gates.failed_gates(measures) == {'people vary': 3.5}
 
 
+def test_shapes_that_boxes_call_absent_are_not_missed():
+  absent, present = MadeFrame(b'', people=0, absent=PERSON), MadeFrame(b'', people=1)
+  planes = [_plane(100), _plane(), _plane(300), _plane()]
+  measures = _measures(planes, ('person',), [present, absent, present, present])
+  assert measures['person empty'] == pytest.approx(1 / 3, abs=1e-4)
+  # From the third to the fourth frame; the second one is not a neighbor of any.
+  assert measures['person jump'] == 30  # From 30 % to nothing, which counts as 1 %.
+  measures = _measures([_plane()], ('person',), [absent])
+  assert 'person empty' not in measures
+  # A shape that is drawn nevertheless counts.
+  assert _measures([_plane(100)], ('person',), [absent])['person empty'] == 0
+
+
 def test_made_clip_has_the_measures_of_its_planes():
   generator = np.random.default_rng(0)
   planes = [generator.integers(0, 4, (20, 50), np.uint8) for _ in range(4)]

@@ -93,6 +93,9 @@ def test_frames_without_boxes_are_not_segmented():
   shapes = [mask and mask.plane.shape for mask in masks]
   assert shapes == [None, *[(30, 40)] * 3, (50, 24), None, (50, 24)]
   assert [mask and mask.plane.sum() for mask in masks] == [None, 9, 0, 9, 4, None, 0]
+  # Frames that nobody annotated with an object or a person rightly show none.
+  absent = [mask and mask.absent for mask in masks]
+  assert absent == [None, OBJECT, PERSON | OBJECT, OBJECT, OBJECT, None, PERSON | OBJECT]
   assert _make([box_clip([figure(8, 8)], [None])])[0] == [None]
 
 

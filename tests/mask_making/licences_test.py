@@ -42,6 +42,7 @@ def test_unknown_models_have_no_license():
     ('sam-license', 'publications must acknowledge it'),
     ('DINOv3 License', 'terms of its own'),
     ('other', 'terms of its own'),
+    (licences.model_licences('oneformer', '')['weights'], 'read which of them applies'),
   ],
 )
 def test_restrictions(licence, restriction):

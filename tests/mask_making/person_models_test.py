@@ -1,5 +1,6 @@
 """Segmenters find the people that the post-processing of `transformers` and torchvision finds."""
 
+import dataclasses
 import json
 import urllib.error
 
@@ -81,17 +82,22 @@ def transformers_masks(kind, processor, outputs, size, threshold):
   return masks, [info['label_id'] for info in infos], [info['score'] for info in infos]
 
 
+@pytest.mark.parametrize('half', [False, True])
 @pytest.mark.parametrize('kind', KINDS)
-def test_people_are_those_of_transformers(kind, folders, frames, monkeypatch):
+def test_people_are_those_of_transformers(kind, half, folders, frames):
+  """As on a GPU, the network may compute in bfloat16, and its outputs are decoded in float32."""
   threshold = middle_score(folders[kind], frames)
   segmenter = open_segmenter(folders[kind], threshold)
+  segmenter._loaded = dataclasses.replace(segmenter._loaded, half=half)
   calls = []
-  model = segmenter._loaded.model
-  model.register_forward_hook(
+  segmenter._loaded.model.register_forward_hook(
     lambda module, args, inputs, outputs: calls.append((inputs, outputs)), with_kwargs=True
   )
   people = segmenter(frames)
   assert sum(len(inputs['pixel_values']) for inputs, _ in calls) == len(frames)
+  dtype = torch.bfloat16 if half else torch.float32
+  logits = 'logits' if kind == 'rf_detr' else 'class_queries_logits'
+  assert {outputs[logits].dtype for _, outputs in calls} == {dtype}
 
   # The frames as `transformers` prepares them, each by itself.
   processor = loading.load_model(
@@ -114,7 +120,7 @@ def test_people_are_those_of_transformers(kind, folders, frames, monkeypatch):
         assert torch.equal(inputs['task_inputs'][row], prepared[index]['task_inputs'][0])
       single = type(outputs)(
         {
-          name: value[row : row + 1]
+          name: value[row : row + 1].float()
           for name, value in outputs.items()
           if name.startswith(('logits', 'pred_masks', 'class_queries', 'masks_queries'))
         }

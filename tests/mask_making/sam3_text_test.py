@@ -63,6 +63,22 @@ def test_masks_are_those_of_transformers(tmp_path, frames, save):
     assert np.isnan(result.outside)
 
 
+def test_scores_and_people_are_those_of_the_instances(tmp_path, frames, monkeypatch):
+  loaded = load(tiny_text_models.sam3(tmp_path))
+  masks = torch.zeros(3, *SIZES[0])
+  masks[0, 5:9, 3:7] = masks[1, 8:12, 3:7] = 1
+  result = {'masks': masks, 'scores': torch.tensor([0.9, 0.8, 0.4])}
+  monkeypatch.setattr(
+    loaded.processor.image_processor, 'post_process_instance_segmentation', lambda *a, **k: [result]
+  )
+  (mask,) = Sam3Segmenter(loaded)(frames[:1], {'hand': 'person', 'cup': 'object'})
+  plane = np.zeros(SIZES[0], np.uint8)
+  plane[5:12, 3:7] = 3
+  np.testing.assert_array_equal(mask.plane, plane)
+  # The third instance is empty at the size of the frame, so that its score does not count.
+  assert (mask.people, mask.score) == (3, pytest.approx(0.8))
+
+
 def test_frames_without_instances_are_empty(tmp_path, frames):
   for result in Sam3Segmenter(load(tiny_text_models.sam3(tmp_path)), 0.9)(frames, PHRASES):
     assert not result.plane.any()

@@ -129,7 +129,8 @@ class MaskMeter:
 
   The measures, of which a clip has those that are known:
 
-      person empty    the share of the annotated frames without the shape; all also of 'object'
+      person empty    the share of the annotated frames without the shape, except those that lack
+                      it according to given boxes; this measure and the next ones also of 'object'
       person area     the mean share of the frame that the shape covers, over the frames with it
       person jump     the largest ratio of its areas in annotated frames that follow each other
       person outside  the share of its pixels outside of the boxes of the same region
@@ -179,8 +180,9 @@ class MaskMeter:
     if plane is None:
       return
     present = int(np.bitwise_or.reduce(plane, axis=None))
+    absent = made.absent if made else 0
     for shape in self._shapes.values():
-      shape.add(plane, present)
+      shape.add(plane, present, absent)
     if made is None:
       return
     # As files have them, so that the measures do not depend on whether the masks were read.
@@ -221,27 +223,35 @@ class _ShapeMeter:
     self._pixels = self._outside = 0
     self._has_box = False
 
-  def add(self, plane: np.ndarray, present: int) -> None:
-    """Adds a plane; `present` has the bits that any of its pixels has."""
+  def add(self, plane: np.ndarray, present: int, absent: int) -> None:
+    """Adds a plane.
+
+    Args:
+      plane: u8[H, W], region plane.
+      present: the bits that any of its pixels has.
+      absent: the bits of the shapes that the frame rightly lacks.
+    """
     if present & self._bit << UNKNOWN_SHIFT:
       return
     pixels = int(np.count_nonzero(plane & self._bit))
-    self._areas.append(pixels / plane.size)
+    self._areas.append(pixels / plane.size if pixels or not absent & self._bit else np.nan)
     if self._boxed and not present & self._box << UNKNOWN_SHIFT:
       self._pixels += pixels
       self._outside += int(np.count_nonzero(plane & (self._bit | self._box) == self._bit))
       self._has_box = self._has_box or bool(present & self._box)
 
   def measures(self) -> dict[str, float]:
-    if not self._areas:
-      return {}
     areas = np.array(self._areas)
-    visible = areas[areas > 0]
-    measures = {'empty': float((areas == 0).mean())}
+    expected = areas[np.isfinite(areas)]
+    if not len(expected):
+      return {}
+    visible = expected[expected > 0]
+    measures = {'empty': float((expected == 0).mean())}
     if len(visible):
       measures['area'] = float(visible.mean())
-    if len(areas) > 1:
-      steps = np.diff(np.log(np.maximum(areas, _SMALL_AREA)))
+    steps = np.diff(np.log(np.maximum(areas, _SMALL_AREA)))
+    steps = steps[np.isfinite(steps)]
+    if len(steps):
       measures['jump'] = float(np.exp(np.abs(steps).max()))
     if self._has_box and self._pixels:
       measures['outside'] = self._outside / self._pixels

@@ -14,6 +14,7 @@ from zsar_jax.data.records import ClipError
 from zsar_jax.datasets import mask_gates, mask_provenance
 from zsar_jax.datasets.builder import ClipBuilder
 from zsar_jax.datasets.masks.combine import CombinedMasks
+from zsar_jax.datasets.masks.made import MadeSource
 from zsar_jax.datasets.masks.source import ClipMasks, MaskSource
 from zsar_jax.datasets.sources.listing import ListedClip, Listing
 from zsar_jax.datasets.video import DEFAULT_FPS, Storage, StoredVideo
@@ -62,9 +63,10 @@ def encode_task(task: VideoTask) -> records.EncodedClip:
   if listed and int(listed) != facts.num_frames:
     remarks['frames differ from the list'] = f'{facts.num_frames}, listed {listed}'
   meter = mask_gates.MaskMeter(task.regions)
-  planes = None
+  planes = inpainted = None
   if task.masks:
     planes = meter.watch(task.masks.planes(facts, remarks), task.masks.made_frames(facts))
+    inpainted = task.masks.inpainted(facts, task.storage.jpeg_quality, remarks)
   encoded = records.encode_clip(
     clip.id,
     clip.label,
@@ -74,6 +76,7 @@ def encode_task(task: VideoTask) -> records.EncodedClip:
     video.fps,
     attributes,
     remarks,
+    inpainted,
   )
   return dataclasses.replace(encoded, failed_gates=mask_gates.failed_gates(meter.measures()))
 
@@ -122,7 +125,8 @@ class VideoBuilder(ClipBuilder, skip_registration=True):  # type: ignore[call-ar
       folder_fps: frames per second of clips that are folders of frames.
 
     Raises:
-      UserError: if boxes are to be drawn and no source has shapes.
+      UserError: if boxes are to be drawn and no source has shapes, or the inpainted frames of a
+        source may show people of another one.
     """
     drawn = {region for source in masks for region in source.region_names}
     shapes = [region for region in REGION_BITS if region in drawn and not region.endswith('_box')]
@@ -130,6 +134,8 @@ class VideoBuilder(ClipBuilder, skip_registration=True):  # type: ignore[call-ar
       if not shapes:
         raise UserError('--boxes-from-shapes needs shapes; give --masks as well')
       drawn |= {f'{region}_box' for region in shapes}
+    _check_inpainted(masks)
+    self.has_inpainted = any(map(_has_inpainted, masks))
     self.name = name
     self.classes = listing.classes
     self.class_splits = listing.class_splits
@@ -212,6 +218,22 @@ class VideoBuilder(ClipBuilder, skip_registration=True):  # type: ignore[call-ar
         f'{", ".join(unknown)} unknown' if unknown else 'all regions known'
       )
     return CombinedMasks(parts, self._boxes_from_shapes, unknown), remarks
+
+
+def _check_inpainted(masks: Sequence[MaskSource]) -> None:
+  """Raises a `UserError` if inpainted frames may still show people whom another source masks."""
+  inpainted = next(filter(_has_inpainted, masks), None)
+  for source in masks:
+    has_people = _has_inpainted(source) or 'person' in source.region_names
+    if inpainted and source is not inpainted and has_people:
+      raise UserError(
+        f'--masks: {_source_name(inpainted)} has inpainted frames, which may still show people of'
+        f' {_source_name(source)}; give one source of people alone, or masks without --inpaint'
+      )
+
+
+def _has_inpainted(source: MaskSource) -> bool:
+  return isinstance(source, MadeSource) and source.has_inpainted
 
 
 def _source_name(source: MaskSource) -> str:

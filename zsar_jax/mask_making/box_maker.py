@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from zsar_jax.datasets.masks.boxes import RegionBox
 from zsar_jax.mask_making import box_shapes
 from zsar_jax.mask_making.maker import FrameMask, MakerClip
 from zsar_jax.mask_making.sam_boxes import BoxSegmenter, open_box_segmenter
+from zsar_jax.recipes.regions import REGION_BITS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +65,7 @@ class BoxMaker:
     yield from self._make_batch(batch)
 
   def _make_batch(self, batch: Sequence[tuple[MakerClip, int]]) -> Iterator[FrameMask | None]:
-    boxes = [clip.boxes and clip.boxes[index] for clip, index in batch]
+    boxes = [clip.boxes[index] if clip.boxes else None for clip, index in batch]
     boxed = [number for number, own in enumerate(boxes) if own]
     masks = box_shapes.segment_boxes(
       self._segmenter,
@@ -76,6 +78,12 @@ class BoxMaker:
       if own is None:
         yield None
       elif number in masks_by_number:
-        yield masks_by_number[number]
+        yield dataclasses.replace(masks_by_number[number], absent=self._absent(own))
       else:
-        yield FrameMask(np.zeros((facts.height, facts.width), np.uint8), people=0)
+        plane = np.zeros((facts.height, facts.width), np.uint8)
+        yield FrameMask(plane, people=0, absent=self._absent(own))
+
+  def _absent(self, boxes: Sequence[RegionBox]) -> int:
+    """Returns the bits of the regions without a box in a frame."""
+    boxed = {box.region for box in boxes}
+    return sum(REGION_BITS[region] for region in self.regions if region not in boxed)

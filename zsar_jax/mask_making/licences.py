@@ -50,6 +50,7 @@ _FAMILIES = {
 
 # What a license restricts. The first pattern that matches counts.
 _RESTRICTIONS = (
+  (r' or ', 'read which of them applies to your checkpoint'),
   (r'agpl', 'software that uses it must be published under the same license, also as a service'),
   (r'(?<!l)gpl', 'software that contains it must be published under the same license'),
   (r'nc\b|non-?commercial', 'commercial use is excluded'),

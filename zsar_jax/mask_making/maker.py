@@ -64,12 +64,15 @@ class FrameMask:
       or the maker gives no scores.
     outside: the share of the shapes' pixels that the maker removed because they lie outside of the
       given boxes; NaN without boxes or shapes.
+    absent: the bits of the shapes that the frame lacks according to the boxes that the maker was
+      given, so that it rightly shows none.
   """
 
   plane: np.ndarray
   people: int = -1
   score: float = np.nan
   outside: float = np.nan
+  absent: int = 0
 
 
 class Maker(Protocol):

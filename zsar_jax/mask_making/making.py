@@ -217,7 +217,8 @@ def _take(masks: _Masks, count: int) -> _Masks:
 def _encode(mask: FrameMask | None) -> MadeFrame:
   if mask is None:
     return MadeFrame(b'')
-  return MadeFrame(records.encode_plane(mask.plane), mask.people, mask.score, mask.outside)
+  plane = records.encode_plane(mask.plane)
+  return MadeFrame(plane, mask.people, mask.score, mask.outside, mask.absent)
 
 
 def _fail(making: Making, name: str, reason: str) -> Outcome:

@@ -15,6 +15,7 @@ from typing import Any
 
 from zsar_jax.datasets.beam import Beam
 from zsar_jax.datasets.masks.made_files import (
+  INPAINTING,
   NOTES,
   SETTINGS_FILE,
   read_settings,
@@ -139,7 +140,7 @@ class MaskRun:
       'short_side': self.storage.short_side,
       'jpeg_quality': self.storage.jpeg_quality,
       'refinement': self.refinement.parameters,
-      'inpainting': self.inpainter.parameters if self.inpainter else None,
+      INPAINTING: self.inpainter.parameters if self.inpainter else None,
     }
     return json.loads(json.dumps(settings))
 

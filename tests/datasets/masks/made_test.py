@@ -44,7 +44,7 @@ def write_made(root, masks: MadeClip, name=NAME) -> MadeSource:
 
 
 def test_clips_are_read_back(tmp_path):
-  frame = MadeFrame(b'plane', 2, 0.5, 0.25, b'inpainted')
+  frame = MadeFrame(b'plane', 2, 0.5, 0.25, PERSON, b'inpainted')
   thumbnails = np.arange(2 * THUMBNAIL_SIDE**2, dtype=np.uint8).reshape(2, THUMBNAIL_SIDE, -1)
   masks = MadeClip(9, np.array([3, 8]), 5, 7, thumbnails, (frame, MadeFrame(b'')))
   path = tmp_path / 'a.masks'

@@ -53,6 +53,21 @@ class CombinedMasks:
       plane = np.bitwise_or.reduce(planes)
       yield (boxes_from_shapes(plane) if self.boxes_from_shapes else plane) | unknown
 
+  def inpainted(
+    self, video: VideoFacts, jpeg_quality: int, remarks: Remarks
+  ) -> Iterator[bytes] | None:
+    """Reads the K kept frames without their people, in order; None if no part has them.
+
+    Only one source of a data set has them. The arguments are those of `made.MadeMasks.inpainted`.
+
+    Raises:
+      records.ClipError: A frame is damaged.
+    """
+    for part in self.parts:
+      if isinstance(part, MadeMasks) and part.has_inpainted:
+        return part.inpainted(video, jpeg_quality, remarks)
+    return None
+
   def made_frames(self, video: VideoFacts) -> Iterator[MadeFrame | None]:
     """Yields what the parts that were made here know about the kept frames, besides the planes.
 
@@ -97,6 +112,7 @@ def _merge_made(*frames: MadeFrame | None) -> MadeFrame | None:
     people=max(frame.people for frame in known),
     score=float(np.fmin.reduce([frame.score for frame in known])),
     outside=float(np.fmax.reduce([frame.outside for frame in known])),
+    absent=int(np.bitwise_or.reduce([frame.absent for frame in known])),
   )
 
 

@@ -34,6 +34,9 @@ SETTINGS_FILE = 'made.json'
 # The key in made.json of facts that do not identify the masks, such as the versions of libraries.
 NOTES = 'notes'
 
+# The key in made.json of how people were removed from the frames; null if they were not.
+INPAINTING = 'inpainting'
+
 # Bytes. A header has less than 300 for each frame.
 _MAX_HEADER = 1 << 28
 
@@ -50,6 +53,7 @@ class MadeFrame:
       gives no scores.
     outside: the share of the shapes' pixels that were removed because they lie outside of the boxes
       that the maker was given; NaN without boxes or shapes.
+    absent: the bits of the shapes that the frame lacks according to these boxes.
     inpainted: the frame without people, as a JPEG; b'' if nothing was removed from it.
   """
 
@@ -57,6 +61,7 @@ class MadeFrame:
   people: int = -1
   score: float = np.nan
   outside: float = np.nan
+  absent: int = 0
   inpainted: bytes = b''
 
 
@@ -144,6 +149,7 @@ def write_clip(
     'people': [frame.people for frame in frames],
     'score': [_rounded(frame.score) for frame in frames],
     'outside': [_rounded(frame.outside) for frame in frames],
+    'absent': [frame.absent for frame in frames],
     'gates': dict(gates or {}),
   }
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -203,13 +209,14 @@ def read_clip(path: str | os.PathLike[str], checksum: str | None = None) -> Made
       width=int(header['size'][1]),
       thumbnails=thumbnails.reshape(count, THUMBNAIL_SIDE, THUMBNAIL_SIDE),
       frames=tuple(
-        MadeFrame(plane, int(people), _number(score), _number(outside), inpainted)
-        for plane, inpainted, people, score, outside in zip(
+        MadeFrame(plane, int(people), _number(score), _number(outside), int(absent), inpainted)
+        for plane, inpainted, people, score, outside, absent in zip(
           contents[:count],
           contents[count:],
           header['people'],
           header['score'],
           header['outside'],
+          header['absent'],
           strict=True,
         )
       ),
