@@ -4,7 +4,9 @@ A clip is cut into scenes, and a scene into windows of frames, which fit into me
 detector or a file begin a track in every few frames, unless something tracked is there already. A
 window is tracked forwards, and then backwards to the frames before the first box of each track.
 Tracks continue in the next window, from their masks in the frame that both windows have; before
-the first box of a scene, they continue in the previous window.
+the first box of a scene, they continue in the previous window. Boxes only begin tracks: a frame
+without boxes shows what is tracked, since detectors miss things. If a scene has no boxes at all,
+its frames are empty where that is known, and unknown elsewhere.
 """
 
 import dataclasses
@@ -159,8 +161,8 @@ class TrackMaker:
           yield from self._track_scene(clip, start, stop, seeds)
         else:
           for frame in range(start, stop):
-            known = self._detect or (clip.boxes and clip.boxes[frame] is not None)
-            yield _blank(clip) if known else None
+            annotated = clip.boxes is None or clip.boxes[frame] is not None
+            yield _blank(clip) if annotated else None
 
   def _find_seeds(self, clip: MakerClip, start: int, stop: int) -> dict[int, list[RegionBox]]:
     """Returns the boxes that may begin tracks in a scene, by frame; frames without are left out."""
