@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.mask_making.box_clips import box_clip, figure, person, rectangle, thing
-from zsar_jax.mask_making import tracking
+from zsar_jax.mask_making import track_window, tracking
 from zsar_jax.mask_making.person import PersonSpec
 from zsar_jax.mask_making.sam_video import Tracked
 from zsar_jax.mask_making.tracking import TrackMaker, TrackSpec, split_scenes
@@ -22,15 +22,16 @@ class _Sessions:
   def __init__(self):
     self.lengths = []  # Of the windows.
     self.boxes = []  # The boxes that began tracks.
+    self.carried = []  # The numbers of tracks that windows began with.
 
   def __call__(self, frames):
     self.lengths.append(len(frames))
-    return _Session(frames, self.boxes)
+    return _Session(frames, self)
 
 
 class _Session:
-  def __init__(self, frames, log):
-    self._frames, self._log = [frame.astype(int) for frame in frames], log
+  def __init__(self, frames, sessions):
+    self._frames, self._sessions = [frame.astype(int) for frame in frames], sessions
     self._colors = {}
     self._tracked = {}  # The frames where each object is known.
 
@@ -47,7 +48,7 @@ class _Session:
     return self._find(frame)
 
   def add_boxes(self, frame, boxes):
-    self._log += list(boxes.values())
+    self._sessions.boxes += list(boxes.values())
     colors = {}
     for number, (x1, y1, x2, y2) in boxes.items():
       colors[number] = self._frames[frame][round(y1 + y2) // 2, round(x1 + x2) // 2]
@@ -55,6 +56,7 @@ class _Session:
 
   def add_masks(self, frame, masks):
     assert all(mask.any() for mask in masks.values())
+    self._sessions.carried.append(len(masks))
     colors = {number: np.median(self._frames[frame][mask], 0) for number, mask in masks.items()}
     return self._add(frame, colors)
 
@@ -167,6 +169,30 @@ def test_windows(monkeypatch, length):
   # Neighboring windows have a frame in common.
   assert sum(sessions.lengths) == length + len(sessions.lengths) - 1
   assert len(sessions.boxes) == 1
+
+
+def test_second_tracks_of_a_thing_end_with_the_window(monkeypatch):
+  monkeypatch.setattr(tracking, '_WINDOW', 5)
+  frames = [_frame(_red_box(n), _green_box(n)) for n in range(12)]
+  # A part of the person, an object of the same shape as the person, and another person.
+  x1, y1, x2, y2 = _red_box(0)
+  boxes = [person(x1, y1, x2, y2), person(x1 + 5, y1 + 5, x2 - 5, y2 - 5), thing(x1, y1, x2, y2)]
+  boxes.append(person(*_green_box(0)))
+  masks, sessions = _make(box_clip(frames, [boxes] + [None] * 11))
+  assert [len(sessions.boxes), *sessions.carried] == [4, 3, 3]
+  assert [mask.people for mask in masks] == [3] * 5 + [2] * 7
+  for frame, mask in enumerate(masks):
+    assert np.median(mask.plane[rectangle(*_SIZE, *_red_box(frame))]) == PERSON | OBJECT
+    assert np.median(mask.plane[rectangle(*_SIZE, *_green_box(frame))]) == PERSON
+
+
+def test_the_number_of_objects_is_bounded(monkeypatch):
+  monkeypatch.setattr(track_window, 'MAX_OBJECTS', 3)
+  frames = [_frame(_red_box(n), _green_box(n)) for n in range(6)]
+  small = [person(12 + n, 12 + n, 18 + n, 18 + n, score=0.1 * n) for n in range(4)]
+  boxes = [small] + [None] * 3 + [[thing(*_green_box(4))], None]
+  _, sessions = _make(box_clip(frames, boxes))
+  assert [box[0] for box in sessions.boxes] == [15, 14, 13]
 
 
 def test_what_is_lost_is_found_again(monkeypatch):

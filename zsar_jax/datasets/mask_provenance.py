@@ -42,18 +42,18 @@ def summarize(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {'format': 'boxes', 'path': names}
   summary = {'format': parameters['format'], 'path': os.path.basename(parameters['path'])}
   if 'made' in parameters:
-    summary['made'] = _without_folders(parameters['made'])
+    summary['made'] = without_folders(parameters['made'])
   return summary
 
 
-def _without_folders(value: Any) -> Any:
+def without_folders(value: Any) -> Any:
   """Returns a JSON value in which absolute paths are their last parts."""
   if isinstance(value, str):
     return _FOLDERS.sub('', value)
   if isinstance(value, Mapping):
-    return {key: _without_folders(item) for key, item in value.items()}
+    return {key: without_folders(item) for key, item in value.items()}
   if isinstance(value, list | tuple):
-    return [_without_folders(item) for item in value]
+    return [without_folders(item) for item in value]
   return value
 
 

@@ -65,7 +65,7 @@ class BoxMaker:
     yield from self._make_batch(batch)
 
   def _make_batch(self, batch: Sequence[tuple[MakerClip, int]]) -> Iterator[FrameMask | None]:
-    boxes = [clip.boxes and clip.boxes[index] for clip, index in batch]
+    boxes = [clip.boxes[index] if clip.boxes else None for clip, index in batch]
     boxed = [number for number, own in enumerate(boxes) if own]
     masks = box_shapes.segment_boxes(
       self._segmenter,

@@ -89,7 +89,7 @@ def draw_shapes(boxes: Sequence[RegionBox], masks: np.ndarray, scores: np.ndarra
     plane,
     people=sum(box.region == 'person' for box in boxes),
     score=min(drawn_scores, default=np.nan),
-    outside=1 - kept_pixels / all_pixels if all_pixels else np.nan,
+    outside=float(1 - kept_pixels / all_pixels) if all_pixels else np.nan,
   )
 
 

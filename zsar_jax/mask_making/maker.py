@@ -43,6 +43,7 @@ class MakerClip:
     boxes: for a maker that takes boxes, those of each of the K frames, in pixels of the frames;
       None for a frame that nobody annotated.
     phrases: for a maker that takes texts, what to find: {text: the name of its region}.
+    remarks: the observations about the video and the boxes, by kind.
   """
 
   name: str
@@ -51,6 +52,7 @@ class MakerClip:
   fps: float
   boxes: tuple[tuple[RegionBox, ...] | None, ...] | None = None
   phrases: dict[str, str] | None = None
+  remarks: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -188,6 +188,7 @@ def finish_clip(making: Making, clip: MakerClip, masks: _Masks) -> Outcome:
     width=facts.width,
     thumbnails=facts.thumbnails,
     frames=tuple(frames),
+    remarks=clip.remarks,
   )
   gates = failed_gates(measure_made(made, making.regions))
   write_clip(clip_path(making.root, clip.name), made, making.checksum, gates)

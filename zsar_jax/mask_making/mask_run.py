@@ -25,6 +25,7 @@ from zsar_jax.datasets.masks.made_files import (
 from zsar_jax.datasets.video import Storage
 from zsar_jax.errors import UserError
 from zsar_jax.mask_making.inpainting import Inpainter
+from zsar_jax.mask_making.licences import restrictions
 from zsar_jax.mask_making.maker import Maker, MakerSpec
 from zsar_jax.mask_making.making import Making, Outcome, is_done, read_outcome
 from zsar_jax.mask_making.making_runners import (
@@ -159,14 +160,15 @@ class MaskRun:
 
   def _announce(self, settings: dict[str, Any], groups: Groups, pending: Groups) -> None:
     """Prints what is about to happen."""
-    clips, done = (
-      sum(map(len, part)) for part in (groups, [g for g in groups if g not in pending])
-    )
+    clips = sum(map(len, groups))
+    done = clips - sum(map(len, pending))
     index, count = self.shard
     shard = f' of shard {index} of {count} (counted from 0)' if count > 1 else ''
     print(f'{settings["about"]}: {pluralize(clips, "clip")}{shard}', file=sys.stderr)
-    for part, licence in settings.get('licences', {}).items():
-      print(f'  licence of the {part}: {licence}', file=sys.stderr)
+    if settings.get('weak'):
+      print('  these masks are weak; use them to try things out', file=sys.stderr)
+    for sentence in restrictions(settings['licences']):
+      print(f'  {sentence}', file=sys.stderr)
     if done:
       print(f'  {pluralize(done, "clip")} already have masks', file=sys.stderr)
 

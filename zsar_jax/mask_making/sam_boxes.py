@@ -15,7 +15,6 @@ from zsar_jax.mask_making.loading import Family, LoadedModel, load_model
 # which takes about 50 MB.
 _BOXES = 32
 
-
 # The published checkpoints are of the video model, which contains the image model.
 _FAMILIES = {
   'sam2': Family('Sam2Model', 'Sam2Processor'),

@@ -14,6 +14,13 @@ from zsar_jax.recipes.regions import REGION_BITS
 # A box is of something tracked if it has this intersection over union with the box around its mask.
 SAME_OBJECT = 0.5
 
+# Objects in a window, which bounds the memory and the time.
+MAX_OBJECTS = 64
+
+# An object of which the others of its region cover this share does not continue in another window:
+# it adds nothing to the plane, and a second track of the same thing would never end.
+_COVERED = 0.8
+
 
 class Session(Protocol):
   """What tracks objects through the frames of a window; see `sam_video.SamSession`."""
@@ -77,13 +84,15 @@ class WindowTracker:
     """Follows all objects to the last frame.
 
     Args:
-      seeds: {index of a frame: boxes}. Those of nothing that is tracked already begin a track.
+      seeds: {index of a frame: boxes}. Those of nothing that is tracked already begin a track, the
+        ones of higher scores first, up to `MAX_OBJECTS`.
     """
     for frame in range(len(self._planes)):
       known = [number for number, first in self._first.items() if first < frame]
       tracked = self._session.track(frame) if known else {}
       self._draw(frame, tracked, known)
       new = [box for box in seeds.get(frame, ()) if not self._is_tracked(box, tracked)]
+      new = sorted(new, key=lambda box: -box.score)[: MAX_OBJECTS - len(self._regions)]
       if new:
         numbers = self._begin(frame, [box.region for box in new])
         edges = {
@@ -98,8 +107,16 @@ class WindowTracker:
       self._draw(frame, self._session.track(frame, reverse=True), later)
 
   def visible(self, frame: int) -> list[Visible]:
-    """Returns the objects in the first or the last frame."""
-    return list(self._ends[frame].values())
+    """Returns the objects in the first or the last frame, but not those that others cover."""
+    objects = sorted(self._ends[frame].values(), key=lambda found: -np.count_nonzero(found.mask))
+    covered = np.zeros_like(self._planes[frame])
+    visible = []
+    for found in objects:
+      bit = np.uint8(REGION_BITS[found.region])
+      if (covered[found.mask] & bit).mean() / bit < _COVERED:
+        visible.append(found)
+        covered[found.mask] |= bit
+    return visible
 
   def masks(self) -> list[FrameMask]:
     """Returns the masks of the frames. Their scores are those of `sam_video.Tracked`."""

@@ -4,7 +4,9 @@ A clip is cut into scenes, and a scene into windows of frames, which fit into me
 detector or a file begin a track in every few frames, unless something tracked is there already. A
 window is tracked forwards, and then backwards to the frames before the first box of each track.
 Tracks continue in the next window, from their masks in the frame that both windows have; before
-the first box of a scene, they continue in the previous window.
+the first box of a scene, they continue in the previous window. Boxes only begin tracks: a frame
+without boxes shows what is tracked, since detectors miss things. If a scene has no boxes at all,
+its frames are empty where that is known, and unknown elsewhere.
 """
 
 import dataclasses
@@ -22,7 +24,13 @@ from zsar_jax.mask_making.maker import FrameMask, MakerClip, StoredFrames
 from zsar_jax.mask_making.person import PersonSpec
 from zsar_jax.mask_making.person_models import PersonSegmenter, open_segmenter
 from zsar_jax.mask_making.sam_video import SamSession, load_tracker
-from zsar_jax.mask_making.track_window import SAME_OBJECT, Session, Visible, WindowTracker
+from zsar_jax.mask_making.track_window import (
+  MAX_OBJECTS,
+  SAME_OBJECT,
+  Session,
+  Visible,
+  WindowTracker,
+)
 
 # Frames in a window. SAM 2 keeps 13 MB for each, and on the device about 2 MB for each object.
 _WINDOW = 32
@@ -72,6 +80,7 @@ class TrackSpec:
       'window': _WINDOW,
       'seed_step': _SEED_STEP,
       'same_object': SAME_OBJECT,
+      'max_objects': MAX_OBJECTS,
       'min_box_side': MIN_SIDE,
       'cut': [_CUT_LEVELS, _CUT_RATIO],
     }
@@ -152,8 +161,8 @@ class TrackMaker:
           yield from self._track_scene(clip, start, stop, seeds)
         else:
           for frame in range(start, stop):
-            known = self._detect or (clip.boxes and clip.boxes[frame] is not None)
-            yield _blank(clip) if known else None
+            annotated = clip.boxes is None or clip.boxes[frame] is not None
+            yield _blank(clip) if annotated else None
 
   def _find_seeds(self, clip: MakerClip, start: int, stop: int) -> dict[int, list[RegionBox]]:
     """Returns the boxes that may begin tracks in a scene, by frame; frames without are left out."""

@@ -107,13 +107,13 @@ def load_clip(work: ClipWork, storage: Storage) -> MakerClip:
   """
   annotated = work.boxes.annotated_frames if work.boxes else None
   video = read_video(work.path, storage, annotated=annotated)
-  boxes = None
+  boxes, remarks = None, dict(video.remarks)
   if work.boxes:
     boxes = tuple(
-      None if frame is None else tuple(frame) for frame in work.boxes.boxes(video.facts, {})
+      None if frame is None else tuple(frame) for frame in work.boxes.boxes(video.facts, remarks)
     )
     if all(frame is None for frame in boxes):
       raise ClipError(f'{work.path}: no kept frame has boxes')
   return MakerClip(
-    work.name, StoredFrames(video.jpegs), video.facts, video.fps, boxes, work.phrases
+    work.name, StoredFrames(video.jpegs), video.facts, video.fps, boxes, work.phrases, remarks
   )

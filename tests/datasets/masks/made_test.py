@@ -46,7 +46,8 @@ def write_made(root, masks: MadeClip, name=NAME) -> MadeSource:
 def test_clips_are_read_back(tmp_path):
   frame = MadeFrame(b'plane', 2, 0.5, 0.25, PERSON, b'inpainted')
   thumbnails = np.arange(2 * THUMBNAIL_SIDE**2, dtype=np.uint8).reshape(2, THUMBNAIL_SIDE, -1)
-  masks = MadeClip(9, np.array([3, 8]), 5, 7, thumbnails, (frame, MadeFrame(b'')))
+  frames = (frame, MadeFrame(b''))
+  masks = MadeClip(9, np.array([3, 8]), 5, 7, thumbnails, frames, {'kind': 'details'})
   path = tmp_path / 'a.masks'
   made_files.write_clip(path, masks, 'checksum', {'person jump': 4.5})
   again = made_files.read_clip(path, 'checksum')
@@ -55,6 +56,7 @@ def test_clips_are_read_back(tmp_path):
   assert np.isnan(again.frames[1].score)
   np.testing.assert_array_equal(again.numbers, [3, 8])
   np.testing.assert_array_equal(again.thumbnails, thumbnails)
+  assert again.remarks == {'kind': 'details'}
   assert (again.num_frames, again.height, again.width) == (9, 5, 7)
   assert made_files.read_gates(path) == (2, {'person jump': 4.5})
   with pytest.raises(ClipError, match='made in another way'):

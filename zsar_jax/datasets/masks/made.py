@@ -110,6 +110,8 @@ class MadeMasks:
     indices = [index if index is None or clip.frames[index].plane else None for index in indices]
     if without := indices.count(None):
       remarks['frames without masks'] = f'{without} of {len(indices)}'
+    for kind, details in clip.remarks.items():
+      remarks.setdefault(kind, details)
     fitting = Fitting(video, remarks)
     for index in indices:
       if index is None:

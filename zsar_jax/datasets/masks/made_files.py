@@ -76,6 +76,7 @@ class MadeClip:
     width: W, of the planes in pixels.
     thumbnails: u8[K, S, S], the frames at the size `THUMBNAIL_SIDE`, to recognize them.
     frames: the K masks.
+    remarks: the observations about the video and the boxes that the maker was given, by kind.
   """
 
   num_frames: int
@@ -84,6 +85,7 @@ class MadeClip:
   width: int
   thumbnails: np.ndarray
   frames: tuple[MadeFrame, ...]
+  remarks: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def clip_path(root: str | os.PathLike[str], name: str) -> pathlib.Path:
@@ -151,6 +153,7 @@ def write_clip(
     'outside': [_rounded(frame.outside) for frame in frames],
     'absent': [frame.absent for frame in frames],
     'gates': dict(gates or {}),
+    'remarks': clip.remarks,
   }
   path.parent.mkdir(parents=True, exist_ok=True)
   with open_atomically(path) as file:
@@ -220,6 +223,7 @@ def read_clip(path: str | os.PathLike[str], checksum: str | None = None) -> Made
           strict=True,
         )
       ),
+      remarks={str(kind): str(details) for kind, details in header['remarks'].items()},
     )
     if clip.numbers.shape != (count,) or not count or not _ascends(clip):
       raise ValueError('its frame numbers do not ascend within the video')
