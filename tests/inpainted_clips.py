@@ -31,15 +31,22 @@ class Drawn:
     frames: u8[T, H, W, 3].
     planes: u8[T, H, W], also of the frame that is not annotated.
     inpainted: T JPEGs; b'' for a frame without a person, and for one that is not annotated.
+    unknown: the frame that is not annotated.
   """
 
   frames: np.ndarray
   planes: np.ndarray
   inpainted: list[bytes]
+  unknown: int | None
 
 
-def draw(seed: int) -> Drawn:
-  """Draws a red person and a green object that move over a scene in shades of blue."""
+def draw(seed: int, unknown: int | None = UNKNOWN) -> Drawn:
+  """Draws a red person and a green object that move over a scene in shades of blue.
+
+  Args:
+    seed: of the scene and of the places.
+    unknown: the frame that is not annotated.
+  """
   rng = np.random.default_rng(seed)
   shades = cv2.resize(rng.uniform(60, 255, (3, 4)), (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
   scene = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
@@ -57,12 +64,18 @@ def draw(seed: int) -> Drawn:
     without = np.where((plane & OBJECT)[..., None] != 0, np.uint8([0, 255, 0]), scene)
     frames.append(np.where(person[..., None], np.uint8([255, 0, 0]), without))
     without = np.where(hole[..., None], np.uint8([200, 200, 0]), frames[-1])
-    shown = t not in (NOBODY, UNKNOWN)
+    shown = t not in (NOBODY, unknown)
     inpainted += records.encode_frames([without], _QUALITY) if shown else [b'']
-  return Drawn(np.stack(frames), planes, inpainted)
+  return Drawn(np.stack(frames), planes, inpainted, unknown)
 
 
-def write_clips(root, count: int = 4, inpaint: bool = True, scale: float = 1) -> dict[str, Drawn]:
+def write_clips(
+  root,
+  count: int = 4,
+  inpaint: bool = True,
+  scale: float = 1,
+  unknown: int | None = UNKNOWN,
+) -> dict[str, Drawn]:
   """Writes clips and their masks below `root`, and one more clip without masks.
 
   Args:
@@ -70,6 +83,7 @@ def write_clips(root, count: int = 4, inpaint: bool = True, scale: float = 1) ->
     count: the number of clips with masks.
     inpaint: whether the masks were made with --inpaint.
     scale: the size of masks and inpainted frames, as a multiple of the frames'.
+    unknown: the frame of each clip that is not annotated.
 
   Returns:
     The clips with masks by id.
@@ -79,7 +93,7 @@ def write_clips(root, count: int = 4, inpaint: bool = True, scale: float = 1) ->
   (root / 'masks').mkdir(parents=True)
   made_files.write_settings(root / 'masks', settings)
   checksum = made_files.settings_checksum(settings)
-  clips = {f'{CLASSES[n % len(CLASSES)]}/{n:02d}': draw(n) for n in range(count)}
+  clips = {f'{CLASSES[n % len(CLASSES)]}/{n:02d}': draw(n, unknown) for n in range(count)}
   for name, clip in (*clips.items(), (NO_MASKS, draw(99))):
     (root / 'videos' / name).mkdir(parents=True)
     for t, frame in enumerate(clip.frames):
@@ -100,7 +114,7 @@ def write_masks(folder, name: str, clip: Drawn, checksum: str, scale: float = 1)
   for t, (plane, jpeg) in enumerate(zip(clip.planes, clip.inpainted, strict=True)):
     if jpeg and scale != 1:
       jpeg = next(records.encode_frames([scaled(records.decode_frame(jpeg))], _QUALITY))
-    code = b'' if t == UNKNOWN else records.encode_plane(scaled(plane))
+    code = b'' if t == clip.unknown else records.encode_plane(scaled(plane))
     made.append(MadeFrame(code, inpainted=jpeg))
   thumbnails = np.stack([make_thumbnail(frame) for frame in clip.frames])
   numbers = np.arange(NUM_FRAMES)
