@@ -36,6 +36,7 @@ COMMANDS = {
     'zsar_jax.tools.build_dataset', 'build a data set from videos and masks'
   ),
   'compare-masks': Command('zsar_jax.tools.compare_masks', 'compare masks with trusted ones'),
+  'make-masks': Command('zsar_jax.tools.make_masks', 'make masks from raw videos'),
   'inspect': Command('zsar_jax.tools.inspect_dataset', 'show what a data set contains'),
   'show': Command('zsar_jax.tools.show_clips', 'draw clips under mask recipes'),
   'split': Command('zsar_jax.tools.make_split', 'split classes for zero-shot evaluation'),
