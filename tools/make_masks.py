@@ -95,10 +95,10 @@ FLAGS: FlagTable = {
     'metavar': 'DIR',
     'help': 'the folder of the lists of Something-Something',
   },
-  'accept-licence': {
+  'accept-license': {
     'action': 'store_true',
     'default': None,
-    'help': 'you have read the licence of weights that restrict their use, such as those of SAM 3',
+    'help': 'you have read the license of weights that restrict their use, such as those of SAM 3',
   },
   'motion': {
     'action': 'store_true',
@@ -173,7 +173,7 @@ def _track(given: Values, regions: tuple[str, ...]) -> MakerSpec:
 
 
 def _text(given: Values, regions: tuple[str, ...]) -> MakerSpec:
-  options = _options(given, *_NETWORK, 'accept-licence')
+  options = _options(given, *_NETWORK, 'accept-license')
   return TextSpec(given['text'], given['words'], given.get('object'), **options)
 
 
@@ -188,7 +188,7 @@ def _command(given: Values, regions: tuple[str, ...]) -> MakerSpec:
 # In the order in which they are chosen, as a flag that chooses one may be optional for an earlier.
 MAKERS = {
   'track': _Maker(_track, ('track',), ('person', 'boxes', *_NETWORK)),
-  'text': _Maker(_text, ('text', 'words'), ('object', 'annotations', 'accept-licence', *_NETWORK)),
+  'text': _Maker(_text, ('text', 'words'), ('object', 'annotations', 'accept-license', *_NETWORK)),
   'boxes': _Maker(_boxes, ('boxes', 'object'), ('batch', 'device')),
   'person': _Maker(_person, ('person',), _NETWORK),
   'motion': _Maker(_motion, ('motion',), ('region',)),

@@ -25,7 +25,7 @@ from zsar_jax.datasets.masks.made_files import (
 from zsar_jax.datasets.video import Storage
 from zsar_jax.errors import UserError
 from zsar_jax.mask_making.inpainting import Inpainter
-from zsar_jax.mask_making.licences import restrictions
+from zsar_jax.mask_making.licenses import restrictions
 from zsar_jax.mask_making.maker import Maker, MakerSpec
 from zsar_jax.mask_making.making import Making, Outcome, is_done, read_outcome
 from zsar_jax.mask_making.making_runners import (
@@ -167,7 +167,7 @@ class MaskRun:
     print(f'{settings["about"]}: {pluralize(clips, "clip")}{shard}', file=sys.stderr)
     if settings.get('weak'):
       print('  these masks are weak; use them to try things out', file=sys.stderr)
-    for sentence in restrictions(settings['licences']):
+    for sentence in restrictions(settings['licenses']):
       print(f'  {sentence}', file=sys.stderr)
     if done:
       print(f'  {pluralize(done, "clip")} already have masks', file=sys.stderr)
