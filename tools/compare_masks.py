@@ -164,7 +164,7 @@ def _match(
 
 def _compare(tasks: list['ComparisonTask'], workers: int | None) -> Iterator['ClipComparison']:
   """Compares clips in worker processes; yields them in order."""
-  from zsar_jax.data.workers import initialize_worker
+  from zsar_jax.data.workers import hold_interrupts, initialize_worker
   from zsar_jax.datasets.mask_comparison import compare_clip
   from zsar_jax.datasets.stage_runners import progress_bar
 
@@ -180,7 +180,9 @@ def _compare(tasks: list['ComparisonTask'], workers: int | None) -> Iterator['Cl
       workers, multiprocessing.get_context('spawn'), initialize_worker, (signal.SIG_DFL,)
     )
     try:
-      for compared in pool.map(compare_clip, tasks):
+      with hold_interrupts():
+        results = pool.map(compare_clip, tasks)
+      for compared in results:
         yield compared
         progress.update()
     except concurrent.futures.process.BrokenProcessPool:
@@ -188,7 +190,8 @@ def _compare(tasks: list['ComparisonTask'], workers: int | None) -> Iterator['Cl
         'a process that compared masks was killed, perhaps for lack of memory; give fewer --workers'
       ) from None
     finally:
-      pool.shutdown(wait=False, cancel_futures=True)
+      # Python ends with a traceback, at times, if it is still shutting a pool down.
+      pool.shutdown(cancel_futures=True)
 
 
 def _summarize(compared: Sequence['ClipComparison']) -> dict[str, Any]:

@@ -1,15 +1,33 @@
 """Starts worker processes: they handle signals as their parent wants, and end with it."""
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from typing import Any
 
 import cv2
 
 from zsar_jax.runtime.streams import tolerate_closed_streams
+
+
+@contextlib.contextmanager
+def hold_interrupts() -> Iterator[None]:
+  """Holds SIGINT back from this thread, and from the processes that it starts in the block.
+
+  A process that is still importing its modules would answer Ctrl-C with a traceback. It gets the
+  signal in `initialize_worker`, and this thread at the end of the block.
+  """
+  resource_tracker.ensure_running()  # Its start would end the hold.
+  held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+  try:
+    yield
+  finally:
+    signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 def initialize_worker(on_signal: Any) -> None:
@@ -22,6 +40,7 @@ def initialize_worker(on_signal: Any) -> None:
   tolerate_closed_streams()
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, on_signal)
+  signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # See `hold_interrupts`.
   # The processes are the parallelism; a pool of threads in each of them would only add contention.
   cv2.setNumThreads(0)
   parent = multiprocessing.parent_process()

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import tqdm
 
-from zsar_jax.data.workers import initialize_worker
+from zsar_jax.data.workers import hold_interrupts, initialize_worker
 from zsar_jax.datasets.beam import Beam, run_on_beam
 from zsar_jax.datasets.staging import Chunk, StagedChunk, stage_chunk
 from zsar_jax.errors import UserError
@@ -50,7 +50,8 @@ def stage_in_processes(work: Work, name: str, workers: int | None) -> list[Stage
       workers, multiprocessing.get_context('spawn'), initialize_worker, (signal.SIG_DFL,)
     )
     try:
-      futures = [pool.submit(stage_chunk, chunk, path) for chunk, path in work]
+      with hold_interrupts():
+        futures = [pool.submit(stage_chunk, chunk, path) for chunk, path in work]
       for future in concurrent.futures.as_completed(futures):
         staged = future.result()
         progress.update(len(staged.entries) + len(staged.failures))
@@ -61,7 +62,8 @@ def stage_in_processes(work: Work, name: str, workers: int | None) -> list[Stage
         ' with fewer --workers continues'
       ) from None
     finally:
-      pool.shutdown(wait=False, cancel_futures=True)
+      # Python ends with a traceback, at times, if it is still shutting a pool down.
+      pool.shutdown(cancel_futures=True)
 
 
 def stage_with_beam(work: Work, name: str, beam: Beam) -> list[StagedChunk]:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from zsar_jax.data.records import ClipError
-from zsar_jax.data.workers import initialize_worker
+from zsar_jax.data.workers import hold_interrupts, initialize_worker
 from zsar_jax.datasets.beam import Beam, run_on_beam
 from zsar_jax.datasets.masks.made_files import clip_path
 from zsar_jax.datasets.stage_runners import polled_progress, progress_bar
@@ -160,7 +160,8 @@ def _worker_pool(workers: int) -> Iterator[concurrent.futures.ProcessPoolExecuto
       ' --workers continues'
     ) from None
   finally:
-    pool.shutdown(wait=False, cancel_futures=True)
+    # Python ends with a traceback, at times, if it is still shutting a pool down.
+    pool.shutdown(cancel_futures=True)
 
 
 def _submit_ahead(
@@ -169,12 +170,16 @@ def _submit_ahead(
   """Yields each group with the future of its call, while `ahead` later calls are in progress."""
   remaining = iter(groups)
   pending: collections.deque = collections.deque()
-  for group in itertools.islice(remaining, ahead):
-    pending.append((group, pool.submit(function, group)))
+
+  def submit(count: int) -> None:
+    for group in itertools.islice(remaining, count):
+      with hold_interrupts():
+        pending.append((group, pool.submit(function, group)))
+
+  submit(ahead)
   while pending:
     yield pending.popleft()
-    for group in itertools.islice(remaining, 1):
-      pending.append((group, pool.submit(function, group)))
+    submit(1)
 
 
 def _finish_in_thread(
