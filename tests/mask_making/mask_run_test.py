@@ -203,6 +203,44 @@ def test_masks_of_another_maker_are_refused(videos, tmp_path, log):
   _run(tmp_path / 'out', tmp_path / 'log2').make(_works(videos))
 
 
+def test_settings_without_masks_are_replaced(videos, tmp_path, log):
+  for name in _VIDEOS:
+    (log / f'fail-{name.replace("/", "_")}').touch()
+  with pytest.raises(UserError, match='no clip has masks'):
+    _run(tmp_path / 'out', log, keep='all', threshold=100).make(_works(videos))
+  for name in _VIDEOS:
+    (log / f'fail-{name.replace("/", "_")}').unlink()
+  _run(tmp_path / 'out', log, keep='all', threshold=150).make(_works(videos))
+  assert made_files.read_settings(tmp_path / 'out')['threshold'] == 150
+
+
+def test_damaged_and_foreign_files_are_reported(videos, tmp_path, log):
+  out = tmp_path / 'out'
+  _run(out, log).make(_works(videos))
+  for name, length in (('run/c', 100), ('run/d', -1)):
+    path = made_files.clip_path(out, name)
+    path.write_bytes(path.read_bytes()[:length])
+  other = tmp_path / 'other'
+  _run(other, log, keep='every:2').make(_works(videos))
+  foreign = made_files.clip_path(other, 'walk/a').read_bytes()
+  made_files.clip_path(out, 'walk/a').write_bytes(foreign)
+  outcomes = {outcome.name: outcome.failure for outcome in _run(out, log).make(_works(videos))}
+  assert 'damaged' in outcomes['run/c']
+  assert 'damaged' in outcomes['run/d']
+  assert 'in another way' in outcomes['walk/a']
+  assert outcomes['run/e'] is None
+
+  for name in ('run/c', 'run/d', 'walk/a'):  # As the messages say.
+    made_files.clip_path(out, name).unlink()
+  assert not any(outcome.failure for outcome in _run(out, log).make(_works(videos)))
+
+
+def test_names_that_are_too_long_are_refused(videos, tmp_path):
+  (tmp_path / f'{"é" * 121}.mp4').write_bytes((videos / 'walk/b.mp4').read_bytes())
+  with pytest.raises(UserError, match='has 242 bytes; rename it to at most 240'):
+    list_videos(str(tmp_path))
+
+
 def test_few_masks_of_a_long_video_are_in_memory(tmp_path, log, monkeypatch):
   monkeypatch.setattr(StubMaker, 'most_alive', 0)
   write_video(tmp_path / 'videos' / 'long.mp4', [150, 200] * 1500, 32, 32)

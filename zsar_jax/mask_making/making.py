@@ -16,6 +16,7 @@ from zsar_jax.data import records
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.mask_gates import failed_gates, measure_made
 from zsar_jax.datasets.masks.made_files import (
+  CLIP_SUFFIX,
   MadeClip,
   MadeFrame,
   clip_path,
@@ -85,15 +86,26 @@ def is_done(root: pathlib.Path, name: str) -> bool:
   return clip_path(root, name).exists()
 
 
+def any_done(root: pathlib.Path) -> bool:
+  """Returns whether any clip below a folder has masks."""
+  return next(root.glob(f'clips/**/*{CLIP_SUFFIX}'), None) is not None
+
+
 def failure_path(root: pathlib.Path, name: str) -> pathlib.Path:
   """Returns the path of the file that says why a clip has no masks."""
   return clip_path(root, name).with_suffix('.failed')
 
 
-def read_outcome(root: pathlib.Path, name: str) -> Outcome:
-  """Returns the outcome of a clip that this or another process has made."""
+def read_outcome(root: pathlib.Path, name: str, checksum: str) -> Outcome:
+  """Returns the outcome of a clip that this or another process has made.
+
+  A file that is damaged, or was made with other settings than those of `checksum`, is a failure.
+  """
   if is_done(root, name):
-    return Outcome(name, *read_gates(clip_path(root, name)))
+    try:
+      return Outcome(name, *read_gates(clip_path(root, name), checksum))
+    except ClipError as error:
+      return Outcome(name, failure=error.reason)
   try:
     reason = str(json.loads(failure_path(root, name).read_text())['reason'])
   except (OSError, KeyError, TypeError, ValueError):

@@ -27,7 +27,7 @@ from zsar_jax.errors import UserError
 from zsar_jax.mask_making.inpainting import Inpainter
 from zsar_jax.mask_making.licenses import restrictions
 from zsar_jax.mask_making.maker import Maker, MakerSpec
-from zsar_jax.mask_making.making import Making, Outcome, is_done, read_outcome
+from zsar_jax.mask_making.making import Making, Outcome, any_done, is_done, read_outcome
 from zsar_jax.mask_making.making_runners import (
   Groups,
   run_in_processes,
@@ -100,7 +100,8 @@ class MaskRun:
     groups = select_shard(group_works(works, self.spec.batch_frames, self.storage), self.shard)
     if not groups:
       raise UserError(
-        f'--shard: there are {pluralize(len(works), "clip")}, too few for {self.shard[1]} shards'
+        f'--shard: {pluralize(len(works), "clip")} (as many as fill a batch go together) are too few'
+        f' for {self.shard[1]} shards; give fewer shards'
       )
     with locks.lock_folder(self.out / '.locks' / self._report_name()):
       pending = [
@@ -109,7 +110,7 @@ class MaskRun:
       self._announce(settings, groups, pending)
       self._run(pending, making, maker)
       names = [work.name for group in groups for work in group]
-      outcomes = [read_outcome(making.root, name) for name in names]
+      outcomes = [read_outcome(making.root, name, making.checksum) for name in names]
       report = make_report(outcomes, settings)
       write_file(self.out / f'{self._report_name()}.json', json.dumps(report, indent=1) + '\n')
     print(describe(report))
@@ -147,11 +148,13 @@ class MaskRun:
 
   def _check_settings(self, settings: dict[str, Any]) -> None:
     """Writes made.json, or compares it; raises a `UserError` if the masks there differ."""
-    if not (self.out / SETTINGS_FILE).exists():
+    # The settings of a run that failed for all clips may be corrected.
+    if not (self.out / SETTINGS_FILE).exists() or not any_done(self.out):
       write_settings(self.out, settings)
       return
     earlier = read_settings(self.out)
-    for key in sorted({*earlier, *settings} - {NOTES}):
+    # The sentence about the masks says least about what differs.
+    for key in sorted({*earlier, *settings} - {NOTES}, key=lambda key: (key == 'about', key)):
       if earlier.get(key) != settings.get(key):
         raise UserError(
           f'--out: the masks in {self.out} were made with {key} = {earlier.get(key)}, not'
@@ -205,6 +208,8 @@ def describe(report: dict[str, Any]) -> str:
     lines.append(f'  {name}: {reason}')
   if len(failed) > _MAX_PRINTED:
     lines.append(f'  ... and {len(failed) - _MAX_PRINTED} more, see the report')
+  if report['gates']:
+    lines.append('masks that look wrong, which the report names:')
   for gate, values in report['gates'].items():
-    lines.append(f'  to look at, {gate}: {pluralize(len(values), "clip")}')
+    lines.append(f'  {gate}: {pluralize(len(values), "clip")}')
   return '\n'.join(lines)

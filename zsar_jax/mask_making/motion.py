@@ -98,7 +98,7 @@ class MotionMaker:
       'weak': True,
       'licenses': {},
       'region': self.region,
-      'short_side': _SHORT_SIDE,
+      'analyzed_short_side': _SHORT_SIDE,
       'seconds': _SPACING * _REACH,
       'threshold': _THRESHOLD,
       'moving': _MOVING,

@@ -17,6 +17,9 @@ from zsar_jax.mask_making.maker import MakerClip, StoredFrames
 
 _Item = TypeVar('_Item')
 
+# Bytes of the name of a video, so that the names of its files of masks fit into 255.
+_MAX_NAME = 240
+
 
 @dataclasses.dataclass(frozen=True)
 class ClipWork:
@@ -39,7 +42,7 @@ def list_videos(folder: str) -> list[ListedClip]:
   """Lists the videos below a folder, in the order of their names.
 
   Raises:
-    UserError: there is none, or the folder cannot be read.
+    UserError: there is none, the folder cannot be read, or a name is too long.
   """
   index = VideoIndex(folder)
   paths = sorted(index)
@@ -49,6 +52,11 @@ def list_videos(folder: str) -> list[ListedClip]:
   clips = []
   for path in paths:
     stem = os.path.splitext(path)[0].rpartition('/')[2]
+    if len(os.fsencode(stem)) > _MAX_NAME:
+      raise UserError(
+        f'--videos: the name {stem[:40]}... in {folder} has {len(os.fsencode(stem))} bytes; rename'
+        f' it to at most {_MAX_NAME}'
+      )
     # Files of boxes name a clip of Something-Something by its number alone.
     clip_id = stem if stems[stem] == 1 else path
     clips.append(index.listed_clip(clip_id, 0, [path], path, with_extension=index.has_double(path)))

@@ -15,7 +15,7 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from zsar_jax.runtime.files import open_atomically, write_file
 _FORMAT = 1
 
 SETTINGS_FILE = 'made.json'
+
+# Of the files of clips.
+CLIP_SUFFIX = '.masks'
 
 # The key in made.json of facts that do not identify the masks, such as the versions of libraries.
 NOTES = 'notes'
@@ -90,7 +93,7 @@ class MadeClip:
 
 def clip_path(root: str | os.PathLike[str], name: str) -> pathlib.Path:
   """Returns the path of the masks of the video `name`, see `listing.ListedClip.name`."""
-  return pathlib.Path(root, 'clips', f'{name}.masks')
+  return pathlib.Path(root, 'clips', f'{name}{CLIP_SUFFIX}')
 
 
 def settings_checksum(settings: dict[str, Any]) -> str:
@@ -162,15 +165,21 @@ def write_clip(
     file.writelines(frame.inpainted for frame in frames)
 
 
-def read_gates(path: str | os.PathLike[str]) -> tuple[int, dict[str, float]]:
+def read_gates(
+  path: str | os.PathLike[str], checksum: str | None = None
+) -> tuple[int, dict[str, float]]:
   """Returns the number of frames of a clip's file, and the gates that its masks fail.
 
+  Args:
+    path: the file.
+    checksum: see `read_clip`.
+
   Raises:
-    records.ClipError: the file is damaged.
+    records.ClipError: the file is damaged, or was made in another way than its made.json says.
   """
   try:
     with open(path, 'rb') as file:
-      header = json.loads(file.readline(_MAX_HEADER))
+      header, _ = _read_header(file, path, checksum)
     gates = {str(name): float(value) for name, value in header['gates'].items()}
     return len(header['planes']), gates
   except (OSError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
@@ -189,19 +198,7 @@ def read_clip(path: str | os.PathLike[str], checksum: str | None = None) -> Made
   """
   try:
     with open(path, 'rb') as file:
-      header = json.loads(file.readline(_MAX_HEADER))
-      if header['format'] != _FORMAT:
-        raise ValueError(f'format {header["format"]}')
-      if checksum is not None and header['settings'] != checksum:
-        raise ClipError(
-          f'{path} was made in another way than {SETTINGS_FILE} of its folder says; make it again'
-        )
-      lengths = [*header['planes'], *header['inpainted']]
-      if not all(type(length) is int and length >= 0 for length in lengths):
-        raise ValueError('a length is no whole number')
-      remaining = os.fstat(file.fileno()).st_size - file.tell()
-      if sum(lengths) != remaining:
-        raise ValueError(f'{remaining} bytes follow the header, which states {sum(lengths)}')
+      header, lengths = _read_header(file, path, checksum)
       contents = [file.read(length) for length in lengths]
     count = len(header['planes'])
     thumbnails = np.frombuffer(bytes.fromhex(header['thumbnails']), np.uint8)
@@ -241,6 +238,41 @@ def read_clip(path: str | os.PathLike[str], checksum: str | None = None) -> Made
   ) as error:
     raise ClipError(f'{path} is damaged ({error}); delete it and make it again') from None
   return clip
+
+
+def _read_header(
+  file: BinaryIO, path: str | os.PathLike[str], checksum: str | None
+) -> tuple[dict[str, Any], list[int]]:
+  """Reads the header of a clip's file.
+
+  Args:
+    file: the file, at its beginning.
+    path: its path, for errors.
+    checksum: see `read_clip`.
+
+  Returns:
+    The header, and the lengths of what follows it in bytes.
+
+  Raises:
+    ValueError: the header is damaged, or other bytes follow it than it states. Other damage raises
+      the errors of looking things up in JSON values.
+    records.ClipError: the file was made in another way than its made.json says.
+  """
+  header = json.loads(file.readline(_MAX_HEADER))
+  if header['format'] != _FORMAT:
+    raise ValueError(f'format {header["format"]}')
+  if checksum is not None and header['settings'] != checksum:
+    raise ClipError(
+      f'{path} was made in another way than {SETTINGS_FILE} of its folder says; delete it and make'
+      ' it again'
+    )
+  lengths = [*header['planes'], *header['inpainted']]
+  if not all(type(length) is int and length >= 0 for length in lengths):
+    raise ValueError('a length is no whole number')
+  remaining = os.fstat(file.fileno()).st_size - file.tell()
+  if sum(lengths) != remaining:
+    raise ValueError(f'{remaining} bytes follow the header, which states {sum(lengths)}')
+  return header, lengths
 
 
 def decode_plane(clip: MadeClip, index: int) -> np.ndarray | None:
