@@ -103,7 +103,8 @@ FLAGS: FlagTable = {
   'motion': {
     'action': 'store_true',
     'default': None,
-    'help': 'marks what moves before the background, without a network: weak, but works offline',
+    'help': 'marks what moves in front of the background, without a network: weak, but works'
+    ' offline',
   },
   'command': {
     'metavar': 'COMMAND',
@@ -210,7 +211,7 @@ def _parser() -> argparse.ArgumentParser:
     help='the folder of the videos; each is a file or a folder of numbered images',
   )
   parser.add_argument('--out', required=True, metavar='DIR', help='the folder of the masks')
-  group = parser.add_argument_group('makers, and the flags that each takes')
+  group = parser.add_argument_group('makers; the help of a flag begins with those that take it')
   choices = {name: maker.required + maker.optional for name, maker in MAKERS.items()}
   add_flags_of_choices(group, FLAGS, choices)
   group = parser.add_argument_group('frames')

@@ -183,8 +183,9 @@ def test_an_unreachable_hub_gets_the_remedy(monkeypatch):
   with pytest.raises(UserError) as error:
     load('owner/tiny')
   assert str(error.value) == (
-    '--person=owner/tiny: cannot be downloaded from the Hugging Face hub (Name or service not'
-    ' known); check the name and your access, or download the folder elsewhere and give its path'
+    '--person=owner/tiny: is no folder here, and cannot be downloaded from the Hugging Face hub'
+    ' (Name or service not known); check the name and your access, or download the folder elsewhere'
+    ' and give its path'
   )
 
 

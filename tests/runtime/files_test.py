@@ -5,7 +5,8 @@ import pathlib
 import pytest
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.files import make_folder
+from zsar_jax.runtime.files import make_folder, open_atomically
+from zsar_jax.runtime.reporting import user_message
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
@@ -17,3 +18,13 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
   # Not even the superuser can write there.
   with pytest.raises(UserError, match='^--out: /proc/self cannot be written to'):
     make_folder(pathlib.Path('/proc/self'), '--out')
+
+
+def test_a_full_disk_is_reported_with_the_file(tmp_path):
+  (tmp_path / 'a.masks.tmp').symlink_to('/dev/full')
+  with (
+    pytest.raises(OSError, match='No space') as error,
+    open_atomically(tmp_path / 'a.masks') as file,
+  ):
+    file.write(b'masks')
+  assert user_message(error.value).startswith(f'{tmp_path}/a.masks: No space left on device;')

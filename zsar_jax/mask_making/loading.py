@@ -40,7 +40,7 @@ _REFUSED_SETTINGS = ('quantization_config', 'transformers_weights', 'configurati
 # Bytes of a config.json, an index of weights, or a model card that are read at most.
 _MAX_TEXT = 1 << 26
 
-_HUB_NAME = re.compile(r'[\w.-]+/[\w.-]+')
+_HUB_NAME = re.compile(r'\w[\w.-]*/\w[\w.-]*')
 
 
 class Family(NamedTuple):
@@ -240,8 +240,9 @@ def _find_folder(name: str, flag: str) -> tuple[pathlib.Path, str | None]:
       )
   except Exception as error:  # The exceptions depend on its version and its HTTP library.
     raise UserError(
-      f'{flag}={name}: cannot be downloaded from the Hugging Face hub ({first_line(error)}); check'
-      ' the name and your access, or download the folder elsewhere and give its path'
+      f'{flag}={name}: is no folder here, and cannot be downloaded from the Hugging Face hub'
+      f' ({first_line(error)}); check the name and your access, or download the folder elsewhere and'
+      ' give its path'
     ) from None
   return pathlib.Path(folder), pathlib.Path(folder).name  # Named for the commit.
 

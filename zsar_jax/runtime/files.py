@@ -20,8 +20,13 @@ def open_atomically(path: pathlib.Path) -> Iterator[BinaryIO]:
     path: a file that may exist.
   """
   partial = path.with_name(f'{path.name}.tmp')
-  with partial.open('wb') as file:
-    yield file
+  try:
+    with partial.open('wb') as file:
+      yield file
+  except OSError as error:
+    if error.filename is None:  # As of a full disk.
+      error.filename = str(path)
+    raise
   file_systems.replace(partial, path)
 
 

@@ -29,7 +29,7 @@ from zsar_jax.datasets.masks.skipped_shapes import EmptyShape
 from zsar_jax.datasets.masks.source import Remarks
 from zsar_jax.datasets.sources.listing import ListedClip
 from zsar_jax.datasets.video import VideoFacts
-from zsar_jax.errors import UserError
+from zsar_jax.errors import UserError, error_reason
 from zsar_jax.recipes.regions import BOX_SHIFT, OBJECT_BOX, PERSON_BOX, REGION_BITS, draw_box
 
 # Boxes are in pixels of the annotated frames, which all have this height. Their width is not
@@ -209,7 +209,9 @@ def _members(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
   try:
     text = path.read_text()
   except (OSError, UnicodeDecodeError) as error:
-    raise UserError(f'{path} cannot be read ({error}); give a file of boxes') from None
+    raise UserError(
+      f'{path} cannot be read ({error_reason(error)}); give a file of boxes'
+    ) from None
   decoder = json.JSONDecoder()
 
   def after(token: str, position: int) -> int:
