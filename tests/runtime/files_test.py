@@ -21,10 +21,8 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
 
 
 def test_a_full_disk_is_reported_with_the_file(tmp_path):
+  path = tmp_path / 'a.masks'
   (tmp_path / 'a.masks.tmp').symlink_to('/dev/full')
-  with (
-    pytest.raises(OSError, match='No space') as error,
-    open_atomically(tmp_path / 'a.masks') as file,
-  ):
+  with pytest.raises(OSError, match='No space') as error, open_atomically(path) as file:
     file.write(b'masks')
-  assert user_message(error.value).startswith(f'{tmp_path}/a.masks: No space left on device;')
+  assert user_message(error.value).startswith(f'{path}: No space left on device;')

@@ -241,8 +241,8 @@ def _find_folder(name: str, flag: str) -> tuple[pathlib.Path, str | None]:
   except Exception as error:  # The exceptions depend on its version and its HTTP library.
     raise UserError(
       f'{flag}={name}: is no folder here, and cannot be downloaded from the Hugging Face hub'
-      f' ({first_line(error)}); check the name and your access, or download the folder elsewhere and'
-      ' give its path'
+      f' ({first_line(error)}); check the name and your access, or download the folder elsewhere'
+      ' and give its path'
     ) from None
   return pathlib.Path(folder), pathlib.Path(folder).name  # Named for the commit.
 

@@ -100,8 +100,8 @@ class MaskRun:
     groups = select_shard(group_works(works, self.spec.batch_frames, self.storage), self.shard)
     if not groups:
       raise UserError(
-        f'--shard: {pluralize(len(works), "clip")} (as many as fill a batch go together) are too few'
-        f' for {self.shard[1]} shards; give fewer shards'
+        f'--shard: too few clips for {self.shard[1]} shards: {pluralize(len(works), "clip")}, and'
+        ' those that fill a batch go together; give fewer shards'
       )
     with locks.lock_folder(self.out / '.locks' / self._report_name()):
       pending = [

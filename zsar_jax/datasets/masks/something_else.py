@@ -210,7 +210,7 @@ def _members(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
     text = path.read_text()
   except (OSError, UnicodeDecodeError) as error:
     raise UserError(
-      f'{path} cannot be read ({error_reason(error)}); give a file of boxes'
+      f'--boxes: {path} cannot be read ({error_reason(error)}); give a file of boxes'
     ) from None
   decoder = json.JSONDecoder()
 
@@ -237,7 +237,9 @@ def _members(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
     if after('}', position) != len(text):
       raise json.JSONDecodeError('expected the end', text, position + 1)
   except json.JSONDecodeError as error:
-    raise UserError(f'{path} is not a JSON object of videos: {error}; copy it again') from None
+    raise UserError(
+      f'--boxes: {path} is not a JSON object of videos: {error}; copy it again'
+    ) from None
 
 
 def _skip_space(text: str, position: int) -> int:
