@@ -122,21 +122,37 @@ def _match(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _fit(
   points: np.ndarray, others: np.ndarray, tolerance: float = _TRACK_TOLERANCE
 ) -> list[np.ndarray]:
-  """Fits transforms f64[3, 3] to pairs of points f32[P, 2], the simple ones first."""
-  if len(points) < _MIN_PAIRS:
-    return []
-  moves = others - points
-  # The shift that most pairs agree with.
-  agree = np.abs(moves[:, None] - moves[None]).max(2) < tolerance
-  shift = np.eye(3)
-  shift[:2, 2] = moves[agree[agree.sum(1).argmax()]].mean(0)
-  transforms = [shift]
-  similarity, _ = cv2.estimateAffinePartial2D(points, others, None, cv2.RANSAC, tolerance)
-  if similarity is not None:
-    transforms.append(np.vstack([similarity, [0, 0, 1]]))
-  homography, agrees = cv2.findHomography(points, others, cv2.RANSAC, tolerance)
-  if homography is not None and agrees.sum() >= _MIN_PAIRS:
-    transforms.append(homography)
+  """Fits transforms to pairs of points.
+
+  Args:
+    points: f32[P, 2].
+    others: f32[P, 2].
+    tolerance: the distance in pixels up to which a pair agrees with a transform.
+
+  Returns:
+    f64[3, 3] each: a shift, a similarity and a homography that many pairs agree with, and the same
+    for the other pairs, since the first may be those of a large person.
+  """
+  transforms = []
+  for _ in range(2):
+    if len(points) < _MIN_PAIRS:
+      break
+    moves = others - points
+    # The shift that most pairs agree with.
+    agree = np.abs(moves[:, None] - moves[None]).max(2) < tolerance
+    shift = np.eye(3)
+    shift[:2, 2] = moves[agree[agree.sum(1).argmax()]].mean(0)
+    transforms.append(shift)
+    similarity, _ = cv2.estimateAffinePartial2D(points, others, None, cv2.RANSAC, tolerance)
+    if similarity is not None:
+      transforms.append(np.vstack([similarity, [0, 0, 1]]))
+    homography, agrees = cv2.findHomography(points, others, cv2.RANSAC, tolerance)
+    if homography is None:
+      break
+    if agrees.sum() >= _MIN_PAIRS:
+      transforms.append(homography)
+    disagree = agrees.ravel() == 0
+    points, others = points[disagree], others[disagree]
   return transforms
 
 
