@@ -98,10 +98,6 @@ class MaskRun:
       self.inpainter,
     )
     groups = select_shard(group_works(works, self.spec.batch_frames, self.storage), self.shard)
-    if not groups:
-      raise UserError(
-        f'--shard: there are {pluralize(len(works), "clip")}, too few for {self.shard[1]} shards'
-      )
     with locks.lock_folder(self.out / '.locks' / self._report_name()):
       pending = [
         group for group in groups if not all(is_done(making.root, work.name) for work in group)
@@ -113,7 +109,7 @@ class MaskRun:
       report = make_report(outcomes, settings)
       write_file(self.out / f'{self._report_name()}.json', json.dumps(report, indent=1) + '\n')
     print(describe(report))
-    if not report['made']:
+    if report['failed'] and not report['made']:
       name, reason = next(iter(report['failed'].items()))
       raise UserError(f'no clip has masks; {name}: {reason}')
     print(f'the masks are in {self.out}; build with --masks made:{self.out}')
