@@ -24,7 +24,6 @@ import sys
 from collections.abc import Sequence
 
 from zsar_jax.data import records
-from zsar_jax.datasets.beam import Beam
 from zsar_jax.datasets.build import build
 from zsar_jax.datasets.builder import ClipBuilder
 from zsar_jax.datasets.masks.spec import FORMATS
@@ -34,7 +33,14 @@ from zsar_jax.pantomime.worlds import TEST_CLIPS, TRAIN_CLIPS, VALIDATION_CLIPS
 from zsar_jax.runtime.reporting import exit_on_user_error
 
 from .dataset_sources import SOURCES, Values
-from .shared_flags import FlagTable, add_flags_of_choices, given_flags, parse_values
+from .shared_flags import (
+  FlagTable,
+  add_beam_flags,
+  add_flags_of_choices,
+  given_flags,
+  parse_beam,
+  parse_values,
+)
 
 # The flags that only some data sets take.
 FLAGS: FlagTable = {
@@ -145,18 +151,7 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     '--strict', action='store_true', help='fail if a clip is missing or unreadable'
   )
-  parser.add_argument(
-    '--beam_runner',
-    metavar='RUNNER',
-    help='encode with this runner of Apache Beam, such as DirectRunner (extra beam); every process'
-    ' must be able to read the paths in the flags',
-  )
-  parser.add_argument(
-    '--beam_options',
-    metavar='NAME=VALUE,...',
-    default='',
-    help='options of the runner, such as direct_running_mode=multi_processing,direct_num_workers=4',
-  )
+  add_beam_flags(parser, 'encode')
   group = parser.add_argument_group('flags of some data sets')
   choices = {dataset: source.flags for dataset, source in SOURCES.items()}
   add_flags_of_choices(group, FLAGS, choices)
@@ -183,21 +178,13 @@ def _builders(values: Values) -> list[ClipBuilder]:
   return source.builders(values['out'], name, given)
 
 
-def _beam(values: Values) -> Beam | None:
-  if values['beam_runner'] is None:
-    if values['beam_options']:
-      raise UserError('--beam_options needs --beam_runner')
-    return None
-  return Beam(values['beam_runner'], tuple(filter(None, values['beam_options'].split(','))))
-
-
 def main(argv: Sequence[str] | None = None) -> None:
   """Builds the data set that the command line describes."""
   values = parse_values(_parser(), argv)
   with exit_on_user_error():
     try:
       for builder in _builders(values):
-        build(builder, values['workers'], values['strict'], _beam(values))
+        build(builder, values['workers'], values['strict'], parse_beam(values))
     except KeyboardInterrupt:
       print('\ninterrupted; give the same command again to continue', file=sys.stderr)
       raise SystemExit(130) from None

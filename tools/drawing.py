@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from zsar_jax.data.batch import PARTNER
+from zsar_jax.data.batch import as_partner
 from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.sampling import segment_indices
 from zsar_jax.data.subset import Subset
@@ -68,7 +68,11 @@ def choose_clips(subsets: list[Subset], count: int) -> list[tuple[Subset, int]]:
 
 
 def draw_contact_sheet(
-  rows: list[tuple[Subset, int]], columns: Sequence[Column], view: View, out: pathlib.Path
+  rows: list[tuple[Subset, int]],
+  columns: Sequence[Column],
+  view: View,
+  out: pathlib.Path,
+  notes: Sequence[str] = (),
 ) -> None:
   """Writes a contact sheet: a row for each clip, with its frames under each recipe.
 
@@ -80,23 +84,33 @@ def draw_contact_sheet(
     columns: the columns.
     view: the frames and the crop to show.
     out: the PNG to write.
+    notes: a line of text for each clip, below its caption.
   """
   matplotlib.use('Agg')
   pictures = _render_columns(rows, columns, view)
   # The batch's own `annotated` includes frames that borrow the plane of another.
   all_annotated = [subset.frames(position).annotated for subset, position in rows]
   annotated = [frames[segment_indices(len(frames), view.num_frames)] for frames in all_annotated]
-  captions = [_caption(*row, frames) for row, frames in zip(rows, all_annotated, strict=True)]
+  captions = [
+    textwrap.shorten(_caption(*row, frames), 70)
+    for row, frames in zip(rows, all_annotated, strict=True)
+  ]
+  if notes:
+    captions = [f'{caption}\n{note}' for caption, note in zip(captions, notes, strict=True)]
   legend = '' if all(map(all, annotated)) else 'dashed edge: a frame that is not annotated'
 
-  # In inches; a row has its strip of frames and a line of text below it.
+  # In inches; a row has its strip of frames and one or two lines of text below it.
   strip = 0.9 * view.num_frames
+  text_height = 0.4 if notes else 0.25
   with fonts_for([*captions, *(column.title for column in columns), legend], str(out)):
     figure, axes = plt.subplots(
       len(rows),
       len(columns),
       squeeze=False,
-      figsize=((strip + 0.1) * len(columns), (strip / view.num_frames + 0.25) * len(rows) + 0.3),
+      figsize=(
+        (strip + 0.1) * len(columns),
+        (strip / view.num_frames + text_height) * len(rows) + 0.3,
+      ),
       layout='constrained',
     )
     engine = figure.get_layout_engine()
@@ -105,9 +119,8 @@ def draw_contact_sheet(
     for row, caption in enumerate(captions):
       for n in range(len(columns)):
         _draw_strip(axes[row, n], pictures[n][row], annotated[row])
-      text = textwrap.shorten(caption, 70)
       axis = axes[row, 0]
-      axis.text(0, -0.03, text, fontsize=7, va='top', transform=axis.transAxes, parse_math=False)
+      axis.text(0, -0.03, caption, fontsize=7, va='top', transform=axis.transAxes, parse_math=False)
     for axis, column in zip(axes[0], columns, strict=True):
       axis.set_title(column.title, fontsize=9, fontweight='bold')
     if legend:
@@ -120,12 +133,16 @@ def _render_columns(
   rows: list[tuple[Subset, int]], columns: Sequence[Column], view: View
 ) -> list[np.ndarray]:
   """Paints the clips under each recipe; returns u8[N, T, S, S, 3] for each column."""
-  clips = [ClipLoader(subset, view).evaluation_clip(position) for subset, position in rows]
+  # Any clip may be the partner of another one, also of one from another data set.
+  inpainted = all(
+    any(subset.shows_inpainted(column.recipe) for column in columns) for subset, _ in rows
+  )
+  clips = [
+    ClipLoader(subset, view, inpainted=inpainted).evaluation_clip(position)
+    for subset, position in rows
+  ]
   batch = jax.tree.map(lambda *leaves: np.stack(leaves), *clips)
-  batch |= {
-    f'{PARTNER}{name}': np.roll(batch[name], 1, axis=0)
-    for name in ('frames', 'regions', 'annotated')
-  }
+  batch |= as_partner({name: np.roll(array, 1, axis=0) for name, array in batch.items()})
   key = jax.random.key(COLOR_SEED)
   pictures = []
   for column in columns:

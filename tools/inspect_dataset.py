@@ -3,14 +3,20 @@
     zsar inspect data/kinetics400
 
 prints the report and draws the contact sheet kinetics400.png: clips of every split, unmasked, with
-people in red and objects in blue, and with the background painted over. Frames that are not
-annotated have a dashed edge. With --outline, the regions are outlined instead of painted.
+people in red and objects in blue, with the background painted over and, if the data set has
+inpainted frames, without people. Frames that are not annotated have a dashed edge. With --outline,
+the regions are outlined instead of painted.
+
+    zsar inspect data/kinetics400 --worst=20
+
+draws kinetics400-worst.png instead: the clips whose masks look wrong, the worst first, each with
+what looks wrong. The masks of such a clip may be right: an actor may leave the picture.
 """
 
 import argparse
 import json
 import pathlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zsar_jax.errors import UserError
 from zsar_jax.runtime.command_line import parse_arguments
@@ -46,6 +52,12 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     '--outline', action='store_true', help='outline people and objects instead of painting them'
   )
+  parser.add_argument(
+    '--worst',
+    metavar='N',
+    type=int,
+    help='draw the N clips whose masks look worst, instead of clips of all classes',
+  )
   add_sheet_flags(parser, clips=12)
   return parser
 
@@ -64,6 +76,8 @@ def main(argv: list[str] | None = None) -> None:
 
   with exit_on_user_error():
     check_sheet_flags(args)
+    if args.worst is not None and args.worst < 1:
+      raise UserError(f'--worst must be 1 or more, not {args.worst}')
     make_folder(args.out, '--out')
     folder = args.folder
     if (folder / 'dataset_info.json').is_file():  # A version of a data set.
@@ -75,15 +89,60 @@ def main(argv: list[str] | None = None) -> None:
     for name in names:
       directory = find_dataset(folder, name)
       assert directory is not None, f'{name} is not in {folder}'
-      splits, description = _read_report(name, directory / 'build_report.json')
+      report, description = _read_report(name, directory / 'build_report.json')
       print(description)
+      if args.worst and (reason := _why_none_looks_wrong(report)):
+        print(f'{name}: {reason}')
+        continue
       subsets = [
-        select(open_dataset(folder, name, split), 'all', 'nearest', name) for split in splits
+        select(open_dataset(folder, name, split), 'all', 'nearest', name) for split in report
       ]
-      out = args.out / f'{name.replace("/", "-")}.png'
-      rows = choose_clips(subsets, args.clips)
-      draw_contact_sheet(rows, _columns(subsets[0], args.outline), view, out)
+      out = args.out / f'{name.replace("/", "-")}{"-worst" if args.worst else ""}.png'
+      notes: list[str] = []
+      if args.worst:
+        rows, notes = _worst_clips(subsets, report, args.worst)
+      else:
+        rows = choose_clips(subsets, args.clips)
+      draw_contact_sheet(rows, _columns(subsets[0], args.outline), view, out, notes)
       print(out)
+
+
+def _worst_clips(
+  subsets: list['Subset'], report: dict[str, Any], count: int
+) -> tuple[list[tuple['Subset', int]], list[str]]:
+  """Returns the clips whose masks look worst, as rows of a sheet, and what looks wrong with each.
+
+  Args:
+    subsets: the splits of the data set.
+    report: its build report.
+    count: the maximum number of clips.
+  """
+  from zsar_jax.datasets import build_report, mask_gates
+
+  found = []
+  for subset in subsets:
+    failed = build_report.failed_by_clip(report[subset.dataset.split].get('gates') or {})
+    for position in range(len(subset)):
+      if gates := failed.get(subset.clip_id(position)):
+        found.append(
+          (mask_gates.severity(gates), mask_gates.describe_failed(gates), subset, position)
+        )
+  found.sort(key=lambda clip: -clip[0])
+  rows = [(subset, position) for _, _, subset, position in found[:count]]
+  return rows, [note for _, note, _, _ in found[:count]]
+
+
+def _why_none_looks_wrong(report: dict[str, Any]) -> str | None:
+  """Returns why a report names no clip whose masks look wrong, or None if it names one."""
+  if any(split.get('gates') for split in report.values()):
+    return None
+  if not any(split['regions'] for split in report.values()):
+    return 'it has no masks'
+  if not any('gates' in split for split in report.values()):
+    return 'an earlier version built it; build it again to have its masks checked'
+  if all(split['gates'] is None for split in report.values()):
+    return 'its masks are not checked, as they are drawn with the clips'
+  return 'the masks of no clip look wrong'
 
 
 def _columns(subset: 'Subset', outline: bool) -> list['Column']:
@@ -102,11 +161,14 @@ def _columns(subset: 'Subset', outline: bool) -> list['Column']:
       Column('regions', unmasked if outline else painted, outline),
       Column(str(white), white),
     ]
+  if subset.dataset.has_inpainted:
+    inpainted = language.parse('person=inpaint')
+    columns.append(Column(str(inpainted), inpainted))
   return columns
 
 
-def _read_report(name: str, path: pathlib.Path) -> tuple[list[str], str]:
-  """Reads the report of a build: its splits, and its description as text."""
+def _read_report(name: str, path: pathlib.Path) -> tuple[dict[str, Any], str]:
+  """Reads the report of a build, and describes it as text."""
   from zsar_jax.datasets.build_report import describe
 
   try:
@@ -119,7 +181,7 @@ def _read_report(name: str, path: pathlib.Path) -> tuple[list[str], str]:
       f'{path} is damaged, or from an earlier version ({error}); delete its folder and build the'
       ' data set again'
     ) from None
-  return list(report), description
+  return report, description
 
 
 if __name__ == '__main__':

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from zsar_jax.datasets.beam import Beam
 from zsar_jax.errors import UserError
 from zsar_jax.runtime.command_line import parse_arguments
 
@@ -71,6 +72,36 @@ def given_flags(
     if flag not in given:
       raise UserError(f'{choice} needs --{flag}: {flags[flag]["help"]}')
   return given
+
+
+def add_beam_flags(parser: argparse.ArgumentParser | argparse._ArgumentGroup, action: str) -> None:
+  """Adds the flags that run a program's work on Apache Beam.
+
+  Args:
+    parser: where to add the flags.
+    action: what is done on Beam, such as 'encode'.
+  """
+  parser.add_argument(
+    '--beam_runner',
+    metavar='RUNNER',
+    help=f'{action} with this runner of Apache Beam, such as DirectRunner (extra beam); every'
+    ' process must be able to read the paths in the flags',
+  )
+  parser.add_argument(
+    '--beam_options',
+    metavar='NAME=VALUE,...',
+    default='',
+    help='options of the runner, such as direct_running_mode=multi_processing,direct_num_workers=4',
+  )
+
+
+def parse_beam(values: Mapping[str, Any]) -> Beam | None:
+  """Returns the runner that the flags of `add_beam_flags` describe, or None."""
+  if values['beam_runner'] is None:
+    if values['beam_options']:
+      raise UserError('--beam_options needs --beam_runner')
+    return None
+  return Beam(values['beam_runner'], tuple(filter(None, values['beam_options'].split(','))))
 
 
 def add_sheet_flags(parser: argparse.ArgumentParser, clips: int) -> None:

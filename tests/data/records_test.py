@@ -151,11 +151,24 @@ def test_a_plane_does_not_inflate_without_end():
     tracemalloc.stop()
 
 
+def test_inpainted_frames_of_annotated_frames_are_kept():
+  planes = [_regions(1)[0], None, _regions(1)[0]]
+  jpegs = list(records.encode_frames(_frames(3)))
+  fields = ('a', 1, jpegs, planes, (24, 32), 12.0)
+  record = records.encode_clip(*fields, inpainted=[b'first', b'second', b'']).record
+  assert record['inpainted'] == [b'first', b'', b'']
+  assert 'inpainted' not in records.encode_clip(*fields).record
+
+
 def test_records_are_serialized_as_by_tfds():
-  features = records.record_features(('waving, slowly', 'kicking'))
-  for planes in (None, [_regions(1)[0], None, _regions(1)[0]]):
-    record = _encode(3, planes).record
+  planes = [_regions(1)[0], None, _regions(1)[0]]
+  inpainted = {'inpainted': [b'first', b'', b'']}
+  for masks, optional in ((None, {}), (planes, {}), (planes, inpainted), (None, {'inpainted': []})):
+    features = records.record_features(('waving, slowly', 'kicking'), bool(optional))
+    record = _encode(3, masks).record | optional
     by_tfds = features.serialize_example(features.encode_example(record))
     assert tf_example_pb2.Example.FromString(
       records.serialize(record)
     ) == tf_example_pb2.Example.FromString(by_tfds)
+    read = features.deserialize_example_np(records.serialize(record))
+    assert list(read.get('inpainted', ())) == list(record.get('inpainted', ()))

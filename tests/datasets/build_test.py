@@ -90,6 +90,23 @@ def test_damaged_or_foreign_staging_is_done_again(built, tmp_path, folder, text)
   assert _files(out) == _files(built)
 
 
+def test_clips_that_an_earlier_version_staged_are_not_encoded_again(built, tmp_path, folder):
+  out = tmp_path / 'earlier'
+  (folder / 'interrupt-train-6').touch()
+  with pytest.raises(KeyboardInterrupt):
+    build(NoiseBuilder(out, folder), workers=0)
+  (folder / 'interrupt-train-6').unlink()
+  path = out / '.staging' / 'toy' / 'train-00000.json'
+  content = json.loads(path.read_text())
+  for entry in content['entries']:
+    del entry['failed_gates']
+  path.write_text(json.dumps(content))
+  encoded_clips(folder)
+  build(NoiseBuilder(out, folder), workers=0)
+  assert not {f'train-{n}' for n in range(4)} & encoded_clips(folder)
+  assert _files(out) == _files(built)
+
+
 def test_failed_clips_are_left_out_and_reported(tmp_path, folder, capsys):
   toy = NoiseBuilder(tmp_path, folder, validation=1)
   for name in ('missing-train-3', 'broken-train-5', *(f'missing-train-{n}' for n in (8, 9))):

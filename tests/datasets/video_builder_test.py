@@ -16,7 +16,9 @@ def test_another_copy_is_read_where_the_first_cannot_be(tmp_path):
 
   def encode(*copies):
     clip = ListedClip('a', 0, first, 'a', copies=copies)
-    return encode_task(VideoTask(clip, masks=None, remarks={}, storage=Storage(), folder_fps=30))
+    return encode_task(
+      VideoTask(clip, masks=None, regions=(), remarks={}, storage=Storage(), folder_fps=30)
+    )
 
   clip = encode(*copies)
   assert len(clip.record['frames']) == len(LEVELS)

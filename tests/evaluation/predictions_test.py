@@ -74,6 +74,25 @@ def test_round_trip(tmp_path):
     }
 
 
+def test_inpainted_backgrounds(tmp_path):
+  inpainted = example(inpainted_scenes=True)
+  inpainted.save(tmp_path / 'a.npz')
+  assert_same(predictions.load(tmp_path / 'a.npz'), inpainted)
+  assert [inpainted.shows_inpainted_scenes(recipe) for recipe in inpainted.recipes] == [False, True]
+  with pytest.raises(
+    UserError, match=r"under 'background=swap', one of two runs saw the inpainted"
+  ):
+    predictions.check_same_clips(inpainted, example())
+  unpainted = {'recipes': ('none',), 'logits': {'none': example().logits['none']}}
+  predictions.check_same_clips(inpainted, example(**unpainted))
+  with np.load(tmp_path / 'a.npz') as file:
+    arrays = dict(file)
+  for wrong in (np.ones(3, bool), np.int32(1)):
+    np.savez(tmp_path / 'b.npz', **arrays | {'inpainted_scenes': wrong})
+    with pytest.raises(UserError, match='inpainted_scenes: .* but it must be bool with 0'):
+      predictions.load(tmp_path / 'b.npz')
+
+
 NAMES = st.text(st.characters(exclude_characters='\0', exclude_categories=['Cs']), max_size=8)
 FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=True)
 SHARES = st.one_of(st.just(np.nan), st.floats(0, 1, width=32))

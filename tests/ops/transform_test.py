@@ -67,9 +67,8 @@ def test_the_partner_is_counted_from_the_end(clips):
     # The partner's people are removed, also from its planes.
     left = np.where(actors[0], clip.regions, other.regions & ~np.uint8(PERSON))
     np.testing.assert_array_equal(mixed.regions[b], left)
-    video, regions = backgrounds.swap_background(
-      clip.video, clip.regions, other.video, other.regions
-    )
+    scene = backgrounds.empty_scene(other.video, other.regions)
+    video, regions = backgrounds.swap_background(clip.video, clip.regions, scene, other.regions)
     np.testing.assert_allclose(swapped.video[b], video, atol=1e-5)
     np.testing.assert_array_equal(swapped.regions[b], regions)
 

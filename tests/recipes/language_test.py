@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zsar_jax.errors import UserError
-from zsar_jax.recipes.language import COLORS, EFFECTS, LAYERS, Effect, Part, Recipe, parse
+from zsar_jax.recipes.language import EFFECTS, FILLS, LAYERS, Effect, Part, Recipe, parse
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,7 @@ from zsar_jax.recipes.language import COLORS, EFFECTS, LAYERS, Effect, Part, Rec
     ),
     ('background=normal/other', (Part('background', 'normal', draw='other'),)),
     ('background=swap@0.5', (Part('background', 'swap', probability=0.5),)),
+    ('person=inpaint@0.5', (Part('person', 'inpaint', probability=0.5),)),
   ],
 )
 def test_parses(text, parts):
@@ -58,6 +59,14 @@ def test_what_a_recipe_needs(text, regions, pairs):
   assert parse(text).needs_partner is pairs
 
 
+def test_the_part_that_inpaints():
+  recipe = parse('background=normal,person=inpaint')
+  assert recipe.inpaint_part == Part('person', 'inpaint')
+  assert recipe.regions == {'background', 'person'}
+  assert not recipe.needs_partner
+  assert parse('background=normal,person=mean').inpaint_part is None
+
+
 @pytest.mark.parametrize(
   'text',
   [
@@ -66,6 +75,7 @@ def test_what_a_recipe_needs(text, regions, pairs):
     'background=mean,object_box=normal/frame@0.5!',
     'person=#102030',
     'actorcutmix@0.25,background=stripes/other,freeze',
+    'stillmix@0.5,background=swap,person=inpaint@0.25',
   ],
 )
 def test_text_survives_the_round_trip(text):
@@ -90,6 +100,13 @@ def test_text_survives_the_round_trip(text):
     ('background=normal,none', 'character 19', 'REGION=COLOR'),
     ('person=swap', 'character 8', 'only the background'),
     ('background=swap/other', 'character 16', '/other'),
+    ('background=inpaint', 'character 12', 'only person'),
+    ('object=inpaint', 'character 8', 'only person'),
+    ('person_box=inpaint', 'character 12', 'only person'),
+    ('person=inpaint/frame', 'character 15', '/frame'),
+    ('person=inpaint!', 'character 15', 'object_box'),
+    ('fame,person=inpaint', 'character 6', 'together with fame'),
+    ('person=inpaint,actorcutmix@0.5', 'character 16', 'together with actorcutmix'),
     ('fame@2', 'character 5', 'probability'),
     ('fame,fame', 'character 6', 'twice'),
     ('freeze!', 'character 1', 'freeze'),
@@ -108,7 +125,7 @@ def test_errors_show_the_position(text, position, phrase):
 _PROBABILITIES = st.just('') | st.floats().map(lambda share: f'@{share!r}') | st.just('@x')
 _PIECES = st.tuples(
   st.sampled_from([f'{name}=' for name in LAYERS] + list(EFFECTS)),
-  st.sampled_from(['', *COLORS, '#12aBcd', '#12', 'stripes', 'swap']),
+  st.sampled_from(['', *FILLS, '#12aBcd', '#12']),
   st.sampled_from(['', '/frame', '/other', '/', ' ']),
   _PROBABILITIES,
   st.sampled_from(['', '!', '!!']),

@@ -92,6 +92,8 @@ def test_a_killed_study_resumes_and_a_finished_one_does_not_run_again(config, tm
   assert 'resuming' in log
 
   study = json.loads((tmp_path / 'study.json').read_text())
+  drawn = [{'text': 'drawn with the clips', 'warnings': []}]
+  assert study['masks'] == {'toy, train': drawn, 'toy, validation': drawn}
   toy = study['experiments']['toy']['datasets']['toy']
   for name, folder in runs.items():
     results = json.loads((folder / 'results.json').read_text())['toy']

@@ -355,6 +355,7 @@ def test_inspect_refuses(tmp_path, capsys):
   for flags, words in (
     ([str(tmp_path)], 'holds no data set'),
     ([str(tmp_path), '--clips=0'], '--clips'),
+    ([str(tmp_path), '--worst=0'], '--worst must be 1 or more, not 0'),
     ([str(tmp_path), f'--out={__file__}'], f'--out: {__file__} cannot be a folder'),
   ):
     with pytest.raises(SystemExit) as error:

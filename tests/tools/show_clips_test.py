@@ -12,8 +12,9 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
 
+from tests.inpainted_clips import build, write_clips
 from tests.toy import CLASSES, build_toy
-from tools import drawing, fonts, show_clips
+from tools import drawing, fonts, inspect_dataset, show_clips
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.subset import select
 from zsar_jax.data.view import View
@@ -62,6 +63,33 @@ def test_a_sheet_shows_the_painted_colors(tmp_path, monkeypatch, data_dir):
     columns = (np.abs(sheet - color).max(-1) < 8).nonzero()[1]
     assert len(columns) > 1000
     assert columns.min() > sheet.shape[1] / 2  # Only in the second column.
+
+
+def test_sheets_show_inpainted_frames(tmp_path, monkeypatch, data_dir, capsys):
+  """In these clips, people are red, and an inpainter has painted them and a rim yellow."""
+  write_clips(tmp_path, count=16, unknown=None)
+  build(tmp_path)
+  flags = [f'--out={tmp_path / "sheet.png"}', '--clips=4', '--frames=2']
+  recipes = '--recipes=none;person=inpaint;background=swap'
+  run(monkeypatch, f'--dataset-dir={tmp_path / "data"}', recipes, *flags)
+  columns = np.array_split(_read(tmp_path / 'sheet.png'), 3, axis=1)
+  red, yellow = (
+    [int((np.abs(column - color).max(-1) < 60).sum()) for column in columns]
+    for color in ((255, 0, 0), (200, 200, 0))
+  )
+  assert red[1] < 0.05 * min(red[0], red[2])
+  # Where backgrounds are swapped, the rim of the other clip is seen beside the person.
+  assert 5 * yellow[0] < yellow[2] < 0.7 * yellow[1]
+  monkeypatch.setattr(
+    'sys.argv', ['inspect', str(tmp_path / 'data'), f'--out={tmp_path}', '--clips=2']
+  )
+  inspect_dataset.main()
+  columns = np.array_split(_read(tmp_path / 'scenes.png'), 4, axis=1)
+  yellow = [(np.abs(column - (200, 200, 0)).max(-1) < 60).sum() for column in columns]
+  assert 5 * max(yellow[:3]) < yellow[3]
+  with pytest.raises(SystemExit):
+    run(monkeypatch, f'--dataset-dir={data_dir}', '--recipes=person=inpaint', *flags)
+  assert 'toy has none; make them with zsar make-masks --inpaint' in capsys.readouterr().err
 
 
 def test_names_are_not_parsed_as_formulas(tmp_path, data_dir):

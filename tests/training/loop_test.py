@@ -76,7 +76,8 @@ def take_steps(config, devices, steps=2):
   key = sharding.random_key(config.seed, mesh)
   inputs = make_inputs(setup, key, setup.tokens(subset.texts), params, None, subset, None)
   step = jax.jit(make_train_step(setup), out_shardings=(shardings, setup.replicated))
-  loader = ClipLoader(subset, View.from_config(config))
+  inpainted = subset.shows_inpainted(setup.recipe)
+  loader = ClipLoader(subset, View.from_config(config), inpainted=inpainted)
   batches = training_batches(loader, config.data.batch_size, 0, 0, 0)
   metrics = []
   for _ in range(steps):

@@ -1,11 +1,13 @@
 """The schema of a batch: the arrays that pass from the input pipeline to the devices.
 
-A batch is a dict of arrays. `FIELDS` describes those that every batch has, and `TRAINING_FIELDS`
-those that training adds. In an evaluation that pairs clips, a batch also has `PARTNER_FIELDS`, with
-the prefix `PARTNER`. Letters in shapes: B clips, T frames, S x S pixels.
+A batch is a dict of arrays. `FIELDS` describes those that every batch has, `TRAINING_FIELDS` those
+that training adds, and `INPAINTED_FIELDS` those of recipes that show frames without their people.
+In an evaluation that pairs clips, a batch also has `PARTNER_FIELDS`, with the prefix `PARTNER`.
+Letters in shapes: B clips, T frames, S x S pixels.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -56,31 +58,54 @@ TRAINING_FIELDS = {
   'stop': Field(np.bool_, ('B',), 'whether a signal asks the host of this clip to stop'),
 }
 
+INPAINTED_FIELDS = {
+  'inpainted': Field(
+    np.uint8,
+    ('B', 'T', 'S', 'S', 3),
+    'RGB, the frames without their people; a frame itself if it shows nobody or is not annotated',
+  ),
+}
+
 PARTNER = 'partner_'
 PARTNER_FIELDS = ('frames', 'regions', 'annotated')
 
 
-def fields(training: bool = False, partners: bool = False) -> dict[str, Field]:
+def fields(
+  training: bool = False,
+  partners: bool = False,
+  inpainted: bool = False,
+  partners_inpainted: bool = False,
+) -> dict[str, Field]:
   """Returns the fields of a batch.
 
   Args:
     training: whether the batch is one of training.
     partners: whether each clip comes with a partner.
+    inpainted: whether it comes with its inpainted frames.
+    partners_inpainted: whether the partners do.
   """
   chosen = FIELDS | (TRAINING_FIELDS if training else {})
+  chosen |= INPAINTED_FIELDS if inpainted else {}
   if partners:
-    chosen |= {f'{PARTNER}{name}': FIELDS[name] for name in PARTNER_FIELDS}
+    chosen |= as_partner(FIELDS | (INPAINTED_FIELDS if partners_inpainted else {}))
   return chosen
 
 
-def padding_clip(num_frames: int, size: int) -> BatchClip:
+def as_partner(clip: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what a clip contributes to a batch as the partner of another, by field."""
+  names = (*PARTNER_FIELDS, *INPAINTED_FIELDS)
+  return {f'{PARTNER}{name}': clip[name] for name in names if name in clip}
+
+
+def padding_clip(num_frames: int, size: int, inpainted: bool = False) -> BatchClip:
   """Returns the clip that fills up the last batch of an evaluation.
 
   Args:
     num_frames: T.
     size: S.
+    inpainted: whether clips come with their inpainted frames.
   """
   return {
     name: np.full(field.sizes(B=1, T=num_frames, S=size)[1:], field.padding, field.dtype)[()]
-    for name, field in FIELDS.items()
+    for name, field in fields(inpainted=inpainted).items()
   }

@@ -33,10 +33,12 @@ class ClipLoader:
   Attributes:
     subset: the clips.
     view: determines how clips are sampled, cropped and resized.
+    inpainted: whether to load the frames without their people, see `batch.INPAINTED_FIELDS`.
   """
 
   subset: Subset
   view: View
+  inpainted: bool = dataclasses.field(default=False, kw_only=True)
 
   def training_clip(self, position: int, rng: np.random.Generator) -> BatchClip:
     """Returns the clip at `position` with random frames and a random crop.
@@ -71,7 +73,7 @@ class ClipLoader:
       crop_offset: selects the square of each frame, see `center_crop`.
     """
     if position >= len(self.subset):
-      return padding_clip(self.view.num_frames, self.view.size)
+      return padding_clip(self.view.num_frames, self.view.size, self.inpainted)
     clip_id = self.subset.clip_id(position)
     return self._load(position, zlib.crc32(clip_id.encode()), None, time_offset, crop_offset)
 
@@ -81,6 +83,8 @@ class ClipLoader:
       clip = self.subset.frames(position)
       for number in range(len(clip)):
         records.decode_frame(clip.frame(number))
+        if jpeg := clip.inpainted(number):
+          records.decode_frame(jpeg)
         if clip.annotated[number]:
           records.decode_plane(clip.plane(number), *clip.size)
     except (UserError, OSError) as error:
@@ -101,7 +105,11 @@ class ClipLoader:
       sampled = segment_indices(len(clip), self.view.num_frames, rng, time_offset)
       box = self._crop(*clip.size, rng, crop_offset)
       frames = self._decode_frames(clip, sampled, box)
-      regions, annotated = self._decode_planes(clip, sampled, box)
+      sources = self._plane_sources(clip, sampled)
+      regions, annotated = self._decode_planes(clip, sources, box)
+      inpainted = {}
+      if self.inpainted:
+        inpainted['inpainted'] = self._decode_inpainted(clip, sources, box, frames)
     except (UserError, OSError) as error:
       raise UserError(
         f'{self.subset.dataset.name}, clip {self.subset.clip_id(position)}: {error}'
@@ -114,6 +122,7 @@ class ClipLoader:
       'seed': np.uint32(seed),
       'clip': np.int32(position),
       'weight': np.float32(1),
+      **inpainted,
     }
 
   def _crop(
@@ -129,31 +138,67 @@ class ClipLoader:
 
   def _decode_frames(self, clip: ClipFrames, sampled: np.ndarray, box: Box) -> np.ndarray:
     """Returns frames u8[T, S, S, 3]; decodes a frame that is sampled repeatedly only once."""
-    view = self.view
-    height, width = clip.size
-    frames = np.empty((view.num_frames, view.size, view.size, 3), np.uint8)
+    frames = np.empty((self.view.num_frames, self.view.size, self.view.size, 3), np.uint8)
     for t, index in enumerate(sampled):
       if t and index == sampled[t - 1]:
         frames[t] = frames[t - 1]
-        continue
-      frame = records.decode_frame(clip.frame(index))
-      if frame.shape[:2] != (height, width):
-        raise UserError(
-          f'frame {index} has {frame.shape[1]} x {frame.shape[0]} pixels, but its record says'
-          f' {width} x {height}; build the data set again'
-        )
-      resize_frame(frame, box, view.size, view.interpolation, out=frames[t])
+      else:
+        self._decode_frame(clip.frame(index), clip.size, box, f'frame {index}', out=frames[t])
     return frames
 
+  def _decode_frame(
+    self, jpeg: bytes, size: tuple[int, int], box: Box, name: str, out: np.ndarray
+  ) -> None:
+    """Decodes, crops and resizes a frame to `out`, u8[S, S, 3].
+
+    Args:
+      jpeg: the frame.
+      size: the height and width that it must have.
+      box: the crop.
+      name: the name of the frame, for errors.
+      out: the result.
+
+    Raises:
+      UserError: if the frame is damaged or has another size.
+    """
+    frame = records.decode_frame(jpeg)
+    if frame.shape[:2] != size:
+      raise UserError(
+        f'{name} has {frame.shape[1]} x {frame.shape[0]} pixels, but its record says'
+        f' {size[1]} x {size[0]}; build the data set again'
+      )
+    resize_frame(frame, box, self.view.size, self.view.interpolation, out=out)
+
+  def _decode_inpainted(
+    self, clip: ClipFrames, sources: np.ndarray, box: Box, frames: np.ndarray
+  ) -> np.ndarray:
+    """Returns the frames without their people, u8[T, S, S, 3].
+
+    They are those of the frames whose planes are taken, `sources`. Where nobody was removed from
+    such a frame, the frame in `frames` is returned.
+    """
+    inpainted = frames.copy()
+    for t, source in enumerate(sources):
+      jpeg = clip.inpainted(source)
+      if jpeg and t and source == sources[t - 1]:
+        inpainted[t] = inpainted[t - 1]
+      elif jpeg:
+        self._decode_frame(jpeg, clip.size, box, f'inpainted frame {source}', out=inpainted[t])
+    return inpainted
+
+  def _plane_sources(self, clip: ClipFrames, sampled: np.ndarray) -> np.ndarray:
+    """Returns i64[T], the frames whose planes the sampled frames take."""
+    annotated = clip.annotated
+    if self.view.unannotated == 'nearest' and 0 < np.count_nonzero(annotated) < len(annotated):
+      return nearest_annotated(annotated, sampled)
+    return sampled
+
   def _decode_planes(
-    self, clip: ClipFrames, sampled: np.ndarray, box: Box
+    self, clip: ClipFrames, sources: np.ndarray, box: Box
   ) -> tuple[np.ndarray, np.ndarray]:
     """Returns regions u8[T, S, S] and annotated bool[T]."""
     view = self.view
     annotated = clip.annotated
-    sources = sampled
-    if view.unannotated == 'nearest' and 0 < np.count_nonzero(annotated) < len(annotated):
-      sources = nearest_annotated(annotated, sampled)
     regions = np.zeros((view.num_frames, view.size, view.size), np.uint8)
     for t, source in enumerate(sources):
       if t and source == sources[t - 1]:

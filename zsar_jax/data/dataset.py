@@ -61,6 +61,7 @@ class ClipDataset:
       set's lists have such texts, a text with [brackets] around the placeholders of objects.
     class_splits: named parts of the vocabulary, such as 'base' and 'novel'.
     region_names: the names in `regions.REGION_BITS` of the annotated regions.
+    has_inpainted: whether its records have a field of inpainted frames.
     index: the split's ids, labels and frame counts.
   """
 
@@ -88,6 +89,7 @@ class ClipDataset:
       }
       self.class_texts = tuple(metadata['class_texts'] or self.classes)
       self.region_names: tuple[str, ...] = tuple(metadata['region_names'])
+      self.has_inpainted = 'inpainted' in info.features
     except Exception as error:  # TFDS and protobuf raise classes of their own.
       raise UserError(
         f'{directory} is damaged ({first_line(error)}); build the data set again'
@@ -182,7 +184,8 @@ class ClipDataset:
       reader = array_record_module.ArrayRecordReader(os.fspath(self._shards[shard]))
       serialized = reader.read([stored - int(self._shard_clips[shard])])[0]
       reader.close()
-      record = records.record_features(self.classes).deserialize_example_np(serialized)
+      features = records.record_features(self.classes, self.has_inpainted)
+      record = features.deserialize_example_np(serialized)
       record['id'] = record['id'].decode()
       record['attributes'] = json.loads(record['attributes'])
       record['annotated'] = np.asarray(record['annotated'], bool)

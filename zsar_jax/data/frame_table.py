@@ -4,7 +4,8 @@ Training decodes a few frames of each clip, but ArrayRecord reads complete recor
 per clip that takes longer than decoding 8 of them, even from the disk cache. So beside each file of
 records there is a table of where its frames are:
 
-    {file}.frames.npy    a row of `ROW_DTYPE` for each frame, in the order of the records
+    {file}.frames.npy    a row of `ROW_DTYPE` for each frame, in the order of the records; in a data
+                         set with inpainted frames, a row of `INPAINTED_ROW_DTYPE`
 
 An ArrayRecord file is a Riegeli file: a stream of chunks, here of one uncompressed record each,
 that is interrupted by a block header every 64 KiB. Offsets in the table are offsets in that stream.
@@ -17,6 +18,7 @@ tables and index of different builds are not mistaken for one data set.
 
 import collections
 import dataclasses
+import io
 import os
 import pathlib
 import threading
@@ -25,7 +27,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from zsar_jax.errors import UserError
+from zsar_jax.errors import UserError, first_line
 
 # One frame: the offset and length in bytes of its JPEG and of its region plane, and their size in
 # pixels. The plane of a frame without annotation has no bytes.
@@ -39,6 +41,14 @@ ROW_DTYPE = np.dtype(
     ('width', '<u4'),
   ]
 )
+
+# The same, with the offset and length of its inpainted frame, which may have no bytes.
+INPAINTED_ROW_DTYPE = np.dtype(
+  [*ROW_DTYPE.descr, ('inpainted_start', '<u8'), ('inpainted_bytes', '<u4')]
+)
+
+# The record's fields with an image of each frame, and the names of their columns.
+_COLUMNS = {'frames': 'frame', 'regions': 'plane', 'inpainted': 'inpainted'}
 
 # Sizes in bytes of a Riegeli block, of its header and of a chunk's header.
 _BLOCK = 1 << 16
@@ -56,17 +66,25 @@ MAX_OPEN_FILES = 32
 
 
 def locate_frames(serialized: bytes) -> np.ndarray:
-  """Returns `ROW_DTYPE`[N] of a serialized record of N frames, with offsets from its first byte."""
+  """Returns the rows [N] of a serialized record of N frames, with offsets from its first byte.
+
+  They have the dtype `INPAINTED_ROW_DTYPE` if the record has a field of inpainted frames, even an
+  empty one, and `ROW_DTYPE` otherwise.
+  """
   # Imported here, so that reading does not need TFDS.
   from tensorflow_datasets.proto import tf_example_pb2
 
   fields = tf_example_pb2.Example.FromString(serialized).features.feature
-  rows = np.zeros(len(fields['frames'].bytes_list.value), ROW_DTYPE)
+  dtype = INPAINTED_ROW_DTYPE if 'inpainted' in fields else ROW_DTYPE
+  rows = np.zeros(len(fields['frames'].bytes_list.value), dtype)
   rows['height'] = fields['height'].int64_list.value[0]
   rows['width'] = fields['width'].int64_list.value[0]
-  for field, name in (('frames', 'frame'), ('regions', 'plane')):
+  for field, name in _COLUMNS.items():
+    contents = fields[field].bytes_list.value if field in fields else ()
+    if not contents:
+      continue  # The clip has no inpainted frames.
     start = 0
-    for row, content in zip(rows, fields[field].bytes_list.value, strict=True):
+    for row, content in zip(rows, contents, strict=True):
       start = serialized.index(content, start)
       row[f'{name}_start'], row[f'{name}_bytes'] = start, len(content)
       start += len(content)
@@ -93,7 +111,7 @@ def write_table(
   Raises:
     ValueError: if the file does not have the format described above.
   """
-  tables, marks = [np.zeros(0, ROW_DTYPE)], []
+  tables, marks = [np.zeros(0, record_rows[0].dtype if record_rows else ROW_DTYPE)], []
   file = _File(records)
   end = 0
   for rows, size in zip(record_rows, sizes, strict=True):
@@ -107,8 +125,9 @@ def write_table(
       raise ValueError(f'the chunk at {start} is not one uncompressed record of {size} bytes')
     rows = rows.copy()
     # The record is the end of its chunk, after the lengths that the chunk stores.
-    rows['frame_start'] += end - size
-    rows['plane_start'] += end - size
+    for name in rows.dtype.names or ():
+      if name.endswith('_start'):
+        rows[name] += end - size
     tables.append(rows)
     marks.append((start, _mark(header, rows.tobytes())))
   with open(path, 'wb') as output:
@@ -154,7 +173,7 @@ class ClipFrames:
   """The N frames of a clip, still encoded; each is read on request."""
 
   _file: _File
-  _rows: np.ndarray  # ROW_DTYPE[N]
+  _rows: np.ndarray  # ROW_DTYPE[N] or INPAINTED_ROW_DTYPE[N]
 
   def __len__(self) -> int:
     return len(self._rows)
@@ -180,6 +199,13 @@ class ClipFrames:
     _, start, _, size, *_ = self._rows[number].item()
     return _read_stream(self._file, start, size)
 
+  def inpainted(self, number: int) -> bytes:
+    """Reads a frame without its people, for `records.decode_frame`; b'' if there is none."""
+    if self._rows.dtype != INPAINTED_ROW_DTYPE:
+      return b''
+    *_, start, size = self._rows[number].item()
+    return _read_stream(self._file, start, size) if size else b''
+
 
 class FrameFile:
   """A file of records and its table, opened for reading single frames."""
@@ -196,9 +222,8 @@ class FrameFile:
       UserError: if the table has another number of frames.
     """
     self._records, self._table = _File(records), _File(table_path(records))
-    header = self._table.read(0, _NPY_HEADER)
-    self._first_row = _NPY_HEADER + int.from_bytes(header[8:], 'little')
-    if self._table.size() != self._first_row + frames * ROW_DTYPE.itemsize:
+    self._dtype, self._first_row = _read_header(self._table)
+    if self._table.size() != self._first_row + frames * self._dtype.itemsize:
       raise UserError(
         f'{self._table.name} does not have the {frames} frames of the index, so the two are'
         f' {_MIXED_BUILDS}'
@@ -216,13 +241,33 @@ class FrameFile:
     Raises:
       UserError: if the record or the rows are not those of the index.
     """
-    row_bytes = ROW_DTYPE.itemsize
+    row_bytes = self._dtype.itemsize
     rows = self._table.read(self._first_row + first * row_bytes, count * row_bytes)
     if mark is not None and mark != _mark(_read_stream(self._records, start, _CHUNK_HEADER), rows):
       raise UserError(
         f'{self._records.name}: the records, their table and the index are {_MIXED_BUILDS}'
       )
-    return ClipFrames(self._records, np.frombuffer(rows, ROW_DTYPE))
+    return ClipFrames(self._records, np.frombuffer(rows, self._dtype))
+
+
+def _read_header(table: _File) -> tuple[np.dtype, int]:
+  """Returns the dtype of a table's rows, and the offset of the first one.
+
+  Raises:
+    UserError: if the file is no table.
+  """
+  beginning = table.read(0, _NPY_HEADER)
+  end = _NPY_HEADER + int.from_bytes(beginning[8:], 'little')
+  try:
+    *_, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(table.read(8, end - 8)))
+    if dtype not in (ROW_DTYPE, INPAINTED_ROW_DTYPE):
+      raise ValueError(f'rows of {dtype}')
+  except ValueError as error:
+    raise UserError(
+      f'{table.name} is damaged, or of a later version ({first_line(error)}); copy it again or'
+      ' build the data set again'
+    ) from None
+  return dtype, end
 
 
 # The files that the process keeps open, the least recently used first.

@@ -13,7 +13,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from zsar_jax.data.batch import PARTNER, PARTNER_FIELDS, BatchClip
+from zsar_jax.data.batch import BatchClip, as_partner
 from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.shared_memory import SharedBatches
 from zsar_jax.data.view import SINGLE_VIEW, EvaluationViews
@@ -70,6 +70,7 @@ def evaluation_batches(
   partners: np.ndarray | None = None,
   share: tuple[int, int] = (0, 1),
   policy: WorkerPolicy = DEFAULT_POLICY,
+  partners_inpainted: bool = False,
 ) -> BatchIterator:
   """Returns batches with every view of every clip once, in order, padded to full batches.
 
@@ -81,13 +82,15 @@ def evaluation_batches(
     partners: i32[N], the position of each clip's partner; -1 adds a padding clip as its partner.
     share: see `training_batches`.
     policy: what to do when workers fail.
+    partners_inpainted: whether to load the partners' inpainted frames.
 
   Returns:
     An iterator over batches; the caller closes it.
   """
   count = len(loader.subset) * len(views)
   elements = grain.MapDataset.range(-(-count // batch_size) * batch_size)
-  clips = elements.map(_EvaluationClip(loader, views, partners))
+  partner_loader = dataclasses.replace(loader, inpainted=partners_inpainted)
+  clips = elements.map(_EvaluationClip(loader, partner_loader, views, partners))
   return _batches(clips, batch_size, workers, share, policy)
 
 
@@ -102,6 +105,7 @@ class _TrainingClip(grain.transforms.RandomMap):
 @dataclasses.dataclass(frozen=True)
 class _EvaluationClip(grain.transforms.Map):
   loader: ClipLoader
+  partner_loader: ClipLoader
   views: EvaluationViews
   partners: np.ndarray | None
 
@@ -114,10 +118,10 @@ class _EvaluationClip(grain.transforms.Map):
     end = len(self.loader.subset)
     partner_position = int(self.partners[position]) if position < end else -1
     # The loader returns a padding clip for positions past the end.
-    partner = self.loader.evaluation_clip(
+    partner = self.partner_loader.evaluation_clip(
       end if partner_position < 0 else partner_position, *offsets
     )
-    return clip | {f'{PARTNER}{name}': partner[name] for name in PARTNER_FIELDS}
+    return clip | as_partner(partner)
 
 
 def _batches(

@@ -12,6 +12,11 @@ One record is one clip of N frames:
     width      int
     attributes str        a JSON object of texts: other facts in the data set's lists
 
+and, in a data set with inpainted frames,
+
+    inpainted  N bytes    each frame without its people, as a JPEG; b'' if it shows nobody or is not
+                          annotated. No entries if the clip's people are unknown.
+
 Frames stay encoded until a program samples them, so that only sampled frames are decoded.
 """
 
@@ -52,15 +57,20 @@ class ClipError(Exception):
     self.missing = missing
 
 
-def record_features(classes: tuple[str, ...]) -> Any:
-  """Returns the record's `tfds.features.FeaturesDict`, for a vocabulary of `classes`.
+def record_features(classes: tuple[str, ...], inpainted: bool = False) -> Any:
+  """Returns the record's `tfds.features.FeaturesDict`.
 
   Encoded images are plain bytes, as the Image feature of TFDS would import TensorFlow.
+
+  Args:
+    classes: the vocabulary.
+    inpainted: whether the data set has inpainted frames.
   """
   # Imported here, so that decoding frames does not need TFDS.
   import tensorflow_datasets as tfds
 
   encoded = tfds.features.Tensor(shape=(), dtype=np.object_)
+  optional = {'inpainted': tfds.features.Sequence(encoded)} if inpainted else {}
   return tfds.features.FeaturesDict(
     {
       'id': encoded,
@@ -72,6 +82,7 @@ def record_features(classes: tuple[str, ...]) -> Any:
       'height': tfds.features.Scalar(np.int32),
       'width': tfds.features.Scalar(np.int32),
       'attributes': encoded,
+      **optional,
     }
   )
 
@@ -93,6 +104,7 @@ def serialize(record: dict[str, Any]) -> bytes:
       feature.int64_list.value.extend(np.ravel(value).astype(int).tolist())
     else:
       texts = [value.encode()] if isinstance(value, str) else value
+      # Also sets the type of a list without entries, which TFDS needs to read it.
       feature.bytes_list.value.extend(texts)
   return example.SerializeToString(deterministic=True)
 
@@ -141,12 +153,14 @@ class EncodedClip:
       the annotated frames; NaN if none is annotated or the region is unknown.
     empty: for each of `REGION_BITS`, the number of annotated frames that are known to lack it.
     remarks: the remarks by kind.
+    failed_gates: the measures of its masks that look wrong, see `datasets.mask_gates`.
   """
 
   record: dict[str, Any]
   coverage: tuple[float, ...]
   empty: tuple[int, ...]
   remarks: dict[str, str]
+  failed_gates: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 def encode_clip(
@@ -158,6 +172,7 @@ def encode_clip(
   fps: float,
   attributes: dict[str, str] | None = None,
   remarks: dict[str, str] | None = None,
+  inpainted: Iterable[bytes] | None = None,
 ) -> EncodedClip:
   """Encodes a clip. Planes may come from a generator; only one is in memory at a time.
 
@@ -170,7 +185,9 @@ def encode_clip(
     size: (H, W), of the frames and the planes.
     fps: frames per second.
     attributes: other facts about the clip.
-    remarks: the remarks; they are read after the last plane.
+    remarks: the remarks; they are read after the last image.
+    inpainted: the N inpainted frames, as JPEGs of the frames' size; b'' for a frame from which
+      nobody was removed. That of a frame that is not annotated is left out. None if there are none.
 
   Raises:
     ClipError: if the images are too large for a record.
@@ -191,7 +208,7 @@ def encode_clip(
   assert len(regions) == len(jpegs), f'{len(regions)} planes for {len(jpegs)} frames of {clip_id}'
   # A region is known in all annotated frames of a clip, or in none of them.
   shares = np.array(shares_by_frame).reshape(-1, len(REGION_BITS))
-  record = {
+  record: dict[str, Any] = {
     'id': clip_id,
     'label': label,
     'frames': jpegs,
@@ -202,6 +219,11 @@ def encode_clip(
     'width': size[1],
     'attributes': json.dumps(attributes or {}),
   }
+  if inpainted is not None:
+    record['inpainted'] = Images()
+    for image, plane_code in zip(inpainted, regions, strict=True):
+      record['inpainted'].append(image if plane_code else b'')
+      check_size(jpegs.size + regions.size + record['inpainted'].size)
   return EncodedClip(
     record,
     coverage=tuple(shares.mean(axis=0) if len(shares) else [np.nan] * len(REGION_BITS)),

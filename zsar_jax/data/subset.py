@@ -59,6 +59,13 @@ class Subset:
     """Returns the encoded frames of the clip at `position` of this subset."""
     return self.dataset.frames(int(self.positions[position]))
 
+  def shows_inpainted(self, recipe: Recipe) -> bool:
+    """Returns whether a recipe shows inpainted frames here: a clip's own, or its partner's.
+
+    Under a recipe that swaps backgrounds they are used if the data set has them.
+    """
+    return bool(recipe.inpaint_part or (recipe.swap_part and self.dataset.has_inpainted))
+
   @property
   def region_names(self) -> frozenset[str]:
     """The regions that a recipe can paint here; includes 'background' if any is annotated."""
@@ -68,13 +75,19 @@ class Subset:
     return frozenset(names)
 
   def check_recipe(self, recipe: Recipe, field: str) -> None:
-    """Raises a `UserError` if `recipe` paints a region that is not annotated here."""
+    """Raises a `UserError` if `recipe` needs a region or inpainted frames that are not there."""
     unknown = sorted(recipe.regions - self.region_names)
     if unknown:
       annotated = ', '.join(sorted(self.region_names)) or 'nothing'
       raise UserError(
         f'{field}: the recipe {str(recipe)!r} paints {", ".join(unknown)}, but'
         f' {self.dataset.name} is annotated with {annotated}; change the recipe or add the masks'
+      )
+    if recipe.inpaint_part and not self.dataset.has_inpainted:
+      raise UserError(
+        f'{field}: the recipe {str(recipe)!r} shows frames without their people, and'
+        f' {self.dataset.name} has none; make them with zsar make-masks --inpaint, and build the'
+        ' data set again with these masks'
       )
     if recipe.regions and not self._is_paintable(recipe).any():
       raise UserError(

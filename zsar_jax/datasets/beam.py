@@ -1,9 +1,9 @@
-"""Stages chunks on Apache Beam (extra `beam`); the only file that imports it."""
+"""Runs a function on Apache Beam (extra `beam`); the only file that imports it."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from zsar_jax.datasets.staging import Chunk, stage_chunk
 from zsar_jax.errors import UserError
 
 
@@ -20,11 +20,15 @@ class Beam:
   options: tuple[str, ...] = ()
 
 
-def stage_on_beam(work: Sequence[tuple[Chunk, str]], beam: Beam) -> None:
-  """Stages chunks; Beam may run, and repeat, each of them in any of its processes.
+def run_on_beam(
+  function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], beam: Beam
+) -> None:
+  """Calls a function with each of several arguments; its results are dropped.
 
   Args:
-    work: the chunks and their paths, which every process of Beam must see.
+    function: a module-level function. Beam may repeat a call, in any of its processes, so that it
+      must keep what is finished. It must find the files that it is given in every process.
+    arguments: the arguments of each call.
     beam: the runner.
 
   Raises:
@@ -41,12 +45,11 @@ def stage_on_beam(work: Sequence[tuple[Chunk, str]], beam: Beam) -> None:
   flags = [f'--{option}' for option in (f'runner={beam.runner}', *beam.options)]
   try:
     pipeline = apache_beam.Pipeline(options=PipelineOptions(flags))
-    # `stage_chunk` keeps a chunk that was finished before, whichever process gets it.
     _ = (
       pipeline
-      | apache_beam.Create(work)
+      | apache_beam.Create(arguments)
       | apache_beam.Reshuffle()
-      | apache_beam.MapTuple(stage_chunk)
+      | apache_beam.MapTuple(function)
     )
     pipeline.run().wait_until_finish()
   except SystemExit:  # Beam parses its options with argparse.

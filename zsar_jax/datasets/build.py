@@ -172,8 +172,9 @@ def _cut_into_chunks(builder: ClipBuilder, split: str, tasks: Sequence[ClipTask]
     )
   size = max(_CHUNK_CLIPS, -(-len(tasks) // _MAX_CHUNKS))
   encode = type(builder).encode
+  shared = builder.classes, builder.parameters, builder.has_inpainted
   return [
-    Chunk(tuple(tasks[start : start + size]), encode, builder.classes, builder.parameters)
+    Chunk(tuple(tasks[start : start + size]), encode, *shared)
     for start in range(0, len(tasks), size)
   ]
 

@@ -5,6 +5,9 @@
       "missing": {clip id: reason}, "unreadable": {clip id: reason},
       "remarks": {kind: {clip id: details}, "files passed over": {extension: number of files}},
       "unannotated": number of clips without any annotated frame,
+      "masks": [where masks come from, see `mask_provenance.summarize`],
+      "gates": {what looks wrong: {clip id: measure}}, see `mask_gates`; null if the masks come
+        from no source, and were not checked,
       "regions": {region: {
         "annotated": annotated frames, of clips whose region is known, as a share of all frames,
         "empty": share of these that do not show the region,
@@ -12,15 +15,16 @@
         "coverage": {"5%": share of the pixels, ...}}}}}
 
 The coverage of a clip is a mean over its annotated frames; the quantiles are over the clips that
-show the region in any of them.
+show the region in any of them. Reports of early versions have neither "masks" nor "gates".
 """
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from zsar_jax.datasets import mask_gates, mask_provenance
 from zsar_jax.datasets.sources.listing import SKIPPED_FILES
 from zsar_jax.datasets.staging import StagedChunk
 from zsar_jax.recipes.regions import REGION_BITS
@@ -31,11 +35,15 @@ _QUANTILES = (5, 25, 50, 75, 95)
 # The maximum number of clips that are printed of a kind; build_report.json has all of them.
 _MAX_PRINTED = 20
 
+# The maximum number of clips that are printed of those that fail a gate.
+_MAX_WORST = 3
+
 
 def make_report(
   staged: Mapping[str, Iterable[StagedChunk]],
   region_names: Iterable[str],
   listed: Mapping[str, Mapping[str, Mapping[str, str]]],
+  mask_sources: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
   """Returns the report of a build.
 
@@ -43,6 +51,7 @@ def make_report(
     staged: the chunks of each split.
     region_names: the regions that the data set is annotated with.
     listed: the remarks on the lists: {split: {kind: {clip id: details}}}.
+    mask_sources: where the masks come from, see `mask_provenance.summarize`.
   """
   report = {}
   for split, chunks in staged.items():
@@ -53,6 +62,10 @@ def make_report(
     for entry in entries:
       for kind, details in entry.remarks.items():
         remarks.setdefault(kind, {})[entry.id] = details
+    gates: dict[str, dict[str, float]] = {}
+    for entry in entries:
+      for gate, value in entry.failed_gates.items():
+        gates.setdefault(gate, {})[entry.id] = value
     frames = np.array([entry.num_frames for entry in entries], np.int64)
     annotated = np.array([entry.num_annotated for entry in entries], np.int64)
     coverage = np.array([entry.coverage for entry in entries]).reshape(-1, len(REGION_BITS))
@@ -65,6 +78,8 @@ def make_report(
       'unreadable': {f.id: f.reason for f in failures if not f.missing},
       'remarks': dict(sorted(remarks.items())),
       'unannotated': int((annotated == 0).sum()),
+      'masks': list(mask_sources),
+      'gates': dict(sorted(gates.items())) if mask_sources else None,
       'regions': {
         name: _region_report(frames, annotated, coverage[:, column], empty[:, column])
         for column, name in enumerate(REGION_BITS)
@@ -116,11 +131,49 @@ def describe(name: str, report: Mapping[str, Any]) -> str:
       )
     if part['regions'] and part['unannotated']:
       lines.append(f'  {pluralize(part["unannotated"], "clip")} without any annotated frame')
+    for source in part.get('masks', ()):
+      lines.append(f'  masks: {mask_provenance.describe(source)}')
+      lines += [f'    WARNING: {text}' for text in mask_provenance.warnings(source)]
+    lines += _list_gates(part.get('gates') or {}, part['written'])
     for kind in ('missing', 'unreadable'):
       lines += _list_clips(kind, part[kind])
     for kind, clips in part['remarks'].items():
       lines += _list_clips(kind, clips)
   return '\n'.join(lines)
+
+
+def failed_by_clip(gates: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+  """Returns the gates that each clip fails, the worst clip first.
+
+  Args:
+    gates: those of a split in the report.
+
+  Returns:
+    {clip id: {gate: measure}}.
+  """
+  failed: dict[str, dict[str, float]] = {}
+  for gate, values in gates.items():
+    for clip, value in values.items():
+      failed.setdefault(clip, {})[gate] = value
+  return dict(sorted(failed.items(), key=lambda item: -mask_gates.severity(item[1])))
+
+
+def _list_gates(gates: Mapping[str, Mapping[str, float]], written: int) -> list[str]:
+  """Lists the gates that clips fail, each with its worst clips."""
+  failed = failed_by_clip(gates)
+  if not failed:
+    return []
+  lines = [
+    f'  masks that look wrong: {len(failed)} of {pluralize(written, "clip")}; zsar inspect'
+    ' --worst=20 draws them'
+  ]
+  for name, values in gates.items():
+    if gate := mask_gates.GATES.get(name):
+      ranked = sorted(values, key=lambda clip: -gate.severity(values[clip]))
+      worst = ', '.join(f'{clip} {gate.format(values[clip])}' for clip in ranked[:_MAX_WORST])
+      more = f', and {len(ranked) - _MAX_WORST} more' if len(ranked) > _MAX_WORST else ''
+      lines.append(f'    {name}: {worst}{more}: {gate.reason}')
+  return lines
 
 
 def _list_clips(kind: str, clips: Mapping[str, str]) -> list[str]:

@@ -46,6 +46,8 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  #
     clip_splits: splits that are parts of another split: {name: clip ids}.
     remarks: the remarks on the lists: {split: {kind: {clip id: text}}}.
     region_names: which of `regions.REGION_BITS` the clips are annotated with.
+    has_inpainted: whether the records have inpainted frames.
+    mask_sources: where their masks come from, see `mask_provenance.summarize`.
     parameters: everything else that determines the records, as JSON values: a finished data set
       with other parameters is refused.
     encode: a module-level function from a task to the encoded clip; raises `records.ClipError`.
@@ -57,6 +59,8 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  #
   clip_splits: Mapping[str, Sequence[str]] = {}
   remarks: Mapping[str, Mapping[str, Mapping[str, str]]] = {}
   region_names: tuple[str, ...]
+  has_inpainted: bool = False
+  mask_sources: Sequence[dict[str, Any]] = ()
   parameters: dict[str, Any]
   encode: Encode
 
@@ -87,7 +91,7 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  #
 
   def report(self, staged: dict[str, list[StagedChunk]]) -> dict[str, Any]:
     """Returns the report of the build, see `zsar_jax.datasets.build_report`."""
-    return build_report.make_report(staged, self.region_names, self.remarks)
+    return build_report.make_report(staged, self.region_names, self.remarks, self.mask_sources)
 
   def publish(self, staged: dict[str, list[StagedChunk]]) -> None:
     """Writes the data set from the staged chunks of every split."""
@@ -104,7 +108,7 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  #
   def _info(self) -> tfds.core.DatasetInfo:
     return _ChecksummedInfo(
       builder=self,
-      features=records.record_features(self.classes),
+      features=records.record_features(self.classes, self.has_inpainted),
       metadata=tfds.core.MetadataDict(
         class_splits=dict(self.class_splits),
         class_texts=self.class_texts,

@@ -7,12 +7,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import tqdm
 
 from zsar_jax.data.workers import initialize_worker
-from zsar_jax.datasets.beam import Beam, stage_on_beam
+from zsar_jax.datasets.beam import Beam, run_on_beam
 from zsar_jax.datasets.staging import Chunk, StagedChunk, stage_chunk
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import terminal
@@ -37,7 +37,7 @@ def stage_in_processes(work: Work, name: str, workers: int | None) -> list[Stage
   """
   clips = sum(len(chunk.tasks) for chunk, _ in work)
   workers = min(os.cpu_count() or 1 if workers is None else workers, len(work))
-  with _progress_bar(clips, name) as progress:
+  with progress_bar(clips, name) as progress:
     if workers <= 1:
       results = []
       for chunk, path in work:
@@ -73,22 +73,28 @@ def stage_with_beam(work: Work, name: str, beam: Beam) -> list[StagedChunk]:
     beam: the runner.
 
   Raises:
-    UserError: as `stage_on_beam` does.
+    UserError: as `run_on_beam` does.
   """
-  with _polled_progress(work, f'{name} on {beam.runner}'):
-    stage_on_beam(work, beam)
+  reports = {f'{path}.json': len(chunk.tasks) for chunk, path in work}
+  with polled_progress(reports, f'{name} on {beam.runner}'):
+    run_on_beam(stage_chunk, work, beam)
   # All chunks are finished: this only reads their reports.
   return stage_in_processes(work, name, workers=0)
 
 
 @contextlib.contextmanager
-def _polled_progress(work: Work, name: str) -> Iterator[None]:
-  """Shows the clips of the chunks whose reports other processes have written."""
+def polled_progress(clips_of: Mapping[str, int], name: str) -> Iterator[None]:
+  """Shows the progress of other processes, by the files that they write.
+
+  Args:
+    clips_of: {path of a file: the number of clips that are finished when it exists}.
+    name: what is made.
+  """
   done = threading.Event()
-  remaining = {f'{path}.json': len(chunk.tasks) for chunk, path in work}
+  remaining = dict(clips_of)
 
   def poll() -> None:
-    with _progress_bar(sum(remaining.values()), name) as progress:
+    with progress_bar(sum(remaining.values()), name) as progress:
       finished = False
       while not finished:
         finished = done.wait(_POLL_SECONDS)
@@ -104,7 +110,8 @@ def _polled_progress(work: Work, name: str) -> Iterator[None]:
     thread.join()
 
 
-def _progress_bar(clips: int, name: str) -> tqdm.tqdm:
+def progress_bar(clips: int, name: str) -> tqdm.tqdm:
+  """Returns a bar that shows clips per second and the time left; `name` says what is made."""
   # In a log file, every update of the bar is a line.
   interval = 0.2 if sys.stderr.isatty() else 60
   return tqdm.tqdm(

@@ -26,6 +26,7 @@ from array_record.python import array_record_module
 from zsar_jax.data import frame_table, records
 from zsar_jax.data.records import ClipError
 from zsar_jax.errors import UserError
+from zsar_jax.recipes.regions import REGION_BITS
 from zsar_jax.runtime import file_systems
 from zsar_jax.runtime.files import write_file
 
@@ -55,12 +56,14 @@ class Chunk:
     encode: a module-level function from a task to the encoded clip; raises `records.ClipError`.
     classes: the data set's vocabulary.
     parameters: everything else that determines the records, as JSON values.
+    inpainted: whether the data set has inpainted frames; implied by the parameters.
   """
 
   tasks: tuple[ClipTask, ...]
   encode: Encode
   classes: tuple[str, ...]
   parameters: dict[str, Any] = dataclasses.field(default_factory=dict)
+  inpainted: bool = False
 
   def fingerprint(self) -> str:
     """Returns a hash that is equal for two chunks with the same records."""
@@ -74,7 +77,8 @@ class Chunk:
 class IndexEntry:
   """One clip in the index and the report; see `clip_index.ClipIndex` and `EncodedClip`.
 
-  `start` and `mark` are set when the record is written.
+  `start` and `mark` are set when the record is written. Entries that an earlier version staged have
+  no `failed_gates`.
   """
 
   id: str
@@ -87,6 +91,7 @@ class IndexEntry:
   attributes: str
   start: int = 0
   mark: int = 0
+  failed_gates: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +160,11 @@ def _encode(chunk: Chunk, task: ClipTask) -> _Outcome:
   except cv2.error as error:
     return Failure(task.id, f'OpenCV cannot encode it: {error}'.splitlines()[0], missing=False)
   record = clip.record
+  if chunk.inpainted:
+    # Recipes rely on it: where people are known, frames without them are.
+    people_known = np.isfinite(clip.coverage[list(REGION_BITS).index('person')])
+    assert 'inpainted' in record or not people_known, f'no inpainted frames of {task.id}'
+    record.setdefault('inpainted', [])
   entry = IndexEntry(
     id=task.id,
     label=record['label'],
@@ -164,6 +174,7 @@ def _encode(chunk: Chunk, task: ClipTask) -> _Outcome:
     empty=clip.empty,
     remarks=clip.remarks,
     attributes=record['attributes'],
+    failed_gates=clip.failed_gates,
   )
   return entry, records.serialize(record)
 

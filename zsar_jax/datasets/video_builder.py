@@ -11,8 +11,10 @@ import tensorflow_datasets as tfds
 
 from zsar_jax.data import records
 from zsar_jax.data.records import ClipError
+from zsar_jax.datasets import mask_gates, mask_provenance
 from zsar_jax.datasets.builder import ClipBuilder
 from zsar_jax.datasets.masks.combine import CombinedMasks
+from zsar_jax.datasets.masks.made import MadeSource
 from zsar_jax.datasets.masks.source import ClipMasks, MaskSource
 from zsar_jax.datasets.sources.listing import ListedClip, Listing
 from zsar_jax.datasets.video import DEFAULT_FPS, Storage, StoredVideo
@@ -28,13 +30,15 @@ class VideoTask:
   Attributes:
     clip: the clip.
     masks: its masks, or None if nobody annotated it.
+    regions: the names in `regions.REGION_BITS` that clips of the data set are annotated with.
     remarks: the remarks on its masks so far, by kind.
     storage: which frames and pixels are stored.
     folder_fps: frames per second, if it is a folder of frames.
   """
 
   clip: ListedClip
-  masks: ClipMasks | None
+  masks: CombinedMasks | None
+  regions: tuple[str, ...]
   remarks: dict[str, str]
   storage: Storage
   folder_fps: float
@@ -46,7 +50,7 @@ class VideoTask:
 
 
 def encode_task(task: VideoTask) -> records.EncodedClip:
-  """Decodes the video, draws its planes and encodes both.
+  """Decodes the video, draws and measures its planes, and encodes both.
 
   Raises:
     records.ClipError: if the video or its masks cannot be read.
@@ -58,8 +62,12 @@ def encode_task(task: VideoTask) -> records.EncodedClip:
   listed = attributes.pop('listed_frames', None)
   if listed and int(listed) != facts.num_frames:
     remarks['frames differ from the list'] = f'{facts.num_frames}, listed {listed}'
-  planes = task.masks.planes(facts, remarks) if task.masks else None
-  return records.encode_clip(
+  meter = mask_gates.MaskMeter(task.regions)
+  planes = inpainted = None
+  if task.masks:
+    planes = meter.watch(task.masks.planes(facts, remarks), task.masks.made_frames(facts))
+    inpainted = task.masks.inpainted(facts, task.storage.jpeg_quality, remarks)
+  encoded = records.encode_clip(
     clip.id,
     clip.label,
     video.jpegs,
@@ -68,7 +76,9 @@ def encode_task(task: VideoTask) -> records.EncodedClip:
     video.fps,
     attributes,
     remarks,
+    inpainted,
   )
+  return dataclasses.replace(encoded, failed_gates=mask_gates.failed_gates(meter.measures()))
 
 
 def _read_any_copy(task: VideoTask) -> StoredVideo:
@@ -115,7 +125,8 @@ class VideoBuilder(ClipBuilder, skip_registration=True):  # type: ignore[call-ar
       folder_fps: frames per second of clips that are folders of frames.
 
     Raises:
-      UserError: if boxes are to be drawn and no source has shapes.
+      UserError: if boxes are to be drawn and no source has shapes, or the inpainted frames of a
+        source may show people of another one.
     """
     drawn = {region for source in masks for region in source.region_names}
     shapes = [region for region in REGION_BITS if region in drawn and not region.endswith('_box')]
@@ -123,6 +134,8 @@ class VideoBuilder(ClipBuilder, skip_registration=True):  # type: ignore[call-ar
       if not shapes:
         raise UserError('--boxes-from-shapes needs shapes; give --masks as well')
       drawn |= {f'{region}_box' for region in shapes}
+    _check_inpainted(masks)
+    self.has_inpainted = any(map(_has_inpainted, masks))
     self.name = name
     self.classes = listing.classes
     self.class_splits = listing.class_splits
@@ -130,6 +143,7 @@ class VideoBuilder(ClipBuilder, skip_registration=True):  # type: ignore[call-ar
     self.clip_splits = listing.clip_splits
     self.remarks = listing.remarks
     self.region_names = tuple(region for region in REGION_BITS if region in drawn)
+    self.mask_sources = [mask_provenance.summarize(source.parameters) for source in masks]
     self._listing, self._storage, self._masks = listing, storage, tuple(masks)
     self._boxes_from_shapes, self._folder_fps = boxes_from_shapes, folder_fps
     lists = {
@@ -164,7 +178,9 @@ class VideoBuilder(ClipBuilder, skip_registration=True):  # type: ignore[call-ar
           if masks is not None:
             unmatched.pop(number, None)
         masks, remarks = self._combine(by_source)
-        tasks[split].append(VideoTask(clip, masks, remarks, self._storage, self._folder_fps))
+        tasks[split].append(
+          VideoTask(clip, masks, self.region_names, remarks, self._storage, self._folder_fps)
+        )
     for source in unmatched.values():
       mask_format, path = source.parameters.get('format'), source.parameters.get('path')
       boxes = source.parameters.get('boxes', ())
@@ -202,6 +218,22 @@ class VideoBuilder(ClipBuilder, skip_registration=True):  # type: ignore[call-ar
         f'{", ".join(unknown)} unknown' if unknown else 'all regions known'
       )
     return CombinedMasks(parts, self._boxes_from_shapes, unknown), remarks
+
+
+def _check_inpainted(masks: Sequence[MaskSource]) -> None:
+  """Raises a `UserError` if inpainted frames may still show people whom another source masks."""
+  inpainted = next(filter(_has_inpainted, masks), None)
+  for source in masks:
+    has_people = _has_inpainted(source) or 'person' in source.region_names
+    if inpainted and source is not inpainted and has_people:
+      raise UserError(
+        f'--masks: {_source_name(inpainted)} has inpainted frames, which may still show people of'
+        f' {_source_name(source)}; give one source of people alone, or masks without --inpaint'
+      )
+
+
+def _has_inpainted(source: MaskSource) -> bool:
+  return isinstance(source, MadeSource) and source.has_inpainted
 
 
 def _source_name(source: MaskSource) -> str:

@@ -125,6 +125,8 @@ class Evaluator:
     partners = None
     if any(recipe.swap_part for recipe in self._recipes):
       partners = choose_partners(subset, reference.pairs, f'{field}.pairs')
+      if dataset.has_inpainted:
+        log(f'{field}: swapped backgrounds are the inpainted frames of {dataset.name}')
     return _EvalSet(name, subset, tokens, partners)
 
   def identity(self) -> dict[str, str]:
@@ -189,15 +191,17 @@ class Evaluator:
 
   def _batches(self, eval_set: _EvalSet) -> BatchIterator:
     """Returns the batches of all views of a data set; the caller closes the iterator."""
-    config = self._config
+    config, subset = self._config, eval_set.subset
+    own = any(recipe.inpaint_part for recipe in self._recipes)
     return evaluation_batches(
-      ClipLoader(eval_set.subset, View.from_config(config)),
+      ClipLoader(subset, View.from_config(config), inpainted=own),
       config.eval.batch_size,
       config.data.workers,
       self._views,
       eval_set.partners,
       sharding.process_batch_shard(self._mesh),
       WorkerPolicy(config.data.patience, config.data.on_worker_failure),
+      partners_inpainted=subset.dataset.has_inpainted,
     )
 
   def _saliency_steps(self, steps: int) -> set[int]:
@@ -284,6 +288,7 @@ def _collect_predictions(
     partner_labels=np.where(partners >= 0, subset.labels[partners], -1).astype(np.int32),
     saliency=gradient_shares,
     saliency_area=area_shares,
+    inpainted_scenes=subset.dataset.has_inpainted,
   )
   for recipe, recipe_logits in predictions.logits.items():
     recipe_logits[~predictions.counted(recipe)] = np.nan

@@ -19,6 +19,10 @@ objects:
     saliency        f32[N, 3]     shares of the gradient, see evaluation.saliency; NaN if not
                                   computed
     saliency_area   f32[N, 3]     shares of the pixels
+
+and, in files of data sets that have inpainted frames,
+
+    inpainted_scenes    bool      True: the backgrounds that clips get are inpainted frames
 """
 
 import collections
@@ -55,6 +59,8 @@ _NUMBERS = {
   'saliency_area': (np.float32, 'N3'),
 }
 
+_OPTIONAL = {'inpainted_scenes': (np.bool_, '')}
+
 # The field that names the entries along an axis.
 _FIELD_OF_AXIS = {'R': 'recipes', 'C': 'classes', 'N': 'ids', 'K': 'regions'}
 
@@ -87,6 +93,8 @@ class Predictions:
     partner_labels: i32[N], the label of that clip, or -1.
     saliency: f32[N, 3].
     saliency_area: f32[N, 3].
+    inpainted_scenes: whether the backgrounds that clips get are inpainted frames; otherwise the
+      people in them are filled from their surroundings.
   """
 
   dataset: str
@@ -102,6 +110,7 @@ class Predictions:
   partner_labels: np.ndarray
   saliency: np.ndarray
   saliency_area: np.ndarray
+  inpainted_scenes: bool = False
 
   def __post_init__(self):
     if tuple(self.logits) != self.recipes:
@@ -170,6 +179,10 @@ class Predictions:
       counted &= np.array([bool(partner) for partner in self.partners])
     return counted
 
+  def shows_inpainted_scenes(self, recipe: str) -> bool:
+    """Returns whether the backgrounds that clips get under a recipe are inpainted frames."""
+    return self.inpainted_scenes and language.parse(recipe).swap_part is not None
+
   @property
   def annotated(self) -> np.ndarray:
     """bool[N]: which clips are annotated with every region that any clip is annotated with."""
@@ -197,6 +210,7 @@ class Predictions:
     texts = {name: np.array(getattr(self, name), str) for name in _TEXTS if name != 'attributes'}
     attributes = [json.dumps(of_clip, sort_keys=True) for of_clip in self.attributes]
     numbers = {name: getattr(self, name) for name in _NUMBERS if name != 'logits'}
+    numbers |= {'inpainted_scenes': np.True_} if self.inpainted_scenes else {}
     logits = np.stack(list(self.logits.values()))
     arrays: dict[str, Any] = {
       **texts,
@@ -220,7 +234,7 @@ def load(path: str | os.PathLike[str]) -> Predictions:
   remedy = 'evaluate the run again'
   try:
     with NpzReader(path) as reader:
-      headers = reader.headers((*_TEXTS, *_NUMBERS))
+      headers = reader.headers((*_TEXTS, *_NUMBERS, *_OPTIONAL))
       problem = _find_problem(headers)
       # Arrays are inflated only if their headers agree.
       arrays = {} if problem else {name: reader.array(name) for name in headers}
@@ -244,7 +258,9 @@ def _find_problem(headers: dict[str, ArrayHeader]) -> str | None:
     if name in headers and len(headers[name].shape) == len(axes) == 1:
       sizes.setdefault(axes, headers[name].shape[0])
   formats = {name: ('text', axes) for name, axes in _TEXTS.items()}
-  formats |= {name: (np.dtype(dtype).name, axes) for name, (dtype, axes) in _NUMBERS.items()}
+  optional = {name: entry for name, entry in _OPTIONAL.items() if name in headers}
+  numbers = _NUMBERS | optional
+  formats |= {name: (np.dtype(dtype).name, axes) for name, (dtype, axes) in numbers.items()}
   for name, (kind, axes) in formats.items():
     header = headers.get(name)
     if header is None:
@@ -268,6 +284,8 @@ def _from_arrays(arrays: dict[str, np.ndarray]) -> Predictions:
     fields[name] = tuple(texts) if axes else texts
   if len(arrays['logits']) != len(set(fields['recipes'])):
     raise ValueError(f'logits: for {len(arrays["logits"])} recipes, but the recipes are repeated')
+  if 'inpainted_scenes' in arrays:
+    fields['inpainted_scenes'] = bool(arrays['inpainted_scenes'])
   fields['logits'] = dict(zip(fields['recipes'], arrays['logits'], strict=False))
   try:
     fields['attributes'] = tuple(map(json.loads, fields['attributes']))
@@ -280,8 +298,17 @@ def check_same_clips(first: Predictions, second: Predictions) -> None:
   """Checks that two models were evaluated on the same clips, so that they can be compared in pairs.
 
   Raises:
-    UserError: the classes, the clips or their labels differ, or their order does.
+    UserError: the classes, the clips or their labels differ, or their order does; or the
+      backgrounds that clips get are inpainted frames in one of them.
   """
+  for recipe in first.recipes:
+    if recipe not in second.recipes:
+      continue
+    if first.shows_inpainted_scenes(recipe) != second.shows_inpainted_scenes(recipe):
+      raise UserError(
+        f'{first.dataset}: under {recipe!r}, one of two runs saw the inpainted frames of other'
+        ' clips, and the other filled ones; evaluate both again on the same data'
+      )
   for name, *sides in (
     ('classes', first.classes, second.classes),
     ('clips', first.ids, second.ids),

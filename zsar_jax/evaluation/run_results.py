@@ -3,6 +3,7 @@
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,10 +13,13 @@ from zsar_jax.runtime import distributed
 from zsar_jax.runtime.files import write_file
 
 # {data set: {recipe: {'top1', 'top5', 'mean_class', 'count'}}}, and for each group of data sets
-# {group: {recipe: {'top1', 'top1_std', ..., 'count', 'over'}}}, see `summarize_group`.
-Results = dict[str, dict[str, dict[str, float]]]
+# {group: {recipe: {'top1', 'top1_std', ..., 'count', 'over'}}}, see `summarize_group`. If the
+# backgrounds that clips get under a recipe are inpainted frames, there is also 'scenes'.
+Results = dict[str, dict[str, dict[str, Any]]]
 
 FIGURES = ('top1', 'top5', 'mean_class')
+
+INPAINTED = 'inpainted'
 
 
 def compute_results(
@@ -29,18 +33,20 @@ def compute_results(
   """
   results = {}
   for of_dataset in predictions:
-    results[of_dataset.dataset] = {
-      recipe: accuracy(logits[counted], of_dataset.labels[counted])
-      for recipe, logits in of_dataset.logits.items()
-      for counted in [of_dataset.counted(recipe)]
-    }
+    by_recipe: dict[str, dict[str, Any]] = {}
+    for recipe, logits in of_dataset.logits.items():
+      counted = of_dataset.counted(recipe)
+      by_recipe[recipe] = accuracy(logits[counted], of_dataset.labels[counted])
+      if of_dataset.shows_inpainted_scenes(recipe):
+        by_recipe[recipe]['scenes'] = INPAINTED
+    results[of_dataset.dataset] = by_recipe
   return results | {
     name: summarize_group([results[member] for member in members])
     for name, members in groups.items()
   }
 
 
-def summarize_group(members: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+def summarize_group(members: Sequence[dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
   """Computes mean and standard deviation over data sets, such as three test splits.
 
   Args:
@@ -48,17 +54,21 @@ def summarize_group(members: Sequence[dict[str, dict[str, float]]]) -> dict[str,
 
   Returns:
     {recipe: figures}: the mean of each of `FIGURES`, their sample standard deviations (n - 1) as
-    'top1_std' and so on, the total number of clips as 'count', and the number of data sets as
-    'over'.
+    'top1_std' and so on, the total number of clips as 'count', the number of data sets as
+    'over', and 'scenes' if any of them has it.
   """
   summary = {}
   for recipe in members[0]:
-    figures = {}
+    figures: dict[str, Any] = {}
     for name in FIGURES:
       values = [member[recipe][name] for member in members]
       figures[name] = float(np.mean(values))
       figures[f'{name}_std'] = float(np.std(values, ddof=1))
     figures['count'] = sum(member[recipe]['count'] for member in members)
+    inpainted = sum('scenes' in member[recipe] for member in members)
+    if inpainted:
+      of_all = f'{INPAINTED} in {inpainted} of {len(members)} data sets'
+      figures['scenes'] = INPAINTED if inpainted == len(members) else of_all
     summary[recipe] = figures | {'over': len(members)}
   return summary
 
@@ -85,14 +95,18 @@ def format_table(results: Results) -> str:
     first = next(iter(by_recipe.values()))
     is_group = 'over' in first
     title = f'{name} (mean and standard deviation over {first["over"]})' if is_group else name
-    width = max(len(title) - 2, *map(len, by_recipe))
+    labels = {
+      recipe: f'{recipe} (scenes {figures["scenes"]})' if 'scenes' in figures else recipe
+      for recipe, figures in by_recipe.items()
+    }
+    width = max(len(title) - 2, *map(len, labels.values()))
     column = 11 if is_group else 6
     heads = f'  {"top-1":>{column}}  {"top-5":>{column}}  {"mean class":>{max(column, 10)}}'
     lines.append(f'{title:<{width + 2}}   clips{heads}')
     for recipe, figures in by_recipe.items():
       top1, top5, mean_class = (_percent(figures, figure) for figure in FIGURES)
       cells = f'  {top1:>{column}}  {top5:>{column}}  {mean_class:>{max(column, 10)}}'
-      lines.append(f'  {recipe:<{width}}  {figures["count"]:>6}{cells}')
+      lines.append(f'  {labels[recipe]:<{width}}  {figures["count"]:>6}{cells}')
     lines.append('')
   return '\n'.join(lines)
 

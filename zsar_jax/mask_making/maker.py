@@ -43,6 +43,7 @@ class MakerClip:
     boxes: for a maker that takes boxes, those of each of the K frames, in pixels of the frames;
       None for a frame that nobody annotated.
     phrases: for a maker that takes texts, what to find: {text: the name of its region}.
+    remarks: the observations about the video and the boxes, by kind.
   """
 
   name: str
@@ -51,6 +52,7 @@ class MakerClip:
   fps: float
   boxes: tuple[tuple[RegionBox, ...] | None, ...] | None = None
   phrases: dict[str, str] | None = None
+  remarks: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +66,15 @@ class FrameMask:
       or the maker gives no scores.
     outside: the share of the shapes' pixels that the maker removed because they lie outside of the
       given boxes; NaN without boxes or shapes.
+    absent: the bits of the shapes that the frame lacks according to the boxes that the maker was
+      given, so that it rightly shows none.
   """
 
   plane: np.ndarray
   people: int = -1
   score: float = np.nan
   outside: float = np.nan
+  absent: int = 0
 
 
 class Maker(Protocol):
@@ -83,7 +88,7 @@ class Maker(Protocol):
   def provenance(self) -> dict[str, Any]:
     """How the masks are made, as JSON values, for made.json, build reports and studies.
 
-    It has the keys 'maker', its name; 'about', a phrase for reports; 'licences', {'code': ...,
+    It has the keys 'maker', its name; 'about', a phrase for reports; 'licenses', {'code': ...,
     'weights': ...} or {}; and everything that changes the masks: the model, its revision,
     thresholds.
     """
@@ -107,6 +112,9 @@ class Maker(Protocol):
 
 class MakerSpec(Protocol):
   """Creates a maker; a small frozen dataclass that pickles, so that processes can be given it."""
+
+  # A process that gets equal specs creates the maker once.
+  def __hash__(self) -> int: ...
 
   @property
   def uses_device(self) -> bool:

@@ -96,7 +96,7 @@ class MotionMaker:
       'maker': 'motion',
       'about': 'what moves, found without a network: a weak default',
       'weak': True,
-      'licences': {},
+      'licenses': {},
       'region': self.region,
       'short_side': _SHORT_SIDE,
       'seconds': _SPACING * _REACH,

@@ -128,32 +128,44 @@ def shift(x: jax.Array, by: jax.Array) -> jax.Array:
   return jnp.where(has_source, jnp.roll(x, by, axis=(1, 2)), jnp.zeros((), x.dtype))
 
 
+def empty_scene(video: jax.Array, regions: jax.Array, filled: int = PERSON | OBJECT) -> jax.Array:
+  """Removes people and objects from a clip by `fill_holes`, so that its scene is left.
+
+  As in HAT, a narrow rim around them is removed too, which would show their blurred outline.
+
+  Args:
+    video: f32[T, H, W, 3], normalized.
+    regions: u8[T, H, W], its region planes.
+    filled: the bits of the regions to remove; OBJECT alone if an inpainter has removed the people.
+
+  Returns:
+    f32[T, H, W, 3].
+  """
+  rim = max(1, round(_WIDENING * video.shape[1]))
+  return fill_holes(video, widen((regions & filled) != 0, rim))
+
+
 def swap_background(
-  video: jax.Array, regions: jax.Array, other_video: jax.Array, other_regions: jax.Array
+  video: jax.Array, regions: jax.Array, scene: jax.Array, other_regions: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Puts the people and objects of one clip into the scene of another clip: HAT's action swap.
 
-  `fill_holes` removes the other clip's people and objects from its scene, so that no second actor
-  is left. As in HAT, a narrow rim around them is removed too, which would show their blurred
-  outline. `centroid_shift` gives the position of the people and objects that are put in. Frame t
-  goes over frame t of the scene: both clips are T frames sampled from their full length, and HAT
-  also pairs frames by their relative time. A frame without people or objects, or without
-  annotation, shows the scene alone.
+  No second actor is left in the scene, see `empty_scene`. `centroid_shift` gives the position of
+  the people and objects that are put in. Frame t goes over frame t of the scene: both clips are T
+  frames sampled from their full length, and HAT also pairs frames by their relative time. A frame
+  without people or objects, or without annotation, shows the scene alone.
 
   Args:
     video: f32[T, H, W, 3], normalized, the clip that gives people and objects.
     regions: u8[T, H, W], its region planes.
-    other_video: f32[T, H, W, 3], the clip that gives the scene.
-    other_regions: u8[T, H, W], its region planes.
+    scene: f32[T, H, W, 3], of the other clip.
+    other_regions: u8[T, H, W], the other clip's region planes.
 
   Returns:
     video: f32[T, H, W, 3].
     regions: u8[T, H, W], the first clip's planes after the shift.
   """
-  foreground, other_foreground = _foreground(regions), _foreground(other_regions)
-  rim = max(1, round(_WIDENING * video.shape[1]))
-  scene = fill_holes(other_video, widen(other_foreground, rim))
-  by = centroid_shift(foreground, other_foreground)
+  by = centroid_shift(_foreground(regions), _foreground(other_regions))
   moved = shift(regions, by)
   return jnp.where(_foreground(moved)[..., None], shift(video, by), scene), moved
 

@@ -19,6 +19,7 @@ def paint(
   regions: jax.Array,
   annotated: jax.Array,
   recipe: Recipe,
+  inpainted: jax.Array | None = None,
 ) -> jax.Array:
   """Paints one clip; `jax.vmap` it over a batch, with a key for each clip.
 
@@ -27,6 +28,10 @@ def paint(
   unknown, and the background is not painted where people or objects are unknown. All else that a
   recipe does, such as swapping the background, is in `transform`.
 
+  Under `person=inpaint` the inpainted frames replace the frames before anything is painted: an
+  inpainter also changes a rim around people, which is part of the background or of an object here.
+  Other parts then paint their regions, the rim included.
+
   Args:
     key: the clip's random key. A part's color depends only on the key and the part's region, so the
       background of a clip gets the same color under all recipes that draw it in the same way.
@@ -34,10 +39,15 @@ def paint(
     regions: u8[T, H, W], region planes.
     annotated: bool[T].
     recipe: the recipe; only its parts are used.
+    inpainted: f32[T, H, W, 3], the frames without their people, if the recipe shows them.
 
   Returns:
     f32[T, H, W, 3].
   """
+  if part := recipe.inpaint_part:
+    assert inpainted is not None, 'a batch for this recipe has inpainted frames'
+    replaced = annotated & jax.random.bernoulli(part_keys(key, part)[1], part.probability)
+    video = jnp.where(replaced[:, None, None, None], inpainted, video)
   for part in recipe.parts:
     if part.fill == 'swap':
       continue
@@ -47,6 +57,8 @@ def paint(
       area &= jax.random.bernoulli(clip_key, part.probability)
     if part.fill == 'stripes':
       fill = normalize(draw_stripes(fill_key, *video.shape[1:3]))[None]  # [1, H, W, 3]
+    elif part.fill == 'inpaint' and inpainted is not None:
+      fill = inpainted  # Over an object that was painted over people.
     else:
       fill = _color(fill_key, part, video.shape[0])[:, None, None, :]  # [T or 1, 1, 1, 3]
     video = jnp.where(area[..., None], fill.astype(video.dtype), video)

@@ -35,6 +35,7 @@ def jitter(
   saturation: float,
   hue: float,
   probability: float,
+  reference: jax.Array | None = None,
 ) -> jax.Array:
   """Applies color jitter to one clip, in the order of the arguments.
 
@@ -49,17 +50,21 @@ def jitter(
     saturation: spread of the factor of differences from each pixel's luma.
     hue: the shift is drawn from -hue to hue, in turns of the color circle.
     probability: the probability that the clip is changed.
+    reference: f32[T, H, W, 3], another version of the clip, which gives the mean luma; None takes
+      `video`. With the same key, both versions are changed by the same function of a pixel.
 
   Returns:
     f32[T, H, W, 3] in [0, 1].
   """
+  reference = video if reference is None else reference
   keys = jax.random.split(key, 5)
 
   def factor(key: jax.Array, spread: float) -> jax.Array:
     return jax.random.uniform(key, minval=1 - spread, maxval=1 + spread)
 
-  changed = jnp.clip(video * factor(keys[0], brightness), 0, 1)
-  changed = _blend(luma(changed).mean(), changed, factor(keys[1], contrast))
+  brighter = factor(keys[0], brightness)
+  mean = luma(jnp.clip(reference * brighter, 0, 1)).mean()
+  changed = _blend(mean, jnp.clip(video * brighter, 0, 1), factor(keys[1], contrast))
   changed = _blend(luma(changed), changed, factor(keys[2], saturation))
   if hue:
     changed = shift_hue(changed, jax.random.uniform(keys[3], minval=-hue, maxval=hue))

@@ -7,6 +7,7 @@ two clips is the exception: in training, a clip's partner depends on the micro-b
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +69,7 @@ def training_input(
 
   Args:
     key: the run's key; each clip's `seed` is folded into it.
-    batch: u8 clips, see `data.batch`.
+    batch: u8 clips, see `data.batch`, with inpainted frames if the recipe shows them.
     augmentation: the random changes and their strength.
     mirrored: i32[C] from `geometric.mirror_labels`.
     recipe: the mask recipe.
@@ -78,35 +79,50 @@ def training_input(
     The clips as the model gets them.
   """
 
-  def augment(clip: Batch) -> tuple[jax.Array, ...]:
+  def augment(clip: Batch) -> tuple[Any, ...]:
     flip_key, jitter_key, grayscale_key, paint_key, mix_key = jax.random.split(
       jax.random.fold_in(key, clip['seed']), 5
     )
-    frames, regions, label = clip['frames'], clip['regions'], clip['label']
+    # The frames and, if the recipe shows them, the inpainted ones, which change with the same keys.
+    versions = [clip[name] for name in ('frames', 'inpainted') if name in clip]
+    regions, label = clip['regions'], clip['label']
     if augmentation.flip:
-      frames, regions, label = flip(flip_key, frames, regions, label, mirrored, augmentation.flip)
-    video = to_float(frames)
+      flipped = [
+        flip(flip_key, frames, regions, label, mirrored, augmentation.flip) for frames in versions
+      ]
+      versions = [frames for frames, _, _ in flipped]
+      _, regions, label = flipped[0]
+    versions = [to_float(frames) for frames in versions]
     if augmentation.jitter:
-      video = jitter(
-        jitter_key,
-        video,
-        augmentation.brightness,
-        augmentation.contrast,
-        augmentation.saturation,
-        augmentation.hue,
-        augmentation.jitter,
-      )
+      versions = [
+        jitter(
+          jitter_key,
+          video,
+          augmentation.brightness,
+          augmentation.contrast,
+          augmentation.saturation,
+          augmentation.hue,
+          augmentation.jitter,
+          reference=versions[0],
+        )
+        for video in versions
+      ]
     if augmentation.greyscale:
-      video = random_grayscale(grayscale_key, video, augmentation.greyscale)
-    return paint_key, mix_key, normalize(video), regions, jax.nn.one_hot(label, len(mirrored))
+      versions = [
+        random_grayscale(grayscale_key, video, augmentation.greyscale) for video in versions
+      ]
+    target = jax.nn.one_hot(label, len(mirrored))
+    return paint_key, mix_key, [normalize(video) for video in versions], regions, target
 
-  paint_keys, mix_keys, video, regions, targets = jax.vmap(augment)(batch)
+  paint_keys, mix_keys, versions, regions, targets = jax.vmap(augment)(batch)
   annotated = batch['annotated']
   if augmentation.mixup or augmentation.cutmix:
-    video, regions, annotated, targets = mix(
-      mix_keys, video, regions, annotated, targets, augmentation.mixup, augmentation.cutmix
-    )
-  clips = Clips(video, regions, annotated, targets)
+    alphas = augmentation.mixup, augmentation.cutmix
+    mixed = [mix(mix_keys, video, regions, annotated, targets, *alphas) for video in versions]
+    versions = [video for video, *_ in mixed]
+    _, regions, annotated, targets = mixed[0]
+  inpainted = versions[1] if len(versions) > 1 else None
+  clips = Clips(versions[0], regions, annotated, targets, inpainted)
   partners = reverse(clips) if recipe.needs_partner else clips
   return apply_recipe(
     paint_keys, clips, partners, recipe, augmentation.erasing, augmentation.still_share, stills
@@ -121,7 +137,7 @@ def evaluation_input(key: jax.Array, batch: Batch, recipe: Recipe) -> jax.Array:
 
   Args:
     key: the evaluation's key; each clip's `seed` is folded into it.
-    batch: u8 clips, see `data.batch`, with partners if the recipe needs them.
+    batch: u8 clips, see `data.batch`, with partners and inpainted frames if the recipe needs them.
     recipe: the mask recipe.
 
   Returns:
@@ -134,7 +150,10 @@ def evaluation_input(key: jax.Array, batch: Batch, recipe: Recipe) -> jax.Array:
     regions, annotated = batch[f'{prefix}regions'], batch[f'{prefix}annotated']
     # Effects that change targets are for training only.
     unused_targets = jnp.zeros_like(annotated, jnp.float32)
-    return Clips(video, regions, annotated, unused_targets)
+    inpainted = None
+    if f'{prefix}inpainted' in batch:
+      inpainted = normalize(to_float(batch[f'{prefix}inpainted']))
+    return Clips(video, regions, annotated, unused_targets, inpainted)
 
   clips = read_clips('')
   partners = read_clips(PARTNER) if recipe.needs_partner else clips

@@ -4,13 +4,14 @@ Some parts of a recipe combine a clip with a partner. In training the partner of
 B - 1 - i of the micro-batch, as in `mix`; in evaluation the batch contains the partners.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from zsar_jax.ops import baselines
-from zsar_jax.ops.backgrounds import freeze, swap_background
+from zsar_jax.ops.backgrounds import empty_scene, freeze, swap_background
 from zsar_jax.ops.masking import is_known, paint, part_keys
 from zsar_jax.ops.photometric import normalize, to_float
 from zsar_jax.recipes.language import EFFECTS, LAYERS, Effect, Recipe
@@ -25,12 +26,15 @@ class Clips(NamedTuple):
     regions: u8[B, T, H, W], region planes.
     annotated: bool[B, T].
     targets: f32[B, C], a distribution over the classes for each clip.
+    inpainted: f32[B, T, H, W, 3], the video without its people; as the video in frames that are not
+      annotated and in clips whose people are unknown. None if no recipe shows it.
   """
 
   video: jax.Array
   regions: jax.Array
   annotated: jax.Array
   targets: jax.Array
+  inpainted: jax.Array | None = None
 
 
 def reverse(clips: Clips) -> Clips:
@@ -74,7 +78,9 @@ def apply_recipe(
     if part := recipe.swap_part:
       applies = jax.random.bernoulli(part_keys(key, part)[1], part.probability)
       clip = _where(applies, _swap(clip, partner), clip)
-    clip = clip._replace(video=paint(key, clip.video, clip.regions, clip.annotated, recipe))
+    video = paint(key, clip.video, clip.regions, clip.annotated, recipe, clip.inpainted)
+    # Inpainted frames are of no use after painting.
+    clip = clip._replace(video=video, inpainted=None)
     if effect := recipe.effect('freeze'):
       still = Clips(*freeze(clip.video, clip.regions, clip.annotated), clip.targets)
       clip = _where(_draw_effect(key, effect)[1], still, clip)
@@ -111,9 +117,9 @@ def _apply_effect(
       # People that are unknown would stay visible in another clip's background.
       applies = _all_known(clip, PERSON) & _all_known(partner, PERSON)
       applies &= actors.any() & ~actors.all()
-      return _where(applies, Clips(video, regions, clip.annotated, targets), clip)
+      return _where(applies, clip._replace(video=video, regions=regions, targets=targets), clip)
     case 'be':
-      return clip._replace(video=baselines.background_erasing(key, clip.video, erasing))
+      return _blend(clip, lambda video: baselines.background_erasing(key, video, erasing))
     case 'fame':
       return clip._replace(video=baselines.fame(clip.video, partner.video))
     case 'stillmix':
@@ -125,17 +131,35 @@ def _apply_effect(
       assert stills is not None  # A recipe with this effect comes with a bank.
       index = jax.random.randint(index_key, (), 0, len(stills))
       still = normalize(to_float(stills[index]))
-  return clip._replace(video=baselines.still_mix(key, clip.video, still, *still_share))
+  return _blend(clip, lambda video: baselines.still_mix(key, video, still, *still_share))
+
+
+def _blend(clip: Clips, change: Callable[[jax.Array], jax.Array]) -> Clips:
+  """Changes the video of a clip and, in the same way, its inpainted frames."""
+  inpainted = None if clip.inpainted is None else change(clip.inpainted)
+  return clip._replace(video=change(clip.video), inpainted=inpainted)
 
 
 def _swap(clip: Clips, partner: Clips) -> Clips:
-  """Puts a clip's people and objects in front of its partner's background."""
-  video, regions = swap_background(clip.video, clip.regions, partner.video, partner.regions)
+  """Puts a clip's people and objects in front of its partner's background.
+
+  The background is that of the partner's inpainted frames, if it has any. Behind the people is then
+  this background, which `person=inpaint` shows.
+  """
+  if partner.inpainted is None:
+    scene = empty_scene(partner.video, partner.regions)
+  else:
+    scene = empty_scene(partner.inpainted, partner.regions, OBJECT)
+  video, regions = swap_background(clip.video, clip.regions, scene, partner.regions)
+  swapped = clip._replace(video=video, regions=regions)
+  if clip.inpainted is not None:
+    people = (regions & PERSON) != 0
+    swapped = swapped._replace(inpainted=jnp.where(people[..., None], scene, video))
   # The regions of both clips are needed: the clip's own for what to move, the partner's for what to
   # remove from its background.
   applies = _all_known(clip, PERSON | OBJECT) & _all_known(partner, PERSON | OBJECT)
   applies &= _region_mask(clip, PERSON | OBJECT).any()
-  return _where(applies, clip._replace(video=video, regions=regions), clip)
+  return _where(applies, swapped, clip)
 
 
 def _all_known(clip: Clips, bits: int) -> jax.Array:

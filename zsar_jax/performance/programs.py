@@ -55,7 +55,8 @@ def train_program(config: ConfigDict, mesh: Mesh, classes: int) -> Program:
   # The names matter only for a flip, which exchanges left and right.
   names = [f'class {number}' for number in range(classes)]
   setup = Setup.from_config(config, mesh, names)
-  batch = batch_shapes(config, config.data.batch_size, mesh, training=True)
+  inpainted = bool(setup.recipe.inpaint_part)
+  batch = batch_shapes(config, config.data.batch_size, mesh, training=True, inpainted=inpainted)
   arguments = {'state': setup.state, 'batch': batch, 'inputs': abstract_inputs(setup)}
   return Program('train', jit_train_step(setup), arguments)
 
@@ -77,7 +78,16 @@ def evaluation_programs(config: ConfigDict, mesh: Mesh, classes: int) -> list[Pr
   replicated, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
   recipes = [language.parse(text) for text in config.eval.recipes]
   partners = any(recipe.swap_part for recipe in recipes)
-  batch = batch_shapes(config, batch_size, mesh, partners=partners)
+  # Inpainted frames of partners depend on the data set; a recipe that shows them requires them.
+  inpainted = any(recipe.inpaint_part for recipe in recipes)
+  batch = batch_shapes(
+    config,
+    batch_size,
+    mesh,
+    partners=partners,
+    inpainted=inpainted,
+    partners_inpainted=inpainted,
+  )
   inputs = {'key': abstract_key(replicated), 'batch': batch}
   prepare = [Program('prepare', evaluation_input, inputs, {'recipe': recipe}) for recipe in recipes]
   embeddings = (classes, model.spec.embed_dim)

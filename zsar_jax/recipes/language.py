@@ -4,12 +4,13 @@ r"""The language of mask recipes: short texts that say how clips are changed for
     part   := region '=' fill ['/frame' | '/other'] ['@' probability] ['!']
             | effect ['@' probability]
     region := background | object | object_box | person | person_box
-    fill   := normal | uniform | mean | black | white | '#rrggbb' | stripes | swap
+    fill   := normal | uniform | mean | black | white | '#rrggbb' | stripes | swap | inpaint
     effect := actorcutmix | be | fame | stillmix | stillmix_bank | freeze
 
 A random color is drawn once per clip, or with `/frame` once per frame; `/other` gives a second,
 independent draw. Only the background can have the fills `stripes` and `swap`, the background of
-another clip. `@0.5` changes each clip with probability 0.5, drawn separately for each part. A
+another clip. Only `person` can have the fill `inpaint`, what an inpainter has put in the place of
+people. `@0.5` changes each clip with probability 0.5, drawn separately for each part. A
 person takes precedence over an object, and an object over the background: people stay visible in
 front of a painted object unless the part ends in `!`, and the background is what neither of them
 covers. Effects are applied before painting, in the order above, except `freeze`, which repeats one
@@ -28,11 +29,17 @@ RANDOM_COLORS = ('normal', 'uniform')
 COLORS = (*RANDOM_COLORS, 'mean', 'black', 'white')
 # Fills that only the background can have.
 BACKGROUND_FILLS = ('stripes', 'swap')
+# The fill that only the region `person` can have.
+INPAINT = 'inpaint'
+FILLS = (*COLORS, *BACKGROUND_FILLS, INPAINT)
 
 # Effects in the order in which they are applied; see `ops.baselines`.
 EFFECTS = ('actorcutmix', 'be', 'fame', 'stillmix', 'stillmix_bank', 'freeze')
 # Effects that combine a clip with another one.
 _PARTNER_EFFECTS = ('actorcutmix', 'fame', 'stillmix')
+# Effects that paste the people of a clip into another one. What is behind them there, no inpainter
+# has seen.
+_PASTING_EFFECTS = ('actorcutmix', 'fame')
 
 _PART = re.compile(
   r'(?P<region>[^=@]*)=(?P<fill>[^/@!]*)(?P<draw>/[^@!]*)?(?P<probability>@[^!]*)?(?P<over_people>!)?'
@@ -46,7 +53,7 @@ class Part:
 
   Attributes:
     region: a name from `LAYERS`.
-    fill: a name from `COLORS` or `BACKGROUND_FILLS`, or '#rrggbb'.
+    fill: a name from `FILLS`, or '#rrggbb'.
     draw: 'clip' for a random fill that is drawn once per clip, 'frame' for a color that is drawn
       per frame, 'other' for a draw that is independent of that of 'clip'.
     probability: the probability that a clip is painted, in (0, 1].
@@ -116,6 +123,11 @@ class Recipe:
     return next((part for part in self.parts if part.fill == 'swap'), None)
 
   @property
+  def inpaint_part(self) -> Part | None:
+    """The part that replaces people by inpainted frames, or None."""
+    return next((part for part in self.parts if part.fill == INPAINT), None)
+
+  @property
   def needs_partner(self) -> bool:
     """Whether the recipe combines each clip with another one."""
     return bool(self.swap_part) or any(self.effect(name) for name in _PARTNER_EFFECTS)
@@ -145,6 +157,10 @@ def parse(text: str, field: str = 'recipe') -> Recipe:
     name = part.region if isinstance(part, Part) else part.name
     if name in parsed:
       raise _error(text, field, start, piece, f'{name} is there twice; keep one of them')
+    pasting = [effect for effect in _PASTING_EFFECTS if effect in {*parsed, name}]
+    fills = {other.fill for other in (*parsed.values(), part) if isinstance(other, Part)}
+    if pasting and INPAINT in fills:
+      raise _error(text, field, start, piece, f'inpaint does not go together with {pasting[0]}')
     parsed[name] = part
     start += len(piece) + 1
   return Recipe(
@@ -174,9 +190,10 @@ def _parse_piece(piece: str, start: int, text: str, field: str) -> Part | Effect
       raise fail(match, 'region', f'the regions are {", ".join(LAYERS)}')
     if fill in BACKGROUND_FILLS and region != 'background':
       raise fail(match, 'fill', f'only the background can be {fill}')
-    if fill not in (*COLORS, *BACKGROUND_FILLS) and not re.fullmatch('#[0-9a-fA-F]{6}', fill):
-      fills = ', '.join((*COLORS, *BACKGROUND_FILLS))
-      raise fail(match, 'fill', f'the colors are {fills} and #rrggbb')
+    if fill == INPAINT and region != 'person':
+      raise fail(match, 'fill', f'only person can be {fill}')
+    if fill not in FILLS and not re.fullmatch('#[0-9a-fA-F]{6}', fill):
+      raise fail(match, 'fill', f'the colors are {", ".join(FILLS)} and #rrggbb')
     draw = match['draw'].strip().removeprefix('/') if match['draw'] is not None else 'clip'
     draws = {'frame': RANDOM_COLORS, 'other': (*RANDOM_COLORS, 'stripes')}
     if match['draw'] is not None and fill not in draws.get(draw, ()):

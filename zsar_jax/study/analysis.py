@@ -22,6 +22,7 @@ from zsar_jax.runtime.files import write_file
 from zsar_jax.runtime.progress import log
 from zsar_jax.study import clip_images, findings
 from zsar_jax.study.dataset_figures import ByRun, measure_dataset
+from zsar_jax.study.dataset_masks import describe_masks
 from zsar_jax.study.plan import Job
 
 _PACKAGES = ('zsar_jax', 'jax', 'jaxlib', 'flax', 'optax', 'grain', 'orbax-checkpoint', 'numpy')
@@ -53,6 +54,7 @@ def write_study(
     'hardware': _hardware(),
     'seeds': list(study.seeds),
     'command': command,
+    'masks': describe_masks(jobs),
     'experiments': {
       name: _experiment(study, name, jobs, by_dataset, workdir)
       for name, by_dataset in experiments.items()

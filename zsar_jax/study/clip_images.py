@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from zsar_jax.data.batch import PARTNER, PARTNER_FIELDS, BatchClip
+from zsar_jax.data.batch import BatchClip, as_partner
 from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.subset import select
@@ -170,14 +170,15 @@ def _load_rows(
       f'{field}: its clips differ from those that the runs were evaluated on; restore the data set,'
       ' or delete the runs'
     )
-  loader = ClipLoader(subset, View.from_config(config))
+  inpainted = any(subset.shows_inpainted(language.parse(text)) for text in reference.recipes)
+  loader = ClipLoader(subset, View.from_config(config), inpainted=inpainted)
   rows = []
   for choice in choices:
     row = loader.evaluation_clip(choice.position)
     # A position beyond the last clip loads padding.
     partner = positions.get(reference.partners[choice.position], len(subset))
     partner_row = loader.evaluation_clip(partner)
-    rows.append(row | {f'{PARTNER}{name}': partner_row[name] for name in PARTNER_FIELDS})
+    rows.append(row | as_partner(partner_row))
   return rows
 
 

@@ -106,7 +106,13 @@ def parameter_table(params: Any, trained: Any) -> str:
 
 
 def batch_shapes(
-  config: ConfigDict, batch_size: int, mesh: Mesh, training: bool = False, partners: bool = False
+  config: ConfigDict,
+  batch_size: int,
+  mesh: Mesh,
+  training: bool = False,
+  partners: bool = False,
+  inpainted: bool = False,
+  partners_inpainted: bool = False,
 ) -> dict[str, jax.ShapeDtypeStruct]:
   """Returns a batch as ShapeDtypeStructs with the sharding of `sharding.shard_batch`.
 
@@ -116,10 +122,13 @@ def batch_shapes(
     mesh: the devices, which may be abstract.
     training: whether the batch is one of training.
     partners: whether each clip comes with a partner.
+    inpainted: whether it comes with its inpainted frames.
+    partners_inpainted: whether the partners do.
   """
+  fields = batch_schema.fields(training, partners, inpainted, partners_inpainted)
   target = sharding.batch_sharding(mesh)
   letters = {'B': batch_size, 'T': config.view.num_frames, 'S': config.view.size}
   return {
     name: jax.ShapeDtypeStruct(field.sizes(**letters), field.dtype, sharding=target)
-    for name, field in batch_schema.fields(training, partners).items()
+    for name, field in fields.items()
   }

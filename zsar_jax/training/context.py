@@ -82,7 +82,8 @@ class RunContext:
     data = self._config.data
     finishing = 'the step under way and its checkpoint'
     self.interruption = DeferredSignals(lambda number: distributed.request_stop(number, finishing))
-    self._loader = ClipLoader(subset, View.from_config(self._config))
+    inpainted = subset.shows_inpainted(setup.recipe)
+    self._loader = ClipLoader(subset, View.from_config(self._config), inpainted=inpainted)
     self._mesh = setup.mesh
     share = sharding.process_batch_shard(setup.mesh)
     self._rows = data.batch_size // share[1]

@@ -177,7 +177,10 @@ def _compile(job: _Job, goodput: Goodput, state: State, inputs: Inputs) -> tuple
     The compiled step, and whether it was in the cache on disk.
   """
   setup, config = job.setup, job.setup.config
-  batch = batch_shapes(config, config.data.batch_size, setup.mesh, training=True)
+  inpainted = job.subset.shows_inpainted(setup.recipe)
+  batch = batch_shapes(
+    config, config.data.batch_size, setup.mesh, training=True, inpainted=inpainted
+  )
   step: Any = jit_train_step(setup)
   traced = step.trace(state, batch, inputs)
   lowered = traced.lower()
@@ -301,5 +304,5 @@ def flatten(results: Results) -> dict[str, float]:
     for dataset, by_recipe in results.items()
     for recipe, figures in by_recipe.items()
     for figure, value in figures.items()
-    if figure not in ('count', 'over')
+    if figure not in ('count', 'over', 'scenes')
   }

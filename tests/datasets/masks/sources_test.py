@@ -8,15 +8,17 @@ import pytest
 
 from tests.datasets.video_test import write_video
 from zsar_jax.data.dataset import open_dataset
-from zsar_jax.data.records import decode_plane
+from zsar_jax.data.records import decode_plane, encode_plane
 from zsar_jax.data.subset import select
-from zsar_jax.datasets import build_report
+from zsar_jax.datasets import build_report, mask_gates
 from zsar_jax.datasets.build import build
+from zsar_jax.datasets.masks import made_files
 from zsar_jax.datasets.masks.spec import open_masks
 from zsar_jax.datasets.sources.folder import list_folder
 from zsar_jax.datasets.staging import Chunk, stage_chunk
 from zsar_jax.datasets.video import Storage
 from zsar_jax.datasets.video_builder import VideoBuilder, encode_task
+from zsar_jax.datasets.video_reading import read_video
 from zsar_jax.errors import UserError
 from zsar_jax.recipes import language
 from zsar_jax.recipes.regions import OBJECT, PERSON, PERSON_BOX
@@ -132,3 +134,64 @@ def test_sparse_masks_are_kept(clips, keep, remaining, kept):
   assert any(record['annotated'])
   levels = [cv2.imdecode(np.frombuffer(jpeg, np.uint8), 0)[24, 48] for jpeg in record['frames']]
   np.testing.assert_allclose(levels, [9 * frame for frame in kept], atol=6)
+
+
+def _write_made(root, name, regions, frames):
+  """Writes masks of x/a as zsar make-masks does; returns the value for --masks."""
+  settings = {'regions': regions, 'maker': 'stub', 'licenses': {}}
+  (root / name).mkdir()
+  made_files.write_settings(root / name, settings)
+  video = read_video(str(root / 'videos' / 'x' / 'a.mp4'), Storage(), 30, None).facts
+  clip = made_files.MadeClip(
+    num_frames=FRAMES,
+    numbers=video.kept,
+    height=SIZE[0],
+    width=SIZE[1],
+    thumbnails=video.thumbnails,
+    frames=tuple(frames),
+  )
+  path = made_files.clip_path(root / name, 'x/a')
+  made_files.write_clip(path, clip, made_files.settings_checksum(settings))
+  return f'made:{root / name}', clip
+
+
+def test_masks_made_here_have_the_same_measures_when_made_and_when_built(clips, monkeypatch):
+  rng = np.random.default_rng(0)
+  frames = {}
+  for bit in (PERSON, OBJECT):
+    frames[bit] = [
+      made_files.MadeFrame(
+        encode_plane(rng.choice([0, bit], SIZE).astype(np.uint8)), people, *rng.random(2)
+      )
+      for people in rng.integers(0, 60, FRAMES).tolist()
+    ]
+  frames[OBJECT][3] = made_files.MadeFrame(b'')  # Not annotated.
+  people, person_clip = _write_made(clips, 'people', ['person'], frames[PERSON])
+  objects, _ = _write_made(clips, 'objects', ['object'], frames[OBJECT])
+  measured = []
+  monkeypatch.setattr(
+    mask_gates, 'failed_gates', lambda measures: measured.append(measures) or {'many people': 2.5}
+  )
+
+  def build_with(*masks):
+    builder = _builder(clips, *masks)
+    chunk = Chunk(tuple(builder.tasks()['train'][:1]), encode_task, ('x',))
+    return builder, stage_chunk(chunk, str(clips / 'staged' / str(len(masks))))
+
+  builder, staged = build_with(people)
+  assert measured == [mask_gates.measure_made(person_clip, ['person'])]
+  assert {'person area', 'removed', 'median score', 'people change'} <= set(measured[0])
+  report = build_report.make_report(
+    {'train': [staged]}, builder.region_names, {}, builder.mask_sources
+  )['train']
+  assert report['gates'] == {'many people': {'x/a': 2.5}}
+  assert report['masks'][0]['made']['maker'] == 'stub'
+
+  # With both sources, a frame has the lower score and the more people; frame 3 does not count.
+  build_with(people, objects)
+  pairs = [pair for n, pair in enumerate(zip(*frames.values(), strict=True)) if n != 3]
+  assert measured[1]['people'] == max(max(a.people, b.people) for a, b in pairs)
+  lowest = [min(a.score, b.score) for a, b in pairs]
+  np.testing.assert_allclose(measured[1]['median score'], np.median(lowest), atol=1e-4)
+  outside = [max(a.outside, b.outside) for a, b in pairs]
+  np.testing.assert_allclose(measured[1]['removed'], np.mean(outside), atol=1e-4)

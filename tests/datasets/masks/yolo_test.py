@@ -296,7 +296,7 @@ def test_detections_in_every_tenth_frame(tmp_path, options, frames):
 def test_lines(line, extra, points):
   lines = LineFormat({'0': PERSON}, 0.5, extra)
   if isinstance(points, int):
-    bit, drawn = parse_line(line, lines, 'here')
+    bit, drawn, _ = parse_line(line, lines, 'here')
     assert bit == PERSON
     assert len(drawn) == points
   else:

@@ -123,6 +123,9 @@ def make_study(
     'about': 'What a *study* might say & <i>do</i>.',
     'seeds': list(range(1, seeds + 1)),
     'command': 'python -m nothing --like="this" & so on',
+    'masks': {
+      f'{name}, test': [{'text': f'made:{name}', 'warnings': [f'weak {name}']}] for name in HOSTILE
+    },
     'experiments': {
       name: _experiment(rng, folder, RUNS[:runs], DATASETS[:datasets], classes, seeds, clips)
       for name in ('pantomime', 'clip b16')[:experiments]

@@ -12,19 +12,25 @@ import numpy as np
 
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks import coco_categories, coco_json, rle
+from zsar_jax.datasets.masks.boxes import RegionBox
 from zsar_jax.datasets.masks.fitting import Fitting
-from zsar_jax.datasets.masks.frame_masks import FrameMasks, PlaneDrawer
+from zsar_jax.datasets.masks.frame_masks import BoxDrawer, FrameBoxes
 from zsar_jax.datasets.masks.frame_matching import FrameNumbering
-from zsar_jax.datasets.masks.region_labels import label_bit, remark_unused
-from zsar_jax.datasets.masks.shapes import draw_checked_box, draw_polygon
+from zsar_jax.datasets.masks.region_labels import (
+  box_bits,
+  enclosed_region,
+  label_bit,
+  remark_unused,
+)
+from zsar_jax.datasets.masks.shapes import check_box, draw_polygon
 from zsar_jax.datasets.masks.skipped_shapes import DamagedShape, EmptyShape
 from zsar_jax.datasets.masks.source import Remarks
 from zsar_jax.datasets.video import VideoFacts
-from zsar_jax.recipes.regions import OBJECT_BOX, PERSON_BOX
+from zsar_jax.recipes.regions import OBJECT_BOX, PERSON_BOX, draw_box
 
 
 @dataclasses.dataclass(frozen=True)
-class CocoMasks(FrameMasks):
+class CocoMasks(FrameBoxes):
   """The annotations of a clip in a COCO file.
 
   Attributes:
@@ -68,12 +74,12 @@ class CocoMasks(FrameMasks):
 
   def drawer(
     self, content: coco_json.ClipContent, video: VideoFacts, remarks: Remarks
-  ) -> PlaneDrawer:
+  ) -> BoxDrawer:
     """See `FrameMasks`."""
     return _CocoDrawer(self, content, video, remarks)
 
 
-class _CocoDrawer(PlaneDrawer):
+class _CocoDrawer(BoxDrawer):
   """Draws the annotations of frames, and reports categories without a region."""
 
   def __init__(
@@ -90,6 +96,16 @@ class _CocoDrawer(PlaneDrawer):
 
   def draw(self, mask: int | None) -> np.ndarray | None:
     """Draws the annotations of the frame numbered `mask`; returns None if one is damaged."""
+    canvas = self._drawn(mask, self._bits)
+    return None if canvas is None else canvas.plane()
+
+  def boxes(self, mask: int | None) -> list[RegionBox] | None:
+    """Returns the boxes of the annotations, also of shapes; None if one is damaged."""
+    canvas = self._drawn(mask, box_bits(self._bits))
+    return None if canvas is None else canvas.boxes
+
+  def _drawn(self, mask: int | None, bits: Mapping[str, int]) -> '_Canvas | None':
+    """Returns the canvas with the annotations of a frame, or None if one is damaged."""
     where = f'{self._masks.path}, frame {mask}'
     sizes = self._content.sizes
     size = sizes[mask] if sizes and mask is not None else None
@@ -97,7 +113,7 @@ class _CocoDrawer(PlaneDrawer):
     canvas = _Canvas(self.empty_plane(), size, self.fitting, where)
     damaged = False
     for entry in [] if mask is None else self._content.entries.get(mask, []):
-      bit = self._bit(entry, where)
+      bit = self._bit(entry, bits, where)
       for draw_shape in canvas.shapes(entry, bit) if bit else ():
         try:
           draw_shape()
@@ -105,9 +121,9 @@ class _CocoDrawer(PlaneDrawer):
         except (EmptyShape, DamagedShape) as error:
           self.skipped.skip(entry['category_id'], error)
           damaged |= isinstance(error, DamagedShape)
-    return None if damaged else canvas.plane()
+    return None if damaged else canvas
 
-  def _bit(self, entry: dict[str, Any], where: str) -> int:
+  def _bit(self, entry: dict[str, Any], bits: Mapping[str, int], where: str) -> int:
     """Returns the bit of an annotation's region, or 0 if the annotation is left out."""
     category = entry.get('category_id')
     if type(category) is not int:
@@ -116,11 +132,15 @@ class _CocoDrawer(PlaneDrawer):
     # Manual annotations have no score.
     if score is not None and _numbers([score], f"{where}: field 'score'")[0] < self._masks.score:
       return 0
-    return label_bit(self._bits, category)
+    return label_bit(bits, category)
 
 
 class _Canvas:
-  """The plane of one frame while its annotations are drawn."""
+  """The plane of one frame while its annotations are drawn.
+
+  Attributes:
+    boxes: the boxes that were drawn.
+  """
 
   def __init__(self, plane: np.ndarray, size: tuple[int, int], fitting: Fitting, where: str):
     """Creates the canvas.
@@ -131,6 +151,7 @@ class _Canvas:
       fitting: checks and scales sizes.
       where: the frame, for errors.
     """
+    self.boxes: list[RegionBox] = []
     self._plane, self._size = plane, size
     self._fitting, self._where = fitting, where
     self._planes_by_size: dict[tuple[int, int], np.ndarray] = {}
@@ -143,7 +164,7 @@ class _Canvas:
     """
     segmentation = entry.get('segmentation')
     if bit in (PERSON_BOX, OBJECT_BOX):
-      return [functools.partial(self._draw_box, entry.get('bbox'), bit)]
+      return [functools.partial(self._draw_box, entry, bit)]
     if isinstance(segmentation, dict):
       return [functools.partial(self._draw_mask, segmentation, bit)]
     if isinstance(segmentation, list) and segmentation:
@@ -157,12 +178,17 @@ class _Canvas:
       plane = plane | self._fitting.scale(sized_plane)
     return plane
 
-  def _draw_box(self, bbox: Any, bit: int) -> None:
-    box = _numbers(bbox or [], f"{self._where}: field 'bbox'")
+  def _draw_box(self, entry: dict[str, Any], bit: int) -> None:
+    box = _numbers(entry.get('bbox') or [], f"{self._where}: field 'bbox'")
     if len(box) != 4:
       raise EmptyShape(f"{self._where}: field 'bbox' must be 4 numbers, x, y, width and height")
     corners = np.array([box[:2], box[:2] + box[2:]])
-    draw_checked_box(self._plane, bit, corners * self._scale(), self._where)
+    edges = check_box(corners * self._scale(), self._plane.shape, self._where)
+    draw_box(self._plane, bit, *edges)
+    score = entry.get('score')
+    self.boxes.append(
+      RegionBox(enclosed_region(bit), *edges, score=1.0 if score is None else float(score))
+    )
 
   def _draw_mask(self, segmentation: dict[str, Any], bit: int) -> None:
     size = rle.size(segmentation, self._where)

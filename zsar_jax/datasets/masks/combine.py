@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterator
 import cv2
 import numpy as np
 
+from zsar_jax.datasets.masks.made import MadeMasks
+from zsar_jax.datasets.masks.made_files import MadeFrame
 from zsar_jax.datasets.masks.source import ClipMasks, Remarks
 from zsar_jax.datasets.video import VideoFacts
 from zsar_jax.recipes.regions import BOX_SHIFT, OBJECT, PERSON, REGION_BITS, UNKNOWN_SHIFT
@@ -51,6 +53,36 @@ class CombinedMasks:
       plane = np.bitwise_or.reduce(planes)
       yield (boxes_from_shapes(plane) if self.boxes_from_shapes else plane) | unknown
 
+  def inpainted(
+    self, video: VideoFacts, jpeg_quality: int, remarks: Remarks
+  ) -> Iterator[bytes] | None:
+    """Reads the K kept frames without their people, in order; None if no part has them.
+
+    Only one source of a data set has them. The arguments are those of `made.MadeMasks.inpainted`.
+
+    Raises:
+      records.ClipError: A frame is damaged.
+    """
+    for part in self.parts:
+      if isinstance(part, MadeMasks) and part.has_inpainted:
+        return part.inpainted(video, jpeg_quality, remarks)
+    return None
+
+  def made_frames(self, video: VideoFacts) -> Iterator[MadeFrame | None]:
+    """Yields what the parts that were made here know about the kept frames, besides the planes.
+
+    Of several parts that know a frame, the most people, the lowest score and the largest share
+    outside of boxes count. Without such parts, there is nothing to yield.
+
+    Args:
+      video: the decoded video.
+
+    Raises:
+      records.ClipError: The masks cannot be read, or cannot belong to this video.
+    """
+    parts = [part.frames(video) for part in self.parts if isinstance(part, MadeMasks)]
+    return map(_merge_made, *parts) if parts else iter(())
+
 
 def boxes_from_shapes(plane: np.ndarray) -> np.ndarray:
   """Draws boxes around the shapes in a plane.
@@ -69,6 +101,19 @@ def boxes_from_shapes(plane: np.ndarray) -> np.ndarray:
     for left, top, width, height, _ in components[1:].tolist():  # The first is the outside.
       boxed[top : top + height, left : left + width] |= np.uint8(shape << BOX_SHIFT)
   return boxed
+
+
+def _merge_made(*frames: MadeFrame | None) -> MadeFrame | None:
+  known = [frame for frame in frames if frame is not None]
+  if not known:
+    return None
+  return MadeFrame(
+    plane=b'',
+    people=max(frame.people for frame in known),
+    score=float(np.fmin.reduce([frame.score for frame in known])),
+    outside=float(np.fmax.reduce([frame.outside for frame in known])),
+    absent=int(np.bitwise_or.reduce([frame.absent for frame in known])),
+  )
 
 
 def _join_remarks(all_remarks: list[Remarks]) -> Remarks:

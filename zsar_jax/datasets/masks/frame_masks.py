@@ -5,16 +5,19 @@ video's frames, and has a `PlaneDrawer` draw the planes of the kept frames.
 """
 
 import abc
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from zsar_jax.datasets.masks.boxes import RegionBox
 from zsar_jax.datasets.masks.fitting import Fitting
 from zsar_jax.datasets.masks.skipped_shapes import SkippedShapes
 from zsar_jax.datasets.masks.source import Remarks
 from zsar_jax.datasets.video import VideoFacts
+
+_Result = TypeVar('_Result')
 
 
 class PlaneDrawer(abc.ABC):
@@ -51,6 +54,21 @@ class PlaneDrawer(abc.ABC):
   def empty_plane(self) -> np.ndarray:
     """Returns u8[H, W] of zeros."""
     return np.zeros((self.video.height, self.video.width), np.uint8)
+
+
+class BoxDrawer(PlaneDrawer):
+  """Draws the planes of formats that have boxes, and also gives the boxes themselves."""
+
+  @abc.abstractmethod
+  def boxes(self, mask: Any) -> list[RegionBox] | None:
+    """Reads the boxes of a frame, in pixels of the stored frame.
+
+    Args:
+      mask: see `draw`.
+
+    Returns:
+      The boxes, or None if the frame turns out not to be annotated.
+    """
 
 
 class FrameMasks(abc.ABC):
@@ -93,15 +111,36 @@ class FrameMasks(abc.ABC):
     """See `source.ClipMasks`."""
     with self.open() as content:
       drawer = self.drawer(content, video, remarks)
-      masks = self.match(content, video.num_frames, video.numbers, remarks)
-      kept = video.kept.tolist()
-      annotated = [frame for frame in kept if frame in masks]
-      if len(annotated) < len(kept):
-        remarks['frames without masks'] = f'{len(kept) - len(annotated)} of {len(kept)}'
-      if without := sum(masks[frame] is None for frame in annotated):
-        remarks['frames without a result'] = f'{without} of {len(annotated)}'
-      for frame in kept:
-        plane = drawer.draw(masks[frame]) if frame in masks else None
-        if frame == kept[-1]:
-          drawer.finish()
-        yield plane
+      yield from self._read(content, drawer, drawer.draw)
+
+  def _read(
+    self, content: Any, drawer: PlaneDrawer, read: Callable[[Any], _Result | None]
+  ) -> Iterator[_Result | None]:
+    """Yields what `read` returns for the mask of each kept frame, or None for one without mask."""
+    video, remarks = drawer.video, drawer.remarks
+    masks = self.match(content, video.num_frames, video.numbers, remarks)
+    kept = video.kept.tolist()
+    annotated = [frame for frame in kept if frame in masks]
+    if len(annotated) < len(kept):
+      remarks['frames without masks'] = f'{len(kept) - len(annotated)} of {len(kept)}'
+    if without := sum(masks[frame] is None for frame in annotated):
+      remarks['frames without a result'] = f'{without} of {len(annotated)}'
+    for frame in kept:
+      result = read(masks[frame]) if frame in masks else None
+      if frame == kept[-1]:
+        drawer.finish()
+      yield result
+
+
+class FrameBoxes(FrameMasks):
+  """Base of the readers of formats that have boxes, each also a `boxes.ClipBoxes`."""
+
+  @abc.abstractmethod
+  def drawer(self, content: Any, video: VideoFacts, remarks: Remarks) -> BoxDrawer:
+    """See `FrameMasks`."""
+
+  def boxes(self, video: VideoFacts, remarks: Remarks) -> Iterator[list[RegionBox] | None]:
+    """See `boxes.ClipBoxes`."""
+    with self.open() as content:
+      drawer = self.drawer(content, video, remarks)
+      yield from self._read(content, drawer, drawer.boxes)

@@ -5,12 +5,16 @@ import os
 from collections.abc import Collection, Iterator
 from typing import Any
 
+import cv2
 import numpy as np
 
+from zsar_jax.data import records
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks.fitting import Fitting
 from zsar_jax.datasets.masks.made_files import (
+  INPAINTING,
   MadeClip,
+  MadeFrame,
   clip_path,
   decode_plane,
   read_clip,
@@ -22,6 +26,7 @@ from zsar_jax.datasets.masks.source import Remarks
 from zsar_jax.datasets.sources.listing import ListedClip
 from zsar_jax.datasets.video import VideoFacts
 from zsar_jax.errors import UserError
+from zsar_jax.recipes.regions import PERSON
 from zsar_jax.runtime.wording import pluralize
 
 # Levels of luminance. In the median frame, thumbnails of the same frame differ by less, on average
@@ -48,6 +53,7 @@ class MadeSource:
       raise UserError(f'--masks: {error}') from None
     self._checksum = settings_checksum(settings)
     self.region_names = tuple(settings['regions'])
+    self.has_inpainted = bool(settings.get(INPAINTING)) and 'person' in self.region_names
     self.parameters: dict[str, Any] = {'format': 'made', 'path': self._root, 'made': settings}
     self._owners = MaskOwners()
 
@@ -61,7 +67,7 @@ class MadeSource:
       path = os.fspath(clip_path(self._root, name))
       if os.path.isfile(path):
         self._owners.claim(path, clip)
-        return MadeMasks(path, self._checksum)
+        return MadeMasks(path, self._checksum, self.has_inpainted)
     return None
 
 
@@ -72,10 +78,12 @@ class MadeMasks:
   Attributes:
     path: the file.
     checksum: of the settings that it must have been made with.
+    has_inpainted: whether people were removed from its frames.
   """
 
   path: str
   checksum: str
+  has_inpainted: bool = False
 
   def annotated_frames(self, num_frames: int, frame_numbers: np.ndarray | None) -> Collection[int]:
     """See `source.ClipMasks`."""
@@ -84,16 +92,26 @@ class MadeMasks:
       int(number) for number, frame in zip(clip.numbers, clip.frames, strict=True) if frame.plane
     }
 
+  def frames(self, video: VideoFacts) -> list[MadeFrame | None]:
+    """Returns what is known about each kept frame besides its images; None for other frames."""
+    clip = self._read(video.num_frames)
+    known = {
+      int(number): dataclasses.replace(frame, plane=b'', inpainted=b'')
+      for number, frame in zip(clip.numbers, clip.frames, strict=True)
+    }
+    return [known.get(int(number)) for number in video.kept]
+
   def planes(self, video: VideoFacts, remarks: Remarks) -> Iterator[np.ndarray | None]:
     """See `source.ClipMasks`."""
     clip = self._read(video.num_frames)
     index_of = {int(number): index for index, number in enumerate(clip.numbers)}
     indices = [index_of.get(int(number)) for number in video.kept]
     self._check_frames(clip, indices, video)
-    remarks.update(clip.remarks)
     indices = [index if index is None or clip.frames[index].plane else None for index in indices]
     if without := indices.count(None):
       remarks['frames without masks'] = f'{without} of {len(indices)}'
+    for kind, details in clip.remarks.items():
+      remarks.setdefault(kind, details)
     fitting = Fitting(video, remarks)
     for index in indices:
       if index is None:
@@ -106,6 +124,53 @@ class MadeMasks:
         raise ClipError(f'{self.path} is damaged; delete it and make it again') from None
       assert plane is not None
       yield fitting.scale(plane)
+
+  def inpainted(self, video: VideoFacts, jpeg_quality: int, remarks: Remarks) -> Iterator[bytes]:
+    """Reads the K kept frames without their people, in order.
+
+    Args:
+      video: the decoded video.
+      jpeg_quality: 1 to 100, for frames that are scaled to the size of the stored ones; others
+        keep their bytes.
+      remarks: receives a remark if frames are enlarged, and so less sharp than the stored ones.
+
+    Yields:
+      A JPEG of u8[H, W, 3], or b'' for a frame from which nobody was removed.
+
+    Raises:
+      ClipError: A frame is damaged.
+    """
+    clip = self._read(video.num_frames)
+    if clip.height < video.height:
+      remarks['inpainted frames enlarged'] = f'from {clip.width} x {clip.height}'
+    index_of = {int(number): index for index, number in enumerate(clip.numbers)}
+    for number in video.kept:
+      index = index_of.get(int(number))
+      yield b'' if index is None else self._inpainted_frame(clip, index, video, jpeg_quality)
+
+  def _inpainted_frame(
+    self, clip: MadeClip, index: int, video: VideoFacts, jpeg_quality: int
+  ) -> bytes:
+    """Returns an inpainted frame at the size of the video's frames; b'' if there is none."""
+    jpeg = clip.frames[index].inpainted
+    damage = f'{self.path} is damaged; delete it and make it again'
+    try:
+      if not jpeg:
+        plane = decode_plane(clip, index) if clip.frames[index].plane else None
+        if plane is not None and (plane & PERSON).any():
+          raise ClipError(damage)  # People would be visible in a frame that claims to have none.
+        return jpeg
+      frame = records.decode_frame(jpeg)
+    except UserError:
+      raise ClipError(damage) from None
+    if frame.shape[:2] != (clip.height, clip.width):
+      raise ClipError(damage)
+    if (clip.height, clip.width) == (video.height, video.width):
+      return jpeg
+    size = (video.width, video.height)
+    method = cv2.INTER_AREA if clip.height > video.height else cv2.INTER_LINEAR
+    scaled = cv2.resize(frame, size, interpolation=method)
+    return next(records.encode_frames([scaled], jpeg_quality))
 
   def _read(self, num_frames: int) -> MadeClip:
     """Reads the file; raises a `ClipError` if it is of a video with another number of frames."""

@@ -1,6 +1,6 @@
 """The files of masks that `zsar make-masks` makes: one for each clip, and one for their maker.
 
-    {root}/made.json            how the masks were made: a JSON object, see `MadeMasks.settings`
+    {root}/made.json            how the masks were made: a JSON object, see `maker.Maker.provenance`
     {root}/clips/{name}.masks   the masks of the video `{name}`
 
 A clip's file is a line of JSON, the header, followed by bytes: the planes of its frames, as
@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,12 @@ from zsar_jax.runtime.files import open_atomically, write_file
 _FORMAT = 1
 
 SETTINGS_FILE = 'made.json'
+
+# The key in made.json of facts that do not identify the masks, such as the versions of libraries.
+NOTES = 'notes'
+
+# The key in made.json of how people were removed from the frames; null if they were not.
+INPAINTING = 'inpainting'
 
 # Bytes. A header has less than 300 for each frame.
 _MAX_HEADER = 1 << 28
@@ -46,6 +53,7 @@ class MadeFrame:
       gives no scores.
     outside: the share of the shapes' pixels that were removed because they lie outside of the boxes
       that the maker was given; NaN without boxes or shapes.
+    absent: the bits of the shapes that the frame lacks according to these boxes.
     inpainted: the frame without people, as a JPEG; b'' if nothing was removed from it.
   """
 
@@ -53,6 +61,7 @@ class MadeFrame:
   people: int = -1
   score: float = np.nan
   outside: float = np.nan
+  absent: int = 0
   inpainted: bytes = b''
 
 
@@ -67,7 +76,7 @@ class MadeClip:
     width: W, of the planes in pixels.
     thumbnails: u8[K, S, S], the frames at the size `THUMBNAIL_SIDE`, to recognize them.
     frames: the K masks.
-    remarks: the maker's observations about the clip, by kind.
+    remarks: the observations about the video and the boxes that the maker was given, by kind.
   """
 
   num_frames: int
@@ -76,7 +85,7 @@ class MadeClip:
   width: int
   thumbnails: np.ndarray
   frames: tuple[MadeFrame, ...]
-  remarks: dict[str, str]
+  remarks: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def clip_path(root: str | os.PathLike[str], name: str) -> pathlib.Path:
@@ -85,7 +94,8 @@ def clip_path(root: str | os.PathLike[str], name: str) -> pathlib.Path:
 
 
 def settings_checksum(settings: dict[str, Any]) -> str:
-  """Returns a text that differs for masks that were made in another way."""
+  """Returns a text that differs for masks that were made in another way, up to their notes."""
+  settings = {name: value for name, value in settings.items() if name != NOTES}
   return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -117,13 +127,16 @@ def read_settings(root: str | os.PathLike[str]) -> dict[str, Any]:
   return settings
 
 
-def write_clip(path: pathlib.Path, clip: MadeClip, checksum: str) -> None:
+def write_clip(
+  path: pathlib.Path, clip: MadeClip, checksum: str, gates: Mapping[str, float] | None = None
+) -> None:
   """Writes the masks of a clip; the file gets its name only when it is complete.
 
   Args:
     path: the result of `clip_path`; its folder is created.
     clip: the masks.
     checksum: the result of `settings_checksum`.
+    gates: the gates that the masks fail, see `mask_gates`, for reports.
   """
   frames = clip.frames
   header = {
@@ -138,6 +151,8 @@ def write_clip(path: pathlib.Path, clip: MadeClip, checksum: str) -> None:
     'people': [frame.people for frame in frames],
     'score': [_rounded(frame.score) for frame in frames],
     'outside': [_rounded(frame.outside) for frame in frames],
+    'absent': [frame.absent for frame in frames],
+    'gates': dict(gates or {}),
     'remarks': clip.remarks,
   }
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,6 +160,21 @@ def write_clip(path: pathlib.Path, clip: MadeClip, checksum: str) -> None:
     file.write(json.dumps(header).encode() + b'\n')
     file.writelines(frame.plane for frame in frames)
     file.writelines(frame.inpainted for frame in frames)
+
+
+def read_gates(path: str | os.PathLike[str]) -> tuple[int, dict[str, float]]:
+  """Returns the number of frames of a clip's file, and the gates that its masks fail.
+
+  Raises:
+    records.ClipError: the file is damaged.
+  """
+  try:
+    with open(path, 'rb') as file:
+      header = json.loads(file.readline(_MAX_HEADER))
+    gates = {str(name): float(value) for name, value in header['gates'].items()}
+    return len(header['planes']), gates
+  except (OSError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+    raise ClipError(f'{path} is damaged ({error}); delete it and make it again') from None
 
 
 def read_clip(path: str | os.PathLike[str], checksum: str | None = None) -> MadeClip:
@@ -182,17 +212,18 @@ def read_clip(path: str | os.PathLike[str], checksum: str | None = None) -> Made
       width=int(header['size'][1]),
       thumbnails=thumbnails.reshape(count, THUMBNAIL_SIDE, THUMBNAIL_SIDE),
       frames=tuple(
-        MadeFrame(plane, int(people), _number(score), _number(outside), inpainted)
-        for plane, inpainted, people, score, outside in zip(
+        MadeFrame(plane, int(people), _number(score), _number(outside), int(absent), inpainted)
+        for plane, inpainted, people, score, outside, absent in zip(
           contents[:count],
           contents[count:],
           header['people'],
           header['score'],
           header['outside'],
+          header['absent'],
           strict=True,
         )
       ),
-      remarks={str(kind): str(text) for kind, text in header['remarks'].items()},
+      remarks={str(kind): str(details) for kind, details in header['remarks'].items()},
     )
     if clip.numbers.shape != (count,) or not count or not _ascends(clip):
       raise ValueError('its frame numbers do not ascend within the video')

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from zsar_jax.datasets.masks.source import Remarks
-from zsar_jax.recipes.regions import REGION_BITS
+from zsar_jax.recipes.regions import BOX_SHIFT, OBJECT, PERSON, PERSON_BOX, REGION_BITS
 
 
 def label_bit(bits: Mapping[str, int], label: int) -> int:
@@ -41,6 +41,18 @@ def remark_unused(
   unused = [label for label in sorted(labels) if not label_bit(bits, label)]
   if unused:
     remarks['labels not used'] = ', '.join(map(str, unused[:limit]))
+
+
+def box_bits(bits: Mapping[str, int]) -> dict[str, int]:
+  """Returns `bits` with the bits of boxes in place of those of the shapes that they enclose."""
+  return {
+    label: bit << BOX_SHIFT if bit in (PERSON, OBJECT) else bit for label, bit in bits.items()
+  }
+
+
+def enclosed_region(bit: int) -> str:
+  """Returns 'person' or 'object', the region of what is in a box with this bit."""
+  return 'person' if bit == PERSON_BOX else 'object'
 
 
 def region_names(bits: Iterable[int]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Draws polygons and boxes from files into region planes, after checking their coordinates."""
+"""Draws polygons from files into region planes; checks coordinates of polygons and boxes."""
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -6,7 +6,6 @@ from pycocotools import mask as coco_mask
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks import rle
 from zsar_jax.datasets.masks.skipped_shapes import EmptyShape
-from zsar_jax.recipes.regions import draw_box
 
 # How far outside the image a coordinate may be, as a fraction of the image's side. Detectors draw a
 # little over the edge.
@@ -51,24 +50,25 @@ def draw_polygon(plane: np.ndarray, bit: int, points: np.ndarray, where: str) ->
   plane |= inside * np.uint8(bit)
 
 
-def draw_checked_box(plane: np.ndarray, bit: int, corners: np.ndarray, where: str) -> None:
-  """Sets `bit` in `plane` on every pixel that a box touches.
+def check_box(
+  corners: np.ndarray, shape: tuple[int, int], where: str
+) -> tuple[float, float, float, float]:
+  """Returns the left, upper, right and lower edge of a box in pixels, which are checked.
 
   Args:
-    plane: u8[H, W], changed in place.
-    bit: the region's bit.
     corners: f64[2, 2], the x and y of two opposite corners, the upper left one first, in pixels.
+    shape: the height and width of the plane in pixels.
     where: the box, for errors.
 
   Raises:
     EmptyShape: The box has no size, or a coordinate is not finite.
     ClipError: The coordinates are far outside the plane.
   """
-  _check_points(corners, plane.shape, where)
+  _check_points(corners, shape, where)
   (x1, y1), (x2, y2) = corners.round(_DECIMALS).tolist()
   if x2 <= x1 or y2 <= y1:
     raise EmptyShape(f'{where}: a box of {x2 - x1:g} x {y2 - y1:g} pixels has no size')
-  draw_box(plane, bit, x1, y1, x2, y2)
+  return x1, y1, x2, y2
 
 
 def _check_points(points: np.ndarray, shape: tuple[int, int], where: str) -> None:

@@ -21,14 +21,16 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax.datasets.masks.frame_masks import FrameMasks, PlaneDrawer
+from zsar_jax.datasets.masks.boxes import RegionBox
+from zsar_jax.datasets.masks.frame_masks import BoxDrawer, FrameBoxes
 from zsar_jax.datasets.masks.frame_matching import FrameNumbering
+from zsar_jax.datasets.masks.region_labels import enclosed_region
 from zsar_jax.datasets.masks.skipped_shapes import EmptyShape
 from zsar_jax.datasets.masks.source import Remarks
 from zsar_jax.datasets.sources.listing import ListedClip
 from zsar_jax.datasets.video import VideoFacts
 from zsar_jax.errors import UserError
-from zsar_jax.recipes.regions import OBJECT_BOX, PERSON_BOX, draw_box
+from zsar_jax.recipes.regions import BOX_SHIFT, OBJECT_BOX, PERSON_BOX, REGION_BITS, draw_box
 
 # Boxes are in pixels of the annotated frames, which all have this height. Their width is not
 # stated anywhere; both axes have the same scale.
@@ -39,7 +41,7 @@ _CORNERS = ('x1', 'y1', 'x2', 'y2')
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class VideoBoxes(FrameMasks):
+class VideoBoxes(FrameBoxes):
   """The boxes of one video.
 
   Hundreds of thousands of these are in memory at once, each of a few kilobytes.
@@ -72,12 +74,12 @@ class VideoBoxes(FrameMasks):
     numbering = FrameNumbering(1, first_given=True, options=())
     return numbering.match(numbers, num_frames, frame_numbers, '--boxes', remarks)
 
-  def drawer(self, content: 'VideoBoxes', video: VideoFacts, remarks: Remarks) -> PlaneDrawer:
+  def drawer(self, content: 'VideoBoxes', video: VideoFacts, remarks: Remarks) -> BoxDrawer:
     """See `FrameMasks`."""
-    return _BoxDrawer(content, video, remarks)
+    return _Drawer(content, video, remarks)
 
 
-class _BoxDrawer(PlaneDrawer):
+class _Drawer(BoxDrawer):
   """Draws the boxes of frames."""
 
   def __init__(self, boxes: VideoBoxes, video: VideoFacts, remarks: Remarks):
@@ -91,17 +93,25 @@ class _BoxDrawer(PlaneDrawer):
   def draw(self, mask: int) -> np.ndarray:
     """Draws the boxes of a frame number."""
     plane = self.empty_plane()
+    for box in self.boxes(mask):
+      bit = REGION_BITS[box.region] << BOX_SHIFT
+      draw_box(plane, bit, box.x1, box.y1, box.x2, box.y2)
+    return plane
+
+  def boxes(self, mask: int) -> list[RegionBox]:
+    """Returns the boxes of a frame number."""
+    boxes = []
     for box in np.flatnonzero(self._boxes.box_frames == mask - 1):
-      x1, y1, x2, y2 = self._corners[box]
+      x1, y1, x2, y2 = self._corners[box].tolist()
       bit = int(self._boxes.box_bits[box])
       if x1 < x2 and y1 < y2 and np.isfinite(self._corners[box]).all():
-        draw_box(plane, bit, x1, y1, x2, y2)
+        boxes.append(RegionBox(enclosed_region(bit), x1, y1, x2, y2))
         self.skipped.count_drawn(bit)
       else:
         corners = self._boxes.corners[box].tolist()
         error = EmptyShape(f'--boxes: frame {mask} has a box {corners} without a size')
         self.skipped.skip(bit, error)
-    return plane
+    return boxes
 
 
 class SomethingElseBoxes:

@@ -16,7 +16,8 @@ from contextlib import AbstractContextManager, nullcontext
 import numpy as np
 
 from zsar_jax.data.records import ClipError
-from zsar_jax.datasets.masks.frame_masks import FrameMasks, PlaneDrawer
+from zsar_jax.datasets.masks.boxes import RegionBox
+from zsar_jax.datasets.masks.frame_masks import BoxDrawer, FrameBoxes
 from zsar_jax.datasets.masks.frame_matching import EVERY_FRAME, FrameNumbering, Stride
 from zsar_jax.datasets.masks.numbered_files import numbered_files, sampled_numbers
 from zsar_jax.datasets.masks.per_clip import (
@@ -25,15 +26,15 @@ from zsar_jax.datasets.masks.per_clip import (
   find_path,
   require_folder,
 )
-from zsar_jax.datasets.masks.region_labels import region_names
-from zsar_jax.datasets.masks.shapes import draw_checked_box, draw_polygon
+from zsar_jax.datasets.masks.region_labels import box_bits, enclosed_region, region_names
+from zsar_jax.datasets.masks.shapes import check_box, draw_polygon
 from zsar_jax.datasets.masks.skipped_shapes import EmptyShape
 from zsar_jax.datasets.masks.source import Remarks
 from zsar_jax.datasets.masks.yolo_lines import LineFormat, parse_line
 from zsar_jax.datasets.sources.listing import ListedClip
 from zsar_jax.datasets.video import VideoFacts
 from zsar_jax.errors import UserError
-from zsar_jax.recipes.regions import OBJECT_BOX, PERSON, PERSON_BOX
+from zsar_jax.recipes.regions import OBJECT_BOX, PERSON, PERSON_BOX, draw_box
 
 _EXTENSIONS = ('.txt',)
 
@@ -146,7 +147,7 @@ def _infer_first_number(root: str) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class YoloMasks(FrameMasks):
+class YoloMasks(FrameBoxes):
   """The text files of a clip.
 
   Attributes:
@@ -191,7 +192,7 @@ class YoloMasks(FrameMasks):
     searched = self.numbering.searched_frames(num_frames, matches)
     return {frame: matches.get(frame) for frame in searched}
 
-  def drawer(self, content: dict[int, str], video: VideoFacts, remarks: Remarks) -> PlaneDrawer:
+  def drawer(self, content: dict[int, str], video: VideoFacts, remarks: Remarks) -> BoxDrawer:
     """See `FrameMasks`."""
     return _YoloDrawer(self.line_format, content, video, remarks)
 
@@ -213,7 +214,7 @@ class YoloMasks(FrameMasks):
     return files
 
 
-class _YoloDrawer(PlaneDrawer):
+class _YoloDrawer(BoxDrawer):
   """Draws text files."""
 
   def __init__(
@@ -225,30 +226,49 @@ class _YoloDrawer(PlaneDrawer):
   def draw(self, mask: int | None) -> np.ndarray:
     """Draws the file of a number."""
     plane = self.empty_plane()
+    self._draw_file(mask, plane, self._line_format)
+    return plane
+
+  def boxes(self, mask: int | None) -> list[RegionBox]:
+    """Returns the boxes in the file of a number, and those around its polygons."""
+    line_format = dataclasses.replace(self._line_format, bits=box_bits(self._line_format.bits))
+    return self._draw_file(mask, self.empty_plane(), line_format)
+
+  def _draw_file(
+    self, mask: int | None, plane: np.ndarray, line_format: LineFormat
+  ) -> list[RegionBox]:
+    """Draws the file of a number; returns the boxes that were drawn."""
     if mask is None:
-      return plane
+      return []
     path = self._files[mask]
     try:
       with open(path, encoding='ascii') as file:
         lines = file.read().splitlines()
     except (OSError, UnicodeDecodeError) as error:
       raise ClipError(f'{path} cannot be read as text ({error}); make it again') from None
+    boxes: list[RegionBox] = []
     for number, line in enumerate(lines, 1):
       if line.strip():
-        self._draw_line(plane, line, f'{path}, line {number}')
-    return plane
+        boxes += self._draw_line(plane, line, line_format, f'{path}, line {number}')
+    return boxes
 
-  def _draw_line(self, plane: np.ndarray, line: str, where: str) -> None:
+  def _draw_line(
+    self, plane: np.ndarray, line: str, line_format: LineFormat, where: str
+  ) -> list[RegionBox]:
+    boxes: list[RegionBox] = []
     size = np.array([plane.shape[1], plane.shape[0]], float)
     category = line.split()[0]
     try:
-      bit, points = parse_line(line, self._line_format, where)
+      bit, points, confidence = parse_line(line, line_format, where)
       if bit in (PERSON_BOX, OBJECT_BOX):
         corners = np.stack([points.min(axis=0), points.max(axis=0)])
-        draw_checked_box(plane, bit, corners * size, where)
+        edges = check_box(corners * size, plane.shape, where)
+        draw_box(plane, bit, *edges)
+        boxes.append(RegionBox(enclosed_region(bit), *edges, score=confidence))
       elif bit:
         draw_polygon(plane, bit, points * size, where)
       if bit:
         self.skipped.count_drawn(category)
     except EmptyShape as error:
       self.skipped.skip(category, error)
+    return boxes

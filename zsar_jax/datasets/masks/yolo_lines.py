@@ -34,7 +34,7 @@ class LineFormat:
   extra: int | None
 
 
-def parse_line(line: str, line_format: LineFormat, where: str) -> tuple[int, np.ndarray]:
+def parse_line(line: str, line_format: LineFormat, where: str) -> tuple[int, np.ndarray, float]:
   """Parses a line.
 
   Args:
@@ -46,6 +46,7 @@ def parse_line(line: str, line_format: LineFormat, where: str) -> tuple[int, np.
     bit: the bit of the region, or 0 if the line is left out.
     points: f64[P, 2], x and y as fractions of the frame: the P >= 3 corners of a polygon, or two
       opposite corners of a box. Undefined if `bit` is 0.
+    confidence: from 0 to 1; 1 if the line has none.
 
   Raises:
     EmptyShape: The line has too few coordinates or one that is not finite, or it is a box where
@@ -55,7 +56,7 @@ def parse_line(line: str, line_format: LineFormat, where: str) -> tuple[int, np.
   category, numbers = _parse_numbers(line, where)
   bit = label_bit(line_format.bits, category)
   if not bit:
-    return 0, np.empty((0, 2))
+    return 0, np.empty((0, 2)), 1.0
   extra = _count_extra(numbers, where) if line_format.extra is None else line_format.extra
   coordinates = numbers[: max(0, len(numbers) - extra)]
   points = np.array(coordinates[: len(coordinates) // 2 * 2]).reshape(-1, 2)
@@ -72,7 +73,7 @@ def parse_line(line: str, line_format: LineFormat, where: str) -> tuple[int, np.
   confidence = numbers[len(coordinates)] if has_confidence else 1.0
   _check_confidence(confidence, where)
   if confidence < line_format.score:
-    return 0, points
+    return 0, points, confidence
   if len(points) < 2:
     raise EmptyShape(about)
   if not np.isfinite(points).all():
@@ -84,7 +85,7 @@ def parse_line(line: str, line_format: LineFormat, where: str) -> tuple[int, np.
       )
     center, size = points
     points = np.stack([center - size / 2, center + size / 2])
-  return bit, np.clip(points, 0, 1)
+  return bit, np.clip(points, 0, 1), confidence
 
 
 def _parse_numbers(line: str, where: str) -> tuple[int, list[float]]:

@@ -2,14 +2,16 @@
 
 The annotations are three JSON files. `train` and `validation` list the clips:
 
-    {"id": "2", "template": "Pretending to pick [something] up", ...}
+    {"id": "2", "template": "Pretending to pick [something] up", "placeholders": ["a pillow"], ...}
 
-`labels` is an object from each template without its brackets to its label, a string.
+`placeholders` are the texts that replace the template's brackets. `labels` is an object from each
+template without its brackets to its label, a string.
 """
 
 import json
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 from zsar_jax.data.class_names import match_classes, to_nfc
@@ -74,16 +76,43 @@ def list_ssv2(videos: str | os.PathLike[str], annotations: str | os.PathLike[str
   )
 
 
+def read_placeholders(annotations: str | os.PathLike[str]) -> dict[str, tuple[str, ...]]:
+  """Reads the placeholders of the clips of Something-Something v2.
+
+  Args:
+    annotations: the folder of the three JSON files.
+
+  Returns:
+    {clip id: its placeholders as the file has them}, of all clips that are listed.
+
+  Raises:
+    UserError: A file is missing or wrong.
+  """
+  placeholders = {}
+  for split in _SPLITS:
+    for where, entry in _entries(_find(annotations, split)):
+      texts = entry.get('placeholders') or []
+      if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise UserError(f"{where}: field 'placeholders' must be a list of strings")
+      placeholders[to_nfc(entry['id'])] = tuple(to_nfc(text) for text in texts)
+  return placeholders
+
+
 def _read_clips(path: pathlib.Path) -> list[tuple[str, str, str]]:
   """Reads a list as (position in the file for errors, clip id, template) for each clip."""
-  clips = []
+  return [
+    (where, to_nfc(entry['id']), to_nfc(entry['template'])) for where, entry in _entries(path)
+  ]
+
+
+def _entries(path: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
+  """Yields (position in the file for errors, entry with an id and a template) for each clip."""
   for number, entry in enumerate(_read_json(path, list)):
     where = f'{path}: entry {number}'
     for field in ('id', 'template'):
       if not isinstance(entry, dict) or not isinstance(entry.get(field), str):
         raise UserError(f'{where}: field {field!r} must be a string')
-    clips.append((where, to_nfc(entry['id']), to_nfc(entry['template'])))
-  return clips
+    yield where, entry
 
 
 def _find(folder: str | os.PathLike[str], name: str) -> pathlib.Path:

@@ -55,6 +55,7 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     raise UserError(
       f'{path}: {missing}, so it is from another version of zsar_jax; make the study again'
     ) from None
+  study.setdefault('masks', {})  # Earlier versions wrote none.
   for _, _, _, dataset in datasets(study):
     dataset.update({field: {} for field in _OPTIONAL if field not in dataset})
   return study
