@@ -98,17 +98,27 @@ def _track(
   points = cv2.goodFeaturesToTrack(source, _POINTS, _POINT_QUALITY, _POINT_DISTANCE, mask=mask)
   if points is None:
     return np.empty((0, 2), np.float32), np.empty((0, 2), np.float32)
-  flow = {'winSize': (21, 21), 'maxLevel': 4}
-  there, ahead, _ = cv2.calcOpticalFlowPyrLK(source, target, points, None, **flow)
-  back, behind, _ = cv2.calcOpticalFlowPyrLK(target, source, there, None, **flow)
-  points, there, back = (x.reshape(-1, 2) for x in (points, there, back))
-  reliable = (ahead.ravel() & behind.ravel() != 0) & (np.abs(back - points).max(1) < 1)
-  return points[reliable], there[reliable]
+  points = np.asarray(points, np.float32)
+  there, ahead = _flow(source, target, points)
+  back, behind = _flow(target, source, there)
+  reliable = ahead & behind & (np.abs(back - points).max((1, 2)) < 1)
+  return points[reliable, 0], there[reliable, 0]
+
+
+def _flow(
+  source: np.ndarray, target: np.ndarray, points: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns f32[P, 1, 2], where points move, and bool[P], whether they were seen again."""
+  guess = np.empty_like(points)  # Not read.
+  moved, seen, _ = cv2.calcOpticalFlowPyrLK(
+    source, target, points, guess, winSize=(21, 21), maxLevel=4
+  )
+  return np.asarray(moved), np.asarray(seen).ravel() != 0
 
 
 def _match(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Matches points that look alike, wherever they are; returns as `_track` does."""
-  orb = cv2.ORB_create(_ORB_POINTS, fastThreshold=7)
+  orb = cv2.ORB.create(_ORB_POINTS, fastThreshold=7)
   points, codes = orb.detectAndCompute(source, None)
   other_points, other_codes = orb.detectAndCompute(target, None)
   if codes is None or other_codes is None:
@@ -150,7 +160,7 @@ def _fit(
     if homography is None:
       break
     if agrees.sum() >= _MIN_PAIRS:
-      transforms.append(homography)
+      transforms.append(np.asarray(homography))
     disagree = agrees.ravel() == 0
     points, others = points[disagree], others[disagree]
   return transforms
