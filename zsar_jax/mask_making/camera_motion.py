@@ -19,6 +19,9 @@ _MIN_PAIRS = 12
 _TRACK_TOLERANCE = 0.7
 _ORB_TOLERANCE = 3.0
 
+# The most samples that RANSAC draws. Second fits often use them all, as no transform exists.
+_ROUNDS = 500
+
 # Differences are cut at this many levels, so that what moves does not outweigh the scene.
 _MAX_DIFFERENCE = 40
 
@@ -153,10 +156,12 @@ def _fit(
     shift = np.eye(3)
     shift[:2, 2] = moves[agree[agree.sum(1).argmax()]].mean(0)
     transforms.append(shift)
-    similarity, _ = cv2.estimateAffinePartial2D(points, others, None, cv2.RANSAC, tolerance)
+    similarity, _ = cv2.estimateAffinePartial2D(
+      points, others, None, cv2.RANSAC, tolerance, maxIters=_ROUNDS
+    )
     if similarity is not None:
       transforms.append(np.vstack([similarity, [0, 0, 1]]))
-    homography, agrees = cv2.findHomography(points, others, cv2.RANSAC, tolerance)
+    homography, agrees = cv2.findHomography(points, others, cv2.RANSAC, tolerance, maxIters=_ROUNDS)
     if homography is None:
       break
     if agrees.sum() >= _MIN_PAIRS:
