@@ -82,7 +82,7 @@ class MaskRun:
 
     Raises:
       UserError: the folder has masks that were made in another way, the maker cannot be created, or
-        no clip of the shard has masks at the end.
+        all clips of the shard failed.
     """
     make_folder(self.out, '--out')
     maker = self.spec.open()
