@@ -88,7 +88,7 @@ def write_clips(
   Returns:
     The clips with masks by id.
   """
-  settings = {'regions': ['person', 'object'], 'maker': 'stub', 'about': 'drawn', 'licences': {}}
+  settings = {'regions': ['person', 'object'], 'maker': 'stub', 'about': 'drawn', 'licenses': {}}
   settings[made_files.INPAINTING] = {'method': 'drawn'} if inpaint else None
   (root / 'masks').mkdir(parents=True)
   made_files.write_settings(root / 'masks', settings)

@@ -32,10 +32,11 @@ COMMANDS = {
   'eval': Command('zsar_jax.main', 'evaluate a trained run', ('--mode=eval',)),
   'study': Command('zsar_jax.tools.bias_study', 'train under several mask recipes and report'),
   'predict': Command('zsar_jax.tools.predict', 'name the action in a video'),
+  'make-masks': Command('zsar_jax.tools.make_masks', 'make masks from raw videos'),
+  'compare-masks': Command('zsar_jax.tools.compare_masks', 'compare masks with trusted ones'),
   'build-dataset': Command(
     'zsar_jax.tools.build_dataset', 'build a data set from videos and masks'
   ),
-  'compare-masks': Command('zsar_jax.tools.compare_masks', 'compare masks with trusted ones'),
   'inspect': Command('zsar_jax.tools.inspect_dataset', 'show what a data set contains'),
   'show': Command('zsar_jax.tools.show_clips', 'draw clips under mask recipes'),
   'split': Command('zsar_jax.tools.make_split', 'split classes for zero-shot evaluation'),

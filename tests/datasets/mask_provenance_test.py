@@ -13,7 +13,7 @@ SETTINGS = {
   'model': '/home/somebody/models/rf-detr seg-small',
   'revision': 'abc123',
   'threshold': 0.3,
-  'licences': {'code': 'Apache-2.0', 'weights': 'CC-BY-NC-4.0'},
+  'licenses': {'code': 'Apache-2.0', 'weights': 'CC-BY-NC-4.0'},
   'refinement': {'union': 1, 'dilate': 0.02},
   'boxes': None,
   'notes': {'torch': '2.14'},
@@ -38,13 +38,13 @@ def test_made_masks():
   assert mask_provenance.warnings(_summary()) == [
     'the license of the weights may restrict the use: CC-BY-NC-4.0'
   ]
-  weak = _summary(weak=True, licences={})
+  weak = _summary(weak=True, licenses={})
   assert 'maker person; licenses: none stated; ' in mask_provenance.describe(weak)
   assert mask_provenance.warnings(weak) == ['weak masks: made without a model of people or objects']
 
 
 @pytest.mark.parametrize(
-  ('licence', 'permissive'),
+  ('license', 'permissive'),
   [
     ('Apache-2.0', True),
     ('apache 2', True),
@@ -61,9 +61,9 @@ def test_made_masks():
     (None, False),
   ],
 )
-def test_licences_that_may_restrict_the_use(licence, permissive):
-  for licences in ({'weights': licence}, {'weights': {'detector': licence}}):
-    assert bool(mask_provenance.warnings(_summary(licences=licences))) is not permissive
+def test_licenses_that_may_restrict_the_use(license, permissive):
+  for licenses in ({'weights': license}, {'weights': {'detector': license}}):
+    assert bool(mask_provenance.warnings(_summary(licenses=licenses))) is not permissive
 
 
 def test_masks_of_others():
@@ -94,8 +94,8 @@ def test_foreign_texts_stay_on_one_line():
   text = mask_provenance.describe(summary)
   assert not {'\n', '\r'} & set(text)
   assert len(text) <= 600
-  hostile = _summary(licences={'code\n': 'evil\nlicence'})
-  assert mask_provenance.warnings(_summary(licences=['odd'])) == []
+  hostile = _summary(licenses={'code\n': 'evil\nlicense'})
+  assert mask_provenance.warnings(_summary(licenses=['odd'])) == []
   assert mask_provenance.warnings(hostile) == [
-    'the license of the code may restrict the use: evil licence'
+    'the license of the code may restrict the use: evil license'
   ]

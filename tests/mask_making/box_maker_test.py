@@ -17,7 +17,7 @@ class _Bright:
   """Segments all bright pixels of a frame, whatever the box; scores fall from box to box."""
 
   def __init__(self):
-    self.provenance = {'model': 'bright', 'licences': {}}
+    self.provenance = {'model': 'bright', 'licenses': {}}
     self.batches = []
 
   def __call__(self, frames, boxes):

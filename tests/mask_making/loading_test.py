@@ -170,7 +170,7 @@ def test_hub_models_are_downloaded_without_pickles_and_code(folder, tmp_path, mo
   assert not [p for p in options['allow_patterns'] if p.endswith(('.bin', '.py', '.pt', '*'))]
   assert loaded.provenance['model'] == 'owner/tiny'
   assert loaded.provenance['revision'] == commit
-  assert loaded.licences['weights'] == 'cc-by-nc-4.0'
+  assert loaded.licenses['weights'] == 'cc-by-nc-4.0'
 
 
 def test_an_unreachable_hub_gets_the_remedy(monkeypatch):

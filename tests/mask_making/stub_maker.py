@@ -50,7 +50,7 @@ class StubMaker:
       'maker': 'stub',
       'about': 'bright pixels',
       'threshold': spec.threshold,
-      'licences': {'code': 'none', 'weights': 'none'},
+      'licenses': {'code': 'none', 'weights': 'none'},
       'notes': {'folder': spec.folder},
     }
 

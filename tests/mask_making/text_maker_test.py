@@ -207,7 +207,7 @@ def test_models_mask_clips_of_two_sizes(tmp_path, save):
   assert (provenance['words'], provenance['threshold']) == ('hand/cup', 0.5)
   assert provenance['model'] == 'detector'
   assert provenance['segmenter']['model'] == 'sam'
-  assert provenance['licences'].keys() == {'code', 'weights'}
+  assert provenance['licenses'].keys() == {'code', 'weights'}
   assert 'notes' not in provenance['segmenter']
 
 
@@ -218,7 +218,7 @@ def test_thresholds_are_low_and_depend_on_the_model(tmp_path):
     maker = TextSpec(str(save(tmp_path / name)), 'placeholders', sam, device='cpu').open()
     assert maker.provenance['threshold'] == threshold
   folder = str(tiny_text_models.sam3(tmp_path / 'sam3'))
-  maker = TextSpec(folder, 'cup', accept_licence=True, device='cpu').open()
+  maker = TextSpec(folder, 'cup', accept_license=True, device='cpu').open()
   assert maker.provenance['threshold'] == 0.3
   assert maker.regions == ('object',)
 
@@ -228,9 +228,9 @@ def test_what_is_missing_or_needless_is_named(tmp_path):
   sam3 = str(tiny_text_models.sam3(tmp_path / 'sam3'))
   for spec, message in [
     (TextSpec(dino, 'cup', device='cpu'), r'--text=.*returns boxes; .* --object=facebook/sam2.1-'),
-    (TextSpec(sam3, 'cup', device='cpu'), r'--text=.*SAM License.*--accept-licence'),
+    (TextSpec(sam3, 'cup', device='cpu'), r'--text=.*SAM License.*--accept-license'),
     (
-      TextSpec(sam3, 'cup', dino, accept_licence=True, device='cpu'),
+      TextSpec(sam3, 'cup', dino, accept_license=True, device='cpu'),
       r'--object: --text=.*leave out --object',
     ),
     (TextSpec(dino, 'cup:tool', dino, device='cpu'), r'--words: .*must be person or object'),

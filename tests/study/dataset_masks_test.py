@@ -11,7 +11,7 @@ from zsar_jax.study.dataset_masks import describe_masks
 MADE = {
   'format': 'made',
   'path': 'masks',
-  'made': {'maker': 'motion', 'weak': True, 'licences': {'code': 'AGPL-3.0'}},
+  'made': {'maker': 'motion', 'weak': True, 'licenses': {'code': 'AGPL-3.0'}},
 }
 
 

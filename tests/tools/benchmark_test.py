@@ -204,3 +204,16 @@ def test_refusals_of_sizes(capsys, flag):
     benchmark.main(['step', flag])
   assert exit_.value.code == 2
   assert flag.split('=')[0] in capsys.readouterr().err
+
+
+def test_the_masks_benchmark(capfd):
+  benchmark.main(['masks', '--videos=2', '--length=12', '--frames=4', '--repeats=1'])
+  lines = {line['name']: line for line in map(json.loads, capfd.readouterr().out.splitlines())}
+  assert list(lines)[:5] == ['read', 'finish', 'ours', 'inpaint', 'peer']
+  for name in ('read', 'finish', 'ours', 'inpaint', 'peer'):
+    line = lines[name]
+    assert (line['frames'], line['clips'], line['repeats']) == (4, 2, 1)
+    assert line['ms_per_mask'] == pytest.approx(line['ms_per_clip'] / 4, rel=0.01)
+  assert lines['ours']['ms_per_clip'] > lines['finish']['ms_per_clip']
+  assert lines['ours']['bytes_per_mask'] > 50
+  assert lines['clips per second of ours / peer']['ratio'] > 0

@@ -90,7 +90,7 @@ def test_the_colors_of_an_overlay():
 
 
 def test_masks_that_were_made_here_need_no_format(root, capsys):
-  settings = {'regions': ['person'], 'maker': 'stub', 'licences': {'weights': 'AGPL-3.0'}}
+  settings = {'regions': ['person'], 'maker': 'stub', 'licenses': {'weights': 'AGPL-3.0'}}
   folder = root / 'made'
   folder.mkdir()
   made_files.write_settings(folder, settings)

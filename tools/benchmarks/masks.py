@@ -27,6 +27,7 @@ import cv2
 import numpy as np
 
 from zsar_jax.data import records
+from zsar_jax.datasets.masks.made_files import clip_path
 from zsar_jax.datasets.video import Storage
 from zsar_jax.errors import UserError
 from zsar_jax.mask_making.inpainting import open_inpainter
@@ -106,11 +107,12 @@ def measure(work: Work, repeats: int) -> list[dict[str, Any]]:
   """Measures all loops in turn and returns the fields of their lines."""
   inpainter = open_inpainter('telea', work.making.storage.jpeg_quality)
 
+  jpegs: list[int] = []
+
   def inpaint(clip_id: str) -> None:
     clip = work.read[clip_id]
     planes = [records.encode_plane(mask.plane) for mask in _masks(work, clip_id)]
-    for _ in inpainter.inpaint(clip, planes):
-      pass
+    jpegs.extend(len(jpeg) for jpeg in inpainter.inpaint(clip, planes))
 
   def ours(clip_id: str) -> None:
     clip = _read(work.folder, clip_id, work.making.storage)
@@ -158,6 +160,10 @@ def measure(work: Work, repeats: int) -> list[dict[str, Any]]:
     }
     for name, value in seconds.items()
   ]
+  files = [clip_path(work.out, clip_id).stat().st_size for clip_id in work.ids]
+  by_name = {line['name']: line for line in measured}
+  by_name['ours']['bytes_per_mask'] = round(sum(files) / len(files) / frames)
+  by_name['inpaint']['bytes_per_frame'] = round(statistics.mean(jpegs))
   ratio = round(seconds['peer'] / seconds['ours'], 2)
   return [*measured, {'name': 'clips per second of ours / peer', 'ratio': ratio}]
 

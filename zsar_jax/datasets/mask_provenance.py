@@ -1,4 +1,4 @@
-"""Describes where the masks of a data set come from: their maker, its settings, the licences.
+"""Describes where the masks of a data set come from: their maker, its settings, the licenses.
 
 build_report.json has a summary of each source of masks:
 
@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# Licences that allow any use.
+# Licenses that allow any use.
 _PERMISSIVE = re.compile(
   r'(apache([- ]license)?[- ]2(\.0)?|mit|bsd-[23]-clause|isc|cc0-1\.0)( license)?'
   r'( \(not verified\))?',
@@ -28,7 +28,7 @@ _MAX_VALUE = 80
 _MAX_DESCRIPTION = 600
 
 # The fields of made.json that are described elsewhere, or tell a reader nothing.
-_OTHER_FIELDS = ('maker', 'about', 'licences', 'weak', 'regions', 'notes')
+_OTHER_FIELDS = ('maker', 'about', 'licenses', 'weak', 'regions', 'notes')
 
 
 def summarize(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,10 +75,10 @@ def describe(summary: Mapping[str, Any]) -> str:
     for name, value in _flatten(_one_line(field), content)
     if value and not (field == 'model' and value in about)
   ]
-  licences = [f'{part} {licence}' for part, licence in _licences(made)]
+  licenses = [f'{part} {license}' for part, license in _licenses(made)]
   parts = [
     ', '.join(filter(None, [about, f'maker {_one_line(made.get("maker"))}'])),
-    f'licenses: {", ".join(licences) or "none stated"}',
+    f'licenses: {", ".join(licenses) or "none stated"}',
     ', '.join(settings),  # At the end, where a long text is cut.
   ]
   text = f'{text}: {"; ".join(filter(None, parts))}'
@@ -86,7 +86,7 @@ def describe(summary: Mapping[str, Any]) -> str:
 
 
 def warnings(summary: Mapping[str, Any]) -> list[str]:
-  """Returns what a user of the masks must know: that they are weak, and licences with conditions.
+  """Returns what a user of the masks must know: that they are weak, and licenses with conditions.
 
   Args:
     summary: the result of `summarize`, as JSON.
@@ -95,21 +95,21 @@ def warnings(summary: Mapping[str, Any]) -> list[str]:
   texts = []
   if made.get('weak'):
     texts.append('weak masks: made without a model of people or objects')
-  for part, licence in _licences(made):
-    if not all(map(_PERMISSIVE.fullmatch, licence.split(' and '))):
-      texts.append(f'the license of the {part} may restrict the use: {licence}')
+  for part, license in _licenses(made):
+    if not all(map(_PERMISSIVE.fullmatch, license.split(' and '))):
+      texts.append(f'the license of the {part} may restrict the use: {license}')
   return texts
 
 
-def _licences(made: Mapping[str, Any]) -> list[tuple[str, str]]:
-  """Returns (part, its licence) for the parts of the maker."""
-  licences = made.get('licences')
-  if not isinstance(licences, Mapping):
+def _licenses(made: Mapping[str, Any]) -> list[tuple[str, str]]:
+  """Returns (part, its license) for the parts of the maker."""
+  licenses = made.get('licenses')
+  if not isinstance(licenses, Mapping):
     return []
   return [
     (name, value or 'unknown')
-    for part, licence in licences.items()
-    for name, value in _flatten(_one_line(part), licence)
+    for part, license in licenses.items()
+    for name, value in _flatten(_one_line(part), license)
   ]
 
 

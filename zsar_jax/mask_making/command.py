@@ -80,7 +80,7 @@ class CommandMaker:
     return {
       'maker': 'command',
       'about': f'masks of the program {self.program.name}',
-      'licences': {},
+      'licenses': {},
       'command': self.program.command,
       'region': self.region,
     }

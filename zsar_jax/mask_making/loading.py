@@ -18,7 +18,7 @@ from importlib import metadata
 from typing import Any, NamedTuple
 
 from zsar_jax.errors import UserError, first_line
-from zsar_jax.mask_making.licences import model_licences
+from zsar_jax.mask_making.licenses import model_licenses
 from zsar_jax.runtime import terminal
 from zsar_jax.runtime.paths import local_path
 
@@ -67,7 +67,7 @@ class LoadedModel:
     config: the content of config.json.
     device: where it is, a torch.device.
     half: whether `inference` computes in bfloat16.
-    licences: {'code': ..., 'weights': ...}.
+    licenses: {'code': ..., 'weights': ...}.
     provenance: JSON values for `Maker.provenance`. 'notes' describes the machine and the versions,
       which may differ between runs that continue each other; every other key identifies the model.
   """
@@ -77,7 +77,7 @@ class LoadedModel:
   config: dict[str, Any]
   device: Any
   half: bool
-  licences: dict[str, str]
+  licenses: dict[str, str]
   provenance: dict[str, Any]
 
   @contextlib.contextmanager
@@ -177,7 +177,7 @@ def load_model(
     config=config,
     device=target,
     half=half,
-    licences=model_licences(model_type, _read_text(card) if card.is_file() else ''),
+    licenses=model_licenses(model_type, _read_text(card) if card.is_file() else ''),
     provenance={
       'model': folder.name if revision is None else name.partition('@')[0],
       'model_type': model_type,

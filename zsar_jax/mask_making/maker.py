@@ -88,7 +88,7 @@ class Maker(Protocol):
   def provenance(self) -> dict[str, Any]:
     """How the masks are made, as JSON values, for made.json, build reports and studies.
 
-    It has the keys 'maker', its name; 'about', a phrase for reports; 'licences', {'code': ...,
+    It has the keys 'maker', its name; 'about', a phrase for reports; 'licenses', {'code': ...,
     'weights': ...} or {}; and everything that changes the masks: the model, its revision,
     thresholds.
     """

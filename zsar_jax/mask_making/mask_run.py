@@ -25,7 +25,7 @@ from zsar_jax.datasets.masks.made_files import (
 from zsar_jax.datasets.video import Storage
 from zsar_jax.errors import UserError
 from zsar_jax.mask_making.inpainting import Inpainter
-from zsar_jax.mask_making.licences import restrictions
+from zsar_jax.mask_making.licenses import restrictions
 from zsar_jax.mask_making.maker import Maker, MakerSpec
 from zsar_jax.mask_making.making import Making, Outcome, is_done, read_outcome
 from zsar_jax.mask_making.making_runners import (
@@ -82,7 +82,7 @@ class MaskRun:
 
     Raises:
       UserError: the folder has masks that were made in another way, the maker cannot be created, or
-        no clip of the shard has masks at the end.
+        all clips of the shard failed.
     """
     make_folder(self.out, '--out')
     maker = self.spec.open()
@@ -98,10 +98,6 @@ class MaskRun:
       self.inpainter,
     )
     groups = select_shard(group_works(works, self.spec.batch_frames, self.storage), self.shard)
-    if not groups:
-      raise UserError(
-        f'--shard: there are {pluralize(len(works), "clip")}, too few for {self.shard[1]} shards'
-      )
     with locks.lock_folder(self.out / '.locks' / self._report_name()):
       pending = [
         group for group in groups if not all(is_done(making.root, work.name) for work in group)
@@ -113,7 +109,7 @@ class MaskRun:
       report = make_report(outcomes, settings)
       write_file(self.out / f'{self._report_name()}.json', json.dumps(report, indent=1) + '\n')
     print(describe(report))
-    if not report['made']:
+    if report['failed'] and not report['made']:
       name, reason = next(iter(report['failed'].items()))
       raise UserError(f'no clip has masks; {name}: {reason}')
     print(f'the masks are in {self.out}; build with --masks made:{self.out}')
@@ -167,7 +163,7 @@ class MaskRun:
     print(f'{settings["about"]}: {pluralize(clips, "clip")}{shard}', file=sys.stderr)
     if settings.get('weak'):
       print('  these masks are weak; use them to try things out', file=sys.stderr)
-    for sentence in restrictions(settings['licences']):
+    for sentence in restrictions(settings['licenses']):
       print(f'  {sentence}', file=sys.stderr)
     if done:
       print(f'  {pluralize(done, "clip")} already have masks', file=sys.stderr)

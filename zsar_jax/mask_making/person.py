@@ -80,7 +80,7 @@ class PersonMaker:
     return {
       'maker': 'person',
       'about': f'people segmented in each frame by {model["model"]}',
-      'licences': self._segmenter.licences,
+      'licenses': self._segmenter.licenses,
       'threshold': self._threshold,
       **model,
     }

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from zsar_jax.errors import UserError, first_line
-from zsar_jax.mask_making.licences import model_licences
+from zsar_jax.mask_making.licenses import model_licenses
 from zsar_jax.mask_making.loading import (
   Family,
   LoadedModel,
@@ -44,11 +44,11 @@ class PersonSegmenter(Protocol):
   """A network that segments people.
 
   Attributes:
-    licences: {'code': ..., 'weights': ...}.
+    licenses: {'code': ..., 'weights': ...}.
     provenance: see `LoadedModel.provenance`.
   """
 
-  licences: dict[str, str]
+  licenses: dict[str, str]
   provenance: dict[str, Any]
 
   def __call__(self, frames: Sequence[np.ndarray]) -> list[People]:
@@ -121,7 +121,7 @@ class QuerySegmenter:
     Raises:
       UserError: the processor prepares frames in a way that cannot be reversed.
     """
-    self.licences = loaded.licences
+    self.licenses = loaded.licenses
     self.provenance = loaded.provenance
     self._loaded = loaded
     self._classes = list(classes)
@@ -201,7 +201,7 @@ class TorchvisionSegmenter:
       classes: the indices of the classes of people.
       threshold: the lowest score of a person.
     """
-    self.licences = loaded.licences
+    self.licenses = loaded.licenses
     self.provenance = loaded.provenance
     self._loaded = loaded
     self._classes = list(classes)
@@ -271,7 +271,7 @@ def _load_mask_rcnn(name: str, flag: str, device: str) -> tuple[LoadedModel, lis
     config={},
     device=target,
     half=uses_bfloat16(target),
-    licences=model_licences('torchvision', ''),
+    licenses=model_licenses('torchvision', ''),
     provenance={
       'model': name,
       'model_type': 'torchvision',

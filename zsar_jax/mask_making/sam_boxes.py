@@ -26,7 +26,7 @@ class BoxSegmenter:
   """Segments what the boxes in frames enclose.
 
   Attributes:
-    provenance: the model and its licences, as JSON values for `maker.Maker.provenance`.
+    provenance: the model and its licenses, as JSON values for `maker.Maker.provenance`.
   """
 
   def __init__(self, loaded: LoadedModel):
@@ -36,7 +36,7 @@ class BoxSegmenter:
       loaded: a `transformers.Sam2Model` and its processor.
     """
     self._loaded = loaded
-    self.provenance: dict[str, Any] = {**loaded.provenance, 'licences': loaded.licences}
+    self.provenance: dict[str, Any] = {**loaded.provenance, 'licenses': loaded.licenses}
 
   def __call__(
     self, frames: Sequence[np.ndarray], boxes: Sequence[np.ndarray]

@@ -60,7 +60,7 @@ class TextSpec:
     segmenter: a SAM 2.1, see `loading.load_model`; None with SAM 3.
     threshold: the lowest score of a box, or of SAM 3's instances, from 0 to 1; None for that of the
       model: 0.25 for Grounding DINO, 0.1 for OWL, 0.3 for SAM 3.
-    accept_licence: whether the user accepts the license of SAM 3.
+    accept_license: whether the user accepts the license of SAM 3.
     batch_frames: the number of frames in a batch.
     device: see `loading.choose_device`.
   """
@@ -69,7 +69,7 @@ class TextSpec:
   words: str
   segmenter: str | None = None
   threshold: float | None = None
-  accept_licence: bool = False
+  accept_license: bool = False
   batch_frames: int = 8
   device: str = 'auto'
 
@@ -84,10 +84,10 @@ class TextSpec:
     if loaded.config['model_type'] in sam3_text.SAM3_MODELS:
       if self.segmenter is not None:
         raise UserError(f'--object: {field} segments without another model; leave out --object')
-      if not self.accept_licence:
+      if not self.accept_license:
         raise UserError(
           f'{field}: is published under the SAM License, which excludes some uses and asks'
-          ' publications to acknowledge it; read it, and give --accept-licence if you accept it'
+          ' publications to acknowledge it; read it, and give --accept-license if you accept it'
         )
       return self._sam3_maker(loaded, regions)
     if self.segmenter is None:
@@ -102,7 +102,7 @@ class TextSpec:
     provenance = {
       'about': 'shapes of words, by SAM 3',
       **loaded.provenance,
-      'licences': loaded.licences,
+      'licenses': loaded.licenses,
     }
     return self._maker(sam3_text.Sam3Segmenter(loaded, threshold), regions, threshold, provenance)
 
@@ -112,16 +112,16 @@ class TextSpec:
     detector, threshold = create_detector(loaded, self.threshold)
     segmenter = open_box_segmenter(segmenter_name, flag='--object', device=self.device)
     identity = dict(segmenter.provenance)
-    licences = identity.pop('licences')
+    licenses = identity.pop('licenses')
     identity.pop('notes')  # The same as the detector's.
     name = _NAMES[loaded.config['model_type']]
     provenance = {
       'about': f'shapes in the boxes of words, by {name} and SAM 2.1',
       **loaded.provenance,
       'segmenter': identity,
-      'licences': {
-        part: ' and '.join(dict.fromkeys((loaded.licences[part], licences[part])))
-        for part in licences
+      'licenses': {
+        part: ' and '.join(dict.fromkeys((loaded.licenses[part], licenses[part])))
+        for part in licenses
       },
       'max_overlap': _MAX_OVERLAP,
       'frame_share': _FRAME_SHARE,

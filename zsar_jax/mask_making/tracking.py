@@ -19,7 +19,7 @@ import numpy as np
 from zsar_jax.data import records
 from zsar_jax.datasets.masks.boxes import RegionBox
 from zsar_jax.mask_making.box_shapes import MIN_SIDE, usable_boxes
-from zsar_jax.mask_making.licences import join_licences
+from zsar_jax.mask_making.licenses import join_licenses
 from zsar_jax.mask_making.maker import FrameMask, MakerClip, StoredFrames
 from zsar_jax.mask_making.person import PersonSpec
 from zsar_jax.mask_making.person_models import PersonSegmenter, open_segmenter
@@ -75,7 +75,7 @@ class TrackSpec:
     provenance: dict[str, Any] = {
       'maker': 'track',
       'about': f'boxes tracked by {loaded.provenance["model"]}',
-      'licences': loaded.licences,
+      'licenses': loaded.licenses,
       **loaded.provenance,
       'window': _WINDOW,
       'seed_step': _SEED_STEP,
@@ -97,7 +97,7 @@ class TrackSpec:
       identity.pop('notes')  # The same as the tracker's.
       provenance |= {
         'about': f'people found by {identity["model"]}, tracked by {loaded.provenance["model"]}',
-        'licences': join_licences(loaded.licences, segmenter.licences),
+        'licenses': join_licenses(loaded.licenses, segmenter.licenses),
         'detector': identity,
       }
     return TrackMaker(self.regions, provenance, lambda frames: SamSession(loaded, frames), detector)

@@ -138,7 +138,7 @@ def test_sparse_masks_are_kept(clips, keep, remaining, kept):
 
 def _write_made(root, name, regions, frames):
   """Writes masks of x/a as zsar make-masks does; returns the value for --masks."""
-  settings = {'regions': regions, 'maker': 'stub', 'licences': {}}
+  settings = {'regions': regions, 'maker': 'stub', 'licenses': {}}
   (root / name).mkdir()
   made_files.write_settings(root / name, settings)
   video = read_video(str(root / 'videos' / 'x' / 'a.mp4'), Storage(), 30, None).facts

@@ -2,7 +2,7 @@
 
 import pytest
 
-from zsar_jax.mask_making import licences
+from zsar_jax.mask_making import licenses
 
 
 @pytest.mark.parametrize(
@@ -20,21 +20,21 @@ from zsar_jax.mask_making import licences
   ],
 )
 def test_the_card_takes_precedence_over_the_family(card, expected):
-  assert licences.model_licences('rf_detr', card) == {'code': 'Apache-2.0', 'weights': expected}
+  assert licenses.model_licenses('rf_detr', card) == {'code': 'Apache-2.0', 'weights': expected}
 
 
 def test_unknown_models_have_no_license():
-  unknown = licences.model_licences('detr', '')
-  assert unknown == {'code': licences.UNKNOWN, 'weights': licences.UNKNOWN}
+  unknown = licenses.model_licenses('detr', '')
+  assert unknown == {'code': licenses.UNKNOWN, 'weights': licenses.UNKNOWN}
 
 
 @pytest.mark.parametrize(
-  ('licence', 'restriction'),
+  ('license', 'restriction'),
   [
     ('Apache-2.0', None),
     ('mit', None),
     ('lgpl-3.0', None),
-    (licences.UNKNOWN, None),
+    (licenses.UNKNOWN, None),
     ('agpl-3.0', 'also as a service'),
     ('GPL-3.0', 'must be published under the same license'),
     ('cc-by-nc-4.0', 'commercial use is excluded'),
@@ -42,14 +42,14 @@ def test_unknown_models_have_no_license():
     ('sam-license', 'publications must acknowledge it'),
     ('DINOv3 License', 'terms of its own'),
     ('other', 'terms of its own'),
-    (licences.model_licences('oneformer', '')['weights'], 'read which of them applies'),
+    (licenses.model_licenses('oneformer', '')['weights'], 'read which of them applies'),
   ],
 )
-def test_restrictions(licence, restriction):
-  sentences = licences.restrictions({'code': 'Apache-2.0', 'weights': licence})
+def test_restrictions(license, restriction):
+  sentences = licenses.restrictions({'code': 'Apache-2.0', 'weights': license})
   if restriction is None:
     assert sentences == []
   else:
     (sentence,) = sentences
-    assert sentence.startswith(f'license of the weights: {licence}; ')
+    assert sentence.startswith(f'license of the weights: {license}; ')
     assert restriction in sentence

@@ -62,7 +62,7 @@ _RESTRICTIONS = (
 )
 
 
-def model_licences(model_type: str, card: str) -> dict[str, str]:
+def model_licenses(model_type: str, card: str) -> dict[str, str]:
   """Returns the licenses of a model.
 
   Args:
@@ -73,33 +73,33 @@ def model_licences(model_type: str, card: str) -> dict[str, str]:
     {'code': ..., 'weights': ...}.
   """
   family = _FAMILIES.get(model_type, _Family(UNKNOWN, UNKNOWN))
-  return {'code': family.code, 'weights': _card_licence(card) or family.weights}
+  return {'code': family.code, 'weights': _card_license(card) or family.weights}
 
 
-def join_licences(*parts: dict[str, str]) -> dict[str, str]:
+def join_licenses(*parts: dict[str, str]) -> dict[str, str]:
   """Returns the licenses of models that make masks together: 'A and B' where they differ."""
   return {
-    part: ' and '.join(dict.fromkeys(licences[part] for licences in parts))
+    part: ' and '.join(dict.fromkeys(licenses[part] for licenses in parts))
     for part in ('code', 'weights')
   }
 
 
-def restrictions(licences: dict[str, str]) -> list[str]:
+def restrictions(licenses: dict[str, str]) -> list[str]:
   """Returns a sentence for each license that restricts the use, to be printed before work begins.
 
   Args:
-    licences: the result of `model_licences`.
+    licenses: the result of `model_licenses`.
   """
   sentences = []
-  for part, licence in licences.items():
+  for part, license in licenses.items():
     for pattern, consequence in _RESTRICTIONS:
-      if re.search(pattern, licence, re.IGNORECASE):
-        sentences.append(f'license of the {part}: {licence}; {consequence}')
+      if re.search(pattern, license, re.IGNORECASE):
+        sentences.append(f'license of the {part}: {license}; {consequence}')
         break
   return sentences
 
 
-def _card_licence(card: str) -> str | None:
+def _card_license(card: str) -> str | None:
   """Returns the license that the YAML head of a model card states, or None."""
   head = re.match(r'---\s*\n(.*?)\n---\s*(\n|$)', card[:_CARD_HEAD], re.DOTALL)
   if not head:
@@ -110,11 +110,11 @@ def _card_licence(card: str) -> str | None:
     return None
   if not isinstance(facts, dict):
     return None
-  licence = facts.get('license')
-  if licence == 'other':
-    licence = facts.get('license_name') or licence
-  if isinstance(licence, list):
-    licence = ', '.join(map(str, licence))
-  if not isinstance(licence, str) or not licence.strip() or licence == 'unknown':
+  license = facts.get('license')
+  if license == 'other':
+    license = facts.get('license_name') or license
+  if isinstance(license, list):
+    license = ', '.join(map(str, license))
+  if not isinstance(license, str) or not license.strip() or license == 'unknown':
     return None
-  return ' '.join(licence.split())[:100]
+  return ' '.join(license.split())[:100]
