@@ -112,6 +112,7 @@ WRONG_FLAGS = [
   (['--motion', '--beam_options=a=b'], '--beam_options needs --beam_runner'),
   (['--person=x', '--threshold=2'], '--threshold must be from 0 to 1'),
   (['--command=program'], '--command'),
+  (['--track=x', '--boxes', 'boxes.json', '--threshold=.5'], '--threshold belongs to the network'),
   (['--boxes=/nowhere.json', '--object=x'], '/nowhere.json cannot be read'),
 ]
 
