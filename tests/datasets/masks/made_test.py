@@ -118,7 +118,15 @@ def test_settings_are_checked(tmp_path):
     MadeSource(str(tmp_path))
   write_made(tmp_path, made_clip())
   nested = '{"format": 1, "regions": ' + '[' * 100_000
-  for text in ('', '[]', '{}', '{"format": 1}', '{"format": 1, "regions": ["sky"]}', '\xff', nested):
+  for text in (
+    '',
+    '[]',
+    '{}',
+    '{"format": 1}',
+    '{"format": 1, "regions": ["sky"]}',
+    '\xff',
+    nested,
+  ):
     (tmp_path / 'made.json').write_text(text, encoding='latin-1')
     with pytest.raises(UserError, match='made.json is damaged'):
       MadeSource(str(tmp_path))
