@@ -99,6 +99,20 @@ def test_masks_are_of_the_frames_that_the_file_says(videos, tmp_path, log, expec
       assert plane[4:, width // 2 + 8 :].all() == bool(clip.frames[index].people)
 
 
+def test_clips_fill_a_batch_together_if_their_frames_are_known_beforehand():
+  works = [ClipWork(f'{number}', '') for number in range(5)]
+  for keep, batch_frames, sizes in (
+    ('segments:4', 8, [2, 2, 1]),
+    ('segments:4', 3, [1] * 5),
+    ('segments:4', 0, [1] * 5),  # The maker gets each clip alone.
+    ('every:4', 8, [1] * 5),
+    ('all', 8, [1] * 5),
+  ):
+    groups = group_works(works, batch_frames, Storage(keep=keep))
+    assert list(map(len, groups)) == sizes
+    assert [work for group in groups for work in group] == works
+
+
 @pytest.mark.parametrize('workers', [0, 2])
 @pytest.mark.parametrize('uses_device', [True, False])
 def test_processes_and_threads_write_the_same_bytes(

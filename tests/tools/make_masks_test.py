@@ -128,6 +128,29 @@ def test_wrong_flags_have_a_sentence(flags, message, videos, tmp_path, capsys):
   assert printed.count('\n') == 1
 
 
+def test_a_clip_gets_the_nouns_of_its_label(tmp_path, monkeypatch):
+  for name in ('7', '8', '9'):
+    write_video(tmp_path / 'videos' / f'{name}.webm', [90, 200], codec='libvpx')
+  entries = [
+    {'id': name, 'template': 'Pushing [something]', 'placeholders': [f'a {noun}']}
+    for name, noun in (('8', 'comb'), ('7', 'box'))
+  ]
+  (tmp_path / 'train.json').write_text(json.dumps(entries))
+  (tmp_path / 'validation.json').write_text('[]')
+  phrases = {}
+  monkeypatch.setattr(
+    make_masks.MaskRun,
+    'make',
+    lambda run, works: phrases.update({work.name: work.phrases for work in works}),
+  )
+  make_masks.main(
+    [f'--videos={tmp_path / "videos"}', f'--out={tmp_path / "out"}', '--text=x', '--object=y']
+    + ['--words=placeholders', f'--annotations={tmp_path}']
+  )
+  hand = {'hand': 'person'}
+  assert phrases == {'7': hand | {'box': 'object'}, '8': hand | {'comb': 'object'}, '9': hand}
+
+
 def test_no_videos(tmp_path, capsys):
   (tmp_path / 'empty').mkdir()
   for folder, message in (('empty', 'holds no video'), ('nowhere', 'is not a folder')):
