@@ -120,7 +120,7 @@ def read_settings(root: str | os.PathLike[str]) -> dict[str, Any]:
       raise ValueError(f'regions {regions}')
   except FileNotFoundError:
     raise UserError(f'{root} has no {SETTINGS_FILE}; give the --out of zsar make-masks') from None
-  except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+  except (OSError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
     raise UserError(
       f'{path} is damaged ({error}); delete {root} and make the masks again'
     ) from None
@@ -162,15 +162,20 @@ def write_clip(
     file.writelines(frame.inpainted for frame in frames)
 
 
-def read_gates(path: str | os.PathLike[str]) -> tuple[int, dict[str, float]]:
+def read_gates(path: str | os.PathLike[str], checksum: str) -> tuple[int, dict[str, float]]:
   """Returns the number of frames of a clip's file, and the gates that its masks fail.
 
+  Args:
+    path: the file.
+    checksum: the result of `settings_checksum` for the masks' made.json.
+
   Raises:
-    records.ClipError: the file is damaged.
+    records.ClipError: the file is damaged, or was made in another way than its made.json says.
   """
   try:
     with open(path, 'rb') as file:
       header = json.loads(file.readline(_MAX_HEADER))
+    _check_settings(path, header, checksum)
     gates = {str(name): float(value) for name, value in header['gates'].items()}
     return len(header['planes']), gates
   except (OSError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
@@ -192,10 +197,8 @@ def read_clip(path: str | os.PathLike[str], checksum: str | None = None) -> Made
       header = json.loads(file.readline(_MAX_HEADER))
       if header['format'] != _FORMAT:
         raise ValueError(f'format {header["format"]}')
-      if checksum is not None and header['settings'] != checksum:
-        raise ClipError(
-          f'{path} was made in another way than {SETTINGS_FILE} of its folder says; make it again'
-        )
+      if checksum is not None:
+        _check_settings(path, header, checksum)
       lengths = [*header['planes'], *header['inpainted']]
       if not all(type(length) is int and length >= 0 for length in lengths):
         raise ValueError('a length is no whole number')
@@ -251,6 +254,14 @@ def decode_plane(clip: MadeClip, index: int) -> np.ndarray | None:
   """
   code = clip.frames[index].plane
   return records.decode_plane(code, clip.height, clip.width) if code else None
+
+
+def _check_settings(path: str | os.PathLike[str], header: dict[str, Any], checksum: str) -> None:
+  if header['settings'] != checksum:
+    raise ClipError(
+      f'{path} was made in another way than {SETTINGS_FILE} of its folder says; delete it and make'
+      ' it again'
+    )
 
 
 def _ascends(clip: MadeClip) -> bool:
