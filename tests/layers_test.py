@@ -97,3 +97,26 @@ def test_the_root_holds_the_entry_points_alone():
     'experiment.py',
     'main.py',
   }
+
+
+def test_pytorch_stays_with_the_makers_of_masks():
+  """Only functions of mask_making import it, and only tools import mask_making."""
+  for module, path in modules().items():
+    package = 'zsar_jax' if module == 'zsar_jax' else package_of(module)
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    nodes = ast.walk(tree) if package != 'mask_making' else ast.iter_child_nodes(tree)
+    imported = {
+      name.partition('.')[0]
+      for node in nodes
+      for name in (
+        [alias.name for alias in node.names]
+        if isinstance(node, ast.Import)
+        else [node.module or '']
+        if isinstance(node, ast.ImportFrom)
+        else []
+      )
+    }
+    assert not imported & {'torch', 'torchvision', 'transformers'}, module
+    if package != 'mask_making':
+      makers = {name for name in imports_of(path, modules()) if package_of(name) == 'mask_making'}
+      assert not makers, module

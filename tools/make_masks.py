@@ -165,8 +165,6 @@ def _boxes(given: Values, regions: tuple[str, ...]) -> MakerSpec:
 
 
 def _track(given: Values, regions: tuple[str, ...]) -> MakerSpec:
-  if ('person' in given) == ('boxes' in given):
-    raise UserError('--track needs --person or --boxes, which show what to track; give one of them')
   detector = (
     PersonSpec(given['person'], **_options(given, *_NETWORK)) if 'person' in given else None
   )
@@ -280,9 +278,20 @@ def _choose_maker(values: Values) -> tuple[str, Values]:
   for name, maker in MAKERS.items():
     if values[maker.required[0]] is not None:
       given = given_flags(values, FLAGS, f'--{maker.required[0]}', maker.required, maker.optional)
+      if name == 'track':
+        _check_tracked(given)
       return name, given
   first = ', '.join(f'--{maker.required[0]}' for maker in MAKERS.values())
   raise UserError(f'say how to make masks: give one of {first} (see zsar make-masks --help)')
+
+
+def _check_tracked(given: Values) -> None:
+  """Raises a `UserError` if the flags with --track contradict each other."""
+  if ('person' in given) == ('boxes' in given):
+    raise UserError('--track needs --person or --boxes, which show what to track; give one of them')
+  for flag in ('threshold', 'batch'):
+    if flag in given and 'boxes' in given:
+      raise UserError(f'--{flag} belongs to the network of --person; leave it out with --boxes')
 
 
 def _list_works(videos: str, given: Values) -> tuple[list[ClipWork], tuple[str, ...], Values]:
@@ -346,16 +355,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     name, given = _choose_maker(values)
     workers = values['workers']
     shard = _parse_shard(values['shard'])
-    works, regions, inputs = _list_works(local_path(values['videos'], '--videos'), given)
     storage = Storage(values['short-side'], keep=values['keep'])
+    refinement = Refinement(values['union'], values['dilate'], values['fill-holes'])
     inpainter = None
-    if values['inpaint']:
+    if values['inpaint'] is not None:
       inpainter = open_inpainter(values['inpaint'], storage.jpeg_quality)
+    # Files of boxes may take minutes to read, so the flags were checked before.
+    works, regions, inputs = _list_works(local_path(values['videos'], '--videos'), given)
     run = MaskRun(
       out=pathlib.Path(local_path(values['out'], '--out')),
       spec=MAKERS[name].spec(given, regions),
       storage=storage,
-      refinement=Refinement(values['union'], values['dilate'], values['fill-holes']),
+      refinement=refinement,
       inpainter=inpainter,
       inputs=inputs,
       shard=shard,

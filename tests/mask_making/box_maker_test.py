@@ -13,7 +13,7 @@ from zsar_jax.recipes.regions import OBJECT, PERSON
 _REGIONS = ('person', 'object')
 
 
-class _Bright:
+class Bright:
   """Segments all bright pixels of a frame, whatever the box; scores fall from box to box."""
 
   def __init__(self):
@@ -32,10 +32,10 @@ class _Bright:
     ]
 
 
-def _make(clips, batch_frames=16) -> tuple[list[FrameMask | None], _Bright]:
+def _make(clips, batch_frames=16) -> tuple[list[FrameMask | None], Bright]:
   spec = BoxesSpec('unused', _REGIONS, batch_frames)
   assert pickle.loads(pickle.dumps(spec)) == spec
-  segmenter = _Bright()
+  segmenter = Bright()
   return list(BoxMaker(spec, segmenter).make(clips)), segmenter
 
 
@@ -99,8 +99,20 @@ def test_frames_without_boxes_are_not_segmented():
   assert _make([box_clip([figure(8, 8)], [None])])[0] == [None]
 
 
+def test_boxes_of_a_batch_are_those_of_their_frames():
+  corners = [(0, 0), (20, 0), (0, 15), (20, 15)]
+  frames = [figure(30, 40, 0, 0, 40, 30)] * 4
+  clip = box_clip(frames, [[person(x, y, x + 10, y + 10)] for x, y in corners])
+  masks, segmenter = _make([clip])
+  assert len(segmenter.batches) == 1
+  for mask, (x, y) in zip(masks, corners, strict=True):
+    # A box is dilated by 1 pixel.
+    shape = rectangle(30, 40, max(0, x - 1), max(0, y - 1), x + 11, y + 11)
+    np.testing.assert_array_equal(mask.plane, PERSON * shape)
+
+
 def test_provenance():
-  maker = BoxMaker(BoxesSpec('unused', ('person',)), _Bright())
+  maker = BoxMaker(BoxesSpec('unused', ('person',)), Bright())
   assert maker.regions == ('person',)
   assert maker.provenance['maker'] == 'boxes'
   assert maker.provenance['box_dilation'] == 0.1

@@ -1,5 +1,6 @@
 """Runs of makers over videos: interrupted, killed, in shards and processes, on Beam, failing."""
 
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -18,9 +19,11 @@ from zsar_jax.datasets.beam import Beam
 from zsar_jax.datasets.masks import made_files
 from zsar_jax.datasets.video import Storage
 from zsar_jax.errors import UserError
+from zsar_jax.mask_making.inpainting import TeleaInpainter
+from zsar_jax.mask_making.making import Making, make_group_alone
 from zsar_jax.mask_making.mask_run import MaskRun
 from zsar_jax.mask_making.refinement import Refinement
-from zsar_jax.mask_making.work import ClipWork, list_videos
+from zsar_jax.mask_making.work import ClipWork, group_works, list_videos
 
 # (frames, height, width) of the videos; more than one size, and lengths below and above a batch.
 _VIDEOS = {
@@ -96,6 +99,20 @@ def test_masks_are_of_the_frames_that_the_file_says(videos, tmp_path, log, expec
       assert plane[4:, width // 2 + 8 :].all() == bool(clip.frames[index].people)
 
 
+def test_clips_fill_a_batch_together_if_their_frames_are_known_beforehand():
+  works = [ClipWork(f'{number}', '') for number in range(5)]
+  for keep, batch_frames, sizes in (
+    ('segments:4', 8, [2, 2, 1]),
+    ('segments:4', 3, [1] * 5),
+    ('segments:4', 0, [1] * 5),  # The maker gets each clip alone.
+    ('every:4', 8, [1] * 5),
+    ('all', 8, [1] * 5),
+  ):
+    groups = group_works(works, batch_frames, Storage(keep=keep))
+    assert list(map(len, groups)) == sizes
+    assert [work for group in groups for work in group] == works
+
+
 @pytest.mark.parametrize('workers', [0, 2])
 @pytest.mark.parametrize('uses_device', [True, False])
 def test_processes_and_threads_write_the_same_bytes(
@@ -117,8 +134,8 @@ def test_shards_together_are_the_same_bytes(videos, tmp_path, log, expected):
     assert report['made'] == len(outcomes)
   assert sorted(made) == sorted(_VIDEOS)
   assert _masks(out) == expected
-  with pytest.raises(UserError, match='too few clips for 9 shards: 5 clips'):
-    _run(tmp_path / 'few', log, shard=(8, 9)).make(_works(videos))
+  # More shards than groups of clips.
+  assert _run(out, log, shard=(8, 9)).make(_works(videos)) == []
 
 
 @pytest.mark.parametrize('workers', [0, 2])
@@ -185,6 +202,61 @@ def test_a_maker_may_fail_a_clip(videos, tmp_path, log, workers):
   assert failed == {'run/d': 'run/d fails', 'walk/b': 'walk/b fails late'}
 
 
+def test_files_that_no_build_would_read_are_reported(videos, tmp_path, log, expected, capsys):
+  out = tmp_path / 'out'
+  _run(out, log).make(_works(videos))
+  (out / 'clips/run/c.masks').write_bytes(expected['clips/run/c.masks'][:99])
+  other = expected['clips/run/d.masks'].replace(b'"settings": "', b'"settings": "0', 1)
+  (out / 'clips/run/d.masks').write_bytes(other)
+  (out / 'clips/run/e.masks').unlink()
+  capsys.readouterr()
+  outcomes = _run(out, log).make(_works(videos))
+  failed = {outcome.name: outcome.failure for outcome in outcomes if outcome.failure}
+  assert list(failed) == ['run/c', 'run/d']
+  assert 'is damaged' in failed['run/c']
+  assert 'in another way' in failed['run/d']
+  # Its group has a clip whose masks are there.
+  assert 'masks made earlier: 4' in capsys.readouterr().err
+
+
+def test_shards_that_start_at_once_share_a_folder(videos, tmp_path, log, expected):
+  out = tmp_path / 'shards'
+  # Those of different counts make the same clips.
+  shards = [(0, 3), (1, 3), (2, 3), (0, 2), (1, 2), (0, 1)]
+  with concurrent.futures.ThreadPoolExecutor(len(shards)) as threads:
+    runs = [threads.submit(_run(out, log, shard=shard).make, _works(videos)) for shard in shards]
+    for run in runs:
+      assert all(outcome.failure is None for outcome in run.result())
+  assert _masks(out) == expected
+
+
+def test_threads_of_beam_take_turns_with_the_network(videos, tmp_path, log, expected, monkeypatch):
+  inside, most, opened = [], [], []
+  make, start = StubMaker.make, StubSpec.open
+
+  def watched(maker, clips):
+    inside.append(maker)
+    most.append(len(inside))
+    yield from make(maker, clips)
+    inside.remove(maker)
+
+  monkeypatch.setattr(StubMaker, 'make', watched)
+  monkeypatch.setattr(StubSpec, 'open', lambda spec: opened.append(spec) or start(spec))
+  spec, storage = StubSpec(str(log), seconds=0.01), Storage(keep='segments:4')
+  making = Making(tmp_path / 'out', ('person',), 'abc', spec, storage, Refinement())
+  groups = group_works(_works(videos), spec.batch_frames, storage)
+  with concurrent.futures.ThreadPoolExecutor(len(groups)) as threads:
+    made = list(threads.map(lambda group: make_group_alone(group, making), groups))
+  assert sum(map(len, made)) == len(_VIDEOS)
+  assert (set(most), len(opened)) == ({1}, 1)
+
+
+def test_people_are_removed_only_where_they_are_masked(videos, tmp_path, log, monkeypatch):
+  monkeypatch.setattr(StubMaker, 'regions', ('object',))
+  with pytest.raises(UserError, match='--inpaint removes people, and these masks show object'):
+    _run(tmp_path / 'out', log, inpainter=TeleaInpainter(95)).make(_works(videos))
+
+
 def test_no_clip_at_all_is_an_error(videos, tmp_path, log):
   for name in _VIDEOS:
     (log / f'fail-{name.replace("/", "_")}').touch()
@@ -237,7 +309,7 @@ def test_damaged_and_foreign_files_are_reported(videos, tmp_path, log):
 
 def test_names_that_are_too_long_are_refused(videos, tmp_path):
   (tmp_path / f'{"é" * 121}.mp4').write_bytes((videos / 'walk/b.mp4').read_bytes())
-  with pytest.raises(UserError, match='has 242 bytes; rename it to at most 240'):
+  with pytest.raises(UserError, match='has 242 bytes; rename it to at most 230'):
     list_videos(str(tmp_path))
 
 

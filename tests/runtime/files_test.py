@@ -1,4 +1,4 @@
-"""Folders that programs write to."""
+"""Folders and files that programs write to."""
 
 import pathlib
 
@@ -22,7 +22,29 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
 
 def test_a_full_disk_is_reported_with_the_file(tmp_path):
   path = tmp_path / 'a.masks'
-  (tmp_path / 'a.masks.tmp').symlink_to('/dev/full')
-  with pytest.raises(OSError, match='No space') as error, open_atomically(path) as file:
-    file.write(b'masks')
+  full = open('/dev/full', 'wb', buffering=0)
+  with full, pytest.raises(OSError, match='No space') as error, open_atomically(path):
+    full.write(b'masks')
   assert user_message(error.value).startswith(f'{path}: No space left on device;')
+
+
+def test_two_writers_of_a_file_do_not_mix(tmp_path):
+  path = tmp_path / 'file'
+  with open_atomically(path) as slow:
+    slow.write(b'slow ')
+    slow.flush()
+    with open_atomically(path) as fast:
+      fast.write(b'fast')
+    assert path.read_bytes() == b'fast'
+    slow.write(b'and last')
+  assert path.read_bytes() == b'slow and last'
+  assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_leaves_the_old_content(tmp_path):
+  path = tmp_path / 'file'
+  path.write_bytes(b'old')
+  with pytest.raises(ZeroDivisionError), open_atomically(path) as file:
+    file.write(bytes([1 // 0]))
+  assert path.read_bytes() == b'old'
+  assert list(tmp_path.iterdir()) == [path]

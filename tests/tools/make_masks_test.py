@@ -112,6 +112,7 @@ WRONG_FLAGS = [
   (['--motion', '--beam_options=a=b'], '--beam_options needs --beam_runner'),
   (['--person=x', '--threshold=2'], '--threshold must be from 0 to 1'),
   (['--command=program'], '--command'),
+  (['--track=x', '--boxes', 'boxes.json', '--threshold=.5'], '--threshold belongs to the network'),
   (['--boxes=/nowhere.json', '--object=x'], '/nowhere.json cannot be read'),
 ]
 
@@ -125,6 +126,29 @@ def test_wrong_flags_have_a_sentence(flags, message, videos, tmp_path, capsys):
   assert message in printed
   assert printed.startswith('error: ')
   assert printed.count('\n') == 1
+
+
+def test_a_clip_gets_the_nouns_of_its_label(tmp_path, monkeypatch):
+  for name in ('7', '8', '9'):
+    write_video(tmp_path / 'videos' / f'{name}.webm', [90, 200], codec='libvpx')
+  entries = [
+    {'id': name, 'template': 'Pushing [something]', 'placeholders': [f'a {noun}']}
+    for name, noun in (('8', 'comb'), ('7', 'box'))
+  ]
+  (tmp_path / 'train.json').write_text(json.dumps(entries))
+  (tmp_path / 'validation.json').write_text('[]')
+  phrases = {}
+  monkeypatch.setattr(
+    make_masks.MaskRun,
+    'make',
+    lambda run, works: phrases.update({work.name: work.phrases for work in works}),
+  )
+  make_masks.main(
+    [f'--videos={tmp_path / "videos"}', f'--out={tmp_path / "out"}', '--text=x', '--object=y']
+    + ['--words=placeholders', f'--annotations={tmp_path}']
+  )
+  hand = {'hand': 'person'}
+  assert phrases == {'7': hand | {'box': 'object'}, '8': hand | {'comb': 'object'}, '9': hand}
 
 
 def test_no_videos(tmp_path, capsys):

@@ -19,6 +19,9 @@ _MIN_PAIRS = 12
 _TRACK_TOLERANCE = 0.7
 _ORB_TOLERANCE = 3.0
 
+# The most samples that RANSAC draws. Second fits often use them all, as no transform exists.
+_ROUNDS = 500
+
 # Differences are cut at this many levels, so that what moves does not outweigh the scene.
 _MAX_DIFFERENCE = 40
 
@@ -98,17 +101,27 @@ def _track(
   points = cv2.goodFeaturesToTrack(source, _POINTS, _POINT_QUALITY, _POINT_DISTANCE, mask=mask)
   if points is None:
     return np.empty((0, 2), np.float32), np.empty((0, 2), np.float32)
-  flow = {'winSize': (21, 21), 'maxLevel': 4}
-  there, ahead, _ = cv2.calcOpticalFlowPyrLK(source, target, points, None, **flow)
-  back, behind, _ = cv2.calcOpticalFlowPyrLK(target, source, there, None, **flow)
-  points, there, back = (x.reshape(-1, 2) for x in (points, there, back))
-  reliable = (ahead.ravel() & behind.ravel() != 0) & (np.abs(back - points).max(1) < 1)
-  return points[reliable], there[reliable]
+  points = np.asarray(points, np.float32)
+  there, ahead = _flow(source, target, points)
+  back, behind = _flow(target, source, there)
+  reliable = ahead & behind & (np.abs(back - points).max((1, 2)) < 1)
+  return points[reliable, 0], there[reliable, 0]
+
+
+def _flow(
+  source: np.ndarray, target: np.ndarray, points: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns f32[P, 1, 2], where points move, and bool[P], whether they were seen again."""
+  guess = np.empty_like(points)  # Not read.
+  moved, seen, _ = cv2.calcOpticalFlowPyrLK(
+    source, target, points, guess, winSize=(21, 21), maxLevel=4
+  )
+  return np.asarray(moved), np.asarray(seen).ravel() != 0
 
 
 def _match(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Matches points that look alike, wherever they are; returns as `_track` does."""
-  orb = cv2.ORB_create(_ORB_POINTS, fastThreshold=7)
+  orb = cv2.ORB.create(_ORB_POINTS, fastThreshold=7)
   points, codes = orb.detectAndCompute(source, None)
   other_points, other_codes = orb.detectAndCompute(target, None)
   if codes is None or other_codes is None:
@@ -122,21 +135,39 @@ def _match(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _fit(
   points: np.ndarray, others: np.ndarray, tolerance: float = _TRACK_TOLERANCE
 ) -> list[np.ndarray]:
-  """Fits transforms f64[3, 3] to pairs of points f32[P, 2], the simple ones first."""
-  if len(points) < _MIN_PAIRS:
-    return []
-  moves = others - points
-  # The shift that most pairs agree with.
-  agree = np.abs(moves[:, None] - moves[None]).max(2) < tolerance
-  shift = np.eye(3)
-  shift[:2, 2] = moves[agree[agree.sum(1).argmax()]].mean(0)
-  transforms = [shift]
-  similarity, _ = cv2.estimateAffinePartial2D(points, others, None, cv2.RANSAC, tolerance)
-  if similarity is not None:
-    transforms.append(np.vstack([similarity, [0, 0, 1]]))
-  homography, agrees = cv2.findHomography(points, others, cv2.RANSAC, tolerance)
-  if homography is not None and agrees.sum() >= _MIN_PAIRS:
-    transforms.append(homography)
+  """Fits transforms to pairs of points.
+
+  Args:
+    points: f32[P, 2].
+    others: f32[P, 2].
+    tolerance: the distance in pixels up to which a pair agrees with a transform.
+
+  Returns:
+    f64[3, 3] each: a shift, a similarity and a homography that many pairs agree with, and the same
+    for the other pairs, since the first may be those of a large person.
+  """
+  transforms = []
+  for _ in range(2):
+    if len(points) < _MIN_PAIRS:
+      break
+    moves = others - points
+    # The shift that most pairs agree with.
+    agree = np.abs(moves[:, None] - moves[None]).max(2) < tolerance
+    shift = np.eye(3)
+    shift[:2, 2] = moves[agree[agree.sum(1).argmax()]].mean(0)
+    transforms.append(shift)
+    similarity, _ = cv2.estimateAffinePartial2D(
+      points, others, None, cv2.RANSAC, tolerance, maxIters=_ROUNDS
+    )
+    if similarity is not None:
+      transforms.append(np.vstack([similarity, [0, 0, 1]]))
+    homography, agrees = cv2.findHomography(points, others, cv2.RANSAC, tolerance, maxIters=_ROUNDS)
+    if homography is None:
+      break
+    if agrees.sum() >= _MIN_PAIRS:
+      transforms.append(np.asarray(homography))
+    disagree = agrees.ravel() == 0
+    points, others = points[disagree], others[disagree]
   return transforms
 
 

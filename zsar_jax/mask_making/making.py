@@ -6,10 +6,12 @@ depend only on the list of clips, and a maker's batches only on the group. A cli
 a file with the reason, and is tried again by the next run.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
 import pathlib
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from zsar_jax.data import records
@@ -77,6 +79,8 @@ class Outcome:
 # A clip that was read, or the reason why it cannot be.
 Loaded = MakerClip | str
 
+_device_lock = threading.Lock()
+
 # Takes a clip with its masks, and returns a function that gives the outcome when it is known.
 Finish = Callable[[MakerClip, _Masks], Callable[[], Outcome]]
 
@@ -96,18 +100,15 @@ def failure_path(root: pathlib.Path, name: str) -> pathlib.Path:
   return clip_path(root, name).with_suffix('.failed')
 
 
-def read_outcome(root: pathlib.Path, name: str, checksum: str) -> Outcome:
-  """Returns the outcome of a clip that this or another process has made.
-
-  A file that is damaged, or was made with other settings than those of `checksum`, is a failure.
-  """
-  if is_done(root, name):
+def read_outcome(making: Making, name: str) -> Outcome:
+  """Returns the outcome of a clip that this, another or an earlier process has made."""
+  if is_done(making.root, name):
     try:
-      return Outcome(name, *read_gates(clip_path(root, name), checksum))
+      return Outcome(name, *read_gates(clip_path(making.root, name), making.checksum))
     except ClipError as error:
       return Outcome(name, failure=error.reason)
   try:
-    reason = str(json.loads(failure_path(root, name).read_text())['reason'])
+    reason = str(json.loads(failure_path(making.root, name).read_text())['reason'])
   except (OSError, KeyError, TypeError, ValueError):
     reason = 'no process has reached it'
   return Outcome(name, failure=reason)
@@ -209,10 +210,12 @@ def finish_clip(making: Making, clip: MakerClip, masks: _Masks) -> Outcome:
 
 
 def make_group_alone(group: Sequence[ClipWork], making: Making) -> list[Outcome]:
-  """Makes the masks of a group in a process that no other maker runs in."""
+  """Makes the masks of a group with the maker of this process, which is created once."""
   loaded = load_group(group, making)
-  maker = _open_once(making.spec)
-  pending = make_group(group, loaded, making, maker, functools.partial(finish_now, making))
+  finish = functools.partial(finish_now, making)
+  # Beam may run several threads in a process, which have one network.
+  with _device_lock if making.spec.uses_device else contextlib.nullcontext():
+    pending = make_group(group, loaded, making, _open_once(making.spec), finish)
   return [outcome() for outcome in pending]
 
 

@@ -124,7 +124,7 @@ def run_with_beam(groups: Groups, making: Making, beam: Beam) -> list[Outcome]:
   paths = {os.fspath(clip_path(making.root, name)): 1 for name in names}
   with polled_progress(paths, f'masks on {beam.runner}'):
     run_on_beam(make_group_alone, [(group, making) for group in groups], beam)
-  return [read_outcome(making.root, name, making.checksum) for name in names]
+  return [read_outcome(making, name) for name in names]
 
 
 def show_progress(outcomes: Iterator[list[Outcome]], clips: int) -> list[Outcome]:
@@ -132,7 +132,7 @@ def show_progress(outcomes: Iterator[list[Outcome]], clips: int) -> list[Outcome
 
   Args:
     outcomes: the outcomes of each group.
-    clips: the number of clips.
+    clips: the number of clips in them.
   """
   collected: list[Outcome] = []
   frames, start = 0, time.monotonic()

@@ -82,12 +82,19 @@ class MaskRun:
 
     Raises:
       UserError: the folder has masks that were made in another way, the maker cannot be created, or
-        no clip of the shard has masks at the end.
+        all clips of the shard failed.
     """
     make_folder(self.out, '--out')
     maker = self.spec.open()
+    if self.inpainter and 'person' not in maker.regions:
+      raise UserError(
+        f'--inpaint removes people, and these masks show {" and ".join(maker.regions)} alone; leave'
+        ' it out'
+      )
     settings = self._settings(maker)
-    self._check_settings(settings)
+    # Shards may start at the same moment.
+    with locks.lock_folder(self.out / '.locks' / 'settings'):
+      self._check_settings(settings)
     making = Making(
       self.out.absolute(),
       maker.regions,
@@ -98,29 +105,27 @@ class MaskRun:
       self.inpainter,
     )
     groups = select_shard(group_works(works, self.spec.batch_frames, self.storage), self.shard)
-    if not groups:
-      raise UserError(
-        f'--shard: too few clips for {self.shard[1]} shards: {pluralize(len(works), "clip")}, and'
-        ' those that fill a batch go together; give fewer shards'
-      )
     with locks.lock_folder(self.out / '.locks' / self._report_name()):
       pending = [
         group for group in groups if not all(is_done(making.root, work.name) for work in group)
       ]
-      self._announce(settings, groups, pending)
-      self._run(pending, making, maker)
+      clips = sum(map(len, groups))
+      remaining = sum(not is_done(making.root, work.name) for group in pending for work in group)
+      self._announce(settings, clips, clips - remaining)
+      self._run(pending, remaining, making, maker)
       names = [work.name for group in groups for work in group]
-      outcomes = [read_outcome(making.root, name, making.checksum) for name in names]
+      outcomes = [read_outcome(making, name) for name in names]
       report = make_report(outcomes, settings)
       write_file(self.out / f'{self._report_name()}.json', json.dumps(report, indent=1) + '\n')
     print(describe(report))
-    if not report['made']:
+    if report['failed'] and not report['made']:
       name, reason = next(iter(report['failed'].items()))
       raise UserError(f'no clip has masks; {name}: {reason}')
     print(f'the masks are in {self.out}; build with --masks made:{self.out}')
     return outcomes
 
-  def _run(self, pending: Groups, making: Making, maker: Maker) -> None:
+  def _run(self, pending: Groups, clips: int, making: Making, maker: Maker) -> None:
+    """Makes the masks of `clips` clips, those in pending groups that have none."""
     if not pending:
       return
     if self.beam:
@@ -130,7 +135,7 @@ class MaskRun:
       outcomes = run_on_device(pending, making, maker, self.workers)
     else:
       outcomes = run_in_processes(pending, making, self.workers)
-    show_progress(outcomes, sum(map(len, pending)))
+    show_progress(outcomes, clips)
 
   def _settings(self, maker: Maker) -> dict[str, Any]:
     """Returns the content of made.json."""
@@ -161,10 +166,8 @@ class MaskRun:
           f' {settings.get(key)}; choose another folder, or delete that'
         )
 
-  def _announce(self, settings: dict[str, Any], groups: Groups, pending: Groups) -> None:
-    """Prints what is about to happen."""
-    clips = sum(map(len, groups))
-    done = clips - sum(map(len, pending))
+  def _announce(self, settings: dict[str, Any], clips: int, done: int) -> None:
+    """Prints what is about to happen to `clips` clips, of which `done` have masks already."""
     index, count = self.shard
     shard = f' of shard {index} of {count} (counted from 0)' if count > 1 else ''
     print(f'{settings["about"]}: {pluralize(clips, "clip")}{shard}', file=sys.stderr)
@@ -173,7 +176,7 @@ class MaskRun:
     for sentence in restrictions(settings['licenses']):
       print(f'  {sentence}', file=sys.stderr)
     if done:
-      print(f'  {pluralize(done, "clip")} already have masks', file=sys.stderr)
+      print(f'  masks made earlier: {done}', file=sys.stderr)
 
   def _report_name(self) -> str:
     index, count = self.shard

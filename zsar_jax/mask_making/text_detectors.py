@@ -95,7 +95,7 @@ class _GroundingDetector:
       max_length=self._max_tokens,
       return_tensors='pt',
     )
-    ids = inputs['input_ids']
+    ids = inputs['input_ids'].cpu()
     output = _run(self._loaded, inputs)
     results = processor.post_process_grounded_object_detection(
       output,

@@ -18,7 +18,7 @@ from zsar_jax.mask_making.maker import MakerClip, StoredFrames
 _Item = TypeVar('_Item')
 
 # Bytes of the name of a video, so that the names of its files of masks fit into 255.
-_MAX_NAME = 240
+_MAX_NAME = 230
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import secrets
 import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -14,20 +15,23 @@ from zsar_jax.runtime import file_systems
 def open_atomically(path: pathlib.Path) -> Iterator[BinaryIO]:
   """Opens a file for writing that gets its name only when it is complete.
 
-  After a crash or an error, the path has its old content.
+  After a crash or an error, the path has its old content. Several processes may write the same
+  path at once: the last to finish replaces the file of the others.
 
   Args:
     path: a file that may exist.
   """
-  partial = path.with_name(f'{path.name}.tmp')
+  # A name of its own, as another process would write into, or rename, a file of the same name.
+  partial = path.with_name(f'{path.name}.{secrets.token_hex(4)}.tmp')
   try:
-    with partial.open('wb') as file:
+    with partial.open('xb') as file:
       yield file
-  except OSError as error:
-    if error.filename is None:  # As of a full disk.
+    file_systems.replace(partial, path)
+  except BaseException as error:
+    partial.unlink(missing_ok=True)
+    if isinstance(error, OSError) and error.filename is None:  # As of a full disk.
       error.filename = str(path)
     raise
-  file_systems.replace(partial, path)
 
 
 def write_file(path: pathlib.Path, text: str) -> None:

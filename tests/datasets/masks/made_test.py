@@ -58,7 +58,7 @@ def test_clips_are_read_back(tmp_path):
   np.testing.assert_array_equal(again.thumbnails, thumbnails)
   assert again.remarks == {'kind': 'details'}
   assert (again.num_frames, again.height, again.width) == (9, 5, 7)
-  assert made_files.read_gates(path) == (2, {'person jump': 4.5})
+  assert made_files.read_gates(path, 'checksum') == (2, {'person jump': 4.5})
   with pytest.raises(ClipError, match='made in another way'):
     made_files.read_clip(path, 'another')
 
@@ -117,7 +117,16 @@ def test_settings_are_checked(tmp_path):
   with pytest.raises(UserError, match='--masks: .* has no made.json'):
     MadeSource(str(tmp_path))
   write_made(tmp_path, made_clip())
-  for text in ('', '[]', '{}', '{"format": 1}', '{"format": 1, "regions": ["sky"]}', '\xff'):
+  nested = '{"format": 1, "regions": ' + '[' * 100_000
+  for text in (
+    '',
+    '[]',
+    '{}',
+    '{"format": 1}',
+    '{"format": 1, "regions": ["sky"]}',
+    '\xff',
+    nested,
+  ):
     (tmp_path / 'made.json').write_text(text, encoding='latin-1')
     with pytest.raises(UserError, match='made.json is damaged'):
       MadeSource(str(tmp_path))

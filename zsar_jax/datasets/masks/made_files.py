@@ -123,7 +123,7 @@ def read_settings(root: str | os.PathLike[str]) -> dict[str, Any]:
       raise ValueError(f'regions {regions}')
   except FileNotFoundError:
     raise UserError(f'{root} has no {SETTINGS_FILE}; give the --out of zsar make-masks') from None
-  except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+  except (OSError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
     raise UserError(
       f'{path} is damaged ({error}); delete {root} and make the masks again'
     ) from None
@@ -165,14 +165,12 @@ def write_clip(
     file.writelines(frame.inpainted for frame in frames)
 
 
-def read_gates(
-  path: str | os.PathLike[str], checksum: str | None = None
-) -> tuple[int, dict[str, float]]:
+def read_gates(path: str | os.PathLike[str], checksum: str) -> tuple[int, dict[str, float]]:
   """Returns the number of frames of a clip's file, and the gates that its masks fail.
 
   Args:
     path: the file.
-    checksum: see `read_clip`.
+    checksum: the result of `settings_checksum` for the masks' made.json.
 
   Raises:
     records.ClipError: the file is damaged, or was made in another way than its made.json says.
