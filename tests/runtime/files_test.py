@@ -22,8 +22,11 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
 
 def test_a_full_disk_is_reported_with_the_file(tmp_path):
   path = tmp_path / 'a.masks'
-  full = open('/dev/full', 'wb', buffering=0)
-  with full, pytest.raises(OSError, match='No space') as error, open_atomically(path):
+  with (
+    open('/dev/full', 'wb', buffering=0) as full,
+    pytest.raises(OSError, match='No space') as error,
+    open_atomically(path),
+  ):
     full.write(b'masks')
   assert user_message(error.value).startswith(f'{path}: No space left on device;')
 
