@@ -156,7 +156,7 @@ def _match(
     counts = [len(names) for names in unmatched.values()]
     raise UserError(
       f'--videos: A has masks of {counts[0]} and B of {counts[1]} of the {len(clips)} videos, and'
-      f' of none of them both have; the masks must be named as the videos are, such as'
+      f' no video has masks of both; the masks must be named as the videos are, such as'
       f' {clips[0].name!r}'
     )
   return tasks, unmatched
@@ -201,7 +201,7 @@ def _summarize(compared: Sequence['ClipComparison']) -> dict[str, Any]:
   measured = [clip for clip in compared if clip.regions]
   failed = {clip.name: clip.failure for clip in compared if clip.failure}
   failed |= {
-    clip.name: 'no frame has masks of both'
+    clip.name: 'no frame has masks of both; give the --keep that they were made with'
     for clip in compared
     if not clip.regions and not clip.failure
   }

@@ -99,3 +99,9 @@ def test_foreign_texts_stay_on_one_line():
   assert mask_provenance.warnings(hostile) == [
     'the license of the code may restrict the use: evil license'
   ]
+
+
+def test_numbers_and_checksums_are_short():
+  made = {'maker': 'm', 'revision': f'sha256:{"0123456789abcdef" * 4}', 'widening': 4 / 240}
+  text = mask_provenance.describe({'format': 'made', 'path': 'masks', 'made': made})
+  assert text.endswith('revision=sha256:0123456789ab, widening=0.01667')

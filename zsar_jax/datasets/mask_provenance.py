@@ -23,6 +23,9 @@ _PERMISSIVE = re.compile(
 # The folders of an absolute path.
 _FOLDERS = re.compile(r'(?<![^\s=:,\'"])~?/(?!/)(?:[^\s\'"]*/)?')
 
+# A checksum, and the part of it that is shown.
+_CHECKSUM = re.compile(r'\b(sha256:[0-9a-f]{12})[0-9a-f]{52}\b')
+
 # Characters of a value, and of a description.
 _MAX_VALUE = 80
 _MAX_DESCRIPTION = 600
@@ -125,5 +128,6 @@ def _flatten(name: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _one_line(value: Any) -> str:
-  text = ' '.join(str(value).split())
+  text = f'{value:.4g}' if isinstance(value, float) else str(value)
+  text = _CHECKSUM.sub(r'\1', ' '.join(text.split()))
   return text if len(text) <= _MAX_VALUE else f'{text[: _MAX_VALUE - 1]}\u2026'

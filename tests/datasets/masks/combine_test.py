@@ -26,6 +26,7 @@ class _Masks:
       if frame == facts.kept[-1]:
         remarks['masks resized'] = self.remark
         remarks[f'only {self.remark}'] = 'x'
+        remarks['same'] = 'once'
       bit = self.bits[frame]
       yield None if bit is None else np.full((facts.height, facts.width), bit, np.uint8)
 
@@ -46,6 +47,7 @@ def test_planes_are_united_if_all_parts_are_annotated():
     'video': 'long',
     'only a': 'x',
     'only b': 'x',
+    'same': 'once',
   }
   assert not list(iterator)
 

@@ -117,7 +117,9 @@ def _merge_made(*frames: MadeFrame | None) -> MadeFrame | None:
 
 
 def _join_remarks(all_remarks: list[Remarks]) -> Remarks:
-  kinds = dict.fromkeys(kind for remarks in all_remarks for kind in remarks)
-  return {
-    kind: '; '.join(remarks[kind] for remarks in all_remarks if kind in remarks) for kind in kinds
-  }
+  joined: dict[str, dict[str, None]] = {}
+  for remarks in all_remarks:
+    for kind, details in remarks.items():
+      # Several sources remark the same on a video.
+      joined.setdefault(kind, {})[details] = None
+  return {kind: '; '.join(details) for kind, details in joined.items()}
