@@ -224,7 +224,8 @@ def _check_failures(name: str, report: dict[str, Any], strict: bool) -> None:
     if not result['written']:
       if not failures:
         raise UserError(f'{name}, split {split!r}: no clip is listed')
-      clip_id, reason = next(iter(failures.items()))
+      # A missing clip says less about what is wrong.
+      clip_id, reason = next(iter((result['unreadable'] or failures).items()))
       raise UserError(
         f'{name}, split {split!r}: none of its {len(failures)} clips can be built,'
         f' for example {clip_id} because {reason}; check the given paths'
