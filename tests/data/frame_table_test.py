@@ -107,6 +107,18 @@ def test_a_file_cut_short_is_named(tmp_path, data_dir, pattern):
     clips.frames(0).frame(0)
 
 
+@pytest.mark.parametrize('damage', [b"'descr(", b'\0\0', b'"', b"'frame_stars'"])
+def test_a_table_with_a_damaged_header_is_named(tmp_path, data_dir, damage):
+  shutil.copytree(data_dir, tmp_path / 'copy')
+  clips = open_dataset(tmp_path / 'copy', 'toy', 'validation')
+  (path,) = clips.directory.glob('toy-validation*.npy')
+  content = path.read_bytes()
+  place = content.index(b"'frame_start'")
+  path.write_bytes(content[:place] + damage + content[place + len(damage) :])
+  with pytest.raises(UserError, match=r'frames\.npy is damaged, or of a later version \('):
+    clips.frames(0)
+
+
 def test_a_missing_table_is_named(tmp_path, data_dir):
   shutil.copytree(data_dir, tmp_path / 'copy')
   for path in (tmp_path / 'copy').rglob('*.frames.npy'):

@@ -65,6 +65,7 @@ def test_figures_need_their_recipes():
   assert names('background=mean') == set()
   assert names('none', 'person=mean') == {'BOR'}
   assert names('none', 'person=mean,object=mean') == {'BOR'}
+  assert names('none', 'person=inpaint') == {'BOR'}
   assert names('background=stripes') == {'SCUBA'}
   assert names('background=stripes,freeze') == {'SCUFO'}
   assert names('background=normal', 'background=uniform/other') == set()

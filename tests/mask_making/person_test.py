@@ -1,5 +1,6 @@
 """The maker of people's masks, over clips of different sizes and lengths."""
 
+import json
 import pickle
 
 import numpy as np
@@ -9,6 +10,7 @@ pytest.importorskip('torchvision')
 pytest.importorskip('transformers')
 
 from tests.mask_making import tiny_models  # noqa: E402
+from tools import benchmark  # noqa: E402
 from zsar_jax.data import records  # noqa: E402
 from zsar_jax.datasets.video import VideoFacts, make_thumbnail  # noqa: E402
 from zsar_jax.mask_making.maker import MakerClip, StoredFrames  # noqa: E402
@@ -84,3 +86,14 @@ def test_provenance(folder):
   assert provenance['threshold'] == 0.25
   assert provenance['licenses'] == {'code': 'Apache-2.0', 'weights': 'Apache-2.0'}
   assert provenance['revision'].startswith('sha256:')
+
+
+def test_the_benchmark_compares_the_program_with_its_network(folder, capfd):
+  benchmark.main(
+    ['masks', f'--person={folder}', '--videos=2', '--length=12', '--frames=4', '--repeats=1']
+    + ['--workers=1']
+  )
+  network, program, ratio = map(json.loads, capfd.readouterr().out.splitlines())
+  assert (network['frames'], program['frames']) == (8, 8)
+  expected = program['frames_per_second'] / network['frames_per_second']
+  assert ratio['ratio'] == pytest.approx(expected, rel=0.01)

@@ -11,6 +11,9 @@ yield them:
 
 The loops take turns on one core. The result is the CPU time of the process and all its threads, the
 median over the repeats. All files are in the disk's cache.
+
+With --person=MODEL, the whole of zsar make-masks --person is measured instead, beside its network
+alone on the same frames in memory: their ratio tells whether the device waits for the rest.
 """
 
 import argparse
@@ -33,8 +36,10 @@ from zsar_jax.errors import UserError
 from zsar_jax.mask_making.inpainting import open_inpainter
 from zsar_jax.mask_making.maker import FrameMask, MakerClip
 from zsar_jax.mask_making.making import Making, finish_clip
+from zsar_jax.mask_making.making_runners import run_on_device
+from zsar_jax.mask_making.person import PersonSpec
 from zsar_jax.mask_making.refinement import Refinement
-from zsar_jax.mask_making.work import ClipWork, load_clip
+from zsar_jax.mask_making.work import ClipWork, group_works, load_clip
 from zsar_jax.recipes.regions import PERSON
 
 from . import clips, lines
@@ -49,6 +54,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     ('repeats', 5, 'of each loop'),
   ):
     parser.add_argument(f'--{flag}', type=int, default=default, help=f'{text} (default: {default})')
+  parser.add_argument(
+    '--person',
+    metavar='MODEL',
+    help='measure the whole program with this model, see zsar make-masks',
+  )
+  parser.add_argument(
+    '--workers', type=int, metavar='N', help='with --person: worker processes (default: all cores)'
+  )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -60,8 +73,13 @@ def run(arguments: argparse.Namespace) -> None:
     work = make_work(
       pathlib.Path(folder), arguments.videos, arguments.length, f'segments:{arguments.frames}'
     )
-    for line in measure(work, arguments.repeats):
-      lines.show(**line)
+    if arguments.person:
+      workers = os.cpu_count() or 1 if arguments.workers is None else arguments.workers
+      measured = measure_person(work, arguments.repeats, PersonSpec(arguments.person), workers)
+    else:
+      measured = measure(work, arguments.repeats)
+  for line in measured:
+    lines.show(**line)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,6 +184,51 @@ def measure(work: Work, repeats: int) -> list[dict[str, Any]]:
   by_name['inpaint']['bytes_per_frame'] = round(statistics.mean(jpegs))
   ratio = round(seconds['peer'] / seconds['ours'], 2)
   return [*measured, {'name': 'clips per second of ours / peer', 'ratio': ratio}]
+
+
+def measure_person(
+  work: Work, repeats: int, spec: PersonSpec, workers: int
+) -> list[dict[str, Any]]:
+  """Measures zsar make-masks --person and its network alone; returns the fields of their lines."""
+  maker = spec.open()
+  works = [ClipWork(clip_id, str(clips.video_path(work.folder, clip_id))) for clip_id in work.ids]
+  storage = work.making.storage
+  groups = group_works(works, spec.batch_frames, storage)
+  frames = sum(map(len, work.masks.values()))
+
+  def network(repeat: int) -> None:
+    for group in groups:
+      for _ in maker.make([work.read[clip.name] for clip in group]):
+        pass
+
+  def program(repeat: int) -> None:
+    making = dataclasses.replace(work.making, root=work.out / f'program{repeat}', spec=spec)
+    for outcomes in run_on_device(groups, making, maker, workers):
+      assert not any(outcome.failure for outcome in outcomes)
+
+  seconds: dict[str, list[float]] = {'network': [], 'program': []}
+  for repeat in range(-1, repeats):
+    for name, loop in (('network', network), ('program', program)):
+      start = time.perf_counter()
+      loop(repeat)
+      if repeat >= 0:  # The repeat before warms up the caches.
+        seconds[name].append(time.perf_counter() - start)
+  medians = {name: statistics.median(values) for name, values in seconds.items()}
+  settings = {
+    'model': maker.provenance['model'],
+    'notes': maker.provenance['notes'],
+    'workers': workers,
+    'clips': len(works),
+    'frames': frames,
+    'repeats': repeats,
+    'measured': 'wall time, median of the repeats, in turn; the program starts its workers in it',
+  }
+  rates = [
+    {'name': name, 'frames_per_second': round(frames / value, 2), **settings, **lines.machine()}
+    for name, value in medians.items()
+  ]
+  ratio = round(medians['network'] / medians['program'], 3)
+  return [*rates, {'name': 'frames per second of the program / its network', 'ratio': ratio}]
 
 
 def _read(folder: pathlib.Path, clip_id: str, storage: Storage) -> MakerClip:

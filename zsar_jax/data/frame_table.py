@@ -258,11 +258,14 @@ def _read_header(table: _File) -> tuple[np.dtype, int]:
   """
   beginning = table.read(0, _NPY_HEADER)
   end = _NPY_HEADER + int.from_bytes(beginning[8:], 'little')
+  header = table.read(8, end - 8)
   try:
-    *_, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(table.read(8, end - 8)))
+    *_, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(header))
     if dtype not in (ROW_DTYPE, INPAINTED_ROW_DTYPE):
       raise ValueError(f'rows of {dtype}')
-  except ValueError as error:
+  except (
+    Exception
+  ) as error:  # NumPy parses the header as Python, whose parser has errors of its own.
     raise UserError(
       f'{table.name} is damaged, or of a later version ({first_line(error)}); copy it again or'
       ' build the data set again'

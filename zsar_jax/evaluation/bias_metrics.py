@@ -16,7 +16,8 @@ from zsar_jax.recipes import language
 # The recipes of the measures, each with its accepted forms: the first that was evaluated is used.
 _ORIGINAL = ('none',)
 _HUMAN_ONLY = ('background=mean,object=mean', 'background=mean')
-_BACKGROUND_ONLY = ('person=mean,object=mean', 'person=mean')
+# HAT's own clips without people are inpainted.
+_BACKGROUND_ONLY = ('person=inpaint', 'person=mean,object=mean', 'person=mean')
 _SWAP = ('background=swap',)
 _SCUBA = ('background=stripes',)
 _SCUFO = ('background=stripes,freeze',)
