@@ -314,7 +314,7 @@ def _list_works(videos: str, given: Values) -> tuple[list[ClipWork], tuple[str, 
     return [ClipWork(clip.name, clip.path) for clip in clips], (), {}
   phrases_of = _phrases(given)
   works = [ClipWork(clip.name, clip.path, phrases=phrases_of(clip)) for clip in clips]
-  return works, (), {'words': given['words']}
+  return works, (), {}
 
 
 def _phrases(given: Values) -> Callable[[ListedClip], dict[str, str]]:

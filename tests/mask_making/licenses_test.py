@@ -16,6 +16,7 @@ from zsar_jax.mask_making import licenses
     ('---\nlicense: !!python/object/apply:os.system [exit]\n---\n', 'Apache-2.0'),
     ('---\nlicense: {a: [\n---\n', 'Apache-2.0'),
     ('---\nlicense: {a: b}\n---\n', 'Apache-2.0'),
+    ('---\na: &a [x, x]\nlicense: [mit, *a]\n---\n', 'mit'),
     ('', 'Apache-2.0'),
   ],
 )

@@ -24,6 +24,7 @@ from zsar_jax.mask_making.making import Making, make_group_alone
 from zsar_jax.mask_making.mask_run import MaskRun
 from zsar_jax.mask_making.refinement import Refinement
 from zsar_jax.mask_making.work import ClipWork, group_works, list_videos
+from zsar_jax.runtime import file_systems
 
 # (frames, height, width) of the videos; more than one size, and lengths below and above a batch.
 _VIDEOS = {
@@ -219,8 +220,11 @@ def test_files_that_no_build_would_read_are_reported(videos, tmp_path, log, expe
   assert 'masks made earlier: 4' in capsys.readouterr().err
 
 
-def test_shards_that_start_at_once_share_a_folder(videos, tmp_path, log, expected):
+def test_shards_that_start_at_once_share_a_folder(videos, tmp_path, log, expected, monkeypatch):
   out = tmp_path / 'shards'
+  replace = file_systems.replace
+  # Time for the others to write the same file.
+  monkeypatch.setattr(file_systems, 'replace', lambda *paths: time.sleep(0.05) or replace(*paths))
   # Those of different counts make the same clips.
   shards = [(0, 3), (1, 3), (2, 3), (0, 2), (1, 2), (0, 1)]
   with concurrent.futures.ThreadPoolExecutor(len(shards)) as threads:
@@ -228,6 +232,18 @@ def test_shards_that_start_at_once_share_a_folder(videos, tmp_path, log, expecte
     for run in runs:
       assert all(outcome.failure is None for outcome in run.result())
   assert _masks(out) == expected
+
+
+def test_of_two_makers_that_start_at_once_one_is_refused(videos, tmp_path, log, monkeypatch):
+  replace = file_systems.replace
+  monkeypatch.setattr(file_systems, 'replace', lambda *paths: time.sleep(0.05) or replace(*paths))
+  with concurrent.futures.ThreadPoolExecutor(2) as threads:
+    runs = [
+      threads.submit(_run(tmp_path / 'out', log, threshold=threshold).make, _works(videos))
+      for threshold in (100, 150)
+    ]
+    (error,) = [run.exception() for run in runs if run.exception()]
+  assert 'made with threshold = ' in str(error)
 
 
 def test_threads_of_beam_take_turns_with_the_network(videos, tmp_path, log, expected, monkeypatch):

@@ -114,7 +114,8 @@ def _card_license(card: str) -> str | None:
   if license == 'other':
     license = facts.get('license_name') or license
   if isinstance(license, list):
-    license = ', '.join(map(str, license))
+    # No other values: nested ones can be exponentially longer as text than as YAML.
+    license = ', '.join(item for item in license if isinstance(item, str))
   if not isinstance(license, str) or not license.strip() or license == 'unknown':
     return None
   return ' '.join(license.split())[:100]

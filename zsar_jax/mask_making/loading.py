@@ -95,8 +95,8 @@ class LoadedModel:
         yield
     except torch.OutOfMemoryError as error:
       raise UserError(
-        f'--batch: {self.device} has too little memory for the batch; give a smaller --batch or'
-        f' --short-side ({first_line(error)})'
+        f'--batch: {self.device} has too little memory for a batch; give a smaller --batch or, to'
+        f' makers without it, a smaller model ({first_line(error)})'
       ) from None
 
 

@@ -89,8 +89,15 @@ class PersonMaker:
     """Yields the masks of all frames of `clips`; see `Maker.make`."""
     jpegs = [jpeg for clip in clips for jpeg in clip.frames.jpegs]
     with concurrent.futures.ThreadPoolExecutor(_DECODERS) as pool:
+
+      def decode(start: int) -> Iterator[np.ndarray]:
+        return pool.map(records.decode_frame, jpegs[start : start + self._batch])
+
+      following = decode(0)
       for start in range(0, len(jpegs), self._batch):
-        frames = list(pool.map(records.decode_frame, jpegs[start : start + self._batch]))
+        frames = list(following)
+        # While the network runs.
+        following = decode(start + self._batch)
         for people in self._segmenter(frames):
           yield _frame_mask(people)
 

@@ -14,6 +14,7 @@ import numpy as np
 from zsar_jax.datasets.masks.boxes import RegionBox
 from zsar_jax.errors import UserError
 from zsar_jax.mask_making import box_shapes, sam3_text
+from zsar_jax.mask_making.licenses import join_licenses
 from zsar_jax.mask_making.loading import LoadedModel, load_model
 from zsar_jax.mask_making.maker import FrameMask, MakerClip
 from zsar_jax.mask_making.phrases import drawn_regions
@@ -119,10 +120,7 @@ class TextSpec:
       'about': f'shapes in the boxes of words, by {name} and SAM 2.1',
       **loaded.provenance,
       'segmenter': identity,
-      'licenses': {
-        part: ' and '.join(dict.fromkeys((loaded.licenses[part], licenses[part])))
-        for part in licenses
-      },
+      'licenses': join_licenses(loaded.licenses, licenses),
       'max_overlap': _MAX_OVERLAP,
       'frame_share': _FRAME_SHARE,
       'max_boxes': _MAX_BOXES,

@@ -21,8 +21,9 @@ def open_atomically(path: pathlib.Path) -> Iterator[BinaryIO]:
   Args:
     path: a file that may exist.
   """
-  # A name of its own, as another process would write into, or rename, a file of the same name.
-  partial = path.with_name(f'{path.name}.{secrets.token_hex(4)}.tmp')
+  # A name of its own, as another process would write into, or rename, a file of the same name. It
+  # is cut, as the names of files are of limited length.
+  partial = path.with_name(f'{path.name[:40]}.{secrets.token_hex(4)}.tmp')
   try:
     with partial.open('xb') as file:
       yield file
