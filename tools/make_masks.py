@@ -23,6 +23,8 @@ that were downloaded from it (extra masks).
 
 import argparse
 import dataclasses
+import hashlib
+import json
 import os
 import pathlib
 import re
@@ -31,7 +33,6 @@ from collections.abc import Callable, Sequence
 
 from zsar_jax.datasets.mask_provenance import without_folders
 from zsar_jax.datasets.masks.box_sources import open_boxes
-from zsar_jax.datasets.sources.listing import ListedClip
 from zsar_jax.datasets.video import Storage
 from zsar_jax.errors import UserError
 from zsar_jax.mask_making.box_maker import BoxesSpec
@@ -305,29 +306,35 @@ def _list_works(videos: str, given: Values) -> tuple[list[ClipWork], tuple[str, 
   clips = list_videos(videos)
   if 'boxes' in given:
     source = open_boxes(given['boxes'], {clip.id for clip in clips})
-    return (
-      with_boxes(clips, source),
-      source.region_names,
-      {'boxes': without_folders(source.parameters)},
-    )
+    paths = [*source.parameters.get('boxes', ()), source.parameters.get('path', '')]
+    files = [path for path in paths if os.path.isfile(path)]  # YOLO's are folders.
+    inputs = {
+      'boxes': without_folders(source.parameters),
+      'boxes_checksum': _checksum_files(files) if files else None,
+    }
+    return with_boxes(clips, source), source.region_names, inputs
   if 'words' not in given:
     return [ClipWork(clip.name, clip.path) for clip in clips], (), {}
-  phrases_of = _phrases(given)
-  works = [ClipWork(clip.name, clip.path, phrases=phrases_of(clip)) for clip in clips]
-  return works, (), {}
-
-
-def _phrases(given: Values) -> Callable[[ListedClip], dict[str, str]]:
-  """Returns a function from a clip to what to find in it."""
   if (given['words'] == PLACEHOLDERS) != ('annotations' in given):
     raise UserError(
       '--words=placeholders and --annotations belong together; give both or none of them'
     )
   if given['words'] != PLACEHOLDERS:
     phrases = parse_words(given['words'])
-    return lambda clip: phrases
-  placeholders = read_placeholders(local_path(given['annotations'], '--annotations'))
-  return lambda clip: placeholders.get(clip.id, HAND)
+    return [ClipWork(clip.name, clip.path, phrases=phrases) for clip in clips], (), {}
+  nouns = read_placeholders(local_path(given['annotations'], '--annotations'))
+  works = [ClipWork(clip.name, clip.path, phrases=nouns.get(clip.id, HAND)) for clip in clips]
+  digest = hashlib.sha256(json.dumps(nouns, sort_keys=True).encode()).hexdigest()
+  return works, (), {'words_checksum': digest[:16]}
+
+
+def _checksum_files(paths: Sequence[str]) -> str:
+  """Returns a text that differs for files with another content."""
+  total = hashlib.sha256()
+  for path in paths:
+    with open(path, 'rb') as file:
+      total.update(hashlib.file_digest(file, 'sha256').digest())
+  return total.hexdigest()[:16]
 
 
 def _parse_shard(text: str) -> tuple[int, int]:

@@ -169,3 +169,25 @@ def test_help_needs_no_network_library():
     [sys.executable, '-c', script], cwd=ROOT, capture_output=True, text=True, check=True
   )
   assert done.stdout.strip() == '[]'
+
+
+def test_other_boxes_are_another_maker(videos, tmp_path, capsys):
+  """A file of boxes is known by its content, not only by its name."""
+  source, name = open_boxes_of(videos, tmp_path, 10), 'boxes_checksum'
+  first = make_masks._list_works(str(videos), source)[2]
+  capsys.readouterr()
+  again = make_masks._list_works(str(videos), source)[2]
+  assert '2 of 3 videos have no boxes and are left out' in capsys.readouterr().err
+  assert again == first
+  other = make_masks._list_works(str(videos), open_boxes_of(videos, tmp_path, 11))[2]
+  assert other['boxes'] == first['boxes']
+  assert other[name] != first[name]
+
+
+def open_boxes_of(videos, tmp_path, edge):
+  """Writes a box of the video 'a' and returns the flags that name it."""
+  corners = {'x1': 0, 'y1': 0, 'x2': edge, 'y2': 100}
+  label = {'standard_category': 'hand', 'box2d': corners}
+  content = {'a': [{'name': 'a/0001.jpg', 'labels': [label]}]}
+  (tmp_path / 'boxes.json').write_text(json.dumps(content))
+  return {'boxes': [str(tmp_path / 'boxes.json')]}

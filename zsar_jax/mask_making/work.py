@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import os
+import sys
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -64,7 +65,7 @@ def list_videos(folder: str) -> list[ListedClip]:
 
 
 def with_boxes(clips: Sequence[ListedClip], source: BoxSource) -> list[ClipWork]:
-  """Returns the work on those clips that have boxes.
+  """Returns the work on those clips that have boxes; prints how many have none.
 
   Raises:
     UserError: no clip has boxes.
@@ -78,6 +79,11 @@ def with_boxes(clips: Sequence[ListedClip], source: BoxSource) -> list[ClipWork]
     raise UserError(
       f'--boxes: none of the {len(clips)} videos has boxes; their names must be those of the'
       f' videos, such as {clips[0].name!r}'
+    )
+  if len(works) < len(clips):
+    print(
+      f'{len(clips) - len(works)} of {len(clips)} videos have no boxes and are left out',
+      file=sys.stderr,
     )
   return works
 
