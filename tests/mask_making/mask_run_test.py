@@ -291,7 +291,7 @@ def test_masks_of_another_maker_are_refused(videos, tmp_path, log):
   _run(tmp_path / 'out', tmp_path / 'log2').make(_works(videos))
 
 
-def test_settings_without_masks_are_replaced(videos, tmp_path, log):
+def test_settings_that_made_all_clips_fail_are_replaced(videos, tmp_path, log):
   for name in _VIDEOS:
     (log / f'fail-{name.replace("/", "_")}').touch()
   with pytest.raises(UserError, match='no clip has masks'):

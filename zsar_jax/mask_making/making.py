@@ -32,6 +32,9 @@ from zsar_jax.mask_making.refinement import Refinement, refine
 from zsar_jax.mask_making.work import ClipWork, load_clip
 from zsar_jax.runtime.files import write_file
 
+# Of the files that say why a clip has no masks.
+_FAILED_SUFFIX = '.failed'
+
 # The masks of a clip's frames, as a maker yields them.
 _Masks = Iterator[FrameMask | None]
 
@@ -90,14 +93,17 @@ def is_done(root: pathlib.Path, name: str) -> bool:
   return clip_path(root, name).exists()
 
 
-def any_done(root: pathlib.Path) -> bool:
-  """Returns whether any clip below a folder has masks."""
-  return next(root.glob(f'clips/**/*{CLIP_SUFFIX}'), None) is not None
+def have_all_failed(root: pathlib.Path) -> bool:
+  """Returns whether clips have failed, and none has masks."""
+  failed, made = (
+    next(root.glob(f'clips/**/*{suffix}'), None) for suffix in (_FAILED_SUFFIX, CLIP_SUFFIX)
+  )
+  return failed is not None and made is None
 
 
 def failure_path(root: pathlib.Path, name: str) -> pathlib.Path:
   """Returns the path of the file that says why a clip has no masks."""
-  return clip_path(root, name).with_suffix('.failed')
+  return clip_path(root, name).with_suffix(_FAILED_SUFFIX)
 
 
 def read_outcome(making: Making, name: str) -> Outcome:

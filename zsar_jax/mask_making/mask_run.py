@@ -27,7 +27,7 @@ from zsar_jax.errors import UserError
 from zsar_jax.mask_making.inpainting import Inpainter
 from zsar_jax.mask_making.licenses import restrictions
 from zsar_jax.mask_making.maker import Maker, MakerSpec
-from zsar_jax.mask_making.making import Making, Outcome, any_done, is_done, read_outcome
+from zsar_jax.mask_making.making import Making, Outcome, have_all_failed, is_done, read_outcome
 from zsar_jax.mask_making.making_runners import (
   Groups,
   run_in_processes,
@@ -153,8 +153,8 @@ class MaskRun:
 
   def _check_settings(self, settings: dict[str, Any]) -> None:
     """Writes made.json, or compares it; raises a `UserError` if the masks there differ."""
-    # The settings of a run that failed for all clips may be corrected.
-    if not (self.out / SETTINGS_FILE).exists() or not any_done(self.out):
+    # What made all clips fail, such as a command, may be corrected.
+    if not (self.out / SETTINGS_FILE).exists() or have_all_failed(self.out):
       write_settings(self.out, settings)
       return
     earlier = read_settings(self.out)
