@@ -228,3 +228,12 @@ def test_out_of_memory_names_the_flag(folder):
   loaded = load(folder)
   with pytest.raises(UserError, match='give a smaller --batch'), loaded.inference():
     raise torch.OutOfMemoryError('CUDA out of memory.')
+
+
+def test_inputs_that_do_not_fit_the_network_are_named(folder):
+  loaded = load(folder)
+  with (
+    pytest.raises(UserError, match='does not take what its processor gives it .*mat1 and mat2'),
+    loaded.inference(),
+  ):
+    torch.ones(2, 3) @ torch.ones(2, 3)

@@ -85,7 +85,7 @@ class LoadedModel:
     """Returns the context in which the model is run: no gradients, and bfloat16 where it is fast.
 
     Raises:
-      UserError: the memory of the GPU does not suffice.
+      UserError: the memory of the GPU does not suffice, or the network does not take its inputs.
     """
     import torch
 
@@ -98,6 +98,11 @@ class LoadedModel:
         f'--batch: {self.device} has too little memory for a batch; give a smaller --batch or, to'
         f' makers without it, a smaller model ({first_line(error)})'
       ) from None
+    except RuntimeError as error:  # Tensors of sizes that do not fit.
+      raise UserError(
+        f'{self.provenance["model"]}: the network does not take what its processor gives it'
+        f' ({first_line(error)}); check that preprocessor_config.json is that of the model'
+      ) from error
 
 
 def require_packages(flag: str) -> None:
