@@ -187,7 +187,8 @@ def test_provenance_and_regions(tmp_path):
   maker = spec.open()
   assert maker.regions == ('object',)
   assert maker.provenance['command'] == command
-  assert maker.provenance['about'] == f'masks of the program {os.path.basename(sys.executable)}'
+  names = ' '.join(map(os.path.basename, shlex.split(command)[:2]))
+  assert maker.provenance['about'] == f'masks of the program {names}'
 
 
 # Makes a mask with a program whose child never ends.

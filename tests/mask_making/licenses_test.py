@@ -18,6 +18,7 @@ from zsar_jax.mask_making import licenses
     ('---\nlicense: {a: b}\n---\n', 'Apache-2.0'),
     ('---\na: &a [x, x]\nlicense: [mit, *a]\n---\n', 'mit'),
     ('', 'Apache-2.0'),
+    (None, 'not known, as the folder has no model card; published weights: Apache-2.0'),
   ],
 )
 def test_the_card_takes_precedence_over_the_family(card, expected):

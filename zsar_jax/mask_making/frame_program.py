@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import pathlib
 import shlex
@@ -59,8 +60,10 @@ class FrameProgram:
 
   @property
   def name(self) -> str:
-    """The name of the program, without its folder."""
-    return os.path.basename(shlex.split(self.command)[0])
+    """The program and its script, without folders: the words before the first option or folder."""
+    words = shlex.split(self.command)
+    named = itertools.takewhile(lambda word: not word.startswith(('-', '{')), words[1:])
+    return ' '.join(map(os.path.basename, [words[0], *itertools.islice(named, 1)]))
 
   def check_exists(self) -> None:
     """Raises a `UserError` if there is no such program on this machine."""

@@ -13,6 +13,8 @@ import yaml
 # Recorded where neither the card nor the table states a license.
 UNKNOWN = 'not known; see the model card'
 
+_NO_CARD = 'not known, as the folder has no model card'
+
 # Characters of a model card that are searched for its license.
 _CARD_HEAD = 20_000
 
@@ -62,17 +64,20 @@ _RESTRICTIONS = (
 )
 
 
-def model_licenses(model_type: str, card: str) -> dict[str, str]:
+def model_licenses(model_type: str, card: str | None) -> dict[str, str]:
   """Returns the licenses of a model.
 
   Args:
     model_type: the key of its family in `transformers`, or 'torchvision'.
-    card: the text of its README.md on the hub, whose YAML head may state a license; '' for none.
+    card: the text of its README.md on the hub, whose YAML head may state a license; None for a
+      folder without it, whose weights may be anybody's.
 
   Returns:
     {'code': ..., 'weights': ...}.
   """
   family = _FAMILIES.get(model_type, _Family(UNKNOWN, UNKNOWN))
+  if card is None:
+    return {'code': family.code, 'weights': f'{_NO_CARD}; published weights: {family.weights}'}
   return {'code': family.code, 'weights': _card_license(card) or family.weights}
 
 

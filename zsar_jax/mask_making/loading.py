@@ -182,7 +182,7 @@ def load_model(
     config=config,
     device=target,
     half=half,
-    licenses=model_licenses(model_type, _read_text(card) if card.is_file() else ''),
+    licenses=model_licenses(model_type, _read_text(card) if card.is_file() else None),
     provenance={
       'model': folder.name if revision is None else name.partition('@')[0],
       'model_type': model_type,

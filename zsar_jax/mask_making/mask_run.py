@@ -162,8 +162,8 @@ class MaskRun:
     for key in sorted({*earlier, *settings} - {NOTES}, key=lambda key: (key == 'about', key)):
       if earlier.get(key) != settings.get(key):
         raise UserError(
-          f'--out: the masks in {self.out} were made with {key} = {earlier.get(key)}, not'
-          f' {settings.get(key)}; choose another folder, or delete that'
+          f'--out: the masks in {self.out} were made with {key} = {_text(earlier.get(key))}, not'
+          f' {_text(settings.get(key))}; choose another folder, or delete that'
         )
 
   def _announce(self, settings: dict[str, Any], clips: int, done: int) -> None:
@@ -181,6 +181,13 @@ class MaskRun:
   def _report_name(self) -> str:
     index, count = self.shard
     return 'report' if count == 1 else f'report-{index}-of-{count}'
+
+
+def _text(value: Any) -> str:
+  """Returns a JSON value as text for an error."""
+  if isinstance(value, dict):
+    return ', '.join(f'{name}={_text(item)}' for name, item in value.items())
+  return 'none' if value is None else str(value)
 
 
 def make_report(outcomes: Sequence[Outcome], settings: dict[str, Any]) -> dict[str, Any]:
