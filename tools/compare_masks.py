@@ -17,12 +17,9 @@ their worst frames.
 """
 
 import argparse
-import concurrent.futures
 import json
-import multiprocessing
 import os
 import pathlib
-import signal
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -164,7 +161,7 @@ def _match(
 
 def _compare(tasks: list['ComparisonTask'], workers: int | None) -> Iterator['ClipComparison']:
   """Compares clips in worker processes; yields them in order."""
-  from zsar_jax.data.workers import hold_interrupts, initialize_worker
+  from zsar_jax.data.workers import hold_interrupts, worker_pool
   from zsar_jax.datasets.mask_comparison import compare_clip
   from zsar_jax.datasets.stage_runners import progress_bar
 
@@ -175,23 +172,12 @@ def _compare(tasks: list['ComparisonTask'], workers: int | None) -> Iterator['Cl
         yield compare_clip(task)
         progress.update()
       return
-    # JAX may run in this process, so it must not be forked.
-    pool = concurrent.futures.ProcessPoolExecutor(
-      workers, multiprocessing.get_context('spawn'), initialize_worker, (signal.SIG_DFL,)
-    )
-    try:
+    with worker_pool(workers) as pool:
       with hold_interrupts():
         results = pool.map(compare_clip, tasks)
       for compared in results:
         yield compared
         progress.update()
-    except concurrent.futures.process.BrokenProcessPool:
-      raise UserError(
-        'a process that compared masks was killed, perhaps for lack of memory; give fewer --workers'
-      ) from None
-    finally:
-      # Python ends with a traceback, at times, if it is still shutting a pool down.
-      pool.shutdown(cancel_futures=True)
 
 
 def _summarize(compared: Sequence['ClipComparison']) -> dict[str, Any]:

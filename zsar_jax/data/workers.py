@@ -1,5 +1,6 @@
 """Starts worker processes: they handle signals as their parent wants, and end with it."""
 
+import concurrent.futures
 import contextlib
 import multiprocessing
 import multiprocessing.connection
@@ -12,7 +13,36 @@ from typing import Any
 
 import cv2
 
+from zsar_jax.errors import UserError
 from zsar_jax.runtime.streams import tolerate_closed_streams
+
+
+@contextlib.contextmanager
+def worker_pool(workers: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
+  """Opens a pool of worker processes for the block. Submit work to it within `hold_interrupts`.
+
+  Ctrl-C ends the processes at once.
+
+  Args:
+    workers: the number of processes.
+
+  Raises:
+    UserError: if one of them was killed.
+  """
+  # JAX, PyTorch or threads may run in this process, so it must not be forked.
+  pool = concurrent.futures.ProcessPoolExecutor(
+    workers, multiprocessing.get_context('spawn'), initialize_worker, (signal.SIG_DFL,)
+  )
+  try:
+    yield pool
+  except concurrent.futures.process.BrokenProcessPool:
+    raise UserError(
+      'a worker process was killed, perhaps for lack of memory; give the same command with fewer'
+      ' --workers'
+    ) from None
+  finally:
+    # Python ends with a traceback, at times, if it is still shutting a pool down.
+    pool.shutdown(cancel_futures=True)
 
 
 @contextlib.contextmanager

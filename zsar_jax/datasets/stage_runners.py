@@ -2,19 +2,16 @@
 
 import concurrent.futures
 import contextlib
-import multiprocessing
 import os
-import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 
 import tqdm
 
-from zsar_jax.data.workers import hold_interrupts, initialize_worker
+from zsar_jax.data.workers import hold_interrupts, worker_pool
 from zsar_jax.datasets.beam import Beam, run_on_beam
 from zsar_jax.datasets.staging import Chunk, StagedChunk, stage_chunk
-from zsar_jax.errors import UserError
 from zsar_jax.runtime import terminal
 
 # The interval of checks for chunks that processes of Beam have finished.
@@ -45,25 +42,13 @@ def stage_in_processes(work: Work, name: str, workers: int | None) -> list[Stage
         progress.update(len(chunk.tasks))
       return results
 
-    # JAX may run in this process, so it must not be forked.
-    pool = concurrent.futures.ProcessPoolExecutor(
-      workers, multiprocessing.get_context('spawn'), initialize_worker, (signal.SIG_DFL,)
-    )
-    try:
+    with worker_pool(workers) as pool:
       with hold_interrupts():
         futures = [pool.submit(stage_chunk, chunk, path) for chunk, path in work]
       for future in concurrent.futures.as_completed(futures):
         staged = future.result()
         progress.update(len(staged.entries) + len(staged.failures))
       return [future.result() for future in futures]
-    except concurrent.futures.process.BrokenProcessPool:
-      raise UserError(
-        'a process that encoded clips was killed, perhaps for lack of memory; the same command'
-        ' with fewer --workers continues'
-      ) from None
-    finally:
-      # Python ends with a traceback, at times, if it is still shutting a pool down.
-      pool.shutdown(cancel_futures=True)
 
 
 def stage_with_beam(work: Work, name: str, beam: Beam) -> list[StagedChunk]:

@@ -6,23 +6,19 @@ and write the masks, so that the device waits for neither. Other makers run in t
 
 import collections
 import concurrent.futures
-import contextlib
 import functools
 import itertools
-import multiprocessing
 import os
 import queue
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 from zsar_jax.data.records import ClipError
-from zsar_jax.data.workers import hold_interrupts, initialize_worker
+from zsar_jax.data.workers import hold_interrupts, worker_pool
 from zsar_jax.datasets.beam import Beam, run_on_beam
 from zsar_jax.datasets.masks.made_files import clip_path
 from zsar_jax.datasets.stage_runners import polled_progress, progress_bar
-from zsar_jax.errors import UserError
 from zsar_jax.mask_making.maker import FrameMask, Maker, MakerClip
 from zsar_jax.mask_making.making import (
   Finish,
@@ -75,7 +71,7 @@ def run_on_device(
   load = functools.partial(load_group, making=making)
   # The outcomes of these groups are waited for later, so that the network goes on meanwhile.
   unfinished: collections.deque = collections.deque()
-  with _worker_pool(workers) as pool:
+  with worker_pool(workers) as pool:
     try:
       for group, future in _submit_ahead(pool, load, groups, workers + _READ_AHEAD):
         unfinished.append(make_group(group, future.result(), making, maker, finish))
@@ -106,7 +102,7 @@ def run_in_processes(groups: Groups, making: Making, workers: int) -> Iterator[l
       yield make_group_alone(group, making)
     return
   run = functools.partial(make_group_alone, making=making)
-  with _worker_pool(workers) as pool:
+  with worker_pool(workers) as pool:
     for _, future in _submit_ahead(pool, run, groups, 4 * workers):
       yield future.result()
 
@@ -143,25 +139,6 @@ def show_progress(outcomes: Iterator[list[Outcome]], clips: int) -> list[Outcome
       bar.set_postfix_str(f'{frames / (time.monotonic() - start):.1f} frames/s', refresh=False)
       bar.update(len(group))
   return collected
-
-
-@contextlib.contextmanager
-def _worker_pool(workers: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
-  """Starts worker processes; raises a `UserError` if one of them is killed."""
-  # Threads and a device may run in this process, so it must not be forked.
-  pool = concurrent.futures.ProcessPoolExecutor(
-    workers, multiprocessing.get_context('spawn'), initialize_worker, (signal.SIG_DFL,)
-  )
-  try:
-    yield pool
-  except concurrent.futures.process.BrokenProcessPool:
-    raise UserError(
-      'a worker process was killed, perhaps for lack of memory; the same command with fewer'
-      ' --workers continues'
-    ) from None
-  finally:
-    # Python ends with a traceback, at times, if it is still shutting a pool down.
-    pool.shutdown(cancel_futures=True)
 
 
 def _submit_ahead(
