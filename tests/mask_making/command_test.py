@@ -193,8 +193,9 @@ def test_provenance_and_regions(tmp_path):
 
 # Makes a mask with a program whose child never ends.
 HANGS = """
-import subprocess, sys, threading
+import signal, subprocess, sys, threading
 import numpy as np
+signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell may have ignored it.
 from tests.mask_making.drawn_clips import make_clip
 from zsar_jax.mask_making.command import CommandSpec
 clip = make_clip(np.zeros((1, 16, 16, 3), np.uint8))
