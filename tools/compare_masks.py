@@ -3,8 +3,8 @@
     zsar compare-masks A B --videos=VIDEOS
 
 A are the masks to measure and B those that are trusted. Each is FORMAT:PATH, as for --masks of zsar
-build-dataset, or the --out of zsar make-masks. For every video that both have masks of, and every
-region that both draw:
+build-dataset, or the --out of zsar make-masks, which knows the folder of its videos. For every
+video that both have masks of, and every region that both draw:
 
     IoU         the common area, as a share of the area that either has; mean over frames
     boundary F  the measure F of DAVIS: boundaries within 0.008 of the diagonal match; mean as well
@@ -47,7 +47,9 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument('masks', metavar='A', help='the masks to measure')
   parser.add_argument('reference', metavar='B', help='the masks that are trusted')
   parser.add_argument(
-    '--videos', metavar='DIR', required=True, help='the folder of the videos that both belong to'
+    '--videos',
+    metavar='DIR',
+    help='the folder of the videos that both belong to; default: that from which A or B was made',
   )
   parser.add_argument(
     '--out',
@@ -96,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     storage = Storage(args.short_side, keep=args.keep)
     make_folder(args.out, '--out')
     sides = [_open(text) for text in (args.masks, args.reference)]
-    clips = list_videos(local_path(args.videos, '--videos'))
+    clips = list_videos(local_path(args.videos or _noted_videos(sides), '--videos'))
     tasks, unmatched = _match(clips, sides, storage)
     compared = list(_compare(tasks, args.workers))
     report = {
@@ -127,6 +129,18 @@ def _open(text: str) -> 'MaskSource':
     return open_masks(text)
   except UserError as error:
     raise UserError(str(error).replace('--masks: ', f'{text}: ', 1)) from None
+
+
+def _noted_videos(sides: Sequence['MaskSource']) -> str:
+  """Returns the folder of the videos from which the masks of a side were made here."""
+  from zsar_jax.datasets.masks.made_files import NOTES, VIDEOS
+
+  for side in sides:
+    notes = side.parameters.get('made', {}).get(NOTES)
+    folder = notes.get(VIDEOS) if isinstance(notes, dict) else None
+    if isinstance(folder, str) and os.path.isdir(folder):
+      return folder
+  raise UserError('--videos: give the folder of the videos that the masks belong to')
 
 
 def _match(

@@ -368,7 +368,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if values['inpaint'] is not None:
       inpainter = open_inpainter(values['inpaint'], storage.jpeg_quality)
     # Files of boxes may take minutes to read, so the flags were checked before.
-    works, regions, inputs = _list_works(local_path(values['videos'], '--videos'), given)
+    videos = local_path(values['videos'], '--videos')
+    works, regions, inputs = _list_works(videos, given)
     run = MaskRun(
       out=pathlib.Path(local_path(values['out'], '--out')),
       spec=MAKERS[name].spec(given, regions),
@@ -376,6 +377,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       refinement=refinement,
       inpainter=inpainter,
       inputs=inputs,
+      videos=videos,
       shard=shard,
       workers=os.cpu_count() or 1 if workers is None else workers,
       beam=parse_beam(values),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.datasets.video_test import write_video
-from tools import build_dataset, make_masks
+from tools import build_dataset, compare_masks, make_masks
 from zsar_jax.data import dataset, records
 from zsar_jax.datasets.masks import made_files
 from zsar_jax.recipes.regions import PERSON
@@ -62,6 +62,22 @@ def test_masks_become_a_data_set(videos, command, tmp_path, capsys):
     expected = np.zeros((48, 64), np.uint8)
     expected[:, 32:] = PERSON
     assert (plane != expected).mean() < 0.05  # The edge is blurred by the video's codec.
+
+
+def test_made_masks_know_their_videos(videos, command, tmp_path, capsys):
+  for side in 'ab':
+    make_masks.main(
+      [f'--videos={videos}', f'--out={tmp_path / side}', f'--command={command}', '--workers=0']
+    )
+  sides = [str(tmp_path / side) for side in 'ab']
+  compare_masks.main([*sides, f'--out={tmp_path}', '--workers=0'])
+  report = json.loads((tmp_path / 'comparison.json').read_text())
+  assert report['regions']['person']['iou'] == 1
+  videos.rename(tmp_path / 'elsewhere')
+  capsys.readouterr()
+  with pytest.raises(SystemExit):
+    compare_masks.main([*sides, f'--out={tmp_path}'])
+  assert '--videos: give the folder' in capsys.readouterr().err
 
 
 def test_more_frames_than_masks(videos, command, tmp_path):

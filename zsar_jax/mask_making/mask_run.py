@@ -8,6 +8,7 @@
 import dataclasses
 import itertools
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from zsar_jax.datasets.masks.made_files import (
   INPAINTING,
   NOTES,
   SETTINGS_FILE,
+  VIDEOS,
   read_settings,
   settings_checksum,
   write_settings,
@@ -56,6 +58,7 @@ class MaskRun:
     refinement: how the maker's masks are refined.
     inpainter: removes people from the frames, or None.
     inputs: other facts that determine the masks, such as the file of boxes, as JSON values.
+    videos: the folder of the videos, for made.json.
     shard: (i, n): only every n-th group of clips from the i-th on, counted from 0.
     workers: the number of worker processes.
     beam: makes the masks on Apache Beam instead.
@@ -67,6 +70,7 @@ class MaskRun:
   refinement: Refinement
   inpainter: Inpainter | None
   inputs: dict[str, Any]
+  videos: str = ''
   shard: tuple[int, int] = (0, 1)
   workers: int = 1
   beam: Beam | None = None
@@ -148,6 +152,7 @@ class MaskRun:
       'jpeg_quality': self.storage.jpeg_quality,
       'refinement': self.refinement.parameters,
       INPAINTING: self.inpainter.parameters if self.inpainter else None,
+      NOTES: {VIDEOS: os.path.abspath(self.videos), **maker.provenance.get(NOTES, {})},
     }
     return json.loads(json.dumps(settings))
 

@@ -34,8 +34,10 @@ SETTINGS_FILE = 'made.json'
 # Of the files of clips.
 CLIP_SUFFIX = '.masks'
 
-# The key in made.json of facts that do not identify the masks, such as the versions of libraries.
+# The key in made.json of facts that do not identify the masks, such as the versions of libraries,
+# and among these, that of the folder of the videos.
 NOTES = 'notes'
+VIDEOS = 'videos'
 
 # The key in made.json of how people were removed from the frames; null if they were not.
 INPAINTING = 'inpainting'
