@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from zsar_jax.data import records
 from zsar_jax.datasets import mask_gates
-from zsar_jax.datasets.masks.made_files import MadeClip, MadeFrame
+from zsar_jax.datasets.masks.made_files import MadeFrame
 from zsar_jax.recipes.regions import OBJECT, PERSON, PERSON_BOX, UNKNOWN_SHIFT
 
 _BOTH = ('person', 'object')
@@ -98,18 +97,14 @@ def test_shapes_that_boxes_call_absent_are_not_missed():
   assert _measures([_plane(100)], ('person',), [absent])['person empty'] == 0
 
 
-def test_made_clip_has_the_measures_of_its_planes():
+def test_scores_count_as_files_have_them():
   generator = np.random.default_rng(0)
   planes = [generator.integers(0, 4, (20, 50), np.uint8) for _ in range(4)]
   planes[2] = None
   scores = generator.random(4)
-  frames = [
-    MadeFrame(b'' if plane is None else records.encode_plane(plane), 1, score)
-    for plane, score in zip(planes, scores, strict=True)
-  ]
-  clip = MadeClip(9, np.arange(4), 20, 50, np.zeros((4, 8, 8), np.uint8), tuple(frames))
-  stored = [MadeFrame(b'', 1, round(score, 4)) for score in scores]  # As files have scores.
-  assert mask_gates.measure_made(clip, _BOTH) == _measures(planes, _BOTH, stored)
+  exact = [MadeFrame(b'', 1, score) for score in scores]
+  stored = [MadeFrame(b'', 1, round(score, 4)) for score in scores]
+  assert _measures(planes, _BOTH, exact) == _measures(planes, _BOTH, stored)
 
 
 @pytest.mark.parametrize('gate', mask_gates.GATES.values(), ids=lambda gate: gate.name)

@@ -60,7 +60,7 @@ def _works(videos: pathlib.Path) -> list[ClipWork]:
 
 def _run(out: pathlib.Path, log: pathlib.Path, keep: str = 'segments:4', **options) -> MaskRun:
   spec = {name: options.pop(name) for name in ('uses_device', 'threshold') if name in options}
-  settings = {'inpainter': None, 'inputs': {}, 'workers': 0} | options
+  settings = {'inpainter': None, 'inputs': {}, 'videos': '', 'workers': 0} | options
   storage = Storage(keep=keep)
   return MaskRun(out, StubSpec(str(log), **spec), storage, refinement=Refinement(), **settings)
 
@@ -350,7 +350,7 @@ videos, out, log = map(pathlib.Path, sys.argv[1:4])
 spec = StubSpec(str(log), seconds=0.01)
 if __name__ == '__main__':
   workers = int(sys.argv[4])
-  MaskRun(out, spec, Storage(keep='segments:4'), Refinement(), None, {}, workers=workers).make(
+  MaskRun(out, spec, Storage(keep='segments:4'), Refinement(), None, {}, '', workers=workers).make(
     _works(videos)
   )
 """

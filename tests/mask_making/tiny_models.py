@@ -143,31 +143,18 @@ def _clip_tokenizer():
 
 def eomt(folder, labels=LABELS, seed=0):
   """Saves an EoMT model, whose processor pads frames to a square."""
-  torch.manual_seed(seed)
-  config = transformers.EomtConfig(
-    hidden_size=16,
-    num_hidden_layers=3,
-    num_attention_heads=2,
-    image_size=64,
-    patch_size=16,
-    num_blocks=1,
-    num_queries=12,
-    num_upscale_blocks=1,
-    num_register_tokens=1,
-    id2label=labels,
-  )
-  model = transformers.EomtForUniversalSegmentation(config)
-  _diversify(model, {'class_predictor.weight': 5})
-  size = {'shortest_edge': 64, 'longest_edge': 64}
-  return save(folder, model, transformers.EomtImageProcessor(size=size, do_pad=True))
+  return _save_eomt(folder, 'Eomt', labels, seed)
 
 
 def eomt_dinov3(folder, labels=LABELS, seed=0):
   """Saves an EoMT model with DINOv3's encoder."""
+  return _save_eomt(folder, 'EomtDinov3', labels, seed, intermediate_size=32)
+
+
+def _save_eomt(folder, name, labels, seed, **options):
   torch.manual_seed(seed)
-  config = transformers.EomtDinov3Config(
+  config = getattr(transformers, f'{name}Config')(
     hidden_size=16,
-    intermediate_size=32,
     num_hidden_layers=3,
     num_attention_heads=2,
     image_size=64,
@@ -177,8 +164,9 @@ def eomt_dinov3(folder, labels=LABELS, seed=0):
     num_upscale_blocks=1,
     num_register_tokens=1,
     id2label=labels,
+    **options,
   )
-  model = transformers.EomtDinov3ForUniversalSegmentation(config)
+  model = getattr(transformers, f'{name}ForUniversalSegmentation')(config)
   _diversify(model, {'class_predictor.weight': 5})
   size = {'shortest_edge': 64, 'longest_edge': 64}
   return save(folder, model, transformers.EomtImageProcessor(size=size, do_pad=True))

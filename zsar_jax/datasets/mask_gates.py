@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import numpy as np
 
-from zsar_jax.datasets.masks.made_files import MadeClip, MadeFrame, decode_plane
+from zsar_jax.datasets.masks.made_files import MadeFrame
 from zsar_jax.recipes.regions import BOX_SHIFT, REGION_BITS, UNKNOWN_SHIFT
 
 SHAPES = ('person', 'object')
@@ -256,22 +256,6 @@ class _ShapeMeter:
     if self._has_box and self._pixels:
       measures['outside'] = self._outside / self._pixels
     return measures
-
-
-def measure_made(clip: MadeClip, regions: Collection[str]) -> dict[str, float]:
-  """Returns the measures of the masks that were made for a clip, see `MaskMeter`.
-
-  Args:
-    clip: the masks.
-    regions: the names in `regions.REGION_BITS` that the maker draws.
-
-  Raises:
-    UserError: a plane is damaged.
-  """
-  meter = MaskMeter(regions)
-  for index, frame in enumerate(clip.frames):
-    meter.add(decode_plane(clip, index), frame)
-  return meter.measures()
 
 
 def failed_gates(measures: Mapping[str, float]) -> dict[str, float]:

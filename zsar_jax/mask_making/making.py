@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from zsar_jax.data import records
 from zsar_jax.data.records import ClipError
-from zsar_jax.datasets.mask_gates import failed_gates, measure_made
+from zsar_jax.datasets.mask_gates import MaskMeter, failed_gates
 from zsar_jax.datasets.masks.made_files import (
   CLIP_SUFFIX,
   MadeClip,
@@ -95,10 +95,8 @@ def is_done(root: pathlib.Path, name: str) -> bool:
 
 def have_all_failed(root: pathlib.Path) -> bool:
   """Returns whether clips have failed, and none has masks."""
-  failed, made = (
-    next(root.glob(f'clips/**/*{suffix}'), None) for suffix in (_FAILED_SUFFIX, CLIP_SUFFIX)
-  )
-  return failed is not None and made is None
+  made, failed = (any(root.glob(f'clips/**/*{suffix}')) for suffix in (CLIP_SUFFIX, _FAILED_SUFFIX))
+  return failed and not made
 
 
 def failure_path(root: pathlib.Path, name: str) -> pathlib.Path:
@@ -188,8 +186,12 @@ def finish_clip(making: Making, clip: MakerClip, masks: _Masks) -> Outcome:
     clip: the clip.
     masks: the mask of each of its frames.
   """
+  meter = MaskMeter(making.regions)
+  frames: list[MadeFrame] = []
   try:
-    frames = [_encode(mask) for mask in refine(masks, making.refinement)]
+    for mask in refine(masks, making.refinement):
+      frames.append(_encode(mask))
+      meter.add(mask.plane if mask else None, frames[-1])
     if making.inpainter:
       jpegs = making.inpainter.inpaint(clip, [frame.plane for frame in frames])
       frames = [
@@ -209,7 +211,7 @@ def finish_clip(making: Making, clip: MakerClip, masks: _Masks) -> Outcome:
     frames=tuple(frames),
     remarks=clip.remarks,
   )
-  gates = failed_gates(measure_made(made, making.regions))
+  gates = failed_gates(meter.measures())
   write_clip(clip_path(making.root, clip.name), made, making.checksum, gates)
   failure_path(making.root, clip.name).unlink(missing_ok=True)
   return Outcome(clip.name, len(frames), gates)

@@ -29,7 +29,6 @@ from zsar_jax.mask_making.making import (
   load_group,
   make_group,
   make_group_alone,
-  read_outcome,
 )
 from zsar_jax.mask_making.work import ClipWork
 
@@ -107,20 +106,15 @@ def run_in_processes(groups: Groups, making: Making, workers: int) -> Iterator[l
       yield future.result()
 
 
-def run_with_beam(groups: Groups, making: Making, beam: Beam) -> list[Outcome]:
+def run_with_beam(groups: Groups, making: Making, beam: Beam) -> None:
   """Makes masks on Apache Beam, each of whose processes creates a maker of its own.
-
-  Returns:
-    The outcome of each clip.
 
   Raises:
     UserError: as `run_on_beam` does.
   """
-  names = [work.name for group in groups for work in group]
-  paths = {os.fspath(clip_path(making.root, name)): 1 for name in names}
+  paths = {os.fspath(clip_path(making.root, work.name)): 1 for group in groups for work in group}
   with polled_progress(paths, f'masks on {beam.runner}'):
     run_on_beam(make_group_alone, [(group, making) for group in groups], beam)
-  return [read_outcome(making, name) for name in names]
 
 
 def show_progress(outcomes: Iterator[list[Outcome]], clips: int) -> list[Outcome]:

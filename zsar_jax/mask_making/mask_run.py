@@ -1,14 +1,15 @@
 """A run of `zsar make-masks`: from the clips and a maker to a folder of masks and its report.
 
-{out}/made.json      how the masks were made, see `made_files`
-{out}/clips/...      the masks, see `made_files`
-{out}/report.json    what became of each clip; report-{i}-of-{n}.json for a shard
+    {out}/made.json      how the masks were made, see `made_files`
+    {out}/clips/...      the masks, see `made_files`
+    {out}/report.json    what became of each clip; report-{i}-of-{n}.json for a shard
+
+Only the report differs if a run is interrupted or divided.
 """
 
 import dataclasses
 import itertools
 import json
-import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -58,7 +59,7 @@ class MaskRun:
     refinement: how the maker's masks are refined.
     inpainter: removes people from the frames, or None.
     inputs: other facts that determine the masks, such as the file of boxes, as JSON values.
-    videos: the folder of the videos, for made.json.
+    videos: the absolute path of the folder of the videos, for made.json.
     shard: (i, n): only every n-th group of clips from the i-th on, counted from 0.
     workers: the number of worker processes.
     beam: makes the masks on Apache Beam instead.
@@ -70,7 +71,7 @@ class MaskRun:
   refinement: Refinement
   inpainter: Inpainter | None
   inputs: dict[str, Any]
-  videos: str = ''
+  videos: str
   shard: tuple[int, int] = (0, 1)
   workers: int = 1
   beam: Beam | None = None
@@ -116,9 +117,9 @@ class MaskRun:
       clips = sum(map(len, groups))
       remaining = sum(not is_done(making.root, work.name) for group in pending for work in group)
       self._announce(settings, clips, clips - remaining)
-      self._run(pending, remaining, making, maker)
+      made = {outcome.name: outcome for outcome in self._run(pending, remaining, making, maker)}
       names = [work.name for group in groups for work in group]
-      outcomes = [read_outcome(making, name) for name in names]
+      outcomes = [made[name] if name in made else read_outcome(making, name) for name in names]
       report = make_report(outcomes, settings)
       write_file(self.out / f'{self._report_name()}.json', json.dumps(report, indent=1) + '\n')
     print(describe(report))
@@ -128,18 +129,21 @@ class MaskRun:
     print(f'the masks are in {self.out}; build with --masks made:{self.out}')
     return outcomes
 
-  def _run(self, pending: Groups, clips: int, making: Making, maker: Maker) -> None:
-    """Makes the masks of `clips` clips, those in pending groups that have none."""
+  def _run(self, pending: Groups, clips: int, making: Making, maker: Maker) -> list[Outcome]:
+    """Makes the masks of `clips` clips, those in pending groups that have none.
+
+    Returns their outcomes, except those that other processes of Beam know.
+    """
     if not pending:
-      return
+      return []
     if self.beam:
       run_with_beam(pending, making, self.beam)
-      return
+      return []
     if self.spec.uses_device:
       outcomes = run_on_device(pending, making, maker, self.workers)
     else:
       outcomes = run_in_processes(pending, making, self.workers)
-    show_progress(outcomes, clips)
+    return show_progress(outcomes, clips)
 
   def _settings(self, maker: Maker) -> dict[str, Any]:
     """Returns the content of made.json."""
@@ -152,20 +156,23 @@ class MaskRun:
       'jpeg_quality': self.storage.jpeg_quality,
       'refinement': self.refinement.parameters,
       INPAINTING: self.inpainter.parameters if self.inpainter else None,
-      NOTES: {VIDEOS: os.path.abspath(self.videos), **maker.provenance.get(NOTES, {})},
+      NOTES: {VIDEOS: self.videos, **maker.provenance.get(NOTES, {})},
     }
     return json.loads(json.dumps(settings))
 
   def _check_settings(self, settings: dict[str, Any]) -> None:
     """Writes made.json, or compares it; raises a `UserError` if the masks there differ."""
-    # What made all clips fail, such as a command, may be corrected.
-    if not (self.out / SETTINGS_FILE).exists() or have_all_failed(self.out):
+    if not (self.out / SETTINGS_FILE).exists():
       write_settings(self.out, settings)
       return
     earlier = read_settings(self.out)
     # The sentence about the masks says least about what differs.
     for key in sorted({*earlier, *settings} - {NOTES}, key=lambda key: (key == 'about', key)):
       if earlier.get(key) != settings.get(key):
+        # What made all clips fail, such as a command, may be corrected.
+        if have_all_failed(self.out):
+          write_settings(self.out, settings)
+          return
         raise UserError(
           f'--out: the masks in {self.out} were made with {key} = {_text(earlier.get(key))}, not'
           f' {_text(settings.get(key))}; choose another folder, or delete that'

@@ -106,6 +106,14 @@ def test_masks_of_other_frames_are_refused(tmp_path):
     list(masks.planes(facts(30), {}))
 
 
+def test_masks_that_are_made_again_are_read_again(tmp_path):
+  masks = write_made(tmp_path, made_clip()).for_clip(clip())
+  assert all(plane is not None for plane in masks.planes(video(), {}))
+  write_made(tmp_path, made_clip(unknown=(1,)))
+  drawn = list(masks.planes(video(), {}))
+  assert [plane is None for plane in drawn] == [False, True, False]
+
+
 def test_a_clip_without_masks_is_none(tmp_path):
   source = write_made(tmp_path / 'masks', made_clip())
   assert source.for_clip(clip('another')) is None

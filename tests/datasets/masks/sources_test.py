@@ -179,7 +179,10 @@ def test_masks_made_here_have_the_same_measures_when_made_and_when_built(clips, 
     return builder, stage_chunk(chunk, str(clips / 'staged' / str(len(masks))))
 
   builder, staged = build_with(people)
-  assert measured == [mask_gates.measure_made(person_clip, ['person'])]
+  meter = mask_gates.MaskMeter(['person'])  # As making the masks measures them.
+  for index, frame in enumerate(person_clip.frames):
+    meter.add(made_files.decode_plane(person_clip, index), frame)
+  assert measured == [meter.measures()]
   assert {'person area', 'removed', 'median score', 'people change'} <= set(measured[0])
   report = build_report.make_report(
     {'train': [staged]}, builder.region_names, {}, builder.mask_sources

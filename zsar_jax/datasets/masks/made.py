@@ -1,6 +1,7 @@
 """Reads the masks that `zsar make-masks` made; see `made_files`."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -69,6 +70,21 @@ class MadeSource:
         self._owners.claim(path, clip)
         return MadeMasks(path, self._checksum, self.has_inpainted)
     return None
+
+
+@functools.lru_cache(maxsize=2)
+def _read_once(path: str, checksum: str, version: tuple[int, ...]) -> MadeClip:
+  """Reads a file that a build needs several times in a row; `version` tells it from later ones."""
+  return read_clip(path, checksum)
+
+
+def _version(path: str) -> tuple[int, ...]:
+  """Returns numbers that differ for a file that was written again; () if there is none."""
+  try:
+    status = os.stat(path)
+  except OSError:
+    return ()
+  return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +190,7 @@ class MadeMasks:
 
   def _read(self, num_frames: int) -> MadeClip:
     """Reads the file; raises a `ClipError` if it is of a video with another number of frames."""
-    clip = read_clip(self.path, self.checksum)
+    clip = _read_once(self.path, self.checksum, _version(self.path))
     if clip.num_frames != num_frames:
       raise ClipError(
         f'{self.path} has masks of a video with {pluralize(clip.num_frames, "frame")}, and this'
