@@ -119,17 +119,17 @@ def _worst_clips(
   """
   from zsar_jax.datasets import build_report, mask_gates
 
-  found = []
+  ranked = []
   for subset in subsets:
     failed = build_report.failed_by_clip(report[subset.dataset.split].get('gates') or {})
     for position in range(len(subset)):
       if gates := failed.get(subset.clip_id(position)):
-        found.append(
+        ranked.append(
           (mask_gates.severity(gates), mask_gates.describe_failed(gates), subset, position)
         )
-  found.sort(key=lambda clip: -clip[0])
-  rows = [(subset, position) for _, _, subset, position in found[:count]]
-  return rows, [note for _, note, _, _ in found[:count]]
+  ranked.sort(key=lambda clip: -clip[0])
+  rows = [(subset, position) for _, _, subset, position in ranked[:count]]
+  return rows, [note for _, note, _, _ in ranked[:count]]
 
 
 def _why_none_looks_wrong(report: dict[str, Any]) -> str | None:

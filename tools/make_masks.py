@@ -279,20 +279,26 @@ def _choose_maker(values: Values) -> tuple[str, Values]:
   for name, maker in MAKERS.items():
     if values[maker.required[0]] is not None:
       given = given_flags(values, FLAGS, f'--{maker.required[0]}', maker.required, maker.optional)
-      if name == 'track':
-        _check_tracked(given)
+      _check_combination(given)
       return name, given
   first = ', '.join(f'--{maker.required[0]}' for maker in MAKERS.values())
   raise UserError(f'say how to make masks: give one of {first} (see zsar make-masks --help)')
 
 
-def _check_tracked(given: Values) -> None:
-  """Raises a `UserError` if the flags with --track contradict each other."""
-  if ('person' in given) == ('boxes' in given):
-    raise UserError('--track needs --person or --boxes, which show what to track; give one of them')
-  for flag in ('threshold', 'batch'):
-    if flag in given and 'boxes' in given:
-      raise UserError(f'--{flag} belongs to the network of --person; leave it out with --boxes')
+def _check_combination(given: Values) -> None:
+  """Raises a `UserError` if the flags of a maker contradict each other."""
+  if 'track' in given:
+    if ('person' in given) == ('boxes' in given):
+      raise UserError(
+        '--track needs --person or --boxes, which show what to track; give one of them'
+      )
+    for flag in ('threshold', 'batch'):
+      if flag in given and 'boxes' in given:
+        raise UserError(f'--{flag} belongs to the network of --person; leave it out with --boxes')
+  if (given.get('words') == PLACEHOLDERS) != ('annotations' in given):
+    raise UserError(
+      '--words=placeholders and --annotations belong together; give both or none of them'
+    )
 
 
 def _list_works(videos: str, given: Values) -> tuple[list[ClipWork], tuple[str, ...], Values]:
@@ -315,10 +321,6 @@ def _list_works(videos: str, given: Values) -> tuple[list[ClipWork], tuple[str, 
     return with_boxes(clips, source), source.region_names, inputs
   if 'words' not in given:
     return [ClipWork(clip.name, clip.path) for clip in clips], (), {}
-  if (given['words'] == PLACEHOLDERS) != ('annotations' in given):
-    raise UserError(
-      '--words=placeholders and --annotations belong together; give both or none of them'
-    )
   if given['words'] != PLACEHOLDERS:
     phrases = parse_words(given['words'])
     return [ClipWork(clip.name, clip.path, phrases=phrases) for clip in clips], (), {}

@@ -108,7 +108,7 @@ class WindowTracker:
 
   def visible(self, frame: int) -> list[Visible]:
     """Returns the objects in the first or the last frame, but not those that others cover."""
-    objects = sorted(self._ends[frame].values(), key=lambda found: -np.count_nonzero(found.mask))
+    objects = sorted(self._ends[frame].values(), key=lambda visible: -np.count_nonzero(visible.mask))
     covered = np.zeros_like(self._planes[frame])
     visible = []
     for found in objects:
