@@ -108,14 +108,16 @@ class WindowTracker:
 
   def visible(self, frame: int) -> list[Visible]:
     """Returns the objects in the first or the last frame, but not those that others cover."""
-    objects = sorted(self._ends[frame].values(), key=lambda visible: -np.count_nonzero(visible.mask))
+    objects = sorted(
+      self._ends[frame].values(), key=lambda tracked: -np.count_nonzero(tracked.mask)
+    )
     covered = np.zeros_like(self._planes[frame])
     visible = []
-    for found in objects:
-      bit = np.uint8(REGION_BITS[found.region])
-      if (covered[found.mask] & bit).mean() / bit < _COVERED:
-        visible.append(found)
-        covered[found.mask] |= bit
+    for tracked in objects:
+      bit = np.uint8(REGION_BITS[tracked.region])
+      if (covered[tracked.mask] & bit).mean() / bit < _COVERED:
+        visible.append(tracked)
+        covered[tracked.mask] |= bit
     return visible
 
   def masks(self) -> list[FrameMask]:
