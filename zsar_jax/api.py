@@ -120,7 +120,8 @@ class Model:
         "the model's scores of this video are not finite; its training may have diverged, use"
         ' another checkpoint'
       )
-    probabilities = np.asarray(jax.nn.softmax(jnp.exp(self.params['logit_scale']) * cosines))
+    logits = self.model.scale_cosines(self.params, jnp.asarray(cosines))
+    probabilities = np.asarray(jax.nn.softmax(logits))
     order = np.argsort(-probabilities, kind='stable')
     return [(classes[index], float(probabilities[index])) for index in order]
 
@@ -282,6 +283,7 @@ def load(
     split_words=preprocessing.split_words,
     placeholders=preprocessing.placeholders,
     num_prompts=video.text_prompts,
+    full_context=spec.parts.reads_padding,
     templates_field=hints.templates,
   )
   return Model(model, jax.device_put(params), texts, view, report)
