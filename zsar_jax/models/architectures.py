@@ -23,7 +23,8 @@ class Architecture:
     patch_bias: whether the patch embedding has a bias.
     pre_norm: whether a layer norm precedes the blocks of the image tower.
     image_pool: what becomes the image's embedding: the 'class' token, or what a learned query
-      attends to among the tokens ('attention').
+      attends to among the tokens ('attention', see `pooling`).
+    pool_heads: number of heads of that attention; 0 for as many as the blocks have.
     image_projection: the last layer of the image tower: 'linear', 'affine' (with a bias), or
       'none'.
     causal_text: whether a token of a text attends only to itself and to earlier tokens.
@@ -39,6 +40,7 @@ class Architecture:
   patch_bias: bool = False
   pre_norm: bool = True
   image_pool: str = 'class'
+  pool_heads: int = 0
   image_projection: str = 'linear'
   causal_text: bool = True
   text_pool: str = 'end'
@@ -53,6 +55,22 @@ ARCHITECTURES = types.MappingProxyType(
     'clip': CLIP,
     # open_clip's CLIPs that were not trained with quick GELU.
     'clip_gelu': Architecture(activation='gelu'),
+    # SigLIP (arXiv 2303.15343) and SigLIP 2 (arXiv 2502.14786) of a fixed resolution. All were
+    # trained in big_vision, where GELU is the tanh approximation; timm's and open_clip's models of
+    # these weights compute the exact GELU in some towers, and slightly other numbers.
+    'siglip': Architecture(
+      activation='gelu_tanh',
+      epsilon=1e-6,
+      class_token=False,
+      patch_bias=True,
+      pre_norm=False,
+      image_pool='attention',
+      image_projection='none',
+      causal_text=False,
+      text_pool='last',
+      text_projection_bias=True,
+      logit_bias=True,
+    ),
   }
 )
 
