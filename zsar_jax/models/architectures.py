@@ -60,6 +60,22 @@ ARCHITECTURES = types.MappingProxyType(
     'clip': CLIP,
     # open_clip's CLIPs that were not trained with quick GELU.
     'clip_gelu': Architecture(activation='gelu'),
+    # SigLIP (arXiv 2303.15343) and SigLIP 2 (arXiv 2502.14786) of a fixed resolution. All were
+    # trained in big_vision, where GELU is the tanh approximation; timm's and open_clip's models of
+    # these weights compute the exact GELU in some towers, and slightly other numbers.
+    'siglip': Architecture(
+      activation='gelu_tanh',
+      epsilon=1e-6,
+      class_token=False,
+      patch_bias=True,
+      pre_norm=False,
+      image_pool='attention',
+      image_projection='none',
+      causal_text=False,
+      text_pool='last',
+      text_projection_bias=True,
+      logit_bias=True,
+    ),
   }
 )
 
