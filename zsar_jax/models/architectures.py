@@ -22,9 +22,9 @@ class Architecture:
     class_token: whether the image tower has a class token before its patches.
     patch_bias: whether the patch embedding has a bias.
     pre_norm: whether a layer norm precedes the blocks of the image tower.
-    image_pool: what becomes the image's embedding: the 'class' token, or what a learned query
-      attends to among the tokens ('attention', see `pooling`).
-    pool_heads: number of heads of that attention; 0 for as many as the blocks have.
+    image_pool: what becomes the image's embedding: the 'class' token, the 'mean' of the patches, or
+      what a learned query attends to among all tokens ('attention', see `pooling`).
+    pool_heads: the number of heads of that attention; 0 for that of the image tower.
     image_projection: the last layer of the image tower: 'linear', 'affine' (with a bias), or
       'none'.
     texts: how texts become token ids: as in 'clip', between a start and an end token, or as in
@@ -49,6 +49,11 @@ class Architecture:
   text_pool: str = 'end'
   text_projection_bias: bool = False
   logit_bias: bool = False
+
+  @property
+  def reads_padding(self) -> bool:
+    """Whether a text's embedding depends on what follows the text in its context."""
+    return not self.causal_text or self.text_pool == 'last'
 
 
 CLIP = Architecture()
