@@ -27,6 +27,8 @@ class Architecture:
     pool_heads: the number of heads of that attention; 0 for that of the image tower.
     image_projection: the last layer of the image tower: 'linear', 'affine' (with a bias), or
       'none'.
+    texts: how texts become token ids: as in 'clip', between a start and an end token, or as in
+      'siglip', without punctuation and with an end token only.
     causal_text: whether a token of a text attends only to itself and to earlier tokens.
     text_pool: which token becomes the text's embedding: the 'end' of the text or the 'last' one of
       the context, where texts are padded.
@@ -42,6 +44,7 @@ class Architecture:
   image_pool: str = 'class'
   pool_heads: int = 0
   image_projection: str = 'linear'
+  texts: str = 'clip'
   causal_text: bool = True
   text_pool: str = 'end'
   text_projection_bias: bool = False
@@ -71,6 +74,7 @@ ARCHITECTURES = types.MappingProxyType(
       pre_norm=False,
       image_pool='attention',
       image_projection='none',
+      texts='siglip',
       causal_text=False,
       text_pool='last',
       text_projection_bias=True,
