@@ -225,6 +225,7 @@ def load(
   tokenizer: str | os.PathLike[str] | None = None,
   num_frames: int | None = None,
   tokens_from: str | os.PathLike[str] = '',
+  preset: str = '',
   dtype: DTypeLike = jnp.float32,
   hints: Hints = PYTHON,
 ) -> Model:
@@ -239,6 +240,8 @@ def load(
       beside the weights, then to CLIP's.
     num_frames: the number of frames T. Defaults to that of the weights.
     tokens_from: the CLIP weights whose token embedding is used, for weights of ViFi-CLIP.
+    preset: the name of the model, one of `presets.PRESETS`, for weights without a file that
+      describes them, such as 'vit_b16_gelu'. Without it they are taken for OpenAI's.
     dtype: the dtype of the computation, float32 or bfloat16, or 'tensorfloat32', which is faster
       than float32 on NVIDIA GPUs and less exact.
     hints: the names of settings for errors.
@@ -259,6 +262,7 @@ def load(
     tokenizer=os.fspath(tokenizer or ''),
     num_frames=None if num_frames is None else int(num_frames),
     tokens_from=os.fspath(tokens_from),
+    preset=preset,
     hints=hints,
   )
   params = jax.device_put(loaded.params)

@@ -161,8 +161,38 @@ _VIT_L14 = TowerSpec(
   text_layers=12,
   text_heads=12,
 )
+_VIT_H14 = TowerSpec(
+  embed_dim=1024,
+  resolution=224,
+  patch=14,
+  image_width=1280,
+  image_layers=32,
+  image_heads=16,
+  text_width=1024,
+  text_layers=24,
+  text_heads=16,
+)
+_VIT_BIGG14 = TowerSpec(
+  embed_dim=1280,
+  resolution=224,
+  patch=14,
+  image_width=1664,
+  image_layers=48,
+  image_heads=16,
+  text_width=1280,
+  text_layers=32,
+  text_heads=20,
+  image_mlp=8192,
+)
 
-# Published models: arXiv 2103.00020, tables 19 and 20.
+
+def _with_gelu(spec: TowerSpec) -> TowerSpec:
+  return dataclasses.replace(spec, architecture='clip_gelu')
+
+
+# Published models. Those of OpenAI: arXiv 2103.00020, tables 19 and 20; those of open_clip: its
+# `model_configs`, with its names in `docs/models.md`. Which of them have GELU depends on the
+# training.
 PRESETS = types.MappingProxyType(
   {
     'tiny': TowerSpec(
@@ -182,6 +212,16 @@ PRESETS = types.MappingProxyType(
     'vit_b16': _VIT_B16,
     'vit_l14': _VIT_L14,
     'vit_l14_336': dataclasses.replace(_VIT_L14, resolution=336),
+    'vit_h14': _VIT_H14,
+    'vit_bigg14': _VIT_BIGG14,
+    'vit_b32_gelu': _with_gelu(dataclasses.replace(_VIT_B16, patch=32)),
+    'vit_b16_gelu': _with_gelu(_VIT_B16),
+    'vit_l14_gelu': _with_gelu(_VIT_L14),
+    'vit_h14_gelu': _with_gelu(_VIT_H14),
+    'vit_g14_gelu': _with_gelu(
+      dataclasses.replace(_VIT_H14, image_width=1408, image_layers=40, image_mlp=6144)
+    ),
+    'vit_bigg14_gelu': _with_gelu(_VIT_BIGG14),
   }
 )
 

@@ -45,6 +45,7 @@ def load_model(
   tokenizer: str = '',
   num_frames: int | None = None,
   tokens_from: str = '',
+  preset: str = '',
   hints: Hints,
 ) -> NamedModel:
   """Loads a model.
@@ -58,12 +59,13 @@ def load_model(
       the weights, then for CLIP's.
     num_frames: the number of frames T; None for that of the weights.
     tokens_from: the CLIP weights whose token embedding is used, for weights of ViFi-CLIP.
+    preset: the name of the preset of weights that do not describe their model; '' for none.
     hints: the names of settings for errors.
 
   Raises:
     UserError: if the weights do not exist, cannot be read, or are not those of a supported model.
   """
-  weights = read_weights(source, hints.source, tokens_from=tokens_from, hints=hints)
+  weights = read_weights(source, hints.source, tokens_from=tokens_from, hints=hints, preset=preset)
   spec, video = infer_spec(weights)
   if num_frames is not None:
     video = dataclasses.replace(video, num_frames=num_frames)

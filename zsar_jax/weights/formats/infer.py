@@ -1,5 +1,6 @@
 """Infers the model from array shapes."""
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from zsar_jax.errors import UserError
+from zsar_jax.models import presets
 from zsar_jax.models.presets import TowerSpec, VideoSpec
 from zsar_jax.weights.formats import zsar
 from zsar_jax.weights.formats.actionclip import ACTIONCLIP
@@ -15,6 +17,10 @@ from zsar_jax.weights.formats.read import TOKEN_EMBEDDING, MappedArray, Weights
 
 # The number of frames of a clip if no parameter depends on it.
 _DEFAULT_NUM_FRAMES = 8
+
+# The widest tower of OpenAI's models, all of whose heads have the same width.
+_OPENAI_WIDTH = 1024
+_OPENAI_HEAD = 64
 
 # Fields of `TowerSpec` that are 0 or a name if a model has the usual ones.
 _OPTIONAL_FIELDS = {'architecture', 'image_mlp', 'text_mlp'}
@@ -24,7 +30,8 @@ def infer_spec(weights: Weights) -> tuple[TowerSpec, VideoSpec]:
   """Returns the model of weights.
 
   Raises:
-    UserError: if an array that shows a size is missing, or the model cannot be built.
+    UserError: if an array that shows a size is missing, the model cannot be built or is another one
+      than the preset that the user names, or nothing gives the number of heads.
   """
   if weights.format is zsar.ZSAR:
     if not weights.config:
@@ -33,8 +40,10 @@ def infer_spec(weights: Weights) -> tuple[TowerSpec, VideoSpec]:
         ' restore that file'
       )
     spec, video, _ = zsar.from_json(weights.path, weights.config)
+    _compare_with_preset(weights, dataclasses.asdict(spec))
     return spec, video
   fields = tower_fields(weights)
+  fields = _compare_with_preset(weights, fields) | _openai_heads(weights, fields) | fields
   if 'vocab_size' not in fields:
     raise UserError(
       f'{weights.path}: has no token embedding; name the CLIP model that its training started from'
@@ -51,6 +60,43 @@ def infer_spec(weights: Weights) -> tuple[TowerSpec, VideoSpec]:
   except UserError as error:
     raise UserError(f'{weights.path}: {error}; fetch it again') from None
   return spec, _video_spec(weights)
+
+
+def _compare_with_preset(weights: Weights, fields: dict[str, Any]) -> dict[str, Any]:
+  """Returns the fields of the preset that the user names, if any, and compares it with others."""
+  if not weights.preset:
+    return {}
+  setting = weights.hints.preset
+  try:
+    named = dataclasses.asdict(presets.preset(weights.preset))
+  except UserError as error:
+    raise UserError(f'{setting}: {str(error).removeprefix("preset: ")}') from None
+  for field, expected in named.items():
+    value = fields.get(field, expected)
+    # These may be chosen freely, for a model of any preset.
+    if field not in ('resolution', 'normalization') and value != expected:
+      raise UserError(
+        f'{setting}: {weights.path}: {field} is {value}, and {expected} in the preset'
+        f' {weights.preset!r}; name the preset of these weights'
+      )
+  return named
+
+
+def _openai_heads(weights: Weights, fields: dict[str, Any]) -> dict[str, int]:
+  """Returns the numbers of heads that are not in `fields`, as in OpenAI's models."""
+  heads = {}
+  for tower in ('image', 'text'):
+    width = fields.get(f'{tower}_width', 0)
+    if weights.preset or f'{tower}_heads' in fields:
+      continue
+    if width % _OPENAI_HEAD or width > _OPENAI_WIDTH:
+      raise UserError(
+        f'{weights.path}: the number of heads of the {tower} tower is not given, and no model of'
+        f' OpenAI is {width} wide; name the model in {weights.hints.preset}, or a folder with its'
+        ' config.json or open_clip_config.json'
+      )
+    heads[f'{tower}_heads'] = width // _OPENAI_HEAD
+  return heads
 
 
 def tower_fields(weights: Weights) -> dict[str, Any]:
@@ -72,19 +118,16 @@ def tower_fields(weights: Weights) -> dict[str, Any]:
     patches = positions - int('visual/class_embedding' in arrays)
     fields['resolution'] = math.isqrt(patches) * fields['patch']
   for tower, name in (('visual', 'image'), ('text', 'text')):
-    # Only a layout with a separate axis shows the heads. In OpenAI's models they have width 64.
-    heads = _size(arrays, f'{tower}/transformer/resblocks/0/attn/query/kernel', 3, 1)
     width = fields[f'{name}_width']
-    if not heads and width % 64 and f'{name}_heads' not in weights.tower_fields:
-      raise UserError(
-        f'{weights.path}: the number of heads of the {name} tower is not given, and its width,'
-        f' {width}, is not a multiple of 64; name a folder with the config.json or'
-        ' open_clip_config.json of the model'
-      )
-    fields[f'{name}_heads'] = heads or width // 64
+    # Only a layout with a separate axis shows the heads.
+    fields[f'{name}_heads'] = _size(
+      arrays, f'{tower}/transformer/resblocks/0/attn/query/kernel', 3, 1
+    )
     mlp_width = _size(arrays, f'{tower}/transformer/resblocks/0/mlp/c_fc/kernel', 2, 1)
     fields[f'{name}_mlp'] = mlp_width if mlp_width != 4 * width else 0
-  return {field: value for field, value in fields.items() if value} | weights.tower_fields
+  fields = {field: value for field, value in fields.items() if value}
+  # The widths of MLPs are 0 if they are the usual ones.
+  return dict.fromkeys(('image_mlp', 'text_mlp'), 0) | fields | weights.tower_fields
 
 
 def _video_spec(weights: Weights) -> VideoSpec:

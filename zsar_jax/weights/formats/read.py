@@ -16,7 +16,7 @@ from zsar_jax.weights.formats import (
 )
 from zsar_jax.weights.formats.format import Format
 from zsar_jax.weights.formats.hints import CONFIG, Hints
-from zsar_jax.weights.formats.hugging_face import HF_CLIP, HF_XCLIP
+from zsar_jax.weights.formats.hugging_face import HF_CLIP
 from zsar_jax.weights.formats.key_tables import Layout
 from zsar_jax.weights.formats.lazy_arrays import LazyArray, StateDict
 from zsar_jax.weights.formats.open_clip import OPEN_CLIP
@@ -55,8 +55,9 @@ class Weights:
     unmapped: the arrays without a path of ours, by their keys in the file.
     tower_fields: the fields of `TowerSpec` that the format and the files beside the weights give.
     video_fields: the fields of `VideoSpec` that the file gives.
-    assumes_openai: whether the activation and the number of heads are assumed to be those of
-      OpenAI's models, because the weights do not give them.
+    lacks_description: whether neither the weights nor the files beside them give the activation
+      and the number of heads.
+    preset: the name of a preset that the user says the weights have; '' if the user names none.
     preprocessing: the preprocessing that the weights expect.
     config: the content of the JSON file that describes the model; empty if it is missing.
     folder: the folder that may contain a tokenizer's files.
@@ -70,7 +71,8 @@ class Weights:
   unmapped: StateDict
   tower_fields: dict[str, Any]
   video_fields: dict[str, Any]
-  assumes_openai: bool
+  lacks_description: bool
+  preset: str
   preprocessing: Preprocessing
   config: dict[str, Any]
   folder: pathlib.Path
@@ -84,6 +86,7 @@ def read_weights(
   format_name: str = 'auto',
   tokens_from: str = '',
   hints: Hints = CONFIG,
+  preset: str = '',
 ) -> Weights:
   """Opens weights and recognizes their format; most values are read later.
 
@@ -93,6 +96,7 @@ def read_weights(
     format_name: the name of one of `recognition.FORMATS` or `FAMILIES`; 'auto' recognizes it.
     tokens_from: weights whose token embedding is used if these have none, in the form of `name`.
     hints: the names of settings for errors.
+    preset: the name of a preset, see `Weights`.
 
   Raises:
     UserError: if the weights do not exist, are damaged, refused or of an unknown format.
@@ -130,7 +134,8 @@ def read_weights(
     tower_fields=tower_fields,
     video_fields=video_fields,
     # OpenAI's archives contain their sizes, which are unmapped; a bare state dict does not.
-    assumes_openai=lacks_config or fmt is OPENAI and not unmapped,
+    lacks_description=lacks_config or fmt is OPENAI and not unmapped,
+    preset=preset,
     preprocessing=preprocessing,
     config=config,
     folder=source.folder,
@@ -182,18 +187,20 @@ def _read_configs(
   """Reads the fields of `TowerSpec` and the preprocessing from the files beside the weights."""
   folder = source.path if source.path.is_dir() else source.path.parent
   path = folder / fmt.config_file
-  tower_fields, preprocessing = {'normalization': fmt.normalization}, fmt.preprocessing
+  tower_fields = {'normalization': fmt.normalization, **fmt.tower_fields}
+  preprocessing = fmt.preprocessing
   try:
     if config:
       tower_fields |= fmt.read_config(path, config)
     if fmt is ZSAR:
       return tower_fields, zsar.from_json(path, config)[2] if config else preprocessing
-    if fmt in (HF_CLIP, HF_XCLIP):
+    if fmt.config_file == HF_CLIP.config_file:
       path, settings = _image_processor(folder, source.configs)
       read_settings = preprocessor_config.from_transformers
     else:
       # Other formats have no settings of the preprocessing.
-      settings = config.get('preprocess_cfg') if fmt is OPEN_CLIP else None
+      is_open_clip = fmt.config_file == OPEN_CLIP.config_file
+      settings = config.get('preprocess_cfg') if is_open_clip else None
       read_settings = preprocessor_config.from_open_clip
     if settings is not None:
       tower_fields['normalization'], fields = read_settings(path, settings)

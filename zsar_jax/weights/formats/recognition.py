@@ -51,7 +51,6 @@ _UNSUPPORTED = (
   (r'logit_bias|vision_model\.head\..*', 'SigLIP', _CLIP_REMEDY),
   (r'text_decoder\..*|visual\.attn_pool\..*', 'CoCa', _CLIP_REMEDY),
   (r'visual\.trunk\..*', 'an open_clip model with an image tower of timm', _CLIP_REMEDY),
-  (r'text\.transformer\..*', 'an open_clip model with a custom text tower', _CLIP_REMEDY),
   (
     r'(.*\.)?lora_.*',
     'adapters (LoRA), with or without the weights that they adapt',
