@@ -35,7 +35,9 @@ def run(
   agreement.check_command(settings(config, mode))
   raise_open_file_limit(config.data.workers)
   if config.data.embedded:
-    references = [config.data.train, *config.eval.datasets.values()]
+    references = list(config.eval.datasets.values())
+    if mode == 'train':
+      references.append(config.data.train)
     names = [reference.dataset for reference in references]
     distributed.run_main_first(lambda: worlds.build_worlds(config.data.dir, names))
   if mode == 'train':
