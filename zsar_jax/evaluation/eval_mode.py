@@ -1,4 +1,4 @@
-"""Evaluates existing weights without training: `--mode=eval`."""
+"""Evaluates without training: existing weights, or somebody's model. `--mode=eval`."""
 
 import pathlib
 from typing import Any
@@ -7,12 +7,15 @@ from ml_collections import ConfigDict
 
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation.evaluator import Evaluator
+from zsar_jax.evaluation.external_model import ExternalScorer
 from zsar_jax.evaluation.predictions import Predictions
+from zsar_jax.evaluation.run_results import describe_not_finite
 from zsar_jax.evaluation.scoring import ModelScorer
 from zsar_jax.models.from_config import build_model
 from zsar_jax.runtime import agreement, distributed, sharding
 from zsar_jax.runtime.files import make_folder
 from zsar_jax.runtime.progress import log
+from zsar_jax.runtime.settings import get_value
 from zsar_jax.text.classes import ClassTexts
 from zsar_jax.weights import run_config, runs
 from zsar_jax.weights.checkpoint import has_checkpoint
@@ -61,6 +64,40 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predi
       ' was trained, or weights in config.model.init_from'
     )
   return evaluator.run(params)
+
+
+def evaluate_external(config: ConfigDict, workdir: pathlib.Path) -> list[Predictions]:
+  """Evaluates the model of `config.model.external`, whatever else `config.model` says.
+
+  Raises:
+    UserError: the model cannot be loaded or fails, its output is invalid, or the config or the
+      workdir asks for what only models of this project have.
+  """
+  field = 'config.model.external'
+  if distributed.is_multiprocess():
+    raise UserError(f'{field}: only a single process evaluates it; start the command once')
+  for name in ('model.init_from', 'eval.interpolate', 'eval.saliency'):
+    if value := get_value(config, name):
+      raise UserError(
+        f'{field}: config.{name} is {value!r}, but weights and gradients of an external model are'
+        f' not known here; set it to {type(value)()!r}'
+      )
+  if has_checkpoint(workdir):
+    raise UserError(
+      f'--workdir: {workdir} holds a trained run, and an external model has results of its own;'
+      ' name another folder'
+    )
+  text = config.text
+  scorer = ExternalScorer(
+    config.model.external, text.templates, text.split_words, text.placeholders
+  )
+  for folder in (workdir, workdir / 'predictions'):
+    make_folder(folder, '--workdir')
+  predictions = Evaluator(config, scorer, sharding.make_mesh(config.mesh), seen=None).run(None)
+  for of_dataset in predictions:
+    for line in describe_not_finite(of_dataset):
+      log(f'{field}: {line}')
+  return predictions
 
 
 def _check_run(config: ConfigDict, workdir: pathlib.Path) -> None:
