@@ -18,8 +18,7 @@ from zsar_jax.data.sampling import segment_indices
 from zsar_jax.data.subset import Subset
 from zsar_jax.data.view import View
 from zsar_jax.evaluation.evaluator import COLOR_SEED
-from zsar_jax.ops.photometric import denormalize
-from zsar_jax.ops.prepare import evaluation_input
+from zsar_jax.ops.prepare import painted_frames
 from zsar_jax.recipes.language import Recipe
 from zsar_jax.recipes.regions import REGION_BITS
 from zsar_jax.runtime.terminal import escape_control_chars
@@ -146,8 +145,7 @@ def _render_columns(
   key = jax.random.key(COLOR_SEED)
   pictures = []
   for column in columns:
-    video = np.asarray(denormalize(evaluation_input(key, batch, column.recipe)))
-    video = (np.clip(video, 0, 1) * 255 + 0.5).astype(np.uint8)
+    video = np.array(painted_frames(key, batch, column.recipe))
     if column.outline:
       outline_regions(video, batch['regions'])
     pictures.append(video)

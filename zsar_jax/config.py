@@ -168,6 +168,9 @@ def default_config() -> ConfigDict:
   # random values, and keys of `init_from` that may be ignored.
   config.model.allow_missing = ()
   config.model.allow_left_over = ()
+  # 'MODULE:FUNCTION' evaluates somebody's model instead: the function returns it, see
+  # evaluation.external_model. `config.model` says nothing else about it.
+  config.model.external = ''
   # The CLIP weights that give the token embedding to weights of ViFi-CLIP, which lack it.
   config.model.tokens_from = ''
 
@@ -310,6 +313,8 @@ def validate(config: ConfigDict) -> None:
     value = get_value(config, field)
     if not (field in _WEIGHT_FIELDS and value.startswith(HUB_PREFIX)):
       set_value(config, field, local_path(value, f'config.{field}'))
+  if config.model.external:
+    settings.check_function('config.model.external', config.model.external)
   for field, choices in CHOICES.items():
     check_choice(f'config.{field}', get_value(config, field), choices)
   if config.view.resize == 'squash' and config.eval.crops > 1:

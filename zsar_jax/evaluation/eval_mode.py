@@ -1,4 +1,4 @@
-"""Evaluates existing weights without training: `--mode=eval`."""
+"""Evaluates without training: existing weights, or somebody's model. `--mode=eval`."""
 
 import copy
 import dataclasses
@@ -8,15 +8,19 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation import protocol
 from zsar_jax.evaluation.evaluator import Evaluator
+from zsar_jax.evaluation.external_model import ExternalScorer
 from zsar_jax.evaluation.predictions import Predictions
+from zsar_jax.evaluation.run_results import describe_not_finite
 from zsar_jax.evaluation.scoring import ModelScorer
 from zsar_jax.models.from_config import AUTO, build_model, compute_of
 from zsar_jax.runtime import agreement, distributed, sharding
 from zsar_jax.runtime.files import make_folder
 from zsar_jax.runtime.progress import log
+from zsar_jax.runtime.settings import get_value
 from zsar_jax.text.classes import ClassTexts
 from zsar_jax.weights import run_config, runs
 from zsar_jax.weights.checkpoint import has_checkpoint
@@ -101,9 +105,16 @@ def _evaluate_named(config: ConfigDict, workdir: pathlib.Path) -> list[Predictio
     lambda: evaluator.identity() | {'the weights': agreement.tree_checksum(loaded.params)}
   )
   if distributed.is_main():
-    origin = {'source': source, 'format': loaded.report.format, 'license': loaded.license}
-    description = protocol.describe(config, view, loaded.texts, model)
-    protocol.save(origin | description | {'notes': list(loaded.report.notes)}, workdir)
+    texts = loaded.texts
+    description = {
+      'source': source,
+      'format': loaded.report.format,
+      'license': loaded.license,
+      **protocol.describe_model(model),
+      **protocol.describe_use(config, view, texts.templates, texts.split_words, texts.placeholders),
+      'notes': list(loaded.report.notes),
+    }
+    protocol.save(description, workdir)
   template = sharding.sharded_shapes(model.abstract_params, mesh, config.mesh.fsdp_min_bytes)
   params = jax.tree.map(
     lambda leaf, target: sharding.put_global(leaf, target.sharding), loaded.params, template
@@ -116,6 +127,45 @@ def _no_weights(workdir: pathlib.Path) -> UserError:
     f'--workdir: {workdir} holds no checkpoint of this project; name the --workdir of a run that'
     ' was trained, or weights in config.model.init_from'
   )
+
+
+def evaluate_external(config: ConfigDict, workdir: pathlib.Path) -> list[Predictions]:
+  """Evaluates the model of `config.model.external`, whatever else `config.model` says.
+
+  Raises:
+    UserError: the model cannot be loaded or fails, its output is invalid, or the config or the
+      workdir asks for what only models of this project have.
+  """
+  field = 'config.model.external'
+  if distributed.is_multiprocess():
+    raise UserError(f'{field}: only a single process evaluates it; start the command once')
+  for name in ('model.init_from', 'eval.interpolate', 'eval.saliency'):
+    if value := get_value(config, name):
+      raise UserError(
+        f'{field}: config.{name} is {value!r}, but weights and gradients of an external model are'
+        f' not known here; set it to {type(value)()!r}'
+      )
+  if has_checkpoint(workdir):
+    raise UserError(
+      f'--workdir: {workdir} holds a trained run, and an external model has results of its own;'
+      ' name another folder'
+    )
+  text = config.text
+  scorer = ExternalScorer(
+    config.model.external, text.templates, text.split_words, text.placeholders
+  )
+  for folder in (workdir, workdir / 'predictions'):
+    make_folder(folder, '--workdir')
+  view = View.from_config(config)
+  description = protocol.describe_use(
+    config, view, text.templates, text.split_words, text.placeholders
+  )
+  protocol.save({'source': config.model.external, **description}, workdir)
+  predictions = Evaluator(config, scorer, sharding.make_mesh(config.mesh), seen=None).run(None)
+  for of_dataset in predictions:
+    for line in describe_not_finite(of_dataset):
+      log(f'{field}: {line}')
+  return predictions
 
 
 def _check_run(config: ConfigDict, workdir: pathlib.Path) -> None:

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import math
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -17,7 +18,6 @@ from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
 from zsar_jax.models.video_model import VideoModel
 from zsar_jax.runtime.files import write_file
-from zsar_jax.text.classes import ClassTexts
 
 FILE = 'protocol.json'
 
@@ -25,17 +25,8 @@ FILE = 'protocol.json'
 _VIEW_FIELDS = ('num_frames', 'size', 'interpolation', 'resize', 'centre_crop', 'unannotated')
 
 
-def describe(
-  config: ConfigDict, view: View, texts: ClassTexts, model: VideoModel
-) -> dict[str, Any]:
-  """Describes an evaluation of a model as a JSON object.
-
-  Args:
-    config: the config, for the number of views and the dtype.
-    view: how a clip becomes frames.
-    texts: how class names become tokens.
-    model: the model.
-  """
+def describe_model(model: VideoModel) -> dict[str, Any]:
+  """Describes a model as a JSON object."""
   spec = dataclasses.asdict(model.spec)
   return {
     'architecture': spec.pop('architecture'),
@@ -43,12 +34,31 @@ def describe(
     'towers': spec,
     'video': dataclasses.asdict(model.video),
     'parameters': count_parameters(model),
-    'dtype': config.model.dtype,
+  }
+
+
+def describe_use(
+  config: ConfigDict,
+  view: View,
+  templates: Sequence[str],
+  split_words: bool,
+  placeholders: str,
+) -> dict[str, Any]:
+  """Describes what a model is shown, as a JSON object.
+
+  Args:
+    config: the config, for the views of a clip.
+    view: how a clip becomes frames.
+    templates: see `ClassTexts`.
+    split_words: see `ClassTexts`.
+    placeholders: see `ClassTexts`.
+  """
+  return {
     'view': {name: getattr(view, name) for name in _VIEW_FIELDS},
     'views': {name: config.eval[name] for name in ('clips', 'crops', 'view_mean')},
-    'templates': list(texts.templates),
-    'split_words': texts.split_words,
-    'placeholders': texts.placeholders,
+    'templates': list(templates),
+    'split_words': split_words,
+    'placeholders': placeholders,
   }
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from zsar_jax.data.batch import PARTNER
 from zsar_jax.ops.geometric import flip
 from zsar_jax.ops.mix import mix
-from zsar_jax.ops.photometric import jitter, normalize, random_grayscale, to_float
+from zsar_jax.ops.photometric import jitter, normalize, random_grayscale, to_float, to_uint8
 from zsar_jax.ops.transform import Clips, apply_recipe, reverse
 from zsar_jax.recipes.language import Recipe
 from zsar_jax.runtime.settings import setting
@@ -158,3 +158,13 @@ def evaluation_input(key: jax.Array, batch: Batch, recipe: Recipe) -> jax.Array:
   clips = read_clips('')
   partners = read_clips(PARTNER) if recipe.needs_partner else clips
   return apply_recipe(keys, clips, partners, recipe).video
+
+
+@functools.partial(jax.jit, static_argnames='recipe')
+def painted_frames(key: jax.Array, batch: Batch, recipe: Recipe) -> jax.Array:
+  """Returns the clips of `evaluation_input` as pictures, RGB u8[B, T, H, W, 3].
+
+  This is what programs other than this one can see. Unpainted pixels keep their values; painted
+  colors are rounded, and clipped if they lie outside of RGB.
+  """
+  return to_uint8(evaluation_input(key, batch, recipe))

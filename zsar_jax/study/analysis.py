@@ -27,7 +27,6 @@ from zsar_jax.study import clip_images, findings
 from zsar_jax.study.dataset_figures import ByRun, measure_dataset
 from zsar_jax.study.dataset_masks import describe_masks
 from zsar_jax.study.plan import EVALUATED, Job, is_evaluated
-from zsar_jax.text.classes import ClassTexts
 
 _PACKAGES = ('zsar_jax', 'jax', 'jaxlib', 'flax', 'optax', 'grain', 'orbax-checkpoint', 'numpy')
 
@@ -157,9 +156,10 @@ def _training_data(config: ConfigDict) -> str:
 
 def _training_protocol(config: ConfigDict) -> dict[str, Any]:
   """Describes the evaluation of a run by its config."""
-  model = VideoModel(*model_spec(config))
-  texts = ClassTexts.from_config(config, model)
-  return protocol.describe(config, View.from_config(config), texts, model)
+  text = config.text
+  return protocol.describe_model(VideoModel(*model_spec(config))) | protocol.describe_use(
+    config, View.from_config(config), text.templates, text.split_words, text.placeholders
+  )
 
 
 def _curve(path: pathlib.Path) -> dict[str, list[float]]:

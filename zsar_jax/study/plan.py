@@ -100,7 +100,7 @@ def model(
     license: the license of the weights, for the report; '' for that of the card beside them.
   """
   if _FUNCTION.fullmatch(source) and not pathlib.Path(source).exists():
-    named = {'model.external': source}
+    named = {'model.external': source, 'eval.saliency': 0}  # Which needs gradients.
   else:
     named = {'model.preset': AUTO, 'model.init_from': source, 'text.templates': ()}
   entry = run(about, named | dict(changes or {}))
