@@ -109,3 +109,31 @@ def test_views_against_an_average_by_hand(data_dir, monkeypatch):
   (together,) = evaluate()
   mean = together.logits['background=uniform']
   np.testing.assert_allclose(mean, np.mean(logits, axis=0), atol=2e-5)
+
+
+@pytest.mark.parametrize(
+  ('temporal', 'blind'),
+  [('mean', {'reverse', 'shuffle'}), ('window', {'reverse'}), ('transformer', {}), ('xclip', {})],
+)
+def test_what_a_model_sees_of_the_order_of_frames(data_dir, temporal, blind):
+  """A mean sees nothing of it, bit for bit. A frame that attends to both its neighbors is the same
+  in the reversed clip, up to rounding."""
+  config = toy_config(data_dir, model__temporal=temporal, view__num_frames=8)
+  config.eval.datasets = ConfigDict({'all': dataset_ref('toy', 'validation')})
+  orders = ('reverse', 'shuffle', 'freeze')
+  config.eval.recipes = [
+    text.removeprefix('none,')
+    for painting in ('none', 'background=normal')
+    for text in (painting, *(f'{painting},{order}' for order in orders))
+  ]
+  (p,) = random_model(config, 2)()
+  for painting in ('none', 'background=normal'):
+    for order in orders:
+      original = p.logits[painting]
+      changed = p.logits[f'{painting},{order}'.removeprefix('none,')]
+      if order not in blind:
+        assert np.abs(changed - original).max() > 1e-4
+      elif temporal == 'mean':
+        np.testing.assert_array_equal(changed, original)
+      else:
+        np.testing.assert_allclose(changed, original, atol=1e-5)

@@ -91,6 +91,10 @@ class Evaluator:
     self._config, self._mesh = config, mesh
     self._recipes = [language.parse(text) for text in config.eval.recipes]
     self._views = EvaluationViews(config.eval.clips, config.eval.crops)
+    if any(recipe.order_effects for recipe in self._recipes):
+      # A model that cannot see the order of frames then has exactly the same logits for any order.
+      compute = dataclasses.replace(model.compute, order_free=True)
+      model = VideoModel(model.spec, model.video, compute)
     if seen is None and config.eval.datasets:
       log('the classes that the weights were trained on are unknown, so this may not be zero-shot')
     self._eval_sets = [self._open(name, texts, seen or ()) for name in config.eval.datasets]
