@@ -373,10 +373,16 @@ def _check_recipes(config: ConfigDict) -> None:
   language.parse(config.recipe, 'config.recipe')
   for text in config.eval.recipes:
     recipe = language.parse(text, 'config.eval.recipes')
-    if any(effect.name != 'freeze' for effect in recipe.effects):
+    if recipe.early_effects:
       raise UserError(
-        f'config.eval.recipes: {text!r} has an effect that is for training only; take freeze, the'
-        ' only effect for evaluation, or leave it out'
+        f'config.eval.recipes: {text!r} has an effect that is for training only; leave it out. The'
+        f' effects for evaluation are {", ".join(language.ORDER_EFFECTS)}'
+      )
+    if len(recipe.order_effects) > 1:
+      raise UserError(
+        f'config.eval.recipes: {text!r} changes the order of frames twice, and a shuffled or frozen'
+        ' clip has no order left that could be changed; keep one of'
+        f' {", ".join(effect.name for effect in recipe.order_effects)}'
       )
   if not config.eval.recipes:
     raise UserError("config.eval.recipes: there is none; ('none',) evaluates unmasked clips")

@@ -55,7 +55,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predi
   mesh = sharding.make_mesh(config.mesh)
   model = build_model(config, mesh)
   texts = ClassTexts.from_config(config, model)
-  scorer = ModelScorer(model, texts, mesh, config.mesh.fsdp_min_bytes)
+  scorer = ModelScorer(config, model, texts, mesh)
   template = sharding.sharded_shapes(model.abstract_params, mesh, config.mesh.fsdp_min_bytes)
   initial = InitialWeights(config, model, template)
 
@@ -99,7 +99,7 @@ def _evaluate_named(config: ConfigDict, workdir: pathlib.Path) -> list[Predictio
   config = copy.deepcopy(config)
   config.view.update(dataclasses.asdict(view))
   model = loaded.model
-  scorer = ModelScorer(model, loaded.texts, mesh, config.mesh.fsdp_min_bytes)
+  scorer = ModelScorer(config, model, loaded.texts, mesh)
   evaluator = Evaluator(config, scorer, mesh, source_seen_classes(source))
   agreement.check_files(
     lambda: evaluator.identity() | {'the weights': agreement.tree_checksum(loaded.params)}

@@ -3,7 +3,7 @@
 A model is tied with the best if the interval of their paired difference includes 0.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from zsar_jax.evaluation import bias_metrics, metrics
@@ -35,8 +35,10 @@ def rank(by_run: _ByRun, draws: int) -> list[dict[str, Any]]:
   first = next(iter(by_run.values()))[0]
   rankings = []
   for recipe in first.recipes:
-    top_1: Callable[[Predictions], Ratio] = lambda p, recipe=recipe: metrics.top_1(p, recipe)
-    figures = {run: stack_seeds(list(map(top_1, seeds))) for run, seeds in by_run.items()}
+    figures = {
+      run: stack_seeds([metrics.top_1(predictions, recipe) for predictions in seeds])
+      for run, seeds in by_run.items()
+    }
     rankings.append(_rank_figure(TOP_1.format(recipe), 'higher', figures, draws))
   by_metric: dict[str, dict[str, Ratio]] = {}
   for run, seeds in by_run.items():
