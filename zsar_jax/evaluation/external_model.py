@@ -89,7 +89,7 @@ class ExternalScorer:
     for row in prompts:
       texts = self._embed('encode_text', row.tolist(), len(row))
       if not np.isfinite(texts).all():
-        text = row[~np.isfinite(texts).all(axis=1)][0]
+        text = str(row[~np.isfinite(texts).all(axis=1)][0])
         raise UserError(
           f'{_FIELD}: encode_text of {self._name} returned an embedding of length 0, or one that is'
           f' not finite, for {text!r}; correct it'
