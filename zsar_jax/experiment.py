@@ -51,7 +51,9 @@ def run(
 def build_embedded_data(config: ConfigDict) -> None:
   """Builds the data set Pantomime if `config.data.embedded` asks for it and it is not there."""
   if config.data.embedded:
-    references = [config.data.train, *config.eval.datasets.values()]
+    references = list(config.eval.datasets.values())
+    if mode == 'train':
+      references.append(config.data.train)
     names = [reference.dataset for reference in references]
     distributed.run_main_first(lambda: worlds.build_worlds(config.data.dir, names))
 

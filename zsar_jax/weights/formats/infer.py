@@ -16,6 +16,9 @@ from zsar_jax.weights.formats.read import TOKEN_EMBEDDING, MappedArray, Weights
 # The number of frames of a clip if no parameter depends on it.
 _DEFAULT_NUM_FRAMES = 8
 
+# Fields of `TowerSpec` that are 0 or a name if a model has the usual ones.
+_OPTIONAL_FIELDS = {'architecture', 'image_mlp', 'text_mlp'}
+
 
 def infer_spec(weights: Weights) -> tuple[TowerSpec, VideoSpec]:
   """Returns the model of weights.
@@ -37,7 +40,7 @@ def infer_spec(weights: Weights) -> tuple[TowerSpec, VideoSpec]:
       f'{weights.path}: has no token embedding; name the CLIP model that its training started from'
       f' in {weights.hints.tokens_from}'
     )
-  missing = sorted(TowerSpec.__dataclass_fields__.keys() - fields.keys())
+  missing = sorted(TowerSpec.__dataclass_fields__.keys() - fields.keys() - _OPTIONAL_FIELDS)
   if missing:
     raise UserError(
       f'{weights.path}: {", ".join(missing)} cannot be inferred, because arrays are missing or have'
@@ -77,7 +80,17 @@ def tower_fields(weights: Weights) -> dict[str, Any]:
         ' open_clip_config.json of the model'
       )
     fields[f'{name}_heads'] = heads or width // 64
+    mlp_width = _size(arrays, f'{tower}/transformer/resblocks/0/mlp/c_fc/kernel', 2, 1)
+    fields[f'{name}_mlp'] = mlp_width if mlp_width != 4 * width else 0
   return {field: value for field, value in fields.items() if value} | weights.tower_fields
+
+
+def fixes_num_frames(weights: Weights) -> bool:
+  """Whether the weights are of a model for a certain number of frames."""
+  if weights.format is zsar.ZSAR or 'num_frames' in weights.video_fields:
+    return True
+  # ActionCLIP always has 77 positions.
+  return 'temporal/positional_embedding' in weights.arrays and weights.format is not ACTIONCLIP
 
 
 def _video_spec(weights: Weights) -> VideoSpec:
@@ -92,11 +105,9 @@ def _video_spec(weights: Weights) -> VideoSpec:
       f'{weights.path}: {depths[0]} blocks of the image tower and {depths[1]} of the text tower'
       ' have prompts, but zsar_jax supports only equal numbers; use another model'
     )
-  positions = arrays.get('temporal/positional_embedding')
-  # ActionCLIP always has 77 positions.
   num_frames = _DEFAULT_NUM_FRAMES
-  if positions is not None and weights.format is not ACTIONCLIP:
-    num_frames = positions.stored.shape[-2]
+  if 'temporal/positional_embedding' in arrays and fixes_num_frames(weights):
+    num_frames = arrays['temporal/positional_embedding'].stored.shape[-2]
   fields: dict[str, Any] = dict(
     num_frames=num_frames,
     temporal=weights.format.temporal,
