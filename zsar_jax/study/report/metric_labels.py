@@ -11,7 +11,7 @@ class Label:
 
   Attributes:
     title: its name.
-    better: 'lower' or 'higher', the better direction.
+    better: 'lower' or 'higher', the better direction; '' if neither is better.
     meaning: the quantity that it measures.
   """
 
@@ -68,5 +68,21 @@ GAPS = {
   ),
   'score_gap': Label(
     'Score gap', 'higher', "logit of the action minus logit of the background clip's class"
+  ),
+}
+
+# Metrics of a recipe. In study.json it stands in brackets behind the name: 'drop[reverse]'.
+ORDER = {
+  'drop': Label('Relative drop', '', 'share of its accuracy that the model loses'),
+  'flips': Label('Flip rate', '', 'how often the answer changes'),
+  'TSS': Label('Temporal Sensitivity Score', '', 'how often a right answer changes'),
+  'static_share': Label('Static share', 'lower', 'share of its accuracy that the model keeps'),
+}
+BY_RECIPE = {
+  'resist': Label(
+    'Resist Rate', 'higher', 'how often an answer that is right on the unpainted clip stays right'
+  ),
+  'chiral': Label(
+    'Chiral pairs', 'higher', 'how often an action ranks before its reversal, mean over the groups'
   ),
 }
