@@ -65,6 +65,19 @@ def test_other_metrics_have_a_column_for_each_recipe(study):
   }
 
 
+def test_the_card_of_a_run_has_a_row_for_each_recipe(study):
+  table = recipe_metrics.of_run(*study, 'plain')
+  assert table.columns == ['Relative drop', 'Static share \u2193', 'Resist Rate \u2191']
+  assert {run: row for (_, run), row in values(table).items()} == {
+    'background=mean': [None, None, 0.6],
+    'freeze': [0.3, 0.7, None],
+    'background=mean,reverse': [0.2, None, None],
+    'reverse': [0.1, None, None],
+  }
+  study[1]['bias']['other'] = {'BOR': estimate(0.1)}
+  assert recipe_metrics.of_run(*study, 'other') is None
+
+
 def test_the_report_shows_the_tables(random_report):
   bias = first_dataset(random_report.study)['bias']
   section = random_report.tree.find(".//section[@id='order-0']")

@@ -22,7 +22,7 @@ class Label:
   @property
   def arrow(self) -> str:
     """Points in the better direction."""
-    return '\u2193' if self.better == 'lower' else '\u2191'
+    return {'lower': '\u2193', 'higher': '\u2191', '': ''}[self.better]
 
 
 RATES = {
@@ -68,6 +68,21 @@ GAPS = {
   ),
   'score_gap': Label(
     'Score gap', 'higher', "logit of the action minus logit of the background clip's class"
+  ),
+}
+# Differences of two of the metrics above, by which models are ranked.
+DIFFERENCES = {
+  'SHAcc-SBErr': Label(
+    'SHAcc minus SBErr',
+    'higher',
+    'how much more often the action is named in front of the background of another clip than the'
+    " background clip's class",
+  ),
+  'HOR-BOR': Label(
+    'HOR minus BOR',
+    'higher',
+    'how much more of the accuracy remains with the background painted over than with the people'
+    ' painted over',
   ),
 }
 

@@ -50,6 +50,26 @@ def by_recipe(
   return contents or None
 
 
+def of_run(experiment: dict[str, Any], dataset: dict[str, Any], run: str) -> tables.Table | None:
+  """Returns a table of these metrics of a run: rows are recipes, columns metrics; None if empty."""
+  metrics = dataset['bias'].get(run, {})
+  labels = {
+    metric: label
+    for metric, label in (metric_labels.ORDER | metric_labels.BY_RECIPE).items()
+    if any(f'{metric}[{recipe}]' in metrics for recipe in experiment['recipes'])
+  }
+  rows = [
+    (recipe, [_cell(metrics.get(f'{metric}[{recipe}]')) for metric in labels])
+    for recipe in experiment['recipes']
+    if any(f'{metric}[{recipe}]' in metrics for metric in labels)
+  ]
+  if not rows:
+    return None
+  caption = 'What changes with the order of frames and with paint, %, with 95\u00a0% intervals'
+  columns = [f'{label.title} {label.arrow}'.rstrip() for label in labels.values()]
+  return tables.Table(caption, columns, {'': rows}, 'recipe')
+
+
 def _order_changes(recipes: Sequence[str]) -> Iterator[tuple[str, str, str]]:
   """Yields (painting, effect, recipe) as `order_metrics.order_changes`, from texts alone."""
   for recipe in recipes:
