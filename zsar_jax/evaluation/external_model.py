@@ -85,17 +85,17 @@ class ExternalScorer:
       self._check_methods()
     if self._scores:
       return prompts
-    total = 0
+    by_template = []
     for row in prompts:
       texts = self._embed('encode_text', row.tolist(), len(row))
       if not np.isfinite(texts).all():
-        text = row[~np.isfinite(texts).all(axis=1)][0]
+        text = str(row[~np.isfinite(texts).all(axis=1)][0])
         raise UserError(
           f'{_FIELD}: encode_text of {self._name} returned an embedding of length 0, or one that is'
           f' not finite, for {text!r}; correct it'
         )
-      total = total + texts
-    return _normalize(total)
+      by_template.append(texts)
+    return _normalize(np.mean(by_template, axis=0))
 
   def score(
     self, params: None, key: jax.Array, batch: Batch, recipe: Recipe, classes: Any
@@ -108,7 +108,7 @@ class ExternalScorer:
       UserError: the model fails, or its output has a wrong shape or dtype.
     """
     del params
-    count = np.count_nonzero(jax.device_get(batch['weight']))  # Without padding.
+    count = int(np.count_nonzero(jax.device_get(batch['weight'])))  # Without padding.
     # A copy, because JAX's own array is read-only, which PyTorch warns about.
     frames = np.array(jax.device_get(painted_frames(key, batch, recipe))[:count])
     if self._scores:
