@@ -14,6 +14,7 @@ from zsar_jax.study.report import (
   heat_maps,
   line_plots,
   rankings,
+  recipe_metrics,
   study_file,
 )
 
@@ -58,6 +59,8 @@ _TITLES = {
   'ranking': 'Models, best first',
   'matrix': 'Accuracy of each run under each recipe',
   'bias': 'Bias metrics',
+  'order': 'The order of frames',
+  'recipe_metrics': 'Answers under each recipe',
   'classes': 'Gain of each class',
   'strata': 'Kinds of clips',
   'coverage': 'Accuracy by the size of the people',
@@ -75,6 +78,10 @@ _NOTES = {
   'matrix': (
     'A row is a run, a column is a validation recipe: what was painted over in the clips that the'
     ' run was evaluated on. Below each table are all its numbers with 95\u00a0% intervals.'
+  ),
+  'order': (
+    'Each column is a recipe, and each group of rows shows the clips that it paints in another'
+    ' order of frames. A model that averages its frames is at 0 for reversed and shuffled clips.'
   ),
   'classes': (
     'Top-1 of unpainted clips minus that of the baseline run. Gray: the interval includes 0.'
@@ -106,6 +113,8 @@ def sections(study: dict[str, Any], folder: pathlib.Path, picture_bytes: int) ->
     'ranking': rankings.rankings,
     'matrix': heat_maps.heat_maps,
     'bias': bar_charts.bias,
+    'order': recipe_metrics.order,
+    'recipe_metrics': recipe_metrics.by_recipe,
     'classes': functools.partial(class_gains.gain_lists, list_count=list_count),
     'strata': bar_charts.strata,
     'coverage': line_plots.coverage,
