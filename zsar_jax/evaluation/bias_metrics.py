@@ -55,6 +55,19 @@ def swap_recipe(p: Predictions) -> str | None:
   return _first_evaluated(p, _SWAP)
 
 
+def background_recipe(texts: Sequence[str]) -> str | None:
+  """Returns the first recipe that paints only the background, with a color; None without one."""
+  for text in texts:
+    recipe = language.parse(text)
+    if (
+      [part.region for part in recipe.parts] == ['background']
+      and recipe.parts[0].fill not in language.BACKGROUND_FILLS
+      and not recipe.effects
+    ):
+      return text
+  return None
+
+
 def accuracy_ratio(p: Predictions, recipe: str, reference: str = 'none') -> Ratio:
   """Returns top-1 under one recipe divided by top-1 under another: HAT's BOR and HOR, as fractions.
 
