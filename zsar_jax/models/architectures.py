@@ -22,10 +22,13 @@ class Architecture:
     class_token: whether the image tower has a class token before its patches.
     patch_bias: whether the patch embedding has a bias.
     pre_norm: whether a layer norm precedes the blocks of the image tower.
-    image_pool: what becomes the image's embedding: the 'class' token, or what a learned query
-      attends to among the tokens ('attention').
+    image_pool: what becomes the image's embedding: the 'class' token, the 'mean' of the patches, or
+      what a learned query attends to among all tokens ('attention', see `pooling`).
+    pool_heads: the number of heads of that attention; 0 for that of the image tower.
     image_projection: the last layer of the image tower: 'linear', 'affine' (with a bias), or
       'none'.
+    texts: how texts become token ids: as in 'clip', between a start and an end token, or as in
+      'siglip', without punctuation and with an end token only.
     causal_text: whether a token of a text attends only to itself and to earlier tokens.
     text_pool: which token becomes the text's embedding: the 'end' of the text or the 'last' one of
       the context, where texts are padded.
@@ -39,11 +42,18 @@ class Architecture:
   patch_bias: bool = False
   pre_norm: bool = True
   image_pool: str = 'class'
+  pool_heads: int = 0
   image_projection: str = 'linear'
+  texts: str = 'clip'
   causal_text: bool = True
   text_pool: str = 'end'
   text_projection_bias: bool = False
   logit_bias: bool = False
+
+  @property
+  def reads_padding(self) -> bool:
+    """Whether a text's embedding depends on what follows the text in its context."""
+    return not self.causal_text or self.text_pool == 'last'
 
 
 CLIP = Architecture()
@@ -53,6 +63,23 @@ ARCHITECTURES = types.MappingProxyType(
     'clip': CLIP,
     # open_clip's CLIPs that were not trained with quick GELU.
     'clip_gelu': Architecture(activation='gelu'),
+    # SigLIP (arXiv 2303.15343) and SigLIP 2 (arXiv 2502.14786) of a fixed resolution. All were
+    # trained in big_vision, where GELU is the tanh approximation; timm's and open_clip's models of
+    # these weights compute the exact GELU in some towers, and slightly other numbers.
+    'siglip': Architecture(
+      activation='gelu_tanh',
+      epsilon=1e-6,
+      class_token=False,
+      patch_bias=True,
+      pre_norm=False,
+      image_pool='attention',
+      image_projection='none',
+      texts='siglip',
+      causal_text=False,
+      text_pool='last',
+      text_projection_bias=True,
+      logit_bias=True,
+    ),
   }
 )
 
