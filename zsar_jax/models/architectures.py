@@ -9,7 +9,7 @@ import types
 
 from zsar_jax.errors import UserError
 
-ACTIVATIONS = ('quick_gelu', 'gelu', 'gelu_tanh')
+ACTIVATIONS = ('quick_gelu', 'gelu', 'gelu_tanh', 'relu')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Architecture:
       the context, where texts are padded.
     text_projection_bias: whether the last layer of the text tower has a bias.
     logit_bias: whether the model has a parameter that is added to its logits.
+    logit_cap: the bound of the logits of attention, see `attention.attend`; 0 for none.
+    temporal: the only temporal model of a family of video encoders; '' for encoders of images.
   """
 
   activation: str = 'quick_gelu'
@@ -44,6 +46,8 @@ class Architecture:
   text_pool: str = 'end'
   text_projection_bias: bool = False
   logit_bias: bool = False
+  logit_cap: float = 0.0
+  temporal: str = ''
 
 
 CLIP = Architecture()
@@ -53,6 +57,18 @@ ARCHITECTURES = types.MappingProxyType(
     'clip': CLIP,
     # open_clip's CLIPs that were not trained with quick GELU.
     'clip_gelu': Architecture(activation='gelu'),
+    # VideoPrism-LvT, see `videoprism`. The MLPs of its text tower have ReLU.
+    'videoprism': Architecture(
+      activation='gelu',
+      epsilon=1e-6,
+      class_token=False,
+      patch_bias=True,
+      pre_norm=False,
+      image_pool='attention',
+      image_projection='none',
+      logit_cap=50.0,
+      temporal='videoprism',
+    ),
   }
 )
 

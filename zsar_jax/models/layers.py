@@ -37,6 +37,7 @@ _ACTIVATIONS = {
   'quick_gelu': quick_gelu,
   'gelu': functools.partial(jax.nn.gelu, approximate=False),
   'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
+  'relu': jax.nn.relu,
 }
 
 
@@ -106,6 +107,7 @@ class Attention(nnx.Module):
 
   Attributes:
     causal: whether a token attends only to itself and to earlier tokens.
+    logit_cap: see `attention.attend`.
     compute: how attention is computed.
   """
 
@@ -119,8 +121,11 @@ class Attention(nnx.Module):
     rngs: nnx.Rngs,
     causal: bool = False,
     input_bias: bool = True,
+    inner_width: int = 0,
+    logit_cap: float = 0.0,
   ):
-    head_shape = (heads, width // heads)
+    # The heads are together as wide as the tokens, or `inner_width` wide.
+    head_shape = (heads, (inner_width or width) // heads)
 
     def project_in() -> Projection:
       init = nnx.initializers.normal(width**-0.5)
@@ -145,6 +150,7 @@ class Attention(nnx.Module):
       rngs=rngs,
     )
     self.causal = causal
+    self.logit_cap = logit_cap
     self.compute = compute
 
   def __call__(
@@ -185,6 +191,7 @@ class Attention(nnx.Module):
         implementation=implementation,
         causal=causal,
         key_length=key_length,
+        logit_cap=self.logit_cap,
       )  # [N, L, H, d]
     return self.out(mixed)  # [N, L, D]
 
@@ -265,7 +272,13 @@ class ResidualBlock(nnx.Module):
   ):
     self.ln_1 = LayerNorm(width, compute, rngs, parts.epsilon)
     self.attn = Attention(
-      width, heads, residual_std=residual_std, compute=compute, rngs=rngs, causal=causal
+      width,
+      heads,
+      residual_std=residual_std,
+      compute=compute,
+      rngs=rngs,
+      causal=causal,
+      logit_cap=parts.logit_cap,
     )
     self.ln_2 = LayerNorm(width, compute, rngs, parts.epsilon)
     self.mlp = Mlp(
