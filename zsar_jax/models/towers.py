@@ -25,12 +25,15 @@ _TOKEN_STD = 0.2
 
 
 class PatchEmbedding(nnx.Module):
-  """The convolution that turns each patch into a token; its stride is its kernel size, no bias."""
+  """The convolution that turns each patch into a token; its stride is its kernel size."""
 
-  def __init__(self, patch: int, width: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+  def __init__(
+    self, patch: int, width: int, *, dtype: DTypeLike, rngs: nnx.Rngs, use_bias: bool = False
+  ):
     # PyTorch's default for convolutions: uniform, with variance 1 / (3 * fan_in).
     init = nnx.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
     self.kernel = nnx.Param(init(rngs.params(), (patch, patch, 3, width), jnp.float32))
+    self.bias = nnx.data(nnx.Param(jnp.zeros((width,))) if use_bias else None)
     self.dtype = dtype
 
   def __call__(self, images: jax.Array) -> jax.Array:
@@ -41,7 +44,8 @@ class PatchEmbedding(nnx.Module):
     # As patches do not overlap, the convolution is one matrix product.
     x = images.astype(self.dtype).reshape(count, rows, patch, columns, patch, channels)
     x = x.swapaxes(2, 3).reshape(count, rows * columns, -1)  # [N, G * G, P * P * 3]
-    return x @ kernel.reshape(-1, width)  # [N, G * G, D]
+    x = x @ kernel.reshape(-1, width)  # [N, G * G, D]
+    return x if self.bias is None else x + self.bias[...].astype(self.dtype)
 
 
 class ImageTower(nnx.Module):

@@ -7,6 +7,7 @@ Letters in shapes: B clips, T frames, H and W pixels, C texts, L tokens, M patch
 """
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -212,15 +213,12 @@ class VideoModel:
       compute: how the model is computed; None for `Compute()`.
 
     Raises:
-      UserError: if the three do not fit together.
+      UserError: if the two specs do not fit together.
     """
     _check_fit(spec, video)
     compute = compute or Compute()
-    if spec.parts.logit_cap and compute.attention == 'cudnn':
-      raise UserError(
-        f"attention: cudnn's kernels do not cap logits, as a model of {spec.architecture} does;"
-        " take 'xla'"
-      )
+    if spec.parts.logit_cap:  # cuDNN's kernels do not cap logits.
+      compute = dataclasses.replace(compute, attention='xla')
 
     def build(key: jax.Array) -> VideoNetwork:
       return VideoNetwork(spec, video, compute=compute, rngs=ParameterKeys(key))
