@@ -118,7 +118,8 @@ class Model:
         "the model's scores of this video are not finite; its training may have diverged, use"
         ' another checkpoint'
       )
-    probabilities = np.asarray(jax.nn.softmax(jnp.exp(self.params['logit_scale']) * cosines))
+    logits = self.model.scale_cosines(self.params, jnp.asarray(cosines))
+    probabilities = np.asarray(jax.nn.softmax(logits))
     order = np.argsort(-probabilities, kind='stable')
     return [(classes[index], float(probabilities[index])) for index in order]
 

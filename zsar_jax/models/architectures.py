@@ -22,8 +22,9 @@ class Architecture:
     class_token: whether the image tower has a class token before its patches.
     patch_bias: whether the patch embedding has a bias.
     pre_norm: whether a layer norm precedes the blocks of the image tower.
-    image_pool: what becomes the image's embedding: the 'class' token, or what a learned query
-      attends to among the tokens ('attention').
+    image_pool: what becomes the image's embedding: the 'class' token, the 'mean' of the patches, or
+      what a learned query attends to among all tokens ('attention', see `pooling`).
+    pool_heads: the number of heads of that attention; 0 for that of the image tower.
     image_projection: the last layer of the image tower: 'linear', 'affine' (with a bias), or
       'none'.
     causal_text: whether a token of a text attends only to itself and to earlier tokens.
@@ -41,6 +42,7 @@ class Architecture:
   patch_bias: bool = False
   pre_norm: bool = True
   image_pool: str = 'class'
+  pool_heads: int = 0
   image_projection: str = 'linear'
   causal_text: bool = True
   text_pool: str = 'end'
@@ -48,6 +50,11 @@ class Architecture:
   logit_bias: bool = False
   logit_cap: float = 0.0
   temporal: str = ''
+
+  @property
+  def reads_padding(self) -> bool:
+    """Whether a text's embedding depends on what follows the text in its context."""
+    return not self.causal_text or self.text_pool == 'last'
 
 
 CLIP = Architecture()

@@ -51,8 +51,10 @@ def of_jaxpr(jaxpr: Any) -> int:
   return total
 
 
-def transformer(width: int, layers: int, tokens: int, last_tokens: int | None = None) -> float:
-  """Returns the forward pass of one sequence: 12 D^2 weights per block, and full attention.
+def transformer(
+  width: int, layers: int, tokens: int, mlp_width: int, last_tokens: int | None = None
+) -> float:
+  """Returns the forward pass of one sequence: 4 D^2 + 2 D M weights per block, full attention.
 
   Norms and activations are not counted. Causal attention counts in full, as it is computed.
 
@@ -60,35 +62,41 @@ def transformer(width: int, layers: int, tokens: int, last_tokens: int | None = 
     width: D.
     layers: number of blocks.
     tokens: number of tokens.
+    mlp_width: M, the hidden width of the MLPs.
     last_tokens: number of tokens that the last block computes; None for all.
   """
   # Keys and values are computed for all tokens, the rest only for tokens that attend.
-  attending_token = 20 * width**2 + 4 * tokens * width
+  attending_token = 4 * width**2 + 4 * width * mlp_width + 4 * tokens * width
   skipped = 0 if last_tokens is None else tokens - last_tokens
   return layers * tokens * (4 * width**2 + attending_token) - skipped * attending_token
 
 
 def frame(spec: TowerSpec, video: VideoSpec) -> float:
   """Returns the forward pass of one frame through the image tower."""
-  tokens = 1 + spec.num_patches + video.image_prompts
-  patches = 2 * spec.num_patches * 3 * spec.patch**2 * spec.image_width
-  project = 2 * spec.image_width * spec.embed_dim
-  last_tokens = None if video.temporal == 'xclip' else 1
-  return patches + transformer(spec.image_width, spec.image_layers, tokens, last_tokens) + project
+  width, parts = spec.image_width, spec.parts
+  tokens = spec.num_image_tokens + video.image_prompts
+  total = 2.0 * spec.num_patches * 3 * spec.patch**2 * width
+  last_tokens = 1 if parts.image_pool == 'class' and video.temporal != 'xclip' else None
+  total += transformer(width, spec.image_layers, tokens, spec.image_mlp_width, last_tokens)
+  if parts.image_pool == 'attention':  # Keys and values of all tokens, the rest of one query.
+    total += 4 * (1 + tokens) * width**2 + 4 * tokens * width + 4 * width * spec.image_mlp_width
+  return total if parts.image_projection == 'none' else total + 2 * width * spec.embed_dim
 
 
 def clip(spec: TowerSpec, video: VideoSpec) -> float:
   """Returns the forward pass of one clip. X-CLIP's messages and video prompts are not counted."""
   total = video.num_frames * frame(spec, video)
   if video.temporal in ('transformer', 'xclip'):
-    total += transformer(spec.embed_dim, video.temporal_layers, video.num_frames)
+    width = spec.embed_dim
+    total += transformer(width, video.temporal_layers, video.num_frames, 4 * width)
   return total
 
 
 def text(spec: TowerSpec, tokens: int) -> float:
   """Returns the forward pass of one text of `tokens` tokens."""
   project = 2 * spec.text_width * spec.embed_dim
-  return transformer(spec.text_width, spec.text_layers, tokens, 1) + project
+  blocks = transformer(spec.text_width, spec.text_layers, tokens, spec.text_mlp_width, 1)
+  return blocks + project
 
 
 def training_step(

@@ -103,6 +103,11 @@ class TowerSpec:
     """The number of patches in one image, without the class token."""
     return (self.resolution // self.patch) ** 2
 
+  @property
+  def num_image_tokens(self) -> int:
+    """The number of tokens of one image: its class token, if there is one, and its patches."""
+    return int(self.parts.class_token) + self.num_patches
+
 
 TEMPORAL_MODELS = ('mean', 'transformer', 'window', 'xclip', 'joint', 'videoprism')
 

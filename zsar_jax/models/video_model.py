@@ -40,6 +40,7 @@ class VideoNetwork(nnx.Module):
 
   Attributes:
     logit_scale: f32[], the logarithm of the factor that turns cosines into logits.
+    logit_bias: f32[], what is then added to them; None in most families.
   """
 
   def __init__(self, spec: TowerSpec, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs):
@@ -68,7 +69,11 @@ class VideoNetwork(nnx.Module):
     self.mean_of_cosines = video.temporal == 'window'
     self.normalization = spec.normalization
     self.precision = compute.precision
-    self.logit_scale = nnx.Param(jnp.array(math.log(1 / 0.07), jnp.float32))
+    # With a bias, the initial values are those of SigLIP (arXiv 2303.15343, section 3.2).
+    has_bias = spec.parts.logit_bias
+    scale = 10.0 if has_bias else 1 / 0.07
+    self.logit_scale = nnx.Param(jnp.array(math.log(scale), jnp.float32))
+    self.logit_bias = nnx.data(nnx.Param(jnp.array(-10.0, jnp.float32)) if has_bias else None)
 
   def encode_frames(self, frames: jax.Array) -> tuple[jax.Array, jax.Array | None]:
     """Embeds each frame of clips.
@@ -263,8 +268,13 @@ class VideoModel:
       return network.similarity(encoded, texts)
 
   def logits(self, params: Params, encoded: Encoded, texts: jax.Array) -> jax.Array:
-    """Scores clips for classes, f32[B, C]: the cosines of `similarity` times exp(logit_scale)."""
-    return jnp.exp(params['logit_scale']) * self.similarity(params, encoded, texts)
+    """Scores clips for classes, f32[B, C]: the `scale_cosines` of `similarity`."""
+    return self.scale_cosines(params, self.similarity(params, encoded, texts))
+
+  def scale_cosines(self, params: Params, cosines: jax.Array) -> jax.Array:
+    """Returns the logits of cosines: exp(logit_scale) times them, plus the bias if there is one."""
+    logits = jnp.exp(params['logit_scale']) * cosines
+    return logits + params['logit_bias'] if 'logit_bias' in params else logits
 
   def distance(
     self,

@@ -126,7 +126,7 @@ def activation_bytes(
   itemsize = compute_dtype(config).itemsize
   kept_per_block = {'none': 16, 'dots': 10, 'full': 1}[config.model.remat]
   largest = 0.0  # Over the towers, which run one after another.
-  length = {spec.image_width: 1 + spec.num_patches, spec.text_width: spec.context_length}
+  length = {spec.image_width: spec.num_image_tokens, spec.text_width: spec.context_length}
   heads = {spec.image_width: spec.image_heads, spec.text_width: spec.text_heads}
   for tokens, width, layers in _towers(config, spec, classes, replicas, False):
     logits = 0.0 if attention == 'cudnn' else 2 * heads[width] * length[width] / width
@@ -146,7 +146,7 @@ def _towers(
   """Yields, for each tower, a device's tokens per micro-batch or step, the width, the blocks."""
   images = config.data.batch_size * config.view.num_frames / replicas
   yield (
-    images / config.optim.accumulation * (1 + spec.num_patches),
+    images / config.optim.accumulation * spec.num_image_tokens,
     spec.image_width,
     spec.image_layers,
   )

@@ -88,6 +88,7 @@ def load_model(
     split_words=preprocessing.split_words,
     placeholders=preprocessing.placeholders,
     num_prompts=video.text_prompts,
+    full_context=spec.parts.reads_padding,
     templates_field=hints.templates,
   )
   return NamedModel(model, params, texts, view, report)

@@ -57,9 +57,10 @@ def tower_fields(weights: Weights) -> dict[str, Any]:
   """Returns the fields of `TowerSpec` that array shapes and files beside the weights show."""
   arrays = weights.arrays
   fields = {
-    'embed_dim': _size(arrays, 'visual/proj/kernel', 2, 1),
+    'embed_dim': _size(arrays, 'visual/proj/kernel', 2, 1)
+    or _size(arrays, 'text/text_projection/kernel', 2, 1),
     'patch': _size(arrays, 'visual/conv1/kernel', 4, 0),
-    'image_width': _size(arrays, 'visual/class_embedding', 1, 0),
+    'image_width': _size(arrays, 'visual/conv1/kernel', 4, 3),
     'image_layers': _count(arrays, r'visual/transformer/resblocks/\d+/ln_1/scale'),
     'text_width': _size(arrays, 'text/ln_final/scale', 1, 0),
     'text_layers': _count(arrays, r'text/transformer/resblocks/\d+/ln_1/scale'),
@@ -68,7 +69,8 @@ def tower_fields(weights: Weights) -> dict[str, Any]:
   }
   positions = _size(arrays, 'visual/positional_embedding', 2, 0)
   if positions and fields['patch']:
-    fields['resolution'] = math.isqrt(positions - 1) * fields['patch']
+    patches = positions - int('visual/class_embedding' in arrays)
+    fields['resolution'] = math.isqrt(patches) * fields['patch']
   for tower, name in (('visual', 'image'), ('text', 'text')):
     # Only a layout with a separate axis shows the heads. In OpenAI's models they have width 64.
     heads = _size(arrays, f'{tower}/transformer/resblocks/0/attn/query/kernel', 3, 1)
