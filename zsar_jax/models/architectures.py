@@ -27,6 +27,9 @@ class Architecture:
     pool_heads: the number of heads of that attention; 0 for that of the image tower.
     image_projection: the last layer of the image tower: 'linear', 'affine' (with a bias), or
       'none'.
+    texts: how texts become token ids: as in 'clip', between a start and an end token; as in
+      'siglip', without punctuation and with an end token only; or as in 'videoprism', without
+      punctuation inside and without both tokens.
     causal_text: whether a token of a text attends only to itself and to earlier tokens.
     text_pool: which token becomes the text's embedding: the 'end' of the text or the 'last' one of
       the context, where texts are padded.
@@ -34,6 +37,8 @@ class Architecture:
     logit_bias: whether the model has a parameter that is added to its logits.
     logit_cap: the bound of the logits of attention, see `attention.attend`; 0 for none.
     temporal: the only temporal model of a family of video encoders; '' for encoders of images.
+    grid_interpolation: how the positional embeddings of patches are resized, see
+      `position_embeddings.resize_grid`.
   """
 
   activation: str = 'quick_gelu'
@@ -44,12 +49,14 @@ class Architecture:
   image_pool: str = 'class'
   pool_heads: int = 0
   image_projection: str = 'linear'
+  texts: str = 'clip'
   causal_text: bool = True
   text_pool: str = 'end'
   text_projection_bias: bool = False
   logit_bias: bool = False
   logit_cap: float = 0.0
   temporal: str = ''
+  grid_interpolation: str = 'cubic'
 
   @property
   def reads_padding(self) -> bool:
@@ -64,6 +71,23 @@ ARCHITECTURES = types.MappingProxyType(
     'clip': CLIP,
     # open_clip's CLIPs that were not trained with quick GELU.
     'clip_gelu': Architecture(activation='gelu'),
+    # SigLIP (arXiv 2303.15343) and SigLIP 2 (arXiv 2502.14786) of a fixed resolution. All were
+    # trained in big_vision, where GELU is the tanh approximation; timm's and open_clip's models of
+    # these weights compute the exact GELU in some towers, and slightly other numbers.
+    'siglip': Architecture(
+      activation='gelu_tanh',
+      epsilon=1e-6,
+      class_token=False,
+      patch_bias=True,
+      pre_norm=False,
+      image_pool='attention',
+      image_projection='none',
+      texts='siglip',
+      causal_text=False,
+      text_pool='last',
+      text_projection_bias=True,
+      logit_bias=True,
+    ),
     # VideoPrism-LvT, see `videoprism`. The MLPs of its text tower have ReLU.
     'videoprism': Architecture(
       activation='gelu',
@@ -73,8 +97,10 @@ ARCHITECTURES = types.MappingProxyType(
       pre_norm=False,
       image_pool='attention',
       image_projection='none',
+      texts='videoprism',
       logit_cap=50.0,
       temporal='videoprism',
+      grid_interpolation='linear',
     ),
   }
 )

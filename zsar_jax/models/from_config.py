@@ -115,7 +115,7 @@ def choose_attention(config: ConfigDict) -> str:
     return attention
   if attention == 'cudnn' and is_capped:
     raise UserError(
-      f"config.model.attention: cudnn does not cap the logits of attention, as {name} does; take"
+      f'config.model.attention: cudnn does not cap the logits of attention, as {name} does; take'
       " 'auto'"
     )
   if attention == 'cudnn':

@@ -53,6 +53,7 @@ class ClassTexts:
       model.spec.vocab_size,
       model.spec.context_length - num_prompts,
       'config.text.tokenizer',
+      model.spec.parts,
     )
     return cls(
       tokenizer,

@@ -57,8 +57,10 @@ def _array(path: pathlib.Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo)
     except (ValueError, KeyError) as error:
       raise UserError(f'{name} is damaged ({error}); fetch it again') from None
     header_length = file.tell()
-  if dtype.hasobject or dtype.fields or entry.file_size != header_length + (
-    math.prod(shape) * dtype.itemsize
+  if (
+    dtype.hasobject
+    or dtype.fields
+    or entry.file_size != header_length + (math.prod(shape) * dtype.itemsize)
   ):
     raise UserError(f'{name} is not an array of numbers; fetch the file again')
   with path.open('rb') as file:
