@@ -9,7 +9,7 @@ import types
 
 from zsar_jax.errors import UserError
 
-ACTIVATIONS = ('quick_gelu', 'gelu', 'gelu_tanh')
+ACTIVATIONS = ('quick_gelu', 'gelu', 'gelu_tanh', 'relu')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,13 +33,16 @@ class Architecture:
       the hidden width of the blocks' MLPs.
     image_projection: the last layer of the image tower: 'linear', 'affine' (with a bias), or
       'none'.
-    texts: how texts become token ids: as in 'clip', between a start and an end token, or as in
-      'siglip', without punctuation and with an end token only.
+    texts: how texts become token ids: as in 'clip', between a start and an end token; as in
+      'siglip', without punctuation and with an end token only; or as in 'videoprism', without
+      punctuation inside and without both tokens.
     causal_text: whether a token of a text attends only to itself and to earlier tokens.
     text_pool: which token becomes the text's embedding: the 'end' of the text or the 'last' one of
       the context, where texts are padded.
     text_projection_bias: whether the last layer of the text tower has a bias.
     logit_bias: whether the model has a parameter that is added to its logits.
+    logit_cap: the bound of the logits of attention, see `attention.attend`; 0 for none.
+    temporal: the only temporal model of a family of video encoders; '' for encoders of images.
     grid_interpolation: how the positional embeddings of patches are resized, see
       `position_embeddings.resize_grid`.
   """
@@ -61,6 +64,8 @@ class Architecture:
   text_pool: str = 'end'
   text_projection_bias: bool = False
   logit_bias: bool = False
+  logit_cap: float = 0.0
+  temporal: str = ''
   grid_interpolation: str = 'cubic'
 
   @property
@@ -121,6 +126,20 @@ ARCHITECTURES = types.MappingProxyType(
       text_pool='last',
       text_projection_bias=True,
       logit_bias=True,
+    ),
+    # VideoPrism-LvT, see `videoprism`. The MLPs of its text tower have ReLU.
+    'videoprism': Architecture(
+      activation='gelu',
+      epsilon=1e-6,
+      class_token=False,
+      patch_bias=True,
+      pre_norm=False,
+      image_pool='attention',
+      image_projection='none',
+      texts='videoprism',
+      logit_cap=50.0,
+      temporal='videoprism',
+      grid_interpolation='linear',
     ),
   }
 )

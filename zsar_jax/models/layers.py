@@ -38,6 +38,7 @@ _ACTIVATIONS = {
   'quick_gelu': quick_gelu,
   'gelu': functools.partial(jax.nn.gelu, approximate=False),
   'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
+  'relu': jax.nn.relu,
 }
 
 
@@ -108,6 +109,7 @@ class Attention(nnx.Module):
   Attributes:
     causal: whether a token attends only to itself and to earlier tokens.
     rotary: the positions by which queries and keys are rotated; None if they are not.
+    logit_cap: see `attention.attend`.
     compute: how attention is computed.
   """
 
@@ -122,8 +124,11 @@ class Attention(nnx.Module):
     causal: bool = False,
     input_bias: bool = True,
     rotary: Rotary | None = None,
+    inner_width: int = 0,
+    logit_cap: float = 0.0,
   ):
-    head_shape = (heads, width // heads)
+    # The heads are together as wide as the tokens, or `inner_width` wide.
+    head_shape = (heads, (inner_width or width) // heads)
 
     def project_in() -> Projection:
       init = nnx.initializers.normal(width**-0.5)
@@ -149,6 +154,7 @@ class Attention(nnx.Module):
     )
     self.causal = causal
     self.rotary = rotary
+    self.logit_cap = logit_cap
     self.compute = compute
 
   def __call__(
@@ -193,6 +199,7 @@ class Attention(nnx.Module):
         implementation=implementation,
         causal=causal,
         key_length=key_length,
+        logit_cap=self.logit_cap,
       )  # [N, L, H, d]
     return self.out(mixed)  # [N, L, D]
 
@@ -281,6 +288,7 @@ class ResidualBlock(nnx.Module):
       rngs=rngs,
       causal=causal,
       rotary=rotary,
+      logit_cap=parts.logit_cap,
     )
     self.ln_2 = LayerNorm(width, compute, rngs, parts.epsilon)
     self.mlp = Mlp(

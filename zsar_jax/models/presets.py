@@ -41,6 +41,10 @@ class TowerSpec:
     architecture: a name from `architectures.ARCHITECTURES`.
     image_mlp: hidden width of the MLPs of the image transformer; 0 for 4 times its width.
     text_mlp: hidden width of the MLPs of the text transformer; 0 for 4 times its width.
+    time_layers: number of residual blocks that attend among the frames of a patch; only VideoPrism
+      has them.
+    auxiliary_layers: number of residual blocks that follow them and attend among all tokens of a
+      clip; only VideoPrism has them.
 
   Raises:
     UserError: if a width is not a multiple of its number of heads, or the image size of the patch
@@ -62,6 +66,8 @@ class TowerSpec:
   architecture: str = 'clip'
   image_mlp: int = 0
   text_mlp: int = 0
+  time_layers: int = 0
+  auxiliary_layers: int = 0
 
   def __post_init__(self):
     get_architecture(self.architecture)
@@ -108,7 +114,10 @@ class TowerSpec:
     return int(self.parts.class_token) + self.num_patches
 
 
-TEMPORAL_MODELS = ('mean', 'transformer', 'window', 'xclip')
+TEMPORAL_MODELS = ('mean', 'transformer', 'window', 'xclip', 'joint', 'videoprism')
+
+# Those in which the image tower turns the frames of a clip into one embedding.
+CLIP_ENCODERS = ('joint', 'videoprism')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +128,8 @@ class VideoSpec:
     num_frames: T, the number of frames in a clip.
     temporal: how the frames of a clip are combined, one of `TEMPORAL_MODELS`: 'mean' of their
       embeddings (ViFi-CLIP), a 'transformer' over their embeddings (ActionCLIP), attention to
-      neighboring frames in a 'window' (Open-VCLIP), or 'xclip' (X-CLIP).
+      neighboring frames in a 'window' (Open-VCLIP), 'xclip' (X-CLIP), 'joint' attention among all
+      patches of the clip (ViCLIP), or 'videoprism' (VideoPrism).
     temporal_layers: number of residual blocks of the transformer over frames; only 'transformer'
       and 'xclip' have one.
     image_prompts: number of learnable tokens in the image tower.
@@ -196,9 +206,28 @@ _PE_CORE_S16_384 = TowerSpec(
   normalization='half',
   architecture='pe_core',
 )
+_VIDEOPRISM_B = TowerSpec(
+  embed_dim=768,
+  resolution=288,
+  patch=18,
+  image_width=768,
+  image_layers=12,
+  image_heads=12,
+  text_width=768,
+  text_layers=12,
+  text_heads=12,
+  context_length=64,
+  vocab_size=32_000,
+  normalization='none',
+  architecture='videoprism',
+  time_layers=4,
+  auxiliary_layers=2,
+)
 
-# Published models: CLIP in arXiv 2103.00020, tables 19 and 20; PE-Core in `core/vision_encoder` of
-# its code (facebookresearch/perception_models); EVA-CLIP in timm's eva.py and open_clip's configs.
+# Published models: CLIP in arXiv 2103.00020, tables 19 and 20; ViCLIP, a CLIP whose texts have 32
+# tokens, in arXiv 2307.06942; VideoPrism-LvT in arXiv 2402.13217 (`videoprism.models.CONFIGS`);
+# PE-Core in arXiv 2504.13181 (`core/vision_encoder/config.py` of its code); EVA-CLIP in arXiv
+# 2303.15389 and open_clip's configs.
 PRESETS = types.MappingProxyType(
   {
     'tiny': TowerSpec(
@@ -244,6 +273,18 @@ PRESETS = types.MappingProxyType(
     'eva02_b16': dataclasses.replace(_VIT_B16, architecture='eva02', image_mlp=2048),
     'eva02_l14': _EVA02_L14,
     'eva02_l14_336': dataclasses.replace(_EVA02_L14, resolution=336),
+    'viclip_b16': dataclasses.replace(_VIT_B16, context_length=32, normalization='imagenet'),
+    'viclip_l14': dataclasses.replace(_VIT_L14, context_length=32, normalization='imagenet'),
+    'videoprism_lvt_b': _VIDEOPRISM_B,
+    'videoprism_lvt_l': dataclasses.replace(
+      _VIDEOPRISM_B,
+      embed_dim=1024,
+      image_width=1024,
+      image_layers=24,
+      image_heads=16,
+      text_width=1024,
+      text_heads=16,
+    ),
   }
 )
 

@@ -65,6 +65,7 @@ class ImageTower(nnx.Module):
   def __init__(self, spec: TowerSpec, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs):
     width, depth, dtype = spec.image_width, spec.image_layers, compute.dtype
     parts, tokens = spec.parts, spec.num_image_tokens
+    is_joint = video.temporal == 'joint'
     init = nnx.initializers.normal(width**-0.5)
     self.conv1 = PatchEmbedding(
       spec.patch, width, dtype=dtype, rngs=rngs, use_bias=parts.patch_bias
@@ -75,6 +76,12 @@ class ImageTower(nnx.Module):
     self.positional_embedding = nnx.Param(
       nnx.initializers.normal(_IMAGE_POSITION_STD)(rngs.params(), (tokens, width))
     )
+    # At first zero, as in ViCLIP, so that a CLIP does not see it.
+    self.temporal_embedding = nnx.data(
+      nnx.Param(jnp.zeros((video.num_frames, width))) if is_joint else None
+    )
+    if is_joint:
+      tokens += (video.num_frames - 1) * spec.num_patches
     # Prompts follow the patches and get no positional embedding.
     self.prompts = nnx.data(
       DeepPrompts(video.image_prompts, video.prompt_depth, width, tokens, rngs=rngs)
@@ -138,7 +145,8 @@ class ImageTower(nnx.Module):
 
     Args:
       images: f32[N, resolution, resolution, 3], normalized. Where frames attend to each other, the
-        T frames of a clip are consecutive.
+        T frames of a clip are consecutive. With 'joint' attention each clip becomes one sequence,
+        as long as T images, and N in what follows is the number of clips.
 
     Returns:
       embeddings: f32[N, E], not of unit length.
@@ -153,6 +161,9 @@ class ImageTower(nnx.Module):
       class_tokens = jnp.broadcast_to(class_token, (count, 1, width))
       x = jnp.concatenate([class_tokens, x], axis=1)  # [N, 1 + G * G, D]
     x = x + self.positional_embedding[...].astype(x.dtype)
+    if self.temporal_embedding is not None:
+      x = cross_frame.join_frames(x, self.temporal_embedding[...], first)
+      grid = x.shape[1] - first
     if self.prompts:
       x = self.prompts.replace(x, self.prompts.inputs[...])  # [N, first + G * G + P, D]
     if self.ln_pre:

@@ -25,6 +25,7 @@ class Format:
     prepare: changes the arrays of a file before the table is applied.
     temporal: the temporal model of such a file if its arrays do not show one.
     read_video: from the file's path, its extras and its arrays to fields of `VideoSpec`.
+    tower_fields: fields of `TowerSpec` that every such model has.
     normalization: the normalization of the frames in training, see `TowerSpec`.
     preprocessing: the rest of the preprocessing in training.
     preprocessing_from_shapes: from the shapes of a file's arrays, by our paths, to the fields of
@@ -42,6 +43,7 @@ class Format:
   read_video: Callable[[pathlib.Path, Mapping[str, Any], StateDict], dict[str, Any]] = (
     lambda path, extras, state: {}
   )
+  tower_fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   normalization: str = 'clip'
   preprocessing: Preprocessing = CLIP_PREPROCESSING
   preprocessing_from_shapes: Callable[[Mapping[str, Shape]], dict[str, Any]] = lambda shapes: {}

@@ -17,7 +17,7 @@ from zsar_jax.weights.formats.read import TOKEN_EMBEDDING, MappedArray, Weights
 _DEFAULT_NUM_FRAMES = 8
 
 # Fields of `TowerSpec` that are 0 or a name if a model has the usual ones.
-_OPTIONAL_FIELDS = {'architecture', 'image_mlp', 'text_mlp'}
+_OPTIONAL_FIELDS = {'architecture', 'image_mlp', 'text_mlp', 'time_layers', 'auxiliary_layers'}
 
 
 def infer_spec(weights: Weights) -> tuple[TowerSpec, VideoSpec]:
@@ -58,10 +58,13 @@ def tower_fields(weights: Weights) -> dict[str, Any]:
   arrays = weights.arrays
   fields = {
     'embed_dim': _size(arrays, 'visual/proj/kernel', 2, 1)
-    or _size(arrays, 'text/text_projection/kernel', 2, 1),
+    or _size(arrays, 'text/text_projection/kernel', 2, 1)
+    or _size(arrays, 'text/class_embedding', 1, 0),
     'patch': _size(arrays, 'visual/conv1/kernel', 4, 0),
     'image_width': _size(arrays, 'visual/conv1/kernel', 4, 3),
     'image_layers': _count(arrays, r'visual/transformer/resblocks/\d+/ln_1/scale'),
+    'time_layers': _count(arrays, r'visual/temporal_transformer/resblocks/\d+/ln_1/scale'),
+    'auxiliary_layers': _count(arrays, r'visual/auxiliary_transformer/resblocks/\d+/ln_1/scale'),
     'text_width': _size(arrays, 'text/ln_final/scale', 1, 0),
     'text_layers': _count(arrays, r'text/transformer/resblocks/\d+/ln_1/scale'),
     'context_length': _size(arrays, 'text/positional_embedding', 2, 0),
@@ -99,7 +102,7 @@ def _video_spec(weights: Weights) -> VideoSpec:
       f'{weights.path}: {depths[0]} blocks of the image tower and {depths[1]} of the text tower'
       ' have prompts, but zsar_jax supports only equal numbers; use another model'
     )
-  positions = arrays.get('temporal/positional_embedding')
+  positions = arrays.get('temporal/positional_embedding') or arrays.get('visual/temporal_embedding')
   # ActionCLIP always has 77 positions.
   num_frames = _DEFAULT_NUM_FRAMES
   if positions is not None and weights.format is not ACTIONCLIP:

@@ -6,13 +6,14 @@ import jax
 import numpy as np
 
 
-def resize_grid(positions: np.ndarray, count: int) -> np.ndarray | None:
+def resize_grid(positions: np.ndarray, count: int, method: str = 'cubic') -> np.ndarray | None:
   """Resizes position embeddings of an image, f32[c + g * g, D], to f32[count, D].
 
   c is 1 if there is a class token, whose embedding is kept, and 0 if not; it follows from the
-  lengths, since g * g + 1 is no square. Those of the grid are interpolated bicubically with
-  anti-aliasing (Keys' kernel, a = -0.5) as in open_clip, which calls PyTorch's
-  `interpolate(mode='bicubic', antialias=True)`. (Without anti-aliasing, PyTorch uses a = -0.75.)
+  lengths, since g * g + 1 is no square. Those of the grid are interpolated with anti-aliasing by
+  a `method` of `jax.image.resize`: bicubically ('cubic': Keys' kernel, a = -0.5) as in open_clip,
+  which calls PyTorch's `interpolate(mode='bicubic', antialias=True)`, or bilinearly ('linear') as
+  in VideoPrism. (Without anti-aliasing, PyTorch's bicubic has a = -0.75.)
 
   Returns:
     The resized embeddings; None if the old or the new grid is not square, or only one of them has
@@ -23,7 +24,7 @@ def resize_grid(positions: np.ndarray, count: int) -> np.ndarray | None:
     return None
   grid = positions[first:].reshape(old, old, -1)
   with jax.transfer_guard('allow'):
-    resized = jax.image.resize(grid, (new, new, grid.shape[-1]), 'cubic', antialias=True)
+    resized = jax.image.resize(grid, (new, new, grid.shape[-1]), method, antialias=True)
     return np.concatenate([positions[:first], np.asarray(resized).reshape(new * new, -1)])
 
 

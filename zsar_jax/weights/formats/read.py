@@ -182,7 +182,8 @@ def _read_configs(
   """Reads the fields of `TowerSpec` and the preprocessing from the files beside the weights."""
   folder = source.path if source.path.is_dir() else source.path.parent
   path = folder / fmt.config_file
-  tower_fields, preprocessing = {'normalization': fmt.normalization}, fmt.preprocessing
+  tower_fields = {'normalization': fmt.normalization, **fmt.tower_fields}
+  preprocessing = fmt.preprocessing
   try:
     if config:
       tower_fields |= fmt.read_config(path, config)

@@ -15,6 +15,8 @@ from zsar_jax.weights.formats.lazy_arrays import StateDict
 from zsar_jax.weights.formats.open_clip import OPEN_CLIP
 from zsar_jax.weights.formats.openai import FROSTER, OPEN_VCLIP, OPENAI
 from zsar_jax.weights.formats.scenic import SCENIC
+from zsar_jax.weights.formats.viclip import VICLIP
+from zsar_jax.weights.formats.videoprism import HF_VIDEOPRISM, VIDEOPRISM
 from zsar_jax.weights.formats.vifi_clip import VIFI_CLIP
 from zsar_jax.weights.formats.xclip import XCLIP
 from zsar_jax.weights.formats.zsar import ZSAR
@@ -31,11 +33,14 @@ FORMATS = (
   OPENAI,
   HF_XCLIP,
   HF_CLIP,
+  VICLIP,
+  VIDEOPRISM,
+  HF_VIDEOPRISM,
   SCENIC,
   ZSAR,
 )
 # Names that stand for several formats.
-FAMILIES = {'hf': (HF_XCLIP, HF_CLIP)}
+FAMILIES = {'hf': (HF_XCLIP, HF_CLIP, HF_VIDEOPRISM)}
 
 # An extra in files of PyTorch Lightning.
 _LIGHTNING = 'pytorch-lightning_version'
@@ -71,7 +76,7 @@ _UNSUPPORTED = (
 _TOWERS = (
   (
     'image',
-    r'(.*\.)?(visual|image_encoder|vision_model)[./].*|class_embedding|embeddings\.patch_embedding\..*',
+    r'(.*\.)?(visual|image_encoder|vision_model|vision_encoder|video_model)[./].*|class_embedding|embeddings\.patch_embedding\..*',
   ),
   (
     'text',
