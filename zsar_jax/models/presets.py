@@ -48,7 +48,8 @@ class TowerSpec:
 
   Raises:
     UserError: if a width is not a multiple of its number of heads, or the image size of the patch
-      size, or the normalization or the architecture is unknown.
+      size, or the normalization or the architecture is unknown, or images that are not projected
+      have another width than texts.
   """
 
   embed_dim: int
@@ -82,6 +83,11 @@ class TowerSpec:
     ):
       if value % divisor:
         raise UserError(f'the {name} {value} is not a multiple of the {divisor_name} {divisor}')
+    if self.parts.image_projection == 'none' and self.image_width != self.embed_dim:
+      raise UserError(
+        f'the image width {self.image_width} is not the width {self.embed_dim} of the embeddings,'
+        f' which the architecture {self.architecture} does not project'
+      )
 
   @property
   def parts(self) -> Architecture:

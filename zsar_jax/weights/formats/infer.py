@@ -77,11 +77,14 @@ def tower_fields(weights: Weights) -> dict[str, Any]:
   for tower, name in (('visual', 'image'), ('text', 'text')):
     # Only a layout with a separate axis shows the heads. In OpenAI's models they have width 64.
     heads = _size(arrays, f'{tower}/transformer/resblocks/0/attn/query/kernel', 3, 1)
-    width = fields[f'{name}_width']
-    if not heads and width % 64 and f'{name}_heads' not in weights.tower_fields:
+    width, known = fields[f'{name}_width'], weights.format.heads
+    heads = heads or known.get(width, 0)
+    if (
+      width and not heads and (width % 64 or known) and f'{name}_heads' not in weights.tower_fields
+    ):
       raise UserError(
         f'{weights.path}: the number of heads of the {name} tower is not given, and its width,'
-        f' {width}, is not a multiple of 64; name a folder with the config.json or'
+        f' {width}, is not that of a published model; name a folder with the config.json or'
         ' open_clip_config.json of the model'
       )
     fields[f'{name}_heads'] = heads or width // 64

@@ -16,10 +16,8 @@ from zsar_jax.weights.formats import (
 )
 from zsar_jax.weights.formats.format import Format
 from zsar_jax.weights.formats.hints import CONFIG, Hints
-from zsar_jax.weights.formats.hugging_face import HF_CLIP, HF_XCLIP
 from zsar_jax.weights.formats.key_tables import Layout
 from zsar_jax.weights.formats.lazy_arrays import LazyArray, StateDict
-from zsar_jax.weights.formats.open_clip import OPEN_CLIP
 from zsar_jax.weights.formats.openai import FROSTER, OPEN_VCLIP, OPENAI
 from zsar_jax.weights.formats.preprocessing import Preprocessing
 from zsar_jax.weights.formats.zsar import ZSAR
@@ -189,12 +187,13 @@ def _read_configs(
       tower_fields |= fmt.read_config(path, config)
     if fmt is ZSAR:
       return tower_fields, zsar.from_json(path, config)[2] if config else preprocessing
-    if fmt in (HF_CLIP, HF_XCLIP):
+    if fmt.config_file == 'config.json':
       path, settings = _image_processor(folder, source.configs)
+      settings = settings and {**fmt.processor_defaults, **settings}
       read_settings = preprocessor_config.from_transformers
     else:
-      # Other formats have no settings of the preprocessing.
-      settings = config.get('preprocess_cfg') if fmt is OPEN_CLIP else None
+      # Only open_clip's file has settings of the preprocessing.
+      settings = config.get('preprocess_cfg')
       read_settings = preprocessor_config.from_open_clip
     if settings is not None:
       tower_fields['normalization'], fields = read_settings(path, settings)
