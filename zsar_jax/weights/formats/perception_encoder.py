@@ -12,13 +12,16 @@ from zsar_jax.weights.formats.key_tables import ONE_TOKEN, SAME, Table, dense, n
 from zsar_jax.weights.formats.lazy_arrays import LazyArray, StateDict
 from zsar_jax.weights.formats.preprocessing import Preprocessing
 
-# The numbers of heads by width, which no file gives.
-HEADS = {
-  width: heads
-  for spec in PRESETS.values()
-  if spec.architecture in ('pe_core', 'pe_core_g')
-  for width, heads in ((spec.image_width, spec.image_heads), (spec.text_width, spec.text_heads))
-}
+
+def published_heads(*architectures: str) -> dict[int, int]:
+  """Returns the numbers of heads of the presets of some architectures, by the width of a tower."""
+  specs = [spec for spec in PRESETS.values() if spec.architecture in architectures]
+  heads = {spec.image_width: spec.image_heads for spec in specs}
+  return heads | {spec.text_width: spec.text_heads for spec in specs}
+
+
+# No file gives them.
+HEADS = published_heads('pe_core', 'pe_core_g')
 
 # Frames are squashed to a square, and taken as in the authors' evaluation of Kinetics.
 PREPROCESSING = Preprocessing(sampling='ends', interpolation='bilinear', resize='squash')
@@ -27,7 +30,7 @@ PREPROCESSING = Preprocessing(sampling='ends', interpolation='bilinear', resize=
 _BIAS = 'visual.proj.bias'
 
 
-def architecture(paths: Container[str]) -> dict[str, Any]:
+def read_tower(paths: Container[str]) -> dict[str, Any]:
   """Returns the architecture of a model, given our paths of its arrays; see `Format.read_tower`."""
   has_class_token = 'visual/class_embedding' in paths
   return {'architecture': 'pe_core' if has_class_token else 'pe_core_g'}
@@ -60,7 +63,8 @@ PE_CORE = Format(
   markers=('visual.conv1.weight', f'{_POOL}.probe', 'token_embedding.weight'),
   droppable=openai.DROPPABLE,
   prepare=_prepare,
-  read_tower=architecture,
+  tower_fields={'architecture': 'pe_core'},
+  read_tower=read_tower,
   heads=HEADS,
   normalization='half',
   preprocessing=PREPROCESSING,

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from zsar_jax.errors import UserError
@@ -116,7 +116,7 @@ def read_weights(
       notes.append(f'token embedding: from {tokens_from}')
   notes += _attention_notes(fmt, video_fields)
   config = source.configs.get(fmt.config_file, dict)()
-  tower_fields, preprocessing = _read_configs(source, fmt, config)
+  tower_fields, preprocessing = _read_configs(source, fmt, config, arrays)
   shapes = {our_path: array.stored.shape for our_path, array in arrays.items()}
   preprocessing = dataclasses.replace(preprocessing, **fmt.preprocessing_from_shapes(shapes))
   lacks_config = bool(fmt.config_file) and not config and fmt is not ZSAR
@@ -175,12 +175,12 @@ def _attention_notes(fmt: Format, video_fields: Mapping[str, Any]) -> list[str]:
 
 
 def _read_configs(
-  source: weight_files.Source, fmt: Format, config: dict[str, Any]
+  source: weight_files.Source, fmt: Format, config: dict[str, Any], paths: Container[str]
 ) -> tuple[dict[str, Any], Preprocessing]:
   """Reads the fields of `TowerSpec` and the preprocessing from the files beside the weights."""
   folder = source.path if source.path.is_dir() else source.path.parent
   path = folder / fmt.config_file
-  tower_fields = {'normalization': fmt.normalization, **fmt.tower_fields}
+  tower_fields = {'normalization': fmt.normalization, **fmt.tower_fields, **fmt.read_tower(paths)}
   preprocessing = fmt.preprocessing
   try:
     if config:

@@ -28,6 +28,9 @@ _TRUNK = 'visual.trunk'
 _POOL = f'{_TRUNK}.attn_pool'
 _BLOCK, _THEIR_BLOCK = 'visual/transformer/resblocks/{i}', f'{_TRUNK}.blocks.{{i}}'
 
+# The numbers of heads of EVA02-CLIP, which no file gives.
+HEADS = perception_encoder.published_heads('eva02')
+
 # The layers that timm stacks, with the names of their parts in other layouts of timm.
 _STACKED = {
   'attn.qkv': ('attn.q_proj', 'attn.k_proj', 'attn.v_proj'),
@@ -93,8 +96,8 @@ def _config_reader(
     name = str(image.get('timm_model_name'))
     if not re.fullmatch(towers, name):
       raise UserError(
-        f'{path}: timm_model_name is {printable(name)!r}, but the arrays are those of {family}; fetch'
-        ' the file that belongs to these weights'
+        f'{path}: timm_model_name is {printable(name)!r}, but the arrays are those of {family};'
+        ' fetch the file that belongs to these weights'
       )
     unknown = [key for key in image if key not in _IMAGE_KEYS]
     unknown += [key for key in text if key not in _TEXT_KEYS]
@@ -129,7 +132,8 @@ OPEN_CLIP_PE_CORE = Format(
   markers=(f'{_POOL}.latent', f'{_TRUNK}.norm_pre.weight', 'text.token_embedding.weight'),
   droppable=openai.DROPPABLE,
   prepare=prepare,
-  read_tower=perception_encoder.architecture,
+  tower_fields={'architecture': 'pe_core'},
+  read_tower=perception_encoder.read_tower,
   heads=perception_encoder.HEADS,
   normalization='half',
   preprocessing=perception_encoder.PREPROCESSING,
@@ -157,6 +161,7 @@ OPEN_CLIP_EVA02 = Format(
   droppable=openai.DROPPABLE,
   prepare=prepare,
   tower_fields={'architecture': 'eva02'},
+  heads=HEADS,
   config_file='open_clip_config.json',
   read_config=_config_reader('EVA02-CLIP', r'eva02_(base|large)_patch\d+_clip_\d+', 'token'),
 )
