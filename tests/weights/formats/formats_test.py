@@ -385,7 +385,7 @@ def test_formats_can_be_named(clip, tmp_path):
   ('key', 'words'),
   [
     ('visual.layer1.0.conv1.weight', 'ResNet'),
-    ('logit_bias', 'SigLIP'),
+    ('logit_bias', 'sigmoid loss'),
     ('text_decoder.ln.weight', 'CoCa'),
     ('visual.trunk.cls_token', 'timm'),
   ],

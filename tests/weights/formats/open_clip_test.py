@@ -155,7 +155,7 @@ def test_weights_without_a_description_need_a_preset(tmp_path, monkeypatch):
   file = tmp_path / 'open_clip_model.safetensors'
   write(tmp_path, theirs, None)
   for options, words in (
-    ({}, 'heads of the image tower is not given, .* 120 wide; name the model in preset'),
+    ({}, 'heads of the image tower is not given, .* 120, .* name the model in preset'),
     ({'preset': 'vit_b61'}, "^preset: 'vit_b61' is none of tiny, "),
     ({'preset': 'vit_b16_gelu'}, '^preset: .*: embed_dim is 72, and 512 in the'),
   ):

@@ -393,7 +393,7 @@ def test_widths_that_are_not_multiples_of_64(tmp_path):
   state = {key: copy.deepcopy(value) for key, value in PLAIN.items()}
   state['visual.conv1.weight'] = torch.ones(96, 3, 8, 8)
   with pytest.raises(
-    UserError, match='number of heads of the image tower is not given, .* is 96 wide'
+    UserError, match='number of heads of the image tower is not given, and its width, 96'
   ):
     infer.infer_spec(read(saved(tmp_path / 'a.pt', state)))
 

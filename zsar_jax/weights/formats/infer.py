@@ -18,12 +18,15 @@ from zsar_jax.weights.formats.read import TOKEN_EMBEDDING, MappedArray, Weights
 # The number of frames of a clip if no parameter depends on it.
 _DEFAULT_NUM_FRAMES = 8
 
+# Parameters with a row for each frame of a clip.
+_FRAME_POSITIONS = ('temporal/positional_embedding', 'visual/temporal_embedding')
+
 # The widest tower of OpenAI's models, all of whose heads have the same width.
 _OPENAI_WIDTH = 1024
 _OPENAI_HEAD = 64
 
 # Fields of `TowerSpec` that are 0 or a name if a model has the usual ones.
-_OPTIONAL_FIELDS = {'architecture', 'image_mlp', 'text_mlp'}
+_OPTIONAL_FIELDS = {'architecture', 'image_mlp', 'text_mlp', 'time_layers', 'auxiliary_layers'}
 
 
 def infer_spec(weights: Weights) -> tuple[TowerSpec, VideoSpec]:
@@ -43,7 +46,7 @@ def infer_spec(weights: Weights) -> tuple[TowerSpec, VideoSpec]:
     _compare_with_preset(weights, dataclasses.asdict(spec))
     return spec, video
   fields = tower_fields(weights)
-  fields = _compare_with_preset(weights, fields) | _openai_heads(weights, fields) | fields
+  fields = _compare_with_preset(weights, fields) | _published_heads(weights, fields) | fields
   if 'vocab_size' not in fields:
     raise UserError(
       f'{weights.path}: has no token embedding; name the CLIP model that its training started from'
@@ -82,20 +85,21 @@ def _compare_with_preset(weights: Weights, fields: dict[str, Any]) -> dict[str, 
   return named
 
 
-def _openai_heads(weights: Weights, fields: dict[str, Any]) -> dict[str, int]:
-  """Returns the numbers of heads that are not in `fields`, as in OpenAI's models."""
+def _published_heads(weights: Weights, fields: dict[str, Any]) -> dict[str, int]:
+  """Returns the numbers of heads that are not in `fields`, as in the published models."""
   heads = {}
   for tower in ('image', 'text'):
-    width = fields.get(f'{tower}_width', 0)
-    if weights.preset or f'{tower}_heads' in fields:
+    width, published = fields.get(f'{tower}_width', 0), weights.format.heads
+    if weights.preset or not width or f'{tower}_heads' in fields:
       continue
-    if width % _OPENAI_HEAD or width > _OPENAI_WIDTH:
+    if width not in published and (published or width % _OPENAI_HEAD or width > _OPENAI_WIDTH):
       raise UserError(
-        f'{weights.path}: the number of heads of the {tower} tower is not given, and no model of'
-        f' OpenAI is {width} wide; name the model in {weights.hints.preset}, or a folder with its'
-        ' config.json or open_clip_config.json'
+        f'{weights.path}: the number of heads of the {tower} tower is not given, and its width,'
+        f' {width}, is not that of {"a published model" if published else "a model of OpenAI"};'
+        f' name the model in {weights.hints.preset}, or a folder with its config.json or'
+        ' open_clip_config.json'
       )
-    heads[f'{tower}_heads'] = width // _OPENAI_HEAD
+    heads[f'{tower}_heads'] = published.get(width, width // _OPENAI_HEAD)
   return heads
 
 
@@ -104,10 +108,13 @@ def tower_fields(weights: Weights) -> dict[str, Any]:
   arrays = weights.arrays
   fields = {
     'embed_dim': _size(arrays, 'visual/proj/kernel', 2, 1)
-    or _size(arrays, 'text/text_projection/kernel', 2, 1),
+    or _size(arrays, 'text/text_projection/kernel', 2, 1)
+    or _size(arrays, 'text/class_embedding', 1, 0),
     'patch': _size(arrays, 'visual/conv1/kernel', 4, 0),
     'image_width': _size(arrays, 'visual/conv1/kernel', 4, 3),
     'image_layers': _count(arrays, r'visual/transformer/resblocks/\d+/ln_1/scale'),
+    'time_layers': _count(arrays, r'visual/temporal_transformer/resblocks/\d+/ln_1/scale'),
+    'auxiliary_layers': _count(arrays, r'visual/auxiliary_transformer/resblocks/\d+/ln_1/scale'),
     'text_width': _size(arrays, 'text/ln_final/scale', 1, 0),
     'text_layers': _count(arrays, r'text/transformer/resblocks/\d+/ln_1/scale'),
     'context_length': _size(arrays, 'text/positional_embedding', 2, 0),
@@ -135,7 +142,7 @@ def fixes_num_frames(weights: Weights) -> bool:
   if weights.format is zsar.ZSAR or 'num_frames' in weights.video_fields:
     return True
   # ActionCLIP always has 77 positions.
-  return 'temporal/positional_embedding' in weights.arrays and weights.format is not ACTIONCLIP
+  return weights.format is not ACTIONCLIP and any(map(weights.arrays.get, _FRAME_POSITIONS))
 
 
 def _video_spec(weights: Weights) -> VideoSpec:
@@ -151,8 +158,9 @@ def _video_spec(weights: Weights) -> VideoSpec:
       ' have prompts, but zsar_jax supports only equal numbers; use another model'
     )
   num_frames = _DEFAULT_NUM_FRAMES
-  if 'temporal/positional_embedding' in arrays and fixes_num_frames(weights):
-    num_frames = arrays['temporal/positional_embedding'].stored.shape[-2]
+  positions = [arrays[path] for path in _FRAME_POSITIONS if path in arrays]
+  if positions and fixes_num_frames(weights):
+    num_frames = positions[0].stored.shape[-2]
   fields: dict[str, Any] = dict(
     num_frames=num_frames,
     temporal=weights.format.temporal,

@@ -19,7 +19,7 @@ from zsar_jax.errors import UserError
 from zsar_jax.models.video_model import Params, VideoModel
 from zsar_jax.runtime import trees
 from zsar_jax.runtime.files import make_folder
-from zsar_jax.weights.formats import hugging_face, preprocessor_config, zsar
+from zsar_jax.weights.formats import hugging_face, preprocessor_config, siglip, zsar
 from zsar_jax.weights.formats.format import Format
 from zsar_jax.weights.formats.preprocessing import CLIP_PREPROCESSING, Preprocessing
 from zsar_jax.weights.formats.scenic import SCENIC
@@ -30,11 +30,11 @@ TARGETS = ('hf', 'scenic', 'zsar')
 _TRAINING_ONLY = 'distillation/'
 
 # Fields of the preprocessing that the files of each target cannot express.
-_TEXT_FIELDS = ('templates', 'split_words', 'placeholders')
+_OTHER_FIELDS = ('sampling', 'templates', 'split_words', 'placeholders')
 _INEXPRESSIBLE = types.MappingProxyType(
   {
-    'hf': _TEXT_FIELDS,
-    'scenic': ('normalization', 'interpolation', 'resize', 'centre_crop', *_TEXT_FIELDS),
+    'hf': _OTHER_FIELDS,
+    'scenic': ('normalization', 'interpolation', 'resize', 'centre_crop', *_OTHER_FIELDS),
     'zsar': (),
   }
 )
@@ -47,6 +47,7 @@ _TOKENIZER_FILES = (
   'added_tokens.json',
   'vocab.json',
   'merges.txt',
+  'spiece.model',
 )
 
 
@@ -64,8 +65,8 @@ def save_weights(
     params: the parameters.
     model: the model.
     target: one of `TARGETS`. 'hf' writes a folder that transformers opens as `XCLIPModel`
-      (temporal 'xclip') or `CLIPModel`, 'scenic' a Flax msgpack file with Scenic's tree, 'zsar' a
-      folder of this project.
+      (temporal 'xclip'), `SiglipModel` or `CLIPModel`, 'scenic' a Flax msgpack file with Scenic's
+      tree, 'zsar' a folder of this project.
     out: the folder or file, which must not exist.
     tokenizer: a folder; its tokenizer, if any, is copied to the folder of 'hf' or 'zsar'.
     preprocessing: the preprocessing of the model, which 'hf' and 'zsar' write beside the weights.
@@ -94,7 +95,7 @@ def save_weights(
         if tokenizer is not None and (tokenizer / name).is_file():
           shutil.copyfile(tokenizer / name, partial / name)
   notes = []
-  if fmt in (hugging_face.HF_CLIP, SCENIC):
+  if fmt in (hugging_face.HF_CLIP, siglip.HF_SIGLIP, SCENIC):
     notes.append(_image_model_note(model.video.temporal))
   return '; '.join([*notes, *_preprocessing_notes(model, target, preprocessing)])
 
@@ -118,7 +119,11 @@ def _write_configs(
   if fmt is zsar.ZSAR:
     _write_json(folder / fmt.config_file, zsar.to_json(model.spec, model.video, preprocessing))
   else:
-    _write_json(folder / fmt.config_file, hugging_face.describe(model.spec, model.video))
+    if fmt is siglip.HF_SIGLIP:
+      description = siglip.describe(model.spec)
+    else:
+      description = hugging_face.describe(model.spec, model.video)
+    _write_json(folder / fmt.config_file, description)
     settings = preprocessor_config.to_transformers(model.spec, preprocessing)
     _write_json(folder / preprocessor_config.PREPROCESSOR, settings)
 
@@ -151,6 +156,8 @@ def _preprocessing_notes(model: VideoModel, target: str, preprocessing: Preproce
 
 def _format(model: VideoModel, target: str) -> Format:
   if target == 'hf':
+    if model.spec.architecture == 'siglip':
+      return siglip.HF_SIGLIP
     xclip = model.video.temporal == 'xclip'
     return hugging_face.HF_XCLIP if xclip else hugging_face.HF_CLIP
   return {'scenic': SCENIC, 'zsar': zsar.ZSAR}[target]
@@ -188,7 +195,7 @@ def _to_theirs(params: Params, fmt: Format) -> dict[str, np.ndarray]:
       )
     key, layout = match
     arrays[key] = np.asarray(layout.save(np.asarray(leaf)), np.float32, order='C')
-  return arrays
+  return fmt.restore(arrays)
 
 
 @contextlib.contextmanager
