@@ -90,6 +90,23 @@ def tower_fields(weights: Weights) -> dict[str, Any]:
   return {field: value for field, value in fields.items() if value} | weights.tower_fields
 
 
+def fixes_num_frames(weights: Weights) -> bool:
+  """Whether the weights are of a model for a certain number of frames."""
+  if weights.format is zsar.ZSAR or 'num_frames' in weights.video_fields:
+    return True
+  return _frame_positions(weights) is not None
+
+
+def _frame_positions(weights: Weights) -> MappedArray | None:
+  """Returns the positional embedding of the frames of a clip; None if nothing shows their number."""
+  if weights.format is ACTIONCLIP:  # It always has 77 positions.
+    return None
+  for path in ('temporal/positional_embedding', 'visual/temporal_embedding'):
+    if path in weights.arrays:
+      return weights.arrays[path]
+  return None
+
+
 def _video_spec(weights: Weights) -> VideoSpec:
   arrays = weights.arrays
   depths = [
@@ -102,10 +119,8 @@ def _video_spec(weights: Weights) -> VideoSpec:
       f'{weights.path}: {depths[0]} blocks of the image tower and {depths[1]} of the text tower'
       ' have prompts, but zsar_jax supports only equal numbers; use another model'
     )
-  positions = arrays.get('temporal/positional_embedding') or arrays.get('visual/temporal_embedding')
-  # ActionCLIP always has 77 positions.
   num_frames = _DEFAULT_NUM_FRAMES
-  if positions is not None and weights.format is not ACTIONCLIP:
+  if (positions := _frame_positions(weights)) is not None:
     num_frames = positions.stored.shape[-2]
   fields: dict[str, Any] = dict(
     num_frames=num_frames,
