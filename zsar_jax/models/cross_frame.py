@@ -52,7 +52,7 @@ class WindowBlock(layers.ResidualBlock):
 
   def __init__(self, width: int, heads: int, *, num_frames: int, **options):
     super().__init__(width, heads, **options)
-    options = {name: options[name] for name in ('residual_std', 'compute', 'rngs')}
+    options = {name: options[name] for name in ('residual_std', 'compute', 'rngs', 'rotary')}
     self.attn = WindowAttention(width, heads, num_frames=num_frames, **options)
 
 

@@ -52,9 +52,14 @@ def of_jaxpr(jaxpr: Any) -> int:
 
 
 def transformer(
-  width: int, layers: int, tokens: int, mlp_width: int, last_tokens: int | None = None
+  width: int,
+  layers: int,
+  tokens: int,
+  mlp_width: int,
+  last_tokens: int | None = None,
+  mlp_matrices: int = 2,
 ) -> float:
-  """Returns the forward pass of one sequence: 4 D^2 + 2 D M weights per block, full attention.
+  """Returns the forward pass of one sequence: 4 D^2 + K D M weights per block, full attention.
 
   Norms and activations are not counted. Causal attention counts in full, as it is computed.
 
@@ -64,9 +69,11 @@ def transformer(
     tokens: number of tokens.
     mlp_width: M, the hidden width of the MLPs.
     last_tokens: number of tokens that the last block computes; None for all.
+    mlp_matrices: K, the number of matrices of an MLP.
   """
   # Keys and values are computed for all tokens, the rest only for tokens that attend.
-  attending_token = 4 * width**2 + 4 * width * mlp_width + 4 * tokens * width
+  attending_token = 4 * width**2 + 4 * tokens * width
+  attending_token += 2 * mlp_matrices * width * mlp_width
   skipped = 0 if last_tokens is None else tokens - last_tokens
   return layers * tokens * (4 * width**2 + attending_token) - skipped * attending_token
 
@@ -77,9 +84,16 @@ def frame(spec: TowerSpec, video: VideoSpec) -> float:
   tokens = spec.num_image_tokens + video.image_prompts
   total = 2.0 * spec.num_patches * 3 * spec.patch**2 * width
   last_tokens = 1 if parts.image_pool == 'class' and video.temporal != 'xclip' else None
-  total += transformer(width, spec.image_layers, tokens, spec.image_mlp_width, last_tokens)
+  total += transformer(
+    width,
+    spec.image_layers,
+    tokens,
+    spec.image_mlp_width,
+    last_tokens,
+    mlp_matrices=3 if parts.image_block == 'eva02' else 2,
+  )
   if parts.image_pool == 'attention':  # Keys and values of all tokens, the rest of one query.
-    total += 4 * (1 + tokens) * width**2 + 4 * tokens * width + 4 * width * spec.image_mlp_width
+    total += 4 * (1 + tokens) * width**2 + 4 * tokens * width + 4 * width * spec.pool_mlp_width
   return total if parts.image_projection == 'none' else total + 2 * width * spec.embed_dim
 
 

@@ -20,6 +20,7 @@ from zsar_jax.models.architectures import CLIP, Architecture
 from zsar_jax.models.attention import attend, pad_tokens
 from zsar_jax.models.compute import REMATS, Compute
 from zsar_jax.models.normalization import normalize
+from zsar_jax.models.rotary import Rotary, rotate, select_angles
 
 
 def _fusion_barrier(x: jax.Array) -> jax.Array:
@@ -108,6 +109,7 @@ class Attention(nnx.Module):
   Attributes:
     causal: whether a token attends only to itself and to earlier tokens.
     logit_cap: see `attention.attend`.
+    rotary: the positions by which queries and keys are rotated; None if they are not.
     compute: how attention is computed.
   """
 
@@ -123,6 +125,7 @@ class Attention(nnx.Module):
     input_bias: bool = True,
     inner_width: int = 0,
     logit_cap: float = 0.0,
+    rotary: Rotary | None = None,
   ):
     # The heads are together as wide as the tokens, or `inner_width` wide.
     head_shape = (heads, (inner_width or width) // heads)
@@ -151,6 +154,7 @@ class Attention(nnx.Module):
     )
     self.causal = causal
     self.logit_cap = logit_cap
+    self.rotary = rotary
     self.compute = compute
 
   def __call__(
@@ -173,11 +177,15 @@ class Attention(nnx.Module):
       [N, L, D], or [N, 1, D] with `query_index`.
     """
     context = x if context is None else context
-    key, value = (
-      self.gather_context(project(context), length) for project in (self.key, self.value)
-    )
+    key = self.key(context)
+    if self.rotary is not None:
+      angles = self.rotary.angles(context.shape[1], key.shape[-1])
+      key = rotate(key, angles)
+    key, value = (self.gather_context(part, length) for part in (key, self.value(context)))
     key_length = self.context_length(length)
     query = self.query(x if query_index is None else select_token(x, query_index))
+    if self.rotary is not None:
+      query = rotate(query, select_angles(angles, query_index))
     causal, implementation = self.causal, self.compute.attention
     if query_index is not None:
       # A fused kernel for long queries gains nothing here.
@@ -269,6 +277,7 @@ class ResidualBlock(nnx.Module):
     causal: bool = False,
     mlp_width: int = 0,
     parts: Architecture = CLIP,
+    rotary: Rotary | None = None,
   ):
     self.ln_1 = LayerNorm(width, compute, rngs, parts.epsilon)
     self.attn = Attention(
@@ -279,6 +288,7 @@ class ResidualBlock(nnx.Module):
       rngs=rngs,
       causal=causal,
       logit_cap=parts.logit_cap,
+      rotary=rotary,
     )
     self.ln_2 = LayerNorm(width, compute, rngs, parts.epsilon)
     self.mlp = Mlp(

@@ -94,6 +94,11 @@ class TowerSpec:
     return self.image_mlp or 4 * self.image_width
 
   @property
+  def pool_mlp_width(self) -> int:
+    """The hidden width of the MLP after attention pooling."""
+    return self.parts.pool_mlp_ratio * self.image_width or self.image_mlp_width
+
+  @property
   def text_mlp_width(self) -> int:
     """The hidden width of the MLPs of the text transformer."""
     return self.text_mlp or 4 * self.text_width
@@ -190,8 +195,40 @@ _VIDEOPRISM_B = TowerSpec(
   auxiliary_layers=2,
 )
 
-# Published models: CLIP in arXiv 2103.00020, tables 19 and 20; ViCLIP, a CLIP whose texts have 32
-# tokens, in arXiv 2307.06942; VideoPrism-LvT in arXiv 2402.13217 (`videoprism.models.CONFIGS`).
+_EVA02_L14 = dataclasses.replace(_VIT_L14, architecture='eva02', image_mlp=2730)
+_PE_CORE_L14_336 = TowerSpec(
+  embed_dim=1024,
+  resolution=336,
+  patch=14,
+  image_width=1024,
+  image_layers=24,
+  image_heads=16,
+  text_width=1024,
+  text_layers=24,
+  text_heads=16,
+  context_length=32,
+  normalization='half',
+  architecture='pe_core',
+)
+_PE_CORE_S16_384 = TowerSpec(
+  embed_dim=512,
+  resolution=384,
+  patch=16,
+  image_width=384,
+  image_layers=12,
+  image_heads=6,
+  text_width=512,
+  text_layers=12,
+  text_heads=8,
+  context_length=32,
+  normalization='half',
+  architecture='pe_core',
+)
+
+# Published models: CLIP in arXiv 2103.00020, tables 19 and 20; PE-Core in `core/vision_encoder` of
+# its code (facebookresearch/perception_models); EVA-CLIP in timm's eva.py and open_clip's configs;
+# ViCLIP, a CLIP whose texts have 32 tokens, in arXiv 2307.06942; VideoPrism-LvT in
+# `videoprism.models.CONFIGS` of its code (google-deepmind/videoprism).
 PRESETS = types.MappingProxyType(
   {
     'tiny': TowerSpec(
@@ -223,6 +260,32 @@ PRESETS = types.MappingProxyType(
       text_width=1024,
       text_heads=16,
     ),
+    'pe_core_t16_384': dataclasses.replace(_PE_CORE_S16_384, image_width=192, image_heads=3),
+    'pe_core_s16_384': _PE_CORE_S16_384,
+    'pe_core_b16': dataclasses.replace(
+      _PE_CORE_L14_336,
+      resolution=224,
+      patch=16,
+      image_width=768,
+      image_layers=12,
+      image_heads=12,
+    ),
+    'pe_core_l14_336': _PE_CORE_L14_336,
+    'pe_core_g14_448': dataclasses.replace(
+      _PE_CORE_L14_336,
+      embed_dim=1280,
+      resolution=448,
+      image_width=1536,
+      image_layers=50,
+      image_mlp=8960,
+      text_width=1280,
+      text_heads=20,
+      context_length=72,
+      architecture='pe_core_g',
+    ),
+    'eva02_b16': dataclasses.replace(_VIT_B16, architecture='eva02', image_mlp=2048),
+    'eva02_l14': _EVA02_L14,
+    'eva02_l14_336': dataclasses.replace(_EVA02_L14, resolution=336),
   }
 )
 

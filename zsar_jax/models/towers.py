@@ -13,11 +13,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from zsar_jax.models import cross_frame, layers
+from zsar_jax.models import cross_frame, eva02, layers
 from zsar_jax.models.compute import Compute
 from zsar_jax.models.learned_prompts import DeepPrompts
 from zsar_jax.models.pooling import AttentionPool
 from zsar_jax.models.presets import TowerSpec, VideoSpec
+from zsar_jax.models.rotary import Rotary
 
 # Initial standard deviations for training from scratch. OpenAI's are 0.02 for tokens and
 # width**-0.5 for image positions, while patch embeddings have about 0.5. With larger values,
@@ -49,6 +50,10 @@ class PatchEmbedding(nnx.Module):
     x = x.swapaxes(2, 3).reshape(count, rows * columns, -1)  # [N, G * G, P * P * 3]
     x = x @ kernel.reshape(-1, width)  # [N, G * G, D]
     return x if self.bias is None else x + self.bias[...].astype(self.dtype)
+
+
+# The residual blocks of `Architecture.image_block`.
+_BLOCKS = {'clip': layers.ResidualBlock, 'eva02': eva02.Eva02Block}
 
 
 class ImageTower(nnx.Module):
@@ -87,6 +92,9 @@ class ImageTower(nnx.Module):
       layers.LayerNorm(width, compute, rngs, parts.epsilon) if parts.pre_norm else None
     )
 
+    grid = spec.resolution // spec.patch
+    rotary = Rotary(parts.rotary, grid, parts.class_token) if parts.rotary else None
+
     def block(number: int) -> layers.ResidualBlock:
       del number
       options: dict[str, Any] = dict(
@@ -95,11 +103,12 @@ class ImageTower(nnx.Module):
         rngs=rngs,
         mlp_width=spec.image_mlp,
         parts=parts,
+        rotary=rotary,
       )
       if video.temporal in cross_frame.BLOCKS:
         block_class = cross_frame.BLOCKS[video.temporal]
         return block_class(width, spec.image_heads, num_frames=video.num_frames, **options)
-      return layers.ResidualBlock(width, spec.image_heads, **options)
+      return _BLOCKS[parts.image_block](width, spec.image_heads, **options)
 
     self.transformer = layers.Transformer(depth, block, compute)
     self.ln_post = layers.LayerNorm(width, compute, rngs, parts.epsilon)
@@ -112,7 +121,7 @@ class ImageTower(nnx.Module):
         parts.pool_heads or spec.image_heads,
         compute=compute,
         rngs=rngs,
-        mlp_width=spec.image_mlp,
+        mlp_width=spec.pool_mlp_width,
         parts=parts,
       )
       if self.pool == 'attention'
@@ -202,7 +211,7 @@ class TextTower(nnx.Module):
   """A transformer; in CLIP, the text's embedding is the projection of its end-of-text token."""
 
   def __init__(self, spec: TowerSpec, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs):
-    width, dtype, parts = spec.text_width, compute.dtype, spec.parts
+    width, dtype, parts = spec.text_width, compute.dtype, spec.parts.text_parts
     normal = nnx.initializers.normal
     self.token_embedding = TokenEmbedding(
       spec.vocab_size, width, embedding_init=normal(_TOKEN_STD), dtype=dtype, rngs=rngs

@@ -81,6 +81,7 @@ def load_model(
   view = View(
     num_frames=video.num_frames,
     size=spec.resolution,
+    sampling=preprocessing.sampling,
     interpolation=preprocessing.interpolation,
     resize=preprocessing.resize,
     centre_crop=preprocessing.centre_crop,

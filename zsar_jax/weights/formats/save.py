@@ -30,11 +30,11 @@ TARGETS = ('hf', 'scenic', 'zsar')
 _TRAINING_ONLY = 'distillation/'
 
 # Fields of the preprocessing that the files of each target cannot express.
-_TEXT_FIELDS = ('templates', 'split_words', 'placeholders')
+_OTHER_FIELDS = ('sampling', 'templates', 'split_words', 'placeholders')
 _INEXPRESSIBLE = types.MappingProxyType(
   {
-    'hf': _TEXT_FIELDS,
-    'scenic': ('normalization', 'interpolation', 'resize', 'centre_crop', *_TEXT_FIELDS),
+    'hf': _OTHER_FIELDS,
+    'scenic': ('normalization', 'interpolation', 'resize', 'centre_crop', *_OTHER_FIELDS),
     'zsar': (),
   }
 )
