@@ -98,7 +98,7 @@ def fixes_num_frames(weights: Weights) -> bool:
 
 
 def _frame_positions(weights: Weights) -> MappedArray | None:
-  """Returns the positional embedding of the frames of a clip; None if nothing shows their number."""
+  """Returns the positional embedding of a clip's frames; None if nothing shows their number."""
   if weights.format is ACTIONCLIP:  # It always has 77 positions.
     return None
   for path in ('temporal/positional_embedding', 'visual/temporal_embedding'):

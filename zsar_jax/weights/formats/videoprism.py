@@ -158,7 +158,7 @@ VIDEOPRISM = Format(
   temporal='videoprism',
   tower_fields=types.MappingProxyType({'architecture': 'videoprism', 'context_length': 64}),
   normalization='none',
-  preprocessing=Preprocessing(resize='squash', templates=('a video of {}.',)),
+  preprocessing=Preprocessing(sampling='starts', resize='squash', templates=('a video of {}.',)),
 )
 
 
