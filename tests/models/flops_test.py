@@ -38,6 +38,8 @@ def test_operations_of_a_program_counted_by_hand():
     ('vit_b32', 'transformer'),
     ('pe_core_g14_448', 'mean'),
     ('eva02_l14', 'mean'),
+    ('viclip_b16', 'joint'),
+    ('videoprism_lvt_b', 'videoprism'),
   ],
 )
 def test_operations_are_those_of_the_traced_model(name, temporal):

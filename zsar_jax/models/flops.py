@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from zsar_jax.models import videoprism
 from zsar_jax.models.presets import TowerSpec, VideoSpec
 from zsar_jax.runtime import trees
 
@@ -78,11 +79,12 @@ def transformer(
   return layers * tokens * (4 * width**2 + attending_token) - skipped * attending_token
 
 
-def frame(spec: TowerSpec, video: VideoSpec) -> float:
-  """Returns the forward pass of one frame through the image tower."""
+def images(spec: TowerSpec, video: VideoSpec, count: int = 1) -> float:
+  """Returns the forward pass of one sequence of `count` frames through the image tower."""
   width, parts = spec.image_width, spec.parts
-  tokens = spec.num_image_tokens + video.image_prompts
-  total = 2.0 * spec.num_patches * 3 * spec.patch**2 * width
+  patches = count * spec.num_patches
+  tokens = spec.num_image_tokens - spec.num_patches + patches + video.image_prompts
+  total = 2.0 * patches * 3 * spec.patch**2 * width
   last_tokens = 1 if parts.image_pool == 'class' and video.temporal != 'xclip' else None
   total += transformer(
     width,
@@ -99,15 +101,33 @@ def frame(spec: TowerSpec, video: VideoSpec) -> float:
 
 def clip(spec: TowerSpec, video: VideoSpec) -> float:
   """Returns the forward pass of one clip. X-CLIP's messages and video prompts are not counted."""
-  total = video.num_frames * frame(spec, video)
+  if video.temporal == 'videoprism':
+    return _videoprism(spec, video.num_frames)
+  if video.temporal == 'joint':
+    return images(spec, video, video.num_frames)
+  total = video.num_frames * images(spec, video)
   if video.temporal in ('transformer', 'xclip'):
     width = spec.embed_dim
     total += transformer(width, video.temporal_layers, video.num_frames, 4 * width)
   return total
 
 
+def _videoprism(spec: TowerSpec, frames: int) -> float:
+  """Returns the forward pass of one clip through `videoprism.VideoTower`."""
+  width, mlp_width, patches = spec.image_width, spec.image_mlp_width, spec.num_patches
+  tokens, inner = frames * patches, videoprism.POOL_EXPANSION * width
+  total = 2.0 * tokens * 3 * spec.patch**2 * width
+  total += frames * transformer(width, spec.image_layers, patches, mlp_width)
+  total += patches * transformer(width, spec.time_layers, frames, mlp_width)
+  total += transformer(width, spec.auxiliary_layers, tokens, mlp_width)
+  # The pooling: keys and values of all tokens, the rest of one query.
+  return total + 4 * (1 + tokens) * width * inner + 4 * tokens * inner
+
+
 def text(spec: TowerSpec, tokens: int) -> float:
   """Returns the forward pass of one text of `tokens` tokens."""
+  if spec.architecture == 'videoprism':  # A class token follows, and nothing is projected.
+    return transformer(spec.text_width, spec.text_layers, tokens + 1, spec.text_mlp_width, 1)
   project = 2 * spec.text_width * spec.embed_dim
   blocks = transformer(spec.text_width, spec.text_layers, tokens, spec.text_mlp_width, 1)
   return blocks + project

@@ -127,8 +127,7 @@ def choose_attention(config: ConfigDict) -> str:
       caps its logits.
   """
   attention, name = config.model.attention, config.model.preset
-  with _config_fields_in_errors():
-    is_capped = bool(preset(name).parts.logit_cap)
+  is_capped = name != AUTO and preset(name).parts.logit_cap > 0
   if not config.optim.still_clip.gradient and not is_capped:
     return attention
   if attention == 'cudnn' and is_capped:

@@ -21,7 +21,7 @@ from zsar_jax.models.compute import Compute
 from zsar_jax.models.presets import TowerSpec, VideoSpec
 
 # The width of the heads of the pooling, together, as a multiple of D.
-_POOL_EXPANSION = 4
+POOL_EXPANSION = 4
 
 # The longest wavelength of the positions of texts, in tokens, divided by 2 pi.
 _MAX_TIMESCALE = 10_000
@@ -94,7 +94,7 @@ class AttentionPool(nnx.Module):
   """
 
   def __init__(self, width: int, heads: int, *, compute: Compute, rngs: nnx.Rngs):
-    inner = _POOL_EXPANSION * width
+    inner = POOL_EXPANSION * width
     self.probe = nnx.Param(nnx.initializers.normal(width**-0.5)(rngs.params(), (1, width)))
     self.attn = layers.Attention(
       width,

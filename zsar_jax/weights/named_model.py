@@ -93,7 +93,11 @@ def load_model(
     tokenizer = str(weights.folder) if has_vocabulary(weights.folder) else 'clip'
   texts = ClassTexts(
     make_tokenizer(
-      tokenizer, spec.vocab_size, spec.context_length - video.text_prompts, hints.tokenizer
+      tokenizer,
+      spec.vocab_size,
+      spec.context_length - video.text_prompts,
+      hints.tokenizer,
+      spec.parts,
     ),
     tuple(templates or preprocessing.templates),
     split_words=preprocessing.split_words,

@@ -18,9 +18,6 @@ from zsar_jax.weights.formats.read import TOKEN_EMBEDDING, MappedArray, Weights
 # The number of frames of a clip if no parameter depends on it.
 _DEFAULT_NUM_FRAMES = 8
 
-# Parameters with a row for each frame of a clip.
-_FRAME_POSITIONS = ('temporal/positional_embedding', 'visual/temporal_embedding')
-
 # The widest tower of OpenAI's models, all of whose heads have the same width.
 _OPENAI_WIDTH = 1024
 _OPENAI_HEAD = 64
@@ -141,8 +138,17 @@ def fixes_num_frames(weights: Weights) -> bool:
   """Whether the weights are of a model for a certain number of frames."""
   if weights.format is zsar.ZSAR or 'num_frames' in weights.video_fields:
     return True
-  # ActionCLIP always has 77 positions.
-  return weights.format is not ACTIONCLIP and any(map(weights.arrays.get, _FRAME_POSITIONS))
+  return _frame_positions(weights) is not None
+
+
+def _frame_positions(weights: Weights) -> MappedArray | None:
+  """Returns the positional embedding of a clip's frames; None if nothing shows their number."""
+  if weights.format is ACTIONCLIP:  # It always has 77 positions.
+    return None
+  for path in ('temporal/positional_embedding', 'visual/temporal_embedding'):
+    if path in weights.arrays:
+      return weights.arrays[path]
+  return None
 
 
 def _video_spec(weights: Weights) -> VideoSpec:
@@ -158,9 +164,8 @@ def _video_spec(weights: Weights) -> VideoSpec:
       ' have prompts, but zsar_jax supports only equal numbers; use another model'
     )
   num_frames = _DEFAULT_NUM_FRAMES
-  positions = [arrays[path] for path in _FRAME_POSITIONS if path in arrays]
-  if positions and fixes_num_frames(weights):
-    num_frames = positions[0].stored.shape[-2]
+  if (positions := _frame_positions(weights)) is not None:
+    num_frames = positions.stored.shape[-2]
   fields: dict[str, Any] = dict(
     num_frames=num_frames,
     temporal=weights.format.temporal,
