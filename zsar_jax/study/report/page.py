@@ -5,15 +5,15 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from zsar_jax.study.report import rendering, sections, sentences
+from zsar_jax.study.report import cards, drawing, paper, rendering, sections, sentences
 from zsar_jax.study.report.foreign_text import breakable, clean
 
 # Bytes of a page that still opens fast; pictures get what the rest leaves.
-_PAGE_BYTES = 7_500_000
+_PAGE_BYTES = 9_000_000
 
 
-def make_page(study: dict[str, Any], folder: pathlib.Path) -> str:
-  """The page.
+def make_page(study: dict[str, Any], folder: pathlib.Path) -> tuple[str, paper.Paper]:
+  """The page, and its figures and tables.
 
   Args:
     study: the study, as `study_file.read` returns it.
@@ -22,11 +22,13 @@ def make_page(study: dict[str, Any], folder: pathlib.Path) -> str:
   Raises:
     UserError: if a picture lies outside the folder, or is not a picture.
   """
-  room = _PAGE_BYTES - len(_page(study, folder, 0).encode())
+  room = _PAGE_BYTES - len(_page(study, folder, 0)[0].encode())
   return _page(study, folder, max(0, room) * 3 // 4)  # In base64, 3 bytes become 4.
 
 
-def _page(study: dict[str, Any], folder: pathlib.Path, picture_bytes: int) -> str:
+def _page(
+  study: dict[str, Any], folder: pathlib.Path, picture_bytes: int
+) -> tuple[str, paper.Paper]:
   environment = rendering.environment(_cleaned)
   environment.filters['sentence'] = _sentence
   answers = {
@@ -34,12 +36,44 @@ def _page(study: dict[str, Any], folder: pathlib.Path, picture_bytes: int) -> st
     for name, experiment in study['experiments'].items()
     if (answers := _answers(experiment))
   }
-  return environment.get_template('page.html').render(
+  exhibits = paper.Paper()
+  html = environment.get_template('page.html').render(
     study=study,
+    paper=exhibits,
     answers=answers,
     sections=sections.sections(study, folder, picture_bytes),
-    style=Markup((pathlib.Path(__file__).parent / 'style.css').read_text(encoding='utf-8')),
+    style=_style(),
   )
+  return html, exhibits
+
+
+def make_cards(study: dict[str, Any], exhibits: paper.Paper) -> dict[str, str]:
+  """The bias card of each run, by the name of its file.
+
+  Args:
+    study: the study, as `study_file.read` returns it.
+    exhibits: keeps the tables of the cards.
+  """
+  environment = rendering.environment(_cleaned)
+  template = environment.get_template('card.html')
+  return {
+    cards.file_name(name, run_name): template.render(
+      study=study,
+      experiment_name=name,
+      experiment=experiment,
+      run_name=run_name,
+      run=run,
+      paper=exhibits,
+      style=_style(),
+    )
+    for name, experiment in study['experiments'].items()
+    for run_name, run in experiment['runs'].items()
+  }
+
+
+def _style() -> Markup:
+  style = (pathlib.Path(__file__).parent / 'style.css').read_text(encoding='utf-8')
+  return Markup(style + drawing.css())
 
 
 def _answers(experiment: dict[str, Any]) -> dict[str, sentences.Answer]:

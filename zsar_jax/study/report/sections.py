@@ -10,8 +10,10 @@ from zsar_jax.study.report import (
   bar_charts,
   class_gains,
   gallery,
+  gradient_shares,
   heat_maps,
   line_plots,
+  rankings,
   study_file,
 )
 
@@ -22,12 +24,14 @@ class Block:
 
   Attributes:
     id: its anchor.
+    stem: the beginning of the names of its files.
     heading: its heading.
     experiment: the experiment in study.json.
     content: the data that the section's template draws.
   """
 
   id: str
+  stem: str
   heading: str
   experiment: dict[str, Any]
   content: Any
@@ -51,6 +55,7 @@ class Section:
 
 
 _TITLES = {
+  'ranking': 'Models, best first',
   'matrix': 'Accuracy of each run under each recipe',
   'bias': 'Bias metrics',
   'classes': 'Gain of each class',
@@ -63,6 +68,10 @@ _TITLES = {
 }
 
 _NOTES = {
+  'ranking': (
+    'Models are tied if the 95\u00a0% interval of their paired difference from the best includes 0.'
+    ' Each model has a bias card, a page of its own with its protocol and all its figures.'
+  ),
   'matrix': (
     'A row is a run, a column is a validation recipe: what was painted over in the clips that the'
     ' run was evaluated on. Below each table are all its numbers with 95\u00a0% intervals.'
@@ -94,12 +103,13 @@ def sections(study: dict[str, Any], folder: pathlib.Path, picture_bytes: int) ->
   list_count = max(1, sum(len(dataset['classes_gain']) for dataset in datasets))
   gallery_count = max(1, sum(bool(dataset['gallery']) for dataset in datasets))
   of_dataset: dict[str, Callable[..., Any]] = {
+    'ranking': rankings.rankings,
     'matrix': heat_maps.heat_maps,
     'bias': bar_charts.bias,
     'classes': functools.partial(class_gains.gain_lists, list_count=list_count),
     'strata': bar_charts.strata,
     'coverage': line_plots.coverage,
-    'saliency': bar_charts.saliency,
+    'saliency': gradient_shares.saliency,
     'gallery': lambda experiment, dataset: gallery.gallery(
       experiment, dataset, gallery.Pictures(folder, picture_bytes // gallery_count)
     ),
@@ -128,7 +138,7 @@ def sections(study: dict[str, Any], folder: pathlib.Path, picture_bytes: int) ->
 def _section(key: str, parts: list[tuple[str, dict[str, Any], Any]]) -> Section:
   """A section of those parts (heading, experiment, content) that have content."""
   blocks = [
-    Block(f'{key}-{number}', heading, experiment, content)
+    Block(f'{key}-{number}', f'{key} {heading}', heading, experiment, content)
     for number, (heading, experiment, content) in enumerate(parts)
     if content
   ]
