@@ -6,6 +6,7 @@ returns it. The dictionary is locked, so a misspelled key is an error and not a 
 """
 
 import dataclasses
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -264,20 +265,28 @@ def default_config() -> ConfigDict:
 
 
 def dataset_ref(
-  dataset: str, split: str, classes: str | tuple[str, ...] = 'all', pairs: str = 'rand:0'
+  dataset: str,
+  split: str,
+  classes: str | tuple[str, ...] = 'all',
+  pairs: str = 'rand:0',
+  labels: str = '',
 ) -> ConfigDict:
   """Refers to clips of a data set, for `config.data.train` and `config.eval.datasets`.
 
   Args:
     dataset: the data set's folder in `config.data.dir`, such as 'ssv2'.
-    split: such as 'train' or 'validation'.
+    split: such as 'train' or 'validation', or several, such as 'train+validation'.
     classes: 'all', the name of a class split of the data set, a file of class names such as
       'novel.txt' or 'splits/k600.json:1' (see `data.splits.read_classes`), or class names.
     pairs: which clip's background each clip gets when an evaluation swaps backgrounds:
       'rand:SEED', 'same:SEED' or one of HAT's files, see
       `evaluation.background_pairs`.
+    labels: a list that chooses clips of the data set and gives them other labels, such as
+      'sth_com/test_pairs.json', see `data.clip_labels`; '' for the labels of the data set.
   """
   reference = ConfigDict(dict(dataset=dataset, split=split, pairs=pairs), type_safe=False)
+  if labels:  # Configs of earlier versions have no such key.
+    reference.labels = labels
   reference.classes = classes
   return reference
 
@@ -295,10 +304,14 @@ def validate(config: ConfigDict) -> None:
     raise UserError(
       '--config: this is the config of a study, not of one training; run it with zsar study'
     )
-  settings.check_keys(config, default_config(), 'config', _OPEN_SECTIONS)
+  expected = default_config()
+  if 'train' in config.get('data', {}):
+    with expected.unlocked():
+      expected.data.train = _same_keys(config.data.train)
+  settings.check_keys(config, expected, 'config', _OPEN_SECTIONS)
   settings.read_class_names(config.data.train, 'config.data.train')
   for name, reference in config.eval.datasets.items():
-    settings.check_keys(reference, dataset_ref('', ''), f'config.eval.datasets.{name}')
+    settings.check_keys(reference, _same_keys(reference), f'config.eval.datasets.{name}')
     settings.read_class_names(reference, f'config.eval.datasets.{name}')
   _check_tuples(config)
   _check_groups(config.eval)
@@ -317,6 +330,12 @@ def validate(config: ConfigDict) -> None:
     settings.check_range(f'config.{field}', get_value(config, field), limits)
   _check_profile(config)
   _check_recipes(config)
+
+
+def _same_keys(reference: Any) -> ConfigDict:
+  """Returns a reference to a data set that has the optional key `labels` if `reference` has it."""
+  has_labels = isinstance(reference, ConfigDict) and 'labels' in reference
+  return dataset_ref('', '', labels='x' if has_labels else '')
 
 
 def _check_tuples(config: ConfigDict) -> None:

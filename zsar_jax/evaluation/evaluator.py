@@ -14,10 +14,9 @@ from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
 from zsar_jax.data.clip_loader import ClipLoader
-from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.pipeline import BatchIterator, evaluation_batches
 from zsar_jax.data.splits import intersection
-from zsar_jax.data.subset import Subset, data_identity, select
+from zsar_jax.data.subset import Subset, data_identity, open_subset
 from zsar_jax.data.view import EvaluationViews, View
 from zsar_jax.data.watchdog import WorkerPolicy
 from zsar_jax.errors import UserError
@@ -116,8 +115,7 @@ class Evaluator:
     config = self._config
     reference = config.eval.datasets[name]
     field = f'config.eval.datasets.{name}'
-    dataset = open_dataset(config.data.dir, reference.dataset, reference.split)
-    subset = select(dataset, reference.classes, config.view.unannotated, f'{field}.classes')
+    subset = open_subset(config.data.dir, reference, config.view.unannotated, field)
     check_unseen(subset.classes, seen, config.eval.allow_seen_classes, field)
     for recipe in self._recipes:
       subset.check_recipe(recipe, f'config.eval.recipes, {name}')
@@ -125,8 +123,8 @@ class Evaluator:
     partners = None
     if any(recipe.swap_part for recipe in self._recipes):
       partners = choose_partners(subset, reference.pairs, f'{field}.pairs')
-      if dataset.has_inpainted:
-        log(f'{field}: swapped backgrounds are the inpainted frames of {dataset.name}')
+      if subset.dataset.has_inpainted:
+        log(f'{field}: swapped backgrounds are the inpainted frames of {subset.dataset.name}')
     return _EvalSet(name, subset, tokens, partners)
 
   def identity(self) -> dict[str, str]:
