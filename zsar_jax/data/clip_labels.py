@@ -225,7 +225,8 @@ def _plain_clips(rows: Sequence[LabelRow], source: str) -> list[_LabeledClip]:
   if label is None or not any(name in columns for name in _ID_COLUMNS):
     raise UserError(
       f'{source} has the columns {", ".join(columns)}; it needs an id'
-      f' ({", ".join(_ID_COLUMNS)}) and a label ({", ".join(_LABEL_COLUMNS)}), or a verb and an object'
+      f' ({", ".join(_ID_COLUMNS)}) and a label ({", ".join(_LABEL_COLUMNS)}), or a verb and an'
+      ' object'
     )
   others = [name for name in columns if name not in _ID_COLUMNS and name != label]
   kept = [
