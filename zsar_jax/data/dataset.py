@@ -67,6 +67,8 @@ class ClipDataset:
     index: the split's ids, labels and frame counts.
   """
 
+  index: ClipIndex
+
   def __init__(self, directory: pathlib.Path, name: str, split: str):
     """Opens a split.
 
@@ -139,7 +141,7 @@ class ClipDataset:
       indexes.append(index)
       self._shards += shards
       shard_lengths += info.shard_lengths
-    self.index: ClipIndex = indexes[0] if len(indexes) == 1 else concatenate(indexes)
+    self.index = indexes[0] if len(indexes) == 1 else concatenate(indexes)
     # The first clip of each shard, counted over all shards.
     self._shard_clips = np.cumsum([0, *shard_lengths])
     self._check_has_checksums(has_checksums)
