@@ -27,11 +27,9 @@ from zsar_jax.models.video_model import Encoded, Params, VideoModel
 from zsar_jax.ops.photometric import normalize, to_float
 from zsar_jax.runtime.paths import local_path
 from zsar_jax.text.classes import ClassTexts
-from zsar_jax.text.tokenizers import has_vocabulary, make_tokenizer
 from zsar_jax.weights.formats.hints import PYTHON, Hints
-from zsar_jax.weights.formats.infer import infer_spec
-from zsar_jax.weights.formats.load import LoadReport, fit_to_model
-from zsar_jax.weights.formats.read import read_weights
+from zsar_jax.weights.formats.load_report import LoadReport
+from zsar_jax.weights.named_model import load_model
 
 # A file, a folder of frames, or RGB frames u8[T, H, W, 3] as an array of any library or as a list.
 Video = str | os.PathLike[str] | ArrayLike
@@ -252,36 +250,15 @@ def load(
   """
   if num_frames is not None and (not isinstance(num_frames, int | np.integer) or num_frames < 1):
     raise UserError(f'num_frames: {num_frames!r} must be an integer of at least 1')
-  source = os.fspath(source)
-  weights = read_weights(source, hints.source, tokens_from=os.fspath(tokens_from), hints=hints)
-  spec, video = infer_spec(weights)
-  if num_frames is not None:
-    video = dataclasses.replace(video, num_frames=int(num_frames))
   name = dtype if isinstance(dtype, str) else jnp.dtype(dtype).name
-  model = VideoModel(spec, video, choose_compute(name))
-  params, report = fit_to_model(weights, model)
-  preprocessing = weights.preprocessing
-  view = View(
-    num_frames=video.num_frames,
-    size=spec.resolution,
-    interpolation=preprocessing.interpolation,
-    resize=preprocessing.resize,
-    centre_crop=preprocessing.centre_crop,
+  loaded = load_model(
+    os.fspath(source),
+    choose_compute(name),
+    templates=(templates,) if isinstance(templates, str) else templates,
+    tokenizer=os.fspath(tokenizer or ''),
+    num_frames=None if num_frames is None else int(num_frames),
+    tokens_from=os.fspath(tokens_from),
+    hints=hints,
   )
-  tokenizer = tokenizer or preprocessing.tokenizer
-  if not tokenizer:
-    tokenizer = str(weights.folder) if has_vocabulary(weights.folder) else 'clip'
-  texts = ClassTexts(
-    make_tokenizer(
-      os.fspath(tokenizer),
-      spec.vocab_size,
-      spec.context_length - video.text_prompts,
-      hints.tokenizer,
-    ),
-    (templates,) if isinstance(templates, str) else tuple(templates or preprocessing.templates),
-    split_words=preprocessing.split_words,
-    placeholders=preprocessing.placeholders,
-    num_prompts=video.text_prompts,
-    templates_field=hints.templates,
-  )
-  return Model(model, jax.device_put(params), texts, view, report)
+  params = jax.device_put(loaded.params)
+  return Model(loaded.model, params, loaded.texts, loaded.view, loaded.report)

@@ -14,6 +14,7 @@ from zsar_jax.data.subset import select
 from zsar_jax.data.view import View
 from zsar_jax.evaluation.evaluator import COLOR_SEED, Evaluator
 from zsar_jax.evaluation.run_results import compute_results, format_table
+from zsar_jax.evaluation.scoring import ModelScorer
 from zsar_jax.models.from_config import build_model
 from zsar_jax.ops.prepare import evaluation_input
 from zsar_jax.recipes import language
@@ -40,7 +41,8 @@ def test_against_one_clip_at_a_time(data_dir):
   texts = ClassTexts.from_config(config, model)
   mesh = sharding.make_mesh(config.mesh)
   on_mesh = jax.device_put(params, sharding.replicated(mesh))
-  predictions = Evaluator(config, model, texts, mesh, ()).run(on_mesh)
+  scorer = ModelScorer(model, texts, mesh, config.mesh.fsdp_min_bytes)
+  predictions = Evaluator(config, scorer, mesh, ()).run(on_mesh)
   results = compute_results(predictions, {})
 
   encode_text, encode_video = jax.jit(model.encode_text), jax.jit(model.encode_video)
@@ -70,7 +72,9 @@ def random_model(config, devices):
   mesh = sharding.make_mesh(config.mesh, jax.devices()[:devices])
   model = build_model(config)
   params = jax.jit(model.init, out_shardings=sharding.replicated(mesh))(jax.random.key(1))
-  evaluator = Evaluator(config, model, ClassTexts.from_config(config, model), mesh, ())
+  texts = ClassTexts.from_config(config, model)
+  scorer = ModelScorer(model, texts, mesh, config.mesh.fsdp_min_bytes)
+  evaluator = Evaluator(config, scorer, mesh, ())
   return lambda: evaluator.run(params)
 
 

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation.evaluator import Evaluator
 from zsar_jax.evaluation.predictions import Predictions
+from zsar_jax.evaluation.scoring import ModelScorer
 from zsar_jax.models.from_config import build_model
 from zsar_jax.runtime import agreement, distributed, sharding
 from zsar_jax.runtime.files import make_folder
@@ -39,18 +40,19 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predi
   mesh = sharding.make_mesh(config.mesh)
   model = build_model(config, mesh)
   texts = ClassTexts.from_config(config, model)
+  scorer = ModelScorer(model, texts, mesh, config.mesh.fsdp_min_bytes)
   template = sharding.sharded_shapes(model.abstract_params, mesh, config.mesh.fsdp_min_bytes)
   initial = InitialWeights(config, model, template)
 
   if has_checkpoint(workdir):
     _check_run(config, workdir)
-    evaluator = Evaluator(config, model, texts, mesh, run_seen_classes(workdir, '--workdir'))
+    evaluator = Evaluator(config, scorer, mesh, run_seen_classes(workdir, '--workdir'))
     agreement.check_files(evaluator.identity)
     state = load_weight_entries(workdir, config, model, mesh)
     params: Any = weights_for_evaluation(state, initial, config.eval.interpolate)
   elif config.model.init_from:
     _check_initial_weights(config, workdir)
-    evaluator = Evaluator(config, model, texts, mesh, source_seen_classes(config))
+    evaluator = Evaluator(config, scorer, mesh, source_seen_classes(config))
     agreement.check_files(evaluator.identity)
     params = initial.load_all()
   else:

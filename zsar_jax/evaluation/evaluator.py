@@ -1,13 +1,11 @@
 """Evaluates a model zero-shot: each data set under all mask recipes, in one pass over its clips."""
 
 import dataclasses
-import functools
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -20,18 +18,14 @@ from zsar_jax.data.subset import Subset, data_identity, open_subset
 from zsar_jax.data.view import EvaluationViews, View
 from zsar_jax.data.watchdog import WorkerPolicy
 from zsar_jax.errors import UserError
-from zsar_jax.evaluation import saliency
 from zsar_jax.evaluation.background_pairs import choose_partners
 from zsar_jax.evaluation.predictions import PARTS, Predictions
+from zsar_jax.evaluation.scoring import Scorer
 from zsar_jax.evaluation.view_average import ViewAverage
-from zsar_jax.models.compute import compiler_options
-from zsar_jax.models.video_model import VideoModel
-from zsar_jax.ops.prepare import evaluation_input
 from zsar_jax.recipes import language
 from zsar_jax.recipes.regions import REGION_BITS
 from zsar_jax.runtime import agreement, sharding
 from zsar_jax.runtime.progress import Progress, log
-from zsar_jax.text.classes import ClassTexts, encode_classes
 
 # The seed of painted colors. It is not the training seed, so that every model is evaluated with the
 # same colors.
@@ -45,15 +39,14 @@ class _EvalSet:
   Attributes:
     name: the name of the data set in the config.
     subset: the N clips to evaluate.
-    tokens: i32[P, C', L], the class texts under P templates; C' is the number of classes, padded to
-      fit the mesh.
+    prompts: the class texts as the model reads them, see `Scorer.read_texts`.
     partners: i32[N], for each clip the position of the clip that provides its background, or -1 for
       none; None if no recipe swaps backgrounds.
   """
 
   name: str
   subset: Subset
-  tokens: np.ndarray
+  prompts: np.ndarray
   partners: np.ndarray | None
 
 
@@ -66,8 +59,7 @@ class Evaluator:
   def __init__(
     self,
     config: ConfigDict,
-    model: VideoModel,
-    texts: ClassTexts,
+    scorer: Scorer,
     mesh: Mesh,
     seen: Collection[str] | None,
   ):
@@ -75,8 +67,7 @@ class Evaluator:
 
     Args:
       config: a validated config.
-      model: the model.
-      texts: tokenizes the class texts.
+      scorer: the model.
       mesh: the devices.
       seen: the classes on which the parameters were or will be trained; None if they are unknown.
 
@@ -87,30 +78,16 @@ class Evaluator:
     config_lib.check_batch(
       'config.eval.batch_size', config.eval.batch_size, sharding.num_batch_shards(mesh)
     )
-    self._config, self._mesh = config, mesh
+    self._config, self._scorer, self._mesh = config, scorer, mesh
     self._recipes = [language.parse(text) for text in config.eval.recipes]
     self._views = EvaluationViews(config.eval.clips, config.eval.crops)
     if seen is None and config.eval.datasets:
       log('the classes that the weights were trained on are unknown, so this may not be zero-shot')
-    self._eval_sets = [self._open(name, texts, seen or ()) for name in config.eval.datasets]
+    self._eval_sets = [self._open(name, seen or ()) for name in config.eval.datasets]
 
-    replicated = sharding.replicated(mesh)
-    encode_texts = functools.partial(encode_classes, model, mesh=mesh)
-    jit_options: dict[str, Any] = dict(
-      out_shardings=replicated,
-      compiler_options=compiler_options(mesh, model.compute.deterministic),
-    )
-    self._encode_texts = jax.jit(encode_texts, **jit_options)
+    self._gather = jax.jit(lambda tree: tree, out_shardings=sharding.replicated(mesh))
 
-    def region_shares(params: dict, batch: dict, video: jax.Array, classes: jax.Array) -> Any:
-      score_video = functools.partial(score, model, params, classes=classes)
-      return saliency.region_shares(score_video, video, batch['regions'], batch['annotated'])
-
-    self._score = jit_score(model, mesh, config.mesh.fsdp_min_bytes)
-    self._region_shares = jax.jit(region_shares, **jit_options)
-    self._gather = jax.jit(lambda tree: tree, out_shardings=replicated)
-
-  def _open(self, name: str, texts: ClassTexts, seen: Collection[str]) -> _EvalSet:
+  def _open(self, name: str, seen: Collection[str]) -> _EvalSet:
     """Opens a data set and checks its classes and masks."""
     config = self._config
     reference = config.eval.datasets[name]
@@ -119,13 +96,13 @@ class Evaluator:
     check_unseen(subset.classes, seen, config.eval.allow_seen_classes, field)
     for recipe in self._recipes:
       subset.check_recipe(recipe, f'config.eval.recipes, {name}')
-    tokens = texts.tokens(subset.texts, sharding.num_batch_shards(self._mesh))
+    prompts = self._scorer.read_texts(subset.texts)
     partners = None
     if any(recipe.swap_part for recipe in self._recipes):
       partners = choose_partners(subset, reference.pairs, f'{field}.pairs')
       if subset.dataset.has_inpainted:
         log(f'{field}: swapped backgrounds are the inpainted frames of {subset.dataset.name}')
-    return _EvalSet(name, subset, tokens, partners)
+    return _EvalSet(name, subset, prompts, partners)
 
   def identity(self) -> dict[str, str]:
     """Returns checksums of the clips, class texts and pairs of the evaluation, by config field."""
@@ -133,16 +110,16 @@ class Evaluator:
     for eval_set in self._eval_sets:
       field = f'config.eval.datasets.{eval_set.name}'
       checksums[field] = data_identity(eval_set.subset)
-      checksums[f'{field}, class texts'] = agreement.tree_checksum(eval_set.tokens)
+      checksums[f'{field}, class texts'] = agreement.tree_checksum(eval_set.prompts)
       checksums[f'{field}.pairs'] = agreement.tree_checksum(eval_set.partners)
     return checksums
 
-  def run(self, params: dict) -> list[Predictions]:
-    """Evaluates `params` on each data set."""
+  def run(self, params: Any) -> list[Predictions]:
+    """Evaluates `params` on each data set; None for a model that has its own."""
     with jax.transfer_guard('allow'):
       return [self._predict(eval_set, params) for eval_set in self._eval_sets]
 
-  def _predict(self, eval_set: _EvalSet, params: dict) -> Predictions:
+  def _predict(self, eval_set: _EvalSet, params: Any) -> Predictions:
     """Evaluates `params` on a data set; each clip counts once, whatever its number of views."""
     eval_config, subset, views = self._config.eval, eval_set.subset, self._views
     averages = {
@@ -150,7 +127,7 @@ class Evaluator:
       for recipe in self._recipes
     }
     gradient_shares, area_shares = np.full((2, len(subset), len(PARTS)), np.nan, np.float32)
-    classes = self._class_embeddings(eval_set, params)  # [C, E]
+    classes = self._scorer.encode_classes(params, eval_set.prompts, len(subset.classes))
     key = sharding.random_key(COLOR_SEED, self._mesh)
 
     steps = -(-len(subset) * len(views) // eval_config.batch_size)
@@ -163,14 +140,12 @@ class Evaluator:
         batch = sharding.shard_batch(host_batch, self._mesh)
         with jax.transfer_guard('disallow'):
           logits = [
-            self._score(params, evaluation_input(key, batch, recipe), classes)
-            for recipe in self._recipes
+            self._scorer.score(params, key, batch, recipe, classes) for recipe in self._recipes
           ]
           positions, weights = self._gather((batch['clip'], batch['weight']))
           shares = None
           if step in saliency_steps:
-            video = evaluation_input(key, batch, language.Recipe())
-            shares = self._region_shares(params, batch, video, classes)
+            shares = self._scorer.region_shares(params, key, batch, classes)
         positions, weights, logits, shares = jax.device_get((positions, weights, logits, shares))
         is_clip = weights > 0  # The padding of the last batch has weight 0.
         positions = positions[is_clip]
@@ -206,31 +181,6 @@ class Evaluator:
     """Returns the steps that compute saliency, evenly spread because clips may be sorted."""
     needed = -(-self._config.eval.saliency // self._config.eval.batch_size)
     return set(np.linspace(1, steps, min(needed, steps)).astype(int).tolist())
-
-  def _class_embeddings(self, eval_set: _EvalSet, params: dict) -> jax.Array:
-    """Returns the class embeddings f32[C, E], each the mean over the templates."""
-    tokens = sharding.put_global(eval_set.tokens, sharding.replicated(self._mesh))
-    by_template = self._encode_texts(params, tokens)  # [P, C', E]
-    return by_template[:, : len(eval_set.subset.classes)].mean(axis=0)
-
-
-def score(model: VideoModel, params: dict, video: jax.Array, classes: jax.Array) -> jax.Array:
-  """Returns the logits f32[B, C] of clips f32[B, T, H, W, 3] for class embeddings f32[C, E]."""
-  cosines = model.similarity(params, model.encode_video(params, video), classes)
-  return jnp.exp(params['logit_scale']) * cosines
-
-
-def jit_score(model: VideoModel, mesh: Mesh, fsdp_min_bytes: int) -> Callable[..., jax.Array]:
-  """Returns a jitted `score` of clips that are sharded over the mesh; its logits are replicated."""
-
-  def score_gathered(params: dict, video: jax.Array, classes: jax.Array) -> jax.Array:
-    return score(
-      model, sharding.gather_fsdp(params, mesh, fsdp_min_bytes, model.compute.dtype), video, classes
-    )
-
-  replicated = sharding.replicated(mesh)
-  options = compiler_options(mesh, model.compute.deterministic)
-  return jax.jit(score_gathered, out_shardings=replicated, compiler_options=options)
 
 
 def check_unseen(classes: Sequence[str], seen: Collection[str], allowed: bool, field: str) -> None:

@@ -4,6 +4,8 @@ Each sequence is a frame: N = B * T, with the T frames of a clip in consecutive 
 shapes: B clips, T frames, L tokens of a frame, D width, H heads, d = D / H.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -50,6 +52,7 @@ class WindowBlock(layers.ResidualBlock):
 
   def __init__(self, width: int, heads: int, *, num_frames: int, **options):
     super().__init__(width, heads, **options)
+    options = {name: options[name] for name in ('residual_std', 'compute', 'rngs')}
     self.attn = WindowAttention(width, heads, num_frames=num_frames, **options)
 
 
@@ -73,8 +76,9 @@ class MessageBlock(layers.ResidualBlock):
     residual_std: float,
     compute: Compute,
     rngs: nnx.Rngs,
+    **options: Any,
   ):
-    super().__init__(width, heads, residual_std=residual_std, compute=compute, rngs=rngs)
+    super().__init__(width, heads, residual_std=residual_std, compute=compute, rngs=rngs, **options)
     self.message_fc = nnx.Linear(
       width,
       width,

@@ -7,16 +7,19 @@ norms and the softmax always in f32. Parameter names are OpenAI's. Kernel layout
 query, key and value (D, H, d), out (H, d, D), so that attention can be sharded by head.
 """
 
+import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from zsar_jax.models.architectures import CLIP, Architecture
 from zsar_jax.models.attention import attend, pad_tokens
 from zsar_jax.models.compute import REMATS, Compute
-from zsar_jax.models.normalization import EPSILON, normalize
+from zsar_jax.models.normalization import normalize
 
 
 def _fusion_barrier(x: jax.Array) -> jax.Array:
@@ -29,6 +32,14 @@ def quick_gelu(x: jax.Array) -> jax.Array:
   return x * jax.nn.sigmoid(1.702 * x)
 
 
+# The functions of `architectures.ACTIVATIONS`.
+_ACTIVATIONS = {
+  'quick_gelu': quick_gelu,
+  'gelu': functools.partial(jax.nn.gelu, approximate=False),
+  'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
+}
+
+
 class LayerNorm(nnx.LayerNorm):
   """A layer norm whose operations have the scope `layer_norm` in profiles.
 
@@ -36,11 +47,11 @@ class LayerNorm(nnx.LayerNorm):
     compute: how it is computed.
   """
 
-  def __init__(self, width: int, compute: Compute, rngs: nnx.Rngs):
+  def __init__(self, width: int, compute: Compute, rngs: nnx.Rngs, epsilon: float = CLIP.epsilon):
     # The fast variance, E[x^2] - E[x]^2, cancels where the mean is large, as it is in CLIP's
     # residual stream.
     super().__init__(
-      width, epsilon=EPSILON, dtype=compute.dtype, use_fast_variance=False, rngs=rngs
+      width, epsilon=epsilon, dtype=compute.dtype, use_fast_variance=False, rngs=rngs
     )
     self.compute = compute
 
@@ -52,7 +63,7 @@ class LayerNorm(nnx.LayerNorm):
     assert self.scale is not None
     assert self.bias is not None
     tokens = x.reshape(-1, x.shape[-1])
-    y = normalize(tokens, self.scale[...], self.bias[...], self.compute.dtype)
+    y = normalize(tokens, self.scale[...], self.bias[...], self.compute.dtype, self.epsilon)
     return y.reshape(x.shape)
 
 
@@ -195,18 +206,33 @@ class Attention(nnx.Module):
 
 
 class Mlp(nnx.Module):
-  """Two dense layers with a quick GELU between them; the hidden width is 4 D."""
+  """Two dense layers with an activation between them.
 
-  def __init__(self, width: int, *, residual_std: float, compute: Compute, rngs: nnx.Rngs):
+  Attributes:
+    activation: one of `architectures.ACTIVATIONS`.
+  """
+
+  def __init__(
+    self,
+    width: int,
+    *,
+    residual_std: float,
+    compute: Compute,
+    rngs: nnx.Rngs,
+    hidden: int = 0,
+    activation: str = CLIP.activation,
+  ):
+    hidden = hidden or 4 * width
+    self.activation = activation
     self.c_fc = nnx.Linear(
       width,
-      4 * width,
+      hidden,
       kernel_init=nnx.initializers.normal((2 * width) ** -0.5),
       dtype=compute.dtype,
       rngs=rngs,
     )
     self.c_proj = nnx.Linear(
-      4 * width,
+      hidden,
       width,
       kernel_init=nnx.initializers.normal(residual_std),
       dtype=compute.dtype,
@@ -215,7 +241,7 @@ class Mlp(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `x: [..., D]` to [..., D]."""
-    return self.c_proj(quick_gelu(self.c_fc(x)))
+    return self.c_proj(_ACTIVATIONS[self.activation](self.c_fc(x)))
 
 
 class ResidualBlock(nnx.Module):
@@ -234,13 +260,22 @@ class ResidualBlock(nnx.Module):
     compute: Compute,
     rngs: nnx.Rngs,
     causal: bool = False,
+    mlp_width: int = 0,
+    parts: Architecture = CLIP,
   ):
-    self.ln_1 = LayerNorm(width, compute, rngs)
+    self.ln_1 = LayerNorm(width, compute, rngs, parts.epsilon)
     self.attn = Attention(
       width, heads, residual_std=residual_std, compute=compute, rngs=rngs, causal=causal
     )
-    self.ln_2 = LayerNorm(width, compute, rngs)
-    self.mlp = Mlp(width, residual_std=residual_std, compute=compute, rngs=rngs)
+    self.ln_2 = LayerNorm(width, compute, rngs, parts.epsilon)
+    self.mlp = Mlp(
+      width,
+      residual_std=residual_std,
+      compute=compute,
+      rngs=rngs,
+      hidden=mlp_width,
+      activation=parts.activation,
+    )
 
   def __call__(
     self,
@@ -346,9 +381,9 @@ def plain_transformer(
   *,
   compute: Compute,
   rngs: nnx.Rngs,
-  causal: bool = False,
+  **options: Any,
 ) -> Transformer:
-  """Builds a `Transformer` of `ResidualBlock`s."""
+  """Builds a `Transformer` of `ResidualBlock`s, which get the `options`."""
 
   def block(number: int) -> ResidualBlock:
     del number
@@ -358,7 +393,7 @@ def plain_transformer(
       residual_std=residual_std(width, layers),
       compute=compute,
       rngs=rngs,
-      causal=causal,
+      **options,
     )
 
   return Transformer(layers, block, compute)

@@ -1,24 +1,28 @@
-"""Dimensions of CLIP models: OpenAI's published ones, and a tiny one for a laptop's CPU."""
+"""Dimensions of published models, and of a tiny one for a laptop's CPU."""
 
 import dataclasses
 import types
 from typing import Any
 
 from zsar_jax.errors import UserError
+from zsar_jax.models.architectures import Architecture, get_architecture
 
-# Mean and standard deviation that RGB frames in [0, 1] are normalized with: those of OpenAI's CLIP,
-# and those of ImageNet, with which ViFi-CLIP and X-CLIP were trained.
+# Mean and standard deviation that RGB frames in [0, 1] are normalized with: those of OpenAI's CLIP;
+# those of ImageNet, with which ViFi-CLIP and X-CLIP were trained; 0.5, which maps pixels to [-1, 1]
+# (SigLIP, PE-Core); and none (VideoPrism).
 NORMALIZATIONS = types.MappingProxyType(
   {
     'clip': ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
     'imagenet': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    'half': ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    'none': ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
   }
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class TowerSpec:
-  """Dimensions of CLIP's image and text towers.
+  """Dimensions of the image and the text tower of CLIP, or of a model of another architecture.
 
   Attributes:
     embed_dim: width of the space that images and texts share.
@@ -34,10 +38,13 @@ class TowerSpec:
     vocab_size: number of token ids.
     normalization: normalization of the frames that the model was trained on, one of
       `NORMALIZATIONS`.
+    architecture: a name from `architectures.ARCHITECTURES`.
+    image_mlp: hidden width of the MLPs of the image transformer; 0 for 4 times its width.
+    text_mlp: hidden width of the MLPs of the text transformer; 0 for 4 times its width.
 
   Raises:
     UserError: if a width is not a multiple of its number of heads, or the image size of the patch
-      size, or the normalization is unknown.
+      size, or the normalization or the architecture is unknown.
   """
 
   embed_dim: int
@@ -52,8 +59,12 @@ class TowerSpec:
   context_length: int = 77
   vocab_size: int = 49408
   normalization: str = 'clip'
+  architecture: str = 'clip'
+  image_mlp: int = 0
+  text_mlp: int = 0
 
   def __post_init__(self):
+    get_architecture(self.architecture)
     if self.normalization not in NORMALIZATIONS:
       raise UserError(
         f'normalization: {self.normalization!r} is none of {", ".join(NORMALIZATIONS)}'
@@ -65,6 +76,21 @@ class TowerSpec:
     ):
       if value % divisor:
         raise UserError(f'the {name} {value} is not a multiple of the {divisor_name} {divisor}')
+
+  @property
+  def parts(self) -> Architecture:
+    """How the towers are computed."""
+    return get_architecture(self.architecture)
+
+  @property
+  def image_mlp_width(self) -> int:
+    """The hidden width of the MLPs of the image transformer."""
+    return self.image_mlp or 4 * self.image_width
+
+  @property
+  def text_mlp_width(self) -> int:
+    """The hidden width of the MLPs of the text transformer."""
+    return self.text_mlp or 4 * self.text_width
 
   @property
   def num_patches(self) -> int:

@@ -64,12 +64,16 @@ class ImageTower(nnx.Module):
       if video.image_prompts
       else None
     )
-    self.ln_pre = layers.LayerNorm(width, compute, rngs)
+    self.ln_pre = layers.LayerNorm(width, compute, rngs, spec.parts.epsilon)
 
     def block(number: int) -> layers.ResidualBlock:
       del number
       options: dict[str, Any] = dict(
-        residual_std=layers.residual_std(width, depth), compute=compute, rngs=rngs
+        residual_std=layers.residual_std(width, depth),
+        compute=compute,
+        rngs=rngs,
+        mlp_width=spec.image_mlp,
+        parts=spec.parts,
       )
       if video.temporal in cross_frame.BLOCKS:
         block_class = cross_frame.BLOCKS[video.temporal]
@@ -77,7 +81,7 @@ class ImageTower(nnx.Module):
       return layers.ResidualBlock(width, spec.image_heads, **options)
 
     self.transformer = layers.Transformer(depth, block, compute)
-    self.ln_post = layers.LayerNorm(width, compute, rngs)
+    self.ln_post = layers.LayerNorm(width, compute, rngs, spec.parts.epsilon)
     # X-CLIP's class embeddings attend to the patches.
     self.returns_patches = video.temporal == 'xclip'
     self.proj = nnx.Linear(
@@ -154,9 +158,16 @@ class TextTower(nnx.Module):
       else None
     )
     self.transformer = layers.plain_transformer(
-      width, spec.text_layers, spec.text_heads, compute=compute, rngs=rngs, causal=True
+      width,
+      spec.text_layers,
+      spec.text_heads,
+      compute=compute,
+      rngs=rngs,
+      causal=spec.parts.causal_text,
+      mlp_width=spec.text_mlp,
+      parts=spec.parts,
     )
-    self.ln_final = layers.LayerNorm(width, compute, rngs)
+    self.ln_final = layers.LayerNorm(width, compute, rngs, spec.parts.epsilon)
     self.text_projection = nnx.Linear(
       width, spec.embed_dim, use_bias=False, kernel_init=normal(width**-0.5), dtype=dtype, rngs=rngs
     )

@@ -16,6 +16,9 @@ from zsar_jax.weights.formats.read import TOKEN_EMBEDDING, MappedArray, Weights
 # The number of frames of a clip if no parameter depends on it.
 _DEFAULT_NUM_FRAMES = 8
 
+# Fields of `TowerSpec` that are 0 or a name if a model has the usual ones.
+_OPTIONAL_FIELDS = {'architecture', 'image_mlp', 'text_mlp'}
+
 
 def infer_spec(weights: Weights) -> tuple[TowerSpec, VideoSpec]:
   """Returns the model of weights.
@@ -37,7 +40,7 @@ def infer_spec(weights: Weights) -> tuple[TowerSpec, VideoSpec]:
       f'{weights.path}: has no token embedding; name the CLIP model that its training started from'
       f' in {weights.hints.tokens_from}'
     )
-  missing = sorted(TowerSpec.__dataclass_fields__.keys() - fields.keys())
+  missing = sorted(TowerSpec.__dataclass_fields__.keys() - fields.keys() - _OPTIONAL_FIELDS)
   if missing:
     raise UserError(
       f'{weights.path}: {", ".join(missing)} cannot be inferred, because arrays are missing or have'
@@ -77,6 +80,8 @@ def tower_fields(weights: Weights) -> dict[str, Any]:
         ' open_clip_config.json of the model'
       )
     fields[f'{name}_heads'] = heads or width // 64
+    mlp_width = _size(arrays, f'{tower}/transformer/resblocks/0/mlp/c_fc/kernel', 2, 1)
+    fields[f'{name}_mlp'] = mlp_width if mlp_width != 4 * width else 0
   return {field: value for field, value in fields.items() if value} | weights.tower_fields
 
 
