@@ -58,6 +58,11 @@ class VerbObjects:
     """bool[C]: which classes are pairs of the training."""
     return self.counts[self.classes[:, 0], self.classes[:, 1]] > 0
 
+  @property
+  def numbers(self) -> np.ndarray:
+    """i32[C]: the number of each class among all V x O pairs."""
+    return self.classes[:, 0] * np.int32(len(self.objects)) + self.classes[:, 1]
+
   def take(self, classes: Sequence[int]) -> 'VerbObjects':
     """Returns the vocabulary of some of the classes; the open world stays the same."""
     return dataclasses.replace(self, classes=self.classes[list(classes)])

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -19,6 +20,7 @@ from zsar_jax.data.view import EvaluationViews, View
 from zsar_jax.data.watchdog import WorkerPolicy
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation.background_pairs import choose_partners
+from zsar_jax.evaluation.pair_predictions import PairPredictions
 from zsar_jax.evaluation.predictions import PARTS, Predictions
 from zsar_jax.evaluation.scoring import Scorer
 from zsar_jax.evaluation.view_average import ViewAverage
@@ -39,7 +41,10 @@ class _EvalSet:
   Attributes:
     name: the name of the data set in the config.
     subset: the N clips to evaluate.
-    prompts: the class texts as the model reads them, see `Scorer.read_texts`.
+    prompts: the class texts as the model reads them, see `Scorer.read_texts`; those of all pairs
+      of a verb and an object if the open world is scored.
+    scored_classes: the number of these texts, C'.
+    columns: i32[C], the position of each class among them; None if they are the classes.
     partners: i32[N], for each clip the position of the clip that provides its background, or -1 for
       none; None if no recipe swaps backgrounds.
   """
@@ -47,6 +52,8 @@ class _EvalSet:
   name: str
   subset: Subset
   prompts: np.ndarray
+  scored_classes: int
+  columns: np.ndarray | None
   partners: np.ndarray | None
 
 
@@ -85,7 +92,9 @@ class Evaluator:
       log('the classes that the weights were trained on are unknown, so this may not be zero-shot')
     self._eval_sets = [self._open(name, seen or ()) for name in config.eval.datasets]
 
-    self._gather = jax.jit(lambda tree: tree, out_shardings=sharding.replicated(mesh))
+    self._replicated = sharding.replicated(mesh)
+    self._gather = jax.jit(lambda tree: tree, out_shardings=self._replicated)
+    self._closed_world = jax.jit(closed_world, out_shardings=self._replicated)
 
   def _open(self, name: str, seen: Collection[str]) -> _EvalSet:
     """Opens a data set and checks its classes and masks."""
@@ -96,13 +105,22 @@ class Evaluator:
     check_unseen(subset.classes, seen, config.eval.allow_seen_classes, field)
     for recipe in self._recipes:
       subset.check_recipe(recipe, f'config.eval.recipes, {name}')
-    prompts = self._scorer.read_texts(subset.texts)
+    texts: Sequence[str] = subset.texts
+    columns = None
+    if subset.open_world and subset.pairs:
+      if len(self._views) > 1:
+        raise UserError(
+          f'{field}.classes: the open world is scored for one view of a clip, and config.eval.clips'
+          f" and crops give {len(self._views)}; set both to 1, or the classes to 'all'"
+        )
+      texts, columns = subset.pairs.open_texts(), subset.pairs.numbers
+    prompts = self._scorer.read_texts(texts)
     partners = None
     if any(recipe.swap_part for recipe in self._recipes):
       partners = choose_partners(subset, reference.pairs, f'{field}.pairs')
       if subset.dataset.has_inpainted:
         log(f'{field}: swapped backgrounds are the inpainted frames of {subset.dataset.name}')
-    return _EvalSet(name, subset, prompts, partners)
+    return _EvalSet(name, subset, prompts, len(texts), columns, partners)
 
   def identity(self) -> dict[str, str]:
     """Returns checksums of the clips, class texts and pairs of the evaluation, by config field."""
@@ -127,7 +145,11 @@ class Evaluator:
       for recipe in self._recipes
     }
     gradient_shares, area_shares = np.full((2, len(subset), len(PARTS)), np.nan, np.float32)
-    classes = self._scorer.encode_classes(params, eval_set.prompts, len(subset.classes))
+    best = {recipe: np.full(len(subset), -1, np.int32) for recipe in self._recipes}
+    classes = self._scorer.encode_classes(params, eval_set.prompts, eval_set.scored_classes)
+    columns = None
+    if eval_set.columns is not None:
+      columns = sharding.put_global(eval_set.columns, self._replicated)
     key = sharding.random_key(COLOR_SEED, self._mesh)
 
     steps = -(-len(subset) * len(views) // eval_config.batch_size)
@@ -142,6 +164,15 @@ class Evaluator:
           logits = [
             self._scorer.score(params, key, batch, recipe, classes) for recipe in self._recipes
           ]
+          if columns is not None:
+            # The scores of somebody's model are on the host.
+            on_mesh = [
+              sharding.put_global(scores, self._replicated)
+              if isinstance(scores, np.ndarray)
+              else scores
+              for scores in logits
+            ]
+            logits = [self._closed_world(scores, columns) for scores in on_mesh]
           positions, weights = self._gather((batch['clip'], batch['weight']))
           shares = None
           if step in saliency_steps:
@@ -149,6 +180,10 @@ class Evaluator:
         positions, weights, logits, shares = jax.device_get((positions, weights, logits, shares))
         is_clip = weights > 0  # The padding of the last batch has weight 0.
         positions = positions[is_clip]
+        if columns is not None:
+          for of_recipe, (_, numbers) in zip(best.values(), logits, strict=True):
+            of_recipe[positions] = numbers[is_clip]
+          logits = [of_classes for of_classes, _ in logits]
         for average, recipe_logits in zip(averages.values(), logits, strict=True):
           average.add(positions, recipe_logits[is_clip])
         if shares:
@@ -160,7 +195,8 @@ class Evaluator:
       progress.close()
       batches.close()
     by_recipe = {str(recipe): average.logits for recipe, average in averages.items()}
-    return _collect_predictions(eval_set, by_recipe, gradient_shares, area_shares)
+    open_world = {str(recipe): numbers for recipe, numbers in best.items()}
+    return _collect_predictions(eval_set, by_recipe, open_world, gradient_shares, area_shares)
 
   def _batches(self, eval_set: _EvalSet) -> BatchIterator:
     """Returns the batches of all views of a data set; the caller closes the iterator."""
@@ -181,6 +217,23 @@ class Evaluator:
     """Returns the steps that compute saliency, evenly spread because clips may be sorted."""
     needed = -(-self._config.eval.saliency // self._config.eval.batch_size)
     return set(np.linspace(1, steps, min(needed, steps)).astype(int).tolist())
+
+
+def closed_world(logits: jax.Array, columns: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Returns the logits of the classes, and the best pair of the open world.
+
+  Args:
+    logits: f32[B, V O], of all pairs of a verb and an object.
+    columns: i32[C], the number of each class among them.
+
+  Returns:
+    logits: f32[B, C].
+    best: i32[B], the number of the pair with the largest logit, the first of several; -1 if one of
+      the logits is not finite.
+  """
+  finite = jnp.isfinite(logits).all(axis=1)
+  best = jnp.where(finite, logits.argmax(axis=1), -1).astype(jnp.int32)
+  return logits[:, columns], best
 
 
 def check_unseen(classes: Sequence[str], seen: Collection[str], allowed: bool, field: str) -> None:
@@ -211,6 +264,7 @@ def check_unseen(classes: Sequence[str], seen: Collection[str], allowed: bool, f
 def _collect_predictions(
   eval_set: _EvalSet,
   logits: dict[str, np.ndarray],
+  open_world: dict[str, np.ndarray],
   gradient_shares: np.ndarray,
   area_shares: np.ndarray,
 ) -> Predictions:
@@ -221,6 +275,9 @@ def _collect_predictions(
   subset, partners = eval_set.subset, eval_set.partners
   if partners is None:
     partners = np.full(len(subset), -1, np.int32)
+  pairs = None
+  if subset.pairs:
+    pairs = PairPredictions(subset.pairs, open_world if subset.open_world else None)
   ids = tuple(subset.clip_id(position) for position in range(len(subset)))
   predictions = Predictions(
     dataset=eval_set.name,
@@ -237,7 +294,9 @@ def _collect_predictions(
     saliency=gradient_shares,
     saliency_area=area_shares,
     inpainted_scenes=subset.dataset.has_inpainted,
+    pairs=pairs,
   )
   for recipe, recipe_logits in predictions.logits.items():
     recipe_logits[~predictions.counted(recipe)] = np.nan
+    open_world[recipe][~predictions.counted(recipe)] = -1
   return predictions

@@ -162,6 +162,11 @@ def open_training_subset(config: ConfigDict) -> Subset:
   if not reference.dataset:
     raise UserError('config.data.train.dataset names no data set; set it, or use --mode=eval')
   subset = open_subset(config.data.dir, reference, config.view.unannotated, 'config.data.train')
+  if subset.open_world:
+    raise UserError(
+      "config.data.train.classes: the open world is scored in evaluations only; take 'seen', the"
+      ' pairs of the training'
+    )
   subset.check_recipe(language.parse(config.recipe), 'config.recipe')
   if config.optim.confusion and 'person' not in subset.region_names:
     raise UserError(
