@@ -27,6 +27,8 @@ def test_a_misspelled_key_is_an_error_in_the_config_file():
     ({'recipe': 'backgruond=normal'}, ['config.recipe', 'character 1']),
     ({'eval__recipes': ('none', 'object')}, ['config.eval.recipes', "'object'"]),
     ({'eval__recipes': ()}, ['config.eval.recipes']),
+    ({'eval__recipes': ('be,reverse',)}, ["'be,reverse'", 'reverse, shuffle, freeze']),
+    ({'eval__recipes': ('reverse,shuffle',)}, ['keep one of reverse, shuffle']),
     ({'view__unannotated': 'skip'}, ['config.view.unannotated', 'nearest']),
     ({'view__interpolation': 'lanczos'}, ['config.view.interpolation', 'bicubic']),
     ({'model__preset': 'vit_b15'}, ["config.model.preset: 'vit_b15' is none of tiny, vit_b32"]),

@@ -14,6 +14,7 @@ from zsar_jax.data.view import EvaluationViews, View
 from zsar_jax.data.watchdog import FAILURE_ACTIONS
 from zsar_jax.errors import UserError
 from zsar_jax.models.compute import ATTENTIONS, DTYPES, REMATS
+from zsar_jax.models.from_config import AUTO
 from zsar_jax.models.presets import NORMALIZATIONS, PRESETS, TEMPORAL_MODELS
 from zsar_jax.ops.prepare import Augmentation
 from zsar_jax.recipes import language
@@ -81,7 +82,7 @@ RANGES = {
 CHOICES = {
   'data.on_worker_failure': FAILURE_ACTIONS,
   **settings.choices_of('view', View),
-  'model.preset': PRESETS,
+  'model.preset': (AUTO, *PRESETS),
   'model.normalization': NORMALIZATIONS,
   'model.temporal': TEMPORAL_MODELS,
   'model.dtype': DTYPES,
@@ -141,7 +142,9 @@ def default_config() -> ConfigDict:
   config.stills = ConfigDict(dict(source='', count=1024, share=0.5))
 
   config.model = ConfigDict()
-  # The dimensions of the towers, see models.presets.PRESETS.
+  # The dimensions of the towers, see models.presets.PRESETS. With 'auto', an evaluation takes the
+  # model, its tokenizer, and the size, number, resizing and normalization of frames from the
+  # weights; `view.num_frames` counts if they work with any number.
   config.model.preset = 'vit_b16'
   # The normalization of frames that the model was trained with: 'clip' or 'imagenet'. Colors of
   # mask recipes are always in CLIP's normalized space.
@@ -166,13 +169,17 @@ def default_config() -> ConfigDict:
   # random values, and keys of `init_from` that may be ignored.
   config.model.allow_missing = ()
   config.model.allow_left_over = ()
+  # 'MODULE:FUNCTION' evaluates somebody's model instead: the function returns it, see
+  # evaluation.external_model. `config.model` says nothing else about it.
+  config.model.external = ''
   # The CLIP weights that give the token embedding to weights of ViFi-CLIP, which lack it.
   config.model.tokens_from = ''
 
   config.text = ConfigDict()
   # 'clip', 'words', or a folder with CLIP's tokenizer.json, or with vocab.json and merges.txt.
   config.text.tokenizer = 'clip'
-  # Sentences around the class name. A training step draws one; evaluation averages over all.
+  # Sentences around the class name. A training step draws one; evaluation averages over all. With
+  # the preset 'auto', () takes those of the weights.
   config.text.templates = ('a video of a person {}.',)
   # Splits CamelCase and underscores into words: 'ApplyEyeMakeup' becomes 'Apply Eye Makeup'.
   config.text.split_words = True
@@ -319,6 +326,8 @@ def validate(config: ConfigDict) -> None:
     value = get_value(config, field)
     if not (field in _WEIGHT_FIELDS and value.startswith(HUB_PREFIX)):
       set_value(config, field, local_path(value, f'config.{field}'))
+  if config.model.external:
+    settings.check_function('config.model.external', config.model.external)
   for field, choices in CHOICES.items():
     check_choice(f'config.{field}', get_value(config, field), choices)
   if config.view.resize == 'squash' and config.eval.crops > 1:
@@ -383,10 +392,16 @@ def _check_recipes(config: ConfigDict) -> None:
   language.parse(config.recipe, 'config.recipe')
   for text in config.eval.recipes:
     recipe = language.parse(text, 'config.eval.recipes')
-    if any(effect.name != 'freeze' for effect in recipe.effects):
+    if recipe.early_effects:
       raise UserError(
-        f'config.eval.recipes: {text!r} has an effect that is for training only; take freeze, the'
-        ' only effect for evaluation, or leave it out'
+        f'config.eval.recipes: {text!r} has an effect that is for training only; leave it out. The'
+        f' effects for evaluation are {", ".join(language.ORDER_EFFECTS)}'
+      )
+    if len(recipe.order_effects) > 1:
+      raise UserError(
+        f'config.eval.recipes: {text!r} changes the order of frames twice, and a shuffled or frozen'
+        ' clip has no order left that could be changed; keep one of'
+        f' {", ".join(effect.name for effect in recipe.order_effects)}'
       )
   if not config.eval.recipes:
     raise UserError("config.eval.recipes: there is none; ('none',) evaluates unmasked clips")

@@ -41,7 +41,7 @@ def test_against_one_clip_at_a_time(data_dir):
   texts = ClassTexts.from_config(config, model)
   mesh = sharding.make_mesh(config.mesh)
   on_mesh = jax.device_put(params, sharding.replicated(mesh))
-  scorer = ModelScorer(model, texts, mesh, config.mesh.fsdp_min_bytes)
+  scorer = ModelScorer(config, model, texts, mesh)
   predictions = Evaluator(config, scorer, mesh, ()).run(on_mesh)
   results = compute_results(predictions, {})
 
@@ -73,7 +73,7 @@ def random_model(config, devices):
   model = build_model(config)
   params = jax.jit(model.init, out_shardings=sharding.replicated(mesh))(jax.random.key(1))
   texts = ClassTexts.from_config(config, model)
-  scorer = ModelScorer(model, texts, mesh, config.mesh.fsdp_min_bytes)
+  scorer = ModelScorer(config, model, texts, mesh)
   evaluator = Evaluator(config, scorer, mesh, ())
   return lambda: evaluator.run(params)
 
@@ -113,3 +113,31 @@ def test_views_against_an_average_by_hand(data_dir, monkeypatch):
   (together,) = evaluate()
   mean = together.logits['background=uniform']
   np.testing.assert_allclose(mean, np.mean(logits, axis=0), atol=2e-5)
+
+
+@pytest.mark.parametrize(
+  ('temporal', 'blind'),
+  [('mean', {'reverse', 'shuffle'}), ('window', {'reverse'}), ('transformer', {}), ('xclip', {})],
+)
+def test_what_a_model_sees_of_the_order_of_frames(data_dir, temporal, blind):
+  """A mean sees nothing of it, bit for bit. A frame that attends to both its neighbors is the same
+  in the reversed clip, up to rounding."""
+  config = toy_config(data_dir, model__temporal=temporal, view__num_frames=8)
+  config.eval.datasets = ConfigDict({'all': dataset_ref('toy', 'validation')})
+  orders = ('reverse', 'shuffle', 'freeze')
+  config.eval.recipes = [
+    text.removeprefix('none,')
+    for painting in ('none', 'background=normal')
+    for text in (painting, *(f'{painting},{order}' for order in orders))
+  ]
+  (p,) = random_model(config, 2)()
+  for painting in ('none', 'background=normal'):
+    for order in orders:
+      original = p.logits[painting]
+      changed = p.logits[f'{painting},{order}'.removeprefix('none,')]
+      if order not in blind:
+        assert np.abs(changed - original).max() > 1e-4
+      elif temporal == 'mean':
+        np.testing.assert_array_equal(changed, original)
+      else:
+        np.testing.assert_allclose(changed, original, atol=1e-5)

@@ -90,6 +90,20 @@ def save_results(
   return results
 
 
+def describe_not_finite(predictions: Predictions) -> list[str]:
+  """Returns a sentence for each recipe under which scores of clips that count are not finite."""
+  sentences = []
+  for recipe, logits in predictions.logits.items():
+    counted = predictions.counted(recipe)
+    invalid = int(np.count_nonzero(~np.isfinite(logits[counted]).all(axis=1)))
+    if invalid:
+      sentences.append(
+        f'the scores of {invalid} of {counted.sum()} clips of {predictions.dataset} under'
+        f' {recipe!r} are not finite; these clips count as wrong'
+      )
+  return sentences
+
+
 def format_table(results: Results) -> str:
   """Formats results as text: a block for each data set and group, a row for each recipe.
 

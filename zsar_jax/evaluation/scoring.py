@@ -1,5 +1,6 @@
 """Scores painted clips for classes: the part of an evaluation that depends on the kind of model."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -8,11 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from zsar_jax.evaluation import saliency
 from zsar_jax.models.compute import compiler_options
 from zsar_jax.models.video_model import VideoModel
 from zsar_jax.ops.prepare import Batch, evaluation_input
+from zsar_jax.recipes import language
 from zsar_jax.recipes.language import Recipe
 from zsar_jax.runtime import sharding
 from zsar_jax.text.classes import ClassTexts, encode_classes
@@ -65,15 +68,19 @@ class Scorer(Protocol):
 class ModelScorer:
   """The scores of a model of this project; its results stay on the mesh."""
 
-  def __init__(self, model: VideoModel, texts: ClassTexts, mesh: Mesh, fsdp_min_bytes: int):
+  def __init__(self, config: ConfigDict, model: VideoModel, texts: ClassTexts, mesh: Mesh):
     """Compiles nothing yet.
 
     Args:
+      config: a validated config.
       model: the model.
       texts: tokenizes the class texts.
       mesh: the devices.
-      fsdp_min_bytes: `config.mesh.fsdp_min_bytes`.
     """
+    if any(language.parse(recipe).order_effects for recipe in config.eval.recipes):
+      # A model that cannot see the order of frames then has exactly the same logits for any order.
+      compute = dataclasses.replace(model.compute, order_free=True)
+      model = VideoModel(model.spec, model.video, compute)
     self._texts, self._mesh = texts, mesh
     jit_options: dict[str, Any] = dict(
       out_shardings=sharding.replicated(mesh),
@@ -85,7 +92,7 @@ class ModelScorer:
       return saliency.region_shares(score_video, video, batch['regions'], batch['annotated'])
 
     self._encode_texts = jax.jit(functools.partial(encode_classes, model, mesh=mesh), **jit_options)
-    self._score = jit_score(model, mesh, fsdp_min_bytes)
+    self._score = jit_score(model, mesh, config.mesh.fsdp_min_bytes)
     self._region_shares = jax.jit(region_shares, **jit_options)
 
   def read_texts(self, texts: Sequence[str]) -> np.ndarray:

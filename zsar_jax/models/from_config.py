@@ -9,8 +9,11 @@ from ml_collections import ConfigDict
 
 from zsar_jax.errors import UserError
 from zsar_jax.models.compute import DTYPES, Compute, choose_compute
-from zsar_jax.models.presets import TowerSpec, VideoSpec, preset
+from zsar_jax.models.presets import PRESETS, TowerSpec, VideoSpec, preset
 from zsar_jax.models.video_model import VideoModel
+
+# This value of `config.model.preset` takes the model and its preprocessing from the weights.
+AUTO = 'auto'
 
 # Tokens that the text tower needs besides prompts: start, end, and two for words.
 _MIN_TEXT_TOKENS = 4
@@ -26,6 +29,11 @@ def model_spec(config: ConfigDict) -> tuple[TowerSpec, VideoSpec]:
       patch size, or prompts that a tower has no room for.
   """
   model, size = config.model, config.view.size
+  if model.preset == AUTO:
+    raise UserError(
+      f'config.model.preset: {AUTO!r} takes the model from its weights, which only evaluations do'
+      f' (--mode=eval); name one of {", ".join(PRESETS)}'
+    )
   with _config_fields_in_errors():
     patch = preset(model.preset).patch
   if size % patch:
@@ -73,7 +81,7 @@ def build_model(config: ConfigDict, mesh: Mesh | None = None) -> VideoModel:
     UserError: as `model_spec`, and if `config.model` asks for a way to compute the model that the
       devices do not support.
   """
-  return VideoModel(*model_spec(config), _compute(config, mesh, remat=config.model.remat))
+  return VideoModel(*model_spec(config), compute_of(config, mesh, remat=config.model.remat))
 
 
 def build_teacher(config: ConfigDict, mesh: Mesh | None = None) -> VideoModel:
@@ -84,7 +92,7 @@ def build_teacher(config: ConfigDict, mesh: Mesh | None = None) -> VideoModel:
     mesh: see `build_model`.
   """
   spec = preset(config.model.preset, resolution=config.view.size)
-  return VideoModel(spec, VideoSpec(config.view.num_frames), _compute(config, mesh))
+  return VideoModel(spec, VideoSpec(config.view.num_frames), compute_of(config, mesh))
 
 
 def compute_dtype(config: ConfigDict) -> np.dtype:
@@ -92,7 +100,17 @@ def compute_dtype(config: ConfigDict) -> np.dtype:
   return np.dtype(DTYPES[config.model.dtype][0])
 
 
-def _compute(config: ConfigDict, mesh: Mesh | None, remat: str = 'none') -> Compute:
+def compute_of(config: ConfigDict, mesh: Mesh | None, remat: str = 'none') -> Compute:
+  """Returns how `config.model` is computed.
+
+  Args:
+    config: a validated config.
+    mesh: see `build_model`.
+    remat: one of `compute.REMATS`.
+
+  Raises:
+    UserError: as `build_model`.
+  """
   attention = choose_attention(config)
   with _config_fields_in_errors():
     return choose_compute(config.model.dtype, attention, remat, config.model.deterministic, mesh)

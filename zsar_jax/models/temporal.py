@@ -18,8 +18,13 @@ class MeanHead(nnx.Module):
   The embeddings are averaged without scaling them to unit length first.
   """
 
+  def __init__(self, compute: Compute):
+    self.compute = compute
+
   def __call__(self, frames: jax.Array) -> jax.Array:
     """Maps `frames: f32[B, T, E]` to f32[B, E]."""
+    if self.compute.order_free:
+      frames = jnp.sort(frames, axis=1)  # Each number on its own, so that it has the same summands.
     return jnp.mean(frames, axis=1)
 
 
@@ -53,4 +58,4 @@ def make_head(
   """Builds the head for `video.temporal` and embeddings of `width`."""
   if video.temporal in ('transformer', 'xclip'):
     return TransformerHead(width, video, compute=compute, rngs=rngs)
-  return MeanHead()
+  return MeanHead(compute)

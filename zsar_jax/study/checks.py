@@ -24,9 +24,12 @@ def check_data(jobs: Sequence[Job]) -> None:
       continue  # Another seed of a run has the same data.
     checked.add((job.experiment, job.run))
     if job.config.data.embedded:
-      references = [job.config.data.train, *job.config.eval.datasets.values()]
+      references = list(job.config.eval.datasets.values())
+      if job.mode == 'train':
+        references.append(job.config.data.train)
       worlds.build_worlds(job.config.data.dir, [reference.dataset for reference in references])
-    open_training_subset(job.config)
+    if job.mode == 'train':
+      open_training_subset(job.config)
     for name in job.config.eval.datasets:
       field = f'config.experiments.{job.experiment}.base.eval.datasets.{name}'
       _check_eval_set(job.config, name, field)

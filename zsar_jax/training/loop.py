@@ -126,7 +126,7 @@ def _prepare(config: ConfigDict, workdir: pathlib.Path) -> _Job:
   subset = open_training_subset(config)
   setup = Setup.from_config(config, mesh, subset.classes)
   seen = seen_classes(config, subset, workdir)
-  scorer = ModelScorer(setup.model, setup.class_texts, mesh, config.mesh.fsdp_min_bytes)
+  scorer = ModelScorer(config, setup.model, setup.class_texts, mesh)
   evaluator = Evaluator(config, scorer, mesh, seen)
   tokens = setup.tokens(subset.texts)
   initial = InitialWeights(config, setup.model, setup.state['params'])

@@ -4,15 +4,17 @@
 """
 
 import dataclasses
+import pathlib
 from collections.abc import Sequence
 
 from zsar_jax.data.view import View
 from zsar_jax.models.compute import Compute
 from zsar_jax.models.video_model import Params, VideoModel
+from zsar_jax.runtime.model_cards import card_license
 from zsar_jax.text.classes import ClassTexts
 from zsar_jax.text.tokenizers import has_vocabulary, make_tokenizer
 from zsar_jax.weights.formats.hints import Hints
-from zsar_jax.weights.formats.infer import infer_spec
+from zsar_jax.weights.formats.infer import fixes_num_frames, infer_spec
 from zsar_jax.weights.formats.load import fit_to_model
 from zsar_jax.weights.formats.load_report import LoadReport
 from zsar_jax.weights.formats.read import read_weights
@@ -28,6 +30,7 @@ class NamedModel:
     texts: converts class names to tokens.
     view: describes how a clip becomes T frames of S x S pixels.
     report: the differences between the weights and the model.
+    license: the license that the card beside the weights states; None if there is none.
   """
 
   model: VideoModel
@@ -35,6 +38,7 @@ class NamedModel:
   texts: ClassTexts
   view: View
   report: LoadReport
+  license: str | None
 
 
 def load_model(
@@ -44,6 +48,7 @@ def load_model(
   templates: Sequence[str] | None = None,
   tokenizer: str = '',
   num_frames: int | None = None,
+  default_num_frames: int | None = None,
   tokens_from: str = '',
   hints: Hints,
 ) -> NamedModel:
@@ -57,6 +62,7 @@ def load_model(
     tokenizer: see `config.text.tokenizer`; '' for that of the training, then for the files beside
       the weights, then for CLIP's.
     num_frames: the number of frames T; None for that of the weights.
+    default_num_frames: the number of frames if the weights are not for a certain number.
     tokens_from: the CLIP weights whose token embedding is used, for weights of ViFi-CLIP.
     hints: the names of settings for errors.
 
@@ -65,6 +71,8 @@ def load_model(
   """
   weights = read_weights(source, hints.source, tokens_from=tokens_from, hints=hints)
   spec, video = infer_spec(weights)
+  if num_frames is None and not fixes_num_frames(weights):
+    num_frames = default_num_frames
   if num_frames is not None:
     video = dataclasses.replace(video, num_frames=num_frames)
   model = VideoModel(spec, video, compute)
@@ -90,4 +98,12 @@ def load_model(
     num_prompts=video.text_prompts,
     templates_field=hints.templates,
   )
-  return NamedModel(model, params, texts, view, report)
+  return NamedModel(model, params, texts, view, report, _license(weights.folder))
+
+
+def _license(folder: pathlib.Path) -> str | None:
+  """Returns the license in the model card of a folder of weights."""
+  try:
+    return card_license((folder / 'README.md').read_text(errors='replace'))
+  except OSError:
+    return None

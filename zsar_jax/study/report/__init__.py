@@ -1,4 +1,4 @@
-"""Writes the report of a study: report.html, one page to look at, and the same as report.md."""
+"""Writes the report of a study: report.html, the same as report.md, and files for papers."""
 
 import pathlib
 
@@ -7,7 +7,7 @@ from zsar_jax.study.report import markdown, page, study_file
 
 
 def write_report(folder: pathlib.Path) -> None:
-  """Writes report.html and report.md beside the study.json of a study.
+  """Writes report.html, report.md and the folder paper/ beside the study.json of a study.
 
   Args:
     folder: contains study.json and the pictures that it names.
@@ -18,8 +18,9 @@ def write_report(folder: pathlib.Path) -> None:
   """
   study = study_file.read(folder / 'study.json')
   # Both are made before the first is written, so that they never disagree.
-  html = page.make_page(study, folder)
+  html, exhibits = page.make_page(study, folder)
   text = markdown.make_markdown(study, folder)
+  exhibits.write(folder)
   files.write_file(folder / 'report.html', html)
   # A terminal may show this file, and foreign names may contain escape sequences.
   files.write_file(folder / 'report.md', terminal.escape_control_chars(text))

@@ -3,8 +3,9 @@
 import dataclasses
 from typing import Any
 
-from zsar_jax.study.report import axes, number_format, number_tables
-from zsar_jax.study.report.foreign_text import isolated
+from zsar_jax.study.report import axes, number_format, tables
+from zsar_jax.study.report import drawing as draw
+from zsar_jax.study.report.foreign_text import isolated, shortened, undirected
 from zsar_jax.study.report.study_file import Estimate
 
 # Classes of a run that the page shows unfolded: half of them the best, half the worst.
@@ -15,6 +16,9 @@ _DRAWN_CLASSES = 6000
 
 # Classes that the tables of a page list together.
 _LISTED_CLASSES = 2000
+
+# Where bars begin and end, in pixels.
+_BARS = (162, 304)
 
 _Entries = list[dict[str, Any]]
 
@@ -38,7 +42,7 @@ class GainList:
   middle: _Entries
   bottom: _Entries
   middle_count: int
-  numbers: number_tables.NumberTable | None
+  numbers: tables.Table | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +51,40 @@ class GainLists:
 
   lists: list[GainList]
   axis: axes.Axis
+
+  def drawing(self, entries: _Entries, text: str) -> draw.Drawing:
+    """Draws classes, one below the other: the name, and a bar about a line for 0.
+
+    Args:
+      entries: some entries of a list.
+      text: what they are.
+    """
+    height = 17 * len(entries)
+
+    def x(value: float) -> float:
+      return round(self.axis.position(value, *_BARS))
+
+    marks: list[draw.Mark] = [
+      draw.line(x(tick), 0, x(tick), height, 'grid' if tick else 'zero') for tick in self.axis.ticks
+    ]
+    marks += [
+      draw.Text(x(tick), height + 12, number_format.short_points(tick), anchor='middle')
+      for tick in (self.axis.low, 0, self.axis.high)
+      if tick == 0 or abs(x(tick) - x(0)) > 30
+    ]
+    for number, entry in enumerate(entries):
+      gain, y = entry['gain'], 17 * number
+      name = f'{shortened(undirected(entry["class"]), 20)} ({entry["count"]})'
+      row: list[draw.Mark] = [draw.Text(_BARS[0] - 10, y + 12, name, 'label', 'end')]
+      if gain['value'] is None:
+        row.append(draw.Text(x(0) + 18, y + 12, number_format.MISSING, 'label'))
+      else:
+        start, end = sorted((x(0), x(gain['value'])))
+        row.append(draw.Rect(start, y + 3, end - start, 11, _look(gain)))
+        if None not in (gain['low'], gain['high']):
+          row.append(draw.line(x(gain['low']), y + 8.5, x(gain['high']), y + 8.5, 'whisker'))
+      marks.append(draw.Group(_tooltip(entry), row))
+    return draw.Drawing(draw.COLUMN, height + 16, text, marks)
 
 
 def gain_lists(
@@ -91,7 +129,9 @@ def _gain_list(run: str, entries: _Entries, list_count: int) -> GainList:
     middle=_ends(middle, max(0, _DRAWN_CLASSES // list_count - _OPEN_CLASSES)),
     bottom=bottom,
     middle_count=len(middle),
-    numbers=number_tables.number_table({'': rows}, number_format.points, 'points'),
+    numbers=tables.estimate_table(
+      f'Gain of each class over the baseline, {isolated(run)}', {'': rows}, tables.POINTS
+    ),
   )
 
 
@@ -108,7 +148,7 @@ def _gain_key(entry: dict[str, Any]) -> tuple[bool, float]:
   return (value is not None, value or 0.0)
 
 
-def tooltip(entry: dict[str, Any]) -> str:
+def _tooltip(entry: dict[str, Any]) -> str:
   """The accuracies of a class, its gain with interval, and its clips."""
   gain = entry['gain']
   return (
@@ -120,8 +160,8 @@ def tooltip(entry: dict[str, Any]) -> str:
   )
 
 
-def css(gain: Estimate) -> str:
-  """The CSS class of a gain's bar."""
+def _look(gain: Estimate) -> str:
+  """The look of a gain's bar."""
   if not number_format.interval_excludes_zero(gain):
     return 'unsure'
   return 'more' if gain['value'] > 0 else 'less'

@@ -8,7 +8,8 @@ import dataclasses
 import math
 from typing import Any
 
-from zsar_jax.study.report import metric_labels, number_format, number_tables, study_file
+from zsar_jax.study.report import drawing as draw
+from zsar_jax.study.report import metric_labels, number_format, study_file, tables
 from zsar_jax.study.report.foreign_text import isolated
 from zsar_jax.study.report.study_file import Estimate
 
@@ -17,6 +18,12 @@ _STEPS, _DIFFERENCE_STEPS = 10, 5
 
 # Values that the color scale may end at.
 _SCALE_ENDS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+# Pixels of a figure: width of the names, height of the heads, size of a cell.
+_NAMES, _HEADS, _CELL, _CELL_HEIGHT = 106, 96, 38, 25
+
+# Colors on which text is light.
+_DARK = ('h7', 'h8', 'h9', 'd5', 'd-5')
 
 _Estimates = dict[tuple[str, str], Estimate]
 
@@ -41,6 +48,7 @@ class HeatMap:
     scale: CSS classes of the color scale.
     scale_ends: labels of the scale's low and high end.
     key: explains the marks.
+    table: the map as a table with intervals.
     numbers: all numbers of the map.
   """
 
@@ -50,7 +58,35 @@ class HeatMap:
   scale: list[str]
   scale_ends: tuple[str, str]
   key: str
-  numbers: number_tables.NumberTable | None
+  table: tables.Table
+  numbers: tables.Table | None
+
+  @property
+  def drawing(self) -> draw.Drawing:
+    """The map as a figure, for files; the page has it as a table."""
+    right = _NAMES + _CELL * len(self.table.columns)
+    marks: list[draw.Mark] = []
+    for column, recipe in enumerate(self.table.columns):
+      # Upward, on up to three lines beside each other.
+      lines = draw.wrapped(recipe, _HEADS - 8, 3, 9.5)
+      middle = _NAMES + _CELL * (column + 0.5) + 3.5
+      marks += [
+        draw.Text(middle + 10 * (n - (len(lines) - 1) / 2), _HEADS - 5, line, 'small', upward=True)
+        for n, line in enumerate(lines)
+      ]
+    for row, (run, cells) in enumerate(self.rows.items()):
+      y = _HEADS + _CELL_HEIGHT * row
+      marks += draw.label(0, y + _CELL_HEIGHT / 2, run, _NAMES - 6)
+      for column, cell in enumerate(cells):
+        x = _NAMES + _CELL * column
+        look = cell.css.split()[0]
+        if look in draw.LOOKS:
+          fill = 'quiet' if look == 'unsure' else look
+          marks.append(draw.Rect(x + 1, y + 1, _CELL - 2, _CELL_HEIGHT - 2, fill))
+        color = 'on-dark' if look in _DARK else 'text' if look in ('unsure', 'none') else 'label'
+        marks.append(draw.Text(x + _CELL / 2, y + 16, cell.text, color, 'middle'))
+    height = _HEADS + _CELL_HEIGHT * len(self.rows)
+    return draw.Drawing(right, height, self.title, marks)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +118,7 @@ def heat_maps(experiment: dict[str, Any], dataset: dict[str, Any]) -> HeatMaps |
   if not accuracies:
     return None
   difference = _difference_map(experiment, dataset) if dataset['difference'] else None
-  width = number_tables.css_width(7.5 + 2.9 * len(experiment['recipes']))
+  width = tables.css_width(7.5 + 2.9 * len(experiment['recipes']))
   return HeatMaps(accuracies, difference, width)
 
 
@@ -110,15 +146,16 @@ def _accuracy_map(experiment: dict[str, Any], estimates: _Estimates, label: str)
   if chance is not None:
     scale[step(chance)] += ' at-chance'
     key += f'; framed color: chance, {number_format.percent(chance)}\u00a0%'
-  counts = _counts(experiment, estimates)
+  counts, title = _counts(experiment, estimates), f'Accuracy, {label}, %'
   return HeatMap(
-    title=f'Accuracy, {label}, %',
+    title=title,
     rows={run: [cell(run, recipe) for recipe in recipes] for run in experiment['runs']},
     counts=counts,
     scale=scale,
     scale_ends=('0', number_format.integer_percent(scale_end)),
     key=key + _counts_remark(counts),
-    numbers=number_tables.number_table(_groups(experiment, estimates)),
+    table=_table(experiment, title, estimates, tables.PERCENT, best),
+    numbers=tables.estimate_table(title, _groups(experiment, estimates)),
   )
 
 
@@ -149,17 +186,16 @@ def _difference_map(experiment: dict[str, Any], dataset: dict[str, Any]) -> Heat
     step = max(1, min(_DIFFERENCE_STEPS, math.ceil(_DIFFERENCE_STEPS * abs(value) / scale_end)))
     return Cell(text, f'd{step}' if value > 0 else f'd-{step}', tooltip)
 
-  counts = _counts(experiment, estimates)
+  counts, title = _counts(experiment, estimates), 'Top-1 minus the baseline, points'
   return HeatMap(
-    title='Top-1 minus the baseline, points',
+    title=title,
     rows={run: [cell(run, recipe) for recipe in recipes] for run in experiment['runs']},
     counts=counts,
     scale=[f'd{step}' for step in range(-_DIFFERENCE_STEPS, _DIFFERENCE_STEPS + 1) if step],
     scale_ends=(number_format.short_points(-scale_end), number_format.short_points(scale_end)),
     key='gray: the interval includes 0' + _counts_remark(counts),
-    numbers=number_tables.number_table(
-      _groups(experiment, estimates), number_format.points, 'points'
-    ),
+    table=_table(experiment, title, estimates, tables.POINTS, {}),
+    numbers=tables.estimate_table(title, _groups(experiment, estimates), tables.POINTS),
   )
 
 
@@ -200,3 +236,23 @@ def _groups(
   for (run, recipe), estimate in estimates.items():
     groups.setdefault(run, []).append((recipe, estimate))
   return groups
+
+
+def _table(
+  experiment: dict[str, Any],
+  title: str,
+  estimates: _Estimates,
+  unit: tables.Unit,
+  best: dict[str, float],
+) -> tables.Table:
+  """The map as a table with intervals, with the best of each column in bold."""
+  rows: list[tuple[str, list[tables.Cell]]] = []
+  for run in experiment['runs']:
+    cells: list[tables.Cell] = []
+    for recipe in experiment['recipes']:
+      estimate = estimates.get((run, recipe))
+      value = estimate and estimate['value']
+      bold = bool(value) and value == best.get(recipe)
+      cells.append(estimate and tables.Value(estimate, unit, bold))
+    rows.append((run, cells))
+  return tables.Table(title, experiment['recipes'], {'': rows}, 'run')

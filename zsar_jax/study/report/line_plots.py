@@ -4,11 +4,15 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from zsar_jax.study.report import axes, number_format, number_tables
+from zsar_jax.study.report import axes, number_format, tables
+from zsar_jax.study.report import drawing as draw
 from zsar_jax.study.report.foreign_text import isolated
 
 # Points of a curve that are drawn; more cannot be told apart at its size.
 _CURVE_POINTS = 100
+
+# Where a plot's axes begin and end, in pixels.
+_X, _Y = (34, 308), (140, 8)
 
 Point = tuple[float, float | None]
 
@@ -30,15 +34,17 @@ class Line:
 
   Attributes:
     points: (x, y), in order; a y of None breaks the line.
-    css: its CSS class.
+    look: a name in `drawing.LOOKS`.
     text: its tooltip.
     marks: circles on the line.
+    mark_look: the look of the circles.
   """
 
   points: Sequence[Point]
-  css: str
+  look: str
   text: str
   marks: Sequence[Mark] = ()
+  mark_look: str = 'run'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,22 +71,50 @@ class Plot:
   format_y: Callable[[float], str]
   chance: float | None = None
 
-  def x(self, value: float) -> float:
-    """The pixel of an x; templates/charts.svg draws the frame to fit."""
-    return self.x_axis.position(value, 34, 288)
+  @property
+  def drawing(self) -> draw.Drawing:
+    """The plot, narrow enough for a phone."""
+    marks: list[draw.Mark] = []
+    for tick in self.y_axis.ticks:
+      y = self._y(tick)
+      marks.append(draw.line(_X[0], y, _X[1], y, 'grid' if tick != self.y_axis.low else 'zero'))
+      marks.append(draw.Text(_X[0] - 5, y + 4, self.format_y(tick), anchor='end'))
+    marks += [
+      draw.Text(self._x(tick), 153, self.format_x(tick), anchor='middle')
+      for tick in self.x_axis.ticks
+    ]
+    marks.append(draw.Text(sum(_X) / 2, 167, self.x_title, anchor='middle'))
+    if self.chance is not None:
+      y = self._y(self.chance)
+      text = f'chance: {self.format_y(self.chance)}'
+      marks.append(draw.Group(text, [draw.line(_X[0], y, _X[1], y, 'chance')]))
+    marks += [draw.Group(line.text, self._line(line)) for line in self.lines]
+    return draw.Drawing(draw.COLUMN, 172, self.text, marks)
 
-  def y(self, value: float) -> float:
-    """The pixel of a y, counted from the top."""
-    return self.y_axis.position(value, 140, 8)
+  def _x(self, value: float) -> float:
+    return self.x_axis.position(value, *_X)
 
-  def path(self, line: Line) -> str:
-    """The `d` of a path through a line's points."""
-    parts, command = [], 'M'
+  def _y(self, value: float) -> float:
+    return self.y_axis.position(value, *_Y)
+
+  def _line(self, line: Line) -> list[draw.Mark]:
+    """The marks of a line; points without y break it."""
+    pieces: list[list[tuple[float, float]]] = [[]]
     for x, y in line.points:
-      if y is not None:
-        parts.append(f'{command}{self.x(x):.1f} {self.y(y):.1f}')
-      command = 'M' if y is None else 'L'
-    return ''.join(parts)
+      if y is None:
+        pieces.append([])
+      else:
+        pieces[-1].append((self._x(x), self._y(y)))
+    marks: list[draw.Mark] = [draw.Path(piece, line.look) for piece in pieces if len(piece) > 1]
+    for mark in line.marks:
+      if mark.y is None:
+        continue
+      x = self._x(mark.x)
+      if mark.low is not None and mark.high is not None:
+        marks.append(draw.line(x, self._y(mark.low), x, self._y(mark.high), line.look))
+      circle = draw.Circle(x, self._y(mark.y), 3.5, line.mark_look)
+      marks.append(draw.Group(mark.tooltip, [circle]))
+    return marks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +129,7 @@ class Plots:
 
   title: str
   plots: list[Plot]
-  numbers: number_tables.NumberTable | None = None
+  numbers: tables.Table | None = None
 
 
 def coverage(experiment: dict[str, Any], dataset: dict[str, Any]) -> list[Plots] | None:
@@ -147,10 +181,11 @@ def _coverage_plots(
     run: [(f'people cover {_span(row)}\u00a0%', row['top1']) for row in rows]
     for run, rows in by_run.items()
   }
-  return Plots(title, plots, number_tables.number_table(groups))
+  table = tables.estimate_table(f"{quantity}, by the people's share of the frame", groups)
+  return Plots(title, plots, table)
 
 
-def _coverage_line(run: str, rows: list[dict[str, Any]], css: str) -> Line:
+def _coverage_line(run: str, rows: list[dict[str, Any]], look: str) -> Line:
   marks = [
     Mark(
       x=(row['low'] + row['high']) / 2,
@@ -164,7 +199,8 @@ def _coverage_line(run: str, rows: list[dict[str, Any]], css: str) -> Line:
     )
     for row in rows
   ]
-  return Line([(mark.x, mark.y) for mark in marks], css, isolated(run), marks)
+  points = [(mark.x, mark.y) for mark in marks]
+  return Line(points, f'line-{look}', isolated(run), marks, look)
 
 
 def _span(row: dict[str, Any]) -> str:

@@ -6,7 +6,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from zsar_jax.study.report import bar_charts, gallery, rendering, sentences, study_file
+from zsar_jax.study.report import (
+  bar_charts,
+  gallery,
+  gradient_shares,
+  rendering,
+  sentences,
+  study_file,
+)
 from zsar_jax.study.report.foreign_text import clean, undirected
 
 # Classes with the largest gains, and with the smallest, that are listed.
@@ -28,6 +35,7 @@ def make_markdown(study: dict[str, Any], folder: pathlib.Path) -> str:
   text = environment.get_template('report.md').render(
     study=study,
     bar_charts=bar_charts,
+    regions=gradient_shares.REGIONS,
     class_extremes=class_extremes,
     painted_clips=gallery.painted_clips,
     pictures=gallery.Pictures(folder, 0),  # None inside, all as links.

@@ -5,15 +5,15 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from zsar_jax.study.report import rendering, sections, sentences
+from zsar_jax.study.report import drawing, paper, rendering, sections, sentences
 from zsar_jax.study.report.foreign_text import breakable, clean
 
 # Bytes of a page that still opens fast; pictures get what the rest leaves.
-_PAGE_BYTES = 7_500_000
+_PAGE_BYTES = 9_000_000
 
 
-def make_page(study: dict[str, Any], folder: pathlib.Path) -> str:
-  """The page.
+def make_page(study: dict[str, Any], folder: pathlib.Path) -> tuple[str, paper.Paper]:
+  """The page, and its figures and tables.
 
   Args:
     study: the study, as `study_file.read` returns it.
@@ -22,24 +22,30 @@ def make_page(study: dict[str, Any], folder: pathlib.Path) -> str:
   Raises:
     UserError: if a picture lies outside the folder, or is not a picture.
   """
-  room = _PAGE_BYTES - len(_page(study, folder, 0).encode())
+  room = _PAGE_BYTES - len(_page(study, folder, 0)[0].encode())
   return _page(study, folder, max(0, room) * 3 // 4)  # In base64, 3 bytes become 4.
 
 
-def _page(study: dict[str, Any], folder: pathlib.Path, picture_bytes: int) -> str:
+def _page(
+  study: dict[str, Any], folder: pathlib.Path, picture_bytes: int
+) -> tuple[str, paper.Paper]:
   environment = rendering.environment(_cleaned)
+  style = (pathlib.Path(__file__).parent / 'style.css').read_text(encoding='utf-8')
   environment.filters['sentence'] = _sentence
   answers = {
     name: answers
     for name, experiment in study['experiments'].items()
     if (answers := _answers(experiment))
   }
-  return environment.get_template('page.html').render(
+  exhibits = paper.Paper()
+  html = environment.get_template('page.html').render(
     study=study,
+    paper=exhibits,
     answers=answers,
     sections=sections.sections(study, folder, picture_bytes),
-    style=Markup((pathlib.Path(__file__).parent / 'style.css').read_text(encoding='utf-8')),
+    style=Markup(style + drawing.css()),
   )
+  return html, exhibits
 
 
 def _answers(experiment: dict[str, Any]) -> dict[str, sentences.Answer]:

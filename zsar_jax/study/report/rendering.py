@@ -7,8 +7,7 @@ from typing import Any
 import jinja2
 
 from zsar_jax.study.report import (
-  axes,
-  class_gains,
+  finding_charts,
   foreign_text,
   metric_labels,
   number_format,
@@ -35,8 +34,7 @@ def environment(finalize: Callable[[Any], Any]) -> jinja2.Environment:
     undefined=jinja2.StrictUndefined,
   )
   result.globals.update(
-    axes=axes,
-    class_gains=class_gains,
+    finding_charts=finding_charts,
     metric_labels=metric_labels,
     number=number_format,
     reproduction=reproduction,
@@ -47,6 +45,5 @@ def environment(finalize: Callable[[Any], Any]) -> jinja2.Environment:
     breakable=foreign_text.breakable,
     clip_range=number_format.clip_range,
     isolated=foreign_text.isolated,
-    shortened=foreign_text.shortened,
   )
   return result

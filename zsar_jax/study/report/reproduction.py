@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from zsar_jax.study.report import tables
+
 INTERVALS = (
   'Each rate is the ratio of two sums over clips. Clips without masks do not count under a recipe'
   ' that paints regions, and clips without a partner do not count where backgrounds are swapped. A'
@@ -46,6 +48,14 @@ def example_code(study: dict[str, Any]) -> str:
 def changes(run: dict[str, Any]) -> list[str]:
   """The config fields that a run changes in the baseline, as 'FIELD = VALUE'."""
   return [f'{field} = {to_json(value)}' for field, value in run['changes'].items()]
+
+
+def runs_table(runs: dict[str, Any]) -> tables.Table:
+  """Returns what each run trains with."""
+  rows = [
+    (name, [run['about'], run['recipe'], ', '.join(changes(run))]) for name, run in runs.items()
+  ]
+  return tables.Table('Runs', ['description', 'training recipe', 'changes'], {'': rows}, 'run')
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

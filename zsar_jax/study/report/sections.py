@@ -10,6 +10,7 @@ from zsar_jax.study.report import (
   bar_charts,
   class_gains,
   gallery,
+  gradient_shares,
   heat_maps,
   line_plots,
   study_file,
@@ -22,12 +23,14 @@ class Block:
 
   Attributes:
     id: its anchor.
+    stem: the beginning of the names of its files.
     heading: its heading.
     experiment: the experiment in study.json.
     content: the data that the section's template draws.
   """
 
   id: str
+  stem: str
   heading: str
   experiment: dict[str, Any]
   content: Any
@@ -99,7 +102,7 @@ def sections(study: dict[str, Any], folder: pathlib.Path, picture_bytes: int) ->
     'classes': functools.partial(class_gains.gain_lists, list_count=list_count),
     'strata': bar_charts.strata,
     'coverage': line_plots.coverage,
-    'saliency': bar_charts.saliency,
+    'saliency': gradient_shares.saliency,
     'gallery': lambda experiment, dataset: gallery.gallery(
       experiment, dataset, gallery.Pictures(folder, picture_bytes // gallery_count)
     ),
@@ -128,7 +131,7 @@ def sections(study: dict[str, Any], folder: pathlib.Path, picture_bytes: int) ->
 def _section(key: str, parts: list[tuple[str, dict[str, Any], Any]]) -> Section:
   """A section of those parts (heading, experiment, content) that have content."""
   blocks = [
-    Block(f'{key}-{number}', heading, experiment, content)
+    Block(f'{key}-{number}', f'{key} {heading}', heading, experiment, content)
     for number, (heading, experiment, content) in enumerate(parts)
     if content
   ]

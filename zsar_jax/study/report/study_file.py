@@ -33,6 +33,8 @@ _CLIP = (
   'clip', 'class', 'why', 'pictures', 'predictions', 'not_counted', 'frames', 'unpainted',
 )  # fmt: skip
 
+_OPTIONAL_OF_RUN = ('source', 'trained_on', 'license', 'protocol')
+
 # Fields that a data set has only if the recipes for them were evaluated.
 _OPTIONAL = ('classes_gain', 'strata', 'coverage', 'coverage_swapped')
 
@@ -55,7 +57,12 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     raise UserError(
       f'{path}: {missing}, so it is from another version of zsar_jax; make the study again'
     ) from None
-  study.setdefault('masks', {})  # Earlier versions wrote none.
+  # Earlier versions wrote none.
+  study.setdefault('masks', {})
+  for experiment in study['experiments'].values():
+    for run in experiment['runs'].values():
+      for field in _OPTIONAL_OF_RUN:
+        run.setdefault(field, None)
   for _, _, _, dataset in datasets(study):
     dataset.update({field: {} for field in _OPTIONAL if field not in dataset})
   return study

@@ -68,6 +68,14 @@ PREDICTION = dataclasses.replace(
     'convert the weights first with zsar convert --to=zsar --allow-left-over=REGEX'
   ),
 )
+# An evaluation with config.model.preset='auto'.
+EVALUATION = dataclasses.replace(
+  PREDICTION,
+  source=CONFIG.source,
+  tokens_from=CONFIG.tokens_from,
+  tokenizer=CONFIG.tokenizer,
+  templates=CONFIG.templates,
+)
 PYTHON = dataclasses.replace(
   PREDICTION,
   source='source',

@@ -85,6 +85,14 @@ def tower_fields(weights: Weights) -> dict[str, Any]:
   return {field: value for field, value in fields.items() if value} | weights.tower_fields
 
 
+def fixes_num_frames(weights: Weights) -> bool:
+  """Whether the weights are of a model for a certain number of frames."""
+  if weights.format is zsar.ZSAR or 'num_frames' in weights.video_fields:
+    return True
+  # ActionCLIP always has 77 positions.
+  return 'temporal/positional_embedding' in weights.arrays and weights.format is not ACTIONCLIP
+
+
 def _video_spec(weights: Weights) -> VideoSpec:
   arrays = weights.arrays
   depths = [
@@ -97,11 +105,9 @@ def _video_spec(weights: Weights) -> VideoSpec:
       f'{weights.path}: {depths[0]} blocks of the image tower and {depths[1]} of the text tower'
       ' have prompts, but zsar_jax supports only equal numbers; use another model'
     )
-  positions = arrays.get('temporal/positional_embedding')
-  # ActionCLIP always has 77 positions.
   num_frames = _DEFAULT_NUM_FRAMES
-  if positions is not None and weights.format is not ACTIONCLIP:
-    num_frames = positions.stored.shape[-2]
+  if 'temporal/positional_embedding' in arrays and fixes_num_frames(weights):
+    num_frames = arrays['temporal/positional_embedding'].stored.shape[-2]
   fields: dict[str, Any] = dict(
     num_frames=num_frames,
     temporal=weights.format.temporal,
