@@ -23,12 +23,15 @@ from zsar_jax.models.video_model import VideoModel
 from zsar_jax.recipes import language
 from zsar_jax.runtime.files import write_file
 from zsar_jax.runtime.progress import log
-from zsar_jax.study import clip_images, findings
+from zsar_jax.study import clip_images, findings, ranking
 from zsar_jax.study.dataset_figures import ByRun, measure_dataset
 from zsar_jax.study.dataset_masks import describe_masks
 from zsar_jax.study.plan import EVALUATED, Job, is_evaluated
 
 _PACKAGES = ('zsar_jax', 'jax', 'jaxlib', 'flax', 'optax', 'grain', 'orbax-checkpoint', 'numpy')
+
+# The least number of runs that are ranked; for two, the differences say the same.
+_MIN_RANKED = 3
 
 # The most points of a training curve.
 _MAX_POINTS = 200
@@ -100,6 +103,8 @@ def _experiment(
     log(f'measuring {name} on {dataset}')
     by_run = {run: by_run[run] for run in order}
     datasets[dataset] = measure_dataset(by_run, experiment.baseline, study.draws)
+    if len(by_run) >= _MIN_RANKED:
+      datasets[dataset]['ranking'] = ranking.rank(by_run, study.draws)
     first_seeds = {run: seeds[0] for run, seeds in by_run.items()}
     choices = clip_images.choose_clips(first_seeds, experiment.baseline, study.gallery)
     datasets[dataset]['gallery'] = clip_images.draw_clips(

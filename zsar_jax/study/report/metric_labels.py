@@ -70,3 +70,18 @@ GAPS = {
     'Score gap', 'higher', "logit of the action minus logit of the background clip's class"
   ),
 }
+# Differences of two of the metrics above, by which models are ranked.
+DIFFERENCES = {
+  'SHAcc-SBErr': Label(
+    'SHAcc minus SBErr',
+    'higher',
+    'how much more often the action is named in front of the background of another clip than the'
+    " background clip's class",
+  ),
+  'HOR-BOR': Label(
+    'HOR minus BOR',
+    'higher',
+    'how much more of the accuracy remains with the background painted over than with the people'
+    ' painted over',
+  ),
+}

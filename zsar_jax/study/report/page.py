@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from zsar_jax.study.report import drawing, paper, rendering, sections, sentences
+from zsar_jax.study.report import cards, drawing, paper, rendering, sections, sentences
 from zsar_jax.study.report.foreign_text import breakable, clean
 
 # Bytes of a page that still opens fast; pictures get what the rest leaves.
@@ -30,7 +30,6 @@ def _page(
   study: dict[str, Any], folder: pathlib.Path, picture_bytes: int
 ) -> tuple[str, paper.Paper]:
   environment = rendering.environment(_cleaned)
-  style = (pathlib.Path(__file__).parent / 'style.css').read_text(encoding='utf-8')
   environment.filters['sentence'] = _sentence
   answers = {
     name: answers
@@ -43,9 +42,38 @@ def _page(
     paper=exhibits,
     answers=answers,
     sections=sections.sections(study, folder, picture_bytes),
-    style=Markup(style + drawing.css()),
+    style=_style(),
   )
   return html, exhibits
+
+
+def make_cards(study: dict[str, Any], exhibits: paper.Paper) -> dict[str, str]:
+  """The bias card of each run, by the name of its file.
+
+  Args:
+    study: the study, as `study_file.read` returns it.
+    exhibits: keeps the tables of the cards.
+  """
+  environment = rendering.environment(_cleaned)
+  template = environment.get_template('card.html')
+  return {
+    cards.file_name(name, run_name): template.render(
+      study=study,
+      experiment_name=name,
+      experiment=experiment,
+      run_name=run_name,
+      run=run,
+      paper=exhibits,
+      style=_style(),
+    )
+    for name, experiment in study['experiments'].items()
+    for run_name, run in experiment['runs'].items()
+  }
+
+
+def _style() -> Markup:
+  style = (pathlib.Path(__file__).parent / 'style.css').read_text(encoding='utf-8')
+  return Markup(style + drawing.css())
 
 
 def _answers(experiment: dict[str, Any]) -> dict[str, sentences.Answer]:

@@ -13,6 +13,7 @@ from zsar_jax.study.report import (
   gradient_shares,
   heat_maps,
   line_plots,
+  rankings,
   study_file,
 )
 
@@ -54,6 +55,7 @@ class Section:
 
 
 _TITLES = {
+  'ranking': 'Models, best first',
   'matrix': 'Accuracy of each run under each recipe',
   'bias': 'Bias metrics',
   'classes': 'Gain of each class',
@@ -66,6 +68,10 @@ _TITLES = {
 }
 
 _NOTES = {
+  'ranking': (
+    'Models are tied if the 95\u00a0% interval of their paired difference from the best includes 0.'
+    ' Each model has a bias card, a page of its own with its protocol and all its figures.'
+  ),
   'matrix': (
     'A row is a run, a column is a validation recipe: what was painted over in the clips that the'
     ' run was evaluated on. Below each table are all its numbers with 95\u00a0% intervals.'
@@ -97,6 +103,7 @@ def sections(study: dict[str, Any], folder: pathlib.Path, picture_bytes: int) ->
   list_count = max(1, sum(len(dataset['classes_gain']) for dataset in datasets))
   gallery_count = max(1, sum(bool(dataset['gallery']) for dataset in datasets))
   of_dataset: dict[str, Callable[..., Any]] = {
+    'ranking': rankings.rankings,
     'matrix': heat_maps.heat_maps,
     'bias': bar_charts.bias,
     'classes': functools.partial(class_gains.gain_lists, list_count=list_count),

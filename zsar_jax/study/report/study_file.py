@@ -65,6 +65,7 @@ def read(path: pathlib.Path) -> dict[str, Any]:
         run.setdefault(field, None)
   for _, _, _, dataset in datasets(study):
     dataset.update({field: {} for field in _OPTIONAL if field not in dataset})
+    dataset.setdefault('ranking', [])  # Only if there are several runs to rank.
   return study
 
 
