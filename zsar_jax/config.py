@@ -15,7 +15,7 @@ from zsar_jax.data.watchdog import FAILURE_ACTIONS
 from zsar_jax.errors import UserError
 from zsar_jax.models.compute import ATTENTIONS, DTYPES, REMATS
 from zsar_jax.models.from_config import AUTO
-from zsar_jax.models.presets import NORMALIZATIONS, PRESETS, TEMPORAL_MODELS
+from zsar_jax.models.presets import NORMALIZATIONS, ORDERED_HEADS, PRESETS, TEMPORAL_MODELS
 from zsar_jax.ops.prepare import Augmentation
 from zsar_jax.recipes import language
 from zsar_jax.runtime import settings
@@ -61,6 +61,8 @@ RANGES = {
   'optim.still_clip.static': (0, 1000),
   'optim.still_clip.entropy': (0, 1000),
   'optim.still_clip.gradient': (0, 1000),
+  'optim.torc': (0, 1000),
+  'optim.torc_ramp': (0, UNBOUNDED),
   'optim.average_every': (0, UNBOUNDED),
   'optim.average_from': (0, UNBOUNDED),
   'optim.accumulation': (1, UNBOUNDED),
@@ -102,7 +104,7 @@ _TEXTS = {
   'model.allow_left_over': "('temporal/.*',)",
 }
 _RULES = ('optim.lr_rules', 'optim.decay_rules')
-_INTERVALS = ('view.crop_scale', 'view.crop_ratio', 'view.crop_side')
+_INTERVALS = ('view.crop_scale', 'view.crop_ratio', 'view.crop_side', 'optim.torc_ramp')
 
 
 def default_config() -> ConfigDict:
@@ -213,6 +215,11 @@ def default_config() -> ConfigDict:
   # The weights of the losses on static clips (ALBAR, Fioresi et al., ICLR 2025), see
   # `losses.static_losses`; published are 1, 4.25 and 10.
   config.optim.still_clip = ConfigDict(dict(static=0.0, entropy=0.0, gradient=0.0))
+  # The weight of the loss against the neglect of order (TORC, of RCORE, arXiv 2601.16211), see
+  # `losses.order_losses`, and the steps between which it grows from 0 to this weight; published are
+  # 1, and epochs 5 to 10 of 40.
+  config.optim.torc = 0.0
+  config.optim.torc_ramp = (0, 0)
   # From step `average_from` on, the weights of every `average_every`-th step join an average, and
   # the average is evaluated. With 0, the current weights are evaluated.
   config.optim.average_every = 0
@@ -337,6 +344,12 @@ def validate(config: ConfigDict) -> None:
     )
   for field, limits in RANGES.items():
     settings.check_range(f'config.{field}', get_value(config, field), limits)
+  if config.optim.torc and config.model.temporal not in ORDERED_HEADS:
+    raise UserError(
+      f'config.optim.torc: the head of temporal={config.model.temporal!r} does not see the order of'
+      f' frames, so this loss changes nothing; set config.model.temporal to'
+      f' {" or ".join(map(repr, ORDERED_HEADS))}, or the loss to 0'
+    )
   _check_profile(config)
   _check_recipes(config)
 

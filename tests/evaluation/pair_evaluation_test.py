@@ -80,9 +80,8 @@ def test_a_run_on_lists_of_pairs(config, tmp_path, monkeypatch, capsys):
   scale = np.exp(model.params['logit_scale'])
   loader = ClipLoader(subset, View.from_config(config))
   saved = predictions.load(run / 'predictions' / 'pairs.npz')
-  assert saved.classes == tuple(
-    texts[n].replace('[', '').replace(']', '') for n in saved.pairs.vocabulary.numbers
-  )
+  numbers = saved.pairs.vocabulary.numbers
+  assert saved.classes == tuple(texts[n].replace('[', '').replace(']', '') for n in numbers)
   for recipe in ('none', 'background=normal'):
     for position in range(len(subset)):
       clip = jax.tree.map(lambda x: np.asarray(x)[None], loader.evaluation_clip(position))
