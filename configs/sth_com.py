@@ -50,9 +50,7 @@ def get_config(variant: str = '') -> ConfigDict:
   config.eval.allow_seen_classes = True
   config.eval.recipes = ('none', 'background=normal', 'object=normal', 'reverse')
   config.eval.datasets = ConfigDict(
-    {
-      'sth_com': dataset_ref('ssv2', 'train+validation', 'open', labels='sth_com/test_pairs.json')
-    }
+    {'sth_com': dataset_ref('ssv2', 'train+validation', 'open', labels='sth_com/test_pairs.json')}
   )
   if variant == 'smoke':
     shrink(config, variant)

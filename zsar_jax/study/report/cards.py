@@ -10,7 +10,14 @@ from typing import Any
 from markupsafe import Markup
 
 from zsar_jax.runtime import files
-from zsar_jax.study.report import metric_labels, paper, rankings, study_file, tables
+from zsar_jax.study.report import (
+  metric_labels,
+  paper,
+  rankings,
+  recipe_metrics,
+  study_file,
+  tables,
+)
 from zsar_jax.study.report.study_file import NO_ESTIMATE
 
 FOLDER = 'cards'
@@ -99,6 +106,7 @@ def tables_of(
   by_kind = {
     'accuracy': _accuracy_table(experiment, dataset, run),
     'bias': _bias_table(dataset, run),
+    'recipe_metrics': recipe_metrics.of_run(experiment, dataset, run),
     'strata': _strata_table(dataset, run),
   }
   return [(kind, table) for kind, table in by_kind.items() if table]
