@@ -23,6 +23,8 @@ objects:
 and, in files of data sets that have inpainted frames,
 
     inpainted_scenes    bool      True: the backgrounds that clips get are inpainted frames
+
+If the classes are pairs of a verb and an object, there are those of `pair_predictions`, too.
 """
 
 import collections
@@ -36,6 +38,8 @@ from typing import Any
 import numpy as np
 
 from zsar_jax.errors import UserError, first_line
+from zsar_jax.evaluation import pair_predictions
+from zsar_jax.evaluation.pair_predictions import PairPredictions
 from zsar_jax.evaluation.untrusted_npz import ArrayHeader, NpzReader
 from zsar_jax.recipes import language
 from zsar_jax.runtime.files import open_atomically
@@ -95,6 +99,7 @@ class Predictions:
     saliency_area: f32[N, 3].
     inpainted_scenes: whether the backgrounds that clips get are inpainted frames; otherwise the
       people in them are filled from their surroundings.
+    pairs: the verbs and objects of `classes`; None if classes are no pairs of them.
   """
 
   dataset: str
@@ -111,6 +116,7 @@ class Predictions:
   saliency: np.ndarray
   saliency_area: np.ndarray
   inpainted_scenes: bool = False
+  pairs: PairPredictions | None = None
 
   def __post_init__(self):
     if tuple(self.logits) != self.recipes:
@@ -133,6 +139,8 @@ class Predictions:
           )
     self._check_texts()
     self._check_numbers()
+    if self.pairs:
+      self.pairs.check(self.recipes, sizes['N'], sizes['C'])
 
   def _check_texts(self) -> None:
     for name in _FIELD_OF_AXIS.values():
@@ -217,6 +225,7 @@ class Predictions:
       'attributes': np.array(attributes, str),
       **numbers,
       'logits': logits,
+      **(self.pairs.to_arrays() if self.pairs else {}),
     }
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -234,7 +243,8 @@ def load(path: str | os.PathLike[str]) -> Predictions:
   remedy = 'evaluate the run again'
   try:
     with NpzReader(path) as reader:
-      headers = reader.headers((*_TEXTS, *_NUMBERS, *_OPTIONAL))
+      names = (*_TEXTS, *_NUMBERS, *_OPTIONAL, *pair_predictions.FORMATS)
+      headers = reader.headers(names)
       problem = _find_problem(headers)
       # Arrays are inflated only if their headers agree.
       arrays = {} if problem else {name: reader.array(name) for name in headers}
@@ -253,14 +263,19 @@ def load(path: str | os.PathLike[str]) -> Predictions:
 
 def _find_problem(headers: dict[str, ArrayHeader]) -> str | None:
   """Describes a missing array or a wrong type or shape; None if the headers agree."""
-  sizes = {'3': 3}
-  for name, axes in _TEXTS.items():
+  sizes = {'2': 2, '3': 3}
+  pairs = pair_predictions.FORMATS if 'verbs' in headers else {}
+  if 'open_world' not in headers:
+    pairs = {name: entry for name, entry in pairs.items() if name != 'open_world'}
+  text_axes = _TEXTS | {name: axes for name, (kind, axes) in pairs.items() if kind == 'text'}
+  for name, axes in text_axes.items():
     if name in headers and len(headers[name].shape) == len(axes) == 1:
       sizes.setdefault(axes, headers[name].shape[0])
   formats = {name: ('text', axes) for name, axes in _TEXTS.items()}
   optional = {name: entry for name, entry in _OPTIONAL.items() if name in headers}
   numbers = _NUMBERS | optional
   formats |= {name: (np.dtype(dtype).name, axes) for name, (dtype, axes) in numbers.items()}
+  formats |= pairs
   for name, (kind, axes) in formats.items():
     header = headers.get(name)
     if header is None:
@@ -278,7 +293,9 @@ def _find_problem(headers: dict[str, ArrayHeader]) -> str | None:
 
 def _from_arrays(arrays: dict[str, np.ndarray]) -> Predictions:
   """Builds predictions from a file's arrays; raises a `ValueError` if they are invalid."""
-  fields: dict[str, Any] = dict(arrays)
+  fields: dict[str, Any] = {
+    name: array for name, array in arrays.items() if name not in pair_predictions.FORMATS
+  }
   for name, axes in _TEXTS.items():
     texts = arrays[name].tolist()
     fields[name] = tuple(texts) if axes else texts
@@ -287,6 +304,7 @@ def _from_arrays(arrays: dict[str, np.ndarray]) -> Predictions:
   if 'inpainted_scenes' in arrays:
     fields['inpainted_scenes'] = bool(arrays['inpainted_scenes'])
   fields['logits'] = dict(zip(fields['recipes'], arrays['logits'], strict=False))
+  fields['pairs'] = PairPredictions.from_arrays(arrays, fields['recipes'])
   try:
     fields['attributes'] = tuple(map(json.loads, fields['attributes']))
   except (ValueError, RecursionError):

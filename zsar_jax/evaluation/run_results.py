@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 
 from zsar_jax.evaluation.metrics import accuracy
+from zsar_jax.evaluation.pair_metrics import format_pairs, pair_results
 from zsar_jax.evaluation.predictions import Predictions
 from zsar_jax.runtime import distributed
 from zsar_jax.runtime.files import write_file
 
 # {data set: {recipe: {'top1', 'top5', 'mean_class', 'count'}}}, and for each group of data sets
 # {group: {recipe: {'top1', 'top1_std', ..., 'count', 'over'}}}, see `summarize_group`. If the
-# backgrounds that clips get under a recipe are inpainted frames, there is also 'scenes'.
+# backgrounds that clips get under a recipe are inpainted frames, there is also 'scenes'. If the
+# classes are pairs of a verb and an object, there is also 'pairs', {world: figures}, see
+# `pair_metrics`.
 Results = dict[str, dict[str, dict[str, Any]]]
 
 FIGURES = ('top1', 'top5', 'mean_class')
@@ -39,6 +42,8 @@ def compute_results(
       by_recipe[recipe] = accuracy(logits[counted], of_dataset.labels[counted])
       if of_dataset.shows_inpainted_scenes(recipe):
         by_recipe[recipe]['scenes'] = INPAINTED
+      if of_dataset.pairs:
+        by_recipe[recipe]['pairs'] = pair_results(of_dataset, recipe)
     results[of_dataset.dataset] = by_recipe
   return results | {
     name: summarize_group([results[member] for member in members])
@@ -122,7 +127,7 @@ def format_table(results: Results) -> str:
       cells = f'  {top1:>{column}}  {top5:>{column}}  {mean_class:>{max(column, 10)}}'
       lines.append(f'  {labels[recipe]:<{width}}  {figures["count"]:>6}{cells}')
     lines.append('')
-  return '\n'.join(lines)
+  return '\n'.join(lines) + format_pairs(results)
 
 
 def _percent(figures: dict[str, float], figure: str) -> str:

@@ -98,6 +98,9 @@ class TowerSpec:
     return (self.resolution // self.patch) ** 2
 
 
+# Temporal models whose head sees the order of the frames' embeddings.
+ORDERED_HEADS = ('transformer', 'xclip')
+
 TEMPORAL_MODELS = ('mean', 'transformer', 'window', 'xclip')
 
 

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from zsar_jax.data.dataset import open_dataset
-from zsar_jax.data.subset import select
+from zsar_jax.data.subset import open_subset
 from zsar_jax.errors import UserError
 from zsar_jax.pantomime import worlds
 from zsar_jax.recipes import language
@@ -38,8 +37,7 @@ def check_data(jobs: Sequence[Job]) -> None:
 def _check_eval_set(config: ConfigDict, name: str, field: str) -> None:
   """Checks the classes and masks of a data set of the evaluation."""
   reference = config.eval.datasets[name]
-  dataset = open_dataset(config.data.dir, reference.dataset, reference.split)
-  subset = select(dataset, reference.classes, config.view.unannotated, f'{field}.classes')
+  subset = open_subset(config.data.dir, reference, config.view.unannotated, field)
   if len(subset.classes) < 2:
     raise UserError(
       f'{field}: it has only the class {subset.classes[0]!r}, so that every prediction is correct;'
