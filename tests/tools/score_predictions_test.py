@@ -1,25 +1,11 @@
 """Logits of exported clips: the figures against those of `zsar eval`, and refusals."""
 
-import csv
-import dataclasses
-import json
-
-import jax
-import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from tests.evaluation.clip_export_test import read_images, read_rows
-from tests.evaluation.external_model_test import OurModel
 from tests.toy import build_toy
 from tests.training.loop_test import toy_config
-from tools import score_predictions
-from zsar_jax import experiment
 from zsar_jax.config import dataset_ref
-from zsar_jax.errors import UserError
-from zsar_jax.evaluation import external_model, predictions
-from zsar_jax.evaluation.clip_export import export_clips
-from zsar_jax.evaluation.eval_set import EvalSet
 from zsar_jax.pantomime import worlds
 
 

@@ -66,6 +66,19 @@ def swap_recipe(p: Predictions) -> str | None:
   return _first_evaluated(p, _SWAP)
 
 
+def background_recipe(texts: Sequence[str]) -> str | None:
+  """Returns the first recipe that paints only the background, with a color; None without one."""
+  for text in texts:
+    recipe = language.parse(text)
+    if (
+      [part.region for part in recipe.parts] == ['background']
+      and recipe.parts[0].fill not in language.BACKGROUND_FILLS
+      and not recipe.effects
+    ):
+      return text
+  return None
+
+
 def accuracy_ratio_gap(p: Predictions, recipe: str, other: str, reference: str = 'none') -> Ratio:
   """Returns the `accuracy_ratio` of one recipe minus that of another, such as HOR minus BOR.
 

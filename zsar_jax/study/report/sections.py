@@ -9,6 +9,7 @@ from typing import Any
 from zsar_jax.study.report import (
   bar_charts,
   class_gains,
+  clip_answers,
   gallery,
   gradient_shares,
   heat_maps,
@@ -66,6 +67,7 @@ _TITLES = {
   'coverage': 'Accuracy by the size of the people',
   'saliency': 'Where the gradient lies',
   'gallery': 'Clips as the model saw them',
+  'clips': 'All clips',
   'curves': 'Training',
   'runs': 'Configs',
 }
@@ -95,15 +97,25 @@ _NOTES = {
     'Answers of the trainings with the first seed. \u2713 right, \u2717 wrong; open an answer for'
     ' the next likeliest classes.'
   ),
+  'clips': (
+    'The answers of the trainings with the first seed to every clip. \u2713 right, \u2717 wrong.'
+    ' Select a clip for the answers of all runs under all recipes.'
+  ),
 }
 
 
-def sections(study: dict[str, Any], folder: pathlib.Path, picture_bytes: int) -> list[Section]:
+def sections(
+  study: dict[str, Any],
+  folder: pathlib.Path,
+  answers: dict[tuple[str, str], clip_answers.ClipAnswers | None],
+  picture_bytes: int,
+) -> list[Section]:
   """The sections of a study that have content.
 
   Args:
     study: the study, as `study_file.read` returns it.
     folder: the folder of the study, with its pictures.
+    answers: {(experiment, data set): the answers to all clips}.
     picture_bytes: how many bytes of pictures the sections may contain.
   """
   datasets = [dataset for _, _, _, dataset in study_file.datasets(study)]
@@ -120,7 +132,7 @@ def sections(study: dict[str, Any], folder: pathlib.Path, picture_bytes: int) ->
     'coverage': line_plots.coverage,
     'saliency': gradient_shares.saliency,
     'gallery': lambda experiment, dataset: gallery.gallery(
-      experiment, dataset, gallery.Pictures(folder, picture_bytes // gallery_count)
+      experiment, dataset, gallery.Pictures(folder, picture_bytes // gallery_count, study['clips'])
     ),
   }
   of_experiment: dict[str, Callable[..., Any]] = {
@@ -134,6 +146,10 @@ def sections(study: dict[str, Any], folder: pathlib.Path, picture_bytes: int) ->
     ]
     for key, content_of in of_dataset.items()
   }
+  contents['clips'] = [
+    (f'{name} \u00b7 {dataset_name}', experiment, answers[name, dataset_name])
+    for name, experiment, dataset_name, _ in study_file.datasets(study)
+  ]
   contents |= {
     key: [
       (name, experiment, content_of(experiment))
