@@ -28,6 +28,7 @@ TRAININGS = {
   'open_vclip_k400': ['', 'froster', 'smoke'],
   'pantomime': ['', 'none', 'tabletop', 'tabletop_none'],
   'ssv2_objmask': ['', 'smoke'],
+  'sth_com': ['', 'torc', 'smoke'],
   'vifi_clip_k400': ['', 'prompts', 'smoke'],
   'xclip_k400': ['', 'smoke'],
   'zeroshot_eval': ['', 'unseen', 'smoke'],

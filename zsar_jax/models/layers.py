@@ -291,7 +291,7 @@ class ResidualBlock(nnx.Module):
       logit_cap=parts.logit_cap,
     )
     self.ln_2 = LayerNorm(width, compute, rngs, parts.epsilon)
-    self.mlp = Mlp(
+    self.mlp: Callable[[jax.Array], jax.Array] = Mlp(
       width,
       residual_std=residual_std,
       compute=compute,
