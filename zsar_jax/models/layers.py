@@ -34,7 +34,7 @@ def quick_gelu(x: jax.Array) -> jax.Array:
 
 
 # The functions of `architectures.ACTIVATIONS`.
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   'quick_gelu': quick_gelu,
   'gelu': functools.partial(jax.nn.gelu, approximate=False),
   'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
