@@ -341,6 +341,11 @@ def validate(config: ConfigDict) -> None:
     settings.check_function('config.model.external', config.model.external)
   for field, choices in CHOICES.items():
     check_choice(f'config.{field}', get_value(config, field), choices)
+  if config.view.sampling != 'segments' and config.eval.clips > 1:
+    raise UserError(
+      f'config.eval.clips: config.view.sampling {config.view.sampling!r} gives one view in time;'
+      " set it to 1, or config.view.sampling to 'segments'"
+    )
   if config.view.resize == 'squash' and config.eval.crops > 1:
     raise UserError(
       'config.eval.crops: frames that config.view.resize squashes have one crop; set it to 1, or'
