@@ -34,7 +34,7 @@ def quick_gelu(x: jax.Array) -> jax.Array:
 
 
 # The functions of `architectures.ACTIVATIONS`.
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   'quick_gelu': quick_gelu,
   'gelu': functools.partial(jax.nn.gelu, approximate=False),
   'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
@@ -291,7 +291,7 @@ class ResidualBlock(nnx.Module):
       logit_cap=parts.logit_cap,
     )
     self.ln_2 = LayerNorm(width, compute, rngs, parts.epsilon)
-    self.mlp = Mlp(
+    self.mlp: Callable[[jax.Array], jax.Array] = Mlp(
       width,
       residual_std=residual_std,
       compute=compute,

@@ -120,6 +120,9 @@ class TowerSpec:
     return int(self.parts.class_token) + self.num_patches
 
 
+# Temporal models whose head sees the order of the frames' embeddings.
+ORDERED_HEADS = ('transformer', 'xclip')
+
 TEMPORAL_MODELS = ('mean', 'transformer', 'window', 'xclip', 'joint', 'videoprism')
 
 # Those in which the image tower turns the frames of a clip into one embedding.

@@ -97,7 +97,10 @@ class VideoNetwork(nnx.Module):
 
   def encode_video(self, frames: jax.Array) -> Encoded:
     """Encodes clips `frames: f32[B, T, H, W, 3]`, normalized as in `encode_frames`."""
-    embedded, patches = self.encode_frames(frames)
+    return self.combine_frames(*self.encode_frames(frames))
+
+  def combine_frames(self, embedded: jax.Array, patches: jax.Array | None) -> Encoded:
+    """Encodes clips from their frames, as `encode_frames` returns them, in another order or not."""
     if self.mean_of_cosines:
       embedding = jnp.mean(layers.l2_normalize(embedded), axis=1)
     else:
@@ -272,6 +275,13 @@ class VideoModel:
     """See `VideoNetwork.encode_video`."""
     with self._network(params) as network:
       return network.encode_video(frames)
+
+  def combine_frames(
+    self, params: Params, embedded: jax.Array, patches: jax.Array | None
+  ) -> Encoded:
+    """See `VideoNetwork.combine_frames`."""
+    with self._network(params) as network:
+      return network.combine_frames(embedded, patches)
 
   def encode_text(self, params: Params, tokens: jax.Array) -> jax.Array:
     """See `VideoNetwork.encode_text`."""

@@ -22,6 +22,13 @@ from zsar_jax.study.report.study_file import NO_ESTIMATE
 
 FOLDER = 'cards'
 
+# What the samplings of `config.view.sampling` take.
+_SAMPLINGS = {
+  'segments': 'the middle of equal segments',
+  'starts': 'the starts of equal segments',
+  'ends': 'evenly, from the first frame to the last',
+}
+
 _STRATA = 'Top-1 of unpainted clips by their attributes, with 95\u00a0% intervals'
 
 
@@ -90,6 +97,7 @@ def _view_facts(protocol: dict[str, Any]) -> list[tuple[str, str]]:
   side = view['size']
   return [
     ('Frames', f'{view["num_frames"]} of {side} \u00d7 {side} pixels, {view["interpolation"]}'),
+    ('Sampled in time', _SAMPLINGS[view['sampling']]),
     ('Cut', crop),
     (
       'Views of a clip',
@@ -114,18 +122,21 @@ def tables_of(
 
 def _accuracy_table(experiment: dict[str, Any], dataset: dict[str, Any], run: str) -> tables.Table:
   """The accuracies of a run under each recipe."""
+  evaluated = {
+    metric for by_metric in dataset['matrix'].get(run, {}).values() for metric in by_metric
+  }
+  labels = {
+    metric: label for metric, label in metric_labels.ACCURACIES.items() if metric in evaluated
+  }
   rows = [
     (
       recipe,
-      [
-        tables.Value(study_file.accuracy(dataset, run, recipe, metric))
-        for metric in metric_labels.ACCURACIES
-      ],
+      [tables.Value(study_file.accuracy(dataset, run, recipe, metric)) for metric in labels],
     )
     for recipe in experiment['recipes']
   ]
-  columns = list(metric_labels.ACCURACIES.values())
-  return tables.Table('Accuracy, %, with 95\u00a0% intervals', columns, {'': rows}, 'recipe')
+  caption = 'Accuracy, %, with 95\u00a0% intervals'
+  return tables.Table(caption, list(labels.values()), {'': rows}, 'recipe')
 
 
 def _bias_table(dataset: dict[str, Any], run: str) -> tables.Table | None:
