@@ -88,6 +88,7 @@ CHOICES = {
   'model.attention': ATTENTIONS,
   'model.remat': REMATS,
   'text.placeholders': PLACEHOLDERS,
+  'optim.loss': ('softmax', 'sigmoid'),
   'optim.cosine_from': ('warmup', 'start'),
   'eval.view_mean': ('probabilities', 'logits'),
   **settings.choices_of('eval', EvaluationViews),
@@ -186,6 +187,9 @@ def default_config() -> ConfigDict:
   config.text.placeholders = 'keep'
 
   config.optim = ConfigDict()
+  # The loss of the classes: the cross-entropy of their 'softmax', or for models with a bias of the
+  # logits the 'sigmoid' loss of SigLIP, see `losses.sigmoid_loss`.
+  config.optim.loss = 'softmax'
   # AdamW's learning rate after the warm-up, and the steps of the linear warm-up.
   config.optim.lr = 8e-6
   config.optim.warmup_steps = 100
@@ -202,7 +206,8 @@ def default_config() -> ConfigDict:
   # The greatest global norm of the gradient; 0 does not clip.
   config.optim.clip_norm = 1.0
   config.optim.label_smoothing = 0.0
-  # The upper limit of the logit scale, as in the training of OpenAI's CLIP.
+  # The upper limit of the logit scale, as in the training of OpenAI's CLIP. Models with a bias of
+  # the logits have none, as in the training of SigLIP.
   config.optim.max_logit_scale = 100.0
   # The weight of FROSTER's distillation towards the weights that training starts from.
   config.optim.distillation = 0.0

@@ -168,7 +168,52 @@ _VIT_L14 = TowerSpec(
   text_heads=12,
 )
 
-# Published models: arXiv 2103.00020, tables 19 and 20.
+# SigLIP 2 has the towers of SigLIP (big_vision, configs/proj/image_text), and Gemma's vocabulary.
+_SIGLIP_B16 = TowerSpec(
+  embed_dim=768,
+  resolution=224,
+  patch=16,
+  image_width=768,
+  image_layers=12,
+  image_heads=12,
+  text_width=768,
+  text_layers=12,
+  text_heads=12,
+  context_length=64,
+  vocab_size=32000,
+  normalization='half',
+  architecture='siglip',
+)
+_SIGLIP_L16 = dataclasses.replace(
+  _SIGLIP_B16,
+  embed_dim=1024,
+  resolution=256,
+  image_width=1024,
+  image_layers=24,
+  image_heads=16,
+  text_width=1024,
+  text_layers=24,
+  text_heads=16,
+)
+# Of 384 pixels, the last 6 rows and columns would be no patch.
+_SIGLIP_SO400M_14 = dataclasses.replace(
+  _SIGLIP_B16,
+  embed_dim=1152,
+  resolution=378,
+  patch=14,
+  image_width=1152,
+  image_layers=27,
+  image_heads=16,
+  image_mlp=4304,
+  text_width=1152,
+  text_layers=27,
+  text_heads=16,
+  text_mlp=4304,
+)
+_SIGLIP2: dict[str, Any] = {'vocab_size': 256000}
+
+# Published models: arXiv 2103.00020, tables 19 and 20; arXiv 2303.15343; arXiv 2502.14786, table 1.
+# `config.view.size` replaces the resolution.
 PRESETS = types.MappingProxyType(
   {
     'tiny': TowerSpec(
@@ -188,6 +233,30 @@ PRESETS = types.MappingProxyType(
     'vit_b16': _VIT_B16,
     'vit_l14': _VIT_L14,
     'vit_l14_336': dataclasses.replace(_VIT_L14, resolution=336),
+    'siglip_b16': _SIGLIP_B16,
+    'siglip_l16': _SIGLIP_L16,
+    'siglip_so400m_14': _SIGLIP_SO400M_14,
+    'siglip_so400m_14_224': dataclasses.replace(
+      _SIGLIP_SO400M_14, resolution=224, context_length=16
+    ),
+    'siglip2_b16': dataclasses.replace(_SIGLIP_B16, **_SIGLIP2),
+    'siglip2_b32': dataclasses.replace(_SIGLIP_B16, patch=32, resolution=256, **_SIGLIP2),
+    'siglip2_l16': dataclasses.replace(_SIGLIP_L16, **_SIGLIP2),
+    'siglip2_so400m_14': dataclasses.replace(_SIGLIP_SO400M_14, **_SIGLIP2),
+    'siglip2_so400m_16': dataclasses.replace(
+      _SIGLIP_SO400M_14, patch=16, resolution=256, **_SIGLIP2
+    ),
+    # The text tower is that of So400m.
+    'siglip2_g16': dataclasses.replace(
+      _SIGLIP_SO400M_14,
+      embed_dim=1536,
+      patch=16,
+      resolution=256,
+      image_width=1536,
+      image_layers=40,
+      image_mlp=6144,
+      **_SIGLIP2,
+    ),
   }
 )
 
