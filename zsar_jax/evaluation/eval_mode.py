@@ -15,6 +15,7 @@ from zsar_jax.evaluation.evaluator import Evaluator
 from zsar_jax.evaluation.external_model import ExternalScorer
 from zsar_jax.evaluation.predictions import Predictions
 from zsar_jax.evaluation.run_results import describe_not_finite
+from zsar_jax.evaluation.scored_run import is_scored, read_scored
 from zsar_jax.evaluation.scoring import ModelScorer
 from zsar_jax.models.from_config import AUTO, build_model, compute_of
 from zsar_jax.runtime import agreement, distributed, sharding
@@ -34,6 +35,19 @@ from zsar_jax.weights.initial import (
   weights_for_evaluation,
 )
 from zsar_jax.weights.named_model import load_model
+
+
+def evaluate(config: ConfigDict, workdir: pathlib.Path) -> list[Predictions]:
+  """Evaluates what `config.model` names: somebody's model, scored predictions, or weights.
+
+  Raises:
+    UserError: as the functions below raise it.
+  """
+  if config.model.external:
+    return evaluate_external(config, workdir)
+  if is_scored(config.model.init_from):
+    return read_scored(config)
+  return evaluate_checkpoint(config, workdir)
 
 
 def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predictions]:

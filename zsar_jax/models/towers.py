@@ -13,11 +13,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from zsar_jax.models import cross_frame, layers
+from zsar_jax.models import cross_frame, eva02, layers
 from zsar_jax.models.compute import Compute
 from zsar_jax.models.learned_prompts import DeepPrompts
 from zsar_jax.models.pooling import AttentionPool
 from zsar_jax.models.presets import TowerSpec, VideoSpec
+from zsar_jax.models.rotary import Rotary
 
 # Initial standard deviations for training from scratch. OpenAI's are 0.02 for tokens and
 # width**-0.5 for image positions, while patch embeddings have about 0.5. With larger values,
@@ -51,6 +52,10 @@ class PatchEmbedding(nnx.Module):
     return x if self.bias is None else x + self.bias[...].astype(self.dtype)
 
 
+# The residual blocks of `Architecture.image_block`.
+_BLOCKS = {'clip': layers.ResidualBlock, 'eva02': eva02.Eva02Block}
+
+
 class ImageTower(nnx.Module):
   """A vision transformer; in CLIP, the image's embedding is the projection of its class token.
 
@@ -60,6 +65,7 @@ class ImageTower(nnx.Module):
   def __init__(self, spec: TowerSpec, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs):
     width, depth, dtype = spec.image_width, spec.image_layers, compute.dtype
     parts, tokens = spec.parts, spec.num_image_tokens
+    is_joint = video.temporal == 'joint'
     init = nnx.initializers.normal(width**-0.5)
     self.conv1 = PatchEmbedding(
       spec.patch, width, dtype=dtype, rngs=rngs, use_bias=parts.patch_bias
@@ -70,6 +76,12 @@ class ImageTower(nnx.Module):
     self.positional_embedding = nnx.Param(
       nnx.initializers.normal(_IMAGE_POSITION_STD)(rngs.params(), (tokens, width))
     )
+    # At first zero, as in ViCLIP, so that a CLIP does not see it.
+    self.temporal_embedding = nnx.data(
+      nnx.Param(jnp.zeros((video.num_frames, width))) if is_joint else None
+    )
+    if is_joint:
+      tokens += (video.num_frames - 1) * spec.num_patches
     # Prompts follow the patches and get no positional embedding.
     self.prompts = nnx.data(
       DeepPrompts(video.image_prompts, video.prompt_depth, width, tokens, rngs=rngs)
@@ -80,6 +92,9 @@ class ImageTower(nnx.Module):
       layers.LayerNorm(width, compute, rngs, parts.epsilon) if parts.pre_norm else None
     )
 
+    grid = spec.resolution // spec.patch
+    rotary = Rotary(parts.rotary, grid, parts.class_token) if parts.rotary else None
+
     def block(number: int) -> layers.ResidualBlock:
       del number
       options: dict[str, Any] = dict(
@@ -88,11 +103,12 @@ class ImageTower(nnx.Module):
         rngs=rngs,
         mlp_width=spec.image_mlp,
         parts=parts,
+        rotary=rotary,
       )
       if video.temporal in cross_frame.BLOCKS:
         block_class = cross_frame.BLOCKS[video.temporal]
         return block_class(width, spec.image_heads, num_frames=video.num_frames, **options)
-      return layers.ResidualBlock(width, spec.image_heads, **options)
+      return _BLOCKS[parts.image_block](width, spec.image_heads, **options)
 
     self.transformer = layers.Transformer(depth, block, compute)
     self.ln_post = layers.LayerNorm(width, compute, rngs, parts.epsilon)
@@ -105,7 +121,7 @@ class ImageTower(nnx.Module):
         parts.pool_heads or spec.image_heads,
         compute=compute,
         rngs=rngs,
-        mlp_width=spec.image_mlp,
+        mlp_width=spec.pool_mlp_width,
         parts=parts,
       )
       if self.pool == 'attention'
@@ -129,7 +145,8 @@ class ImageTower(nnx.Module):
 
     Args:
       images: f32[N, resolution, resolution, 3], normalized. Where frames attend to each other, the
-        T frames of a clip are consecutive.
+        T frames of a clip are consecutive. With 'joint' attention each clip becomes one sequence,
+        as long as T images, and N in what follows is the number of clips.
 
     Returns:
       embeddings: f32[N, E], not of unit length.
@@ -144,6 +161,9 @@ class ImageTower(nnx.Module):
       class_tokens = jnp.broadcast_to(class_token, (count, 1, width))
       x = jnp.concatenate([class_tokens, x], axis=1)  # [N, 1 + G * G, D]
     x = x + self.positional_embedding[...].astype(x.dtype)
+    if self.temporal_embedding is not None:
+      x = cross_frame.join_frames(x, self.temporal_embedding[...], first)
+      grid = x.shape[1] - first
     if self.prompts:
       x = self.prompts.replace(x, self.prompts.inputs[...])  # [N, first + G * G + P, D]
     if self.ln_pre:
@@ -191,7 +211,7 @@ class TextTower(nnx.Module):
   """A transformer; in CLIP, the text's embedding is the projection of its end-of-text token."""
 
   def __init__(self, spec: TowerSpec, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs):
-    width, dtype, parts = spec.text_width, compute.dtype, spec.parts
+    width, dtype, parts = spec.text_width, compute.dtype, spec.parts.text_parts
     normal = nnx.initializers.normal
     self.token_embedding = TokenEmbedding(
       spec.vocab_size, width, embedding_init=normal(_TOKEN_STD), dtype=dtype, rngs=rngs

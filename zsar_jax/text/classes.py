@@ -85,7 +85,8 @@ class ClassTexts:
     prompts = fill_templates(names, self.templates, self.templates_field)  # [P][C]
     tokens = np.stack([self.tokenizer(row) for row in prompts])  # [P, C, L - num_prompts]
     if not self.full_context:
-      tokens = tokens[..., : tokens.argmax(-1).max() + 1]  # The end token has the largest id.
+      # Texts are padded with zeros.
+      tokens = tokens[..., : 1 + np.flatnonzero(tokens.any(axis=(0, 1))).max(initial=0)]
     placeholders = [1] * self.num_prompts  # Each is inserted after the start token.
     tokens = np.insert(tokens, placeholders, _PROMPT_PLACEHOLDER, axis=-1)  # [P, C, L]
     return np.pad(tokens, ((0, 0), (0, -len(names) % multiple), (0, 0)))

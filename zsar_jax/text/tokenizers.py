@@ -47,6 +47,7 @@ _CLIP_SIZE = 49408
 _SIGLIP_ENDS = (('<eos>', '<pad>'), ('</s>', '</s>'))
 
 _NO_PUNCTUATION = str.maketrans('', '', string.punctuation)
+_PUNCTUATION_TO_SPACES = str.maketrans(string.punctuation, ' ' * len(string.punctuation))
 _STRAIGHT_QUOTES = str.maketrans('‘’‚‛“”„‟', '\'\'\'\'""""')
 
 
@@ -70,6 +71,18 @@ def canonicalize(text: str) -> str:
   """
   text = clean(text).replace('_', ' ').translate(_NO_PUNCTUATION)
   return ' '.join(text.split())
+
+
+def canonicalize_to_sentence(text: str) -> str:
+  """Turns ASCII punctuation to spaces, lower-cases a text, and ends it with a period.
+
+  As in VideoPrism (`videoprism.utils.canonicalize_text`).
+  """
+  return ' '.join(text.translate(_PUNCTUATION_TO_SPACES).lower().split()) + '.'
+
+
+# How a text is cleaned, by `architectures.Architecture.texts`.
+_CLEANERS = {'clip': clean, 'siglip': canonicalize, 'videoprism': canonicalize_to_sentence}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +180,7 @@ def make_tokenizer(
     vocabulary.end,
     context_length,
     vocabulary.pad,
-    canonicalize if parts.texts == 'siglip' else clean,
+    _CLEANERS[parts.texts],
   )
 
 
@@ -184,7 +197,7 @@ class _Vocabulary(NamedTuple):
 
   encode: Callable[[str], Sequence[int]]
   start: int | None
-  end: int
+  end: int | None
   size: int
   pad: int = 0
 
@@ -287,6 +300,14 @@ def _from_files(name: str, field: str, parts: Architecture) -> _Vocabulary:
     raise UserError(
       f'{field}: {name!r} is not a vocabulary of SigLIP: it must have </s>, or <eos> and <pad>'
     )
+  if parts.texts == 'videoprism':
+    if vocab.get('<pad>') != 0:
+      raise UserError(
+        f'{field}: {name!r} is not a vocabulary of VideoPrism: its id 0 must be <pad>'
+      )
+    # transformers adds pieces that no text contains.
+    size = 1 + max(number for piece, number in vocab.items() if not piece.startswith('<extra_id_'))
+    return _Vocabulary(encode, None, None, size)
   start, end = map(vocab.get, ('<|startoftext|>', '<|endoftext|>'))
   if start is None or end is None or end != max(vocab.values()):
     raise UserError(

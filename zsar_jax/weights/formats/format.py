@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ class Format:
     temporal: the temporal model of such a file if its arrays do not show one.
     read_video: from the file's path, its extras and its arrays to fields of `VideoSpec`.
     tower_fields: fields of `TowerSpec` that every such model has.
+    read_tower: from our paths of a file's arrays to fields that take precedence over those.
     heads: the number of heads of a tower by its width, if neither the arrays nor a file beside them
       show it; empty for heads of width 64.
     normalization: the normalization of the frames in training, see `TowerSpec`.
@@ -51,6 +52,7 @@ class Format:
     lambda path, extras, state: {}
   )
   tower_fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  read_tower: Callable[[Container[str]], dict[str, Any]] = lambda paths: {}
   heads: Mapping[int, int] = dataclasses.field(default_factory=dict)
   normalization: str = 'clip'
   preprocessing: Preprocessing = CLIP_PREPROCESSING

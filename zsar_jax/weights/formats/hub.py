@@ -8,7 +8,7 @@ from zsar_jax.runtime import terminal
 from zsar_jax.runtime.paths import HUB_PREFIX as PREFIX
 
 # Model descriptions, tokenizers and the card, which states the license.
-_DESCRIPTIONS = ('*.json', 'merges.txt', 'README.md')
+_DESCRIPTIONS = ('*.json', 'merges.txt', 'spiece.model', 'README.md')
 # Weight files, in order of preference.
 _WEIGHTS = ('*.safetensors', '*.bin')
 

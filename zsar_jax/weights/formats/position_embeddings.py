@@ -6,13 +6,17 @@ import jax
 import numpy as np
 
 
-def resize_grid(positions: np.ndarray, count: int) -> np.ndarray | None:
+def resize_grid(positions: np.ndarray, count: int, method: str = 'cubic') -> np.ndarray | None:
   """Resizes position embeddings of an image, f32[c + g * g, D], to f32[count, D].
 
   c is 1 if there is a class token, whose embedding is kept, and 0 if not; it follows from the
-  lengths, since g * g + 1 is no square. Those of the grid are interpolated bicubically with
-  anti-aliasing (Keys' kernel, a = -0.5) as in open_clip, which calls PyTorch's
-  `interpolate(mode='bicubic', antialias=True)`. (Without anti-aliasing, PyTorch uses a = -0.75.)
+  lengths, since g * g + 1 is no square. Those of the grid are interpolated by one of these methods:
+
+  - 'cubic': bicubically with anti-aliasing (Keys' kernel, a = -0.5) as in open_clip, which calls
+    PyTorch's `interpolate(mode='bicubic', antialias=True)`. (Without anti-aliasing, PyTorch's
+    bicubic has a = -0.75.)
+  - 'linear': bilinearly with anti-aliasing, as in VideoPrism.
+  - 'linear_no_antialias': bilinearly without it, as in PE-Core.
 
   Returns:
     The resized embeddings; None if the old or the new grid is not square, or only one of them has
@@ -23,7 +27,9 @@ def resize_grid(positions: np.ndarray, count: int) -> np.ndarray | None:
     return None
   grid = positions[first:].reshape(old, old, -1)
   with jax.transfer_guard('allow'):
-    resized = jax.image.resize(grid, (new, new, grid.shape[-1]), 'cubic', antialias=True)
+    kernel, _, exception = method.partition('_')
+    shape = (new, new, grid.shape[-1])
+    resized = jax.image.resize(grid, shape, kernel, antialias=not exception)
     return np.concatenate([positions[:first], np.asarray(resized).reshape(new * new, -1)])
 
 

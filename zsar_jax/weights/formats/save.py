@@ -30,11 +30,11 @@ TARGETS = ('hf', 'scenic', 'zsar')
 _TRAINING_ONLY = 'distillation/'
 
 # Fields of the preprocessing that the files of each target cannot express.
-_TEXT_FIELDS = ('templates', 'split_words', 'placeholders')
+_OTHER_FIELDS = ('sampling', 'templates', 'split_words', 'placeholders')
 _INEXPRESSIBLE = types.MappingProxyType(
   {
-    'hf': _TEXT_FIELDS,
-    'scenic': ('normalization', 'interpolation', 'resize', 'centre_crop', *_TEXT_FIELDS),
+    'hf': _OTHER_FIELDS,
+    'scenic': ('normalization', 'interpolation', 'resize', 'centre_crop', *_OTHER_FIELDS),
     'zsar': (),
   }
 )
@@ -80,6 +80,7 @@ def save_weights(
   if out.exists():
     raise UserError(f'{out} exists; name another path or remove it')
   fmt = _format(model, target)
+  _check_architecture(model, target)
   arrays = _to_theirs(params, fmt)
   with _atomic_output(out) as partial:
     if target == 'scenic':
@@ -160,6 +161,23 @@ def _format(model: VideoModel, target: str) -> Format:
     xclip = model.video.temporal == 'xclip'
     return hugging_face.HF_XCLIP if xclip else hugging_face.HF_CLIP
   return {'scenic': SCENIC, 'zsar': zsar.ZSAR}[target]
+
+
+def _check_architecture(model: VideoModel, target: str) -> None:
+  """Refuses a target whose program would compute other numbers with the same arrays."""
+  spec = model.spec
+  # Scenic's CLIP has quick GELU, and four-fold MLPs.
+  is_openai = spec.architecture == 'clip' and not spec.image_mlp and not spec.text_mlp
+  if target == 'hf' and not hugging_face.is_writable(spec, model.video):
+    raise UserError(
+      f'--to=hf: transformers has no model with the architecture {spec.architecture!r} and the'
+      f' temporal model {model.video.temporal!r} that zsar_jax could write; use --to=zsar'
+    )
+  if target == 'scenic' and not is_openai:
+    raise UserError(
+      f"--to=scenic: Scenic's CLIP is that of OpenAI, and would compute other numbers than this"
+      f' model (architecture {spec.architecture!r}); use --to=zsar'
+    )
 
 
 def _to_theirs(params: Params, fmt: Format) -> dict[str, np.ndarray]:

@@ -5,21 +5,20 @@ import re
 from typing import Any
 
 from zsar_jax.errors import UserError
+from zsar_jax.weights.formats import timm_towers
 from zsar_jax.weights.formats.format import Format
 from zsar_jax.weights.formats.key_tables import (
   CONVOLUTION,
-  HEADS_BIAS,
-  HEADS_IN,
-  HEADS_OUT,
   ONE_TOKEN,
   SAME,
   Row,
   Table,
   dense,
   norm,
+  projections,
 )
 from zsar_jax.weights.formats.lazy_arrays import StateDict, printable
-from zsar_jax.weights.formats.openai import blocks, split_projections
+from zsar_jax.weights.formats.openai import blocks
 from zsar_jax.weights.formats.siglip import (
   BLOCK,
   HEADS,
@@ -34,17 +33,19 @@ from zsar_jax.weights.formats.siglip import (
 def _open_clip_rows() -> list[Row]:
   trunk, pool = 'visual.trunk', 'visual.trunk.attn_pool'
   ours, theirs = f'visual/{BLOCK}', f'{trunk}.blocks.{{i}}'
-  rows = [
+  return [
     *scalars('logit_scale', 'logit_bias'),
     ('visual/conv1/kernel', f'{trunk}.patch_embed.proj.weight', CONVOLUTION),
     ('visual/conv1/bias', f'{trunk}.patch_embed.proj.bias', SAME),
     ('visual/positional_embedding', f'{trunk}.pos_embed', SAME),
     *norm(f'{ours}/ln_1', f'{theirs}.norm1'),
+    *projections(f'{ours}/attn', f'{theirs}.attn', 'proj'),
     *norm(f'{ours}/ln_2', f'{theirs}.norm2'),
     *dense(f'{ours}/mlp/c_fc', f'{theirs}.mlp.fc1'),
     *dense(f'{ours}/mlp/c_proj', f'{theirs}.mlp.fc2'),
     *norm('visual/ln_post', f'{trunk}.norm'),
     (f'{POOL}/probe', f'{pool}.latent', ONE_TOKEN),
+    *projections(f'{POOL}/attn', pool, 'proj'),
     *norm(f'{POOL}/ln', f'{pool}.norm'),
     *dense(f'{POOL}/mlp/c_fc', f'{pool}.mlp.fc1'),
     *dense(f'{POOL}/mlp/c_proj', f'{pool}.mlp.fc2'),
@@ -54,45 +55,10 @@ def _open_clip_rows() -> list[Row]:
     *norm('text/ln_final', 'text.ln_final'),
     *dense('text/text_projection', 'text.text_projection'),
   ]
-  for our_attention, their_attention in (
-    (f'{ours}/attn', f'{theirs}.attn'),
-    (f'{POOL}/attn', f'{pool}.attn'),
-  ):
-    for name in ('query', 'key', 'value'):
-      rows.append((f'{our_attention}/{name}/kernel', f'{their_attention}.{name}.weight', HEADS_IN))
-      rows.append((f'{our_attention}/{name}/bias', f'{their_attention}.{name}.bias', HEADS_BIAS))
-    rows.append((f'{our_attention}/out/kernel', f'{their_attention}.proj.weight', HEADS_OUT))
-    rows.append((f'{our_attention}/out/bias', f'{their_attention}.proj.bias', SAME))
-  return rows
 
 
-# timm's names of stacked projections: in blocks, and in the pooling, whose layers have no name of
-# their own for the attention.
-_STACKED = (
-  (r'(.*\.blocks\.\d+\.attn)\.qkv\.(weight|bias)', ('query', 'key', 'value')),
-  (r'(.*\.attn_pool)\.kv\.(weight|bias)', ('key', 'value')),
-  (r'(.*\.attn_pool)\.q\.(weight|bias)', ('query',)),
-  (r'(.*\.attn_pool)\.proj\.(weight|bias)', ('proj',)),
-)
-
-
-def _prepare_timm(state: StateDict) -> StateDict:
-  """Splits stacked projections, and removes the first axis of the positions."""
-  split = {}
-  for key, array in prepare_scalars(split_projections(state)).items():
-    if key == 'visual.trunk.pos_embed' and array.shape[:1] == (1,):
-      split[key] = array.reshape(*array.shape[1:])
-      continue
-    for pattern, names in _STACKED:
-      match = re.fullmatch(pattern, key)
-      if match and array.shape and array.shape[0] % len(names) == 0:
-        layer = match[1] if match[1].endswith('.attn') else f'{match[1]}.attn'
-        for number, name in enumerate(names):
-          split[f'{layer}.{name}.{match[2]}'] = array.part(number, len(names))
-        break
-    else:
-      split[key] = array
-  return split
+def _prepare(state: StateDict) -> StateDict:
+  return timm_towers.prepare(prepare_scalars(state))
 
 
 # Settings of the two towers that do not change the computation, or that the arrays show.
@@ -140,7 +106,7 @@ OPEN_CLIP_SIGLIP = Format(
   name='open_clip_siglip',
   table=Table(_open_clip_rows()),
   markers=('visual.trunk.attn_pool.latent', 'text.text_projection.bias', 'logit_bias'),
-  prepare=_prepare_timm,
+  prepare=_prepare,
   tower_fields={'architecture': 'siglip'},
   heads=HEADS,
   normalization='half',
