@@ -27,6 +27,8 @@ and, in files of data sets that have inpainted frames,
 and, in files of evaluations with multiple choice,
 
     choices         i32           the number of classes to choose from, `config.eval.choices`
+
+If the classes are pairs of a verb and an object, there are those of `pair_predictions`, too.
 """
 
 import collections
@@ -40,6 +42,8 @@ from typing import Any
 import numpy as np
 
 from zsar_jax.errors import UserError, first_line
+from zsar_jax.evaluation import pair_predictions
+from zsar_jax.evaluation.pair_predictions import PairPredictions
 from zsar_jax.evaluation.untrusted_npz import ArrayHeader, NpzReader
 from zsar_jax.recipes import language
 from zsar_jax.runtime.files import open_atomically
@@ -99,6 +103,7 @@ class Predictions:
     saliency_area: f32[N, 3].
     inpainted_scenes: whether the backgrounds that clips get are inpainted frames; otherwise the
       people in them are filled from their surroundings.
+    pairs: the verbs and objects of `classes`; None if classes are no pairs of them.
     choices: the number of classes of multiple choice; 0 without it.
   """
 
@@ -116,6 +121,7 @@ class Predictions:
   saliency: np.ndarray
   saliency_area: np.ndarray
   inpainted_scenes: bool = False
+  pairs: PairPredictions | None = None
   choices: int = 0
 
   def __post_init__(self):
@@ -139,6 +145,8 @@ class Predictions:
           )
     self._check_texts()
     self._check_numbers()
+    if self.pairs:
+      self.pairs.check(self.recipes, sizes['N'], sizes['C'])
 
   def _check_texts(self) -> None:
     for name in _FIELD_OF_AXIS.values():
@@ -226,6 +234,7 @@ class Predictions:
       'attributes': np.array(attributes, str),
       **numbers,
       'logits': logits,
+      **(self.pairs.to_arrays() if self.pairs else {}),
     }
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -243,7 +252,8 @@ def load(path: str | os.PathLike[str]) -> Predictions:
   remedy = 'evaluate the run again'
   try:
     with NpzReader(path) as reader:
-      headers = reader.headers((*_TEXTS, *_NUMBERS, *_OPTIONAL))
+      names = (*_TEXTS, *_NUMBERS, *_OPTIONAL, *pair_predictions.FORMATS)
+      headers = reader.headers(names)
       problem = _find_problem(headers)
       # Arrays are inflated only if their headers agree.
       arrays = {} if problem else {name: reader.array(name) for name in headers}
@@ -262,14 +272,19 @@ def load(path: str | os.PathLike[str]) -> Predictions:
 
 def _find_problem(headers: dict[str, ArrayHeader]) -> str | None:
   """Describes a missing array or a wrong type or shape; None if the headers agree."""
-  sizes = {'3': 3}
-  for name, axes in _TEXTS.items():
+  sizes = {'2': 2, '3': 3}
+  pairs = pair_predictions.FORMATS if 'verbs' in headers else {}
+  if 'open_world' not in headers:
+    pairs = {name: entry for name, entry in pairs.items() if name != 'open_world'}
+  text_axes = _TEXTS | {name: axes for name, (kind, axes) in pairs.items() if kind == 'text'}
+  for name, axes in text_axes.items():
     if name in headers and len(headers[name].shape) == len(axes) == 1:
       sizes.setdefault(axes, headers[name].shape[0])
   formats = {name: ('text', axes) for name, axes in _TEXTS.items()}
   optional = {name: entry for name, entry in _OPTIONAL.items() if name in headers}
   numbers = _NUMBERS | optional
   formats |= {name: (np.dtype(dtype).name, axes) for name, (dtype, axes) in numbers.items()}
+  formats |= pairs
   for name, (kind, axes) in formats.items():
     header = headers.get(name)
     if header is None:
@@ -287,7 +302,9 @@ def _find_problem(headers: dict[str, ArrayHeader]) -> str | None:
 
 def _from_arrays(arrays: dict[str, np.ndarray]) -> Predictions:
   """Builds predictions from a file's arrays; raises a `ValueError` if they are invalid."""
-  fields: dict[str, Any] = dict(arrays)
+  fields: dict[str, Any] = {
+    name: array for name, array in arrays.items() if name not in pair_predictions.FORMATS
+  }
   for name, axes in _TEXTS.items():
     texts = arrays[name].tolist()
     fields[name] = tuple(texts) if axes else texts
@@ -298,6 +315,7 @@ def _from_arrays(arrays: dict[str, np.ndarray]) -> Predictions:
   if 'choices' in arrays:
     fields['choices'] = int(arrays['choices'])
   fields['logits'] = dict(zip(fields['recipes'], arrays['logits'], strict=False))
+  fields['pairs'] = PairPredictions.from_arrays(arrays, fields['recipes'])
   try:
     fields['attributes'] = tuple(map(json.loads, fields['attributes']))
   except (ValueError, RecursionError):

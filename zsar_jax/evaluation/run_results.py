@@ -9,6 +9,7 @@ import numpy as np
 
 from zsar_jax.evaluation.metrics import accuracy
 from zsar_jax.evaluation.multiple_choice import multiple_choice
+from zsar_jax.evaluation.pair_metrics import format_pairs, pair_results
 from zsar_jax.evaluation.predictions import Predictions
 from zsar_jax.runtime import distributed
 from zsar_jax.runtime.files import write_file
@@ -16,7 +17,8 @@ from zsar_jax.runtime.files import write_file
 # {data set: {recipe: {'top1', 'top5', 'mean_class', 'count'}}}, and for each group of data sets
 # {group: {recipe: {'top1', 'top1_std', ..., 'count', 'over'}}}, see `summarize_group`. If the
 # backgrounds that clips get under a recipe are inpainted frames, there is also 'scenes'; with
-# multiple choice also 'multiple_choice', an accuracy, and 'choices', the number of classes.
+# multiple choice also 'multiple_choice', an accuracy, and 'choices', the number of classes; and if
+# the classes are pairs of a verb and an object, also 'pairs', {world: figures}, see `pair_metrics`.
 Results = dict[str, dict[str, dict[str, Any]]]
 
 FIGURES = ('top1', 'top5', 'mean_class')
@@ -45,6 +47,8 @@ def compute_results(
         by_recipe[recipe]['choices'] = of_dataset.choices
       if of_dataset.shows_inpainted_scenes(recipe):
         by_recipe[recipe]['scenes'] = INPAINTED
+      if of_dataset.pairs:
+        by_recipe[recipe]['pairs'] = pair_results(of_dataset, recipe)
     results[of_dataset.dataset] = by_recipe
   return results | {
     name: summarize_group([results[member] for member in members])
@@ -132,7 +136,7 @@ def format_table(results: Results) -> str:
       cells = ''.join(f'  {_percent(figures, figure):>{size}}' for figure, size in widths.items())
       lines.append(f'  {labels[recipe]:<{width}}  {figures["count"]:>6}{cells}')
     lines.append('')
-  return '\n'.join(lines)
+  return '\n'.join(lines) + format_pairs(results)
 
 
 def _accuracy_names(figures: Mapping[str, Any]) -> tuple[str, ...]:

@@ -295,6 +295,7 @@ def _clip_selection(study: ConfigDict, side: Sequence[str]) -> dict[str, Any]:
     'data.dir': study.data.dir or base.data.dir,
     'view.unannotated': base.view.unannotated,
     **{name: reference[name] for name in ('dataset', 'split', 'classes')},
+    'labels': reference.get('labels', ''),
   }
 
 
