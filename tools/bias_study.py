@@ -1,4 +1,4 @@
-"""Trains models under several mask recipes, evaluates each under all, and reports static bias.
+"""Trains or loads models, evaluates each under several mask recipes, and reports static bias.
 
     zsar study --config=pantomime_study --workdir=studies/pantomime
 
@@ -41,8 +41,8 @@ _PROCESSES = flags.DEFINE_integer(
 _ONLY = flags.DEFINE_string(
   'only',
   None,
-  'EXPERIMENT/RUN/SEED: trains only this run, for clusters that start each run separately; then the'
-  ' command without --only writes the report.',
+  'EXPERIMENT/RUN/SEED, or EXPERIMENT/RUN/evaluated: only this run, for clusters that start each'
+  ' run separately; then the command without --only writes the report.',
 )
 _PARENT = flags.DEFINE_integer(
   'parent',
@@ -75,12 +75,19 @@ def _train_job(jobs: list['Job'], name: str) -> None:
       f'--only: {name!r} is not a run; name one of {", ".join(job.name for job in jobs)}'
     )
   # Imported late, so that the process that starts the jobs does not occupy the devices.
+  from zsar_jax import config as config_lib
   from zsar_jax import experiment
   from zsar_jax.evaluation import run_results
+  from zsar_jax.runtime import distributed
+  from zsar_jax.runtime.files import write_file
   from zsar_jax.training import compilation
 
   compilation.enable_compilation_cache()
-  print(run_results.format_table(experiment.run(job.config, job.folder)))
+  results = experiment.run(job.config, job.folder, job.mode)
+  if job.mode == 'eval' and distributed.is_main():
+    # Marks the evaluation as finished, see `jobs.is_finished`. A training has written it already.
+    write_file(job.folder / 'config.json', config_lib.to_json(job.config))
+  print(run_results.format_table(results))
 
 
 def _run_study(jobs: list['Job'], workdir: pathlib.Path) -> None:

@@ -18,8 +18,7 @@ from zsar_jax.data.sampling import segment_indices
 from zsar_jax.data.subset import Subset
 from zsar_jax.data.view import View
 from zsar_jax.evaluation.evaluator import COLOR_SEED
-from zsar_jax.ops.photometric import denormalize
-from zsar_jax.ops.prepare import evaluation_input
+from zsar_jax.ops.prepare import evaluation_order, painted_frames
 from zsar_jax.recipes.language import Recipe
 from zsar_jax.recipes.regions import REGION_BITS
 from zsar_jax.runtime.terminal import escape_control_chars
@@ -87,7 +86,7 @@ def draw_contact_sheet(
     notes: a line of text for each clip, below its caption.
   """
   matplotlib.use('Agg')
-  pictures = _render_columns(rows, columns, view)
+  pictures, orders = _render_columns(rows, columns, view)
   # The batch's own `annotated` includes frames that borrow the plane of another.
   all_annotated = [subset.frames(position).annotated for subset, position in rows]
   annotated = [frames[segment_indices(len(frames), view.num_frames)] for frames in all_annotated]
@@ -118,7 +117,7 @@ def draw_contact_sheet(
     engine.set(w_pad=0.03, h_pad=0.02, wspace=0, hspace=0)
     for row, caption in enumerate(captions):
       for n in range(len(columns)):
-        _draw_strip(axes[row, n], pictures[n][row], annotated[row])
+        _draw_strip(axes[row, n], pictures[n][row], annotated[row][orders[n][row]])
       axis = axes[row, 0]
       axis.text(0, -0.03, caption, fontsize=7, va='top', transform=axis.transAxes, parse_math=False)
     for axis, column in zip(axes[0], columns, strict=True):
@@ -131,8 +130,12 @@ def draw_contact_sheet(
 
 def _render_columns(
   rows: list[tuple[Subset, int]], columns: Sequence[Column], view: View
-) -> list[np.ndarray]:
-  """Paints the clips under each recipe; returns u8[N, T, S, S, 3] for each column."""
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+  """Paints the clips under each recipe.
+
+  Returns:
+    For each column u8[N, T, S, S, 3], the frames, and i32[N, T], which frame of the clip each is.
+  """
   # Any clip may be the partner of another one, also of one from another data set.
   inpainted = all(
     any(subset.shows_inpainted(column.recipe) for column in columns) for subset, _ in rows
@@ -144,14 +147,15 @@ def _render_columns(
   batch = jax.tree.map(lambda *leaves: np.stack(leaves), *clips)
   batch |= as_partner({name: np.roll(array, 1, axis=0) for name, array in batch.items()})
   key = jax.random.key(COLOR_SEED)
-  pictures = []
+  pictures, orders = [], []
   for column in columns:
-    video = np.asarray(denormalize(evaluation_input(key, batch, column.recipe)))
-    video = (np.clip(video, 0, 1) * 255 + 0.5).astype(np.uint8)
+    order = np.asarray(evaluation_order(key, batch, column.recipe))
+    video = np.array(painted_frames(key, batch, column.recipe))
     if column.outline:
-      outline_regions(video, batch['regions'])
+      outline_regions(video, np.take_along_axis(batch['regions'], order[..., None, None], axis=1))
     pictures.append(video)
-  return pictures
+    orders.append(order)
+  return pictures, orders
 
 
 def _caption(subset: Subset, position: int, annotated: np.ndarray) -> str:

@@ -39,6 +39,10 @@ COMMANDS = {
   ),
   'inspect': Command('zsar_jax.tools.inspect_dataset', 'show what a data set contains'),
   'show': Command('zsar_jax.tools.show_clips', 'draw clips under mask recipes'),
+  'export-clips': Command('zsar_jax.tools.export_clips', 'write painted clips for other programs'),
+  'score-predictions': Command(
+    'zsar_jax.tools.score_predictions', "evaluate another program's logits of these clips"
+  ),
   'split': Command('zsar_jax.tools.make_split', 'split classes for zero-shot evaluation'),
   'convert': Command('zsar_jax.tools.convert_checkpoint', 'convert weights between codebases'),
   'plan': Command('zsar_jax.tools.plan', 'show what a run needs before a device is rented'),

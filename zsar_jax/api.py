@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from zsar_jax.data import records
 from zsar_jax.data.geometry import center_crop, resize_frame
-from zsar_jax.data.sampling import segment_indices
+from zsar_jax.data.sampling import evaluation_indices
 from zsar_jax.data.view import View
 from zsar_jax.datasets.video import Storage
 from zsar_jax.datasets.video_reading import read_video
@@ -27,11 +27,9 @@ from zsar_jax.models.video_model import Encoded, Params, VideoModel
 from zsar_jax.ops.photometric import normalize, to_float
 from zsar_jax.runtime.paths import local_path
 from zsar_jax.text.classes import ClassTexts
-from zsar_jax.text.tokenizers import has_vocabulary, make_tokenizer
 from zsar_jax.weights.formats.hints import PYTHON, Hints
-from zsar_jax.weights.formats.infer import infer_spec
-from zsar_jax.weights.formats.load import LoadReport, fit_to_model
-from zsar_jax.weights.formats.read import read_weights
+from zsar_jax.weights.formats.load_report import LoadReport
+from zsar_jax.weights.named_model import load_model
 
 # A file, a folder of frames, or RGB frames u8[T, H, W, 3] as an array of any library or as a list.
 Video = str | os.PathLike[str] | ArrayLike
@@ -120,7 +118,8 @@ class Model:
         "the model's scores of this video are not finite; its training may have diverged, use"
         ' another checkpoint'
       )
-    probabilities = np.asarray(jax.nn.softmax(jnp.exp(self.params['logit_scale']) * cosines))
+    logits = self.model.scale_cosines(self.params, jnp.asarray(cosines))
+    probabilities = np.asarray(jax.nn.softmax(logits))
     order = np.argsort(-probabilities, kind='stable')
     return [(classes[index], float(probabilities[index])) for index in order]
 
@@ -129,13 +128,15 @@ class Model:
     view = self.view
     if not isinstance(video, str | os.PathLike):
       array = _to_array(video)
-      frames = [array[index] for index in segment_indices(len(array), view.num_frames)]
+      indices = evaluation_indices(len(array), view.num_frames, view.sampling)
+      frames = [array[index] for index in indices]
     else:
       try:
-        stored = read_video(local_path(video, 'video'), Storage(keep=f'segments:{view.num_frames}'))
+        storage = Storage(keep=f'{view.sampling}:{view.num_frames}')
+        stored = read_video(local_path(video, 'video'), storage)
       except records.ClipError as error:
         raise UserError(error.reason) from None
-      indices = segment_indices(len(stored.jpegs), view.num_frames)
+      indices = evaluation_indices(len(stored.jpegs), view.num_frames, view.sampling)
       frames = [records.decode_frame(stored.jpegs[index]) for index in indices]
     height, width = frames[0].shape[:2]
     box = center_crop(height, width, view.centre_crop, resize=view.resize)
@@ -226,6 +227,7 @@ def load(
   tokenizer: str | os.PathLike[str] | None = None,
   num_frames: int | None = None,
   tokens_from: str | os.PathLike[str] = '',
+  preset: str = '',
   dtype: DTypeLike = jnp.float32,
   hints: Hints = PYTHON,
 ) -> Model:
@@ -240,6 +242,8 @@ def load(
       beside the weights, then to CLIP's.
     num_frames: the number of frames T. Defaults to that of the weights.
     tokens_from: the CLIP weights whose token embedding is used, for weights of ViFi-CLIP.
+    preset: the name of the model, one of `presets.PRESETS`, for weights without a file that
+      describes them, such as 'vit_b16_gelu'. Without it they are taken for OpenAI's.
     dtype: the dtype of the computation, float32 or bfloat16, or 'tensorfloat32', which is faster
       than float32 on NVIDIA GPUs and less exact.
     hints: the names of settings for errors.
@@ -252,36 +256,16 @@ def load(
   """
   if num_frames is not None and (not isinstance(num_frames, int | np.integer) or num_frames < 1):
     raise UserError(f'num_frames: {num_frames!r} must be an integer of at least 1')
-  source = os.fspath(source)
-  weights = read_weights(source, hints.source, tokens_from=os.fspath(tokens_from), hints=hints)
-  spec, video = infer_spec(weights)
-  if num_frames is not None:
-    video = dataclasses.replace(video, num_frames=int(num_frames))
   name = dtype if isinstance(dtype, str) else jnp.dtype(dtype).name
-  model = VideoModel(spec, video, choose_compute(name))
-  params, report = fit_to_model(weights, model)
-  preprocessing = weights.preprocessing
-  view = View(
-    num_frames=video.num_frames,
-    size=spec.resolution,
-    interpolation=preprocessing.interpolation,
-    resize=preprocessing.resize,
-    centre_crop=preprocessing.centre_crop,
+  loaded = load_model(
+    os.fspath(source),
+    choose_compute(name),
+    templates=(templates,) if isinstance(templates, str) else templates,
+    tokenizer=os.fspath(tokenizer or ''),
+    num_frames=None if num_frames is None else int(num_frames),
+    tokens_from=os.fspath(tokens_from),
+    preset=preset,
+    hints=hints,
   )
-  tokenizer = tokenizer or preprocessing.tokenizer
-  if not tokenizer:
-    tokenizer = str(weights.folder) if has_vocabulary(weights.folder) else 'clip'
-  texts = ClassTexts(
-    make_tokenizer(
-      os.fspath(tokenizer),
-      spec.vocab_size,
-      spec.context_length - video.text_prompts,
-      hints.tokenizer,
-    ),
-    (templates,) if isinstance(templates, str) else tuple(templates or preprocessing.templates),
-    split_words=preprocessing.split_words,
-    placeholders=preprocessing.placeholders,
-    num_prompts=video.text_prompts,
-    templates_field=hints.templates,
-  )
-  return Model(model, jax.device_put(params), texts, view, report)
+  params = jax.device_put(loaded.params)
+  return Model(loaded.model, params, loaded.texts, loaded.view, loaded.report)

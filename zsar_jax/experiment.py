@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
 from zsar_jax.data.open_files import raise_open_file_limit
-from zsar_jax.evaluation.eval_mode import evaluate_checkpoint
+from zsar_jax.errors import UserError
+from zsar_jax.evaluation.eval_mode import evaluate
 from zsar_jax.evaluation.run_results import Results, save_results
 from zsar_jax.pantomime import worlds
 from zsar_jax.runtime import agreement, distributed
@@ -32,17 +33,27 @@ def run(
     Interrupted: after Ctrl-C or SIGTERM, with a checkpoint written.
   """
   config_lib.validate(config)
+  if mode == 'train' and config.model.external:
+    raise UserError(
+      "config.model.external: an external model is not trained here; take mode 'eval' (zsar eval),"
+      " or set it to ''"
+    )
   agreement.check_command(settings(config, mode))
   raise_open_file_limit(config.data.workers)
-  if config.data.embedded:
-    references = [config.data.train, *config.eval.datasets.values()]
-    names = [reference.dataset for reference in references]
-    distributed.run_main_first(lambda: worlds.build_worlds(config.data.dir, names))
+  build_embedded_data(config)
   if mode == 'train':
     predictions = loop.train(config, workdir, goodput)
   else:
-    predictions = evaluate_checkpoint(config, workdir)
+    predictions = evaluate(config, workdir)
   return save_results(predictions, config.eval.groups, workdir)
+
+
+def build_embedded_data(config: ConfigDict) -> None:
+  """Builds the data set Pantomime if `config.data.embedded` asks for it and it is not there."""
+  if config.data.embedded:
+    references = [config.data.train, *config.eval.datasets.values()]
+    names = [reference.dataset for reference in references if reference.dataset]
+    distributed.run_main_first(lambda: worlds.build_worlds(config.data.dir, names))
 
 
 def settings(config: ConfigDict, mode: str) -> dict[str, Any]:

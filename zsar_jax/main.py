@@ -32,6 +32,12 @@ _MODE = flags.DEFINE_enum(
   "train: to the last step, then evaluate. eval: evaluate the workdir's newest checkpoint, or"
   ' that of --config.model.init_from in a workdir without one.',
 )
+_MODEL = flags.DEFINE_string(
+  'model',
+  None,
+  "MODULE:FUNCTION: evaluates somebody's model, as --config.model.external does; implies"
+  ' --mode=eval. See docs/external_models.md.',
+)
 _COORDINATOR = flags.DEFINE_string(
   'coordinator_address', None, 'With several hosts: HOST:PORT of process 0. See docs/pods.md.'
 )
@@ -59,11 +65,16 @@ def _run(workdir: pathlib.Path) -> None:
   # Imported late, so that --help and errors in flags answer at once.
   import jax
 
-  from zsar_jax import experiment
+  from zsar_jax import config, experiment
   from zsar_jax.evaluation import run_results
   from zsar_jax.training import compilation
   from zsar_jax.training.goodput import Goodput
 
+  mode = _MODE.value
+  if _MODEL.value is not None:
+    config.validate(_CONFIG.value)
+    _CONFIG.value.model.external = _MODEL.value
+    mode = mode if flags.FLAGS['mode'].present else 'eval'
   goodput = Goodput(_STARTED)
   goodput.lap('imports')
   compilation.enable_compilation_cache()
@@ -71,7 +82,7 @@ def _run(workdir: pathlib.Path) -> None:
   with distributed.process_group(*process, timeout=_WAIT.value):
     jax.devices()  # Reports missing devices before anything is built.
     goodput.lap('devices')
-    results = experiment.run(_CONFIG.value, workdir, _MODE.value, goodput)
+    results = experiment.run(_CONFIG.value, workdir, mode, goodput)
     if distributed.is_main():
       print(run_results.format_table(results))
       print(f'results: {workdir / "results.json"}')

@@ -12,8 +12,10 @@ from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.subset import select
 from zsar_jax.data.view import View
+from zsar_jax.errors import UserError
 from zsar_jax.evaluation.evaluator import COLOR_SEED, Evaluator
 from zsar_jax.evaluation.run_results import compute_results, format_table
+from zsar_jax.evaluation.scoring import ModelScorer
 from zsar_jax.models.from_config import build_model
 from zsar_jax.ops.prepare import evaluation_input
 from zsar_jax.recipes import language
@@ -27,7 +29,7 @@ def data_dir(tmp_path_factory):
 
 
 def test_against_one_clip_at_a_time(data_dir):
-  config = toy_config(data_dir)
+  config = toy_config(data_dir, eval__choices=2)
   config.eval.recipes = ('none', 'background=normal,object=uniform')
   config.eval.datasets = ConfigDict(
     {
@@ -40,7 +42,8 @@ def test_against_one_clip_at_a_time(data_dir):
   texts = ClassTexts.from_config(config, model)
   mesh = sharding.make_mesh(config.mesh)
   on_mesh = jax.device_put(params, sharding.replicated(mesh))
-  predictions = Evaluator(config, model, texts, mesh, ()).run(on_mesh)
+  scorer = ModelScorer(config, model, texts, mesh)
+  predictions = Evaluator(config, scorer, mesh, ()).run(on_mesh)
   results = compute_results(predictions, {})
 
   encode_text, encode_video = jax.jit(model.encode_text), jax.jit(model.encode_video)
@@ -62,7 +65,13 @@ def test_against_one_clip_at_a_time(data_dir):
       figures = results[name][text]
       assert figures['count'] == len(subset)
       np.testing.assert_allclose(figures['top1'], np.mean(correct))
+      # 'novel' has only the two classes that are the choices.
+      assert figures['choices'] == 2
+      assert (figures['multiple_choice'] == figures['top1']) or name == 'all'
   assert format_table(results).count('background=normal,object=uniform') == 2
+  config.eval.choices = 3
+  with pytest.raises(UserError, match=r'eval.choices: 3 .* from the 2 classes of novel; take 2'):
+    Evaluator(config, scorer, mesh, ())
 
 
 def random_model(config, devices):
@@ -70,7 +79,9 @@ def random_model(config, devices):
   mesh = sharding.make_mesh(config.mesh, jax.devices()[:devices])
   model = build_model(config)
   params = jax.jit(model.init, out_shardings=sharding.replicated(mesh))(jax.random.key(1))
-  evaluator = Evaluator(config, model, ClassTexts.from_config(config, model), mesh, ())
+  texts = ClassTexts.from_config(config, model)
+  scorer = ModelScorer(config, model, texts, mesh)
+  evaluator = Evaluator(config, scorer, mesh, ())
   return lambda: evaluator.run(params)
 
 
@@ -109,3 +120,37 @@ def test_views_against_an_average_by_hand(data_dir, monkeypatch):
   (together,) = evaluate()
   mean = together.logits['background=uniform']
   np.testing.assert_allclose(mean, np.mean(logits, axis=0), atol=2e-5)
+
+
+@pytest.mark.parametrize(
+  ('temporal', 'blind'),
+  [
+    ('mean', {'reverse', 'shuffle'}),
+    ('window', {'reverse'}),
+    ('transformer', {}),
+    ('xclip', {}),
+    ('joint', {}),
+  ],
+)
+def test_what_a_model_sees_of_the_order_of_frames(data_dir, temporal, blind):
+  """A mean sees nothing of it, bit for bit. A frame that attends to both its neighbors is the same
+  in the reversed clip, up to rounding."""
+  config = toy_config(data_dir, model__temporal=temporal, view__num_frames=8)
+  config.eval.datasets = ConfigDict({'all': dataset_ref('toy', 'validation')})
+  orders = ('reverse', 'shuffle', 'freeze')
+  config.eval.recipes = [
+    text.removeprefix('none,')
+    for painting in ('none', 'background=normal')
+    for text in (painting, *(f'{painting},{order}' for order in orders))
+  ]
+  (p,) = random_model(config, 2)()
+  for painting in ('none', 'background=normal'):
+    for order in orders:
+      original = p.logits[painting]
+      changed = p.logits[f'{painting},{order}'.removeprefix('none,')]
+      if order not in blind:
+        assert np.abs(changed - original).max() > 1e-4
+      elif temporal == 'mean':
+        np.testing.assert_array_equal(changed, original)
+      else:
+        np.testing.assert_allclose(changed, original, atol=1e-5)

@@ -27,7 +27,7 @@ def test_value_and_gradients_agree_with_autodiff_in_f64(inputs):
     expected, pull_back = jax.vjp(plain, *arguments)
     gradients = jax.tree.map(np.asarray, pull_back(weights))
   arguments, weights = [np.float32(x) for x in inputs[:3]], np.float32(inputs[3])
-  y, pull_back = jax.vjp(lambda *arguments: normalize(*arguments, jnp.float32), *arguments)
+  y, pull_back = jax.vjp(lambda *arguments: normalize(*arguments, jnp.float32, 1e-5), *arguments)
   np.testing.assert_allclose(y, expected, atol=2e-5)
   for gradient, exact in zip(pull_back(weights), gradients, strict=True):
     np.testing.assert_allclose(gradient, exact, rtol=1e-4, atol=1e-4)
@@ -40,7 +40,7 @@ def test_second_derivatives_exist(inputs):
   def slope(function, x):
     return jnp.sum(jax.grad(lambda x: jnp.sum(weights * function(x, scale, bias)))(x) ** 2)
 
-  ours = jax.grad(lambda x: slope(lambda *a: normalize(*a, jnp.float32), x))(x)
+  ours = jax.grad(lambda x: slope(lambda *a: normalize(*a, jnp.float32, 1e-5), x))(x)
   expected = jax.grad(lambda x: slope(plain, x))(x)
   np.testing.assert_allclose(ours[:4], expected[:4], rtol=2e-3, atol=1e-2)
 
@@ -49,7 +49,9 @@ def test_bfloat16_is_normalized_in_f32(inputs):
   x, scale, bias, weights = inputs
   x, weights = jnp.bfloat16(x), jnp.bfloat16(weights)
   scale, bias = np.float32(scale), np.float32(bias)
-  y, pull_back = jax.vjp(lambda *arguments: normalize(*arguments, jnp.bfloat16), x, scale, bias)
+  y, pull_back = jax.vjp(
+    lambda *arguments: normalize(*arguments, jnp.bfloat16, 1e-5), x, scale, bias
+  )
   expected, exact = jax.vjp(plain, np.float32(x), scale, bias)
   gradients = pull_back(weights)
   assert [y.dtype, *(gradient.dtype for gradient in gradients)] == [

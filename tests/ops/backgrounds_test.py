@@ -13,7 +13,6 @@ from zsar_jax.ops.backgrounds import (
   draw_stripes,
   empty_scene,
   fill_holes,
-  freeze,
   shift,
   swap_background,
   widen,
@@ -247,16 +246,3 @@ def test_the_ranges_are_those_of_the_description():
   assert backgrounds._SPACING == (3, 5)
   assert backgrounds._AMPLITUDE == (10, 110)
   assert backgrounds._WAVELENGTH == (4, 1004)
-
-
-@pytest.mark.parametrize(('frames', 'middle'), [(1, 0), (2, 1), (5, 2)])
-def test_freezing_repeats_the_middle_frame(frames, middle):
-  rng = np.random.default_rng(5)
-  clip = (
-    rng.normal(size=(frames, 4, 3, 3)).astype(np.float32),
-    rng.integers(0, 16, (frames, 4, 3), dtype=np.uint8),
-    np.arange(frames) == middle,
-  )
-  for before, after in zip(clip, jax.jit(freeze)(*clip), strict=True):
-    assert after.dtype == before.dtype
-    np.testing.assert_array_equal(after, np.stack([before[middle]] * frames))

@@ -131,7 +131,10 @@ def test_unknown_regions_are_neither_swapped_nor_cut(clips):
   np.testing.assert_array_equal(_changed(unknown, 'actorcutmix').video[2], clips.video[2])
 
 
-@pytest.mark.parametrize('text', ['be@0.4', 'background=swap@0.4', 'fame@0.4', 'freeze@0.4'])
+@pytest.mark.parametrize(
+  'text',
+  ['be@0.4', 'background=swap@0.4', 'fame@0.4', 'freeze@0.4', 'reverse@0.4', 'shuffle@0.4'],
+)
 def test_a_share_of_the_clips_is_changed(clips, text):
   changed = [
     not np.array_equal(after, before)
@@ -142,7 +145,9 @@ def test_a_share_of_the_clips_is_changed(clips, text):
   assert abs(np.mean(changed) - 0.4) < 4 * np.sqrt(0.4 * 0.6 / len(changed))
 
 
-@pytest.mark.parametrize('text', ['background=swap', 'background=stripes,freeze'])
+@pytest.mark.parametrize(
+  'text', ['background=swap', 'background=stripes,freeze', 'background=swap,shuffle']
+)
 def test_an_evaluation_does_not_depend_on_devices_or_batches(clips, text):
   batch = {
     'frames': np.random.default_rng(2).integers(0, 256, (8, T, H, W, 3)).astype(np.uint8),

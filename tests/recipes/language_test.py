@@ -41,12 +41,16 @@ def test_effects_stand_in_the_order_in_which_they_are_applied():
     (Part('background', 'stripes'),), (Effect('be'), Effect('fame', 0.5), Effect('freeze'))
   )
   assert str(recipe) == 'be,fame@0.5,background=stripes,freeze'
+  assert str(parse('freeze,shuffle@0.5,reverse,be,background=swap')) == (
+    'be,background=swap,reverse,shuffle@0.5,freeze'
+  )
 
 
 @pytest.mark.parametrize(
   ('text', 'regions', 'pairs'),
   [
     ('background=normal,freeze', {'background'}, False),
+    ('shuffle,reverse', set(), False),
     ('background=swap', {'background'}, True),
     ('actorcutmix', {'person'}, True),
     ('fame,object=mean', {'object'}, True),

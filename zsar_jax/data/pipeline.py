@@ -71,6 +71,7 @@ def evaluation_batches(
   share: tuple[int, int] = (0, 1),
   policy: WorkerPolicy = DEFAULT_POLICY,
   partners_inpainted: bool = False,
+  first_batch: int = 0,
 ) -> BatchIterator:
   """Returns batches with every view of every clip once, in order, padded to full batches.
 
@@ -83,6 +84,7 @@ def evaluation_batches(
     share: see `training_batches`.
     policy: what to do when workers fail.
     partners_inpainted: whether to load the partners' inpainted frames.
+    first_batch: the index of the first batch to return; earlier batches are skipped.
 
   Returns:
     An iterator over batches; the caller closes it.
@@ -91,7 +93,7 @@ def evaluation_batches(
   elements = grain.MapDataset.range(-(-count // batch_size) * batch_size)
   partner_loader = dataclasses.replace(loader, inpainted=partners_inpainted)
   clips = elements.map(_EvaluationClip(loader, partner_loader, views, partners))
-  return _batches(clips, batch_size, workers, share, policy)
+  return _batches(clips[first_batch * batch_size :], batch_size, workers, share, policy)
 
 
 @dataclasses.dataclass(frozen=True)

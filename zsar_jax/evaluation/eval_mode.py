@@ -1,20 +1,31 @@
-"""Evaluates existing weights without training: `--mode=eval`."""
+"""Evaluates without training: existing weights, or somebody's model. `--mode=eval`."""
 
+import copy
+import dataclasses
 import pathlib
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
+from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
+from zsar_jax.evaluation import protocol
 from zsar_jax.evaluation.evaluator import Evaluator
+from zsar_jax.evaluation.external_model import ExternalScorer
 from zsar_jax.evaluation.predictions import Predictions
-from zsar_jax.models.from_config import build_model
+from zsar_jax.evaluation.run_results import describe_not_finite
+from zsar_jax.evaluation.scored_run import is_scored, read_scored
+from zsar_jax.evaluation.scoring import ModelScorer
+from zsar_jax.models.from_config import AUTO, build_model, compute_of
 from zsar_jax.runtime import agreement, distributed, sharding
 from zsar_jax.runtime.files import make_folder
 from zsar_jax.runtime.progress import log
+from zsar_jax.runtime.settings import get_value
 from zsar_jax.text.classes import ClassTexts
 from zsar_jax.weights import run_config, runs
 from zsar_jax.weights.checkpoint import has_checkpoint
+from zsar_jax.weights.formats.hints import EVALUATION
 from zsar_jax.weights.formats.preprocessing import Preprocessing, describe_differences
 from zsar_jax.weights.initial import (
   InitialWeights,
@@ -23,10 +34,27 @@ from zsar_jax.weights.initial import (
   source_seen_classes,
   weights_for_evaluation,
 )
+from zsar_jax.weights.named_model import load_model
+
+
+def evaluate(config: ConfigDict, workdir: pathlib.Path) -> list[Predictions]:
+  """Evaluates what `config.model` names: somebody's model, scored predictions, or weights.
+
+  Raises:
+    UserError: as the functions below raise it.
+  """
+  if config.model.external:
+    return evaluate_external(config, workdir)
+  if is_scored(config.model.init_from):
+    return read_scored(config)
+  return evaluate_checkpoint(config, workdir)
 
 
 def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predictions]:
   """Evaluates the newest checkpoint of `workdir`, or else the weights of `config.model.init_from`.
+
+  With the preset 'auto', the weights describe the model and its preprocessing, and protocol.json
+  records both.
 
   Raises:
     UserError: there are no weights, they belong to another model, or they were trained on classes
@@ -36,29 +64,122 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predi
   if (has_checkpoint(workdir) or config.model.init_from) and distributed.is_main():
     for folder in (workdir, workdir / 'predictions'):
       make_folder(folder, '--workdir')
+  if config.model.preset == AUTO:
+    return _evaluate_named(config, workdir)
   mesh = sharding.make_mesh(config.mesh)
   model = build_model(config, mesh)
   texts = ClassTexts.from_config(config, model)
+  scorer = ModelScorer(config, model, texts, mesh)
   template = sharding.sharded_shapes(model.abstract_params, mesh, config.mesh.fsdp_min_bytes)
   initial = InitialWeights(config, model, template)
 
   if has_checkpoint(workdir):
     _check_run(config, workdir)
-    evaluator = Evaluator(config, model, texts, mesh, run_seen_classes(workdir, '--workdir'))
+    evaluator = Evaluator(config, scorer, mesh, run_seen_classes(workdir, '--workdir'))
     agreement.check_files(evaluator.identity)
     state = load_weight_entries(workdir, config, model, mesh)
     params: Any = weights_for_evaluation(state, initial, config.eval.interpolate)
   elif config.model.init_from:
     _check_initial_weights(config, workdir)
-    evaluator = Evaluator(config, model, texts, mesh, source_seen_classes(config))
+    evaluator = Evaluator(config, scorer, mesh, source_seen_classes(config.model.init_from))
     agreement.check_files(evaluator.identity)
     params = initial.load_all()
   else:
-    raise UserError(
-      f'--workdir: {workdir} holds no checkpoint of this project; name the --workdir of a run that'
-      ' was trained, or weights in config.model.init_from'
-    )
+    raise _no_weights(workdir)
   return evaluator.run(params)
+
+
+def _evaluate_named(config: ConfigDict, workdir: pathlib.Path) -> list[Predictions]:
+  """Evaluates a model that its weights describe, as `zsar_jax.load` loads it."""
+  source = str(workdir) if has_checkpoint(workdir) else config.model.init_from
+  if not source:
+    raise _no_weights(workdir)
+  if config.eval.interpolate:
+    raise UserError(
+      f'config.eval.interpolate: with the preset {AUTO!r}, weights are not mixed; set it to 0, or'
+      ' config.model as in the training'
+    )
+  mesh = sharding.make_mesh(config.mesh)
+  loaded = load_model(
+    source,
+    compute_of(config, mesh),
+    templates=config.text.templates,
+    default_num_frames=config.view.num_frames,
+    tokens_from=config.model.tokens_from,
+    hints=EVALUATION,
+  )
+  log(loaded.report.describe())
+  view = dataclasses.replace(loaded.view, unannotated=config.view.unannotated)
+  config = copy.deepcopy(config)
+  config.view.update(dataclasses.asdict(view))
+  model = loaded.model
+  scorer = ModelScorer(config, model, loaded.texts, mesh)
+  evaluator = Evaluator(config, scorer, mesh, source_seen_classes(source))
+  agreement.check_files(
+    lambda: evaluator.identity() | {'the weights': agreement.tree_checksum(loaded.params)}
+  )
+  if distributed.is_main():
+    texts = loaded.texts
+    description = {
+      'source': source,
+      'format': loaded.report.format,
+      'license': loaded.license,
+      **protocol.describe_model(model),
+      **protocol.describe_use(config, view, texts.templates, texts.split_words, texts.placeholders),
+      'notes': list(loaded.report.notes),
+    }
+    protocol.save(description, workdir)
+  template = sharding.sharded_shapes(model.abstract_params, mesh, config.mesh.fsdp_min_bytes)
+  params = jax.tree.map(
+    lambda leaf, target: sharding.put_global(leaf, target.sharding), loaded.params, template
+  )
+  return evaluator.run(params)
+
+
+def _no_weights(workdir: pathlib.Path) -> UserError:
+  return UserError(
+    f'--workdir: {workdir} holds no checkpoint of this project; name the --workdir of a run that'
+    ' was trained, or weights in config.model.init_from'
+  )
+
+
+def evaluate_external(config: ConfigDict, workdir: pathlib.Path) -> list[Predictions]:
+  """Evaluates the model of `config.model.external`, whatever else `config.model` says.
+
+  Raises:
+    UserError: the model cannot be loaded or fails, its output is invalid, or the config or the
+      workdir asks for what only models of this project have.
+  """
+  field = 'config.model.external'
+  if distributed.is_multiprocess():
+    raise UserError(f'{field}: only a single process evaluates it; start the command once')
+  for name in ('model.init_from', 'eval.interpolate', 'eval.saliency'):
+    if value := get_value(config, name):
+      raise UserError(
+        f'{field}: config.{name} is {value!r}, but weights and gradients of an external model are'
+        f' not known here; set it to {type(value)()!r}'
+      )
+  if has_checkpoint(workdir):
+    raise UserError(
+      f'--workdir: {workdir} holds a trained run, and an external model has results of its own;'
+      ' name another folder'
+    )
+  text = config.text
+  scorer = ExternalScorer(
+    config.model.external, text.templates, text.split_words, text.placeholders
+  )
+  for folder in (workdir, workdir / 'predictions'):
+    make_folder(folder, '--workdir')
+  view = View.from_config(config)
+  description = protocol.describe_use(
+    config, view, text.templates, text.split_words, text.placeholders
+  )
+  protocol.save({'source': config.model.external, **description}, workdir)
+  predictions = Evaluator(config, scorer, sharding.make_mesh(config.mesh), seen=None).run(None)
+  for of_dataset in predictions:
+    for line in describe_not_finite(of_dataset):
+      log(f'{field}: {line}')
+  return predictions
 
 
 def _check_run(config: ConfigDict, workdir: pathlib.Path) -> None:

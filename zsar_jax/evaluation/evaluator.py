@@ -1,9 +1,6 @@
 """Evaluates a model zero-shot: each data set under all mask recipes, in one pass over its clips."""
 
-import dataclasses
-import functools
-import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -13,49 +10,18 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
-from zsar_jax.data.clip_loader import ClipLoader
-from zsar_jax.data.dataset import open_dataset
-from zsar_jax.data.pipeline import BatchIterator, evaluation_batches
-from zsar_jax.data.splits import intersection
-from zsar_jax.data.subset import Subset, data_identity, select
-from zsar_jax.data.view import EvaluationViews, View
-from zsar_jax.data.watchdog import WorkerPolicy
-from zsar_jax.errors import UserError
-from zsar_jax.evaluation import saliency
-from zsar_jax.evaluation.background_pairs import choose_partners
+from zsar_jax.data.view import EvaluationViews
+from zsar_jax.evaluation.eval_set import EvalSet
 from zsar_jax.evaluation.predictions import PARTS, Predictions
+from zsar_jax.evaluation.scoring import Scorer
 from zsar_jax.evaluation.view_average import ViewAverage
-from zsar_jax.models.compute import compiler_options
-from zsar_jax.models.video_model import VideoModel
-from zsar_jax.ops.prepare import evaluation_input
 from zsar_jax.recipes import language
-from zsar_jax.recipes.regions import REGION_BITS
 from zsar_jax.runtime import agreement, sharding
 from zsar_jax.runtime.progress import Progress, log
-from zsar_jax.text.classes import ClassTexts, encode_classes
 
 # The seed of painted colors. It is not the training seed, so that every model is evaluated with the
 # same colors.
 COLOR_SEED = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class _EvalSet:
-  """A data set to evaluate.
-
-  Attributes:
-    name: the name of the data set in the config.
-    subset: the N clips to evaluate.
-    tokens: i32[P, C', L], the class texts under P templates; C' is the number of classes, padded to
-      fit the mesh.
-    partners: i32[N], for each clip the position of the clip that provides its background, or -1 for
-      none; None if no recipe swaps backgrounds.
-  """
-
-  name: str
-  subset: Subset
-  tokens: np.ndarray
-  partners: np.ndarray | None
 
 
 class Evaluator:
@@ -67,8 +33,7 @@ class Evaluator:
   def __init__(
     self,
     config: ConfigDict,
-    model: VideoModel,
-    texts: ClassTexts,
+    scorer: Scorer,
     mesh: Mesh,
     seen: Collection[str] | None,
   ):
@@ -76,8 +41,7 @@ class Evaluator:
 
     Args:
       config: a validated config.
-      model: the model.
-      texts: tokenizes the class texts.
+      scorer: the model.
       mesh: the devices.
       seen: the classes on which the parameters were or will be trained; None if they are unknown.
 
@@ -88,63 +52,37 @@ class Evaluator:
     config_lib.check_batch(
       'config.eval.batch_size', config.eval.batch_size, sharding.num_batch_shards(mesh)
     )
-    self._config, self._mesh = config, mesh
+    self._config, self._scorer, self._mesh = config, scorer, mesh
     self._recipes = [language.parse(text) for text in config.eval.recipes]
     self._views = EvaluationViews(config.eval.clips, config.eval.crops)
     if seen is None and config.eval.datasets:
       log('the classes that the weights were trained on are unknown, so this may not be zero-shot')
-    self._eval_sets = [self._open(name, texts, seen or ()) for name in config.eval.datasets]
-
-    replicated = sharding.replicated(mesh)
-    encode_texts = functools.partial(encode_classes, model, mesh=mesh)
-    jit_options: dict[str, Any] = dict(
-      out_shardings=replicated,
-      compiler_options=compiler_options(mesh, model.compute.deterministic),
-    )
-    self._encode_texts = jax.jit(encode_texts, **jit_options)
-
-    def region_shares(params: dict, batch: dict, video: jax.Array, classes: jax.Array) -> Any:
-      score_video = functools.partial(score, model, params, classes=classes)
-      return saliency.region_shares(score_video, video, batch['regions'], batch['annotated'])
-
-    self._score = jit_score(model, mesh, config.mesh.fsdp_min_bytes)
-    self._region_shares = jax.jit(region_shares, **jit_options)
-    self._gather = jax.jit(lambda tree: tree, out_shardings=replicated)
-
-  def _open(self, name: str, texts: ClassTexts, seen: Collection[str]) -> _EvalSet:
-    """Opens a data set and checks its classes and masks."""
-    config = self._config
-    reference = config.eval.datasets[name]
-    field = f'config.eval.datasets.{name}'
-    dataset = open_dataset(config.data.dir, reference.dataset, reference.split)
-    subset = select(dataset, reference.classes, config.view.unannotated, f'{field}.classes')
-    check_unseen(subset.classes, seen, config.eval.allow_seen_classes, field)
-    for recipe in self._recipes:
-      subset.check_recipe(recipe, f'config.eval.recipes, {name}')
-    tokens = texts.tokens(subset.texts, sharding.num_batch_shards(self._mesh))
-    partners = None
-    if any(recipe.swap_part for recipe in self._recipes):
-      partners = choose_partners(subset, reference.pairs, f'{field}.pairs')
-      if dataset.has_inpainted:
-        log(f'{field}: swapped backgrounds are the inpainted frames of {dataset.name}')
-    return _EvalSet(name, subset, tokens, partners)
+    self._eval_sets = [
+      EvalSet.open(config, name, self._recipes, seen or ()) for name in config.eval.datasets
+    ]
+    # The class texts of each data set as the model reads them.
+    self._prompts = [scorer.read_texts(eval_set.texts) for eval_set in self._eval_sets]
+    self._replicated = sharding.replicated(mesh)
+    self._gather = jax.jit(lambda tree: tree, out_shardings=self._replicated)
+    self._split_worlds = jax.jit(split_worlds, out_shardings=self._replicated)
 
   def identity(self) -> dict[str, str]:
     """Returns checksums of the clips, class texts and pairs of the evaluation, by config field."""
     checksums = {}
-    for eval_set in self._eval_sets:
-      field = f'config.eval.datasets.{eval_set.name}'
-      checksums[field] = data_identity(eval_set.subset)
-      checksums[f'{field}, class texts'] = agreement.tree_checksum(eval_set.tokens)
-      checksums[f'{field}.pairs'] = agreement.tree_checksum(eval_set.partners)
+    for eval_set, prompts in zip(self._eval_sets, self._prompts, strict=True):
+      field = f'config.eval.datasets.{eval_set.name}, class texts'
+      checksums |= eval_set.identity() | {field: agreement.tree_checksum(prompts)}
     return checksums
 
-  def run(self, params: dict) -> list[Predictions]:
-    """Evaluates `params` on each data set."""
+  def run(self, params: Any) -> list[Predictions]:
+    """Evaluates `params` on each data set; None for a model that has its own."""
     with jax.transfer_guard('allow'):
-      return [self._predict(eval_set, params) for eval_set in self._eval_sets]
+      return [
+        self._predict(eval_set, prompts, params)
+        for eval_set, prompts in zip(self._eval_sets, self._prompts, strict=True)
+      ]
 
-  def _predict(self, eval_set: _EvalSet, params: dict) -> Predictions:
+  def _predict(self, eval_set: EvalSet, prompts: np.ndarray, params: Any) -> Predictions:
     """Evaluates `params` on a data set; each clip counts once, whatever its number of views."""
     eval_config, subset, views = self._config.eval, eval_set.subset, self._views
     averages = {
@@ -152,32 +90,45 @@ class Evaluator:
       for recipe in self._recipes
     }
     gradient_shares, area_shares = np.full((2, len(subset), len(PARTS)), np.nan, np.float32)
-    classes = self._class_embeddings(eval_set, params)  # [C, E]
+    classes = self._scorer.encode_classes(params, prompts, len(eval_set.texts))
+    open_world, columns = None, eval_set.columns
+    if columns is not None:
+      columns = sharding.put_global(columns, self._replicated)
+      open_world = {str(recipe): np.full(len(subset), -1, np.int32) for recipe in self._recipes}
     key = sharding.random_key(COLOR_SEED, self._mesh)
 
     steps = -(-len(subset) * len(views) // eval_config.batch_size)
     saliency_steps = self._saliency_steps(steps)
     unit = 'clips' if len(views) == 1 else 'views'
-    batches = self._batches(eval_set)
+    batches = eval_set.batches(self._config, self._mesh)
     progress = Progress(steps, 0, unit, eval_config.batch_size, log_interval=10)
     try:
       for step, host_batch in enumerate(batches, start=1):
         batch = sharding.shard_batch(host_batch, self._mesh)
         with jax.transfer_guard('disallow'):
           logits = [
-            self._score(params, evaluation_input(key, batch, recipe), classes)
-            for recipe in self._recipes
+            self._scorer.score(params, key, batch, recipe, classes) for recipe in self._recipes
           ]
+          best: list[Any] = []
+          if columns is not None:
+            logits, best = zip(
+              *(self._split_worlds(self._on_mesh(scores), columns) for scores in logits),
+              strict=True,
+            )
           positions, weights = self._gather((batch['clip'], batch['weight']))
           shares = None
           if step in saliency_steps:
-            video = evaluation_input(key, batch, language.Recipe())
-            shares = self._region_shares(params, batch, video, classes)
-        positions, weights, logits, shares = jax.device_get((positions, weights, logits, shares))
+            shares = self._scorer.region_shares(params, key, batch, classes)
+        positions, weights, logits, best, shares = jax.device_get(
+          (positions, weights, logits, best, shares)
+        )
         is_clip = weights > 0  # The padding of the last batch has weight 0.
         positions = positions[is_clip]
         for average, recipe_logits in zip(averages.values(), logits, strict=True):
           average.add(positions, recipe_logits[is_clip])
+        if open_world:
+          for numbers, of_recipe in zip(best, open_world.values(), strict=True):
+            of_recipe[positions] = numbers[is_clip]
         if shares:
           gradient_shares[positions], area_shares[positions] = (share[is_clip] for share in shares)
         if step == 1:  # Excludes compilation from the rate.
@@ -187,109 +138,31 @@ class Evaluator:
       progress.close()
       batches.close()
     by_recipe = {str(recipe): average.logits for recipe, average in averages.items()}
-    return _collect_predictions(eval_set, by_recipe, gradient_shares, area_shares)
+    return eval_set.predictions(by_recipe, gradient_shares, area_shares, open_world)
 
-  def _batches(self, eval_set: _EvalSet) -> BatchIterator:
-    """Returns the batches of all views of a data set; the caller closes the iterator."""
-    config, subset = self._config, eval_set.subset
-    own = any(recipe.inpaint_part for recipe in self._recipes)
-    return evaluation_batches(
-      ClipLoader(subset, View.from_config(config), inpainted=own),
-      config.eval.batch_size,
-      config.data.workers,
-      self._views,
-      eval_set.partners,
-      sharding.process_batch_shard(self._mesh),
-      WorkerPolicy(config.data.patience, config.data.on_worker_failure),
-      partners_inpainted=subset.dataset.has_inpainted,
-    )
+  def _on_mesh(self, scores: jax.Array | np.ndarray) -> jax.Array:
+    """Returns scores on the mesh; those of somebody's model are on the host."""
+    if isinstance(scores, np.ndarray):
+      return sharding.put_global(scores, self._replicated)
+    return scores
 
   def _saliency_steps(self, steps: int) -> set[int]:
     """Returns the steps that compute saliency, evenly spread because clips may be sorted."""
     needed = -(-self._config.eval.saliency // self._config.eval.batch_size)
     return set(np.linspace(1, steps, min(needed, steps)).astype(int).tolist())
 
-  def _class_embeddings(self, eval_set: _EvalSet, params: dict) -> jax.Array:
-    """Returns the class embeddings f32[C, E], each the mean over the templates."""
-    tokens = sharding.put_global(eval_set.tokens, sharding.replicated(self._mesh))
-    by_template = self._encode_texts(params, tokens)  # [P, C', E]
-    return by_template[:, : len(eval_set.subset.classes)].mean(axis=0)
 
-
-def score(model: VideoModel, params: dict, video: jax.Array, classes: jax.Array) -> jax.Array:
-  """Returns the logits f32[B, C] of clips f32[B, T, H, W, 3] for class embeddings f32[C, E]."""
-  cosines = model.similarity(params, model.encode_video(params, video), classes)
-  return jnp.exp(params['logit_scale']) * cosines
-
-
-def jit_score(model: VideoModel, mesh: Mesh, fsdp_min_bytes: int) -> Callable[..., jax.Array]:
-  """Returns a jitted `score` of clips that are sharded over the mesh; its logits are replicated."""
-
-  def score_gathered(params: dict, video: jax.Array, classes: jax.Array) -> jax.Array:
-    return score(
-      model, sharding.gather_fsdp(params, mesh, fsdp_min_bytes, model.compute.dtype), video, classes
-    )
-
-  replicated = sharding.replicated(mesh)
-  options = compiler_options(mesh, model.compute.deterministic)
-  return jax.jit(score_gathered, out_shardings=replicated, compiler_options=options)
-
-
-def check_unseen(classes: Sequence[str], seen: Collection[str], allowed: bool, field: str) -> None:
-  """Raises a `UserError` if classes were seen in training, or logs them if they are allowed.
+def split_worlds(logits: jax.Array, columns: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Returns the logits of the classes, and the best pair of the open world.
 
   Args:
-    classes: the classes to evaluate.
-    seen: the classes of the training, compared by `splits.intersection`.
-    allowed: `config.eval.allow_seen_classes`.
-    field: the config field that the classes come from, for errors.
+    logits: f32[B, V O], of all pairs of a verb and an object.
+    columns: i32[C], the position of each class among them.
 
-  Raises:
-    UserError: classes were seen in training and are not allowed.
+  Returns:
+    logits: f32[B, C].
+    best: i32[B], the position of the largest logit, the first of several; -1 if one is not finite.
   """
-  common = intersection(classes, seen)
-  if not common:
-    return
-  names = ', '.join(map(repr, common[:3])) + (', ...' if len(common) > 3 else '')
-  overlap = f'{len(common)} of {len(classes)} classes were seen in training ({names})'
-  if not allowed:
-    raise UserError(
-      f'{field}: {overlap}, so this would not be zero-shot; choose another class split'
-      ' (zsar split makes one), or set --config.eval.allow_seen_classes=True'
-    )
-  log(f'{field}: {overlap}')
-
-
-def _collect_predictions(
-  eval_set: _EvalSet,
-  logits: dict[str, np.ndarray],
-  gradient_shares: np.ndarray,
-  area_shares: np.ndarray,
-) -> Predictions:
-  """Returns the predictions of an evaluation in the order of the subset.
-
-  The logits of clips that do not count under a recipe become NaN.
-  """
-  subset, partners = eval_set.subset, eval_set.partners
-  if partners is None:
-    partners = np.full(len(subset), -1, np.int32)
-  ids = tuple(subset.clip_id(position) for position in range(len(subset)))
-  predictions = Predictions(
-    dataset=eval_set.name,
-    recipes=tuple(logits),
-    classes=subset.classes,
-    ids=ids,
-    labels=subset.labels,
-    logits=logits,
-    regions=tuple(REGION_BITS),
-    coverage=subset.index.coverage,
-    attributes=tuple(map(json.loads, subset.index.attributes)),
-    partners=tuple(ids[position] if position >= 0 else '' for position in partners),
-    partner_labels=np.where(partners >= 0, subset.labels[partners], -1).astype(np.int32),
-    saliency=gradient_shares,
-    saliency_area=area_shares,
-    inpainted_scenes=subset.dataset.has_inpainted,
-  )
-  for recipe, recipe_logits in predictions.logits.items():
-    recipe_logits[~predictions.counted(recipe)] = np.nan
-  return predictions
+  finite = jnp.isfinite(logits).all(axis=1)
+  best = jnp.where(finite, logits.argmax(axis=1), -1).astype(jnp.int32)
+  return logits[:, columns], best

@@ -6,17 +6,14 @@ come from secondary sources. The code that runs is that of `transformers` or tor
 """
 
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import yaml
+from zsar_jax.runtime.model_cards import card_license
 
 # Recorded where neither the card nor the table states a license.
 UNKNOWN = 'not known; see the model card'
 
 _NO_CARD = 'not known, as the folder has no model card'
-
-# Characters of a model card that are searched for its license.
-_CARD_HEAD = 20_000
 
 _VARIES = 'MIT or CC-BY-NC, by checkpoint; see the model card'
 
@@ -78,7 +75,7 @@ def model_licenses(model_type: str, card: str | None) -> dict[str, str]:
   family = _FAMILIES.get(model_type, _Family(UNKNOWN, UNKNOWN))
   if card is None:
     return {'code': family.code, 'weights': f'{_NO_CARD}; published weights: {family.weights}'}
-  return {'code': family.code, 'weights': _card_license(card) or family.weights}
+  return {'code': family.code, 'weights': card_license(card) or family.weights}
 
 
 def join_licenses(*parts: dict[str, str]) -> dict[str, str]:
@@ -102,25 +99,3 @@ def restrictions(licenses: dict[str, str]) -> list[str]:
         sentences.append(f'license of the {part}: {license}; {consequence}')
         break
   return sentences
-
-
-def _card_license(card: str) -> str | None:
-  """Returns the license that the YAML head of a model card states, or None."""
-  head = re.match(r'---\s*\n(.*?)\n---\s*(\n|$)', card[:_CARD_HEAD], re.DOTALL)
-  if not head:
-    return None
-  try:
-    facts: Any = yaml.safe_load(head[1])
-  except (yaml.YAMLError, ValueError, RecursionError):
-    return None
-  if not isinstance(facts, dict):
-    return None
-  license = facts.get('license')
-  if license == 'other':
-    license = facts.get('license_name') or license
-  if isinstance(license, list):
-    # No other values: nested ones can be exponentially longer as text than as YAML.
-    license = ', '.join(item for item in license if isinstance(item, str))
-  if not isinstance(license, str) or not license.strip() or license == 'unknown':
-    return None
-  return ' '.join(license.split())[:100]

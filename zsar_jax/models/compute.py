@@ -42,6 +42,8 @@ class Compute:
       products need. On TPUs, whose tiles hold eight tokens of one sequence, this would copy
       the stream.
     deterministic: see `compiler_options`.
+    order_free: whether the mean over a clip's frames is the same, bit for bit, for every order of
+      the frames. A sum in floating point depends on the order of its summands.
 
   Raises:
     UserError: if `attention` or `remat` is none of the choices.
@@ -53,6 +55,7 @@ class Compute:
   remat: str = 'none'
   flat_norms: bool = True
   deterministic: bool = False
+  order_free: bool = False
 
   def __post_init__(self):
     for name, choices in (('attention', ('xla', 'cudnn')), ('remat', REMATS)):

@@ -4,6 +4,8 @@ Each sequence is a frame: N = B * T, with the T frames of a clip in consecutive 
 shapes: B clips, T frames, L tokens of a frame, D width, H heads, d = D / H.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -50,6 +52,7 @@ class WindowBlock(layers.ResidualBlock):
 
   def __init__(self, width: int, heads: int, *, num_frames: int, **options):
     super().__init__(width, heads, **options)
+    options = {name: options[name] for name in ('residual_std', 'compute', 'rngs')}
     self.attn = WindowAttention(width, heads, num_frames=num_frames, **options)
 
 
@@ -73,8 +76,9 @@ class MessageBlock(layers.ResidualBlock):
     residual_std: float,
     compute: Compute,
     rngs: nnx.Rngs,
+    **options: Any,
   ):
-    super().__init__(width, heads, residual_std=residual_std, compute=compute, rngs=rngs)
+    super().__init__(width, heads, residual_std=residual_std, compute=compute, rngs=rngs, **options)
     self.message_fc = nnx.Linear(
       width,
       width,
@@ -99,6 +103,23 @@ class MessageBlock(layers.ResidualBlock):
     x = jnp.concatenate(parts, axis=1)  # [B * T, max(L, length + 1), D]
     x = (x + self.attn(self.ln_1(x), length=length + 1))[:, :tokens]
     return x + self.mlp(self.ln_2(x))
+
+
+def join_frames(x: jax.Array, positions: jax.Array, first: int) -> jax.Array:
+  """Puts the tokens of a clip's frames into one sequence, as in ViCLIP (arXiv 2307.06942).
+
+  Args:
+    x: [B * T, first + M, D], the tokens of frames.
+    positions: [T, D], added to the patches of each frame.
+    first: the number of tokens before the M patches; those of the first frame are kept.
+
+  Returns:
+    [B, first + T * M, D].
+  """
+  count, width = positions.shape
+  frames = x.reshape(-1, count, *x.shape[1:])  # [B, T, first + M, D]
+  patches = frames[:, :, first:] + positions[:, None].astype(x.dtype)  # [B, T, M, D]
+  return jnp.concatenate([frames[:, 0, :first], patches.reshape(len(frames), -1, width)], axis=1)
 
 
 BLOCKS = {'window': WindowBlock, 'xclip': MessageBlock}

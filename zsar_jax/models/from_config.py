@@ -9,8 +9,11 @@ from ml_collections import ConfigDict
 
 from zsar_jax.errors import UserError
 from zsar_jax.models.compute import DTYPES, Compute, choose_compute
-from zsar_jax.models.presets import TowerSpec, VideoSpec, preset
+from zsar_jax.models.presets import PRESETS, TowerSpec, VideoSpec, preset
 from zsar_jax.models.video_model import VideoModel
+
+# This value of `config.model.preset` takes the model and its preprocessing from the weights.
+AUTO = 'auto'
 
 # Tokens that the text tower needs besides prompts: start, end, and two for words.
 _MIN_TEXT_TOKENS = 4
@@ -26,6 +29,11 @@ def model_spec(config: ConfigDict) -> tuple[TowerSpec, VideoSpec]:
       patch size, or prompts that a tower has no room for.
   """
   model, size = config.model, config.view.size
+  if model.preset == AUTO:
+    raise UserError(
+      f'config.model.preset: {AUTO!r} takes the model from its weights, which only evaluations do'
+      f' (--mode=eval); name one of {", ".join(PRESETS)}'
+    )
   with _config_fields_in_errors():
     patch = preset(model.preset).patch
   if size % patch:
@@ -73,7 +81,10 @@ def build_model(config: ConfigDict, mesh: Mesh | None = None) -> VideoModel:
     UserError: as `model_spec`, and if `config.model` asks for a way to compute the model that the
       devices do not support.
   """
-  return VideoModel(*model_spec(config), _compute(config, mesh, remat=config.model.remat))
+  spec, video = model_spec(config)
+  compute = compute_of(config, mesh, remat=config.model.remat)
+  with _config_fields_in_errors():
+    return VideoModel(spec, video, compute)
 
 
 def build_teacher(config: ConfigDict, mesh: Mesh | None = None) -> VideoModel:
@@ -84,7 +95,7 @@ def build_teacher(config: ConfigDict, mesh: Mesh | None = None) -> VideoModel:
     mesh: see `build_model`.
   """
   spec = preset(config.model.preset, resolution=config.view.size)
-  return VideoModel(spec, VideoSpec(config.view.num_frames), _compute(config, mesh))
+  return VideoModel(spec, VideoSpec(config.view.num_frames), compute_of(config, mesh))
 
 
 def compute_dtype(config: ConfigDict) -> np.dtype:
@@ -92,21 +103,38 @@ def compute_dtype(config: ConfigDict) -> np.dtype:
   return np.dtype(DTYPES[config.model.dtype][0])
 
 
-def _compute(config: ConfigDict, mesh: Mesh | None, remat: str = 'none') -> Compute:
+def compute_of(config: ConfigDict, mesh: Mesh | None, remat: str = 'none') -> Compute:
+  """Returns how `config.model` is computed.
+
+  Args:
+    config: a validated config.
+    mesh: see `build_model`.
+    remat: one of `compute.REMATS`.
+
+  Raises:
+    UserError: as `build_model`.
+  """
   attention = choose_attention(config)
   with _config_fields_in_errors():
     return choose_compute(config.model.dtype, attention, remat, config.model.deterministic, mesh)
 
 
 def choose_attention(config: ConfigDict) -> str:
-  """Returns the attention of `config.model` that the losses allow.
+  """Returns the attention of `config.model` that the model and the losses allow.
 
   Raises:
-    UserError: if a loss differentiates a gradient, and cuDNN's attention is asked for.
+    UserError: if cuDNN's attention is asked for, and a loss differentiates a gradient or the model
+      caps its logits.
   """
-  attention = config.model.attention
-  if not config.optim.still_clip.gradient:
+  attention, name = config.model.attention, config.model.preset
+  is_capped = name != AUTO and preset(name).parts.logit_cap > 0
+  if not config.optim.still_clip.gradient and not is_capped:
     return attention
+  if attention == 'cudnn' and is_capped:
+    raise UserError(
+      f'config.model.attention: cudnn does not cap the logits of attention, as {name} does; take'
+      " 'auto'"
+    )
   if attention == 'cudnn':
     raise UserError(
       'config.model.attention: cudnn has no second derivative, which'

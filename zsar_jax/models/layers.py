@@ -7,16 +7,20 @@ norms and the softmax always in f32. Parameter names are OpenAI's. Kernel layout
 query, key and value (D, H, d), out (H, d, D), so that attention can be sharded by head.
 """
 
+import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from zsar_jax.models.architectures import CLIP, Architecture
 from zsar_jax.models.attention import attend, pad_tokens
 from zsar_jax.models.compute import REMATS, Compute
-from zsar_jax.models.normalization import EPSILON, normalize
+from zsar_jax.models.normalization import normalize
+from zsar_jax.models.rotary import Rotary, rotate, select_angles
 
 
 def _fusion_barrier(x: jax.Array) -> jax.Array:
@@ -29,6 +33,15 @@ def quick_gelu(x: jax.Array) -> jax.Array:
   return x * jax.nn.sigmoid(1.702 * x)
 
 
+# The functions of `architectures.ACTIVATIONS`.
+_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+  'quick_gelu': quick_gelu,
+  'gelu': functools.partial(jax.nn.gelu, approximate=False),
+  'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
+  'relu': jax.nn.relu,
+}
+
+
 class LayerNorm(nnx.LayerNorm):
   """A layer norm whose operations have the scope `layer_norm` in profiles.
 
@@ -36,11 +49,11 @@ class LayerNorm(nnx.LayerNorm):
     compute: how it is computed.
   """
 
-  def __init__(self, width: int, compute: Compute, rngs: nnx.Rngs):
+  def __init__(self, width: int, compute: Compute, rngs: nnx.Rngs, epsilon: float = CLIP.epsilon):
     # The fast variance, E[x^2] - E[x]^2, cancels where the mean is large, as it is in CLIP's
     # residual stream.
     super().__init__(
-      width, epsilon=EPSILON, dtype=compute.dtype, use_fast_variance=False, rngs=rngs
+      width, epsilon=epsilon, dtype=compute.dtype, use_fast_variance=False, rngs=rngs
     )
     self.compute = compute
 
@@ -52,7 +65,7 @@ class LayerNorm(nnx.LayerNorm):
     assert self.scale is not None
     assert self.bias is not None
     tokens = x.reshape(-1, x.shape[-1])
-    y = normalize(tokens, self.scale[...], self.bias[...], self.compute.dtype)
+    y = normalize(tokens, self.scale[...], self.bias[...], self.compute.dtype, self.epsilon)
     return y.reshape(x.shape)
 
 
@@ -95,6 +108,8 @@ class Attention(nnx.Module):
 
   Attributes:
     causal: whether a token attends only to itself and to earlier tokens.
+    rotary: the positions by which queries and keys are rotated; None if they are not.
+    logit_cap: see `attention.attend`.
     compute: how attention is computed.
   """
 
@@ -108,8 +123,12 @@ class Attention(nnx.Module):
     rngs: nnx.Rngs,
     causal: bool = False,
     input_bias: bool = True,
+    rotary: Rotary | None = None,
+    inner_width: int = 0,
+    logit_cap: float = 0.0,
   ):
-    head_shape = (heads, width // heads)
+    # The heads are together as wide as the tokens, or `inner_width` wide.
+    head_shape = (heads, (inner_width or width) // heads)
 
     def project_in() -> Projection:
       init = nnx.initializers.normal(width**-0.5)
@@ -134,6 +153,8 @@ class Attention(nnx.Module):
       rngs=rngs,
     )
     self.causal = causal
+    self.rotary = rotary
+    self.logit_cap = logit_cap
     self.compute = compute
 
   def __call__(
@@ -156,11 +177,15 @@ class Attention(nnx.Module):
       [N, L, D], or [N, 1, D] with `query_index`.
     """
     context = x if context is None else context
-    key, value = (
-      self.gather_context(project(context), length) for project in (self.key, self.value)
-    )
+    key = self.key(context)
+    if self.rotary is not None:
+      angles = self.rotary.angles(context.shape[1], key.shape[-1])
+      key = rotate(key, angles)
+    key, value = (self.gather_context(part, length) for part in (key, self.value(context)))
     key_length = self.context_length(length)
     query = self.query(x if query_index is None else select_token(x, query_index))
+    if self.rotary is not None:
+      query = rotate(query, select_angles(angles, query_index))
     causal, implementation = self.causal, self.compute.attention
     if query_index is not None:
       # A fused kernel for long queries gains nothing here.
@@ -174,6 +199,7 @@ class Attention(nnx.Module):
         implementation=implementation,
         causal=causal,
         key_length=key_length,
+        logit_cap=self.logit_cap,
       )  # [N, L, H, d]
     return self.out(mixed)  # [N, L, D]
 
@@ -195,18 +221,33 @@ class Attention(nnx.Module):
 
 
 class Mlp(nnx.Module):
-  """Two dense layers with a quick GELU between them; the hidden width is 4 D."""
+  """Two dense layers with an activation between them.
 
-  def __init__(self, width: int, *, residual_std: float, compute: Compute, rngs: nnx.Rngs):
+  Attributes:
+    activation: one of `architectures.ACTIVATIONS`.
+  """
+
+  def __init__(
+    self,
+    width: int,
+    *,
+    residual_std: float,
+    compute: Compute,
+    rngs: nnx.Rngs,
+    hidden: int = 0,
+    activation: str = CLIP.activation,
+  ):
+    hidden = hidden or 4 * width
+    self.activation = activation
     self.c_fc = nnx.Linear(
       width,
-      4 * width,
+      hidden,
       kernel_init=nnx.initializers.normal((2 * width) ** -0.5),
       dtype=compute.dtype,
       rngs=rngs,
     )
     self.c_proj = nnx.Linear(
-      4 * width,
+      hidden,
       width,
       kernel_init=nnx.initializers.normal(residual_std),
       dtype=compute.dtype,
@@ -215,7 +256,7 @@ class Mlp(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `x: [..., D]` to [..., D]."""
-    return self.c_proj(quick_gelu(self.c_fc(x)))
+    return self.c_proj(_ACTIVATIONS[self.activation](self.c_fc(x)))
 
 
 class ResidualBlock(nnx.Module):
@@ -234,13 +275,30 @@ class ResidualBlock(nnx.Module):
     compute: Compute,
     rngs: nnx.Rngs,
     causal: bool = False,
+    mlp_width: int = 0,
+    parts: Architecture = CLIP,
+    rotary: Rotary | None = None,
   ):
-    self.ln_1 = LayerNorm(width, compute, rngs)
+    self.ln_1 = LayerNorm(width, compute, rngs, parts.epsilon)
     self.attn = Attention(
-      width, heads, residual_std=residual_std, compute=compute, rngs=rngs, causal=causal
+      width,
+      heads,
+      residual_std=residual_std,
+      compute=compute,
+      rngs=rngs,
+      causal=causal,
+      rotary=rotary,
+      logit_cap=parts.logit_cap,
     )
-    self.ln_2 = LayerNorm(width, compute, rngs)
-    self.mlp = Mlp(width, residual_std=residual_std, compute=compute, rngs=rngs)
+    self.ln_2 = LayerNorm(width, compute, rngs, parts.epsilon)
+    self.mlp: Callable[[jax.Array], jax.Array] = Mlp(
+      width,
+      residual_std=residual_std,
+      compute=compute,
+      rngs=rngs,
+      hidden=mlp_width,
+      activation=parts.activation,
+    )
 
   def __call__(
     self,
@@ -346,9 +404,9 @@ def plain_transformer(
   *,
   compute: Compute,
   rngs: nnx.Rngs,
-  causal: bool = False,
+  **options: Any,
 ) -> Transformer:
-  """Builds a `Transformer` of `ResidualBlock`s."""
+  """Builds a `Transformer` of `ResidualBlock`s, which get the `options`."""
 
   def block(number: int) -> ResidualBlock:
     del number
@@ -358,7 +416,7 @@ def plain_transformer(
       residual_std=residual_std(width, layers),
       compute=compute,
       rngs=rngs,
-      causal=causal,
+      **options,
     )
 
   return Transformer(layers, block, compute)

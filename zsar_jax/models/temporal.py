@@ -9,7 +9,7 @@ from flax import nnx
 
 from zsar_jax.models import layers
 from zsar_jax.models.compute import Compute
-from zsar_jax.models.presets import VideoSpec
+from zsar_jax.models.presets import ORDERED_HEADS, VideoSpec
 
 
 class MeanHead(nnx.Module):
@@ -18,8 +18,13 @@ class MeanHead(nnx.Module):
   The embeddings are averaged without scaling them to unit length first.
   """
 
+  def __init__(self, compute: Compute):
+    self.compute = compute
+
   def __call__(self, frames: jax.Array) -> jax.Array:
     """Maps `frames: f32[B, T, E]` to f32[B, E]."""
+    if self.compute.order_free:
+      frames = jnp.sort(frames, axis=1)  # Each number on its own, so that it has the same summands.
     return jnp.mean(frames, axis=1)
 
 
@@ -51,6 +56,6 @@ def make_head(
   width: int, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs
 ) -> MeanHead | TransformerHead:
   """Builds the head for `video.temporal` and embeddings of `width`."""
-  if video.temporal in ('transformer', 'xclip'):
+  if video.temporal in ORDERED_HEADS:
     return TransformerHead(width, video, compute=compute, rngs=rngs)
-  return MeanHead()
+  return MeanHead(compute)

@@ -1,10 +1,10 @@
-"""Replaces a clip's background by another clip's scene or by stripes, and freezes clips.
+"""Replaces a clip's background by another clip's scene or by stripes.
 
 These probes test how a model recognizes the same action in another scene: HAT's action swap (Chung,
 Wu and Russakovsky, "Enabling Detailed Action Recognition Evaluation Through Video Dataset
-Augmentation", NeurIPS 2022), and the stripes and still clips of SCUBA and SCUFO (Li et al.,
-"Mitigating and Evaluating Static Bias of Action Representations in the Background and the
-Foreground", ICCV 2023). Each function takes one clip; `jax.vmap` it over a batch.
+Augmentation", NeurIPS 2022), and the stripes of SCUBA (Li et al., "Mitigating and Evaluating Static
+Bias of Action Representations in the Background and the Foreground", ICCV 2023). Each function
+takes one clip; `jax.vmap` it over a batch.
 """
 
 import jax
@@ -209,21 +209,3 @@ def draw_stripes(key: jax.Array, height: int, width: int) -> jax.Array:
   striped = jnp.minimum(offset, period - offset) <= half_width
   ground = jax.random.uniform(color_key, (3,))
   return jnp.where(striped[..., None], 1 - ground, ground)
-
-
-def freeze(
-  video: jax.Array, regions: jax.Array, annotated: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Repeats the middle frame, as in SCUFO, so that nothing can be recognized by its motion.
-
-  Args:
-    video: f32[T, H, W, 3].
-    regions: u8[T, H, W].
-    annotated: bool[T].
-
-  Returns:
-    All three, with frame T // 2 in place of every frame.
-  """
-  middle = video.shape[0] // 2
-  still = [jnp.broadcast_to(x[middle], x.shape) for x in (video, regions, annotated)]
-  return still[0], still[1], still[2]

@@ -27,6 +27,11 @@ def denormalize(pixels: jax.Array) -> jax.Array:
   return pixels * jnp.array(CLIP_STD) + jnp.array(CLIP_MEAN)
 
 
+def to_uint8(pixels: jax.Array) -> jax.Array:
+  """Maps normalized pixels f32[..., 3] to RGB u8; colors outside of its range are clipped."""
+  return jnp.round(255 * jnp.clip(denormalize(pixels), 0, 1)).astype(jnp.uint8)
+
+
 def jitter(
   key: jax.Array,
   video: jax.Array,

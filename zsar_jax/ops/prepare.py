@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from zsar_jax.data.batch import PARTNER
+from zsar_jax.ops.frame_order import frame_order
 from zsar_jax.ops.geometric import flip
 from zsar_jax.ops.mix import mix
-from zsar_jax.ops.photometric import jitter, normalize, random_grayscale, to_float
+from zsar_jax.ops.photometric import jitter, normalize, random_grayscale, to_float, to_uint8
 from zsar_jax.ops.transform import Clips, apply_recipe, reverse
 from zsar_jax.recipes.language import Recipe
 from zsar_jax.runtime.settings import setting
@@ -143,7 +144,7 @@ def evaluation_input(key: jax.Array, batch: Batch, recipe: Recipe) -> jax.Array:
   Returns:
     f32[B, T, H, W, 3], normalized.
   """
-  keys = jax.vmap(lambda seed: jax.random.fold_in(key, seed))(batch['seed'])
+  keys = _evaluation_keys(key, batch)
 
   def read_clips(prefix: str) -> Clips:
     video = normalize(to_float(batch[f'{prefix}frames']))
@@ -158,3 +159,31 @@ def evaluation_input(key: jax.Array, batch: Batch, recipe: Recipe) -> jax.Array:
   clips = read_clips('')
   partners = read_clips(PARTNER) if recipe.needs_partner else clips
   return apply_recipe(keys, clips, partners, recipe).video
+
+
+@functools.partial(jax.jit, static_argnames='recipe')
+def painted_frames(key: jax.Array, batch: Batch, recipe: Recipe) -> jax.Array:
+  """Returns the clips of `evaluation_input` as pictures, RGB u8[B, T, H, W, 3].
+
+  This is what programs other than this one can see. Unpainted pixels keep their values; painted
+  colors are rounded, and clipped if they lie outside of RGB.
+  """
+  return to_uint8(evaluation_input(key, batch, recipe))
+
+
+@functools.partial(jax.jit, static_argnames='recipe')
+def evaluation_order(key: jax.Array, batch: Batch, recipe: Recipe) -> jax.Array:
+  """Returns i32[B, T], which frame `evaluation_input` shows at each position of each clip.
+
+  Args:
+    key: see `evaluation_input`.
+    batch: see `evaluation_input`.
+    recipe: see `evaluation_input`.
+  """
+  num_frames = batch['frames'].shape[1]
+  return jax.vmap(lambda key: frame_order(key, recipe, num_frames))(_evaluation_keys(key, batch))
+
+
+def _evaluation_keys(key: jax.Array, batch: Batch) -> jax.Array:
+  """Returns a key for each clip."""
+  return jax.vmap(lambda seed: jax.random.fold_in(key, seed))(batch['seed'])

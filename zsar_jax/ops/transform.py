@@ -1,4 +1,4 @@
-"""Applies a mask recipe to a batch of clips: effects, another clip's background, and painting.
+"""Applies a mask recipe to a batch of clips: effects, another clip's background, painting, order.
 
 Some parts of a recipe combine a clip with a partner. In training the partner of clip i of B is clip
 B - 1 - i of the micro-batch, as in `mix`; in evaluation the batch contains the partners.
@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from zsar_jax.ops import baselines
-from zsar_jax.ops.backgrounds import empty_scene, freeze, swap_background
+from zsar_jax.ops.backgrounds import empty_scene, swap_background
+from zsar_jax.ops.frame_order import draw_effect, frame_order
 from zsar_jax.ops.masking import is_known, paint, part_keys
 from zsar_jax.ops.photometric import normalize, to_float
-from zsar_jax.recipes.language import EFFECTS, LAYERS, Effect, Recipe
+from zsar_jax.recipes.language import Recipe
 from zsar_jax.recipes.regions import OBJECT, PERSON
 
 
@@ -64,37 +65,28 @@ def apply_recipe(
 
   Returns:
     The clips. Where a clip got another background, its region planes are moved with its people and
-    objects.
+    objects. Where its frames got another order, so did their planes and `annotated`.
   """
 
   def apply_to_clip(key: jax.Array, clip: Clips, partner: Clips) -> Clips:
-    for effect in recipe.effects:
-      if effect.name != 'freeze':
-        effect_key, applies = _draw_effect(key, effect)
-        changed = _apply_effect(
-          effect.name, effect_key, clip, partner, erasing, still_share, stills
-        )
-        clip = _where(applies, changed, clip)
+    for effect in recipe.early_effects:
+      effect_key, applies = draw_effect(key, effect)
+      changed = _apply_effect(effect.name, effect_key, clip, partner, erasing, still_share, stills)
+      clip = _where(applies, changed, clip)
     if part := recipe.swap_part:
       applies = jax.random.bernoulli(part_keys(key, part)[1], part.probability)
       clip = _where(applies, _swap(clip, partner), clip)
     video = paint(key, clip.video, clip.regions, clip.annotated, recipe, clip.inpainted)
     # Inpainted frames are of no use after painting.
     clip = clip._replace(video=video, inpainted=None)
-    if effect := recipe.effect('freeze'):
-      still = Clips(*freeze(clip.video, clip.regions, clip.annotated), clip.targets)
-      clip = _where(_draw_effect(key, effect)[1], still, clip)
+    if recipe.order_effects:
+      frames = frame_order(key, recipe, len(video))
+      clip = clip._replace(
+        video=clip.video[frames], regions=clip.regions[frames], annotated=clip.annotated[frames]
+      )
     return clip
 
   return jax.vmap(apply_to_clip)(keys, clips, partners)
-
-
-def _draw_effect(key: jax.Array, effect: Effect) -> tuple[jax.Array, jax.Array]:
-  """Derives from a clip's key the effect's key and whether the effect applies to the clip."""
-  effect_key, clip_key = jax.random.split(
-    jax.random.fold_in(key, len(LAYERS) + EFFECTS.index(effect.name))
-  )
-  return effect_key, jax.random.bernoulli(clip_key, effect.probability)
 
 
 def _apply_effect(

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
-from zsar_jax.evaluation import evaluator
+from zsar_jax.evaluation import scoring
 from zsar_jax.models.from_config import build_model
 from zsar_jax.ops.prepare import evaluation_input
 from zsar_jax.recipes import language
@@ -96,5 +96,5 @@ def evaluation_programs(config: ConfigDict, mesh: Mesh, classes: int) -> list[Pr
     'video': jax.ShapeDtypeStruct(batch['frames'].shape, np.float32, sharding=split),
     'classes': jax.ShapeDtypeStruct(embeddings, np.float32, sharding=replicated),
   }
-  score = evaluator.jit_score(model, mesh, config.mesh.fsdp_min_bytes)
+  score = scoring.jit_score(model, mesh, config.mesh.fsdp_min_bytes)
   return [*prepare, Program('score', score, arguments)]

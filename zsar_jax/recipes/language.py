@@ -5,7 +5,7 @@ r"""The language of mask recipes: short texts that say how clips are changed for
             | effect ['@' probability]
     region := background | object | object_box | person | person_box
     fill   := normal | uniform | mean | black | white | '#rrggbb' | stripes | swap | inpaint
-    effect := actorcutmix | be | fame | stillmix | stillmix_bank | freeze
+    effect := actorcutmix | be | fame | stillmix | stillmix_bank | reverse | shuffle | freeze
 
 A random color is drawn once per clip, or with `/frame` once per frame; `/other` gives a second,
 independent draw. Only the background can have the fills `stripes` and `swap`, the background of
@@ -13,8 +13,8 @@ another clip. Only `person` can have the fill `inpaint`, what an inpainter has p
 people. `@0.5` changes each clip with probability 0.5, drawn separately for each part. A
 person takes precedence over an object, and an object over the background: people stay visible in
 front of a painted object unless the part ends in `!`, and the background is what neither of them
-covers. Effects are applied before painting, in the order above, except `freeze`, which repeats one
-frame and comes last.
+covers. Effects are applied in the order above: `reverse`, `shuffle` and `freeze`, which change the
+order of the frames, after painting, the others before it.
 """
 
 import dataclasses
@@ -33,8 +33,10 @@ BACKGROUND_FILLS = ('stripes', 'swap')
 INPAINT = 'inpaint'
 FILLS = (*COLORS, *BACKGROUND_FILLS, INPAINT)
 
-# Effects in the order in which they are applied; see `ops.baselines`.
-EFFECTS = ('actorcutmix', 'be', 'fame', 'stillmix', 'stillmix_bank', 'freeze')
+# Effects in the order in which they are applied: those of `ops.baselines` before painting, those of
+# `ops.frame_order` after it.
+ORDER_EFFECTS = ('reverse', 'shuffle', 'freeze')
+EFFECTS = ('actorcutmix', 'be', 'fame', 'stillmix', 'stillmix_bank', *ORDER_EFFECTS)
 # Effects that combine a clip with another one.
 _PARTNER_EFFECTS = ('actorcutmix', 'fame', 'stillmix')
 # Effects that paste the people of a clip into another one. What is behind them there, no inpainter
@@ -107,15 +109,24 @@ class Recipe:
   effects: tuple[Effect, ...] = ()
 
   def __str__(self) -> str:
-    # `freeze` is written at the end, because it is applied last.
-    before = [effect for effect in self.effects if effect.name != 'freeze']
-    return ','.join(map(str, (*before, *self.parts, *self.effects[len(before) :]))) or 'none'
+    # A text has the effects and parts in the order in which they are applied.
+    return ','.join(map(str, (*self.early_effects, *self.parts, *self.order_effects))) or 'none'
 
   @property
   def regions(self) -> frozenset[str]:
     """The names of the regions that must be known to apply the recipe."""
     effect_regions = {'person'} if self.effect('actorcutmix') else set()
     return frozenset({part.region for part in self.parts} | effect_regions)
+
+  @property
+  def early_effects(self) -> tuple[Effect, ...]:
+    """The effects that are applied before painting."""
+    return tuple(effect for effect in self.effects if effect.name not in ORDER_EFFECTS)
+
+  @property
+  def order_effects(self) -> tuple[Effect, ...]:
+    """The effects that change the order of the frames, after painting."""
+    return tuple(effect for effect in self.effects if effect.name in ORDER_EFFECTS)
 
   @property
   def swap_part(self) -> Part | None:

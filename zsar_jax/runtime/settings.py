@@ -124,6 +124,15 @@ def check_range(field: str, values: Any, limits: Range) -> None:
       raise UserError(f'{field}: {value} does not lie between {low} and {high}')
 
 
+def check_function(field: str, value: str) -> None:
+  """Raises a `UserError` unless a value has the form 'package.module:function'."""
+  module, colon, function = value.partition(':')
+  if not (colon and all(name.isidentifier() for name in (*module.split('.'), function))):
+    raise UserError(
+      f"{field}: {value!r} is not 'MODULE:FUNCTION'; write such as 'my_model:load', without .py"
+    )
+
+
 def check_texts(field: str, values: Iterable[Any], example: str) -> None:
   """Raises a `UserError`, with an example of the setting, if one of several values is no text."""
   _check_each(field, values, lambda value: isinstance(value, str), 'a text', example)

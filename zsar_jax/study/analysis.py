@@ -16,16 +16,22 @@ import jax
 from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
-from zsar_jax.evaluation import predictions
+from zsar_jax.data.view import View
+from zsar_jax.evaluation import predictions, protocol
+from zsar_jax.models.from_config import model_spec
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.recipes import language
 from zsar_jax.runtime.files import write_file
 from zsar_jax.runtime.progress import log
-from zsar_jax.study import clip_images, findings
+from zsar_jax.study import clip_images, findings, ranking
 from zsar_jax.study.dataset_figures import ByRun, measure_dataset
 from zsar_jax.study.dataset_masks import describe_masks
-from zsar_jax.study.plan import Job
+from zsar_jax.study.plan import EVALUATED, Job, is_evaluated
 
 _PACKAGES = ('zsar_jax', 'jax', 'jaxlib', 'flax', 'optax', 'grain', 'orbax-checkpoint', 'numpy')
+
+# The least number of runs that are ranked; for two, the differences say the same.
+_MIN_RANKED = 3
 
 # The most points of a training curve.
 _MAX_POINTS = 200
@@ -45,7 +51,7 @@ def write_study(
   Raises:
     UserError: predictions are damaged, or runs were evaluated on different clips.
   """
-  experiments = _load_predictions(jobs)
+  experiments = _load_predictions(jobs, len(study.seeds))
   content = {
     'title': study.title,
     'about': study.about,
@@ -65,14 +71,18 @@ def write_study(
   write_file(workdir / 'study.json', json.dumps(content, indent=1, allow_nan=False) + '\n')
 
 
-def _load_predictions(jobs: Sequence[Job]) -> dict[str, dict[str, ByRun]]:
-  """Reads {experiment: {data set: {run: predictions}}}."""
+def _load_predictions(jobs: Sequence[Job], seeds: int) -> dict[str, dict[str, ByRun]]:
+  """Reads {experiment: {data set: {run: predictions}}}.
+
+  The predictions of a model that is only evaluated stand for each of the seeds, so that it can be
+  compared in pairs with runs that were trained with them.
+  """
   experiments: dict[str, dict[str, ByRun]] = {}
   for job in jobs:
     for dataset in job.config.eval.datasets:
       of_job = predictions.load(job.folder / 'predictions' / f'{dataset}.npz')
       by_run = experiments.setdefault(job.experiment, {}).setdefault(dataset, {})
-      by_run.setdefault(job.run, []).append(of_job)
+      by_run.setdefault(job.run, []).extend([of_job] * (seeds if job.seed is None else 1))
       predictions.check_same_clips(next(iter(by_run.values()))[0], of_job)
   return experiments
 
@@ -94,6 +104,8 @@ def _experiment(
     log(f'measuring {name} on {dataset}')
     by_run = {run: by_run[run] for run in order}
     datasets[dataset] = measure_dataset(by_run, experiment.baseline, study.draws)
+    if len(by_run) >= _MIN_RANKED:
+      datasets[dataset]['ranking'] = ranking.rank(by_run, study.draws)
     first_seeds = {run: seeds[0] for run, seeds in by_run.items()}
     choices = clip_images.choose_clips(first_seeds, experiment.baseline, study.gallery)
     datasets[dataset]['gallery'] = clip_images.draw_clips(
@@ -118,15 +130,48 @@ def _experiment(
 
 
 def _run(run: ConfigDict, jobs: Sequence[Job], workdir: pathlib.Path) -> dict[str, Any]:
-  """Describes a run; `jobs` has one for each seed."""
-  return {
+  """Describes a run; `jobs` has one for each seed, or one if the run is only evaluated."""
+  config = jobs[0].config
+  described = {
     'about': run.about,
-    'recipe': str(language.parse(jobs[0].config.recipe)),
     'changes': dict(run.changes),
-    'config': json.loads(config_lib.to_json(jobs[0].config)),
-    'folders': {str(job.config.seed): str(job.folder.relative_to(workdir)) for job in jobs},
-    'curves': {str(job.config.seed): _curve(job.folder / 'metrics.jsonl') for job in jobs},
+    'config': json.loads(config_lib.to_json(config)),
+    'folders': {str(job.seed or EVALUATED): str(job.folder.relative_to(workdir)) for job in jobs},
   }
+  if is_evaluated(run):
+    of_model = protocol.load(jobs[0].folder)
+    return described | {
+      'recipe': None,
+      'curves': {},
+      'source': run.source,
+      'trained_on': run.trained_on or None,
+      'license': run.license or of_model.get('license'),
+      'protocol': of_model,
+    }
+  return described | {
+    'recipe': str(language.parse(config.recipe)),
+    'curves': {str(job.seed): _curve(job.folder / 'metrics.jsonl') for job in jobs},
+    'source': None,
+    'trained_on': _training_data(config),
+    'license': None,
+    'protocol': _training_protocol(config),
+  }
+
+
+def _training_data(config: ConfigDict) -> str:
+  """Names what a run was trained on."""
+  train = config.data.train
+  classes = train.classes if isinstance(train.classes, str) else f'{len(train.classes)} classes'
+  start = f'; started from {config.model.init_from}' if config.model.init_from else ''
+  return f'{train.dataset}, {train.split}, classes: {classes}{start}'
+
+
+def _training_protocol(config: ConfigDict) -> dict[str, Any]:
+  """Describes the evaluation of a run by its config."""
+  text = config.text
+  return protocol.describe_model(VideoModel(*model_spec(config))) | protocol.describe_use(
+    config, View.from_config(config), text.templates, text.split_words, text.placeholders
+  )
 
 
 def _curve(path: pathlib.Path) -> dict[str, list[float]]:

@@ -15,8 +15,7 @@ from ml_collections import ConfigDict
 
 from zsar_jax.data.batch import BatchClip, as_partner
 from zsar_jax.data.clip_loader import ClipLoader
-from zsar_jax.data.dataset import open_dataset
-from zsar_jax.data.subset import select
+from zsar_jax.data.subset import open_subset
 from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation import bias_metrics
@@ -174,10 +173,9 @@ def _load_rows(
   Raises:
     UserError: the data set has other clips than `reference`.
   """
-  dataset_ref = config.eval.datasets[dataset]
-  opened = open_dataset(config.data.dir, dataset_ref.dataset, dataset_ref.split)
   field = f'config.eval.datasets.{dataset}'
-  subset = select(opened, dataset_ref.classes, config.view.unannotated, f'{field}.classes')
+  reference_to_clips = config.eval.datasets[dataset]
+  subset = open_subset(config.data.dir, reference_to_clips, config.view.unannotated, field)
   positions = {subset.clip_id(position): position for position in range(len(subset))}
   if list(positions) != list(reference.ids):
     raise UserError(

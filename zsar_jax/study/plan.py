@@ -2,8 +2,10 @@
 
 study        seeds, experiments, findings
 experiment   runs that differ in how they train, and are evaluated in the same way
-run          a training config, trained with each seed of the study
-job          a run with a seed; its folder is WORKDIR/runs/EXPERIMENT/RUN/seedN
+run          a training config, trained with each seed of the study, or a model that is only
+             evaluated
+job          a run with a seed, in the folder WORKDIR/runs/EXPERIMENT/RUN/seedN, or the evaluation
+             of a model, in WORKDIR/runs/EXPERIMENT/RUN/evaluated
 """
 
 import copy
@@ -17,9 +19,16 @@ from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
 from zsar_jax.errors import UserError
+from zsar_jax.models.from_config import AUTO
 
 # This value in the changes of a run stands for the folder of the baseline with the same seed.
 BASELINE = '{baseline}'
+
+# The name of a function that returns a model: 'package.module:function'.
+_FUNCTION = re.compile(r'[A-Za-z_][\w.]*:[A-Za-z_]\w*')
+
+# The name of the job of a model that is only evaluated, in place of a seed.
+EVALUATED = 'evaluated'
 
 # Clips play inside report.html as long as it stays small, or from files beside it, which keeps the
 # page smaller; or there are only still frames.
@@ -76,6 +85,40 @@ def run(about: str, changes: Mapping[str, Any] | None = None) -> ConfigDict:
   return ConfigDict(dict(about=about, changes=tuple((changes or {}).items())))
 
 
+def model(
+  about: str,
+  source: str,
+  changes: Mapping[str, Any] | None = None,
+  *,
+  trained_on: str = '',
+  license: str = '',
+) -> ConfigDict:
+  """Defines a model that a study evaluates and does not train.
+
+  Args:
+    about: a phrase for the report.
+    source: the model: 'hf://OWNER/NAME', a file or folder of weights, the workdir of a run, or
+      'module:function', a function that returns somebody's model (see `config.model.external`).
+    changes: changes to the experiment's base config, by dotted field, such as
+      {'view.num_frames': 16}. By default the weights describe the model and its preprocessing
+      (`config.model.preset='auto'`).
+    trained_on: what the model was trained on, for the report.
+    license: the license of the weights, for the report; '' for that of the card beside them.
+  """
+  if _FUNCTION.fullmatch(source) and not pathlib.Path(source).exists():
+    named = {'model.external': source, 'eval.saliency': 0}  # Which needs gradients.
+  else:
+    named = {'model.preset': AUTO, 'model.init_from': source, 'text.templates': ()}
+  entry = run(about, named | dict(changes or {}))
+  entry.update(source=source, trained_on=trained_on, license=license)
+  return entry
+
+
+def is_evaluated(entry: ConfigDict) -> bool:
+  """Returns whether a run of an experiment is only evaluated."""
+  return 'source' in entry
+
+
 def finding(
   name: str,
   statement: str,
@@ -106,12 +149,12 @@ def finding(
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """A run with one seed.
+  """A run with one seed, or a model that is only evaluated.
 
   Attributes:
     experiment: name of the experiment.
     run: name of the run.
-    seed: the training seed.
+    seed: the training seed; None for a model that is only evaluated.
     folder: its workdir.
     config: its complete config, validated.
     depends_on: the folder of the job that must finish first, or None.
@@ -119,7 +162,7 @@ class Job:
 
   experiment: str
   run: str
-  seed: int
+  seed: int | None
   folder: pathlib.Path
   config: ConfigDict
   depends_on: pathlib.Path | None
@@ -127,7 +170,12 @@ class Job:
   @property
   def name(self) -> str:
     """The name of the job, as `--only` takes it."""
-    return f'{self.experiment}/{self.run}/{self.seed}'
+    return f'{self.experiment}/{self.run}/{EVALUATED if self.seed is None else self.seed}'
+
+  @property
+  def mode(self) -> str:
+    """The mode of `experiment.run`."""
+    return 'eval' if self.seed is None else 'train'
 
 
 def plan(study: ConfigDict, workdir: pathlib.Path) -> list[Job]:
@@ -145,19 +193,24 @@ def plan(study: ConfigDict, workdir: pathlib.Path) -> list[Job]:
       common.seed = seed
       if study.data.dir:
         common.data.dir = study.data.dir
-      baseline = _folder(workdir, name, entry.baseline, seed)
+      baseline_seed = None if is_evaluated(entry.runs[entry.baseline]) else seed
+      baseline = _folder(workdir, name, entry.baseline, baseline_seed)
       for run_name in sorted(entry.runs, key=lambda run_name: run_name != entry.baseline):
+        evaluated = is_evaluated(entry.runs[run_name])
+        if evaluated and seed != study.seeds[0]:
+          continue  # Its predictions are those of every seed.
         config, depends_on = _job_config(common, entry.runs[run_name].changes, baseline)
         if run_name == entry.baseline and depends_on:
           raise UserError(f'config.experiments.{name}: the baseline cannot start from {BASELINE}')
-        folder = _folder(workdir, name, run_name, seed)
-        jobs.append(Job(name, run_name, seed, folder, config, depends_on))
+        job_seed = None if evaluated else seed
+        folder = _folder(workdir, name, run_name, job_seed)
+        jobs.append(Job(name, run_name, job_seed, folder, config, depends_on))
   return jobs
 
 
-def _folder(workdir: pathlib.Path, experiment: str, run: str, seed: int) -> pathlib.Path:
+def _folder(workdir: pathlib.Path, experiment: str, run: str, seed: int | None) -> pathlib.Path:
   """Returns the workdir of a job."""
-  return workdir / 'runs' / experiment / run / f'seed{seed}'
+  return workdir / 'runs' / experiment / run / (EVALUATED if seed is None else f'seed{seed}')
 
 
 def _check_fields(study: ConfigDict) -> None:
@@ -242,6 +295,7 @@ def _clip_selection(study: ConfigDict, side: Sequence[str]) -> dict[str, Any]:
     'data.dir': study.data.dir or base.data.dir,
     'view.unannotated': base.view.unannotated,
     **{name: reference[name] for name in ('dataset', 'split', 'classes')},
+    'labels': reference.get('labels', ''),
   }
 
 

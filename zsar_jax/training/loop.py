@@ -17,6 +17,7 @@ from zsar_jax.data.subset import Subset, data_identity
 from zsar_jax.evaluation.evaluator import Evaluator
 from zsar_jax.evaluation.predictions import Predictions
 from zsar_jax.evaluation.run_results import Results, compute_results
+from zsar_jax.evaluation.scoring import ModelScorer
 from zsar_jax.runtime import agreement, distributed, sharding
 from zsar_jax.runtime.files import write_file
 from zsar_jax.runtime.progress import log
@@ -125,7 +126,8 @@ def _prepare(config: ConfigDict, workdir: pathlib.Path) -> _Job:
   subset = open_training_subset(config)
   setup = Setup.from_config(config, mesh, subset.classes)
   seen = seen_classes(config, subset, workdir)
-  evaluator = Evaluator(config, setup.model, setup.class_texts, mesh, seen)
+  scorer = ModelScorer(config, setup.model, setup.class_texts, mesh)
+  evaluator = Evaluator(config, scorer, mesh, seen)
   tokens = setup.tokens(subset.texts)
   initial = InitialWeights(config, setup.model, setup.state['params'])
   meta = make_meta(subset, seen, initial, setup.model.compute)
@@ -304,5 +306,5 @@ def flatten(results: Results) -> dict[str, float]:
     for dataset, by_recipe in results.items()
     for recipe, figures in by_recipe.items()
     for figure, value in figures.items()
-    if figure not in ('count', 'over', 'scenes')
+    if figure not in ('count', 'over', 'scenes', 'choices')
   }

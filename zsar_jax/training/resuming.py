@@ -87,7 +87,7 @@ def seen_classes(config: ConfigDict, subset: Subset, workdir: pathlib.Path) -> l
   if has_checkpoint(workdir):
     earlier = run_seen_classes(workdir, '--workdir')
   elif config.model.init_from:
-    earlier = source_seen_classes(config)
+    earlier = source_seen_classes(config.model.init_from)
   else:
     earlier = []
   if earlier is None:

@@ -179,9 +179,12 @@ def load_weight_entries(
   return state
 
 
-def source_seen_classes(config: ConfigDict) -> list[str] | None:
-  """Returns the training classes of `config.model.init_from`; None if they are not recorded."""
-  run = pathlib.Path(config.model.init_from)
+def source_seen_classes(source: str) -> list[str] | None:
+  """Returns the training classes of the weights that `config.model.init_from` names.
+
+  None if they are not recorded.
+  """
+  run = pathlib.Path(source)
   if not (run.is_dir() and has_checkpoint(run)):
     return None
   return run_seen_classes(run, 'config.model.init_from')

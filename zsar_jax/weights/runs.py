@@ -90,6 +90,8 @@ def saved_config(workdir: pathlib.Path) -> ConfigDict:
     saved = json.loads(path.read_text())
     for section in ('model', 'view', 'text', 'optim'):
       config[section].update(saved[section])
+    # Names code, which a run's file must not have executed.
+    config.model.external = ''
     config.steps = saved.get('steps', config.steps)
     config.eval.interpolate = saved.get('eval', {}).get('interpolate', 0.0)
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -89,7 +89,8 @@ def test_foreign_names_are_text_in_latex(text):
 
 def test_a_report_has_every_figure_and_table_as_files(tmp_path):
   report = make_report(tmp_path, **SMALL)
-  links = set(re.findall(r'href="(paper/[^"]+)"', report.html))
+  pages = [report.html, *(path.read_text() for path in (tmp_path / 'cards').iterdir())]
+  links = {link for page in pages for link in re.findall(r'href="(?:\.\./)?(paper/[^"]+)"', page)}
   folder = tmp_path / 'paper'
   assert {f'paper/{path.name}' for path in folder.iterdir()} == {*links, 'paper/index.csv'}
   drawn = re.findall(r'<svg class="figure".*?</svg>', report.html)

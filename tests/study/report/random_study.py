@@ -22,6 +22,7 @@ from zsar_jax.study.report import write_report
 RECIPES = (
   'none', 'background=mean', 'person=mean', 'person=mean,object=mean', 'background=swap',
   'background=stripes', 'background=stripes,freeze', 'background=normal', 'background=normal/other',
+  'reverse', 'background=normal,reverse',
 )  # fmt: skip
 RUNS = (
   'none', 'background=normal', 'background=mean', 'background=normal,object=normal',
@@ -206,6 +207,13 @@ def _dataset(rng, folder, name, runs, classes, seeds, clips) -> dict[str, Any]:
       run: {
         **{metric: rate(0.1, 0.95) for metric in RATES},
         **{metric: gap(rng.uniform(-0.3, 0.3)) for metric in ('SHAcc-SBErr', 'HOR-BOR')},
+        **{
+          f'{metric}[{recipe}]': rate()
+          for recipe in RECIPES if recipe.endswith(('reverse', 'freeze'))
+          for metric in ('drop', 'flips', 'TSS', 'static_share')
+          if metric != 'static_share' or recipe.endswith('freeze')
+        },
+        **{f'resist[{recipe}]': rate() for recipe in ('background=mean', 'background=swap')},
         'rank_gap': gap(-1.5),
         'score_gap': gap(2.5),
       }
@@ -281,7 +289,7 @@ def write_predictions(
   classes: tuple[str, ...] = ('waving', *HOSTILE[:4]),
   recipes: tuple[str, ...] = RECIPES,
 ) -> dict[str, predictions.Predictions]:
-  """Writes random predictions of all runs; returns those of the first data set."""
+  """Writes random predictions of all runs' first seeds; returns those of the first data set."""
   rng = np.random.default_rng(0)
   first: dict[str, predictions.Predictions] = {}
   for experiment in study['experiments'].values():

@@ -1,13 +1,13 @@
-"""Writes the report of a study: report.html, the same as report.md, and files for papers."""
+"""Writes the report of a study: report.html, the same as report.md, cards, and files for papers."""
 
 import pathlib
 
 from zsar_jax.runtime import files, terminal
-from zsar_jax.study.report import markdown, page, study_file
+from zsar_jax.study.report import cards, markdown, page, study_file
 
 
 def write_report(folder: pathlib.Path) -> None:
-  """Writes report.html, report.md and the folder paper/ beside the study.json of a study.
+  """Writes report.html, report.md, cards/ and paper/ beside the study.json of a study.
 
   Args:
     folder: contains study.json and the pictures that it names.
@@ -20,7 +20,9 @@ def write_report(folder: pathlib.Path) -> None:
   # Both are made before the first is written, so that they never disagree.
   html, exhibits = page.make_page(study, folder)
   text = markdown.make_markdown(study, folder)
+  of_models = page.make_cards(study, exhibits)
   exhibits.write(folder)
+  cards.write(of_models, folder)
   files.write_file(folder / 'report.html', html)
   # A terminal may show this file, and foreign names may contain escape sequences.
   files.write_file(folder / 'report.md', terminal.escape_control_chars(text))

@@ -86,7 +86,8 @@ class BarChart:
     return marks
 
 
-def _bar_chart(title: str, baseline: str, estimates: dict[str, Estimate]) -> BarChart:
+def bar_chart(title: str, baseline: str, estimates: dict[str, Estimate]) -> BarChart:
+  """A chart of the rates of some runs; `BarChart` describes the arguments."""
   ends = [
     estimate.get(field) for estimate in estimates.values() for field in ('value', 'high', 'chance')
   ]
@@ -158,7 +159,7 @@ def bias(experiment: dict[str, Any], dataset: dict[str, Any]) -> Bias | None:
   meanings = '; '.join(f'{label.title}: {label.meaning}' for label in gaps)
   return Bias(
     [
-      (label, _bar_chart(label.title, experiment['baseline'], by_run))
+      (label, bar_chart(label.title, experiment['baseline'], by_run))
       for label, by_run in rates.items()
     ],
     list(gaps.items()),
@@ -201,7 +202,7 @@ def strata(experiment: dict[str, Any], dataset: dict[str, Any]) -> Strata | None
       if value in dataset['strata'].get(run, {}).get(attribute, {})
     }
     title = f'Top-1, {isolated(attribute)}: {isolated(value)}'
-    charts.append((attribute, value, _bar_chart(title, experiment['baseline'], estimates)))
+    charts.append((attribute, value, bar_chart(title, experiment['baseline'], estimates)))
   if not charts:
     return None
   table = tables.Table(

@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from zsar_jax.study.report import (
+  cards,
   clip_answers,
   drawing,
   paper,
@@ -47,10 +48,7 @@ def _page(
   picture_bytes: int,
 ) -> tuple[str, paper.Paper]:
   environment = rendering.environment(_cleaned)
-  style, script = (
-    (pathlib.Path(__file__).parent / name).read_text(encoding='utf-8')
-    for name in ('style.css', 'clip_answers.js')
-  )
+  script = (pathlib.Path(__file__).parent / 'clip_answers.js').read_text(encoding='utf-8')
   script = f'\n{script}' if any(packed.values()) else ''
   digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')
   environment.filters['sentence'] = _sentence
@@ -65,11 +63,40 @@ def _page(
     paper=exhibits,
     answers=answers,
     sections=sections.sections(study, folder, packed, picture_bytes),
-    style=Markup(style + drawing.css()),
+    style=_style(),
     script=Markup(script),
     script_source=Markup(f"'sha256-{digest}'" if script else "'none'"),
   )
   return html, exhibits
+
+
+def make_cards(study: dict[str, Any], exhibits: paper.Paper) -> dict[str, str]:
+  """The bias card of each run, by the name of its file.
+
+  Args:
+    study: the study, as `study_file.read` returns it.
+    exhibits: keeps the tables of the cards.
+  """
+  environment = rendering.environment(_cleaned)
+  template = environment.get_template('card.html')
+  return {
+    cards.file_name(name, run_name): template.render(
+      study=study,
+      experiment_name=name,
+      experiment=experiment,
+      run_name=run_name,
+      run=run,
+      paper=exhibits,
+      style=_style(),
+    )
+    for name, experiment in study['experiments'].items()
+    for run_name, run in experiment['runs'].items()
+  }
+
+
+def _style() -> Markup:
+  style = (pathlib.Path(__file__).parent / 'style.css').read_text(encoding='utf-8')
+  return Markup(style + drawing.css())
 
 
 def _answers(experiment: dict[str, Any]) -> dict[str, sentences.Answer]:

@@ -81,9 +81,14 @@ class Paper:
       (folder / name).unlink(missing_ok=True)
 
 
+def slug(name: str) -> str:
+  """A name for files: ASCII letters, digits, _ and -, at most 100 characters."""
+  return re.sub(r'[^A-Za-z0-9_]+', '-', name).strip('-_')[:100] or 'figure'
+
+
 def _free_name(name: str, used: Collection[str]) -> str:
   """A name for files that differs from those used, also where case does not count."""
-  name = re.sub(r'[^A-Za-z0-9_]+', '-', name).strip('-_')[:100] or 'figure'
+  name = slug(name)
   lower = {other.lower() for other in used}
   number, free = 1, name
   while free.lower() in lower:

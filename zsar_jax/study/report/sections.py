@@ -14,6 +14,8 @@ from zsar_jax.study.report import (
   gradient_shares,
   heat_maps,
   line_plots,
+  rankings,
+  recipe_metrics,
   study_file,
 )
 
@@ -55,8 +57,11 @@ class Section:
 
 
 _TITLES = {
+  'ranking': 'Models, best first',
   'matrix': 'Accuracy of each run under each recipe',
   'bias': 'Bias metrics',
+  'order': 'The order of frames',
+  'recipe_metrics': 'Answers under each recipe',
   'classes': 'Gain of each class',
   'strata': 'Kinds of clips',
   'coverage': 'Accuracy by the size of the people',
@@ -68,9 +73,17 @@ _TITLES = {
 }
 
 _NOTES = {
+  'ranking': (
+    'Models are tied if the 95\u00a0% interval of their paired difference from the best includes 0.'
+    ' Each model has a bias card, a page of its own with its protocol and all its figures.'
+  ),
   'matrix': (
     'A row is a run, a column is a validation recipe: what was painted over in the clips that the'
     ' run was evaluated on. Below each table are all its numbers with 95\u00a0% intervals.'
+  ),
+  'order': (
+    'Each column is a recipe, and each group of rows shows the clips that it paints in another'
+    ' order of frames. A model that averages its frames is at 0 for reversed and shuffled clips.'
   ),
   'classes': (
     'Top-1 of unpainted clips minus that of the baseline run. Gray: the interval includes 0.'
@@ -109,8 +122,11 @@ def sections(
   list_count = max(1, sum(len(dataset['classes_gain']) for dataset in datasets))
   gallery_count = max(1, sum(bool(dataset['gallery']) for dataset in datasets))
   of_dataset: dict[str, Callable[..., Any]] = {
+    'ranking': rankings.rankings,
     'matrix': heat_maps.heat_maps,
     'bias': bar_charts.bias,
+    'order': recipe_metrics.order,
+    'recipe_metrics': recipe_metrics.by_recipe,
     'classes': functools.partial(class_gains.gain_lists, list_count=list_count),
     'strata': bar_charts.strata,
     'coverage': line_plots.coverage,

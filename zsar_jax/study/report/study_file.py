@@ -33,6 +33,8 @@ _CLIP = (
   'clip', 'class', 'why', 'pictures', 'predictions', 'not_counted', 'frames', 'unpainted',
 )  # fmt: skip
 
+_OPTIONAL_OF_RUN = ('source', 'trained_on', 'license', 'protocol')
+
 # Fields that a data set has only if the recipes for them were evaluated.
 _OPTIONAL = ('classes_gain', 'strata', 'coverage', 'coverage_swapped')
 
@@ -58,8 +60,13 @@ def read(path: pathlib.Path) -> dict[str, Any]:
   # Earlier versions wrote none of these.
   study.setdefault('masks', {})
   study.setdefault('clips', 'stills')
+  for experiment in study['experiments'].values():
+    for run in experiment['runs'].values():
+      for field in _OPTIONAL_OF_RUN:
+        run.setdefault(field, None)
   for _, _, _, dataset in datasets(study):
     dataset.update({field: {} for field in _OPTIONAL if field not in dataset})
+    dataset.setdefault('ranking', [])  # Only if there are several runs to rank.
     for clip in dataset['gallery']:
       clip.setdefault('clips', {})
   return study

@@ -7,8 +7,8 @@ from zsar_jax.errors import UserError, first_line
 from zsar_jax.runtime import terminal
 from zsar_jax.runtime.paths import HUB_PREFIX as PREFIX
 
-# Model descriptions and tokenizers.
-_DESCRIPTIONS = ('*.json', 'merges.txt')
+# Model descriptions, tokenizers and the card, which states the license.
+_DESCRIPTIONS = ('*.json', 'merges.txt', 'README.md')
 # Weight files, in order of preference.
 _WEIGHTS = ('*.safetensors', '*.bin')
 
