@@ -130,6 +130,10 @@ def test_a_video_may_be_a_file_a_folder_or_an_array(tmp_path):
     cv2.imwrite(str(tmp_path / 'frames' / f'{number}.png'), frame)
   expected = model.frames(array)
   assert expected.shape == (4, 48, 48, 3)
+  ends = dataclasses.replace(model, view=dataclasses.replace(model.view, sampling='ends'))
+  for video in (path, tmp_path / 'frames', array):  # Frames 0, 1, 3 and 5 of six.
+    levels = ends.frames(video)[:, 24, 40, 0]
+    np.testing.assert_allclose(levels, [20, 60, 140, 220], atol=2)
   for video in (path, tmp_path / 'frames'):
     assert np.abs(model.frames(video).astype(int) - expected).mean() < 2
     np.testing.assert_allclose(model.encode_video(video), model.encode_video(array), atol=0.02)

@@ -42,6 +42,8 @@ def test_a_misspelled_key_is_an_error_in_the_config_file():
     ({'data__workers': -1}, ['config.data.workers', 'between 0']),
     ({'eval__clips': 0}, ['config.eval.clips', 'between 1']),
     ({'view__resize': 'longest'}, ['config.view.resize', 'shortest, squash']),
+    ({'view__sampling': 'middle'}, ['config.view.sampling', 'segments, starts, ends']),
+    ({'view__sampling': 'ends', 'eval__clips': 2}, ['config.eval.clips', 'one view in time']),
     ({'view__resize': 'squash', 'eval__crops': 3}, ['config.eval.crops', 'one crop']),
     ({'eval__crops': 2}, ['config.eval.crops', '2 is none of 1, 3']),
     ({'text__placeholders': 'remove'}, ['config.text.placeholders', 'keep, drop']),

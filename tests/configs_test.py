@@ -34,6 +34,7 @@ TRAININGS = {
   'zeroshot_eval': ['', 'unseen', 'smoke'],
 }
 STUDIES = {
+  'compare_models': ['', 'torch', 'kinetics', 'ssv2'],
   'own_data_study': ['', 'small'],
   'pantomime_study': ['', 'baselines', 'smoke'],
   'paper_k400_mimetics': ['', 'smoke'],

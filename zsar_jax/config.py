@@ -76,6 +76,7 @@ RANGES = {
   'eval.every': (0, UNBOUNDED),
   'eval.batch_size': (1, UNBOUNDED),
   'eval.interpolate': (0, 1),
+  'eval.choices': (0, UNBOUNDED),
   'eval.saliency': (0, UNBOUNDED),
   **settings.ranges_of('eval', EvaluationViews),
 }
@@ -269,6 +270,9 @@ def default_config() -> ConfigDict:
   # What is averaged over the views: 'probabilities' of the classes (X-CLIP, ViFi-CLIP) or 'logits'
   # (Open-VCLIP, FROSTER).
   config.eval.view_mean = 'probabilities'
+  # The number of classes of multiple choice, see evaluation.multiple_choice: how often a clip's
+  # class is preferred over choices - 1 others that are drawn at random. With 0, there is none.
+  config.eval.choices = 0
   # The number of clips in each data set whose saliency over regions is measured: see
   # evaluation.saliency.
   config.eval.saliency = 0
@@ -337,6 +341,11 @@ def validate(config: ConfigDict) -> None:
     settings.check_function('config.model.external', config.model.external)
   for field, choices in CHOICES.items():
     check_choice(f'config.{field}', get_value(config, field), choices)
+  if config.view.sampling != 'segments' and config.eval.clips > 1:
+    raise UserError(
+      f'config.eval.clips: config.view.sampling {config.view.sampling!r} gives one view in time;'
+      " set it to 1, or config.view.sampling to 'segments'"
+    )
   if config.view.resize == 'squash' and config.eval.crops > 1:
     raise UserError(
       'config.eval.crops: frames that config.view.resize squashes have one crop; set it to 1, or'

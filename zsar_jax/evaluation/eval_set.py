@@ -16,6 +16,7 @@ from zsar_jax.data.view import EvaluationViews, View
 from zsar_jax.data.watchdog import WorkerPolicy
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation.background_pairs import choose_partners
+from zsar_jax.evaluation.multiple_choice import check_choices
 from zsar_jax.evaluation.pair_predictions import PairPredictions
 from zsar_jax.evaluation.predictions import PARTS, Predictions
 from zsar_jax.recipes.language import Recipe
@@ -34,12 +35,14 @@ class EvalSet:
     recipes: the mask recipes to evaluate them under.
     partners: i32[N], for each clip the position of the clip that provides its background, or -1 for
       none; None if no recipe swaps backgrounds.
+    choices: `config.eval.choices`.
   """
 
   name: str
   subset: Subset
   recipes: tuple[Recipe, ...]
   partners: np.ndarray | None
+  choices: int = 0
 
   @classmethod
   def open(
@@ -74,7 +77,9 @@ class EvalSet:
       partners = choose_partners(subset, reference.pairs, f'{field}.pairs')
       if subset.dataset.has_inpainted:
         log(f'{field}: swapped backgrounds are the inpainted frames of {subset.dataset.name}')
-    return cls(name, subset, tuple(recipes), partners)
+    if config.eval.choices:
+      check_choices(config.eval.choices, len(subset.classes), 'config.eval.choices', name)
+    return cls(name, subset, tuple(recipes), partners, config.eval.choices)
 
   @property
   def texts(self) -> Sequence[str]:
@@ -160,6 +165,7 @@ class EvalSet:
       saliency_area=unknown if area_shares is None else area_shares,
       inpainted_scenes=subset.dataset.has_inpainted,
       pairs=PairPredictions(subset.pairs, open_world) if subset.pairs else None,
+      choices=self.choices,
     )
     for recipe, recipe_logits in predictions.logits.items():
       recipe_logits[~predictions.counted(recipe)] = np.nan

@@ -24,6 +24,10 @@ and, in files of data sets that have inpainted frames,
 
     inpainted_scenes    bool      True: the backgrounds that clips get are inpainted frames
 
+and, in files of evaluations with multiple choice,
+
+    choices         i32           the number of classes to choose from, `config.eval.choices`
+
 If the classes are pairs of a verb and an object, there are those of `pair_predictions`, too.
 """
 
@@ -63,7 +67,7 @@ _NUMBERS = {
   'saliency_area': (np.float32, 'N3'),
 }
 
-_OPTIONAL = {'inpainted_scenes': (np.bool_, '')}
+_OPTIONAL = {'inpainted_scenes': (np.bool_, ''), 'choices': (np.int32, '')}
 
 # The field that names the entries along an axis.
 _FIELD_OF_AXIS = {'R': 'recipes', 'C': 'classes', 'N': 'ids', 'K': 'regions'}
@@ -100,6 +104,7 @@ class Predictions:
     inpainted_scenes: whether the backgrounds that clips get are inpainted frames; otherwise the
       people in them are filled from their surroundings.
     pairs: the verbs and objects of `classes`; None if classes are no pairs of them.
+    choices: the number of classes of multiple choice; 0 without it.
   """
 
   dataset: str
@@ -117,6 +122,7 @@ class Predictions:
   saliency_area: np.ndarray
   inpainted_scenes: bool = False
   pairs: PairPredictions | None = None
+  choices: int = 0
 
   def __post_init__(self):
     if tuple(self.logits) != self.recipes:
@@ -162,6 +168,8 @@ class Predictions:
         raise ValueError(f'attributes: those of {clip!r} are no strings by name')
 
   def _check_numbers(self) -> None:
+    if self.choices and not 2 <= self.choices <= len(self.classes):
+      raise ValueError(f'choices: {self.choices} of {len(self.classes)} classes')
     for name, minimum in (('labels', 0), ('partner_labels', -1)):
       labels = getattr(self, name)
       if labels.min() < minimum or labels.max() >= len(self.classes):
@@ -219,6 +227,7 @@ class Predictions:
     attributes = [json.dumps(of_clip, sort_keys=True) for of_clip in self.attributes]
     numbers = {name: getattr(self, name) for name in _NUMBERS if name != 'logits'}
     numbers |= {'inpainted_scenes': np.True_} if self.inpainted_scenes else {}
+    numbers |= {'choices': np.int32(self.choices)} if self.choices else {}
     logits = np.stack(list(self.logits.values()))
     arrays: dict[str, Any] = {
       **texts,
@@ -303,6 +312,8 @@ def _from_arrays(arrays: dict[str, np.ndarray]) -> Predictions:
     raise ValueError(f'logits: for {len(arrays["logits"])} recipes, but the recipes are repeated')
   if 'inpainted_scenes' in arrays:
     fields['inpainted_scenes'] = bool(arrays['inpainted_scenes'])
+  if 'choices' in arrays:
+    fields['choices'] = int(arrays['choices'])
   fields['logits'] = dict(zip(fields['recipes'], arrays['logits'], strict=False))
   fields['pairs'] = PairPredictions.from_arrays(arrays, fields['recipes'])
   try:
@@ -317,7 +328,8 @@ def check_same_clips(first: Predictions, second: Predictions) -> None:
 
   Raises:
     UserError: the classes, the clips or their labels differ, or their order does; or the
-      backgrounds that clips get are inpainted frames in one of them.
+      backgrounds that clips get are inpainted frames in one of them, or the number of choices
+      differs.
   """
   for recipe in first.recipes:
     if recipe not in second.recipes:
@@ -327,6 +339,11 @@ def check_same_clips(first: Predictions, second: Predictions) -> None:
         f'{first.dataset}: under {recipe!r}, one of two runs saw the inpainted frames of other'
         ' clips, and the other filled ones; evaluate both again on the same data'
       )
+  if first.choices != second.choices:
+    raise UserError(
+      f'{first.dataset}: two runs were evaluated with {first.choices} and {second.choices} choices;'
+      ' evaluate both again with the same config.eval.choices'
+    )
   for name, *sides in (
     ('classes', first.classes, second.classes),
     ('clips', first.ids, second.ids),

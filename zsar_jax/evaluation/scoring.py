@@ -129,8 +129,7 @@ class ModelScorer:
 
 def score(model: VideoModel, params: dict, video: jax.Array, classes: jax.Array) -> jax.Array:
   """Returns the logits f32[B, C] of clips f32[B, T, H, W, 3] for class embeddings f32[C, E]."""
-  cosines = model.similarity(params, model.encode_video(params, video), classes)
-  return jnp.exp(params['logit_scale']) * cosines
+  return model.logits(params, model.encode_video(params, video), classes)
 
 
 def jit_score(model: VideoModel, mesh: Mesh, fsdp_min_bytes: int) -> Callable[..., jax.Array]:

@@ -24,10 +24,9 @@ def check_data(jobs: Sequence[Job]) -> None:
       continue  # Another seed of a run has the same data.
     checked.add((job.experiment, job.run))
     if job.config.data.embedded:
-      references = list(job.config.eval.datasets.values())
-      if job.mode == 'train':
-        references.append(job.config.data.train)
-      worlds.build_worlds(job.config.data.dir, [reference.dataset for reference in references])
+      references = [job.config.data.train, *job.config.eval.datasets.values()]
+      names = [reference.dataset for reference in references if reference.dataset]
+      worlds.build_worlds(job.config.data.dir, names)
     if job.mode == 'train':
       open_training_subset(job.config)
     for name in job.config.eval.datasets:

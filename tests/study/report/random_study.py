@@ -289,7 +289,7 @@ def write_predictions(
   classes: tuple[str, ...] = ('waving', *HOSTILE[:4]),
   recipes: tuple[str, ...] = RECIPES,
 ) -> dict[str, predictions.Predictions]:
-  """Writes random predictions of the first seed of all runs; returns those of the first data set."""
+  """Writes random predictions of all runs' first seeds; returns those of the first data set."""
   rng = np.random.default_rng(0)
   first: dict[str, predictions.Predictions] = {}
   for experiment in study['experiments'].values():

@@ -2,7 +2,12 @@
 
 import dataclasses
 
-ACCURACIES = {'top1': 'top-1', 'top5': 'top-5', 'mean_class': 'mean class'}
+ACCURACIES = {
+  'top1': 'top-1',
+  'top5': 'top-5',
+  'mean_class': 'mean class',
+  'multiple_choice': 'multiple choice',
+}
 
 
 @dataclasses.dataclass(frozen=True)
