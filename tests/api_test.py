@@ -10,13 +10,13 @@ import pytest
 
 import zsar_jax
 from tests.datasets.video_test import write_video
-from tests.models.towers_test import random_params
+from tests.models.towers_test import random_params, tiny
 from tools import predict
 from zsar_jax import api
 from zsar_jax.config import default_config, to_json
 from zsar_jax.errors import UserError
 from zsar_jax.models.from_config import build_model
-from zsar_jax.models.presets import TEMPORAL_MODELS, VideoSpec, preset
+from zsar_jax.models.presets import TEMPORAL_MODELS, VideoSpec
 from zsar_jax.models.video_model import VideoModel
 from zsar_jax.ops.photometric import normalize
 from zsar_jax.text.tokenizers import make_tokenizer
@@ -28,7 +28,7 @@ _LEVELS = [20, 60, 100, 140, 180, 220]
 
 
 def _weights(folder, kind='mean'):
-  model = VideoModel(preset('tiny'), VideoSpec(3, kind, temporal_layers=1))
+  model = VideoModel(tiny(kind), VideoSpec(3, kind, temporal_layers=1))
   params = random_params(model)
   save_weights(params, model, 'zsar', folder, folder)
   return model, params

@@ -152,7 +152,7 @@ def default_config() -> ConfigDict:
   # The normalization of frames that the model was trained with: 'clip' or 'imagenet'. Colors of
   # mask recipes are always in CLIP's normalized space.
   config.model.normalization = 'clip'
-  # How frames are combined: 'mean', 'transformer', 'window' or 'xclip', see
+  # How frames are combined: 'mean', 'transformer', 'window', 'xclip', 'joint' or 'videoprism', see
   # models.presets.VideoSpec. 'transformer' and 'xclip' have `temporal_layers` layers over the
   # frames; as published, these are 6 and 1.
   config.model.temporal = 'mean'

@@ -124,7 +124,13 @@ def test_views_against_an_average_by_hand(data_dir, monkeypatch):
 
 @pytest.mark.parametrize(
   ('temporal', 'blind'),
-  [('mean', {'reverse', 'shuffle'}), ('window', {'reverse'}), ('transformer', {}), ('xclip', {})],
+  [
+    ('mean', {'reverse', 'shuffle'}),
+    ('window', {'reverse'}),
+    ('transformer', {}),
+    ('xclip', {}),
+    ('joint', {}),
+  ],
 )
 def test_what_a_model_sees_of_the_order_of_frames(data_dir, temporal, blind):
   """A mean sees nothing of it, bit for bit. A frame that attends to both its neighbors is the same
