@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from tests.evaluation.examples import predictions
 from zsar_jax.data.verb_objects import VerbObjects
 from zsar_jax.errors import UserError
+from zsar_jax.evaluation import clip_list
 from zsar_jax.evaluation import predictions as predictions_lib
 from zsar_jax.evaluation.pair_metrics import all_pair_metrics, frequent_count, worlds
 from zsar_jax.evaluation.pair_predictions import PairPredictions
@@ -236,6 +238,23 @@ def test_files_keep_the_pairs(tmp_path):
     for name, array in expected.pairs.to_arrays().items():
       np.testing.assert_array_equal(loaded.pairs.to_arrays()[name], array, strict=True)
     assert (loaded.pairs.open_world is None) == (expected.pairs.open_world is None)
+
+
+def test_lists_of_exported_clips_keep_the_pairs(tmp_path):
+  p = random_pairs(3)
+  closed = dataclasses.replace(p, pairs=dataclasses.replace(p.pairs, open_world=None))
+  count = len(p.ids)
+  exported = clip_list.ClipList(closed, [list(p.classes)], [12.0] * count, 1, 'logits', {}, {})
+  exported.save(tmp_path)
+  loaded = clip_list.load(tmp_path).blank.pairs
+  for name, array in closed.pairs.to_arrays().items():
+    np.testing.assert_array_equal(loaded.to_arrays()[name], array, strict=True)
+  content = json.loads((tmp_path / clip_list.LIST).read_text())
+  for field, value in (('counts', [[1]]), ('classes', 'x'), ('verbs', [])):
+    changed = content | {'pairs': content['pairs'] | {field: value}}
+    (tmp_path / clip_list.LIST).write_text(json.dumps(changed))
+    with pytest.raises(UserError, match=r'clips.json: damaged'):
+      clip_list.load(tmp_path)
 
 
 @pytest.mark.parametrize(
