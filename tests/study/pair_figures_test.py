@@ -73,7 +73,7 @@ def test_the_report_has_a_table_for_each_world(by_run, tmp_path):
   text = ' '.join(report.tree.itertext())
   for title in (
     'Verbs and objects',
-    'Among all pairs of a verb and an object',
+    'Open world, %',
     'FCP by the object',
   ):
     assert title in text

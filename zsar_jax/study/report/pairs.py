@@ -4,10 +4,7 @@ from typing import Any
 
 from zsar_jax.study.report import tables
 
-_WORLDS = {
-  'closed': 'Among the pairs that occur in any of the lists',
-  'open': 'Among all pairs of a verb and an object',
-}
+_WORLDS = {'closed': 'Closed world', 'open': 'Open world'}
 
 # The figures of the table, with their headings, in the order of the columns.
 _ACCURACIES = {
@@ -32,16 +29,18 @@ def pair_tables(
   """Returns a table for each world that was scored: groups are recipes, rows are runs."""
   contents = {
     world: tables.Table(
-      f'{_WORLDS[world]}: accuracies and shares of errors in %, gaps in points, with 95\u00a0%'
-      ' intervals',
+      f'{_WORLDS[world]}, %, gaps in points, with 95\u00a0% intervals',
       [*_ACCURACIES.values(), *_GAPS.values(), *_ERRORS.values()],
       {
-        recipe: [
-          (run, _cells(by_run[run][recipe]))
-          for run in experiment['runs']
-          if recipe in by_run.get(run, {})
-        ]
+        recipe: rows
         for recipe in experiment['recipes']
+        if (
+          rows := [
+            (run, _cells(by_run[run][recipe]))
+            for run in experiment['runs']
+            if recipe in by_run.get(run, {})
+          ]
+        )
       },
       'run',
     )

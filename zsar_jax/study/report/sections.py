@@ -88,10 +88,11 @@ _NOTES = {
     ' order of frames. A model that averages its frames is at 0 for reversed and shuffled clips.'
   ),
   'pairs': (
-    'Pairs are seen if they occur in training. FSP: wrong unseen clips that get a seen pair. FCP:'
-    ' those that get a frequent one; by the object: its object is right and its verb is not, so the'
-    ' verb follows the object. Gap: accuracy of pairs minus the product of those of verbs and'
-    ' objects.'
+    'Pairs are seen if they occur in training. The closed world has the pairs that occur in any'
+    ' part of the data, the open world all pairs of a verb and an object. FSP: wrong unseen clips'
+    ' that get a seen pair. FCP: those that get a frequent one; by the object: its object is right'
+    ' and its verb is not, so the verb follows the object. Gap: accuracy of pairs minus the product'
+    ' of those of verbs and objects.'
   ),
   'classes': (
     'Top-1 of unpainted clips minus that of the baseline run. Gray: the interval includes 0.'
