@@ -206,8 +206,8 @@ def test_the_list_says_how_the_clips_were_made(data_dir, tmp_path):
   assert (content['format'], content['version']) == ('zsar_jax exported clips', 1)
   assert content['texts'][1][0] == 'a video of moving left.'
   assert content['protocol']['view']['size'] == 24
-  assert content['protocol']['color_seed'] == 0
-  assert content['protocol']['files'] == 'jpg'
+  assert content['made']['color_seed'] == 0
+  assert content['made']['files'] == 'jpg'
   # A list that is read is the list that was written.
   assert json.loads(clip_list.load(tmp_path / 'toy').to_json()) == content
 
@@ -232,6 +232,7 @@ def exported(data_dir, tmp_path_factory):
     (lambda c: c | {'classes': c['classes'][:2]}, 'labels: not all in 0 to 1'),
     (lambda c: c | {'recipes': ['nonsense']}, 'nonsense'),
     (lambda c: c | {'views': 10**9}, 'views: 1000000000 is no number of views'),
+    (lambda c: c | {'protocol': {}}, 'protocol: it has not the fields view, views, templates'),
     (lambda c: c | {'clips': 5}, 'damaged'),
     (lambda c: c | {'clips': []}, 'clips: it is empty'),
     (lambda c: c | {'clips': [c['clips'][0]] * 2}, "ids: 'validation0' occurs twice"),

@@ -87,7 +87,7 @@ def test_our_own_model_as_somebodys(data_dir, tmp_path, monkeypatch, view_change
   config = external_config(data_dir, **view_changes)
   model = OurModel(config)
   mesh = sharding.make_mesh(config.mesh)
-  scorer = ModelScorer(model.model, model.texts, mesh, config.mesh.fsdp_min_bytes)
+  scorer = ModelScorer(config, model.model, model.texts, mesh)
   # Cosines have another scale than an external model's.
   scale = np.float32(np.log(external_model.LOGIT_SCALE))
   params = jax.device_put(model.params | {'logit_scale': scale}, sharding.replicated(mesh))

@@ -5,7 +5,8 @@
 
     format, version     'zsar_jax exported clips', 1
     dataset             the data set's name in the config
-    protocol            how the clips were made: view, views, colors, files, the version of zsar_jax
+    protocol            what a model is shown: frames, views and class texts, see `protocol`
+    made                how: the version of zsar_jax, the kind of files, checksums of the data set
     groups              `config.eval.groups`
     classes             C names
     texts               [P][C], the class texts in P templates
@@ -32,6 +33,7 @@ import numpy as np
 
 from zsar_jax.errors import UserError, error_reason
 from zsar_jax.evaluation.predictions import PARTS, Predictions
+from zsar_jax.evaluation.protocol import check_use
 from zsar_jax.runtime.files import open_atomically, write_file
 
 LIST, FILES = 'clips.json', 'files.csv'
@@ -58,7 +60,8 @@ class ClipList:
     views: V.
     view_mean: see `config.eval.view_mean`.
     groups: see `config.eval.groups`.
-    protocol: how the clips were made, of types that JSON has.
+    protocol: from `protocol.describe_use`.
+    made: how the clips were made, of types that JSON has.
   """
 
   blank: Predictions
@@ -68,6 +71,7 @@ class ClipList:
   view_mean: str
   groups: dict[str, list[str]]
   protocol: dict[str, Any]
+  made: dict[str, Any]
 
   def rows(self) -> list[Row]:
     """Returns the views that are exported: of the clips that count under a recipe."""
@@ -98,6 +102,7 @@ class ClipList:
       'version': VERSION,
       'dataset': blank.dataset,
       'protocol': self.protocol,
+      'made': self.made,
       'groups': self.groups,
       'classes': list(blank.classes),
       'texts': self.texts,
@@ -216,8 +221,10 @@ def _from_json(content: dict[str, Any]) -> ClipList:
     str(name): [str(member) for member in members] for name, members in content['groups'].items()
   }
   fps = [float(clip['fps']) for clip in clips]
-  protocol = dict(content['protocol'])
-  return ClipList(blank, content['texts'], fps, views, view_mean, groups, protocol)
+  check_use(content['protocol'])
+  return ClipList(
+    blank, content['texts'], fps, views, view_mean, groups, content['protocol'], content['made']
+  )
 
 
 def _texts(content: dict[str, Any], field: str) -> tuple[str, ...]:
