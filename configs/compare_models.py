@@ -168,3 +168,42 @@ class RandomProjections:
 def random_projections() -> RandomProjections:
   """Returns a model in NumPy, see `config.model.external`."""
   return RandomProjections()
+
+
+class RandomXClip:
+  """X-CLIP of transformers with random weights and hashed words: a PyTorch model."""
+
+  def __init__(self):
+    import torch
+    from transformers import XCLIPConfig, XCLIPModel
+
+    tower = dict(hidden_size=64, intermediate_size=256, num_attention_heads=2, num_hidden_layers=2)
+    text = dict(vocab_size=1000, bos_token_id=998, eos_token_id=999)
+    vision = dict(image_size=48, patch_size=8, num_frames=4, mit_hidden_size=64)
+    integration = dict(mit_intermediate_size=256, mit_num_attention_heads=1)
+    torch.manual_seed(0)
+    self._torch = torch
+    self._model = XCLIPModel(
+      XCLIPConfig(
+        text_config=tower | text,
+        vision_config=tower | vision | integration,
+        projection_dim=64,
+        prompt_num_attention_heads=1,
+      )
+    ).eval()
+
+  def score(self, frames: np.ndarray, texts: list[str]) -> np.ndarray:
+    """Maps frames u8[B, T, H, W, 3] and C texts to scores f32[B, C]."""
+    torch = self._torch
+    words = [[zlib.crc32(word.encode()) % 997 for word in text.split()] for text in texts]
+    length = max(map(len, words)) + 2
+    rows = [[998, *row, *[999] * (length - 1 - len(row))] for row in words]
+    pixels = torch.from_numpy(frames).float().permute(0, 1, 4, 2, 3) / 127.5 - 1
+    with torch.inference_mode():
+      output = self._model(pixel_values=pixels, input_ids=torch.tensor(rows))
+    return output.logits_per_video.numpy()
+
+
+def random_xclip() -> RandomXClip:
+  """Returns a model in PyTorch, see `config.model.external`."""
+  return RandomXClip()

@@ -10,13 +10,13 @@ import pytest
 
 import zsar_jax
 from tests.datasets.video_test import write_video
-from tests.models.towers_test import random_params
+from tests.models.towers_test import random_params, tiny
 from tools import predict
 from zsar_jax import api
 from zsar_jax.config import default_config, to_json
 from zsar_jax.errors import UserError
 from zsar_jax.models.from_config import build_model
-from zsar_jax.models.presets import TEMPORAL_MODELS, VideoSpec, preset
+from zsar_jax.models.presets import TEMPORAL_MODELS, VideoSpec
 from zsar_jax.models.video_model import VideoModel
 from zsar_jax.ops.photometric import normalize
 from zsar_jax.text.tokenizers import make_tokenizer
@@ -28,7 +28,7 @@ _LEVELS = [20, 60, 100, 140, 180, 220]
 
 
 def _weights(folder, kind='mean'):
-  model = VideoModel(preset('tiny'), VideoSpec(3, kind, temporal_layers=1))
+  model = VideoModel(tiny(kind), VideoSpec(3, kind, temporal_layers=1))
   params = random_params(model)
   save_weights(params, model, 'zsar', folder, folder)
   return model, params
@@ -130,6 +130,10 @@ def test_a_video_may_be_a_file_a_folder_or_an_array(tmp_path):
     cv2.imwrite(str(tmp_path / 'frames' / f'{number}.png'), frame)
   expected = model.frames(array)
   assert expected.shape == (4, 48, 48, 3)
+  ends = dataclasses.replace(model, view=dataclasses.replace(model.view, sampling='ends'))
+  for video in (path, tmp_path / 'frames', array):  # Frames 0, 1, 3 and 5 of six.
+    levels = ends.frames(video)[:, 24, 40, 0]
+    np.testing.assert_allclose(levels, [20, 60, 140, 220], atol=2)
   for video in (path, tmp_path / 'frames'):
     assert np.abs(model.frames(video).astype(int) - expected).mean() < 2
     np.testing.assert_allclose(model.encode_video(video), model.encode_video(array), atol=0.02)

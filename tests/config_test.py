@@ -42,6 +42,8 @@ def test_a_misspelled_key_is_an_error_in_the_config_file():
     ({'data__workers': -1}, ['config.data.workers', 'between 0']),
     ({'eval__clips': 0}, ['config.eval.clips', 'between 1']),
     ({'view__resize': 'longest'}, ['config.view.resize', 'shortest, squash']),
+    ({'view__sampling': 'middle'}, ['config.view.sampling', 'segments, starts, ends']),
+    ({'view__sampling': 'ends', 'eval__clips': 2}, ['config.eval.clips', 'one view in time']),
     ({'view__resize': 'squash', 'eval__crops': 3}, ['config.eval.crops', 'one crop']),
     ({'eval__crops': 2}, ['config.eval.crops', '2 is none of 1, 3']),
     ({'text__placeholders': 'remove'}, ['config.text.placeholders', 'keep, drop']),
@@ -62,6 +64,8 @@ def test_a_misspelled_key_is_an_error_in_the_config_file():
     ({'view__crop_scale': (0.9, 0.5)}, ['config.view.crop_scale', 'the smallest']),
     ({'view__crop_ratio': ('a', 'b')}, ['config.view.crop_ratio', 'two numbers']),
     ({'augment__still_share': (1.0,)}, ['config.augment.still_share', 'two numbers']),
+    ({'optim__torc': 1.0}, ["config.optim.torc: the head of temporal='mean' does not see"]),
+    ({'optim__torc_ramp': (9, 5)}, ['config.optim.torc_ramp', 'the smallest']),
     ({'profile__steps': (1.5, 5)}, ['config.profile.steps', '1.5 is no step']),
     ({'seed': -1}, ['config.seed', 'between 0']),
     ({'mesh__data': -2}, ['config.mesh.data', 'between -1']),
@@ -112,6 +116,22 @@ def test_a_config_without_a_key_is_refused():
     config_lib.validate(config)
   with pytest.raises(UserError, match='config.eval.datasets.x'):
     config_lib.validate(config_with(eval__datasets=ConfigDict({'x': {'dataset': 'a'}})))
+
+
+def test_only_references_with_a_list_of_labels_name_one():
+  config = config_with()
+  config.eval.datasets = ConfigDict(
+    {
+      'x': config_lib.dataset_ref('toy', 'validation'),
+      'y': config_lib.dataset_ref('toy', 'validation', labels='list.csv'),
+    }
+  )
+  config.data.train = config_lib.dataset_ref('toy', 'train', labels='list.csv')
+  config_lib.validate(config)
+  assert 'labels' not in config.eval.datasets.x
+  config.eval.datasets.y.label = 'list.csv'
+  with pytest.raises(UserError, match=r"datasets.y: no key 'label'; did you mean 'labels'"):
+    config_lib.validate(config)
 
 
 @pytest.mark.parametrize(

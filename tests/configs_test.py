@@ -28,11 +28,13 @@ TRAININGS = {
   'open_vclip_k400': ['', 'froster', 'smoke'],
   'pantomime': ['', 'none', 'tabletop', 'tabletop_none'],
   'ssv2_objmask': ['', 'smoke'],
+  'sth_com': ['', 'torc', 'smoke'],
   'vifi_clip_k400': ['', 'prompts', 'smoke'],
   'xclip_k400': ['', 'smoke'],
   'zeroshot_eval': ['', 'unseen', 'smoke'],
 }
 STUDIES = {
+  'compare_models': ['', 'torch', 'kinetics', 'ssv2'],
   'own_data_study': ['', 'small'],
   'pantomime_study': ['', 'baselines', 'smoke'],
   'paper_k400_mimetics': ['', 'smoke'],

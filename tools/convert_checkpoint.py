@@ -51,6 +51,12 @@ def _make_parser() -> argparse.ArgumentParser:
     help='the CLIP model whose token embedding is used with a file of ViFi-CLIP',
   )
   parser.add_argument(
+    '--preset',
+    default='',
+    metavar='NAME',
+    help='the model of a file of weights that nothing describes, such as vit_b16_gelu',
+  )
+  parser.add_argument(
     '--allow-left-over',
     action='append',
     default=[],
@@ -69,7 +75,12 @@ def main() -> None:
       raise UserError(f'{args.out} exists; name another path or remove it')
     make_folder(out.parent, 'OUT')
     weights = read_weights(
-      args.source, CONVERSION.source, args.format_name, args.tokens_from, CONVERSION
+      args.source,
+      CONVERSION.source,
+      args.format_name,
+      args.tokens_from,
+      CONVERSION,
+      args.preset,
     )
     model = VideoModel(*infer.infer_spec(weights))
     params, report = load.fit_to_model(weights, model, allow_left_over=args.allow_left_over)

@@ -58,6 +58,12 @@ def _make_parser() -> argparse.ArgumentParser:
     help='the CLIP model whose token embedding is used with a file of ViFi-CLIP',
   )
   parser.add_argument(
+    '--preset',
+    default='',
+    metavar='NAME',
+    help='the model of a file of weights that nothing describes, such as vit_b16_gelu',
+  )
+  parser.add_argument(
     '--top',
     type=int,
     default=5,
@@ -99,6 +105,7 @@ def main(argv: list[str] | None = None) -> None:
       tokenizer=args.tokenizer,
       num_frames=args.num_frames,
       tokens_from=args.tokens_from,
+      preset=args.preset,
       hints=PREDICTION,
     )
     print(model.report.describe(), file=sys.stderr)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from zsar_jax.data import records
 from zsar_jax.data.geometry import center_crop, resize_frame
-from zsar_jax.data.sampling import segment_indices
+from zsar_jax.data.sampling import evaluation_indices
 from zsar_jax.data.view import View
 from zsar_jax.datasets.video import Storage
 from zsar_jax.datasets.video_reading import read_video
@@ -118,7 +118,8 @@ class Model:
         "the model's scores of this video are not finite; its training may have diverged, use"
         ' another checkpoint'
       )
-    probabilities = np.asarray(jax.nn.softmax(jnp.exp(self.params['logit_scale']) * cosines))
+    logits = self.model.scale_cosines(self.params, jnp.asarray(cosines))
+    probabilities = np.asarray(jax.nn.softmax(logits))
     order = np.argsort(-probabilities, kind='stable')
     return [(classes[index], float(probabilities[index])) for index in order]
 
@@ -127,13 +128,15 @@ class Model:
     view = self.view
     if not isinstance(video, str | os.PathLike):
       array = _to_array(video)
-      frames = [array[index] for index in segment_indices(len(array), view.num_frames)]
+      indices = evaluation_indices(len(array), view.num_frames, view.sampling)
+      frames = [array[index] for index in indices]
     else:
       try:
-        stored = read_video(local_path(video, 'video'), Storage(keep=f'segments:{view.num_frames}'))
+        storage = Storage(keep=f'{view.sampling}:{view.num_frames}')
+        stored = read_video(local_path(video, 'video'), storage)
       except records.ClipError as error:
         raise UserError(error.reason) from None
-      indices = segment_indices(len(stored.jpegs), view.num_frames)
+      indices = evaluation_indices(len(stored.jpegs), view.num_frames, view.sampling)
       frames = [records.decode_frame(stored.jpegs[index]) for index in indices]
     height, width = frames[0].shape[:2]
     box = center_crop(height, width, view.centre_crop, resize=view.resize)
@@ -224,6 +227,7 @@ def load(
   tokenizer: str | os.PathLike[str] | None = None,
   num_frames: int | None = None,
   tokens_from: str | os.PathLike[str] = '',
+  preset: str = '',
   dtype: DTypeLike = jnp.float32,
   hints: Hints = PYTHON,
 ) -> Model:
@@ -238,6 +242,8 @@ def load(
       beside the weights, then to CLIP's.
     num_frames: the number of frames T. Defaults to that of the weights.
     tokens_from: the CLIP weights whose token embedding is used, for weights of ViFi-CLIP.
+    preset: the name of the model, one of `presets.PRESETS`, for weights without a file that
+      describes them, such as 'vit_b16_gelu'. Without it they are taken for OpenAI's.
     dtype: the dtype of the computation, float32 or bfloat16, or 'tensorfloat32', which is faster
       than float32 on NVIDIA GPUs and less exact.
     hints: the names of settings for errors.
@@ -258,6 +264,7 @@ def load(
     tokenizer=os.fspath(tokenizer or ''),
     num_frames=None if num_frames is None else int(num_frames),
     tokens_from=os.fspath(tokens_from),
+    preset=preset,
     hints=hints,
   )
   params = jax.device_put(loaded.params)

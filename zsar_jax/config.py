@@ -6,6 +6,7 @@ returns it. The dictionary is locked, so a misspelled key is an error and not a 
 """
 
 import dataclasses
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -14,7 +15,7 @@ from zsar_jax.data.watchdog import FAILURE_ACTIONS
 from zsar_jax.errors import UserError
 from zsar_jax.models.compute import ATTENTIONS, DTYPES, REMATS
 from zsar_jax.models.from_config import AUTO
-from zsar_jax.models.presets import NORMALIZATIONS, PRESETS, TEMPORAL_MODELS
+from zsar_jax.models.presets import NORMALIZATIONS, ORDERED_HEADS, PRESETS, TEMPORAL_MODELS
 from zsar_jax.ops.prepare import Augmentation
 from zsar_jax.recipes import language
 from zsar_jax.runtime import settings
@@ -60,6 +61,8 @@ RANGES = {
   'optim.still_clip.static': (0, 1000),
   'optim.still_clip.entropy': (0, 1000),
   'optim.still_clip.gradient': (0, 1000),
+  'optim.torc': (0, 1000),
+  'optim.torc_ramp': (0, UNBOUNDED),
   'optim.average_every': (0, UNBOUNDED),
   'optim.average_from': (0, UNBOUNDED),
   'optim.accumulation': (1, UNBOUNDED),
@@ -73,6 +76,7 @@ RANGES = {
   'eval.every': (0, UNBOUNDED),
   'eval.batch_size': (1, UNBOUNDED),
   'eval.interpolate': (0, 1),
+  'eval.choices': (0, UNBOUNDED),
   'eval.saliency': (0, UNBOUNDED),
   **settings.ranges_of('eval', EvaluationViews),
 }
@@ -101,7 +105,7 @@ _TEXTS = {
   'model.allow_left_over': "('temporal/.*',)",
 }
 _RULES = ('optim.lr_rules', 'optim.decay_rules')
-_INTERVALS = ('view.crop_scale', 'view.crop_ratio', 'view.crop_side')
+_INTERVALS = ('view.crop_scale', 'view.crop_ratio', 'view.crop_side', 'optim.torc_ramp')
 
 
 def default_config() -> ConfigDict:
@@ -148,7 +152,7 @@ def default_config() -> ConfigDict:
   # The normalization of frames that the model was trained with: 'clip' or 'imagenet'. Colors of
   # mask recipes are always in CLIP's normalized space.
   config.model.normalization = 'clip'
-  # How frames are combined: 'mean', 'transformer', 'window' or 'xclip', see
+  # How frames are combined: 'mean', 'transformer', 'window', 'xclip', 'joint' or 'videoprism', see
   # models.presets.VideoSpec. 'transformer' and 'xclip' have `temporal_layers` layers over the
   # frames; as published, these are 6 and 1.
   config.model.temporal = 'mean'
@@ -213,6 +217,11 @@ def default_config() -> ConfigDict:
   # The weights of the losses on static clips (ALBAR, Fioresi et al., ICLR 2025), see
   # `losses.static_losses`; published are 1, 4.25 and 10.
   config.optim.still_clip = ConfigDict(dict(static=0.0, entropy=0.0, gradient=0.0))
+  # The weight of the loss against the neglect of order (TORC, of RCORE, arXiv 2601.16211), see
+  # `losses.order_losses`, and the steps between which it grows from 0 to this weight; published are
+  # 1, and epochs 5 to 10 of 40.
+  config.optim.torc = 0.0
+  config.optim.torc_ramp = (0, 0)
   # From step `average_from` on, the weights of every `average_every`-th step join an average, and
   # the average is evaluated. With 0, the current weights are evaluated.
   config.optim.average_every = 0
@@ -262,6 +271,9 @@ def default_config() -> ConfigDict:
   # What is averaged over the views: 'probabilities' of the classes (X-CLIP, ViFi-CLIP) or 'logits'
   # (Open-VCLIP, FROSTER).
   config.eval.view_mean = 'probabilities'
+  # The number of classes of multiple choice, see evaluation.multiple_choice: how often a clip's
+  # class is preferred over choices - 1 others that are drawn at random. With 0, there is none.
+  config.eval.choices = 0
   # The number of clips in each data set whose saliency over regions is measured: see
   # evaluation.saliency.
   config.eval.saliency = 0
@@ -272,20 +284,28 @@ def default_config() -> ConfigDict:
 
 
 def dataset_ref(
-  dataset: str, split: str, classes: str | tuple[str, ...] = 'all', pairs: str = 'rand:0'
+  dataset: str,
+  split: str,
+  classes: str | tuple[str, ...] = 'all',
+  pairs: str = 'rand:0',
+  labels: str = '',
 ) -> ConfigDict:
   """Refers to clips of a data set, for `config.data.train` and `config.eval.datasets`.
 
   Args:
     dataset: the data set's folder in `config.data.dir`, such as 'ssv2'.
-    split: such as 'train' or 'validation'.
+    split: such as 'train' or 'validation', or several, such as 'train+validation'.
     classes: 'all', the name of a class split of the data set, a file of class names such as
       'novel.txt' or 'splits/k600.json:1' (see `data.splits.read_classes`), or class names.
     pairs: which clip's background each clip gets when an evaluation swaps backgrounds:
       'rand:SEED', 'same:SEED' or one of HAT's files, see
       `evaluation.background_pairs`.
+    labels: a list that chooses clips of the data set and gives them other labels, such as
+      'sth_com/test_pairs.json', see `data.clip_labels`; '' for the labels of the data set.
   """
   reference = ConfigDict(dict(dataset=dataset, split=split, pairs=pairs), type_safe=False)
+  if labels:  # Configs of earlier versions have no such key.
+    reference.labels = labels
   reference.classes = classes
   return reference
 
@@ -303,10 +323,14 @@ def validate(config: ConfigDict) -> None:
     raise UserError(
       '--config: this is the config of a study, not of one training; run it with zsar study'
     )
-  settings.check_keys(config, default_config(), 'config', _OPEN_SECTIONS)
+  expected = default_config()
+  if 'train' in config.get('data', {}):
+    with expected.unlocked():
+      expected.data.train = _same_keys(config.data.train)
+  settings.check_keys(config, expected, 'config', _OPEN_SECTIONS)
   settings.read_class_names(config.data.train, 'config.data.train')
   for name, reference in config.eval.datasets.items():
-    settings.check_keys(reference, dataset_ref('', ''), f'config.eval.datasets.{name}')
+    settings.check_keys(reference, _same_keys(reference), f'config.eval.datasets.{name}')
     settings.read_class_names(reference, f'config.eval.datasets.{name}')
   _check_tuples(config)
   _check_groups(config.eval)
@@ -318,6 +342,11 @@ def validate(config: ConfigDict) -> None:
     settings.check_function('config.model.external', config.model.external)
   for field, choices in CHOICES.items():
     check_choice(f'config.{field}', get_value(config, field), choices)
+  if config.view.sampling != 'segments' and config.eval.clips > 1:
+    raise UserError(
+      f'config.eval.clips: config.view.sampling {config.view.sampling!r} gives one view in time;'
+      " set it to 1, or config.view.sampling to 'segments'"
+    )
   if config.view.resize == 'squash' and config.eval.crops > 1:
     raise UserError(
       'config.eval.crops: frames that config.view.resize squashes have one crop; set it to 1, or'
@@ -325,8 +354,20 @@ def validate(config: ConfigDict) -> None:
     )
   for field, limits in RANGES.items():
     settings.check_range(f'config.{field}', get_value(config, field), limits)
+  if config.optim.torc and config.model.temporal not in ORDERED_HEADS:
+    raise UserError(
+      f'config.optim.torc: the head of temporal={config.model.temporal!r} does not see the order of'
+      f' frames, so this loss changes nothing; set config.model.temporal to'
+      f' {" or ".join(map(repr, ORDERED_HEADS))}, or the loss to 0'
+    )
   _check_profile(config)
   _check_recipes(config)
+
+
+def _same_keys(reference: Any) -> ConfigDict:
+  """Returns a reference to a data set that has the optional key `labels` if `reference` has it."""
+  has_labels = isinstance(reference, ConfigDict) and 'labels' in reference
+  return dataset_ref('', '', labels='x' if has_labels else '')
 
 
 def _check_tuples(config: ConfigDict) -> None:

@@ -56,10 +56,8 @@ def build_embedded_data(config: ConfigDict, mode: str) -> None:
     mode: 'eval' leaves out the training clips.
   """
   if config.data.embedded:
-    references = list(config.eval.datasets.values())
-    if mode == 'train':
-      references.append(config.data.train)
-    names = [reference.dataset for reference in references]
+    references = [config.data.train, *config.eval.datasets.values()]
+    names = [reference.dataset for reference in references if reference.dataset]
     distributed.run_main_first(lambda: worlds.build_worlds(config.data.dir, names))
 
 

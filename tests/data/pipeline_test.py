@@ -183,6 +183,8 @@ def test_only_sampled_frames_are_decoded(data_dir, monkeypatch):
   assert len(decoded) == 3
   # 41 frames of gray level 4 n: the centers of three segments are frames 6, 20 and 34.
   np.testing.assert_allclose(clip['frames'].mean((1, 2, 3)), [24, 80, 136], atol=2)
+  ends = loader(data_dir, view=dataclasses.replace(VIEW, sampling='ends')).evaluation_clip(36)
+  np.testing.assert_allclose(ends['frames'].mean((1, 2, 3)), [0, 80, 160], atol=2)
 
 
 def test_class_subsets_have_their_own_vocabulary(data_dir):

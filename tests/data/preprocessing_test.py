@@ -8,7 +8,7 @@ from PIL import Image
 
 from zsar_jax import pantomime
 from zsar_jax.data import records
-from zsar_jax.data.geometry import center_crop, resize_frame
+from zsar_jax.data.geometry import center_crop, resize_frame, resize_plane
 from zsar_jax.datasets.video import Storage
 from zsar_jax.datasets.video_reading import read_video
 from zsar_jax.ops.photometric import normalize
@@ -67,6 +67,22 @@ def test_large_frames_are_averaged_like_pillows():
   """OpenCV's interpolation alone would take single pixels."""
   noise = np.random.default_rng(0).integers(0, 256, (900, 1200, 3)).astype(np.uint8)
   assert _ours(noise).std() < 1.5 * _pillow(noise).std()
+
+
+@pytest.mark.parametrize('resize', ['squash', 'shortest'])
+def test_planes_stay_with_the_frames(resize):
+  """A dark region of a frame is where the plane says, whether frames are squashed or cropped."""
+  plane = np.zeros((90, 151), np.uint8)
+  plane[20:57, 40:83] = 1
+  frame = np.repeat(250 - 200 * plane[..., None], 3, -1)
+  box = center_crop(*plane.shape, 1.0, resize=resize)
+  resized = resize_frame(frame, box, 48, 'bilinear')[..., 0] < 150
+  marked = resize_plane(plane, box, 48) > 0
+  assert (marked != resized).mean() < 0.01
+  # Squashed, 43 of 151 columns are 14 of 48; in the square of 90 columns they are 23.
+  columns = {'squash': range(13, 27), 'shortest': range(5, 28)}[resize]
+  assert abs(marked.any(0).sum() - len(columns)) <= 1
+  assert abs(int(marked.any(0).argmax()) - columns[0]) <= 1
 
 
 def test_against_hugging_faces_image_processor(frames):

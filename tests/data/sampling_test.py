@@ -12,7 +12,7 @@ from zsar_jax.data.geometry import (
   resize_frame,
   resize_plane,
 )
-from zsar_jax.data.sampling import nearest_annotated, segment_indices
+from zsar_jax.data.sampling import evaluation_indices, nearest_annotated, segment_indices
 from zsar_jax.recipes.regions import (
   OBJECT,
   OBJECT_BOX,
@@ -50,6 +50,23 @@ def test_views_in_time_share_out_the_segments(views):
   assert [indices.tolist() for indices in by_view] == [
     [segment * views + j for segment in range(4)] for j in range(views)
   ]
+
+
+@pytest.mark.parametrize('num_frames', [1, 3, 8, 9, 36, 300])
+@pytest.mark.parametrize('count', [1, 2, 5, 8, 16])
+def test_other_samplings_are_those_of_their_authors(num_frames, count):
+  starts = evaluation_indices(num_frames, count, 'starts')
+  assert starts.tolist() == [int(i * num_frames / count) for i in range(count)]
+  if count in (1, 2, 8, 16):  # VideoPrism's; another step is rounded before it is multiplied.
+    linspace = np.linspace(0, num_frames, count, endpoint=False).astype(int)
+    assert starts.tolist() == linspace.tolist()
+  # From apps/pe/clip_benchmark of PE's code.
+  ends = [num_frames // 2]
+  if count > 1:
+    ends = [int(i * (num_frames - 1) / (count - 1)) for i in range(count)]
+  assert evaluation_indices(num_frames, count, 'ends').tolist() == ends
+  centers = evaluation_indices(num_frames, count)
+  assert centers.tolist() == segment_indices(num_frames, count).tolist()
 
 
 def test_nearest_annotated():

@@ -84,6 +84,8 @@ def test_reads_the_usual_containers(tmp_path, name, codec, pix_fmt):
     ('every:99', [0]),
     ('segments:2', [1, 4]),
     ('segments:3', [1, 3, 5]),
+    ('starts:3', [0, 2, 4]),
+    ('ends:3', [0, 2, 5]),
     ('segments:6', [0, 1, 2, 3, 4, 5]),
     ('segments:9', [0, 1, 2, 3, 4, 5]),
   ],

@@ -12,6 +12,7 @@ from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.subset import select
 from zsar_jax.data.view import View
+from zsar_jax.errors import UserError
 from zsar_jax.evaluation.evaluator import COLOR_SEED, Evaluator
 from zsar_jax.evaluation.run_results import compute_results, format_table
 from zsar_jax.evaluation.scoring import ModelScorer
@@ -28,7 +29,7 @@ def data_dir(tmp_path_factory):
 
 
 def test_against_one_clip_at_a_time(data_dir):
-  config = toy_config(data_dir)
+  config = toy_config(data_dir, eval__choices=2)
   config.eval.recipes = ('none', 'background=normal,object=uniform')
   config.eval.datasets = ConfigDict(
     {
@@ -64,7 +65,13 @@ def test_against_one_clip_at_a_time(data_dir):
       figures = results[name][text]
       assert figures['count'] == len(subset)
       np.testing.assert_allclose(figures['top1'], np.mean(correct))
+      # 'novel' has only the two classes that are the choices.
+      assert figures['choices'] == 2
+      assert (figures['multiple_choice'] == figures['top1']) or name == 'all'
   assert format_table(results).count('background=normal,object=uniform') == 2
+  config.eval.choices = 3
+  with pytest.raises(UserError, match=r'eval.choices: 3 .* from the 2 classes of novel; take 2'):
+    Evaluator(config, scorer, mesh, ())
 
 
 def random_model(config, devices):
@@ -117,7 +124,13 @@ def test_views_against_an_average_by_hand(data_dir, monkeypatch):
 
 @pytest.mark.parametrize(
   ('temporal', 'blind'),
-  [('mean', {'reverse', 'shuffle'}), ('window', {'reverse'}), ('transformer', {}), ('xclip', {})],
+  [
+    ('mean', {'reverse', 'shuffle'}),
+    ('window', {'reverse'}),
+    ('transformer', {}),
+    ('xclip', {}),
+    ('joint', {}),
+  ],
 )
 def test_what_a_model_sees_of_the_order_of_frames(data_dir, temporal, blind):
   """A mean sees nothing of it, bit for bit. A frame that attends to both its neighbors is the same

@@ -12,7 +12,7 @@ from tests.evaluation.examples import (
   predictions,
   random_predictions,
 )
-from zsar_jax.evaluation import bias_metrics, metrics
+from zsar_jax.evaluation import metrics
 from zsar_jax.evaluation.metrics import accuracy
 
 
@@ -54,7 +54,7 @@ def test_accuracy_by_hand():
   assert metrics.top_k(p, 'none', 5).value == pytest.approx(5 / 6)
   assert metrics.mean_class(p, 'none').value == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
   # Of the clips with partners, 3 are correct over another background, and 3 over stripes.
-  swapped = bias_metrics.accuracy_ratio(p, 'background=swap', 'background=stripes')
+  swapped = metrics.accuracy_ratio(p, 'background=swap', 'background=stripes')
   assert (swapped.value, swapped.counted_clips.sum()) == (pytest.approx(3 / 3), 5)
   # Under swap, class 1 has a single clip.
   assert metrics.mean_class(p, 'background=swap').value == pytest.approx((2 / 3 + 0 + 1) / 3)

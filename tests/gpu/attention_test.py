@@ -84,7 +84,7 @@ def test_cudnn_rounds_as_xla_does(gpu, queries, keys, causal):
     assert limit < 8 * ROUNDING, name
 
 
-@pytest.mark.parametrize('temporal', TEMPORAL_MODELS)
+@pytest.mark.parametrize('temporal', sorted({*TEMPORAL_MODELS} - {'videoprism'}))
 def test_models_with_cudnn_round_as_those_with_xla(gpu, temporal):
   """Logits and gradients in bfloat16, against those in float32."""
   video = VideoSpec(3, temporal, temporal_layers=2)

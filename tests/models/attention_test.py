@@ -93,7 +93,7 @@ def test_padding_changes_no_attention(calls, causal, length):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), ours, expected)
 
 
-@pytest.mark.parametrize('temporal', TEMPORAL_MODELS)
+@pytest.mark.parametrize('temporal', sorted({*TEMPORAL_MODELS} - {'videoprism'}))
 @pytest.mark.parametrize('prompts', [0, 3])
 def test_padded_models_have_the_same_values_and_gradients(calls, temporal, prompts):
   spec = dataclasses.replace(TINY, image_layers=2, resolution=24, context_length=13)  # 10 tokens.
@@ -130,4 +130,21 @@ def test_second_derivatives_keep_to_xla():
   assert build_model(config, H100).compute.attention == 'xla'
   config.model.attention = 'cudnn'
   with pytest.raises(UserError, match='^config.model.attention: cudnn has no second derivative'):
+    build_model(config, H100)
+
+
+def test_models_that_cap_logits_keep_to_xla():
+  config = default_config()
+  config.model.preset, config.model.temporal = 'videoprism_lvt_b', 'videoprism'
+  config.model.dtype, config.view.size = 'bfloat16', 288
+  model = build_model(config, H100)
+  assert model.compute.attention == 'xla'
+  assert VideoModel(model.spec, model.video, Compute(jnp.bfloat16, attention='cudnn')).compute == (
+    Compute(jnp.bfloat16)
+  )
+  config.model.attention = 'cudnn'
+  with pytest.raises(UserError, match='^config.model.attention: cudnn does not cap the logits'):
+    build_model(config, H100)
+  config.model.attention, config.model.temporal = 'auto', 'mean'
+  with pytest.raises(UserError, match='^config.model.temporal: .*set it to .videoprism.'):
     build_model(config, H100)

@@ -31,11 +31,21 @@ def test_operations_of_a_program_counted_by_hand():
   assert flops.of_jaxpr(jaxpr) == expected
 
 
-@pytest.mark.parametrize('temporal', ['mean', 'transformer'])
-def test_operations_are_those_of_the_traced_model(temporal):
-  spec, video = preset('vit_b32', image_layers=3), VideoSpec(4, temporal, 2)
+@pytest.mark.parametrize(
+  ('name', 'temporal'),
+  [
+    ('vit_b32', 'mean'),
+    ('vit_b32', 'transformer'),
+    ('pe_core_g14_448', 'mean'),
+    ('eva02_l14', 'mean'),
+    ('viclip_b16', 'joint'),
+    ('videoprism_lvt_b', 'videoprism'),
+  ],
+)
+def test_operations_are_those_of_the_traced_model(name, temporal):
+  spec, video = preset(name, image_layers=3), VideoSpec(4, temporal, 2)
   model = VideoModel(spec, video)
-  clips = jax.ShapeDtypeStruct((2, 4, 224, 224, 3), jnp.float32)
+  clips = jax.ShapeDtypeStruct((2, 4, spec.resolution, spec.resolution, 3), jnp.float32)
   expected = count_traced(model.encode_video, model.abstract_params, clips)
   assert flops.clip(spec, video) * 2 == pytest.approx(expected, rel=1e-3)
   texts = jax.ShapeDtypeStruct((5, 20), jnp.int32)

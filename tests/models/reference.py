@@ -52,8 +52,8 @@ def transformer(x, p, causal=False):
   return x
 
 
-def first_tokens(image, p, prompts=None):
-  """Maps an image [H, W, 3] to the input of the first block, by a loop over patches."""
+def embed_patches(image, p):
+  """Maps an image [H, W, 3] to tokens with positions, by a loop over patches."""
   kernel = p['conv1']['kernel']
   size, width = kernel.shape[0], kernel.shape[-1]
   tokens = [p['class_embedding']]
@@ -61,7 +61,12 @@ def first_tokens(image, p, prompts=None):
     for left in range(0, image.shape[1], size):
       patch = image[top : top + size, left : left + size]
       tokens.append(np.array([(patch * kernel[..., d]).sum() for d in range(width)]))
-  x = np.stack(tokens) + p['positional_embedding']
+  return np.stack(tokens) + p['positional_embedding']
+
+
+def first_tokens(image, p, prompts=None):
+  """Maps an image [H, W, 3] to the input of the first block."""
+  x = embed_patches(image, p)
   if prompts is not None:
     x = np.concatenate([x, prompts])
   return layer_norm(x, p['ln_pre'])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.models import reference
-from tests.models.towers_test import TINY, frames, random_params, texts
+from tests.models.towers_test import TINY, frames, random_params, texts, tiny
 from zsar_jax.errors import UserError
 from zsar_jax.models.presets import TEMPORAL_MODELS, VideoSpec
 from zsar_jax.models.video_model import VideoModel
@@ -80,6 +80,24 @@ def test_window_attention_agrees_with_numpy():
       np.mean([reference.unit(reference.embed_image(frame, visual)) for frame in x], axis=0)
     )
   np.testing.assert_allclose(embed(model, params, clips), expected, atol=1e-5)
+
+
+def test_joint_attention_agrees_with_numpy():
+  spec = dataclasses.replace(TINY, image_layers=2, resolution=16)
+  model = VideoModel(spec, VideoSpec(3, 'joint'))
+  params = random_params(model)
+  clips = frames(spec, clips=2, count=3)
+  visual = exact(params)['visual']
+  expected = []
+  for clip in np.asarray(clips, np.float64):
+    x = np.stack([reference.embed_patches(frame, visual) for frame in clip])
+    patches = x[:, 1:] + visual['temporal_embedding'][:, None]
+    x = np.concatenate([x[0, :1], *patches])
+    x = reference.transformer(reference.layer_norm(x, visual['ln_pre']), visual['transformer'])
+    expected.append(reference.unit(reference.embed_image(x, visual)))
+  np.testing.assert_allclose(embed(model, params, clips), expected, atol=1e-5)
+  # It starts as a CLIP that does not see the order of frames.
+  assert not jnp.any(model.init(jax.random.key(0))['visual']['temporal_embedding'])
 
 
 def test_xclip_agrees_with_numpy():
@@ -164,7 +182,7 @@ def test_deep_prompts_agree_with_numpy():
 
 @pytest.mark.parametrize('kind', TEMPORAL_MODELS)
 def test_only_the_mean_ignores_the_order_of_frames(kind):
-  model = VideoModel(TINY, VideoSpec(4, kind, temporal_layers=1))
+  model = VideoModel(tiny(kind), VideoSpec(4, kind, temporal_layers=1))
   params = random_params(model)
   clips = frames(TINY, count=4)
   shuffled = clips[:, np.array([2, 0, 3, 1])]
@@ -174,8 +192,10 @@ def test_only_the_mean_ignores_the_order_of_frames(kind):
 
 @pytest.mark.parametrize('kind', TEMPORAL_MODELS)
 def test_every_parameter_has_a_gradient(kind):
-  spec = dataclasses.replace(TINY, image_layers=2, resolution=16)
+  spec = dataclasses.replace(tiny(kind), image_layers=2, resolution=16)
   prompts = {'image_prompts': 2, 'text_prompts': 2, 'prompt_depth': 2}
+  if kind == 'videoprism':
+    prompts = {}
   model = VideoModel(spec, VideoSpec(2, kind, temporal_layers=1, **prompts))
   clips, tokens = frames(spec, clips=2, count=2), texts(spec, [1, 1, 9, 4000], [1, 1, 7])
 
@@ -197,7 +217,7 @@ def test_every_parameter_has_a_gradient(kind):
 
 @pytest.mark.parametrize('kind', TEMPORAL_MODELS)
 def test_clips_of_a_batch_do_not_affect_each_other(kind):
-  model = VideoModel(TINY, VideoSpec(2, kind, temporal_layers=1))
+  model = VideoModel(tiny(kind), VideoSpec(2, kind, temporal_layers=1))
   params = random_params(model)
   clips = frames(TINY, clips=3, count=2)
   together = embed(model, params, clips)
@@ -220,3 +240,18 @@ def test_mean_head_has_no_parameters():
 def test_an_unknown_temporal_model_is_refused():
   with pytest.raises(UserError, match="^temporal: 'lstm' is none of mean, transformer"):
     VideoSpec(4, 'lstm')
+
+
+@pytest.mark.parametrize(
+  ('spec', 'video', 'message'),
+  [
+    (tiny('videoprism'), VideoSpec(4), "temporal: a model of videoprism .*'videoprism' instead of"),
+    (tiny('videoprism'), VideoSpec(4, 'joint'), "instead of 'joint'"),
+    (TINY, VideoSpec(4, 'videoprism'), 'temporal: .*take another one for a model of clip'),
+    (tiny('videoprism'), VideoSpec(4, 'videoprism', image_prompts=2), 'prompts: '),
+    (TINY, VideoSpec(4, 'joint', residual_distillation=True), 'config.optim.distillation to 0'),
+  ],
+)
+def test_video_models_that_do_not_fit_the_encoder_are_refused(spec, video, message):
+  with pytest.raises(UserError, match=message):
+    VideoModel(spec, video)

@@ -15,7 +15,22 @@ from zsar_jax.models.compute import Compute
 from zsar_jax.models.presets import NORMALIZATIONS, VideoSpec
 
 TINY = presets.preset('tiny')
+# The shared space is as wide as both towers.
+TINY_VIDEOPRISM = dataclasses.replace(
+  TINY,
+  architecture='videoprism',
+  embed_dim=96,
+  text_width=96,
+  text_heads=3,
+  time_layers=1,
+  auxiliary_layers=1,
+)
 START, END = TINY.vocab_size - 2, TINY.vocab_size - 1
+
+
+def tiny(temporal):
+  """Returns a tiny model's dimensions that fit a temporal model."""
+  return TINY_VIDEOPRISM if temporal == 'videoprism' else TINY
 
 
 def random_params(model, seed=0):
@@ -65,11 +80,15 @@ def params(model):
     ('vit_b16', 149_620_737),
     ('vit_l14', 427_616_513),
     ('vit_l14_336', 427_944_193),
+    # Without the scale of the logits, which VideoPrism lacks, 247,623,424 and 580 M as published.
+    ('videoprism_lvt_b', 247_623_425),
+    ('videoprism_lvt_l', 579_877_121),
   ],
 )
-def test_full_size_models_have_as_many_parameters_as_openais(name, count):
+def test_full_size_models_have_as_many_parameters_as_published(name, count):
   spec = presets.preset(name)
-  model = video_model.VideoModel(spec, VideoSpec(8), Compute(jnp.bfloat16))
+  video = VideoSpec(16 if name == 'videoprism_lvt_b' else 8, spec.parts.temporal or 'mean')
+  model = video_model.VideoModel(spec, video, Compute(jnp.bfloat16))
   assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(model.abstract_params)) == count
 
 
@@ -345,7 +364,7 @@ def test_frames_are_renormalized_as_the_model_was_trained():
   rgb = np.random.default_rng(0).uniform(size=(1, 2, 16, 16, 3))
   clips, imagenet = (
     ((rgb - np.array(mean)) / np.array(std)).astype(np.float32)
-    for mean, std in NORMALIZATIONS.values()
+    for mean, std in (NORMALIZATIONS['clip'], NORMALIZATIONS['imagenet'])
   )
   renormalized = other.encode_video(params, clips)['embedding']
   np.testing.assert_allclose(

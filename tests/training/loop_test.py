@@ -115,16 +115,17 @@ def assert_same_training(first, second):
   assert compared > 1000
 
 
-def test_losses_against_static_bias_are_added_with_their_signs(data_dir):
+def test_further_losses_are_added_with_their_signs(data_dir):
   """Each term is also a metric. The cross-entropy on still clips is subtracted."""
   plain = dict(optim__accumulation=1, recipe='none')
   weights = {'static': 0.25, 'entropy': 2.0, 'gradient': 3.0}
   both = {f'optim__still_clip__{name}': weight for name, weight in weights.items()}
   _, (before,) = take_steps(toy_config(data_dir, **plain), 1, steps=1)
-  config = toy_config(data_dir, **plain, **both, optim__confusion=0.5)
+  config = toy_config(data_dir, **plain, **both, optim__confusion=0.5, optim__torc=0.75)
   _, (after,) = take_steps(config, 1, steps=1)
   expected = before['loss'] + 0.5 * after['confusion'] - 0.25 * after['still_static']
   expected += 2.0 * after['still_entropy'] + 3.0 * after['still_gradient']
+  expected += 0.75 * (after['torc_reverse'] + after['torc_shuffle'])
   np.testing.assert_allclose(after['loss'], expected, rtol=1e-5)
   assert after['confusion'] < 0 < after['still_gradient']
 
@@ -188,7 +189,8 @@ import sys
 sys.path.insert(0, {root!r})
 from tests.training.loop_test import toy_config
 def get_config(variant=''):
-  return toy_config({data_dir!r}, steps=36, checkpoint__every=3)
+  torc = {{'optim__torc': 0.01, 'optim__torc_ramp': (5, 25)}}
+  return toy_config({data_dir!r}, steps=36, checkpoint__every=3, **torc)
 """
 
 

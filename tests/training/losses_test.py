@@ -1,11 +1,17 @@
 """The losses against static bias, compared with NumPy in double precision."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.models.towers_test import random_params
 from zsar_jax.config import default_config
+from zsar_jax.models.presets import VideoSpec, preset
+from zsar_jax.models.video_model import VideoModel
+from zsar_jax.ops.transform import Clips
 from zsar_jax.recipes.regions import OBJECT, OBJECT_BOX, PERSON, PERSON_BOX
 from zsar_jax.training import losses
 
@@ -157,3 +163,96 @@ def test_a_scorer_that_ignores_pixels_has_a_finite_gradient(still):
   loss, gradient = jax.value_and_grad(total)(jnp.zeros(weights.shape))
   np.testing.assert_allclose(loss, np.log(5) - np.log(5) + 0, atol=1e-6)
   assert np.isfinite(gradient).all()
+
+
+def unit(x):
+  return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def test_the_terms_on_order():
+  rng = np.random.default_rng(4)
+  forward, backward = unit(rng.normal(size=(2, 3, 6)))
+  logits = 4 * rng.normal(size=(3, 5))
+  terms = losses.order_losses(*map(jnp.float32, (forward, backward, logits)))
+  cosines = [float(a @ b) for a, b in zip(forward, backward, strict=True)]
+  np.testing.assert_allclose(terms['reverse'], np.mean(cosines), rtol=1e-5)
+  np.testing.assert_allclose(terms['shuffle'], -entropy(logits).mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize('shape', [(2, 4, 3), (2, 4, 5, 3)])
+def test_frames_in_another_order(shape):
+  frames = np.random.default_rng(5).normal(size=shape).astype(np.float32)
+  orders = np.array([[3, 1, 2, 0], [0, 3, 1, 2]])
+  embedded, patches = losses.reorder((frames, frames + 1), orders)
+  for b, t in np.ndindex(2, 4):
+    np.testing.assert_array_equal(embedded[b, t], frames[b, orders[b, t]])
+    np.testing.assert_array_equal(patches[b, t], frames[b, orders[b, t]] + 1)
+  same, nothing = losses.reorder((frames, None), orders[0])
+  np.testing.assert_array_equal(same[1], frames[1, orders[0]])
+  assert nothing is None
+
+
+def test_a_weight_that_grows():
+  def shares(start, end):
+    return [float(losses.ramp(jnp.int32(step), start, end)) for step in range(7)]
+
+  assert shares(2, 6) == [0, 0, 0, 0.25, 0.5, 0.75, 1]
+  assert shares(0, 0) == [1] * 7
+  assert shares(3, 3) == [0, 0, 0, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize('temporal', ['transformer', 'xclip'])
+def test_torc_against_clips_that_run_backwards(temporal):
+  """The loss from features, against the model on videos whose frames are in that order."""
+  config = default_config()
+  config.optim.torc, config.optim.torc_ramp = 0.3, (0, 4)
+  spec = preset('tiny', resolution=16, image_layers=1, text_layers=1)
+  model = VideoModel(spec, VideoSpec(num_frames=4, temporal=temporal, temporal_layers=1))
+  params = random_params(model)
+  rng = np.random.default_rng(6)
+  video = jnp.float32(rng.normal(size=(3, 4, 16, 16, 3)))
+  classes = jnp.float32(unit(rng.normal(size=(5, spec.embed_dim))))
+  seeds = jnp.array([4, 5, 6], jnp.uint32)
+  targets = jnp.eye(5)[:3]
+
+  @functools.partial(jax.jit, static_argnames='weight')
+  @functools.partial(jax.value_and_grad, has_aux=True)
+  def loss(params, weight, step):
+    config.optim.torc = weight
+    frames = model.encode_frames(params, video)
+    inputs = losses.LossInputs(
+      model=model,
+      params=params,
+      clips=Clips(video, None, None, targets),
+      seeds=seeds,
+      frames=frames,
+      encoded=model.combine_frames(params, *frames),
+      classes=classes,
+      key=jax.random.key(0),
+      step=jnp.asarray(step),
+    )
+    return losses.training_loss(config.optim, inputs)
+
+  (with_torc, metrics), gradient = loss(params, weight=0.3, step=1)
+  (without, plain), plain_gradient = loss(params, weight=0.0, step=1)
+  assert not any(name.startswith('torc') for name in plain)
+  encode = jax.jit(model.encode_video)
+  encoded, backward = (encode(params, clip) for clip in (video, video[:, ::-1]))
+  cosines = (np.asarray(encoded['embedding'], np.float64) * backward['embedding']).sum(-1)
+  np.testing.assert_allclose(metrics['torc_reverse'], cosines.mean(), rtol=1e-5)
+  orders = [
+    jax.random.permutation(jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 1), seed), 4)
+    for seed in seeds
+  ]
+  assert len({tuple(order.tolist()) for order in orders}) > 1
+  shuffled = jnp.stack([clip[order] for clip, order in zip(video, orders, strict=True)])
+  logits = model.logits(params, encode(params, shuffled), classes)
+  expected = -entropy(np.asarray(logits, np.float64)).mean()
+  np.testing.assert_allclose(metrics['torc_shuffle'], expected, rtol=1e-4)
+  np.testing.assert_allclose(with_torc, without + 0.3 / 4 * (cosines.mean() + expected), rtol=1e-4)
+  np.testing.assert_allclose(loss(params, weight=0.3, step=0)[0][0], without, rtol=1e-6)
+
+  # The gradient reaches the head, and through the features the image tower.
+  for part in ('temporal', 'visual', 'logit_scale'):
+    change = jax.tree.map(lambda a, b: np.abs(a - b).max(), gradient[part], plain_gradient[part])
+    assert max(jax.tree.leaves(change)) > 1e-6, part

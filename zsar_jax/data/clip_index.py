@@ -5,10 +5,12 @@ split: a list of positions in it. UCF101's test1 is a part of the split that has
 """
 
 import dataclasses
+import itertools
 import os
 import pathlib
 import zipfile
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -91,6 +93,18 @@ class ClipIndex:
     if len({len(column) for column in index._columns().values()}) > 1:
       raise UserError(f'{path} has columns of different lengths; build the data set again')
     return index
+
+
+def concatenate(indexes: Sequence[ClipIndex]) -> ClipIndex:
+  """Returns the index of the clips of several splits of one build, one split after another."""
+  columns: dict[str, Any] = {}
+  for name, first in indexes[0]._columns().items():
+    parts = [getattr(index, name) for index in indexes]
+    if isinstance(first, np.ndarray):
+      columns[name] = np.concatenate(parts)
+    else:
+      columns[name] = list(itertools.chain(*parts))
+  return ClipIndex(**columns)
 
 
 def save_part(path: str | os.PathLike[str], stored_split: str, positions: np.ndarray) -> None:

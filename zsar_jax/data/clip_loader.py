@@ -16,7 +16,7 @@ from zsar_jax.data.geometry import (
   resize_frame,
   resize_plane,
 )
-from zsar_jax.data.sampling import nearest_annotated, segment_indices
+from zsar_jax.data.sampling import evaluation_indices, nearest_annotated, segment_indices
 from zsar_jax.data.subset import Subset
 from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
@@ -69,7 +69,7 @@ class ClipLoader:
 
     Args:
       position: the position of the clip in the subset.
-      time_offset: selects the frame of each segment, see `segment_indices`.
+      time_offset: selects the frame of each segment, see `evaluation_indices`.
       crop_offset: selects the square of each frame, see `center_crop`.
     """
     if position >= len(self.subset):
@@ -102,7 +102,7 @@ class ClipLoader:
     """Loads a clip with frames and a crop from `rng` or, if it is None, at the offsets."""
     try:
       clip = self.subset.frames(position)
-      sampled = segment_indices(len(clip), self.view.num_frames, rng, time_offset)
+      sampled = self._sample(len(clip), rng, time_offset)
       box = self._crop(*clip.size, rng, crop_offset)
       frames = self._decode_frames(clip, sampled, box)
       sources = self._plane_sources(clip, sampled)
@@ -124,6 +124,15 @@ class ClipLoader:
       'weight': np.float32(1),
       **inpainted,
     }
+
+  def _sample(
+    self, num_frames: int, rng: np.random.Generator | None, time_offset: float
+  ) -> np.ndarray:
+    """Returns i64[T], the frames of a clip: random, or those of the view without `rng`."""
+    view = self.view
+    if rng is None:
+      return evaluation_indices(num_frames, view.num_frames, view.sampling, time_offset)
+    return segment_indices(num_frames, view.num_frames, rng)
 
   def _crop(
     self, height: int, width: int, rng: np.random.Generator | None, crop_offset: float

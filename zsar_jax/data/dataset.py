@@ -16,12 +16,14 @@ Opening a split checks the checksums of all files that it reads, and the marks o
 the last clip of each file of records. Reading a clip checks its mark.
 """
 
+import collections
+import copy
 import functools
 import itertools
 import json
 import os
 import pathlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +32,7 @@ from array_record.python import array_record_module
 
 from zsar_jax.data import frame_table, records
 from zsar_jax.data.catalog import find_dataset, list_datasets
-from zsar_jax.data.clip_index import ClipIndex, load_part, part_files
+from zsar_jax.data.clip_index import ClipIndex, concatenate, load_part, part_files
 from zsar_jax.data.frame_table import ClipFrames, FrameFile, table_path
 from zsar_jax.errors import UserError, first_line
 from zsar_jax.runtime import checksums
@@ -55,7 +57,7 @@ class ClipDataset:
   Attributes:
     directory: the version's folder.
     name: the name of the data set, such as 'pantomime/scenes'.
-    split: the name of the split, such as 'train'.
+    split: the name of the split, such as 'train', or of several, such as 'train+validation'.
     classes: the vocabulary, in label order.
     class_texts: the text of each class in prompts. It is the name of the class or, if the data
       set's lists have such texts, a text with [brackets] around the placeholders of objects.
@@ -65,16 +67,19 @@ class ClipDataset:
     index: the split's ids, labels and frame counts.
   """
 
+  index: ClipIndex
+
   def __init__(self, directory: pathlib.Path, name: str, split: str):
     """Opens a split.
 
     Args:
       directory: the version's folder.
       name: the name of the data set.
-      split: the name of the split.
+      split: the name of the split, or the names of several joined by '+'.
 
     Raises:
-      UserError: if there is no such split, or it is empty, damaged or inconsistent.
+      UserError: if there is no such split, it is empty, damaged or inconsistent, or a clip is in
+        two of the splits.
     """
     self.directory = directory
     self.name = name
@@ -94,28 +99,51 @@ class ClipDataset:
       raise UserError(
         f'{directory} is damaged ({first_line(error)}); build the data set again'
       ) from None
-    parts = part_files(directory)
-    if split not in info.splits and split not in parts:
-      present = ', '.join(sorted({*info.splits, *parts}))
-      raise UserError(f'{directory} has no split {split!r}; it has {present}')
-    # The split that stores the records. If `split` is a part of it, `_part_positions` are the
-    # positions of the part's clips in the stored split.
-    self._stored_split, self._part_positions = split, None
+    self._record_classes = self.classes
+    # For each split, the split that stores its records and, if it is a part of that split, the
+    # positions of its clips there.
+    sources = [self._find_records(name, info.splits) for name in split.split('+')]
+    stored = [info.splits[name] for name in dict.fromkeys(name for name, _ in sources)]
+    self._open_records(stored, metadata.get(HAS_CHECKSUMS, False))
+    self._positions = self._positions_in_records(sources, stored)
+    if self._positions is not None:
+      self.index = self.index.take(self._positions)
+      self._check_unique()
+
+  def _find_records(self, split: str, stored: Collection[str]) -> tuple[str, np.ndarray | None]:
+    """Returns the split that stores the records of `split`, and their positions in a larger one.
+
+    Args:
+      split: the name of a split.
+      stored: the names of all splits that have records.
+    """
+    parts = part_files(self.directory)
     if split in parts:
       self._check_files([parts[split].name])
-      self._stored_split, self._part_positions = load_part(parts[split])
-    self._open_records(info.splits[self._stored_split], metadata.get(HAS_CHECKSUMS, False))
+      return load_part(parts[split])
+    if split not in stored:
+      present = ', '.join(sorted({*stored, *parts}))
+      raise UserError(
+        f'{self.directory} has no split {split!r}; it has {present}, and several are joined by +'
+      )
+    return split, None
 
-  def _open_records(self, info: tfds.core.SplitInfo, has_checksums: bool) -> None:
-    """Loads the index of the stored split and checks it against the files of records."""
-    path = self.directory / f'index-{self._stored_split}.npz'
-    self._shards = [pathlib.Path(shard) for shard in info.filepaths]
+  def _open_records(self, splits: Sequence[tfds.core.SplitInfo], has_checksums: bool) -> None:
+    """Loads the indexes of stored splits and checks them against the files of records."""
+    indexes, self._shards, shard_lengths = [], [], []
+    for info in splits:
+      path = self.directory / f'index-{info.name}.npz'
+      shards = [pathlib.Path(shard) for shard in info.filepaths]
+      tables = [table_path(shard) for shard in shards]
+      self._check_files([path.name, *(file.name for file in (*shards, *tables))])
+      index = ClipIndex.load(path)
+      self._check_index(path, index, info)
+      indexes.append(index)
+      self._shards += shards
+      shard_lengths += info.shard_lengths
+    self.index = indexes[0] if len(indexes) == 1 else concatenate(indexes)
     # The first clip of each shard, counted over all shards.
-    self._shard_clips = np.cumsum([0, *info.shard_lengths])
-    tables = [table_path(shard) for shard in self._shards]
-    self._check_files([path.name, *(file.name for file in (*self._shards, *tables))])
-    self.index = ClipIndex.load(path)
-    self._check_index(path)
+    self._shard_clips = np.cumsum([0, *shard_lengths])
     self._check_has_checksums(has_checksums)
     # The first frame of each clip, counted over all shards.
     self._clip_frames = np.concatenate([[0], np.cumsum(self.index.num_frames, dtype=np.int64)])
@@ -124,8 +152,44 @@ class ClipDataset:
     for first, end in itertools.pairwise(self._shard_clips.tolist()):
       for stored in {first, end - 1}:
         self._read_frames(stored, stored, FrameFile)
-    if self._part_positions is not None:
-      self.index = self.index.take(self._part_positions)
+
+  def _positions_in_records(
+    self,
+    sources: Sequence[tuple[str, np.ndarray | None]],
+    stored: Sequence[tfds.core.SplitInfo],
+  ) -> np.ndarray | None:
+    """Returns i64[N], the clips' positions in the records; None for all records in their order.
+
+    Args:
+      sources: what `_find_records` returns for each of the splits.
+      stored: the splits that have records, in the order in which they were opened.
+    """
+    if len(sources) == 1 and sources[0][1] is None:
+      return None
+    sizes = [sum(info.shard_lengths) for info in stored]
+    offsets = dict(zip((info.name for info in stored), np.cumsum([0, *sizes]), strict=False))
+    size_of = {info.name: size for info, size in zip(stored, sizes, strict=True)}
+    selected = []
+    for name, part in sources:
+      positions = np.arange(size_of[name]) if part is None else part
+      if not (len(positions) and 0 <= positions.min() <= positions.max() < size_of[name]):
+        raise UserError(
+          f'{self.directory}: split {self.split!r} has positions outside the split {name!r}; build'
+          ' the data set again'
+        )
+      selected.append(offsets[name] + positions)
+    return np.concatenate(selected)
+
+  def _check_unique(self) -> None:
+    """Raises a `UserError` if a clip is in two of several splits."""
+    if '+' not in self.split:
+      return
+    repeated = [name for name, n in collections.Counter(self.index.ids).items() if n > 1]
+    if repeated:
+      raise UserError(
+        f'{self.directory}: {len(repeated)} clips, such as {repeated[0]!r}, are in two of the'
+        f' splits {self.split}; name splits that share no clip'
+      )
 
   def _check_files(self, names: Collection[str]) -> None:
     """Raises a `UserError` if files differ from those that the build wrote."""
@@ -147,31 +211,48 @@ class ClipDataset:
       )
     _warn_unchecked(self.directory)
 
-  def _check_index(self, path: pathlib.Path) -> None:
-    """Compares the index with the vocabulary, the records and the part's positions."""
-    if not len(self.index):
-      raise UserError(f'{path}: split {self._stored_split!r} is empty; build the data set again')
-    if len(self.index) != self._shard_clips[-1]:
+  def _check_index(self, path: pathlib.Path, index: ClipIndex, info: tfds.core.SplitInfo) -> None:
+    """Compares an index with the vocabulary and the records."""
+    if not len(index):
+      raise UserError(f'{path}: split {info.name!r} is empty; build the data set again')
+    if len(index) != sum(info.shard_lengths):
       raise UserError(
-        f'{path} lists {len(self.index)} clips, but there are {self._shard_clips[-1]} records;'
+        f'{path} lists {len(index)} clips, but there are {sum(info.shard_lengths)} records;'
         ' build the data set again'
       )
-    positions = self._part_positions
-    if positions is not None and not (
-      len(positions) and 0 <= positions.min() <= positions.max() < len(self.index)
-    ):
-      raise UserError(
-        f'{path.parent}: split {self.split!r} has positions outside the split'
-        f' {self._stored_split!r}; build the data set again'
-      )
-    labels = self.index.labels
+    labels = index.labels
     outside = np.flatnonzero((labels < 0) | (labels >= len(self.classes)))
     if len(outside):
       position = outside[0]
       raise UserError(
-        f'{path}: clip {self.index.ids[position]} has label {labels[position]}, outside the'
+        f'{path}: clip {index.ids[position]} has label {labels[position]}, outside the'
         f' vocabulary of {len(self.classes)} classes; build the data set again'
       )
+
+  def relabeled(
+    self,
+    positions: np.ndarray,
+    index: ClipIndex,
+    classes: tuple[str, ...],
+    class_texts: tuple[str, ...],
+    class_splits: dict[str, tuple[str, ...]],
+  ) -> 'ClipDataset':
+    """Returns some clips of this split with labels of another vocabulary.
+
+    The records are the same, so that `__getitem__` returns the label that they were built with.
+
+    Args:
+      positions: i64[N], the clips' positions in this split.
+      index: their index, with the new labels and attributes.
+      classes: the new vocabulary, in label order.
+      class_texts: the text of each class.
+      class_splits: named parts of the vocabulary.
+    """
+    clips = copy.copy(self)
+    clips.classes, clips.class_texts, clips.class_splits = classes, class_texts, class_splits
+    clips.index = index
+    clips._positions = positions if self._positions is None else self._positions[positions]
+    return clips
 
   def __len__(self) -> int:
     return len(self.index)
@@ -184,7 +265,7 @@ class ClipDataset:
       reader = array_record_module.ArrayRecordReader(os.fspath(self._shards[shard]))
       serialized = reader.read([stored - int(self._shard_clips[shard])])[0]
       reader.close()
-      features = records.record_features(self.classes, self.has_inpainted)
+      features = records.record_features(self._record_classes, self.has_inpainted)
       record = features.deserialize_example_np(serialized)
       record['id'] = record['id'].decode()
       record['attributes'] = json.loads(record['attributes'])
@@ -229,7 +310,7 @@ class ClipDataset:
       ) from None
 
   def _stored_position(self, position: int) -> int:
-    return position if self._part_positions is None else int(self._part_positions[position])
+    return position if self._positions is None else int(self._positions[position])
 
   def _shard_of(self, stored: int) -> int:
     return int(np.searchsorted(self._shard_clips, stored, side='right')) - 1
@@ -250,7 +331,7 @@ def open_dataset(data_dir: str | os.PathLike[str], name: str, split: str) -> Cli
   Args:
     data_dir: the folder of data sets, or in it the folder of this data set.
     name: the name, such as 'ssv2', or with a configuration 'pantomime/scenes'.
-    split: the split, such as 'train'.
+    split: the split, such as 'train', or several, such as 'train+validation'.
 
   Raises:
     UserError: if the folder, the data set or the split does not exist.

@@ -1,6 +1,9 @@
-"""Chooses the frames of a clip that the model sees: segment sampling, as in TSN."""
+"""Chooses the frames of a clip that the model sees."""
 
 import numpy as np
+
+# How evaluations choose frames, see `evaluation_indices`.
+SAMPLINGS = ('segments', 'starts', 'ends')
 
 
 def segment_indices(
@@ -26,6 +29,32 @@ def segment_indices(
   """
   offsets = np.full(num_segments, offset) if rng is None else rng.random(num_segments)
   return ((np.arange(num_segments) + offsets) * num_frames / num_segments).astype(np.int64)
+
+
+def evaluation_indices(
+  num_frames: int, count: int, sampling: str = 'segments', offset: float = 0.5
+) -> np.ndarray:
+  """Returns the frames of a clip that an evaluation uses.
+
+  Args:
+    num_frames: N, frames in the clip, at least 1.
+    count: T, frames to take.
+    sampling: 'segments' takes the frame at `offset` in each of T equal segments (TSN). 'starts'
+      takes the first frame of each segment, floor(i N / T), as VideoPrism's and PE-Core's examples
+      do. 'ends' takes the first and the last frame of the clip and evenly spaced ones in between,
+      floor(i (N - 1) / (T - 1)), as PE-Core's evaluation does; the middle frame for T = 1.
+    offset: see `segment_indices`.
+
+  Returns:
+    i64[T], ascending, each in [0, N).
+  """
+  if sampling == 'segments':
+    return segment_indices(num_frames, count, offset=offset)
+  if sampling == 'starts':
+    return np.arange(count) * num_frames // count
+  if count == 1:
+    return np.array([num_frames // 2])
+  return np.arange(count) * (num_frames - 1) // (count - 1)
 
 
 def nearest_annotated(annotated: np.ndarray, indices: np.ndarray) -> np.ndarray:

@@ -2,16 +2,20 @@
 
 import dataclasses
 import json
+import os
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from zsar_jax.data import splits
 from zsar_jax.data.class_names import match_classes
 from zsar_jax.data.clip_index import ClipIndex
-from zsar_jax.data.dataset import ClipDataset
+from zsar_jax.data.clip_labels import read_labels, relabel
+from zsar_jax.data.dataset import ClipDataset, open_dataset
 from zsar_jax.data.frame_table import ClipFrames
+from zsar_jax.data.verb_objects import OPEN_WORLD, VerbObjects
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.language import Recipe
 from zsar_jax.recipes.regions import REGION_BITS
@@ -29,6 +33,8 @@ class Subset:
     labels: i32[N], indices into `classes`.
     boxes_as_shapes: those of 'person' and 'object' that their boxes stand in for, because the
       data set has no shapes of them.
+    pairs: the verbs and objects of `classes`; None unless the labels are those of a list of pairs.
+    open_world: whether an evaluation also chooses among all pairs of `pairs`.
   """
 
   dataset: ClipDataset
@@ -37,6 +43,8 @@ class Subset:
   positions: np.ndarray
   labels: np.ndarray
   boxes_as_shapes: frozenset[str]
+  pairs: VerbObjects | None = None
+  open_world: bool = False
 
   def __len__(self) -> int:
     return len(self.positions)
@@ -106,6 +114,33 @@ class Subset:
         needed.add(f'{region}_box' if region in self.boxes_as_shapes else region)
     columns = [list(REGION_BITS).index(name) for name in sorted(needed)]
     return np.isfinite(self.index.coverage[:, columns]).all(axis=1)
+
+
+def open_subset(
+  data_dir: str | os.PathLike[str], reference: Any, unannotated: str, field: str
+) -> Subset:
+  """Opens the clips that a config refers to.
+
+  Args:
+    data_dir: the folder of data sets.
+    reference: from `config.dataset_ref`.
+    unannotated: see `select`.
+    field: the config field of the reference, for errors.
+
+  Raises:
+    UserError: if the data set, the list of labels or a class does not exist, or no clip remains.
+  """
+  dataset = open_dataset(data_dir, reference.dataset, reference.split)
+  labels_file = reference.get('labels', '')
+  if not labels_file:
+    return select(dataset, reference.classes, unannotated, f'{field}.classes')
+  labels = read_labels(labels_file, reference.classes, f'{field}.labels')
+  subset = select(relabel(dataset, labels), reference.classes, unannotated, f'{field}.classes')
+  if labels.pairs is None:
+    return subset
+  label_of = {name: label for label, name in enumerate(labels.classes)}
+  pairs = labels.pairs.take([label_of[name] for name in subset.classes])
+  return dataclasses.replace(subset, pairs=pairs, open_world=reference.classes == OPEN_WORLD)
 
 
 def select(
@@ -197,6 +232,8 @@ def data_identity(subset: Subset) -> str:
   files = [(shard.name, shard.stat().st_size) for shard in sorted(shards)]
   names = [dataset.classes, dataset.class_texts, sorted(dataset.region_names), subset.classes]
   content = [index.ids, index.attributes, files, names]
+  if subset.pairs:
+    content += [subset.pairs.verbs, subset.pairs.objects, subset.pairs.counts.tolist()]
   checksum = zlib.crc32(json.dumps(content).encode())
   columns = (index.labels, index.num_frames, index.num_annotated, index.coverage)
   for column in (*columns, subset.positions, subset.labels):

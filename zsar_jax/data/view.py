@@ -5,6 +5,7 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from zsar_jax.data.geometry import INTERPOLATIONS, RESIZES
+from zsar_jax.data.sampling import SAMPLINGS
 from zsar_jax.runtime.settings import setting
 
 
@@ -15,6 +16,8 @@ class View:
   Attributes:
     num_frames: T.
     size: S, in pixels.
+    sampling: which frames an evaluation takes, see `sampling.evaluation_indices`. Training takes a
+      random frame of each segment.
     interpolation: 'bilinear' or 'bicubic', for frames; planes always take the nearest pixel.
     crop_scale: in training, the smallest and largest share of the frame's area that is kept.
     crop_ratio: in training, the smallest and largest width / height of the crop.
@@ -30,6 +33,7 @@ class View:
 
   num_frames: int = setting(8, low=1, high=4096)
   size: int = setting(224, low=1, high=8192)
+  sampling: str = setting('segments', choices=SAMPLINGS)
   interpolation: str = setting('bilinear', choices=INTERPOLATIONS)
   crop_scale: tuple[float, float] = setting((0.4, 1.0), low=0.01, high=1)
   crop_ratio: tuple[float, float] = setting((0.75, 4 / 3), low=0.1, high=10)
@@ -50,7 +54,7 @@ class EvaluationViews:
 
   Attributes:
     clips: V, the number of views in time. View j takes from each segment the frame at
-      (j + 0.5) / V of the segment's length; a single view takes the center.
+      (j + 0.5) / V of the segment's length; a single view takes the frames of `View.sampling`.
     crops: the number of squares cut from each frame: 1 for the central one; 3 for those at the
       start, in the middle and at the end of the frame's long side.
   """

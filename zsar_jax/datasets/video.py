@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from zsar_jax.data import records
-from zsar_jax.data.sampling import segment_indices
+from zsar_jax.data.sampling import SAMPLINGS, evaluation_indices
 from zsar_jax.errors import UserError
 
 # The side in pixels of the thumbnails by which frames are recognized.
@@ -30,8 +30,9 @@ class Storage:
     short_side: frames are scaled down so that their shorter side has this many pixels, and
       smaller ones are left as they are; None keeps the size.
     jpeg_quality: 1 to 100.
-    keep: which frames: 'all', 'every:N' for each N-th, or 'segments:N' for the centers of N
-      equal segments (all frames of a video with fewer). Each frame that this selects is replaced
+    keep: which frames: 'all', 'every:N' for each N-th, 'segments:N' for the centers of N equal
+      segments, or 'starts:N' or 'ends:N', see `sampling.evaluation_indices` (all frames of a video
+      with fewer). Each frame that this selects is replaced
       by the nearest annotated frame among those that are closer to it than to the other selected
       frames, if there is one.
   """
@@ -41,8 +42,10 @@ class Storage:
   keep: str = 'all'
 
   def __post_init__(self):
-    if not re.fullmatch(r'all|(every|segments):0*[1-9]\d*', self.keep):
-      raise UserError(f'--keep: {self.keep!r} is none of all, every:N and segments:N')
+    rules = ('every', *SAMPLINGS)
+    if not re.fullmatch(rf'all|({"|".join(rules)}):0*[1-9]\d*', self.keep):
+      names = ', '.join(f'{rule}:N' for rule in rules)
+      raise UserError(f'--keep: {self.keep!r} is none of all, {names}')
 
   def select_frames(self, num_frames: int, annotated: Collection[int] = ()) -> np.ndarray:
     """Returns i64[K], the frames of a video that are kept, ascending.
@@ -54,8 +57,8 @@ class Storage:
     rule, _, number = self.keep.partition(':')
     if rule == 'every':
       kept = np.arange(0, num_frames, int(number))
-    elif rule == 'segments' and int(number) < num_frames:
-      kept = segment_indices(num_frames, int(number))
+    elif rule in SAMPLINGS and int(number) < num_frames:
+      kept = evaluation_indices(num_frames, int(number), rule)
     else:
       return np.arange(num_frames)
     annotated = np.array(sorted(annotated), np.int64)

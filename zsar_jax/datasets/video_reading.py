@@ -6,6 +6,7 @@ import pathlib
 import av
 
 from zsar_jax.data.records import ClipError
+from zsar_jax.data.sampling import SAMPLINGS
 from zsar_jax.datasets.frame_folder import read_frame_folder
 from zsar_jax.datasets.video import DEFAULT_FPS, AnnotatedFrames, Storage, StoredVideo
 from zsar_jax.datasets.video_decoding import read_video_file
@@ -42,6 +43,6 @@ def read_video(
       reason = getattr(error, 'strerror', None) or error  # str(error) would repeat the path.
       raise ClipError(f'{path} cannot be decoded ({reason})') from None
   rule, _, number = storage.keep.partition(':')
-  if rule == 'segments' and len(video.jpegs) < int(number):
+  if rule in SAMPLINGS and len(video.jpegs) < int(number):
     video.remarks['fewer frames than asked'] = f'{len(video.jpegs)} of {number}'
   return video

@@ -8,7 +8,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from zsar_jax.evaluation.metrics import class_ranks, label_ranks, top_1
+from zsar_jax.evaluation.chirality import two_way_accuracy
+from zsar_jax.evaluation.metrics import (
+  accuracy_ratio,
+  class_ranks,
+  is_correct,
+  label_ranks,
+  top_1,
+)
+from zsar_jax.evaluation.order_metrics import order_metrics
 from zsar_jax.evaluation.predictions import Predictions
 from zsar_jax.evaluation.ratio import Ratio, mean
 from zsar_jax.recipes import language
@@ -47,7 +55,10 @@ def all_bias_metrics(p: Predictions) -> dict[str, Ratio]:
     recipes = [_first_evaluated(p, texts) for texts in alternatives]
     if None not in recipes:
       metrics[name] = function(p, *recipes)
-  return metrics
+  for recipe in p.recipes:
+    if chiral := two_way_accuracy(p, recipe):
+      metrics[f'chiral[{recipe}]'] = chiral
+  return metrics | order_metrics(p)
 
 
 def swap_recipe(p: Predictions) -> str | None:
@@ -55,18 +66,17 @@ def swap_recipe(p: Predictions) -> str | None:
   return _first_evaluated(p, _SWAP)
 
 
-def accuracy_ratio(p: Predictions, recipe: str, reference: str = 'none') -> Ratio:
-  """Returns top-1 under one recipe divided by top-1 under another: HAT's BOR and HOR, as fractions.
-
-  The numerator of BOR is the accuracy on background-only clips, that of HOR the accuracy on
-  human-only clips; the denominator of both is the accuracy on the original clips. Both accuracies
-  are over the clips that count under both recipes.
-  """
-  counted = p.counted(recipe) & p.counted(reference)
-  numerator, denominator = (_is_correct(p, text) & counted for text in (recipe, reference))
-  # The expected numerator of a model that guesses under `recipe`.
-  chance = counted / len(p.classes)
-  return Ratio(numerator.astype(np.float64), denominator.astype(np.float64), counted, chance=chance)
+def background_recipe(texts: Sequence[str]) -> str | None:
+  """Returns the first recipe that paints only the background, with a color; None without one."""
+  for text in texts:
+    recipe = language.parse(text)
+    if (
+      [part.region for part in recipe.parts] == ['background']
+      and recipe.parts[0].fill not in language.BACKGROUND_FILLS
+      and not recipe.effects
+    ):
+      return text
+  return None
 
 
 def accuracy_ratio_gap(p: Predictions, recipe: str, other: str, reference: str = 'none') -> Ratio:
@@ -76,7 +86,7 @@ def accuracy_ratio_gap(p: Predictions, recipe: str, other: str, reference: str =
   """
   counted = p.counted(recipe) & p.counted(other) & p.counted(reference)
   first, second, denominator = (
-    _is_correct(p, text) & counted for text in (recipe, other, reference)
+    is_correct(p, text) & counted for text in (recipe, other, reference)
   )
   gap = first.astype(np.float64) - second
   return Ratio(gap, denominator.astype(np.float64), counted)
@@ -98,7 +108,7 @@ def swap_gap(p: Predictions, recipe: str) -> Ratio:
   This is SHAcc minus SBErr over the clips of `swap_background_error`, which may be fewer than those
   of SHAcc.
   """
-  gap = _is_correct(p, recipe).astype(np.float64) - (_background_ranks(p, recipe) == 0)
+  gap = is_correct(p, recipe).astype(np.float64) - (_background_ranks(p, recipe) == 0)
   return mean(gap, _background_differs(p, recipe))
 
 
@@ -141,7 +151,7 @@ def contrasted_accuracy(p: Predictions, scuba: str, scufo: str) -> Ratio:
   This is the contrasted accuracy of Li et al. (StillMix, ICCV 2023): SCUBA shows the foreground
   over another background, and SCUFO repeats one frame of that clip.
   """
-  contrasted = _is_correct(p, scuba) & ~_is_correct(p, scufo)
+  contrasted = is_correct(p, scuba) & ~is_correct(p, scufo)
   chance = (1 - 1 / len(p.classes)) / len(p.classes)  # For two independent guesses.
   return mean(contrasted, p.counted(scuba) & p.counted(scufo), chance)
 
@@ -155,11 +165,6 @@ def consistency(p: Predictions, recipe: str, other: str) -> Ratio:
   finite = np.isfinite(first).all(axis=1) & np.isfinite(second).all(axis=1)
   consistent = finite & (first.argmax(axis=1) == second.argmax(axis=1))
   return mean(consistent, p.counted(recipe) & p.counted(other), chance=1 / len(p.classes))
-
-
-def _is_correct(p: Predictions, recipe: str) -> np.ndarray:
-  """Returns bool[N], whether the class of each clip is predicted."""
-  return label_ranks(p, recipe) == 0
 
 
 def _background_differs(p: Predictions, recipe: str) -> np.ndarray:

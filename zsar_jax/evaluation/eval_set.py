@@ -9,14 +9,15 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from zsar_jax.data.clip_loader import ClipLoader
-from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.pipeline import BatchIterator, evaluation_batches
 from zsar_jax.data.splits import intersection
-from zsar_jax.data.subset import Subset, data_identity, select
+from zsar_jax.data.subset import Subset, data_identity, open_subset
 from zsar_jax.data.view import EvaluationViews, View
 from zsar_jax.data.watchdog import WorkerPolicy
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation.background_pairs import choose_partners
+from zsar_jax.evaluation.multiple_choice import check_choices
+from zsar_jax.evaluation.pair_predictions import PairPredictions
 from zsar_jax.evaluation.predictions import PARTS, Predictions
 from zsar_jax.recipes.language import Recipe
 from zsar_jax.recipes.regions import REGION_BITS
@@ -34,12 +35,14 @@ class EvalSet:
     recipes: the mask recipes to evaluate them under.
     partners: i32[N], for each clip the position of the clip that provides its background, or -1 for
       none; None if no recipe swaps backgrounds.
+    choices: `config.eval.choices`.
   """
 
   name: str
   subset: Subset
   recipes: tuple[Recipe, ...]
   partners: np.ndarray | None
+  choices: int = 0
 
   @classmethod
   def open(
@@ -59,17 +62,38 @@ class EvalSet:
     """
     reference = config.eval.datasets[name]
     field = f'config.eval.datasets.{name}'
-    dataset = open_dataset(config.data.dir, reference.dataset, reference.split)
-    subset = select(dataset, reference.classes, config.view.unannotated, f'{field}.classes')
+    subset = open_subset(config.data.dir, reference, config.view.unannotated, field)
+    views = len(EvaluationViews(config.eval.clips, config.eval.crops))
+    if subset.open_world and views > 1:
+      raise UserError(
+        f'{field}.classes: the open world is scored for one view of a clip, and config.eval.clips'
+        f" and crops give {views}; set both to 1, or the classes to 'all'"
+      )
     check_unseen(subset.classes, seen, config.eval.allow_seen_classes, field)
     for recipe in recipes:
       subset.check_recipe(recipe, f'config.eval.recipes, {name}')
     partners = None
     if any(recipe.swap_part for recipe in recipes):
       partners = choose_partners(subset, reference.pairs, f'{field}.pairs')
-      if dataset.has_inpainted:
-        log(f'{field}: swapped backgrounds are the inpainted frames of {dataset.name}')
-    return cls(name, subset, tuple(recipes), partners)
+      if subset.dataset.has_inpainted:
+        log(f'{field}: swapped backgrounds are the inpainted frames of {subset.dataset.name}')
+    if config.eval.choices:
+      check_choices(config.eval.choices, len(subset.classes), 'config.eval.choices', name)
+    return cls(name, subset, tuple(recipes), partners, config.eval.choices)
+
+  @property
+  def texts(self) -> Sequence[str]:
+    """The texts to score: those of the classes or, in the open world, of all pairs."""
+    if self.subset.open_world and self.subset.pairs:
+      return self.subset.pairs.open_texts()
+    return self.subset.texts
+
+  @property
+  def columns(self) -> np.ndarray | None:
+    """i32[C], the position of each class in the open world's `texts`; None in other data sets."""
+    if self.subset.open_world and self.subset.pairs:
+      return self.subset.pairs.numbers
+    return None
 
   def identity(self) -> dict[str, str]:
     """Returns checksums of the clips and the pairs, by config field."""
@@ -110,6 +134,7 @@ class EvalSet:
     logits: Mapping[str, np.ndarray],
     gradient_shares: np.ndarray | None = None,
     area_shares: np.ndarray | None = None,
+    open_world: dict[str, np.ndarray] | None = None,
   ) -> Predictions:
     """Returns the predictions of an evaluation in the order of the subset.
 
@@ -117,6 +142,7 @@ class EvalSet:
       logits: f32[N, C] by recipe; those of clips that do not count under a recipe become NaN.
       gradient_shares: f32[N, 3], the saliency; None if it was not computed.
       area_shares: f32[N, 3], likewise.
+      open_world: i32[N] by recipe, see `PairPredictions`; None if it was not scored.
     """
     subset, partners = self.subset, self.partners
     if partners is None:
@@ -138,9 +164,13 @@ class EvalSet:
       saliency=unknown if gradient_shares is None else gradient_shares,
       saliency_area=unknown if area_shares is None else area_shares,
       inpainted_scenes=subset.dataset.has_inpainted,
+      pairs=PairPredictions(subset.pairs, open_world) if subset.pairs else None,
+      choices=self.choices,
     )
     for recipe, recipe_logits in predictions.logits.items():
       recipe_logits[~predictions.counted(recipe)] = np.nan
+      if open_world:
+        open_world[recipe][~predictions.counted(recipe)] = -1
     return predictions
 
 

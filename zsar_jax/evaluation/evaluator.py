@@ -4,6 +4,7 @@ from collections.abc import Collection
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -60,8 +61,10 @@ class Evaluator:
       EvalSet.open(config, name, self._recipes, seen or ()) for name in config.eval.datasets
     ]
     # The class texts of each data set as the model reads them.
-    self._prompts = [scorer.read_texts(eval_set.subset.texts) for eval_set in self._eval_sets]
-    self._gather = jax.jit(lambda tree: tree, out_shardings=sharding.replicated(mesh))
+    self._prompts = [scorer.read_texts(eval_set.texts) for eval_set in self._eval_sets]
+    self._replicated = sharding.replicated(mesh)
+    self._gather = jax.jit(lambda tree: tree, out_shardings=self._replicated)
+    self._split_worlds = jax.jit(split_worlds, out_shardings=self._replicated)
 
   def identity(self) -> dict[str, str]:
     """Returns checksums of the clips, class texts and pairs of the evaluation, by config field."""
@@ -87,7 +90,11 @@ class Evaluator:
       for recipe in self._recipes
     }
     gradient_shares, area_shares = np.full((2, len(subset), len(PARTS)), np.nan, np.float32)
-    classes = self._scorer.encode_classes(params, prompts, len(subset.classes))
+    classes = self._scorer.encode_classes(params, prompts, len(eval_set.texts))
+    open_world, columns = None, eval_set.columns
+    if columns is not None:
+      columns = sharding.put_global(columns, self._replicated)
+      open_world = {str(recipe): np.full(len(subset), -1, np.int32) for recipe in self._recipes}
     key = sharding.random_key(COLOR_SEED, self._mesh)
 
     steps = -(-len(subset) * len(views) // eval_config.batch_size)
@@ -102,15 +109,26 @@ class Evaluator:
           logits = [
             self._scorer.score(params, key, batch, recipe, classes) for recipe in self._recipes
           ]
+          best: list[Any] = []
+          if columns is not None:
+            logits, best = zip(
+              *(self._split_worlds(self._on_mesh(scores), columns) for scores in logits),
+              strict=True,
+            )
           positions, weights = self._gather((batch['clip'], batch['weight']))
           shares = None
           if step in saliency_steps:
             shares = self._scorer.region_shares(params, key, batch, classes)
-        positions, weights, logits, shares = jax.device_get((positions, weights, logits, shares))
+        positions, weights, logits, best, shares = jax.device_get(
+          (positions, weights, logits, best, shares)
+        )
         is_clip = weights > 0  # The padding of the last batch has weight 0.
         positions = positions[is_clip]
         for average, recipe_logits in zip(averages.values(), logits, strict=True):
           average.add(positions, recipe_logits[is_clip])
+        if open_world:
+          for numbers, of_recipe in zip(best, open_world.values(), strict=True):
+            of_recipe[positions] = numbers[is_clip]
         if shares:
           gradient_shares[positions], area_shares[positions] = (share[is_clip] for share in shares)
         if step == 1:  # Excludes compilation from the rate.
@@ -120,9 +138,31 @@ class Evaluator:
       progress.close()
       batches.close()
     by_recipe = {str(recipe): average.logits for recipe, average in averages.items()}
-    return eval_set.predictions(by_recipe, gradient_shares, area_shares)
+    return eval_set.predictions(by_recipe, gradient_shares, area_shares, open_world)
+
+  def _on_mesh(self, scores: jax.Array | np.ndarray) -> jax.Array:
+    """Returns scores on the mesh; those of somebody's model are on the host."""
+    if isinstance(scores, np.ndarray):
+      return sharding.put_global(scores, self._replicated)
+    return scores
 
   def _saliency_steps(self, steps: int) -> set[int]:
     """Returns the steps that compute saliency, evenly spread because clips may be sorted."""
     needed = -(-self._config.eval.saliency // self._config.eval.batch_size)
     return set(np.linspace(1, steps, min(needed, steps)).astype(int).tolist())
+
+
+def split_worlds(logits: jax.Array, columns: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Returns the logits of the classes, and the best pair of the open world.
+
+  Args:
+    logits: f32[B, V O], of all pairs of a verb and an object.
+    columns: i32[C], the position of each class among them.
+
+  Returns:
+    logits: f32[B, C].
+    best: i32[B], the position of the largest logit, the first of several; -1 if one is not finite.
+  """
+  finite = jnp.isfinite(logits).all(axis=1)
+  best = jnp.where(finite, logits.argmax(axis=1), -1).astype(jnp.int32)
+  return logits[:, columns], best

@@ -212,7 +212,7 @@ def _import_function(name: str) -> Callable[[], Any]:
       f'{_FIELD}: {module_name} cannot be imported: {_describe(error)}; correct it, or install what'
       ' it needs'
     ) from error
-  _check_not_hidden(module_name, module, folder)
+  _check_not_hidden(module_name, folder)
   function = getattr(module, function_name, None)
   if not callable(function):
     raise UserError(
@@ -222,16 +222,15 @@ def _import_function(name: str) -> Callable[[], Any]:
   return function
 
 
-def _check_not_hidden(module_name: str, module: Any, folder: str) -> None:
+def _check_not_hidden(module_name: str, folder: str) -> None:
   """Raises a `UserError` if an installed module hides the one in the current folder."""
+  # The package, because the folders in it may be links.
   top = module_name.partition('.')[0]
   own = [os.path.join(folder, f'{top}.py'), os.path.join(folder, top, '__init__.py')]
-  actual = os.path.realpath(getattr(module, '__file__', None) or '')
+  actual = getattr(sys.modules[top], '__file__', None) or 'built in'
   for path in filter(os.path.isfile, own):
-    if not actual.startswith(os.path.realpath(path).removesuffix('__init__.py')):
-      raise UserError(
-        f'{_FIELD}: {module_name} is {actual or "built in"}, which hides {path}; rename your file'
-      )
+    if os.path.realpath(actual) != os.path.realpath(path):
+      raise UserError(f'{_FIELD}: {top} is {actual}, which hides {path}; rename your file')
 
 
 def _describe(error: BaseException) -> str:

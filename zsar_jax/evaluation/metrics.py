@@ -58,6 +58,11 @@ def label_ranks(p: Predictions, recipe: str) -> np.ndarray:
   return class_ranks(p.logits[recipe], p.labels)
 
 
+def is_correct(p: Predictions, recipe: str) -> np.ndarray:
+  """Returns bool[N], whether the class of each clip is predicted."""
+  return label_ranks(p, recipe) == 0
+
+
 def top_k(p: Predictions, recipe: str, k: int) -> Ratio:
   """The share of clips whose true class is among the first `k`, as in `accuracy`."""
   k = min(k, len(p.classes))
@@ -76,6 +81,20 @@ def top_1(p: Predictions, recipe: str) -> Ratio:
 def mean_class(p: Predictions, recipe: str) -> Ratio:
   """The mean of the per-class top-1."""
   return dataclasses.replace(top_1(p, recipe), groups=p.labels)
+
+
+def accuracy_ratio(p: Predictions, recipe: str, reference: str = 'none') -> Ratio:
+  """Returns top-1 under one recipe divided by top-1 under another: HAT's BOR and HOR, as fractions.
+
+  The numerator of BOR is the accuracy on background-only clips, that of HOR the accuracy on
+  human-only clips; the denominator of both is the accuracy on the original clips. Both accuracies
+  are over the clips that count under both recipes.
+  """
+  counted = p.counted(recipe) & p.counted(reference)
+  numerator, denominator = (is_correct(p, text) & counted for text in (recipe, reference))
+  # The expected numerator of a model that guesses under `recipe`.
+  chance = counted / len(p.classes)
+  return Ratio(numerator.astype(np.float64), denominator.astype(np.float64), counted, chance=chance)
 
 
 def top_1_by_class(p: Predictions, recipe: str = 'none') -> dict[str, Ratio]:

@@ -23,6 +23,12 @@ objects:
 and, in files of data sets that have inpainted frames,
 
     inpainted_scenes    bool      True: the backgrounds that clips get are inpainted frames
+
+and, in files of evaluations with multiple choice,
+
+    choices         i32           the number of classes to choose from, `config.eval.choices`
+
+If the classes are pairs of a verb and an object, there are those of `pair_predictions`, too.
 """
 
 import collections
@@ -36,6 +42,8 @@ from typing import Any
 import numpy as np
 
 from zsar_jax.errors import UserError, first_line
+from zsar_jax.evaluation import pair_predictions
+from zsar_jax.evaluation.pair_predictions import PairPredictions
 from zsar_jax.evaluation.untrusted_npz import ArrayHeader, NpzReader
 from zsar_jax.recipes import language
 from zsar_jax.runtime.files import open_atomically
@@ -59,7 +67,7 @@ _NUMBERS = {
   'saliency_area': (np.float32, 'N3'),
 }
 
-_OPTIONAL = {'inpainted_scenes': (np.bool_, '')}
+_OPTIONAL = {'inpainted_scenes': (np.bool_, ''), 'choices': (np.int32, '')}
 
 # The field that names the entries along an axis.
 _FIELD_OF_AXIS = {'R': 'recipes', 'C': 'classes', 'N': 'ids', 'K': 'regions'}
@@ -95,6 +103,8 @@ class Predictions:
     saliency_area: f32[N, 3].
     inpainted_scenes: whether the backgrounds that clips get are inpainted frames; otherwise the
       people in them are filled from their surroundings.
+    pairs: the verbs and objects of `classes`; None if classes are no pairs of them.
+    choices: the number of classes of multiple choice; 0 without it.
   """
 
   dataset: str
@@ -111,6 +121,8 @@ class Predictions:
   saliency: np.ndarray
   saliency_area: np.ndarray
   inpainted_scenes: bool = False
+  pairs: PairPredictions | None = None
+  choices: int = 0
 
   def __post_init__(self):
     if tuple(self.logits) != self.recipes:
@@ -133,6 +145,8 @@ class Predictions:
           )
     self._check_texts()
     self._check_numbers()
+    if self.pairs:
+      self.pairs.check(self.recipes, sizes['N'], sizes['C'])
 
   def _check_texts(self) -> None:
     for name in _FIELD_OF_AXIS.values():
@@ -154,6 +168,8 @@ class Predictions:
         raise ValueError(f'attributes: those of {clip!r} are no strings by name')
 
   def _check_numbers(self) -> None:
+    if self.choices and not 2 <= self.choices <= len(self.classes):
+      raise ValueError(f'choices: {self.choices} of {len(self.classes)} classes')
     for name, minimum in (('labels', 0), ('partner_labels', -1)):
       labels = getattr(self, name)
       if labels.min() < minimum or labels.max() >= len(self.classes):
@@ -211,12 +227,14 @@ class Predictions:
     attributes = [json.dumps(of_clip, sort_keys=True) for of_clip in self.attributes]
     numbers = {name: getattr(self, name) for name in _NUMBERS if name != 'logits'}
     numbers |= {'inpainted_scenes': np.True_} if self.inpainted_scenes else {}
+    numbers |= {'choices': np.int32(self.choices)} if self.choices else {}
     logits = np.stack(list(self.logits.values()))
     arrays: dict[str, Any] = {
       **texts,
       'attributes': np.array(attributes, str),
       **numbers,
       'logits': logits,
+      **(self.pairs.to_arrays() if self.pairs else {}),
     }
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -234,7 +252,8 @@ def load(path: str | os.PathLike[str]) -> Predictions:
   remedy = 'evaluate the run again'
   try:
     with NpzReader(path) as reader:
-      headers = reader.headers((*_TEXTS, *_NUMBERS, *_OPTIONAL))
+      names = (*_TEXTS, *_NUMBERS, *_OPTIONAL, *pair_predictions.FORMATS)
+      headers = reader.headers(names)
       problem = _find_problem(headers)
       # Arrays are inflated only if their headers agree.
       arrays = {} if problem else {name: reader.array(name) for name in headers}
@@ -253,14 +272,19 @@ def load(path: str | os.PathLike[str]) -> Predictions:
 
 def _find_problem(headers: dict[str, ArrayHeader]) -> str | None:
   """Describes a missing array or a wrong type or shape; None if the headers agree."""
-  sizes = {'3': 3}
-  for name, axes in _TEXTS.items():
+  sizes = {'2': 2, '3': 3}
+  pairs = pair_predictions.FORMATS if 'verbs' in headers else {}
+  if 'open_world' not in headers:
+    pairs = {name: entry for name, entry in pairs.items() if name != 'open_world'}
+  text_axes = _TEXTS | {name: axes for name, (kind, axes) in pairs.items() if kind == 'text'}
+  for name, axes in text_axes.items():
     if name in headers and len(headers[name].shape) == len(axes) == 1:
       sizes.setdefault(axes, headers[name].shape[0])
   formats = {name: ('text', axes) for name, axes in _TEXTS.items()}
   optional = {name: entry for name, entry in _OPTIONAL.items() if name in headers}
   numbers = _NUMBERS | optional
   formats |= {name: (np.dtype(dtype).name, axes) for name, (dtype, axes) in numbers.items()}
+  formats |= pairs
   for name, (kind, axes) in formats.items():
     header = headers.get(name)
     if header is None:
@@ -278,7 +302,9 @@ def _find_problem(headers: dict[str, ArrayHeader]) -> str | None:
 
 def _from_arrays(arrays: dict[str, np.ndarray]) -> Predictions:
   """Builds predictions from a file's arrays; raises a `ValueError` if they are invalid."""
-  fields: dict[str, Any] = dict(arrays)
+  fields: dict[str, Any] = {
+    name: array for name, array in arrays.items() if name not in pair_predictions.FORMATS
+  }
   for name, axes in _TEXTS.items():
     texts = arrays[name].tolist()
     fields[name] = tuple(texts) if axes else texts
@@ -286,7 +312,10 @@ def _from_arrays(arrays: dict[str, np.ndarray]) -> Predictions:
     raise ValueError(f'logits: for {len(arrays["logits"])} recipes, but the recipes are repeated')
   if 'inpainted_scenes' in arrays:
     fields['inpainted_scenes'] = bool(arrays['inpainted_scenes'])
+  if 'choices' in arrays:
+    fields['choices'] = int(arrays['choices'])
   fields['logits'] = dict(zip(fields['recipes'], arrays['logits'], strict=False))
+  fields['pairs'] = PairPredictions.from_arrays(arrays, fields['recipes'])
   try:
     fields['attributes'] = tuple(map(json.loads, fields['attributes']))
   except (ValueError, RecursionError):
@@ -299,7 +328,8 @@ def check_same_clips(first: Predictions, second: Predictions) -> None:
 
   Raises:
     UserError: the classes, the clips or their labels differ, or their order does; or the
-      backgrounds that clips get are inpainted frames in one of them.
+      backgrounds that clips get are inpainted frames in one of them, or the number of choices
+      differs.
   """
   for recipe in first.recipes:
     if recipe not in second.recipes:
@@ -309,6 +339,11 @@ def check_same_clips(first: Predictions, second: Predictions) -> None:
         f'{first.dataset}: under {recipe!r}, one of two runs saw the inpainted frames of other'
         ' clips, and the other filled ones; evaluate both again on the same data'
       )
+  if first.choices != second.choices:
+    raise UserError(
+      f'{first.dataset}: two runs were evaluated with {first.choices} and {second.choices} choices;'
+      ' evaluate both again with the same config.eval.choices'
+    )
   for name, *sides in (
     ('classes', first.classes, second.classes),
     ('clips', first.ids, second.ids),

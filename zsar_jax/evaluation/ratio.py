@@ -6,7 +6,7 @@ from them.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -52,13 +52,16 @@ class Ratio:
   @property
   def per_seed(self) -> np.ndarray:
     """f64[S]: the figure of each seed; NaN if no denominator is positive."""
+    return nan_mean(self.by_group)
+
+  @property
+  def by_group(self) -> list[np.ndarray]:
+    """f64[S] for each group: the group's ratio of each seed; NaN if it is undefined."""
     numerator, denominator = map(np.atleast_2d, (self.numerator, self.denominator))
-    return nan_mean(
-      [
-        divide(numerator[:, clips].sum(1), denominator[:, clips].sum(1))
-        for clips in self.group_positions
-      ]
-    )
+    return [
+      divide(numerator[:, clips].sum(1), denominator[:, clips].sum(1))
+      for clips in self.group_positions
+    ]
 
   @property
   def value(self) -> float:
@@ -84,17 +87,55 @@ class Ratio:
     )
 
 
-def mean(values: np.ndarray, counted: np.ndarray, chance: float | None = None) -> Ratio:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Combination:
+  """A figure that is computed from ratios of the same clips, such as their harmonic mean.
+
+  Attributes:
+    function: maps the values of the ratios, as arrays of one shape, to those of the figure.
+    ratios: over the same clips and with the same groups. With groups, the function is applied to
+      the ratios of each group, and the figure is the mean over the groups for which it is defined.
+  """
+
+  function: Callable[..., np.ndarray]
+  ratios: tuple[Ratio, ...]
+
+  @property
+  def counted_clips(self) -> np.ndarray:
+    """bool[N]: which clips count in any of the ratios."""
+    return np.any([ratio.counted_clips for ratio in self.ratios], axis=0)
+
+  @property
+  def per_seed(self) -> np.ndarray:
+    """f64[S]: the figure of each seed; NaN if it is undefined."""
+    by_ratio = zip(*(ratio.by_group for ratio in self.ratios), strict=True)
+    return nan_mean([self.function(*of_group) for of_group in by_ratio])
+
+  @property
+  def value(self) -> float:
+    """The mean over the seeds; NaN if the figure of any seed is undefined."""
+    return float(self.per_seed.mean())
+
+
+def mean(
+  values: np.ndarray,
+  counted: np.ndarray,
+  chance: float | None = None,
+  groups: np.ndarray | None = None,
+) -> Ratio:
   """Returns the mean of `values` over the clips that count.
 
   Args:
     values: [N], of each clip.
     counted: bool[N], which clips count.
     chance: the expected value of each clip for a model that guesses.
+    groups: see `Ratio`.
   """
   weights = counted.astype(np.float64)
   summands = np.where(counted, values, 0).astype(np.float64)
-  return Ratio(summands, weights, chance=None if chance is None else chance * weights)
+  return Ratio(
+    summands, weights, groups=groups, chance=None if chance is None else chance * weights
+  )
 
 
 def stack_seeds(ratios: Sequence[Ratio]) -> Ratio:

@@ -8,16 +8,21 @@ from typing import Any
 import numpy as np
 
 from zsar_jax.evaluation.metrics import accuracy
+from zsar_jax.evaluation.multiple_choice import multiple_choice
+from zsar_jax.evaluation.pair_metrics import format_pairs, pair_results
 from zsar_jax.evaluation.predictions import Predictions
 from zsar_jax.runtime import distributed
 from zsar_jax.runtime.files import write_file
 
 # {data set: {recipe: {'top1', 'top5', 'mean_class', 'count'}}}, and for each group of data sets
 # {group: {recipe: {'top1', 'top1_std', ..., 'count', 'over'}}}, see `summarize_group`. If the
-# backgrounds that clips get under a recipe are inpainted frames, there is also 'scenes'.
+# backgrounds that clips get under a recipe are inpainted frames, there is also 'scenes'; with
+# multiple choice also 'multiple_choice', an accuracy, and 'choices', the number of classes; and if
+# the classes are pairs of a verb and an object, also 'pairs', {world: figures}, see `pair_metrics`.
 Results = dict[str, dict[str, dict[str, Any]]]
 
 FIGURES = ('top1', 'top5', 'mean_class')
+MULTIPLE_CHOICE = 'multiple_choice'
 
 INPAINTED = 'inpainted'
 
@@ -37,8 +42,13 @@ def compute_results(
     for recipe, logits in of_dataset.logits.items():
       counted = of_dataset.counted(recipe)
       by_recipe[recipe] = accuracy(logits[counted], of_dataset.labels[counted])
+      if of_dataset.choices:
+        by_recipe[recipe][MULTIPLE_CHOICE] = multiple_choice(of_dataset, recipe).value
+        by_recipe[recipe]['choices'] = of_dataset.choices
       if of_dataset.shows_inpainted_scenes(recipe):
         by_recipe[recipe]['scenes'] = INPAINTED
+      if of_dataset.pairs:
+        by_recipe[recipe]['pairs'] = pair_results(of_dataset, recipe)
     results[of_dataset.dataset] = by_recipe
   return results | {
     name: summarize_group([results[member] for member in members])
@@ -53,17 +63,19 @@ def summarize_group(members: Sequence[dict[str, dict[str, Any]]]) -> dict[str, d
     members: the results of two or more data sets, under the same recipes.
 
   Returns:
-    {recipe: figures}: the mean of each of `FIGURES`, their sample standard deviations (n - 1) as
+    {recipe: figures}: the mean of each accuracy, their sample standard deviations (n - 1) as
     'top1_std' and so on, the total number of clips as 'count', the number of data sets as
     'over', and 'scenes' if any of them has it.
   """
   summary = {}
   for recipe in members[0]:
     figures: dict[str, Any] = {}
-    for name in FIGURES:
+    for name in _accuracy_names(members[0][recipe]):
       values = [member[recipe][name] for member in members]
       figures[name] = float(np.mean(values))
       figures[f'{name}_std'] = float(np.std(values, ddof=1))
+    if 'choices' in members[0][recipe]:
+      figures['choices'] = members[0][recipe]['choices']
     figures['count'] = sum(member[recipe]['count'] for member in members)
     inpainted = sum('scenes' in member[recipe] for member in members)
     if inpainted:
@@ -115,14 +127,21 @@ def format_table(results: Results) -> str:
     }
     width = max(len(title) - 2, *map(len, labels.values()))
     column = 11 if is_group else 6
-    heads = f'  {"top-1":>{column}}  {"top-5":>{column}}  {"mean class":>{max(column, 10)}}'
-    lines.append(f'{title:<{width + 2}}   clips{heads}')
+    heads = {'top1': 'top-1', 'top5': 'top-5', 'mean_class': 'mean class'}
+    heads[MULTIPLE_CHOICE] = f'1 of {first.get("choices")}'
+    widths = {figure: max(column, len(heads[figure])) for figure in _accuracy_names(first)}
+    head = ''.join(f'  {heads[figure]:>{size}}' for figure, size in widths.items())
+    lines.append(f'{title:<{width + 2}}   clips{head}')
     for recipe, figures in by_recipe.items():
-      top1, top5, mean_class = (_percent(figures, figure) for figure in FIGURES)
-      cells = f'  {top1:>{column}}  {top5:>{column}}  {mean_class:>{max(column, 10)}}'
+      cells = ''.join(f'  {_percent(figures, figure):>{size}}' for figure, size in widths.items())
       lines.append(f'  {labels[recipe]:<{width}}  {figures["count"]:>6}{cells}')
     lines.append('')
-  return '\n'.join(lines)
+  return '\n'.join(lines) + format_pairs(results)
+
+
+def _accuracy_names(figures: Mapping[str, Any]) -> tuple[str, ...]:
+  """Returns which accuracies the figures of a recipe have."""
+  return (*FIGURES, MULTIPLE_CHOICE) if MULTIPLE_CHOICE in figures else FIGURES
 
 
 def _percent(figures: dict[str, float], figure: str) -> str:

@@ -20,6 +20,11 @@ from zsar_jax.recipes.language import Recipe
 from zsar_jax.runtime import sharding
 from zsar_jax.text.classes import ClassTexts, encode_classes
 
+# The most class texts that are encoded at a time; more than any vocabulary of actions has. At 20
+# tokens, the hidden layer of an MLP of ViT-B's text tower has 0.7 GB for so many, and would have
+# 6.5 GB for the 39,928 pairs of Sth-com.
+_TEXT_CHUNK = 4096
+
 
 class Scorer(Protocol):
   """A model as `Evaluator` sees it. B clips, C classes, P templates."""
@@ -95,10 +100,20 @@ class ModelScorer:
     return self._texts.tokens(texts, sharding.num_batch_shards(self._mesh))
 
   def encode_classes(self, params: dict, prompts: np.ndarray, classes: int) -> jax.Array:
-    """Returns the class embeddings f32[C, E], each the mean over the templates."""
-    tokens = sharding.put_global(prompts, sharding.replicated(self._mesh))
-    by_template = self._encode_texts(params, tokens)  # [P, C', E]
-    return by_template[:, :classes].mean(axis=0)
+    """Returns the class embeddings f32[C, E], each the mean over the templates.
+
+    More than `_TEXT_CHUNK` classes are encoded in chunks of that many.
+    """
+    shards = sharding.num_batch_shards(self._mesh)
+    size = min(-(-_TEXT_CHUNK // shards) * shards, prompts.shape[1])
+    chunks = []
+    for start in range(0, prompts.shape[1], size):
+      chunk = prompts[:, start : start + size]
+      chunk = np.pad(chunk, ((0, 0), (0, size - chunk.shape[1]), (0, 0)))
+      tokens = sharding.put_global(chunk, sharding.replicated(self._mesh))
+      by_template = self._encode_texts(params, tokens)  # [P, size, E]
+      chunks.append(by_template[:, : classes - start].mean(axis=0))
+    return chunks[0] if len(chunks) == 1 else jnp.concatenate(chunks)
 
   def score(
     self, params: dict, key: jax.Array, batch: Batch, recipe: Recipe, classes: jax.Array
@@ -114,8 +129,7 @@ class ModelScorer:
 
 def score(model: VideoModel, params: dict, video: jax.Array, classes: jax.Array) -> jax.Array:
   """Returns the logits f32[B, C] of clips f32[B, T, H, W, 3] for class embeddings f32[C, E]."""
-  cosines = model.similarity(params, model.encode_video(params, video), classes)
-  return jnp.exp(params['logit_scale']) * cosines
+  return model.logits(params, model.encode_video(params, video), classes)
 
 
 def jit_score(model: VideoModel, mesh: Mesh, fsdp_min_bytes: int) -> Callable[..., jax.Array]:

@@ -27,6 +27,7 @@ def attend(
   implementation: Any,
   causal: bool = False,
   key_length: int | jax.Array | None = None,
+  logit_cap: float = 0.0,
 ) -> jax.Array:
   """Computes softmax(query key^T / sqrt(d)) value for each head.
 
@@ -41,11 +42,16 @@ def attend(
     causal: whether query i attends to the keys 0 to i only.
     key_length: the number of keys of each sequence that queries attend to, the same for all or
       i32[N]; the keys after them are padding. None for all keys.
+    logit_cap: c, if the logits are capped: c tanh(logit / c) lies between -c and c. 0 if they are
+      not. Only 'xla' caps them.
 
   Returns:
     [N, L, H, d].
   """
   length = query.shape[1]
+  if logit_cap:
+    assert implementation == 'xla'  # See `compute.choose_compute`.
+    return _attend_capped(query, key, value, causal, key_length, logit_cap)
   if implementation == 'cudnn':
     key_length = key.shape[1] if key_length is None else key_length
     query, key, value = pad_tokens(query), pad_tokens(key), pad_tokens(value)
@@ -60,3 +66,25 @@ def attend(
   options: dict[str, Any] = dict(is_causal=causal, key_value_seq_lengths=lengths)
   mixed = jax.nn.dot_product_attention(query, key, value, implementation=implementation, **options)
   return mixed[:, :length]
+
+
+def _attend_capped(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  causal: bool,
+  key_length: int | jax.Array | None,
+  logit_cap: float,
+) -> jax.Array:
+  """See `attend`; `jax.nn.dot_product_attention` does not cap logits."""
+  logits = jnp.einsum('nlhd,nmhd->nhlm', query, key, preferred_element_type=jnp.float32)
+  logits = logit_cap * jnp.tanh(logits * (query.shape[-1] ** -0.5 / logit_cap))
+  queries, keys = (jnp.arange(x.shape[1]) for x in (query, key))
+  mask = keys <= queries[:, None] if causal else jnp.ones((1, 1), bool)  # [L, M]
+  if key_length is not None:
+    lengths = jnp.broadcast_to(key_length, query.shape[:1])
+    mask = mask & (keys < lengths[:, None, None, None])  # [N, 1, L, M]
+  # The lowest number, and not minus infinity, keeps a query without any key finite.
+  logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
+  weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
+  return jnp.einsum('nhlm,nmhd->nlhd', weights, value)

@@ -105,4 +105,21 @@ class MessageBlock(layers.ResidualBlock):
     return x + self.mlp(self.ln_2(x))
 
 
+def join_frames(x: jax.Array, positions: jax.Array, first: int) -> jax.Array:
+  """Puts the tokens of a clip's frames into one sequence, as in ViCLIP (arXiv 2307.06942).
+
+  Args:
+    x: [B * T, first + M, D], the tokens of frames.
+    positions: [T, D], added to the patches of each frame.
+    first: the number of tokens before the M patches; those of the first frame are kept.
+
+  Returns:
+    [B, first + T * M, D].
+  """
+  count, width = positions.shape
+  frames = x.reshape(-1, count, *x.shape[1:])  # [B, T, first + M, D]
+  patches = frames[:, :, first:] + positions[:, None].astype(x.dtype)  # [B, T, M, D]
+  return jnp.concatenate([frames[:, 0, :first], patches.reshape(len(frames), -1, width)], axis=1)
+
+
 BLOCKS = {'window': WindowBlock, 'xclip': MessageBlock}

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from zsar_jax.models import videoprism
 from zsar_jax.models.presets import TowerSpec, VideoSpec
 from zsar_jax.runtime import trees
 
@@ -51,8 +52,15 @@ def of_jaxpr(jaxpr: Any) -> int:
   return total
 
 
-def transformer(width: int, layers: int, tokens: int, last_tokens: int | None = None) -> float:
-  """Returns the forward pass of one sequence: 12 D^2 weights per block, and full attention.
+def transformer(
+  width: int,
+  layers: int,
+  tokens: int,
+  mlp_width: int,
+  last_tokens: int | None = None,
+  mlp_matrices: int = 2,
+) -> float:
+  """Returns the forward pass of one sequence: 4 D^2 + K D M weights per block, full attention.
 
   Norms and activations are not counted. Causal attention counts in full, as it is computed.
 
@@ -60,35 +68,69 @@ def transformer(width: int, layers: int, tokens: int, last_tokens: int | None = 
     width: D.
     layers: number of blocks.
     tokens: number of tokens.
+    mlp_width: M, the hidden width of the MLPs.
     last_tokens: number of tokens that the last block computes; None for all.
+    mlp_matrices: K, the number of matrices of an MLP.
   """
   # Keys and values are computed for all tokens, the rest only for tokens that attend.
-  attending_token = 20 * width**2 + 4 * tokens * width
+  attending_token = 4 * width**2 + 4 * tokens * width
+  attending_token += 2 * mlp_matrices * width * mlp_width
   skipped = 0 if last_tokens is None else tokens - last_tokens
   return layers * tokens * (4 * width**2 + attending_token) - skipped * attending_token
 
 
-def frame(spec: TowerSpec, video: VideoSpec) -> float:
-  """Returns the forward pass of one frame through the image tower."""
-  tokens = 1 + spec.num_patches + video.image_prompts
-  patches = 2 * spec.num_patches * 3 * spec.patch**2 * spec.image_width
-  project = 2 * spec.image_width * spec.embed_dim
-  last_tokens = None if video.temporal == 'xclip' else 1
-  return patches + transformer(spec.image_width, spec.image_layers, tokens, last_tokens) + project
+def images(spec: TowerSpec, video: VideoSpec, count: int = 1) -> float:
+  """Returns the forward pass of one sequence of `count` frames through the image tower."""
+  width, parts = spec.image_width, spec.parts
+  patches = count * spec.num_patches
+  tokens = spec.num_image_tokens - spec.num_patches + patches + video.image_prompts
+  total = 2.0 * patches * 3 * spec.patch**2 * width
+  last_tokens = 1 if parts.image_pool == 'class' and video.temporal != 'xclip' else None
+  total += transformer(
+    width,
+    spec.image_layers,
+    tokens,
+    spec.image_mlp_width,
+    last_tokens,
+    mlp_matrices=3 if parts.image_block == 'eva02' else 2,
+  )
+  if parts.image_pool == 'attention':  # Keys and values of all tokens, the rest of one query.
+    total += 4 * (1 + tokens) * width**2 + 4 * tokens * width + 4 * width * spec.pool_mlp_width
+  return total if parts.image_projection == 'none' else total + 2 * width * spec.embed_dim
 
 
 def clip(spec: TowerSpec, video: VideoSpec) -> float:
   """Returns the forward pass of one clip. X-CLIP's messages and video prompts are not counted."""
-  total = video.num_frames * frame(spec, video)
+  if video.temporal == 'videoprism':
+    return _videoprism(spec, video.num_frames)
+  if video.temporal == 'joint':
+    return images(spec, video, video.num_frames)
+  total = video.num_frames * images(spec, video)
   if video.temporal in ('transformer', 'xclip'):
-    total += transformer(spec.embed_dim, video.temporal_layers, video.num_frames)
+    width = spec.embed_dim
+    total += transformer(width, video.temporal_layers, video.num_frames, 4 * width)
   return total
+
+
+def _videoprism(spec: TowerSpec, frames: int) -> float:
+  """Returns the forward pass of one clip through `videoprism.VideoTower`."""
+  width, mlp_width, patches = spec.image_width, spec.image_mlp_width, spec.num_patches
+  tokens, inner = frames * patches, videoprism.POOL_EXPANSION * width
+  total = 2.0 * tokens * 3 * spec.patch**2 * width
+  total += frames * transformer(width, spec.image_layers, patches, mlp_width)
+  total += patches * transformer(width, spec.time_layers, frames, mlp_width)
+  total += transformer(width, spec.auxiliary_layers, tokens, mlp_width)
+  # The pooling: keys and values of all tokens, the rest of one query.
+  return total + 4 * (1 + tokens) * width * inner + 4 * tokens * inner
 
 
 def text(spec: TowerSpec, tokens: int) -> float:
   """Returns the forward pass of one text of `tokens` tokens."""
+  if spec.architecture == 'videoprism':  # A class token follows, and nothing is projected.
+    return transformer(spec.text_width, spec.text_layers, tokens + 1, spec.text_mlp_width, 1)
   project = 2 * spec.text_width * spec.embed_dim
-  return transformer(spec.text_width, spec.text_layers, tokens, 1) + project
+  blocks = transformer(spec.text_width, spec.text_layers, tokens, spec.text_mlp_width, 1)
+  return blocks + project
 
 
 def training_step(

@@ -81,7 +81,10 @@ def build_model(config: ConfigDict, mesh: Mesh | None = None) -> VideoModel:
     UserError: as `model_spec`, and if `config.model` asks for a way to compute the model that the
       devices do not support.
   """
-  return VideoModel(*model_spec(config), compute_of(config, mesh, remat=config.model.remat))
+  spec, video = model_spec(config)
+  compute = compute_of(config, mesh, remat=config.model.remat)
+  with _config_fields_in_errors():
+    return VideoModel(spec, video, compute)
 
 
 def build_teacher(config: ConfigDict, mesh: Mesh | None = None) -> VideoModel:
@@ -117,14 +120,21 @@ def compute_of(config: ConfigDict, mesh: Mesh | None, remat: str = 'none') -> Co
 
 
 def choose_attention(config: ConfigDict) -> str:
-  """Returns the attention of `config.model` that the losses allow.
+  """Returns the attention of `config.model` that the model and the losses allow.
 
   Raises:
-    UserError: if a loss differentiates a gradient, and cuDNN's attention is asked for.
+    UserError: if cuDNN's attention is asked for, and a loss differentiates a gradient or the model
+      caps its logits.
   """
-  attention = config.model.attention
-  if not config.optim.still_clip.gradient:
+  attention, name = config.model.attention, config.model.preset
+  is_capped = name != AUTO and preset(name).parts.logit_cap > 0
+  if not config.optim.still_clip.gradient and not is_capped:
     return attention
+  if attention == 'cudnn' and is_capped:
+    raise UserError(
+      f'config.model.attention: cudnn does not cap the logits of attention, as {name} does; take'
+      " 'auto'"
+    )
   if attention == 'cudnn':
     raise UserError(
       'config.model.attention: cudnn has no second derivative, which'

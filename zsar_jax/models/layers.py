@@ -20,6 +20,7 @@ from zsar_jax.models.architectures import CLIP, Architecture
 from zsar_jax.models.attention import attend, pad_tokens
 from zsar_jax.models.compute import REMATS, Compute
 from zsar_jax.models.normalization import normalize
+from zsar_jax.models.rotary import Rotary, rotate, select_angles
 
 
 def _fusion_barrier(x: jax.Array) -> jax.Array:
@@ -33,10 +34,11 @@ def quick_gelu(x: jax.Array) -> jax.Array:
 
 
 # The functions of `architectures.ACTIVATIONS`.
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   'quick_gelu': quick_gelu,
   'gelu': functools.partial(jax.nn.gelu, approximate=False),
   'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
+  'relu': jax.nn.relu,
 }
 
 
@@ -106,6 +108,8 @@ class Attention(nnx.Module):
 
   Attributes:
     causal: whether a token attends only to itself and to earlier tokens.
+    rotary: the positions by which queries and keys are rotated; None if they are not.
+    logit_cap: see `attention.attend`.
     compute: how attention is computed.
   """
 
@@ -119,8 +123,12 @@ class Attention(nnx.Module):
     rngs: nnx.Rngs,
     causal: bool = False,
     input_bias: bool = True,
+    rotary: Rotary | None = None,
+    inner_width: int = 0,
+    logit_cap: float = 0.0,
   ):
-    head_shape = (heads, width // heads)
+    # The heads are together as wide as the tokens, or `inner_width` wide.
+    head_shape = (heads, (inner_width or width) // heads)
 
     def project_in() -> Projection:
       init = nnx.initializers.normal(width**-0.5)
@@ -145,6 +153,8 @@ class Attention(nnx.Module):
       rngs=rngs,
     )
     self.causal = causal
+    self.rotary = rotary
+    self.logit_cap = logit_cap
     self.compute = compute
 
   def __call__(
@@ -167,11 +177,15 @@ class Attention(nnx.Module):
       [N, L, D], or [N, 1, D] with `query_index`.
     """
     context = x if context is None else context
-    key, value = (
-      self.gather_context(project(context), length) for project in (self.key, self.value)
-    )
+    key = self.key(context)
+    if self.rotary is not None:
+      angles = self.rotary.angles(context.shape[1], key.shape[-1])
+      key = rotate(key, angles)
+    key, value = (self.gather_context(part, length) for part in (key, self.value(context)))
     key_length = self.context_length(length)
     query = self.query(x if query_index is None else select_token(x, query_index))
+    if self.rotary is not None:
+      query = rotate(query, select_angles(angles, query_index))
     causal, implementation = self.causal, self.compute.attention
     if query_index is not None:
       # A fused kernel for long queries gains nothing here.
@@ -185,6 +199,7 @@ class Attention(nnx.Module):
         implementation=implementation,
         causal=causal,
         key_length=key_length,
+        logit_cap=self.logit_cap,
       )  # [N, L, H, d]
     return self.out(mixed)  # [N, L, D]
 
@@ -262,13 +277,21 @@ class ResidualBlock(nnx.Module):
     causal: bool = False,
     mlp_width: int = 0,
     parts: Architecture = CLIP,
+    rotary: Rotary | None = None,
   ):
     self.ln_1 = LayerNorm(width, compute, rngs, parts.epsilon)
     self.attn = Attention(
-      width, heads, residual_std=residual_std, compute=compute, rngs=rngs, causal=causal
+      width,
+      heads,
+      residual_std=residual_std,
+      compute=compute,
+      rngs=rngs,
+      causal=causal,
+      rotary=rotary,
+      logit_cap=parts.logit_cap,
     )
     self.ln_2 = LayerNorm(width, compute, rngs, parts.epsilon)
-    self.mlp = Mlp(
+    self.mlp: Callable[[jax.Array], jax.Array] = Mlp(
       width,
       residual_std=residual_std,
       compute=compute,

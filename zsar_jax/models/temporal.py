@@ -9,7 +9,7 @@ from flax import nnx
 
 from zsar_jax.models import layers
 from zsar_jax.models.compute import Compute
-from zsar_jax.models.presets import VideoSpec
+from zsar_jax.models.presets import ORDERED_HEADS, VideoSpec
 
 
 class MeanHead(nnx.Module):
@@ -56,6 +56,6 @@ def make_head(
   width: int, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs
 ) -> MeanHead | TransformerHead:
   """Builds the head for `video.temporal` and embeddings of `width`."""
-  if video.temporal in ('transformer', 'xclip'):
+  if video.temporal in ORDERED_HEADS:
     return TransformerHead(width, video, compute=compute, rngs=rngs)
   return MeanHead(compute)

@@ -1,4 +1,6 @@
-"""CLIP's image and text towers (Radford et al., arXiv 2103.00020), with OpenAI's numerics.
+"""The image and the text tower of CLIP (Radford et al., arXiv 2103.00020) and of its relatives.
+
+In what they differ from OpenAI's CLIP, `architectures.Architecture` describes.
 
 Letters in shapes: N images, G = resolution / patch, P patch, C texts, L tokens, D width,
 E embedding.
@@ -11,10 +13,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from zsar_jax.models import cross_frame, layers
+from zsar_jax.models import cross_frame, eva02, layers
 from zsar_jax.models.compute import Compute
 from zsar_jax.models.learned_prompts import DeepPrompts
+from zsar_jax.models.pooling import AttentionPool
 from zsar_jax.models.presets import TowerSpec, VideoSpec
+from zsar_jax.models.rotary import Rotary
 
 # Initial standard deviations for training from scratch. OpenAI's are 0.02 for tokens and
 # width**-0.5 for image positions, while patch embeddings have about 0.5. With larger values,
@@ -25,12 +29,15 @@ _TOKEN_STD = 0.2
 
 
 class PatchEmbedding(nnx.Module):
-  """The convolution that turns each patch into a token; its stride is its kernel size, no bias."""
+  """The convolution that turns each patch into a token; its stride is its kernel size."""
 
-  def __init__(self, patch: int, width: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+  def __init__(
+    self, patch: int, width: int, *, dtype: DTypeLike, rngs: nnx.Rngs, use_bias: bool = False
+  ):
     # PyTorch's default for convolutions: uniform, with variance 1 / (3 * fan_in).
     init = nnx.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
     self.kernel = nnx.Param(init(rngs.params(), (patch, patch, 3, width), jnp.float32))
+    self.bias = nnx.data(nnx.Param(jnp.zeros((width,))) if use_bias else None)
     self.dtype = dtype
 
   def __call__(self, images: jax.Array) -> jax.Array:
@@ -41,30 +48,52 @@ class PatchEmbedding(nnx.Module):
     # As patches do not overlap, the convolution is one matrix product.
     x = images.astype(self.dtype).reshape(count, rows, patch, columns, patch, channels)
     x = x.swapaxes(2, 3).reshape(count, rows * columns, -1)  # [N, G * G, P * P * 3]
-    return x @ kernel.reshape(-1, width)  # [N, G * G, D]
+    x = x @ kernel.reshape(-1, width)  # [N, G * G, D]
+    return x if self.bias is None else x + self.bias[...].astype(self.dtype)
+
+
+# The residual blocks of `Architecture.image_block`.
+_BLOCKS = {'clip': layers.ResidualBlock, 'eva02': eva02.Eva02Block}
 
 
 class ImageTower(nnx.Module):
-  """A vision transformer; the image's embedding is the projection of its class token.
+  """A vision transformer; in CLIP, the image's embedding is the projection of its class token.
 
   In some video models the frames of a clip attend to each other here; see `cross_frame`.
   """
 
   def __init__(self, spec: TowerSpec, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs):
     width, depth, dtype = spec.image_width, spec.image_layers, compute.dtype
+    parts, tokens = spec.parts, spec.num_image_tokens
+    is_joint = video.temporal == 'joint'
     init = nnx.initializers.normal(width**-0.5)
-    self.conv1 = PatchEmbedding(spec.patch, width, dtype=dtype, rngs=rngs)
-    self.class_embedding = nnx.Param(init(rngs.params(), (width,)))
-    self.positional_embedding = nnx.Param(
-      nnx.initializers.normal(_IMAGE_POSITION_STD)(rngs.params(), (1 + spec.num_patches, width))
+    self.conv1 = PatchEmbedding(
+      spec.patch, width, dtype=dtype, rngs=rngs, use_bias=parts.patch_bias
     )
+    self.class_embedding = nnx.data(
+      nnx.Param(init(rngs.params(), (width,))) if parts.class_token else None
+    )
+    self.positional_embedding = nnx.Param(
+      nnx.initializers.normal(_IMAGE_POSITION_STD)(rngs.params(), (tokens, width))
+    )
+    # At first zero, as in ViCLIP, so that a CLIP does not see it.
+    self.temporal_embedding = nnx.data(
+      nnx.Param(jnp.zeros((video.num_frames, width))) if is_joint else None
+    )
+    if is_joint:
+      tokens += (video.num_frames - 1) * spec.num_patches
     # Prompts follow the patches and get no positional embedding.
     self.prompts = nnx.data(
-      DeepPrompts(video.image_prompts, video.prompt_depth, width, 1 + spec.num_patches, rngs=rngs)
+      DeepPrompts(video.image_prompts, video.prompt_depth, width, tokens, rngs=rngs)
       if video.image_prompts
       else None
     )
-    self.ln_pre = layers.LayerNorm(width, compute, rngs, spec.parts.epsilon)
+    self.ln_pre = nnx.data(
+      layers.LayerNorm(width, compute, rngs, parts.epsilon) if parts.pre_norm else None
+    )
+
+    grid = spec.resolution // spec.patch
+    rotary = Rotary(parts.rotary, grid, parts.class_token) if parts.rotary else None
 
     def block(number: int) -> layers.ResidualBlock:
       del number
@@ -73,19 +102,42 @@ class ImageTower(nnx.Module):
         compute=compute,
         rngs=rngs,
         mlp_width=spec.image_mlp,
-        parts=spec.parts,
+        parts=parts,
+        rotary=rotary,
       )
       if video.temporal in cross_frame.BLOCKS:
         block_class = cross_frame.BLOCKS[video.temporal]
         return block_class(width, spec.image_heads, num_frames=video.num_frames, **options)
-      return layers.ResidualBlock(width, spec.image_heads, **options)
+      return _BLOCKS[parts.image_block](width, spec.image_heads, **options)
 
     self.transformer = layers.Transformer(depth, block, compute)
-    self.ln_post = layers.LayerNorm(width, compute, rngs, spec.parts.epsilon)
+    self.ln_post = layers.LayerNorm(width, compute, rngs, parts.epsilon)
     # X-CLIP's class embeddings attend to the patches.
     self.returns_patches = video.temporal == 'xclip'
-    self.proj = nnx.Linear(
-      width, spec.embed_dim, use_bias=False, kernel_init=init, dtype=dtype, rngs=rngs
+    self.pool = parts.image_pool
+    self.attn_pool = nnx.data(
+      AttentionPool(
+        width,
+        parts.pool_heads or spec.image_heads,
+        compute=compute,
+        rngs=rngs,
+        mlp_width=spec.pool_mlp_width,
+        parts=parts,
+      )
+      if self.pool == 'attention'
+      else None
+    )
+    self.proj = nnx.data(
+      None
+      if parts.image_projection == 'none'
+      else nnx.Linear(
+        width,
+        spec.embed_dim,
+        use_bias=parts.image_projection == 'affine',
+        kernel_init=init,
+        dtype=dtype,
+        rngs=rngs,
+      )
     )
 
   def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array | None]:
@@ -93,25 +145,39 @@ class ImageTower(nnx.Module):
 
     Args:
       images: f32[N, resolution, resolution, 3], normalized. Where frames attend to each other, the
-        T frames of a clip are consecutive.
+        T frames of a clip are consecutive. With 'joint' attention each clip becomes one sequence,
+        as long as T images, and N in what follows is the number of clips.
 
     Returns:
       embeddings: f32[N, E], not of unit length.
       patches: [N, G * G, D], the patches' tokens after the last block; None in models whose class
         embeddings do not attend to them.
     """
-    patches = self.conv1(images)  # [N, G * G, D]
-    count, grid, width = patches.shape
-    class_token = self.class_embedding[...].astype(patches.dtype)
-    class_tokens = jnp.broadcast_to(class_token, (count, 1, width))
-    x = jnp.concatenate([class_tokens, patches], axis=1)  # [N, 1 + G * G, D]
+    x = self.conv1(images)  # [N, G * G, D]
+    count, grid, width = x.shape
+    first = 0 if self.class_embedding is None else 1  # The index of the first patch.
+    if self.class_embedding is not None:
+      class_token = self.class_embedding[...].astype(x.dtype)
+      class_tokens = jnp.broadcast_to(class_token, (count, 1, width))
+      x = jnp.concatenate([class_tokens, x], axis=1)  # [N, 1 + G * G, D]
     x = x + self.positional_embedding[...].astype(x.dtype)
+    if self.temporal_embedding is not None:
+      x = cross_frame.join_frames(x, self.temporal_embedding[...], first)
+      grid = x.shape[1] - first
     if self.prompts:
-      x = self.prompts.replace(x, self.prompts.inputs[...])  # [N, 1 + G * G + P, D]
-    query_index = None if self.returns_patches else 0
-    x = self.transformer(self.ln_pre(x), self.prompts, query_index)
-    embeddings = self.proj(self.ln_post(x[:, 0])).astype(jnp.float32)  # [N, E]
-    return embeddings, x[:, 1 : 1 + grid] if self.returns_patches else None
+      x = self.prompts.replace(x, self.prompts.inputs[...])  # [N, first + G * G + P, D]
+    if self.ln_pre:
+      x = self.ln_pre(x)
+    # Only the class token of the last block is used, if nothing else reads the others.
+    query_index = 0 if self.pool == 'class' and not self.returns_patches else None
+    x = self.transformer(x, self.prompts, query_index)
+    patches = slice(first, first + grid)
+    if self.attn_pool:
+      pooled = self.attn_pool(self.ln_post(x))
+    else:
+      pooled = self.ln_post(x[:, 0] if self.pool == 'class' else x[:, patches].mean(axis=1))
+    embeddings = (self.proj(pooled) if self.proj else pooled).astype(jnp.float32)  # [N, E]
+    return embeddings, x[:, patches] if self.returns_patches else None
 
 
 class TokenEmbedding(nnx.Embed):
@@ -142,10 +208,10 @@ _look_up.defvjp(_look_up_forward, _look_up_backward)
 
 
 class TextTower(nnx.Module):
-  """A causal transformer; the text's embedding is the projection of its end-of-text token."""
+  """A transformer; in CLIP, the text's embedding is the projection of its end-of-text token."""
 
   def __init__(self, spec: TowerSpec, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs):
-    width, dtype = spec.text_width, compute.dtype
+    width, dtype, parts = spec.text_width, compute.dtype, spec.parts.text_parts
     normal = nnx.initializers.normal
     self.token_embedding = TokenEmbedding(
       spec.vocab_size, width, embedding_init=normal(_TOKEN_STD), dtype=dtype, rngs=rngs
@@ -163,21 +229,28 @@ class TextTower(nnx.Module):
       spec.text_heads,
       compute=compute,
       rngs=rngs,
-      causal=spec.parts.causal_text,
+      causal=parts.causal_text,
       mlp_width=spec.text_mlp,
-      parts=spec.parts,
+      parts=parts,
     )
-    self.ln_final = layers.LayerNorm(width, compute, rngs, spec.parts.epsilon)
+    self.ln_final = layers.LayerNorm(width, compute, rngs, parts.epsilon)
+    self.pool = parts.text_pool
     self.text_projection = nnx.Linear(
-      width, spec.embed_dim, use_bias=False, kernel_init=normal(width**-0.5), dtype=dtype, rngs=rngs
+      width,
+      spec.embed_dim,
+      use_bias=parts.text_projection_bias,
+      kernel_init=normal(width**-0.5),
+      dtype=dtype,
+      rngs=rngs,
     )
 
   def __call__(self, tokens: jax.Array) -> jax.Array:
     """Embeds texts.
 
     Args:
-      tokens: i32[C, L], where L is at most context_length. The end-of-text token has the largest
-        id of its text. Tokens after it have no effect, since attention is causal.
+      tokens: i32[C, L]. With `text_pool` 'end', L is at most context_length, and the end-of-text
+        token has the largest id of its text; if attention is causal, tokens after it have no
+        effect. With 'last', L is context_length.
 
     Returns:
       f32[C, E], not of unit length.
@@ -186,6 +259,7 @@ class TextTower(nnx.Module):
     if self.prompts:
       x = self.prompts.replace(x, self.prompts.inputs[...])
     x = x + self.positional_embedding[: tokens.shape[1]].astype(x.dtype)
-    ends = jnp.argmax(tokens, axis=-1)  # [C]
-    x = self.transformer(x, self.prompts, query_index=ends)[:, 0]  # [C, D]
+    # The ends of the texts, [C], or the last position of all of them.
+    end = jnp.argmax(tokens, axis=-1) if self.pool == 'end' else tokens.shape[1] - 1
+    x = self.transformer(x, self.prompts, query_index=end)[:, 0]  # [C, D]
     return self.text_projection(self.ln_final(x)).astype(jnp.float32)  # [C, E]

@@ -7,6 +7,7 @@ Letters in shapes: B clips, T frames, H and W pixels, C texts, L tokens, M patch
 """
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -15,11 +16,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from zsar_jax.models import layers, temporal, towers
+from zsar_jax.errors import UserError
+from zsar_jax.models import layers, temporal, towers, videoprism
 from zsar_jax.models.compute import Compute
 from zsar_jax.models.distillation import ResidualNetwork, distance
 from zsar_jax.models.parameter_keys import ParameterKeys
-from zsar_jax.models.presets import NORMALIZATIONS, TowerSpec, VideoSpec
+from zsar_jax.models.presets import CLIP_ENCODERS, NORMALIZATIONS, TowerSpec, VideoSpec
 from zsar_jax.models.video_prompts import VideoPrompts
 
 # A nested dict of f32 arrays; a path reads like 'visual/transformer/resblocks/0/ln_1/scale'.
@@ -38,11 +40,15 @@ class VideoNetwork(nnx.Module):
 
   Attributes:
     logit_scale: f32[], the logarithm of the factor that turns cosines into logits.
+    logit_bias: f32[], what is then added to them; None in most families.
   """
 
   def __init__(self, spec: TowerSpec, video: VideoSpec, *, compute: Compute, rngs: nnx.Rngs):
-    self.visual = towers.ImageTower(spec, video, compute=compute, rngs=rngs)
-    self.text = towers.TextTower(spec, video, compute=compute, rngs=rngs)
+    is_videoprism = video.temporal == 'videoprism'
+    visual_class = videoprism.VideoTower if is_videoprism else towers.ImageTower
+    text_class = videoprism.TextTower if is_videoprism else towers.TextTower
+    self.visual = visual_class(spec, video, compute=compute, rngs=rngs)
+    self.text = text_class(spec, video, compute=compute, rngs=rngs)
     self.temporal = temporal.make_head(spec.embed_dim, video, compute=compute, rngs=rngs)
     self.video_prompts = nnx.data(
       VideoPrompts(spec.image_width, spec.embed_dim, compute=compute, rngs=rngs)
@@ -63,7 +69,11 @@ class VideoNetwork(nnx.Module):
     self.mean_of_cosines = video.temporal == 'window'
     self.normalization = spec.normalization
     self.precision = compute.precision
-    self.logit_scale = nnx.Param(jnp.array(math.log(1 / 0.07), jnp.float32))
+    # With a bias, the initial values are those of SigLIP (arXiv 2303.15343, section 3.2).
+    has_bias = spec.parts.logit_bias
+    scale = 10.0 if has_bias else 1 / 0.07
+    self.logit_scale = nnx.Param(jnp.array(math.log(scale), jnp.float32))
+    self.logit_bias = nnx.data(nnx.Param(jnp.array(-10.0, jnp.float32)) if has_bias else None)
 
   def encode_frames(self, frames: jax.Array) -> tuple[jax.Array, jax.Array | None]:
     """Embeds each frame of clips.
@@ -73,7 +83,8 @@ class VideoNetwork(nnx.Module):
         spec has another normalization. H = W = the spec's resolution.
 
     Returns:
-      embeddings: f32[B, T, E], not of unit length.
+      embeddings: f32[B, T, E], not of unit length; f32[B, 1, E] if the tower embeds clips, see
+        `presets.CLIP_ENCODERS`.
       patches: [B, T, M, D], the patches' tokens after the last block; None except in an 'xclip'
         model.
     """
@@ -82,11 +93,14 @@ class VideoNetwork(nnx.Module):
     embedded, patches = self.visual(frames.reshape(batch * count, *frames.shape[2:]))
     if patches is not None:
       patches = patches.reshape(batch, count, *patches.shape[1:])
-    return embedded.reshape(batch, count, -1), patches
+    return embedded.reshape(batch, -1, embedded.shape[-1]), patches
 
   def encode_video(self, frames: jax.Array) -> Encoded:
     """Encodes clips `frames: f32[B, T, H, W, 3]`, normalized as in `encode_frames`."""
-    embedded, patches = self.encode_frames(frames)
+    return self.combine_frames(*self.encode_frames(frames))
+
+  def combine_frames(self, embedded: jax.Array, patches: jax.Array | None) -> Encoded:
+    """Encodes clips from their frames, as `encode_frames` returns them, in another order or not."""
     if self.mean_of_cosines:
       embedding = jnp.mean(layers.l2_normalize(embedded), axis=1)
     else:
@@ -148,6 +162,45 @@ class VideoNetwork(nnx.Module):
     return distance(frames, frame_teacher) + distance(classes, text_teacher)
 
 
+def _check_fit(spec: TowerSpec, video: VideoSpec) -> None:
+  """Refuses a video model that a family of encoders, or a temporal model, does not have.
+
+  Raises:
+    UserError: with the name of a field of `VideoSpec`.
+  """
+  required = spec.parts.temporal
+  if required and video.temporal != required:
+    raise UserError(
+      f'temporal: a model of {spec.architecture} encodes clips in its own way; set it to'
+      f' {required!r} instead of {video.temporal!r}'
+    )
+  if video.temporal == 'videoprism' and not required:
+    raise UserError(
+      "temporal: 'videoprism' is part of the VideoPrism models; take another one for a model of"
+      f' {spec.architecture}'
+    )
+  if required and (video.image_prompts or video.text_prompts):
+    raise UserError(
+      f'prompts: a model of {spec.architecture} has none; set the numbers of its prompts to 0'
+    )
+  if spec.parts.rotary and video.temporal in ('window', 'xclip', 'joint'):
+    raise UserError(
+      f'temporal: {video.temporal!r} attends across frames inside the image tower, which zsar_jax'
+      f' does not support with the rotary positions of {spec.architecture}; set it to'
+      " 'mean' or 'transformer'"
+    )
+  if video.temporal == 'xclip' and not spec.parts.class_token:
+    raise UserError(
+      "temporal: 'xclip' sends messages between class tokens, which a model of"
+      f" {spec.architecture} does not have; set it to 'mean' or 'transformer'"
+    )
+  if video.residual_distillation and video.temporal in CLIP_ENCODERS:
+    raise UserError(
+      f'temporal: {video.temporal!r} has no embeddings of single frames, which residual'
+      ' distillation compares; set config.optim.distillation to 0'
+    )
+
+
 def _renormalize(frames: jax.Array, normalization: str) -> jax.Array:
   """Maps f32[..., 3] from CLIP's normalization to another one."""
   if normalization == 'clip':
@@ -177,8 +230,14 @@ class VideoModel:
       spec: dimensions of the towers.
       video: what turns the towers into a video model.
       compute: how the model is computed; None for `Compute()`.
+
+    Raises:
+      UserError: if the two specs do not fit together.
     """
+    _check_fit(spec, video)
     compute = compute or Compute()
+    if spec.parts.logit_cap:  # cuDNN's kernels do not cap logits.
+      compute = dataclasses.replace(compute, attention='xla')
 
     def build(key: jax.Array) -> VideoNetwork:
       return VideoNetwork(spec, video, compute=compute, rngs=ParameterKeys(key))
@@ -212,6 +271,13 @@ class VideoModel:
     with self._network(params) as network:
       return network.encode_video(frames)
 
+  def combine_frames(
+    self, params: Params, embedded: jax.Array, patches: jax.Array | None
+  ) -> Encoded:
+    """See `VideoNetwork.combine_frames`."""
+    with self._network(params) as network:
+      return network.combine_frames(embedded, patches)
+
   def encode_text(self, params: Params, tokens: jax.Array) -> jax.Array:
     """See `VideoNetwork.encode_text`."""
     with self._network(params) as network:
@@ -223,8 +289,13 @@ class VideoModel:
       return network.similarity(encoded, texts)
 
   def logits(self, params: Params, encoded: Encoded, texts: jax.Array) -> jax.Array:
-    """Scores clips for classes, f32[B, C]: the cosines of `similarity` times exp(logit_scale)."""
-    return jnp.exp(params['logit_scale']) * self.similarity(params, encoded, texts)
+    """Scores clips for classes, f32[B, C]: the `scale_cosines` of `similarity`."""
+    return self.scale_cosines(params, self.similarity(params, encoded, texts))
+
+  def scale_cosines(self, params: Params, cosines: jax.Array) -> jax.Array:
+    """Returns the logits of cosines: exp(logit_scale) times them, plus the bias if there is one."""
+    logits = jnp.exp(params['logit_scale']) * cosines
+    return logits + params['logit_bias'] if 'logit_bias' in params else logits
 
   def distance(
     self,

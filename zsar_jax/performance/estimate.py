@@ -7,7 +7,7 @@ sequence; d, f and t the sizes of the mesh axes data, fsdp and tensor.
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh, NamedSharding
@@ -97,8 +97,9 @@ def required_traffic(
   activations = 0.0
   if tensor > 1:
     sums = 4 if config.model.remat == 'none' else 5
-    for tokens, width, layers in _towers(config, spec, classes, replicas, frozen):
-      activations += 2 * sums * layers * tokens * width * itemsize * _share(tensor)
+    for stack in _stacks(config, spec, classes, replicas, frozen):
+      size = stack.tokens * stack.width * itemsize
+      activations += 2 * sums * stack.layers * size * _share(tensor)
   embeddings = 4.0 * classes * spec.embed_dim * _share(replicas)
   texts = 0.0 if frozen else embeddings * (1 + 2 * accumulation)
   return Traffic(gathered, scattered, reduced, activations, texts)
@@ -125,33 +126,61 @@ def activation_bytes(
   replicas, tensor = sharding.num_batch_shards(mesh), mesh.shape['tensor']
   itemsize = compute_dtype(config).itemsize
   kept_per_block = {'none': 16, 'dots': 10, 'full': 1}[config.model.remat]
-  largest = 0.0  # Over the towers, which run one after another.
-  length = {spec.image_width: 1 + spec.num_patches, spec.text_width: spec.context_length}
-  heads = {spec.image_width: spec.image_heads, spec.text_width: spec.text_heads}
-  for tokens, width, layers in _towers(config, spec, classes, replicas, False):
-    logits = 0.0 if attention == 'cudnn' else 2 * heads[width] * length[width] / width
+  by_tower = {'image': 0.0, 'text': 0.0}
+  for stack in _stacks(config, spec, classes, replicas, False):
+    logits = 0.0 if attention == 'cudnn' else 2 * stack.heads * stack.length / stack.width
     working = 16 + logits
     kept = kept_per_block + (logits if config.model.remat == 'none' else 0)
     # The input of a block is not split over tensor.
-    blocks = layers * (1 + (kept - 1) / tensor) + (0 if kept == working else working / tensor)
-    largest = max(largest, tokens * width * itemsize * blocks)
+    blocks = stack.layers * (1 + (kept - 1) / tensor)
+    blocks += 0 if kept == working else working / tensor
+    by_tower[stack.tower] += stack.tokens * stack.width * itemsize * blocks
+  largest = max(by_tower.values())  # The towers run one after another.
   clips = config.data.batch_size / config.optim.accumulation / replicas
   frames = clips * config.view.num_frames * 3 * config.view.size**2 * 4
   return largest + 2 * frames
 
 
-def _towers(
+class _Stack(NamedTuple):
+  """The residual blocks of a tower, or some of them.
+
+  Attributes:
+    tower: 'image' or 'text'.
+    tokens: a device's tokens per micro-batch (images) or step (texts).
+    length: the tokens that a token attends to.
+    width: D.
+    layers: the number of blocks.
+    heads: H.
+  """
+
+  tower: str
+  tokens: float
+  length: int
+  width: int
+  layers: int
+  heads: int
+
+
+def _stacks(
   config: ConfigDict, spec: TowerSpec, classes: int, replicas: int, frozen: bool
-) -> Iterator[tuple[float, int, int]]:
-  """Yields, for each tower, a device's tokens per micro-batch or step, the width, the blocks."""
-  images = config.data.batch_size * config.view.num_frames / replicas
-  yield (
-    images / config.optim.accumulation * (1 + spec.num_patches),
-    spec.image_width,
-    spec.image_layers,
-  )
+) -> Iterator[_Stack]:
+  """Yields the blocks of the image tower and, unless it is frozen, of the text tower."""
+  frames, patches = config.view.num_frames, spec.num_patches
+  clips = config.data.batch_size / replicas / config.optim.accumulation
+  sequences, length = clips * frames, spec.num_image_tokens
+  if config.model.temporal == 'joint':
+    sequences, length = clips, length + (frames - 1) * patches
+  for layers, tokens, attended in (
+    (spec.image_layers, sequences * length, length),
+    (spec.time_layers, clips * frames * patches, frames),
+    (spec.auxiliary_layers, clips * frames * patches, frames * patches),
+  ):
+    if layers:
+      yield _Stack('image', tokens, attended, spec.image_width, layers, spec.image_heads)
   if not frozen:
-    yield classes / replicas * spec.context_length, spec.text_width, spec.text_layers
+    length = spec.context_length
+    tokens = classes / replicas * length
+    yield _Stack('text', tokens, length, spec.text_width, spec.text_layers, spec.text_heads)
 
 
 def device_bytes(tree: Any) -> int:

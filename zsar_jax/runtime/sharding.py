@@ -31,8 +31,9 @@ TENSOR_RULES = (
   (r'.*attn/(query|key|value)/kernel', (None, 'tensor', None)),
   (r'.*attn/(query|key|value)/bias', ('tensor', None)),
   (r'.*attn/out/kernel', ('tensor', None, None)),
-  (r'.*mlp/c_fc/kernel', (None, 'tensor')),
-  (r'.*mlp/c_fc/bias', ('tensor',)),
+  (r'.*mlp/(c_fc|c_gate)/kernel', (None, 'tensor')),
+  (r'.*mlp/(c_fc|c_gate)/bias', ('tensor',)),
+  (r'.*mlp/ln/(scale|bias)', ('tensor',)),
   (r'.*mlp/c_proj/kernel', ('tensor', None)),
 )
 

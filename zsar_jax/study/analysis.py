@@ -61,6 +61,7 @@ def write_study(
     'seeds': list(study.seeds),
     'command': command,
     'masks': describe_masks(jobs),
+    'clips': study.clips,
     'experiments': {
       name: _experiment(study, name, jobs, by_dataset, workdir)
       for name, by_dataset in experiments.items()
@@ -108,7 +109,13 @@ def _experiment(
     first_seeds = {run: seeds[0] for run, seeds in by_run.items()}
     choices = clip_images.choose_clips(first_seeds, experiment.baseline, study.gallery)
     datasets[dataset]['gallery'] = clip_images.draw_clips(
-      jobs[0].config, dataset, first_seeds, choices, workdir, f'{name}-{dataset}'
+      jobs[0].config,
+      dataset,
+      first_seeds,
+      choices,
+      workdir,
+      f'{name}-{dataset}',
+      animate=study.clips != 'stills',
     )
   return {
     'about': experiment.about,

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from zsar_jax.data.dataset import open_dataset
-from zsar_jax.data.subset import select
+from zsar_jax.data.subset import open_subset
 from zsar_jax.errors import UserError
 from zsar_jax.pantomime import worlds
 from zsar_jax.recipes import language
@@ -25,10 +24,9 @@ def check_data(jobs: Sequence[Job]) -> None:
       continue  # Another seed of a run has the same data.
     checked.add((job.experiment, job.run))
     if job.config.data.embedded:
-      references = list(job.config.eval.datasets.values())
-      if job.mode == 'train':
-        references.append(job.config.data.train)
-      worlds.build_worlds(job.config.data.dir, [reference.dataset for reference in references])
+      references = [job.config.data.train, *job.config.eval.datasets.values()]
+      names = [reference.dataset for reference in references if reference.dataset]
+      worlds.build_worlds(job.config.data.dir, names)
     if job.mode == 'train':
       open_training_subset(job.config)
     for name in job.config.eval.datasets:
@@ -39,8 +37,7 @@ def check_data(jobs: Sequence[Job]) -> None:
 def _check_eval_set(config: ConfigDict, name: str, field: str) -> None:
   """Checks the classes and masks of a data set of the evaluation."""
   reference = config.eval.datasets[name]
-  dataset = open_dataset(config.data.dir, reference.dataset, reference.split)
-  subset = select(dataset, reference.classes, config.view.unannotated, f'{field}.classes')
+  subset = open_subset(config.data.dir, reference, config.view.unannotated, field)
   if len(subset.classes) < 2:
     raise UserError(
       f'{field}: it has only the class {subset.classes[0]!r}, so that every prediction is correct;'

@@ -1,6 +1,7 @@
 """Pictures of clips under each recipe, as the models get them, for the report's gallery."""
 
 import dataclasses
+import io
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -9,14 +10,15 @@ from typing import Any
 import cv2
 import jax
 import numpy as np
+import PIL.Image
 from ml_collections import ConfigDict
 
 from zsar_jax.data.batch import BatchClip, as_partner
 from zsar_jax.data.clip_loader import ClipLoader
-from zsar_jax.data.dataset import open_dataset
-from zsar_jax.data.subset import select
+from zsar_jax.data.subset import open_subset
 from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
+from zsar_jax.evaluation import bias_metrics
 from zsar_jax.evaluation.evaluator import COLOR_SEED
 from zsar_jax.evaluation.metrics import class_ranks
 from zsar_jax.evaluation.predictions import Predictions
@@ -28,6 +30,11 @@ from zsar_jax.recipes import language
 _MAX_FRAMES = 8
 _SIDE = 96
 _QUALITY = 80
+
+# The side of a playing clip in pixels, the time that it shows each frame, and its WebP quality.
+_CLIP_SIDE = 144
+_FRAME_MILLISECONDS = 180
+_CLIP_QUALITY = 60
 
 # The number of most likely classes that are kept of each clip.
 _TOP_CLASSES = 3
@@ -65,7 +72,7 @@ def choose_clips(predictions: Mapping[str, Predictions], baseline: str, count: i
     for recipe, logits in of_run.logits.items()
   }
   groups = []
-  painted = _background_recipe(reference.recipes)
+  painted = bias_metrics.background_recipe(reference.recipes)
   if painted and 'none' in reference.recipes:
     flips = correct[baseline, 'none'] & ~correct[baseline, painted] & reference.counted(painted)
     why = f'The run {baseline} is right on this clip as it is, and wrong under {painted}.'
@@ -94,6 +101,7 @@ def draw_clips(
   choices: Sequence[Choice],
   folder: pathlib.Path,
   prefix: str,
+  animate: bool = True,
 ) -> list[dict[str, Any]]:
   """Draws the chosen clips under each recipe that they count under.
 
@@ -104,12 +112,13 @@ def draw_clips(
     choices: the clips.
     folder: the folder of the study; the pictures are written to its gallery/.
     prefix: the prefix of the pictures' names.
+    animate: whether clips are also written as animations.
 
   Returns:
-    For each clip an object for study.json with clip, class and why; the pictures by recipe; for
-    each run the most likely classes with their probabilities by recipe; for each recipe under which
-    the clip does not count, and has no picture, the reason; the number of frames, and how many of
-    them each recipe leaves unpainted.
+    For each clip an object for study.json with clip, class and why; the pictures and animations by
+    recipe; for each run the most likely classes with their probabilities by recipe; for each recipe
+    under which the clip does not count, and has no picture, the reason; the number of frames, and
+    how many of them each recipe leaves unpainted.
   """
   if not choices:
     return []
@@ -121,6 +130,7 @@ def draw_clips(
       'class': reference.classes[reference.labels[choice.position]],
       'why': choice.why,
       'pictures': {},
+      'clips': {},
       'predictions': {
         run: _top_classes(of_run, choice.position) for run, of_run in predictions.items()
       },
@@ -146,9 +156,12 @@ def draw_clips(
     for row, (entry, pixels) in enumerate(zip(entries, pictures, strict=True)):
       if recipe in entry['not_counted']:
         continue
-      name = f'gallery/{re.sub("[^a-zA-Z0-9]", "_", prefix)}-{row}-{number}.jpg'
-      (folder / name).write_bytes(_encode_strip(pixels))
-      entry['pictures'][recipe] = name
+      name = f'gallery/{re.sub("[^a-zA-Z0-9]", "_", prefix)}-{row}-{number}'
+      (folder / f'{name}.jpg').write_bytes(_encode_strip(pixels))
+      entry['pictures'][recipe] = f'{name}.jpg'
+      if animate:
+        (folder / f'{name}.webp').write_bytes(_encode_animation(pixels))
+        entry['clips'][recipe] = f'{name}.webp'
   return entries
 
 
@@ -160,10 +173,9 @@ def _load_rows(
   Raises:
     UserError: the data set has other clips than `reference`.
   """
-  dataset_ref = config.eval.datasets[dataset]
-  opened = open_dataset(config.data.dir, dataset_ref.dataset, dataset_ref.split)
   field = f'config.eval.datasets.{dataset}'
-  subset = select(opened, dataset_ref.classes, config.view.unannotated, f'{field}.classes')
+  reference_to_clips = config.eval.datasets[dataset]
+  subset = open_subset(config.data.dir, reference_to_clips, config.view.unannotated, field)
   positions = {subset.clip_id(position): position for position in range(len(subset))}
   if list(positions) != list(reference.ids):
     raise UserError(
@@ -187,19 +199,6 @@ def _not_counted(predictions: Predictions, recipe: str, position: int) -> str | 
   if predictions.counted(recipe)[position]:
     return None
   return 'no partner' if predictions.has_masks(recipe)[position] else 'no masks'
-
-
-def _background_recipe(texts: Sequence[str]) -> str | None:
-  """The first recipe that paints only the background, with a color."""
-  for text in texts:
-    recipe = language.parse(text)
-    if (
-      [part.region for part in recipe.parts] == ['background']
-      and recipe.parts[0].fill not in language.BACKGROUND_FILLS
-      and not recipe.effects
-    ):
-      return text
-  return None
 
 
 def _top_classes(predictions: Predictions, position: int) -> dict[str, list[list[Any]]]:
@@ -230,3 +229,27 @@ def _encode_strip(video: np.ndarray) -> bytes:
   frames = [np.pad(frame, ((0, 0), (0, 2), (0, 0)), constant_values=255) for frame in frames]
   image = cv2.cvtColor(np.concatenate(frames, axis=1)[:, :-2], cv2.COLOR_RGB2BGR)
   return cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
+
+
+def _encode_animation(video: np.ndarray) -> bytes:
+  """Encodes all frames as a WebP animation that repeats.
+
+  Args:
+    video: f32[T, H, W, 3] in [0, 1].
+  """
+  frames = (255 * np.clip(video, 0, 1)).round().astype(np.uint8)
+  side = (_CLIP_SIDE, _CLIP_SIDE)
+  first, *others = (
+    PIL.Image.fromarray(cv2.resize(frame, side, interpolation=cv2.INTER_AREA)) for frame in frames
+  )
+  file = io.BytesIO()
+  first.save(
+    file,
+    'WEBP',
+    save_all=True,
+    append_images=others,
+    duration=_FRAME_MILLISECONDS,
+    loop=0,
+    quality=_CLIP_QUALITY,
+  )
+  return file.getvalue()

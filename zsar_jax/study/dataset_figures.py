@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax.evaluation import bias_metrics, metrics
+from zsar_jax.evaluation import bias_metrics, metrics, multiple_choice
 from zsar_jax.evaluation.predictions import Predictions
 from zsar_jax.evaluation.ratio import Ratio, restrict_to_common, stack_seeds
 from zsar_jax.study import statistics
@@ -111,9 +111,17 @@ def _mean_class(predictions: Predictions) -> dict[Any, Ratio]:
   return {recipe: metrics.mean_class(predictions, recipe) for recipe in predictions.recipes}
 
 
+def _multiple_choice(predictions: Predictions) -> dict[Any, Ratio]:
+  return {
+    recipe: multiple_choice.multiple_choice(predictions, recipe) for recipe in predictions.recipes
+  }
+
+
 def _accuracies(runs: _Runs, run: str) -> dict[str, Any]:
   """The accuracies of a run under each recipe."""
   figures = {'top1': _top_1, 'top5': _top_5, 'mean_class': _mean_class}
+  if runs.reference.choices:
+    figures['multiple_choice'] = _multiple_choice
   columns = {name: runs.estimates(run, figure) for name, figure in figures.items()}
   return {
     recipe: {name: column[recipe] for name, column in columns.items()}

@@ -30,6 +30,10 @@ _FUNCTION = re.compile(r'[A-Za-z_][\w.]*:[A-Za-z_]\w*')
 # The name of the job of a model that is only evaluated, in place of a seed.
 EVALUATED = 'evaluated'
 
+# Clips play inside report.html as long as it stays small, or from files beside it, which keeps the
+# page smaller; or there are only still frames.
+CLIPS = ('inside', 'beside', 'stills')
+
 _NAME = re.compile(r'[A-Za-z0-9][\w+-]*')
 
 
@@ -48,6 +52,8 @@ def default_study() -> ConfigDict:
   study.findings = ()
   # The number of clips of each data set in the report's gallery.
   study.gallery = 6
+  # How the report plays the clips of its gallery, one of `CLIPS`.
+  study.clips = 'inside'
   # The number of bootstrap draws of each interval.
   study.draws = 2000
   return study
@@ -233,6 +239,7 @@ def _check_values(study: ConfigDict) -> None:
   for name, minimum in (('gallery', 0), ('draws', 1)):
     if study[name] < minimum:
       raise UserError(f'config.{name}: {study[name]} is less than {minimum}')
+  config_lib.check_choice('config.clips', study.clips, CLIPS)
   for entry in study.findings:
     _check_finding(study, entry)
 
@@ -288,6 +295,7 @@ def _clip_selection(study: ConfigDict, side: Sequence[str]) -> dict[str, Any]:
     'data.dir': study.data.dir or base.data.dir,
     'view.unannotated': base.view.unannotated,
     **{name: reference[name] for name in ('dataset', 'split', 'classes')},
+    'labels': reference.get('labels', ''),
   }
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
-from zsar_jax.evaluation.ratio import Ratio, divide, nan_mean, restrict_to_common
+from zsar_jax.evaluation.ratio import Combination, Ratio, divide, nan_mean, restrict_to_common
 
 # The number of clips whose weights are converted to f64 at a time: 16 MB for 2,000 draws.
 _CHUNK = 1024
@@ -68,7 +68,9 @@ def finite_or_none(value: float) -> float | None:
   return value if math.isfinite(value) else None
 
 
-def estimate(ratio: Ratio, draws: int = 2000, seed: int = 0, level: float = 0.95) -> Estimate:
+def estimate(
+  ratio: Ratio | Combination, draws: int = 2000, seed: int = 0, level: float = 0.95
+) -> Estimate:
   """Computes a figure and its interval.
 
   Draws without a defined figure, such as draws without a clip that counts, are left out.
@@ -82,7 +84,8 @@ def estimate(ratio: Ratio, draws: int = 2000, seed: int = 0, level: float = 0.95
   low, high = _interval(_bootstrap(ratio, draws, seed), level)
   per_seed = tuple(ratio.per_seed.tolist())
   count = int(ratio.counted_clips.sum())
-  return Estimate(ratio.value, low, high, per_seed, count, chance=ratio.chance_level)
+  chance = ratio.chance_level if isinstance(ratio, Ratio) else None
+  return Estimate(ratio.value, low, high, per_seed, count, chance=chance)
 
 
 def difference(
@@ -154,8 +157,23 @@ def _interval(values: np.ndarray, level: float) -> tuple[float, float]:
   return float(low), float(high)
 
 
-def _bootstrap(ratio: Ratio, draws: int, seed: int) -> np.ndarray:
+def _bootstrap(figure: Ratio | Combination, draws: int, seed: int) -> np.ndarray:
   """Returns f64[D], the value of the figure in each draw."""
+  if isinstance(figure, Combination):
+    by_ratio = [_draws_by_group(ratio, draws, seed) for ratio in figure.ratios]
+    by_group = [figure.function(*of_group) for of_group in zip(*by_ratio, strict=True)]
+  else:
+    by_group = _draws_by_group(figure, draws, seed)
+  by_seed = nan_mean(by_group)  # [S, D]
+  seeds = len(by_seed)
+  if seeds == 1:
+    return by_seed[0]
+  sampled_seeds = np.random.default_rng([seed, 1]).integers(seeds, size=(seeds, draws))
+  return np.take_along_axis(by_seed, sampled_seeds, axis=0).mean(axis=0)
+
+
+def _draws_by_group(ratio: Ratio, draws: int, seed: int) -> list[np.ndarray]:
+  """Returns f64[S, D] for each group: the group's ratio of each seed in each draw."""
   numerator, denominator = map(np.atleast_2d, (ratio.numerator, ratio.denominator))
   seeds, clips = numerator.shape
   summands = np.concatenate([numerator, denominator])  # [2S, N]
@@ -170,11 +188,7 @@ def _bootstrap(ratio: Ratio, draws: int, seed: int) -> np.ndarray:
       chunk = positions[start : start + _CHUNK]
       sums += summands[:, chunk] @ weights[chunk].astype(np.float64)
     by_group.append(divide(sums[:seeds], sums[seeds:]))
-  by_seed = nan_mean(by_group)  # [S, D]
-  if seeds == 1:
-    return by_seed[0]
-  sampled_seeds = np.random.default_rng([seed, 1]).integers(seeds, size=(seeds, draws))
-  return np.take_along_axis(by_seed, sampled_seeds, axis=0).mean(axis=0)
+  return by_group
 
 
 @functools.lru_cache(maxsize=1)

@@ -29,6 +29,8 @@ class ClassTexts:
     split_words: see `phrasing.render`.
     placeholders: see `phrasing.render`.
     num_prompts: number of positions after the start token that the model's prompts fill.
+    full_context: whether the text tower also reads what follows the end of a text, so that all of
+      its context is kept.
     classes_field: what errors call the setting that the class texts come from.
     templates_field: what errors call the setting that the templates come from.
   """
@@ -38,6 +40,7 @@ class ClassTexts:
   split_words: bool
   placeholders: str
   num_prompts: int = 0
+  full_context: bool = False
   classes_field: str = 'classes'
   templates_field: str = 'templates'
 
@@ -50,6 +53,7 @@ class ClassTexts:
       model.spec.vocab_size,
       model.spec.context_length - num_prompts,
       'config.text.tokenizer',
+      model.spec.parts,
     )
     return cls(
       tokenizer,
@@ -57,6 +61,7 @@ class ClassTexts:
       config.text.split_words,
       config.text.placeholders,
       num_prompts,
+      full_context=model.spec.parts.reads_padding,
       classes_field='config.text',
       templates_field='config.text.templates',
     )
@@ -70,8 +75,8 @@ class ClassTexts:
         devices can split them.
 
     Returns:
-      i32[P, C', L], where L is the length of the longest prompt. The text tower is causal, so
-      tokens after a prompt's end would have no effect.
+      i32[P, C', L], where L is the length of the longest prompt, or with `full_context` that of
+      the context. In a causal text tower, tokens after a prompt's end have no effect.
 
     Raises:
       UserError: if two classes have the same text, or a prompt does not fit into the context.
@@ -79,7 +84,9 @@ class ClassTexts:
     names = render(texts, self.split_words, self.placeholders, self.classes_field)
     prompts = fill_templates(names, self.templates, self.templates_field)  # [P][C]
     tokens = np.stack([self.tokenizer(row) for row in prompts])  # [P, C, L - num_prompts]
-    tokens = tokens[..., : tokens.argmax(-1).max() + 1]  # The end token has the largest id.
+    if not self.full_context:
+      # Texts are padded with zeros.
+      tokens = tokens[..., : 1 + np.flatnonzero(tokens.any(axis=(0, 1))).max(initial=0)]
     placeholders = [1] * self.num_prompts  # Each is inserted after the start token.
     tokens = np.insert(tokens, placeholders, _PROMPT_PLACEHOLDER, axis=-1)  # [P, C, L]
     return np.pad(tokens, ((0, 0), (0, -len(names) % multiple), (0, 0)))

@@ -306,5 +306,5 @@ def flatten(results: Results) -> dict[str, float]:
     for dataset, by_recipe in results.items()
     for recipe, figures in by_recipe.items()
     for figure, value in figures.items()
-    if figure not in ('count', 'over', 'scenes')
+    if figure not in ('count', 'over', 'scenes', 'choices')
   }

@@ -10,12 +10,18 @@ The terms against static bias look at clips without people, and at clips without
 - ALBAR, nor should it know the action from one frame. Fioresi et al., "ALBAR: Adversarial Learning
   approach to mitigate Biases in Action Recognition" (ICLR 2025).
 
+One term is against the neglect of order:
+
+- TORC, the embedding should change if time runs backwards, and the action be unknown if the frames
+  are shuffled. RCORE, arXiv 2601.16211.
+
 FROSTER's distillation keeps the embeddings close to those of CLIP, see `models.distillation`.
 
 Letters in shapes: B clips of a micro-batch, T frames, H x W pixels, C classes, E embedding.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -56,9 +62,11 @@ class LossInputs:
     params: its parameters.
     clips: the augmented and painted clips, with their targets.
     seeds: u32[B], the clips' random numbers.
-    encoded: the clips, by `model.encode_video`.
+    frames: the clips, by `model.encode_frames`.
+    encoded: the clips, by `model.combine_frames`.
     classes: f32[C, E], the embeddings of the class texts.
     key: the random key of the losses; each clip folds its seed into it.
+    step: i32[], the number of steps before this one.
     teacher: None without distillation.
   """
 
@@ -66,9 +74,11 @@ class LossInputs:
   params: Params
   clips: Clips
   seeds: jax.Array
+  frames: tuple[jax.Array, jax.Array | None]
   encoded: Encoded
   classes: jax.Array
   key: jax.Array
+  step: jax.Array
   teacher: Teacher | None = None
 
   def score(self, video: jax.Array) -> jax.Array:
@@ -110,13 +120,33 @@ def _still_clip(inputs: LossInputs, weight: ConfigDict) -> tuple[list[jax.Array]
   return [uncertainty, failure], {f'still_{name}': value for name, value in values.items()}
 
 
+def _torc(inputs: LossInputs, weight: jax.Array) -> tuple[list[jax.Array], Metrics]:
+  key = jax.random.fold_in(inputs.key, 1)  # Other numbers than those of still clips.
+  keys = jax.vmap(lambda seed: jax.random.fold_in(key, seed))(inputs.seeds)
+  count = inputs.frames[0].shape[1]
+  orders = jax.vmap(lambda key: jax.random.permutation(key, count))(keys)  # [B, T]
+  encode = functools.partial(inputs.model.combine_frames, inputs.params)
+  shuffled = encode(*reorder(inputs.frames, orders))
+  values = order_losses(
+    inputs.encoded['embedding'],
+    encode(*reorder(inputs.frames, jnp.arange(count)[::-1]))['embedding'],
+    inputs.model.logits(inputs.params, shuffled, inputs.classes),
+  )
+  summands = [weight * value for value in values.values()]
+  return summands, {f'torc_{name}': value for name, value in values.items()}
+
+
 # By the name of the weight in `config.optim`: a number, or a group of numbers. Terms whose weights
 # are all 0 are not computed.
 LOSSES: dict[str, Term] = {
   'distillation': _distillation,
   'confusion': _confusion,
   'still_clip': _still_clip,
+  'torc': _torc,
 }
+
+# Of terms whose weight grows from 0: the setting of the first and the last of the steps in between.
+_RAMPS = {'torc': 'torc_ramp'}
 
 
 def training_loss(config: ConfigDict, inputs: LossInputs) -> tuple[jax.Array, Metrics]:
@@ -133,7 +163,10 @@ def training_loss(config: ConfigDict, inputs: LossInputs) -> tuple[jax.Array, Me
   metrics = {'accuracy': (logits.argmax(-1) == targets.argmax(-1)).mean()}
   for name, term in LOSSES.items():
     if _is_used(config[name]):
-      summands, values = term(inputs, config[name])
+      weight = config[name]
+      if name in _RAMPS:
+        weight = weight * ramp(inputs.step, *config[_RAMPS[name]])
+      summands, values = term(inputs, weight)
       loss = sum(summands, loss)
       metrics |= values
   return loss, metrics | {'loss': loss}
@@ -141,6 +174,13 @@ def training_loss(config: ConfigDict, inputs: LossInputs) -> tuple[jax.Array, Me
 
 def _is_used(weight: float | ConfigDict) -> bool:
   return any(weight.values()) if isinstance(weight, ConfigDict) else weight > 0
+
+
+def ramp(step: jax.Array, start: int, end: int) -> jax.Array:
+  """Returns f32[], the share of a weight that grows linearly from 0 at `start` to 1 at `end`."""
+  if start == end:
+    return (step >= start).astype(jnp.float32)
+  return jnp.clip((step - start) / (end - start), 0, 1)
 
 
 def fill_people(video: jax.Array, regions: jax.Array) -> jax.Array:
@@ -199,6 +239,46 @@ def _minus_entropy(logits: jax.Array) -> jax.Array:
   """Maps logits f32[B, C] to the sum of p log p over the classes, f32[B]."""
   log_probabilities = jax.nn.log_softmax(logits)
   return (jnp.exp(log_probabilities) * log_probabilities).sum(-1)
+
+
+def reorder(
+  frames: tuple[jax.Array, jax.Array | None], order: jax.Array
+) -> tuple[jax.Array, jax.Array | None]:
+  """Returns the frames of clips in another order.
+
+  Args:
+    frames: from `VideoModel.encode_frames`: arrays [B, T, ...].
+    order: i32[T], or i32[B, T] with an order for each clip: the frame at each time.
+  """
+
+  def take(x: jax.Array) -> jax.Array:
+    index = jnp.broadcast_to(order, x.shape[:2])
+    return jnp.take_along_axis(x, index.reshape(*index.shape, *[1] * (x.ndim - 2)), axis=1)
+
+  embedded, patches = frames
+  return take(embedded), None if patches is None else take(patches)
+
+
+def order_losses(
+  embedding: jax.Array, reversed_embedding: jax.Array, shuffled_logits: jax.Array
+) -> dict[str, jax.Array]:
+  """Computes the two terms of TORC, the temporal order regularization of RCORE.
+
+  RCORE applies them to the features of verbs and to the logits of verbs; here they are those of
+  clips and classes.
+
+  Args:
+    embedding: f32[B, E], of unit length, of clips.
+    reversed_embedding: f32[B, E], of unit length, of the same frames in reverse order.
+    shuffled_logits: f32[B, C], of the same frames in a random order.
+
+  Returns:
+    Two f32[], means over the clips:
+    'reverse', the cosine of the two embeddings: time should matter;
+    'shuffle', minus the entropy of the prediction without an order: nothing should be predicted.
+  """
+  cosines = (embedding * reversed_embedding).sum(-1)
+  return {'reverse': cosines.mean(), 'shuffle': _minus_entropy(shuffled_logits).mean()}
 
 
 def still_clip(key: jax.Array, video: jax.Array) -> jax.Array:

@@ -16,8 +16,7 @@ from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
-from zsar_jax.data.dataset import open_dataset
-from zsar_jax.data.subset import Subset, select
+from zsar_jax.data.subset import Subset, open_subset
 from zsar_jax.errors import UserError
 from zsar_jax.models.from_config import build_model, build_teacher
 from zsar_jax.models.video_model import Params, VideoModel
@@ -162,8 +161,12 @@ def open_training_subset(config: ConfigDict) -> Subset:
   reference = config.data.train
   if not reference.dataset:
     raise UserError('config.data.train.dataset names no data set; set it, or use --mode=eval')
-  dataset = open_dataset(config.data.dir, reference.dataset, reference.split)
-  subset = select(dataset, reference.classes, config.view.unannotated, 'config.data.train.classes')
+  subset = open_subset(config.data.dir, reference, config.view.unannotated, 'config.data.train')
+  if subset.open_world:
+    raise UserError(
+      "config.data.train.classes: the open world is scored in evaluations only; take 'seen', the"
+      ' pairs of the training'
+    )
   subset.check_recipe(language.parse(config.recipe), 'config.recipe')
   if config.optim.confusion and 'person' not in subset.region_names:
     raise UserError(

@@ -110,14 +110,17 @@ def make_train_step(setup: Setup) -> TrainStep:
       if setup.teacher:
         teacher_classes = inputs['teacher_texts'][template, :num_classes]
         teacher = Teacher(setup.teacher, inputs['teacher'], teacher_classes)
+      frames = setup.model.encode_frames(params, clips.video)
       loss_inputs = LossInputs(
         model=setup.model,
         params=params,
         clips=clips,
         seeds=batch['seed'],
-        encoded=setup.model.encode_video(params, clips.video),
+        frames=frames,
+        encoded=setup.model.combine_frames(params, *frames),
         classes=embeddings[:num_classes],
         key=loss_key,
+        step=state['step'],
         teacher=teacher,
       )
       return training_loss(config.optim, loss_inputs)

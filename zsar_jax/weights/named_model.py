@@ -50,6 +50,7 @@ def load_model(
   num_frames: int | None = None,
   default_num_frames: int | None = None,
   tokens_from: str = '',
+  preset: str = '',
   hints: Hints,
 ) -> NamedModel:
   """Loads a model.
@@ -64,12 +65,13 @@ def load_model(
     num_frames: the number of frames T; None for that of the weights.
     default_num_frames: the number of frames if the weights are not for a certain number.
     tokens_from: the CLIP weights whose token embedding is used, for weights of ViFi-CLIP.
+    preset: the name of the preset of weights that do not describe their model; '' for none.
     hints: the names of settings for errors.
 
   Raises:
     UserError: if the weights do not exist, cannot be read, or are not those of a supported model.
   """
-  weights = read_weights(source, hints.source, tokens_from=tokens_from, hints=hints)
+  weights = read_weights(source, hints.source, tokens_from=tokens_from, hints=hints, preset=preset)
   spec, video = infer_spec(weights)
   if num_frames is None and not fixes_num_frames(weights):
     num_frames = default_num_frames
@@ -81,6 +83,7 @@ def load_model(
   view = View(
     num_frames=video.num_frames,
     size=spec.resolution,
+    sampling=preprocessing.sampling,
     interpolation=preprocessing.interpolation,
     resize=preprocessing.resize,
     centre_crop=preprocessing.centre_crop,
@@ -90,12 +93,17 @@ def load_model(
     tokenizer = str(weights.folder) if has_vocabulary(weights.folder) else 'clip'
   texts = ClassTexts(
     make_tokenizer(
-      tokenizer, spec.vocab_size, spec.context_length - video.text_prompts, hints.tokenizer
+      tokenizer,
+      spec.vocab_size,
+      spec.context_length - video.text_prompts,
+      hints.tokenizer,
+      spec.parts,
     ),
     tuple(templates or preprocessing.templates),
     split_words=preprocessing.split_words,
     placeholders=preprocessing.placeholders,
     num_prompts=video.text_prompts,
+    full_context=spec.parts.reads_padding,
     templates_field=hints.templates,
   )
   return NamedModel(model, params, texts, view, report, _license(weights.folder))

@@ -12,10 +12,10 @@ from tests.study.report.random_study import HOSTILE, SMALL, make_report, text_of
 
 # All attributes that the page uses; a name that broke out of a value would bring others.
 ATTRIBUTES = frozenset((
-  'alt', 'aria-hidden', 'aria-label', 'charset', 'checked', 'class', 'colspan', 'content', 'cx',
-  'cy', 'd', 'data-label', 'decoding', 'for', 'height', 'href', 'http-equiv', 'id', 'lang',
-  'loading', 'name', 'open', 'overflow', 'r', 'role', 'scope', 'src', 'start', 'tabindex',
-  'text-anchor', 'title', 'transform', 'type', 'viewBox', 'width', 'x', 'x1', 'x2', 'y', 'y1', 'y2',
+  'alt', 'aria-label', 'charset', 'checked', 'class', 'colspan', 'content', 'cx', 'cy', 'd',
+  'data-clip', 'data-label', 'decoding', 'for', 'height', 'href', 'http-equiv', 'id', 'lang',
+  'loading', 'name', 'open', 'r', 'role', 'scope', 'src', 'start', 'tabindex', 'text-anchor',
+  'title', 'transform', 'type', 'viewBox', 'width', 'x', 'y',
 ))  # fmt: skip
 
 CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')

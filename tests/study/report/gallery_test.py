@@ -60,7 +60,7 @@ def test_missing_pictures_are_named_and_other_files_refused(tmp_path):
   assert 'gallery/gone.jpg is missing' in report.html
   assert 'gone.jpg' not in report.markdown
   (tmp_path / 'gallery' / 'gone.jpg').write_text('<svg onload="alert(1)"/>')
-  with pytest.raises(UserError, match='neither JPEG nor PNG'):
+  with pytest.raises(UserError, match='neither JPEG, PNG nor WebP'):
     write_report(tmp_path)
 
 

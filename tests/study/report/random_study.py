@@ -15,11 +15,14 @@ from typing import Any
 import cv2
 import numpy as np
 
+from zsar_jax.evaluation import predictions
+from zsar_jax.recipes import regions
 from zsar_jax.study.report import write_report
 
 RECIPES = (
   'none', 'background=mean', 'person=mean', 'person=mean,object=mean', 'background=swap',
   'background=stripes', 'background=stripes,freeze', 'background=normal', 'background=normal/other',
+  'reverse', 'background=normal,reverse',
 )  # fmt: skip
 RUNS = (
   'none', 'background=normal', 'background=mean', 'background=normal,object=normal',
@@ -204,6 +207,13 @@ def _dataset(rng, folder, name, runs, classes, seeds, clips) -> dict[str, Any]:
       run: {
         **{metric: rate(0.1, 0.95) for metric in RATES},
         **{metric: gap(rng.uniform(-0.3, 0.3)) for metric in ('SHAcc-SBErr', 'HOR-BOR')},
+        **{
+          f'{metric}[{recipe}]': rate()
+          for recipe in RECIPES if recipe.endswith(('reverse', 'freeze'))
+          for metric in ('drop', 'flips', 'TSS', 'static_share')
+          if metric != 'static_share' or recipe.endswith('freeze')
+        },
+        **{f'resist[{recipe}]': rate() for recipe in ('background=mean', 'background=swap')},
         'rank_gap': gap(-1.5),
         'score_gap': gap(2.5),
       }
@@ -270,6 +280,43 @@ def _gallery(rng, folder, name, runs, class_names, clips) -> list[dict[str, Any]
       'unpainted': {RECIPES[1]: 3} if clip == 0 else {},
     })  # fmt: skip
   return entries
+
+
+def write_predictions(
+  folder: pathlib.Path,
+  study: dict[str, Any],
+  clips: int,
+  classes: tuple[str, ...] = ('waving', *HOSTILE[:4]),
+  recipes: tuple[str, ...] = RECIPES,
+) -> dict[str, predictions.Predictions]:
+  """Writes random predictions of all runs' first seeds; returns those of the first data set."""
+  rng = np.random.default_rng(0)
+  first: dict[str, predictions.Predictions] = {}
+  for experiment in study['experiments'].values():
+    for dataset in experiment['datasets']:
+      labels = rng.integers(len(classes), size=clips).astype(np.int32)
+      partners = rng.integers(-1, len(classes), size=clips).astype(np.int32)
+      coverage = rng.uniform(size=(clips, len(regions.REGION_BITS))).astype(np.float32)
+      coverage[rng.uniform(size=clips) < 0.1] = np.nan
+      for run, entry in experiment['runs'].items():
+        logits = rng.normal(size=(len(recipes), clips, len(classes))).astype(np.float32)
+        logits[:, np.arange(clips), labels] += 2
+        logits[0, ::50] = np.inf
+        of_run = predictions.Predictions(
+          dataset=dataset, recipes=recipes, classes=classes,
+          ids=tuple(f'{dataset}/clip-{number:05}' for number in range(clips)), labels=labels,
+          logits=dict(zip(recipes, logits, strict=True)), coverage=coverage,
+          attributes=tuple({'scene': 'no'} if n % 3 else {} for n in range(clips)),
+          partners=tuple('' if label < 0 else 'other' for label in partners),
+          partner_labels=partners, saliency=np.full((clips, 3), np.nan, np.float32),
+          saliency_area=np.full((clips, 3), np.nan, np.float32),
+          regions=tuple(regions.REGION_BITS),
+        )  # fmt: skip
+        path = folder / next(iter(entry['folders'].values())) / 'predictions'
+        of_run.save(path / f'{dataset}.npz')
+        if dataset == DATASETS[0]:
+          first[run] = of_run
+  return first
 
 
 def with_class(element: ET.Element, css: str) -> list[ET.Element]:

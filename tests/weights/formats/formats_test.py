@@ -172,9 +172,6 @@ def test_open_clip(clip, tmp_path):
   assert actual.spec == model.spec
   equal(params, expected)
 
-  config.write_text(f'{{"model_cfg": {{"embed_dim": 128, {towers}}}}}')
-  with pytest.raises(UserError, match='open_clip_config.json: .*trained with GELU'):
-    read_weights(str(tmp_path), 'SRC')
   config.write_text(
     f'{{"model_cfg": {{"quick_gelu": true, {towers}}}}}'.replace(
       '"layers"', '"pool_type": 1, "layers"'
@@ -388,10 +385,9 @@ def test_formats_can_be_named(clip, tmp_path):
   ('key', 'words'),
   [
     ('visual.layer1.0.conv1.weight', 'ResNet'),
-    ('logit_bias', 'SigLIP'),
+    ('logit_bias', 'sigmoid loss'),
     ('text_decoder.ln.weight', 'CoCa'),
     ('visual.trunk.cls_token', 'timm'),
-    ('text.transformer.resblocks.0.ln_1.weight', 'custom text tower'),
   ],
 )
 def test_other_models_are_named(key, words, clip, tmp_path):

@@ -86,7 +86,8 @@ def test_renamed_and_left_over_keys(folder):
   assert report.left_over == ('visual_projection.wait',)
   assert 'left over: 1 (visual_projection.wait)' in report.describe()
   refused(folder, 'allow_left_over: not a regular expression', allow_left_over=['('])
-  with pytest.raises(UserError, match='embed_dim cannot be inferred'):
+  change(folder, lambda arrays: arrays.pop('vision_model.embeddings.patch_embedding.weight'))
+  with pytest.raises(UserError, match='image_width, patch, resolution cannot be inferred'):
     infer.infer_spec(read_weights(str(folder), 'SRC'))
 
 

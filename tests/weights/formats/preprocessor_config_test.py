@@ -55,7 +55,7 @@ def test_image_processors_of_transformers(config, expected):
 @pytest.mark.parametrize(
   ('config', 'words'),
   [
-    ({'image_mean': [0.5] * 3, 'image_std': [0.5] * 3}, r'image_mean \[0.5, .*neither'),
+    ({'image_mean': [0.4] * 3, 'image_std': [0.5] * 3}, r'image_mean \[0.4, .*none of those of'),
     ({'resample': 1}, 'resample is 1, but zsar_jax interpolates frames only bilinear or bicubic'),
     ({'resample': 0}, 'resample is 0'),
     ({'do_normalize': False}, 'do_normalize is false'),
@@ -100,8 +100,8 @@ def test_preprocess_cfg_of_open_clip(config, normalization, expected):
 @pytest.mark.parametrize(
   ('config', 'words'),
   [
-    ({'mean': [0.5] * 3, 'std': [0.5] * 3}, r'mean \[0.5, .*neither'),
-    ({'std': [0.229, 0.224, 0.225]}, 'neither'),
+    ({'mean': [0.4] * 3, 'std': [0.5] * 3}, r'mean \[0.4, .*none of those of'),
+    ({'std': [0.229, 0.224, 0.225]}, 'none of those of'),
     (
       {'resize_mode': 'longest'},
       'resize_mode is longest, but zsar_jax supports only shortest and squash',

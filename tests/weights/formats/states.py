@@ -33,11 +33,13 @@ def text_tower(**fields):
   return fields | dict(bos_token_id=last - 1, eos_token_id=last)
 
 
-def clip(text=TEXT, vision=VISION, embed=128):
-  """A `CLIPModel`."""
+def clip(text=TEXT, vision=VISION, embed=128, **fields):
+  """A `CLIPModel`; `fields` are of both towers."""
   torch.manual_seed(0)
   config = transformers.CLIPConfig(
-    text_config=text_tower(**text), vision_config=tower(**vision), projection_dim=embed
+    text_config=text_tower(**text) | fields,
+    vision_config=tower(**vision) | fields,
+    projection_dim=embed,
   )
   return disturbed(transformers.CLIPModel(config))
 

@@ -375,7 +375,7 @@ def test_actionclip_with_the_mean_keeps_its_crop(tmp_path):
   assert not check_equal(weights, format_name='actionclip')
   assert infer.infer_spec(weights)[1].temporal == 'mean'
   assert weights.preprocessing.centre_crop == 224 / 256
-  assert not weights.assumes_openai  # ActionCLIP started from OpenAI's weights.
+  assert not weights.lacks_description  # ActionCLIP started from OpenAI's weights.
 
 
 def test_errors_name_the_setting_of_the_user(tmp_path):
@@ -391,7 +391,7 @@ def test_errors_name_the_setting_of_the_user(tmp_path):
 
 def test_widths_that_are_not_multiples_of_64(tmp_path):
   state = {key: copy.deepcopy(value) for key, value in PLAIN.items()}
-  state['visual.class_embedding'] = torch.ones(96)
+  state['visual.conv1.weight'] = torch.ones(96, 3, 8, 8)
   with pytest.raises(
     UserError, match='number of heads of the image tower is not given, and its width, 96'
   ):

@@ -10,7 +10,14 @@ from typing import Any
 from markupsafe import Markup
 
 from zsar_jax.runtime import files
-from zsar_jax.study.report import metric_labels, paper, rankings, study_file, tables
+from zsar_jax.study.report import (
+  metric_labels,
+  paper,
+  rankings,
+  recipe_metrics,
+  study_file,
+  tables,
+)
 from zsar_jax.study.report.study_file import NO_ESTIMATE
 
 FOLDER = 'cards'
@@ -99,6 +106,7 @@ def tables_of(
   by_kind = {
     'accuracy': _accuracy_table(experiment, dataset, run),
     'bias': _bias_table(dataset, run),
+    'recipe_metrics': recipe_metrics.of_run(experiment, dataset, run),
     'strata': _strata_table(dataset, run),
   }
   return [(kind, table) for kind, table in by_kind.items() if table]
@@ -106,18 +114,21 @@ def tables_of(
 
 def _accuracy_table(experiment: dict[str, Any], dataset: dict[str, Any], run: str) -> tables.Table:
   """The accuracies of a run under each recipe."""
+  evaluated = {
+    metric for by_metric in dataset['matrix'].get(run, {}).values() for metric in by_metric
+  }
+  labels = {
+    metric: label for metric, label in metric_labels.ACCURACIES.items() if metric in evaluated
+  }
   rows = [
     (
       recipe,
-      [
-        tables.Value(study_file.accuracy(dataset, run, recipe, metric))
-        for metric in metric_labels.ACCURACIES
-      ],
+      [tables.Value(study_file.accuracy(dataset, run, recipe, metric)) for metric in labels],
     )
     for recipe in experiment['recipes']
   ]
-  columns = list(metric_labels.ACCURACIES.values())
-  return tables.Table('Accuracy, %, with 95\u00a0% intervals', columns, {'': rows}, 'recipe')
+  caption = 'Accuracy, %, with 95\u00a0% intervals'
+  return tables.Table(caption, list(labels.values()), {'': rows}, 'recipe')
 
 
 def _bias_table(dataset: dict[str, Any], run: str) -> tables.Table | None:

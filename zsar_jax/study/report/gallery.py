@@ -3,15 +3,20 @@
 import base64
 import dataclasses
 import pathlib
+import re
 import urllib.parse
 from typing import Any
 
 from zsar_jax.errors import UserError
-from zsar_jax.study.report import sentences
+from zsar_jax.study.report import sentences, study_file
 from zsar_jax.study.report.foreign_text import isolated
 
 # Media types by a file's first bytes, whatever its name says. No SVG, which can hold scripts.
-_MEDIA_TYPES = {b'\xff\xd8\xff': 'image/jpeg', b'\x89PNG\r\n\x1a\n': 'image/png'}
+_MEDIA_TYPES = {
+  re.compile(rb'\xff\xd8\xff'): 'image/jpeg',
+  re.compile(rb'\x89PNG\r\n\x1a\n'): 'image/png',
+  re.compile(rb'RIFF....WEBP', re.DOTALL): 'image/webp',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Picture:
   Attributes:
     path: relative to the study's folder.
     alt: its text alternative.
-    status: 'inside' the page, 'left out' of it, or 'missing'.
+    status: 'inside' the page, 'beside' it, 'left out' of it, or 'missing'.
     source: the path for the img or the link; empty if the picture is missing.
   """
 
@@ -40,6 +45,7 @@ class PaintedClip:
     not_counted: why the clip does not count under it; None if it counts.
     note: how many frames stay unpainted, if any.
     picture: its frames, if they were drawn.
+    clip: the same as an animation, if the page plays it.
     answers: {run: [(class, probability)]}, the likeliest first; empty without an answer.
   """
 
@@ -47,6 +53,7 @@ class PaintedClip:
   not_counted: str | None
   note: str | None
   picture: Picture | None
+  clip: Picture | None
   answers: dict[str, list[tuple[str, float]]]
 
 
@@ -54,7 +61,21 @@ def gallery(
   experiment: dict[str, Any], dataset: dict[str, Any], pictures: 'Pictures'
 ) -> list[tuple[dict[str, Any], list[PaintedClip]]] | None:
   """The clips of a data set, each under all recipes; None without clips."""
-  return [(clip, painted_clips(experiment, clip, pictures)) for clip in dataset['gallery']] or None
+  painted = [(clip, painted_clips(experiment, clip, pictures)) for clip in dataset['gallery']]
+  # Animations get the room that the still frames leave.
+  return [
+    (clip, [_with_animation(clip, part, pictures) for part in parts]) for clip, parts in painted
+  ] or None
+
+
+def _with_animation(
+  clip: dict[str, Any], painted: PaintedClip, pictures: 'Pictures'
+) -> PaintedClip:
+  path = clip['clips'].get(painted.recipe)
+  if not path or not painted.picture:
+    return painted
+  animation = pictures.animation(path, painted.picture.alt)
+  return dataclasses.replace(painted, clip=animation)
 
 
 def painted_clips(
@@ -79,6 +100,7 @@ def painted_clips(
         not_counted=reason,
         note=sentences.unpainted_frames(clip, recipe),
         picture=pictures.picture(path, alt) if path and not reason else None,
+        clip=None,
         answers=answers,
       )
     )
@@ -92,52 +114,44 @@ class Pictures:
   are links.
   """
 
-  def __init__(self, folder: pathlib.Path, budget: int):
-    """Takes the study's folder, and how many bytes of pictures the page may contain."""
-    self._folder, self._budget = folder.resolve(), budget
+  def __init__(self, folder: pathlib.Path, budget: int, clips: str = 'stills'):
+    """Takes the study's folder, and how many bytes of pictures the page may contain.
 
-  def picture(self, path: str, alt: str) -> Picture:
-    """The picture at a path.
+    Args:
+      folder: the study's folder.
+      budget: how many bytes of pictures the page may contain.
+      clips: where animations are, as in the config of a study.
+    """
+    self._folder, self._budget, self._clips = folder.resolve(), budget, clips
+
+  def animation(self, path: str, alt: str) -> Picture | None:
+    """The animation at a path; None if the page does not play it.
+
+    Raises:
+      UserError: as `picture`.
+    """
+    if self._clips == 'stills':
+      return None
+    animation = self.picture(path, alt, beside=self._clips == 'beside')
+    return animation if animation.status in ('inside', 'beside') else None
+
+  def picture(self, path: str, alt: str, beside: bool = False) -> Picture:
+    """The picture at a path, which is never inside the page if it is shown from `beside` it.
 
     Raises:
       UserError: if the path leaves the folder, or the file is not a picture.
     """
-    file = picture_file(self._folder, path)
+    file = study_file.inside(self._folder, path, 'the picture')
     if not file.is_file():
       return Picture(path, alt, 'missing', '')
     content = file.read_bytes()
-    media_type = next(
-      (kind for start, kind in _MEDIA_TYPES.items() if content.startswith(start)), None
-    )
+    media_type = next((kind for start, kind in _MEDIA_TYPES.items() if start.match(content)), None)
     if media_type is None:
-      raise UserError(f'{file}: is neither JPEG nor PNG; draw the gallery again')
+      raise UserError(f'{file}: is neither JPEG, PNG nor WebP; draw the gallery again')
+    if beside:
+      return Picture(path, alt, 'beside', urllib.parse.quote(path))
     if len(content) > self._budget:
       return Picture(path, alt, 'left out', urllib.parse.quote(path))
     self._budget -= len(content)
     data = base64.b64encode(content).decode('ascii')
     return Picture(path, alt, 'inside', f'data:{media_type};base64,{data}')
-
-
-def picture_file(folder: pathlib.Path, path: str) -> pathlib.Path:
-  """The file of a picture.
-
-  Args:
-    folder: the study's folder, resolved.
-    path: the path, as in study.json.
-
-  Raises:
-    UserError: if the path is absolute or leaves the folder, also by a link.
-  """
-  outside = UserError(
-    f'{folder / "study.json"}: the picture {path!r} of the gallery lies outside the folder of the'
-    ' study; give a path relative to it'
-  )
-  if pathlib.PurePosixPath(path).is_absolute() or pathlib.PureWindowsPath(path).drive:
-    raise outside
-  try:
-    file = (folder / path).resolve()
-  except (ValueError, OSError, RuntimeError):
-    raise outside from None
-  if not file.is_relative_to(folder):
-    raise outside
-  return file

@@ -10,6 +10,7 @@ from zsar_jax.study.report import (
   bar_charts,
   gallery,
   gradient_shares,
+  recipe_metrics,
   rendering,
   sentences,
   study_file,
@@ -35,6 +36,7 @@ def make_markdown(study: dict[str, Any], folder: pathlib.Path) -> str:
   text = environment.get_template('report.md').render(
     study=study,
     bar_charts=bar_charts,
+    recipe_metrics=recipe_metrics,
     regions=gradient_shares.REGIONS,
     class_extremes=class_extremes,
     painted_clips=gallery.painted_clips,

@@ -2,7 +2,12 @@
 
 import dataclasses
 
-ACCURACIES = {'top1': 'top-1', 'top5': 'top-5', 'mean_class': 'mean class'}
+ACCURACIES = {
+  'top1': 'top-1',
+  'top5': 'top-5',
+  'mean_class': 'mean class',
+  'multiple_choice': 'multiple choice',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -11,7 +16,7 @@ class Label:
 
   Attributes:
     title: its name.
-    better: 'lower' or 'higher', the better direction.
+    better: 'lower' or 'higher', the better direction; '' if neither is better.
     meaning: the quantity that it measures.
   """
 
@@ -22,7 +27,7 @@ class Label:
   @property
   def arrow(self) -> str:
     """Points in the better direction."""
-    return '\u2193' if self.better == 'lower' else '\u2191'
+    return {'lower': '\u2193', 'higher': '\u2191', '': ''}[self.better]
 
 
 RATES = {
@@ -83,5 +88,21 @@ DIFFERENCES = {
     'higher',
     'how much more of the accuracy remains with the background painted over than with the people'
     ' painted over',
+  ),
+}
+
+# Metrics of a recipe. In study.json it stands in brackets behind the name: 'drop[reverse]'.
+ORDER = {
+  'drop': Label('Relative drop', '', 'share of its accuracy that the model loses'),
+  'flips': Label('Flip rate', '', 'how often the answer changes'),
+  'TSS': Label('Temporal Sensitivity Score', '', 'how often a right answer changes'),
+  'static_share': Label('Static share', 'lower', 'share of its accuracy that the model keeps'),
+}
+BY_RECIPE = {
+  'resist': Label(
+    'Resist Rate', 'higher', 'how often an answer that is right on the unpainted clip stays right'
+  ),
+  'chiral': Label(
+    'Chiral pairs', 'higher', 'how often an action ranks before its reversal, mean over the groups'
   ),
 }

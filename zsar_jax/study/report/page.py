@@ -1,11 +1,22 @@
 """Renders report.html, one file that needs no network."""
 
+import base64
+import hashlib
 import pathlib
 from typing import Any
 
 from markupsafe import Markup, escape
 
-from zsar_jax.study.report import cards, drawing, paper, rendering, sections, sentences
+from zsar_jax.study.report import (
+  cards,
+  clip_answers,
+  drawing,
+  paper,
+  rendering,
+  sections,
+  sentences,
+  study_file,
+)
 from zsar_jax.study.report.foreign_text import breakable, clean
 
 # Bytes of a page that still opens fast; pictures get what the rest leaves.
@@ -22,14 +33,24 @@ def make_page(study: dict[str, Any], folder: pathlib.Path) -> tuple[str, paper.P
   Raises:
     UserError: if a picture lies outside the folder, or is not a picture.
   """
-  room = _PAGE_BYTES - len(_page(study, folder, 0)[0].encode())
-  return _page(study, folder, max(0, room) * 3 // 4)  # In base64, 3 bytes become 4.
+  packed = {
+    (name, dataset_name): clip_answers.clip_answers(experiment, dataset_name, dataset, folder)
+    for name, experiment, dataset_name, dataset in study_file.datasets(study)
+  }
+  room = _PAGE_BYTES - len(_page(study, folder, packed, 0)[0].encode())
+  return _page(study, folder, packed, max(0, room) * 3 // 4)  # In base64, 3 bytes become 4.
 
 
 def _page(
-  study: dict[str, Any], folder: pathlib.Path, picture_bytes: int
+  study: dict[str, Any],
+  folder: pathlib.Path,
+  packed: dict[tuple[str, str], clip_answers.ClipAnswers | None],
+  picture_bytes: int,
 ) -> tuple[str, paper.Paper]:
   environment = rendering.environment(_cleaned)
+  script = (pathlib.Path(__file__).parent / 'clip_answers.js').read_text(encoding='utf-8')
+  script = f'\n{script}' if any(packed.values()) else ''
+  digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')
   environment.filters['sentence'] = _sentence
   answers = {
     name: answers
@@ -41,8 +62,10 @@ def _page(
     study=study,
     paper=exhibits,
     answers=answers,
-    sections=sections.sections(study, folder, picture_bytes),
+    sections=sections.sections(study, folder, packed, picture_bytes),
     style=_style(),
+    script=Markup(script),
+    script_source=Markup(f"'sha256-{digest}'" if script else "'none'"),
   )
   return html, exhibits
 

@@ -1,4 +1,4 @@
-"""The ranking of the models of an experiment on a data set: a chart, and the ranks by each figure."""
+"""The ranking of models on a data set: a chart, and the ranks by each figure."""
 
 import dataclasses
 from typing import Any
@@ -40,9 +40,8 @@ def rankings(experiment: dict[str, Any], dataset: dict[str, Any]) -> Ranking | N
   by_figure = {entry['figure']: entry for entry in dataset['ranking']}
   if not by_figure:
     return None
-  headline = by_figure[
-    next((name for name in _HEADLINES if name in by_figure), next(iter(by_figure)))
-  ]
+  first = next((name for name in _HEADLINES if name in by_figure), next(iter(by_figure)))
+  headline = by_figure[first]
   order = [entry['run'] for entry in headline['runs']]
   order += [run for run in experiment['runs'] if run not in order]
   chart = bar_charts.bar_chart(

@@ -7,6 +7,7 @@ from typing import Any
 import jinja2
 
 from zsar_jax.study.report import (
+  cards,
   finding_charts,
   foreign_text,
   metric_labels,
@@ -34,6 +35,7 @@ def environment(finalize: Callable[[Any], Any]) -> jinja2.Environment:
     undefined=jinja2.StrictUndefined,
   )
   result.globals.update(
+    cards=cards,
     finding_charts=finding_charts,
     metric_labels=metric_labels,
     number=number_format,

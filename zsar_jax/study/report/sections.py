@@ -9,11 +9,13 @@ from typing import Any
 from zsar_jax.study.report import (
   bar_charts,
   class_gains,
+  clip_answers,
   gallery,
   gradient_shares,
   heat_maps,
   line_plots,
   rankings,
+  recipe_metrics,
   study_file,
 )
 
@@ -58,11 +60,14 @@ _TITLES = {
   'ranking': 'Models, best first',
   'matrix': 'Accuracy of each run under each recipe',
   'bias': 'Bias metrics',
+  'order': 'The order of frames',
+  'recipe_metrics': 'Answers under each recipe',
   'classes': 'Gain of each class',
   'strata': 'Kinds of clips',
   'coverage': 'Accuracy by the size of the people',
   'saliency': 'Where the gradient lies',
   'gallery': 'Clips as the model saw them',
+  'clips': 'All clips',
   'curves': 'Training',
   'runs': 'Configs',
 }
@@ -76,6 +81,10 @@ _NOTES = {
     'A row is a run, a column is a validation recipe: what was painted over in the clips that the'
     ' run was evaluated on. Below each table are all its numbers with 95\u00a0% intervals.'
   ),
+  'order': (
+    'Each column is a recipe, and each group of rows shows the clips that it paints in another'
+    ' order of frames. A model that averages its frames is at 0 for reversed and shuffled clips.'
+  ),
   'classes': (
     'Top-1 of unpainted clips minus that of the baseline run. Gray: the interval includes 0.'
   ),
@@ -88,15 +97,25 @@ _NOTES = {
     'Answers of the trainings with the first seed. \u2713 right, \u2717 wrong; open an answer for'
     ' the next likeliest classes.'
   ),
+  'clips': (
+    'The answers of the trainings with the first seed to every clip. \u2713 right, \u2717 wrong.'
+    ' Select a clip for the answers of all runs under all recipes.'
+  ),
 }
 
 
-def sections(study: dict[str, Any], folder: pathlib.Path, picture_bytes: int) -> list[Section]:
+def sections(
+  study: dict[str, Any],
+  folder: pathlib.Path,
+  answers: dict[tuple[str, str], clip_answers.ClipAnswers | None],
+  picture_bytes: int,
+) -> list[Section]:
   """The sections of a study that have content.
 
   Args:
     study: the study, as `study_file.read` returns it.
     folder: the folder of the study, with its pictures.
+    answers: {(experiment, data set): the answers to all clips}.
     picture_bytes: how many bytes of pictures the sections may contain.
   """
   datasets = [dataset for _, _, _, dataset in study_file.datasets(study)]
@@ -106,12 +125,14 @@ def sections(study: dict[str, Any], folder: pathlib.Path, picture_bytes: int) ->
     'ranking': rankings.rankings,
     'matrix': heat_maps.heat_maps,
     'bias': bar_charts.bias,
+    'order': recipe_metrics.order,
+    'recipe_metrics': recipe_metrics.by_recipe,
     'classes': functools.partial(class_gains.gain_lists, list_count=list_count),
     'strata': bar_charts.strata,
     'coverage': line_plots.coverage,
     'saliency': gradient_shares.saliency,
     'gallery': lambda experiment, dataset: gallery.gallery(
-      experiment, dataset, gallery.Pictures(folder, picture_bytes // gallery_count)
+      experiment, dataset, gallery.Pictures(folder, picture_bytes // gallery_count, study['clips'])
     ),
   }
   of_experiment: dict[str, Callable[..., Any]] = {
@@ -125,6 +146,10 @@ def sections(study: dict[str, Any], folder: pathlib.Path, picture_bytes: int) ->
     ]
     for key, content_of in of_dataset.items()
   }
+  contents['clips'] = [
+    (f'{name} \u00b7 {dataset_name}', experiment, answers[name, dataset_name])
+    for name, experiment, dataset_name, _ in study_file.datasets(study)
+  ]
   contents |= {
     key: [
       (name, experiment, content_of(experiment))

@@ -57,8 +57,9 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     raise UserError(
       f'{path}: {missing}, so it is from another version of zsar_jax; make the study again'
     ) from None
-  # Earlier versions wrote none.
+  # Earlier versions wrote none of these.
   study.setdefault('masks', {})
+  study.setdefault('clips', 'stills')
   for experiment in study['experiments'].values():
     for run in experiment['runs'].values():
       for field in _OPTIONAL_OF_RUN:
@@ -66,6 +67,8 @@ def read(path: pathlib.Path) -> dict[str, Any]:
   for _, _, _, dataset in datasets(study):
     dataset.update({field: {} for field in _OPTIONAL if field not in dataset})
     dataset.setdefault('ranking', [])  # Only if there are several runs to rank.
+    for clip in dataset['gallery']:
+      clip.setdefault('clips', {})
   return study
 
 
@@ -100,6 +103,32 @@ def datasets(study: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str, 
   for name, experiment in study['experiments'].items():
     for dataset_name, dataset in experiment['datasets'].items():
       yield name, experiment, dataset_name, dataset
+
+
+def inside(folder: pathlib.Path, path: str, subject: str) -> pathlib.Path:
+  """Returns a file of the study's folder.
+
+  Args:
+    folder: the study's folder, resolved.
+    path: the path, as in study.json.
+    subject: what the file is, such as 'the picture'.
+
+  Raises:
+    UserError: if the path is absolute or leaves the folder, also by a link.
+  """
+  outside = UserError(
+    f'{folder / "study.json"}: {subject} {path!r} lies outside the folder of the study; give a path'
+    ' relative to it'
+  )
+  if pathlib.PurePosixPath(path).is_absolute() or pathlib.PureWindowsPath(path).drive:
+    raise outside
+  try:
+    file = (folder / path).resolve()
+  except (ValueError, OSError, RuntimeError):
+    raise outside from None
+  if not file.is_relative_to(folder):
+    raise outside
+  return file
 
 
 def main_recipe(experiment: dict[str, Any]) -> str | None:

@@ -16,6 +16,7 @@ class Hints:
     tokens_from: the setting that names the CLIP model of a token embedding.
     tokenizer: the setting that names the tokenizer.
     templates: the setting with the prompt templates.
+    preset: the setting that names the model, where the weights do not describe it.
     model: the prefix of the settings of the model.
     allow_missing: the setting with the parameters that may be missing.
     allow_left_over: the setting with the keys that may be left over.
@@ -28,6 +29,7 @@ class Hints:
   tokens_from: str
   tokenizer: str
   templates: str
+  preset: str
   model: str
   allow_missing: str
   allow_left_over: str
@@ -42,6 +44,7 @@ CONFIG = Hints(
   tokens_from='config.model.tokens_from',
   tokenizer='config.text.tokenizer',
   templates='config.text.templates',
+  preset='config.model.preset',
   model='config.model.',
   allow_missing='config.model.allow_missing',
   allow_left_over='config.model.allow_left_over',
@@ -54,6 +57,7 @@ CONVERSION = Hints(
   tokens_from='--tokens-from',
   tokenizer='--tokenizer',
   templates='--template',
+  preset='--preset',
   model='',
   allow_missing='',
   allow_left_over='--allow-left-over',
@@ -82,4 +86,5 @@ PYTHON = dataclasses.replace(
   tokens_from='tokens_from',
   tokenizer='tokenizer',
   templates='templates',
+  preset='preset',
 )

@@ -20,8 +20,15 @@ from zsar_jax.weights.formats.key_tables import (
 from zsar_jax.weights.formats.preprocessing import Preprocessing
 from zsar_jax.weights.formats.xclip import prompt_generator
 
-# Settings that a model must have for our implementation to compute the same numbers.
-_REQUIRED = {'hidden_act': 'quick_gelu', 'layer_norm_eps': 1e-5}
+# A setting that a model must have for our implementation to compute the same numbers.
+_REQUIRED = {'layer_norm_eps': 1e-5}
+
+# The architecture of each activation. In X-CLIP the layers over frames have the activation of its
+# authors' code, as here.
+_ARCHITECTURES = {
+  'clip': {'quick_gelu': 'clip', 'gelu': 'clip_gelu'},
+  'xclip': {'quick_gelu': 'clip'},
+}
 
 
 def _blocks(ours: str, theirs: str) -> list[Row]:
@@ -71,14 +78,14 @@ _XCLIP_ROWS = [
 _DROPPABLE = (r'(vision|text)_model\.embeddings\.position_ids',)
 
 
-def _read_config(path: pathlib.Path, config: dict[str, Any]) -> dict[str, int]:
-  """Reads the numbers of heads from a config.json; see `Format.read_config`."""
+def _read_config(path: pathlib.Path, config: dict[str, Any]) -> dict[str, Any]:
+  """Reads the activation and the numbers of heads from a config.json; see `Format.read_config`."""
   if config.get('model_type') not in ('clip', 'xclip'):
     raise UserError(
       f'{path}: model_type is {config.get("model_type")!r}, but zsar_jax reads only clip and xclip;'
       ' use another model'
     )
-  heads = {}
+  fields, architectures = {}, _ARCHITECTURES[config['model_type']]
   for section, field in (('vision_config', 'image_heads'), ('text_config', 'text_heads')):
     # Old files have a second dictionary, which holds the values that differ from the default.
     settings = _section(config, section) | _section(config, f'{section}_dict')
@@ -86,10 +93,22 @@ def _read_config(path: pathlib.Path, config: dict[str, Any]) -> dict[str, int]:
       _require(path, f'{section}.{key}', settings.get(key, required), required)
     # The defaults of transformers are those of ViT-B/32.
     default = {'image_heads': 12, 'text_heads': 8}[field]
-    heads[field] = settings.get('num_attention_heads', default)
+    fields[field] = settings.get('num_attention_heads', default)
+    activation = settings.get('hidden_act', 'quick_gelu')
+    if activation not in architectures:
+      raise UserError(
+        f'{path}: {section}.hidden_act is {activation!r}, but zsar_jax supports only'
+        f' {" and ".join(map(repr, architectures))} in this model; use another model'
+      )
+    architecture = architectures[activation]
+    if fields.setdefault('architecture', architecture) != architecture:
+      raise UserError(
+        f'{path}: hidden_act differs between vision_config and text_config, which zsar_jax does not'
+        ' support; use another model'
+      )
   if config['model_type'] == 'xclip':
     _check_xclip(path, config)
-  return heads
+  return fields
 
 
 def _check_xclip(path: pathlib.Path, config: dict[str, Any]) -> None:
@@ -121,6 +140,12 @@ def _require(path: pathlib.Path, key: str, value: Any, required: Any) -> None:
     )
 
 
+def is_writable(spec: TowerSpec, video: VideoSpec) -> bool:
+  """Returns whether transformers has a class that computes a model's numbers."""
+  kind = 'xclip' if video.temporal == 'xclip' else 'clip'
+  return spec.architecture in _ARCHITECTURES[kind].values()
+
+
 HF_CLIP = Format(
   name='hf_clip',
   # transformers misspells this key.
@@ -149,10 +174,11 @@ def describe(spec: TowerSpec, video: VideoSpec) -> dict[str, Any]:
   xclip = video.temporal == 'xclip'
   name = 'xclip' if xclip else 'clip'
   embed_heads = max(1, spec.embed_dim // 64)
+  usual = _REQUIRED | {'hidden_act': spec.parts.activation}
   text = {
     'model_type': f'{name}_text_model',
     'hidden_size': spec.text_width,
-    'intermediate_size': 4 * spec.text_width,
+    'intermediate_size': spec.text_mlp_width,
     'num_hidden_layers': spec.text_layers,
     'num_attention_heads': spec.text_heads,
     'max_position_embeddings': spec.context_length,
@@ -161,18 +187,18 @@ def describe(spec: TowerSpec, video: VideoSpec) -> dict[str, Any]:
     # The last two ids of every vocabulary that this project reads.
     'bos_token_id': spec.vocab_size - 2,
     'eos_token_id': spec.vocab_size - 1,
-    **_REQUIRED,
+    **usual,
   }
   vision = {
     'model_type': f'{name}_vision_model',
     'hidden_size': spec.image_width,
-    'intermediate_size': 4 * spec.image_width,
+    'intermediate_size': spec.image_mlp_width,
     'num_hidden_layers': spec.image_layers,
     'num_attention_heads': spec.image_heads,
     'image_size': spec.resolution,
     'patch_size': spec.patch,
     'projection_dim': spec.embed_dim,
-    **_REQUIRED,
+    **usual,
   }
   config = {
     'architectures': ['XCLIPModel' if xclip else 'CLIPModel'],

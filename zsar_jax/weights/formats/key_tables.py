@@ -57,6 +57,9 @@ HEADS_BIAS = Layout(lambda shape: (math.prod(shape),))
 HEADS_OUT = Layout(lambda shape: (math.prod(shape[:2]), shape[2]), (1, 0))
 # (T, D) is (1, T, D).
 BATCH_OF_ONE = Layout(lambda shape: (1, *shape))
+# (D,) is (1, 1, D), and () is (1,).
+ONE_TOKEN = Layout(lambda shape: (1, 1, *shape))
+ONE_NUMBER = Layout(lambda shape: (1, *shape))
 
 Row = tuple[str, str, Layout]
 

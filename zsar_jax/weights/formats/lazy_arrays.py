@@ -47,6 +47,10 @@ class LazyArray:
 
     return LazyArray((size, *self.shape[1:]), self.dtype, read)
 
+  def reshape(self, *shape: int) -> 'LazyArray':
+    """Returns the array with another shape of as many elements."""
+    return LazyArray(shape, self.dtype, lambda: self.read().reshape(shape))
+
 
 # Arrays by their keys in the file, such as 'visual.conv1.weight'.
 StateDict = dict[str, LazyArray]

@@ -1,8 +1,9 @@
 """Loads weights of any format into the parameters of a model."""
 
+import functools
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
@@ -23,11 +24,9 @@ from zsar_jax.weights.formats.read import TOKEN_EMBEDDING, MappedArray, Weights,
 # normalization.
 _FREE_FIELDS = ('resolution', 'image_layers', 'text_layers', 'normalization')
 
-# Parameters that are resized to another resolution or number of frames.
-_RESIZE = {
-  'visual/positional_embedding': position_embeddings.resize_grid,
-  'temporal/positional_embedding': position_embeddings.resize_frames,
-}
+
+# Resizes f32[N, D] to another N; None if it cannot.
+_Resize = Callable[[np.ndarray, int], np.ndarray | None]
 
 
 def load_weights(
@@ -85,11 +84,12 @@ def fit_to_model(
   left_over = [key for key in unused if key not in dropped]
   _check_rules(weights, model, missing, left_over, allow_missing, allow_left_over)
 
+  resizes = _resizes(model)
   arrays, interpolated = {}, []
   for path, shape in shapes.items():
     if path in weights.arrays:
       array = weights.arrays[path]
-      arrays[path] = _read(weights, path, array, shape)
+      arrays[path] = _read(weights, resizes.get(path), array, shape)
       if array.stored.shape != array.layout.their_shape(shape):
         interpolated.append(f'{path}, from {array.stored.shape} to {shape}')
   report = LoadReport(
@@ -165,15 +165,29 @@ def _without_matches(names: Iterable[str], rules: Sequence[str], field: str) -> 
     raise UserError(f'{field}: not a regular expression ({error})') from None
 
 
-def _read(weights: Weights, path: str, array: MappedArray, shape: tuple[int, ...]) -> np.ndarray:
-  """Returns the f32 values of the parameter at `path`, which has `shape`."""
+def _resizes(model: VideoModel) -> dict[str, _Resize]:
+  """Returns how parameters are resized to another resolution or number of frames."""
+  method = model.spec.parts.grid_interpolation
+  return {
+    'visual/positional_embedding': functools.partial(
+      position_embeddings.resize_grid, method=method
+    ),
+    'visual/temporal_embedding': position_embeddings.resize_frames,
+    'temporal/positional_embedding': position_embeddings.resize_frames,
+  }
+
+
+def _read(
+  weights: Weights, resize: _Resize | None, array: MappedArray, shape: tuple[int, ...]
+) -> np.ndarray:
+  """Returns the f32 values of a parameter that has `shape`."""
   stored, expected = array.stored, array.layout.their_shape(shape)
   name = f'{array.path}: {array.key}'
   if stored.dtype not in FLOATS:
     raise UserError(
       f'{name} contains {stored.dtype} instead of floats; {weights.hints.other_model_remedy}'
     )
-  resize = _RESIZE.get(path) if stored.shape != expected else None
+  resize = resize if stored.shape != expected else None
   is_resizable = (
     resize is not None
     and len(stored.shape) == len(expected)

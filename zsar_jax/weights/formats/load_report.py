@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 from zsar_jax.models.video_model import VideoModel
 from zsar_jax.runtime.wording import pluralize
-from zsar_jax.weights.formats import infer
 from zsar_jax.weights.formats.preprocessing import Preprocessing, describe_differences
 from zsar_jax.weights.formats.read import Weights
 
 # Formats of image models. They were not trained on actions, so that a video model that starts from
 # them may choose its own preprocessing.
 _IMAGE_FORMATS = ('openai', 'open_clip', 'hf_clip', 'scenic')
+_IMAGE_FORMATS += ('pe_core', 'open_clip_pe_core', 'open_clip_eva02')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,21 +69,27 @@ def notes_of(
     model: the model.
     preprocessing: the preprocessing of the model; None if it is that of the weights.
   """
-  notes = [*weights.notes, *_assumptions(weights), *_model_differences(weights, model)]
+  notes = [*weights.notes, *_assumptions(weights, model), *_model_differences(weights, model)]
   if preprocessing is not None and weights.format.name not in _IMAGE_FORMATS:
     notes += describe_differences(weights.preprocessing, preprocessing)
   return tuple(notes)
 
 
-def _assumptions(weights: Weights) -> list[str]:
-  """Returns a note if the activation and the number of heads are assumed."""
-  if not weights.assumes_openai:
+def _assumptions(weights: Weights, model: VideoModel) -> list[str]:
+  """Returns a note if the activation and the number of heads are not in the files."""
+  if not weights.lacks_description:
     return []
-  fields = infer.tower_fields(weights)
+  spec, hints = model.spec, weights.hints
+  heads = f'{spec.image_heads} image heads, {spec.text_heads} text heads'
+  if weights.preset or spec.architecture != 'clip':
+    activation = spec.parts.activation
+    return [
+      f'the activation and the heads are not given: they are those of {hints.preset} ({activation},'
+      f' {heads})'
+    ]
   return [
     "the activation and the heads are not given: as in OpenAI's models, quick GELU and heads of"
-    f' width 64 are assumed ({fields.get("image_heads", 0)} image heads,'
-    f' {fields.get("text_heads", 0)} text heads)'
+    f' width 64 are assumed ({heads}); if that is wrong, name the model in {hints.preset}'
   ]
 
 

@@ -1,7 +1,7 @@
 """Reads .npy files that contain a pickled state dict, as Scenic's CLIP files do."""
 
 import pathlib
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -17,6 +17,15 @@ _HEADER_READERS = {
 _DTYPE_CODES = ('f2', 'f4', 'f8', 'i4', 'i8')
 
 
+def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+  """Reads the header of a .npy file: the shape, whether its order is Fortran's, the dtype.
+
+  Raises:
+    ValueError, KeyError: if it is damaged or of an unknown version.
+  """
+  return _HEADER_READERS[np.lib.format.read_magic(file)](file)
+
+
 def read_numpy(path: pathlib.Path) -> StateDict:
   """Reads an array of one object, a dictionary of arrays, without unpickling it.
 
@@ -25,7 +34,7 @@ def read_numpy(path: pathlib.Path) -> StateDict:
   """
   with path.open('rb') as file:
     try:
-      shape, _, dtype = _HEADER_READERS[np.lib.format.read_magic(file)](file)
+      shape, _, dtype = read_header(file)
     except (ValueError, KeyError) as error:
       raise UserError(f'{path}: damaged ({error}); fetch it again') from None
     if shape != () or dtype != np.dtype(object):

@@ -89,12 +89,17 @@ def split_projections(state: StateDict) -> StateDict:
   return split
 
 
+def _prepare(state: StateDict) -> StateDict:
+  """Splits projections, and removes the prefix of the text tower in open_clip's newer classes."""
+  return split_projections({key.removeprefix('text.'): array for key, array in state.items()})
+
+
 OPENAI = Format(
   name='openai',
   table=Table(clip_rows('visual.', '', '')),
   markers=('visual.conv1.weight', 'visual.class_embedding'),
   droppable=DROPPABLE,
-  prepare=split_projections,
+  prepare=_prepare,
 )
 
 _CLIP = clip_rows('model.visual.', 'model.', 'model.')

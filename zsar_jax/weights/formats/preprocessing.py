@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from zsar_jax.data.geometry import INTERPOLATIONS, RESIZES
+from zsar_jax.data.sampling import SAMPLINGS
 from zsar_jax.text.phrasing import PLACEHOLDERS
 
 # Tokenizers that are chosen by name; all others are read from files.
@@ -17,6 +18,7 @@ class Preprocessing:
   """How clips become frames, and class names become texts. The defaults are CLIP's.
 
   Attributes:
+    sampling: see `View`.
     interpolation: see `View`.
     resize: see `View`.
     centre_crop: see `View`.
@@ -30,6 +32,7 @@ class Preprocessing:
     TypeError, ValueError: if a field has an invalid value.
   """
 
+  sampling: str = 'segments'
   interpolation: str = 'bicubic'
   resize: str = 'shortest'
   centre_crop: float = 1.0
@@ -41,7 +44,8 @@ class Preprocessing:
   def __post_init__(self):
     object.__setattr__(self, 'templates', tuple(self.templates))
     if not (
-      self.interpolation in INTERPOLATIONS
+      self.sampling in SAMPLINGS
+      and self.interpolation in INTERPOLATIONS
       and self.resize in RESIZES
       and 0 < self.centre_crop <= 1
       and all(isinstance(template, str) for template in self.templates)
@@ -56,6 +60,7 @@ class Preprocessing:
     """Returns the preprocessing of a run's config."""
     view, text = config.view, config.text
     return cls(
+      sampling=view.sampling,
       interpolation=view.interpolation,
       resize=view.resize,
       centre_crop=view.centre_crop,
@@ -70,6 +75,7 @@ CLIP_PREPROCESSING = Preprocessing()
 
 # The config field of each field that is compared.
 _CONFIG_FIELDS = {
+  'sampling': 'config.view.sampling',
   'interpolation': 'config.view.interpolation',
   'centre_crop': 'config.view.centre_crop',
   'resize': 'config.view.resize',

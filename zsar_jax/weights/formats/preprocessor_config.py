@@ -156,8 +156,8 @@ def _normalization(path: pathlib.Path, prefix: str, mean: Any, std: Any) -> str:
     if all(math.isclose(value, named, abs_tol=1e-4) for value, named in pairs):
       return name
   raise UserError(
-    f'{path}: {prefix}mean {mean} and {prefix}std {std} are neither those of CLIP nor those of'
-    ' ImageNet; use another model'
+    f'{path}: {prefix}mean {mean} and {prefix}std {std} are none of those of'
+    f' {", ".join(NORMALIZATIONS)} (see presets.NORMALIZATIONS); use another model'
   )
 
 

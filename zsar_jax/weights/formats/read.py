@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from zsar_jax.errors import UserError
@@ -16,10 +16,8 @@ from zsar_jax.weights.formats import (
 )
 from zsar_jax.weights.formats.format import Format
 from zsar_jax.weights.formats.hints import CONFIG, Hints
-from zsar_jax.weights.formats.hugging_face import HF_CLIP, HF_XCLIP
 from zsar_jax.weights.formats.key_tables import Layout
 from zsar_jax.weights.formats.lazy_arrays import LazyArray, StateDict
-from zsar_jax.weights.formats.open_clip import OPEN_CLIP
 from zsar_jax.weights.formats.openai import FROSTER, OPEN_VCLIP, OPENAI
 from zsar_jax.weights.formats.preprocessing import Preprocessing
 from zsar_jax.weights.formats.zsar import ZSAR
@@ -55,8 +53,9 @@ class Weights:
     unmapped: the arrays without a path of ours, by their keys in the file.
     tower_fields: the fields of `TowerSpec` that the format and the files beside the weights give.
     video_fields: the fields of `VideoSpec` that the file gives.
-    assumes_openai: whether the activation and the number of heads are assumed to be those of
-      OpenAI's models, because the weights do not give them.
+    lacks_description: whether neither the weights nor the files beside them give the activation
+      and the number of heads.
+    preset: the name of a preset that the user says the weights have; '' if the user names none.
     preprocessing: the preprocessing that the weights expect.
     config: the content of the JSON file that describes the model; empty if it is missing.
     folder: the folder that may contain a tokenizer's files.
@@ -70,7 +69,8 @@ class Weights:
   unmapped: StateDict
   tower_fields: dict[str, Any]
   video_fields: dict[str, Any]
-  assumes_openai: bool
+  lacks_description: bool
+  preset: str
   preprocessing: Preprocessing
   config: dict[str, Any]
   folder: pathlib.Path
@@ -84,6 +84,7 @@ def read_weights(
   format_name: str = 'auto',
   tokens_from: str = '',
   hints: Hints = CONFIG,
+  preset: str = '',
 ) -> Weights:
   """Opens weights and recognizes their format; most values are read later.
 
@@ -93,6 +94,7 @@ def read_weights(
     format_name: the name of one of `recognition.FORMATS` or `FAMILIES`; 'auto' recognizes it.
     tokens_from: weights whose token embedding is used if these have none, in the form of `name`.
     hints: the names of settings for errors.
+    preset: the name of a preset, see `Weights`.
 
   Raises:
     UserError: if the weights do not exist, are damaged, refused or of an unknown format.
@@ -118,7 +120,7 @@ def read_weights(
       notes.append(f'token embedding: from {tokens_from}')
   notes += _attention_notes(fmt, video_fields)
   config = source.configs.get(fmt.config_file, dict)()
-  tower_fields, preprocessing = _read_configs(source, fmt, config)
+  tower_fields, preprocessing = _read_configs(source, fmt, config, arrays)
   shapes = {our_path: array.stored.shape for our_path, array in arrays.items()}
   preprocessing = dataclasses.replace(preprocessing, **fmt.preprocessing_from_shapes(shapes))
   lacks_config = bool(fmt.config_file) and not config and fmt is not ZSAR
@@ -130,7 +132,9 @@ def read_weights(
     tower_fields=tower_fields,
     video_fields=video_fields,
     # OpenAI's archives contain their sizes, which are unmapped; a bare state dict does not.
-    assumes_openai=lacks_config or fmt is OPENAI and not unmapped,
+    lacks_description='architecture' not in tower_fields
+    and (lacks_config or fmt is OPENAI and not unmapped),
+    preset=preset,
     preprocessing=preprocessing,
     config=config,
     folder=source.folder,
@@ -177,23 +181,25 @@ def _attention_notes(fmt: Format, video_fields: Mapping[str, Any]) -> list[str]:
 
 
 def _read_configs(
-  source: weight_files.Source, fmt: Format, config: dict[str, Any]
+  source: weight_files.Source, fmt: Format, config: dict[str, Any], paths: Container[str]
 ) -> tuple[dict[str, Any], Preprocessing]:
   """Reads the fields of `TowerSpec` and the preprocessing from the files beside the weights."""
   folder = source.path if source.path.is_dir() else source.path.parent
   path = folder / fmt.config_file
-  tower_fields, preprocessing = {'normalization': fmt.normalization}, fmt.preprocessing
+  tower_fields = {'normalization': fmt.normalization, **fmt.tower_fields, **fmt.read_tower(paths)}
+  preprocessing = fmt.preprocessing
   try:
     if config:
       tower_fields |= fmt.read_config(path, config)
     if fmt is ZSAR:
       return tower_fields, zsar.from_json(path, config)[2] if config else preprocessing
-    if fmt in (HF_CLIP, HF_XCLIP):
+    if fmt.config_file == 'config.json':
       path, settings = _image_processor(folder, source.configs)
+      settings = settings and {**fmt.processor_defaults, **settings}
       read_settings = preprocessor_config.from_transformers
     else:
-      # Other formats have no settings of the preprocessing.
-      settings = config.get('preprocess_cfg') if fmt is OPEN_CLIP else None
+      # Only open_clip's file has settings of the preprocessing.
+      settings = config.get('preprocess_cfg')
       read_settings = preprocessor_config.from_open_clip
     if settings is not None:
       tower_fields['normalization'], fields = read_settings(path, settings)

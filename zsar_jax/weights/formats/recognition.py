@@ -9,12 +9,19 @@ from zsar_jax.errors import UserError
 from zsar_jax.runtime.wording import pluralize
 from zsar_jax.weights.formats import actionclip, wrappers
 from zsar_jax.weights.formats.actionclip import ACTIONCLIP, MMACTION2
+from zsar_jax.weights.formats.big_vision import BIG_VISION_SIGLIP
 from zsar_jax.weights.formats.format import Format
 from zsar_jax.weights.formats.hugging_face import HF_CLIP, HF_XCLIP
 from zsar_jax.weights.formats.lazy_arrays import StateDict
 from zsar_jax.weights.formats.open_clip import OPEN_CLIP
 from zsar_jax.weights.formats.openai import FROSTER, OPEN_VCLIP, OPENAI
+from zsar_jax.weights.formats.perception_encoder import PE_CORE
 from zsar_jax.weights.formats.scenic import SCENIC
+from zsar_jax.weights.formats.siglip import HF_SIGLIP
+from zsar_jax.weights.formats.siglip_open_clip import OPEN_CLIP_SIGLIP
+from zsar_jax.weights.formats.timm_towers import OPEN_CLIP_EVA02, OPEN_CLIP_PE_CORE
+from zsar_jax.weights.formats.viclip import VICLIP
+from zsar_jax.weights.formats.videoprism import HF_VIDEOPRISM, VIDEOPRISM
 from zsar_jax.weights.formats.vifi_clip import VIFI_CLIP
 from zsar_jax.weights.formats.xclip import XCLIP
 from zsar_jax.weights.formats.zsar import ZSAR
@@ -27,15 +34,24 @@ FORMATS = (
   XCLIP,
   ACTIONCLIP,
   MMACTION2,
+  PE_CORE,
   OPEN_CLIP,
   OPENAI,
   HF_XCLIP,
   HF_CLIP,
+  VICLIP,
+  VIDEOPRISM,
+  HF_VIDEOPRISM,
+  HF_SIGLIP,
+  OPEN_CLIP_SIGLIP,
+  BIG_VISION_SIGLIP,
+  OPEN_CLIP_PE_CORE,
+  OPEN_CLIP_EVA02,
   SCENIC,
   ZSAR,
 )
 # Names that stand for several formats.
-FAMILIES = {'hf': (HF_XCLIP, HF_CLIP)}
+FAMILIES = {'hf': (HF_XCLIP, HF_CLIP, HF_SIGLIP, HF_VIDEOPRISM)}
 
 # An extra in files of PyTorch Lightning.
 _LIGHTNING = 'pytorch-lightning_version'
@@ -48,10 +64,24 @@ _HEAD_REMEDY = (
 # Keys of models that resemble CLIP but are not supported: (regex, name of the model, remedy).
 _UNSUPPORTED = (
   (r'visual\.(layer1|attnpool)\..*', 'a CLIP whose image tower is a ResNet', _CLIP_REMEDY),
-  (r'logit_bias|vision_model\.head\..*', 'SigLIP', _CLIP_REMEDY),
+  (r'logit_bias', 'a CLIP that was trained with the sigmoid loss', _CLIP_REMEDY),
   (r'text_decoder\..*|visual\.attn_pool\..*', 'CoCa', _CLIP_REMEDY),
+  (
+    r'visual\.trunk\.blocks\.\d+\.attn\.q_bias',
+    'an EVA-CLIP of EVA01 or E/14, whose blocks differ from those of the other sizes',
+    'use an EVA02-CLIP of size B/16 or L/14',
+  ),
+  (
+    r'(visual\.)?transformer\.resblocks\.\d+\.ls_[12]\.gamma',
+    'a PE-Lang or PE-Spatial, image towers without a text tower',
+    'use a PE-Core',
+  ),
+  (
+    r'blocks\.\d+\.attn\.(qkv|q_proj)\.weight',
+    'an image tower of timm without a text tower',
+    'use a model of images and texts',
+  ),
   (r'visual\.trunk\..*', 'an open_clip model with an image tower of timm', _CLIP_REMEDY),
-  (r'text\.transformer\..*', 'an open_clip model with a custom text tower', _CLIP_REMEDY),
   (
     r'(.*\.)?lora_.*',
     'adapters (LoRA), with or without the weights that they adapt',
@@ -71,7 +101,7 @@ _UNSUPPORTED = (
 _TOWERS = (
   (
     'image',
-    r'(.*\.)?(visual|image_encoder|vision_model)[./].*|class_embedding|embeddings\.patch_embedding\..*',
+    r'(.*\.)?(visual|image_encoder|vision_model|vision_encoder|video_model)[./].*|class_embedding|embeddings\.patch_embedding\..*',
   ),
   (
     'text',
@@ -124,10 +154,12 @@ def recognize(
   Raises:
     UserError: if the format is unknown, unsupported or not the named one.
   """
-  for pattern, model, remedy in _UNSUPPORTED:
-    if any(re.fullmatch(pattern, key) for key in state):
-      raise UserError(f'{path}: {model}, which zsar_jax does not support; {remedy}')
   matches = [fmt for fmt in _candidates('auto', extras) if _matches(fmt, state, extras)]
+  # The markers of other families, and of this project, tell them from models that resemble CLIP.
+  if all(fmt is not ZSAR and 'architecture' not in fmt.tower_fields for fmt in matches):
+    for pattern, model, remedy in _UNSUPPORTED:
+      if any(re.fullmatch(pattern, key) for key in state):
+        raise UserError(f'{path}: {model}, which zsar_jax does not support; {remedy}')
   if format_name != 'auto':
     for fmt in _candidates(format_name, extras):
       if _matches(fmt, state, extras):

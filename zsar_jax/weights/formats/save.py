@@ -19,7 +19,7 @@ from zsar_jax.errors import UserError
 from zsar_jax.models.video_model import Params, VideoModel
 from zsar_jax.runtime import trees
 from zsar_jax.runtime.files import make_folder
-from zsar_jax.weights.formats import hugging_face, preprocessor_config, zsar
+from zsar_jax.weights.formats import hugging_face, preprocessor_config, siglip, zsar
 from zsar_jax.weights.formats.format import Format
 from zsar_jax.weights.formats.preprocessing import CLIP_PREPROCESSING, Preprocessing
 from zsar_jax.weights.formats.scenic import SCENIC
@@ -30,11 +30,11 @@ TARGETS = ('hf', 'scenic', 'zsar')
 _TRAINING_ONLY = 'distillation/'
 
 # Fields of the preprocessing that the files of each target cannot express.
-_TEXT_FIELDS = ('templates', 'split_words', 'placeholders')
+_OTHER_FIELDS = ('sampling', 'templates', 'split_words', 'placeholders')
 _INEXPRESSIBLE = types.MappingProxyType(
   {
-    'hf': _TEXT_FIELDS,
-    'scenic': ('normalization', 'interpolation', 'resize', 'centre_crop', *_TEXT_FIELDS),
+    'hf': _OTHER_FIELDS,
+    'scenic': ('normalization', 'interpolation', 'resize', 'centre_crop', *_OTHER_FIELDS),
     'zsar': (),
   }
 )
@@ -47,6 +47,7 @@ _TOKENIZER_FILES = (
   'added_tokens.json',
   'vocab.json',
   'merges.txt',
+  'spiece.model',
 )
 
 
@@ -64,8 +65,8 @@ def save_weights(
     params: the parameters.
     model: the model.
     target: one of `TARGETS`. 'hf' writes a folder that transformers opens as `XCLIPModel`
-      (temporal 'xclip') or `CLIPModel`, 'scenic' a Flax msgpack file with Scenic's tree, 'zsar' a
-      folder of this project.
+      (temporal 'xclip'), `SiglipModel` or `CLIPModel`, 'scenic' a Flax msgpack file with Scenic's
+      tree, 'zsar' a folder of this project.
     out: the folder or file, which must not exist.
     tokenizer: a folder; its tokenizer, if any, is copied to the folder of 'hf' or 'zsar'.
     preprocessing: the preprocessing of the model, which 'hf' and 'zsar' write beside the weights.
@@ -79,6 +80,7 @@ def save_weights(
   if out.exists():
     raise UserError(f'{out} exists; name another path or remove it')
   fmt = _format(model, target)
+  _check_architecture(model, target)
   arrays = _to_theirs(params, fmt)
   with _atomic_output(out) as partial:
     if target == 'scenic':
@@ -93,7 +95,7 @@ def save_weights(
         if tokenizer is not None and (tokenizer / name).is_file():
           shutil.copyfile(tokenizer / name, partial / name)
   notes = []
-  if fmt in (hugging_face.HF_CLIP, SCENIC):
+  if fmt in (hugging_face.HF_CLIP, siglip.HF_SIGLIP, SCENIC):
     notes.append(_image_model_note(model.video.temporal))
   return '; '.join([*notes, *_preprocessing_notes(model, target, preprocessing)])
 
@@ -117,7 +119,11 @@ def _write_configs(
   if fmt is zsar.ZSAR:
     _write_json(folder / fmt.config_file, zsar.to_json(model.spec, model.video, preprocessing))
   else:
-    _write_json(folder / fmt.config_file, hugging_face.describe(model.spec, model.video))
+    if fmt is siglip.HF_SIGLIP:
+      description = siglip.describe(model.spec)
+    else:
+      description = hugging_face.describe(model.spec, model.video)
+    _write_json(folder / fmt.config_file, description)
     settings = preprocessor_config.to_transformers(model.spec, preprocessing)
     _write_json(folder / preprocessor_config.PREPROCESSOR, settings)
 
@@ -150,9 +156,28 @@ def _preprocessing_notes(model: VideoModel, target: str, preprocessing: Preproce
 
 def _format(model: VideoModel, target: str) -> Format:
   if target == 'hf':
+    if model.spec.architecture == 'siglip':
+      return siglip.HF_SIGLIP
     xclip = model.video.temporal == 'xclip'
     return hugging_face.HF_XCLIP if xclip else hugging_face.HF_CLIP
   return {'scenic': SCENIC, 'zsar': zsar.ZSAR}[target]
+
+
+def _check_architecture(model: VideoModel, target: str) -> None:
+  """Refuses a target whose program would compute other numbers with the same arrays."""
+  spec = model.spec
+  # Scenic's CLIP has quick GELU, and four-fold MLPs.
+  is_openai = spec.architecture == 'clip' and not spec.image_mlp and not spec.text_mlp
+  if target == 'hf' and not hugging_face.is_writable(spec, model.video):
+    raise UserError(
+      f'--to=hf: transformers has no model with the architecture {spec.architecture!r} and the'
+      f' temporal model {model.video.temporal!r} that zsar_jax could write; use --to=zsar'
+    )
+  if target == 'scenic' and not is_openai:
+    raise UserError(
+      f"--to=scenic: Scenic's CLIP is that of OpenAI, and would compute other numbers than this"
+      f' model (architecture {spec.architecture!r}); use --to=zsar'
+    )
 
 
 def _to_theirs(params: Params, fmt: Format) -> dict[str, np.ndarray]:
@@ -170,7 +195,7 @@ def _to_theirs(params: Params, fmt: Format) -> dict[str, np.ndarray]:
       )
     key, layout = match
     arrays[key] = np.asarray(layout.save(np.asarray(leaf)), np.float32, order='C')
-  return arrays
+  return fmt.restore(arrays)
 
 
 @contextlib.contextmanager

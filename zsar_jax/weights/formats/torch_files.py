@@ -20,7 +20,7 @@ from zsar_jax.weights.formats.lazy_arrays import Content, LazyArray
 from zsar_jax.weights.formats.pickled_objects import Storage, StridedTensor
 
 # Exceptions of `zipfile` for damaged archives.
-_ZIP_ERRORS = (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError)
+ZIP_ERRORS = (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError)
 # The longest directory of an archive. With a storage for each array of a large model it has 100 kB.
 _MAX_DIRECTORY_BYTES = 8 * 2**20
 
@@ -42,6 +42,14 @@ class _Archive(io.BufferedReader):
     return super().read(size)
 
 
+def open_archive(path: pathlib.Path) -> zipfile.ZipFile:
+  """Opens a zip archive, if its directory is not too long; raises one of `ZIP_ERRORS` otherwise."""
+  file = _Archive(io.FileIO(path))
+  archive = zipfile.ZipFile(file)
+  file.directory_read = True
+  return archive
+
+
 def read_zip(path: pathlib.Path) -> Content:
   """Reads a zip archive.
 
@@ -50,9 +58,7 @@ def read_zip(path: pathlib.Path) -> Content:
   """
   try:
     # The archive stays open to read tensors later, so that its directory is read only once.
-    file = _Archive(io.FileIO(path))
-    archive = zipfile.ZipFile(file)
-    file.directory_read = True
+    archive = open_archive(path)
     entries = {entry.filename: entry for entry in archive.infolist()}
     roots = [name[: -len('data.pkl')] for name in entries if name.endswith('/data.pkl')]
     if len(roots) != 1:
@@ -62,13 +68,13 @@ def read_zip(path: pathlib.Path) -> Content:
     if f'{root}byteorder' in entries and archive.read(f'{root}byteorder') != b'little':
       raise UserError(f'{path}: written on a big-endian machine; save it again on another')
     saved, _ = pickles.load(io.BytesIO(archive.read(f'{root}data.pkl')), path)
-  except _ZIP_ERRORS as error:
+  except ZIP_ERRORS as error:
     raise UserError(f'{path}: damaged ({error}); fetch it again') from None
 
   def read(storage: Storage) -> np.ndarray:
     try:
       return np.frombuffer(archive.read(f'{root}data/{storage.key}'), storage.dtype)
-    except _ZIP_ERRORS as error:
+    except ZIP_ERRORS as error:
       raise UserError(f'{path}: damaged ({error}); fetch it again') from None
 
   def stored_size(storage: Storage) -> int:

@@ -23,6 +23,7 @@ from zsar_jax.weights.formats.lazy_arrays import (
   printable,
 )
 from zsar_jax.weights.formats.msgpack_files import read_msgpack
+from zsar_jax.weights.formats.npz_files import is_npz, read_npz
 from zsar_jax.weights.formats.numpy_files import read_numpy
 from zsar_jax.weights.formats.preprocessor_config import PREPROCESSOR, PROCESSOR
 from zsar_jax.weights.formats.safetensors_files import read_safetensors
@@ -131,7 +132,7 @@ def _reader(path: pathlib.Path, start: bytes) -> Callable[[pathlib.Path], Conten
   if path.name.endswith('.index.json'):
     return _read_shards
   if start.startswith(b'PK'):
-    return torch_files.read_zip
+    return read_npz if is_npz(path) else torch_files.read_zip
   if start.startswith(b'\x93NUMPY'):
     return read_numpy
   if start[8:9] == b'{':
@@ -141,7 +142,7 @@ def _reader(path: pathlib.Path, start: bytes) -> Callable[[pathlib.Path], Conten
   if start and start[0] in (*range(0x81, 0x90), 0xDE, 0xDF):  # A non-empty map.
     return read_msgpack
   raise UserError(
-    f'{path}: neither safetensors, PyTorch, a pickled .npy nor Flax msgpack; name a file of'
+    f'{path}: neither safetensors, PyTorch, .npz, a pickled .npy nor Flax msgpack; name a file of'
     ' weights, or fetch it again if it is truncated'
   )
 
