@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.evaluation.pair_evaluation_test import _config  # noqa: F401, the fixture `config`
 from tests.inpainted_clips import build, write_clips
 from tests.toy import build_toy
 from tests.training.loop_test import toy_config
@@ -18,6 +19,8 @@ from zsar_jax.config import dataset_ref
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation import clip_export, clip_list, external_model
 from zsar_jax.evaluation.clip_export import export_clips
+from zsar_jax.evaluation.eval_set import EvalSet
+from zsar_jax.recipes import language
 
 RECIPES = ('none', 'background=normal,object=#ff8000')
 
@@ -173,6 +176,21 @@ def test_clips_that_do_not_count_are_left_out(tmp_path):
   expected = [int(clips.blank.counted(recipe).sum()) for recipe in clips.blank.recipes]
   assert counts == expected
   assert len(list((tmp_path / 'out' / 'people').glob('*/*/'))) == sum(expected)
+
+
+def test_verbs_and_objects_are_in_the_list(config, tmp_path):
+  with pytest.raises(UserError, match="pairs.classes: all pairs of a verb and .*; take 'all'"):
+    export_clips(config, tmp_path / 'out', 'jpg')
+  config.eval.datasets.pairs.classes, config.eval.choices = 'all', 3
+  export_clips(config, tmp_path / 'out', 'jpg')
+  recipes = [language.parse(text) for text in config.eval.recipes]
+  expected = EvalSet.open(config, 'pairs', recipes, ()).blank()
+  actual = clip_list.load(tmp_path / 'out' / 'pairs').blank
+  assert actual.choices == expected.choices == 3
+  arrays = expected.pairs.to_arrays()
+  assert arrays['pair_counts'].sum() == 22
+  for name, array in actual.pairs.to_arrays().items():
+    np.testing.assert_array_equal(array, arrays[name])
 
 
 def test_another_export_in_the_folder_is_refused(data_dir, tmp_path):

@@ -1,21 +1,21 @@
 """Logits of exported clips: the figures against those of an evaluation, and refusals."""
 
-<<<<<<< HEAD
 import csv
 import json
 import re
 
 import jax
 import numpy as np
-=======
->>>>>>> main
 import pytest
 from ml_collections import ConfigDict
 
+from tests.evaluation.clip_export_test import read_images, read_rows
+from tests.evaluation.external_model_test import OurModel
 from tests.toy import build_toy
 from tests.training.loop_test import toy_config
+from tools import score_predictions
+from zsar_jax import experiment
 from zsar_jax.config import dataset_ref
-<<<<<<< HEAD
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation import clip_list, external_model, predictions
 from zsar_jax.evaluation.clip_export import export_clips
@@ -23,9 +23,6 @@ from zsar_jax.evaluation.evaluator import Evaluator
 from zsar_jax.evaluation.run_results import save_results
 from zsar_jax.evaluation.scoring import ModelScorer
 from zsar_jax.runtime import sharding
-=======
-from zsar_jax.pantomime import worlds
->>>>>>> main
 
 
 @pytest.fixture(scope='module')

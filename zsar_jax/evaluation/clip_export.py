@@ -78,6 +78,12 @@ def export_clips(config: ConfigDict, folder: pathlib.Path, kind: str) -> dict[st
   )
   recipes = [language.parse(text) for text in config.eval.recipes]
   eval_sets = [EvalSet.open(config, name, recipes, ()) for name in config.eval.datasets]
+  for eval_set in eval_sets:
+    if eval_set.subset.open_world:
+      raise UserError(
+        f'config.eval.datasets.{eval_set.name}.classes: all pairs of a verb and an object are not'
+        " scored from files; take 'all'"
+      )
   counts = {}
   make_folder(folder, '--workdir')
   with lock_folder(folder):
