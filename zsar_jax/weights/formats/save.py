@@ -168,7 +168,8 @@ def _check_architecture(model: VideoModel, target: str) -> None:
   spec = model.spec
   # Scenic's CLIP has quick GELU, and four-fold MLPs.
   is_openai = spec.architecture == 'clip' and not spec.image_mlp and not spec.text_mlp
-  if target == 'hf' and not hugging_face.is_writable(spec, model.video):
+  is_writable = spec.architecture == 'siglip' or hugging_face.is_writable(spec, model.video)
+  if target == 'hf' and not is_writable:
     raise UserError(
       f'--to=hf: transformers has no model with the architecture {spec.architecture!r} and the'
       f' temporal model {model.video.temporal!r} that zsar_jax could write; use --to=zsar'
