@@ -14,6 +14,8 @@
     view_mean           'probabilities' or 'logits', `config.eval.view_mean`
     regions             K names
     inpainted_scenes    whether swapped backgrounds are inpainted frames
+    pairs               if classes are pairs of a verb and an object: `VerbObjects.to_json`; only
+                        the closed world is scored
     clips               N objects: id, label, fps, coverage [K], attributes, partner, partner_label
 
 `files.csv` has a row for each file, `FILE_COLUMNS`, and is written last.
@@ -30,7 +32,9 @@ from typing import Any
 
 import numpy as np
 
+from zsar_jax.data.verb_objects import VerbObjects
 from zsar_jax.errors import UserError, error_reason
+from zsar_jax.evaluation.pair_predictions import PairPredictions
 from zsar_jax.evaluation.predictions import PARTS, Predictions
 from zsar_jax.runtime.files import open_atomically, write_file
 
@@ -107,6 +111,8 @@ class ClipList:
       'regions': list(blank.regions),
       'inpainted_scenes': blank.inpainted_scenes,
     }
+    if blank.pairs:
+      head['pairs'] = blank.pairs.vocabulary.to_json()
     lines = ',\n'.join(f'  {json.dumps(clip)}' for clip in clips)
     return f'{json.dumps(head, indent=1)[:-2]},\n "clips": [\n{lines}\n ]\n}}\n'
 
@@ -211,6 +217,7 @@ def _from_json(content: dict[str, Any]) -> ClipList:
     saliency=unknown,
     saliency_area=unknown,
     inpainted_scenes=bool(content['inpainted_scenes']),
+    pairs=PairPredictions(VerbObjects.from_json(content['pairs'])) if 'pairs' in content else None,
   )
   groups = {
     str(name): [str(member) for member in members] for name, members in content['groups'].items()

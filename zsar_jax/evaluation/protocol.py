@@ -22,7 +22,10 @@ from zsar_jax.runtime.files import write_file
 FILE = 'protocol.json'
 
 # The fields of `View` that an evaluation uses.
-_VIEW_FIELDS = ('num_frames', 'size', 'interpolation', 'resize', 'centre_crop', 'unannotated')
+_VIEW_FIELDS = (
+  *('num_frames', 'sampling', 'size', 'interpolation', 'resize', 'centre_crop'),
+  'unannotated',
+)
 
 
 def describe_model(model: VideoModel) -> dict[str, Any]:
