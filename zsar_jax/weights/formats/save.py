@@ -19,6 +19,7 @@ from zsar_jax.errors import UserError
 from zsar_jax.models.video_model import Params, VideoModel
 from zsar_jax.runtime import trees
 from zsar_jax.runtime.files import make_folder
+from zsar_jax.text import sentencepiece_files
 from zsar_jax.weights.formats import hugging_face, preprocessor_config, siglip, zsar
 from zsar_jax.weights.formats.format import Format
 from zsar_jax.weights.formats.preprocessing import CLIP_PREPROCESSING, Preprocessing
@@ -47,7 +48,7 @@ _TOKENIZER_FILES = (
   'added_tokens.json',
   'vocab.json',
   'merges.txt',
-  'spiece.model',
+  *sentencepiece_files.NAMES,
 )
 
 
