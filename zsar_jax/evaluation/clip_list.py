@@ -16,7 +16,8 @@
     regions             K names
     inpainted_scenes    whether swapped backgrounds are inpainted frames
     choices             `config.eval.choices`
-    pairs               null, or the arrays of `pair_predictions` for classes that are pairs
+    pairs               if classes are pairs of a verb and an object: `VerbObjects.to_json`; only
+                        the closed world is scored
     clips               N objects: id, label, fps, coverage [K], attributes, partner, partner_label
 
 `files.csv` has a row for each file, `FILE_COLUMNS`, and is written last.
@@ -33,6 +34,7 @@ from typing import Any
 
 import numpy as np
 
+from zsar_jax.data.verb_objects import VerbObjects
 from zsar_jax.errors import UserError, error_reason
 from zsar_jax.evaluation.pair_predictions import PairPredictions
 from zsar_jax.evaluation.predictions import PARTS, Predictions
@@ -118,10 +120,9 @@ class ClipList:
       'regions': list(blank.regions),
       'inpainted_scenes': blank.inpainted_scenes,
       'choices': blank.choices,
-      'pairs': None,
     }
     if blank.pairs:
-      head['pairs'] = {name: array.tolist() for name, array in blank.pairs.to_arrays().items()}
+      head['pairs'] = blank.pairs.vocabulary.to_json()
     lines = ',\n'.join(f'  {json.dumps(clip)}' for clip in clips)
     return f'{json.dumps(head, indent=1)[:-2]},\n "clips": [\n{lines}\n ]\n}}\n'
 
@@ -228,7 +229,7 @@ def _from_json(content: dict[str, Any]) -> ClipList:
     saliency=unknown,
     saliency_area=unknown,
     inpainted_scenes=bool(content['inpainted_scenes']),
-    pairs=_pairs(content['pairs'], recipes),
+    pairs=PairPredictions(VerbObjects.from_json(content['pairs'])) if 'pairs' in content else None,
     choices=int(content['choices']),
   )
   groups = {
@@ -239,17 +240,6 @@ def _from_json(content: dict[str, Any]) -> ClipList:
   return ClipList(
     blank, content['texts'], fps, views, view_mean, groups, content['protocol'], content['made']
   )
-
-
-def _pairs(content: dict[str, Any] | None, recipes: tuple[str, ...]) -> PairPredictions | None:
-  """Returns the verbs and objects of the classes; raises almost any exception."""
-  if content is None:
-    return None
-  arrays: dict[str, np.ndarray] = {
-    name: np.array(_texts(content, name), str) for name in ('verbs', 'objects')
-  }
-  arrays |= {name: np.array(content[name], np.int32) for name in ('class_pairs', 'pair_counts')}
-  return PairPredictions.from_arrays(arrays, recipes)
 
 
 def _texts(content: dict[str, Any], field: str) -> tuple[str, ...]:
