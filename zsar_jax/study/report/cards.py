@@ -180,4 +180,5 @@ def _strata_table(dataset: dict[str, Any], run: str) -> tables.Table | None:
 
 def beside(links: Markup) -> Markup:
   """The links to files of papers, from a page in the folder of the cards."""
-  return Markup(links.replace(f'href="{paper.FOLDER}/', f'href="../{paper.FOLDER}/'))
+  # `Markup.replace` would escape the quotation mark.
+  return Markup(str(links).replace(f'href="{paper.FOLDER}/', f'href="../{paper.FOLDER}/'))
