@@ -167,7 +167,8 @@ def default_config() -> ConfigDict:
   config.model.remat = 'none'
   config.model.deterministic = False
   # The weights to start from: the workdir of a run, a file or folder of any format that
-  # `zsar convert` reads, or 'hf://OWNER/NAME'. With '', training starts from random weights.
+  # `zsar convert` reads, or 'hf://OWNER/NAME'. With '', training starts from random weights. An
+  # evaluation also takes a folder that `zsar score-predictions` wrote.
   config.model.init_from = ''
   # Regexes that match full paths: parameters that `init_from` may lack, which then start from
   # random values, and keys of `init_from` that may be ignored.

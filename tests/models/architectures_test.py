@@ -37,7 +37,7 @@ def tiny(name):
     resolution=24,
     patch=8,
     image_width=48,
-    image_layers=2,
+    image_layers=1,
     image_heads=4,
     text_width=48,
     text_layers=1,
@@ -177,12 +177,15 @@ def test_temporal_models_compute_or_are_refused(name, temporal):
   """Every pair gives embeddings, from prompts too, or names the field and a remedy."""
   spec = tiny(name)
   video = VideoSpec(FRAMES, temporal, 1, image_prompts=2, text_prompts=2)
+  refusal = ''
   try:
     model = VideoModel(spec, video)
   except UserError as error:
-    assert str(error).startswith(('temporal: ', 'prompts: ')), error
-    assert any(word in str(error) for word in ('set ', 'take ')), error
-    assert temporal != 'mean' or 'prompts' in str(error) or spec.parts.temporal
+    refusal = str(error)
+  if refusal:
+    assert refusal.startswith(('temporal: ', 'prompts: '))
+    assert any(word in refusal for word in ('set ', 'take '))
+    assert temporal != 'mean' or refusal.startswith('prompts') or spec.parts.temporal
     return
   clips = jax.ShapeDtypeStruct((3, FRAMES, spec.resolution, spec.resolution, 3), jnp.float32)
   texts = jax.ShapeDtypeStruct((5, spec.context_length), jnp.int32)
