@@ -13,6 +13,7 @@ import json
 import pathlib
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -66,6 +67,22 @@ class VerbObjects:
   def take(self, classes: Sequence[int]) -> 'VerbObjects':
     """Returns the vocabulary of some of the classes; the open world stays the same."""
     return dataclasses.replace(self, classes=self.classes[list(classes)])
+
+  def to_json(self) -> dict[str, Any]:
+    """Returns a JSON object that `from_json` reads."""
+    return {
+      'verbs': list(self.verbs),
+      'objects': list(self.objects),
+      'classes': self.classes.tolist(),
+      'counts': self.counts.tolist(),
+    }
+
+  @classmethod
+  def from_json(cls, content: dict[str, Any]) -> 'VerbObjects':
+    """Reads what `to_json` returned; raises almost any exception if it is no such object."""
+    verbs, objects = (tuple(map(str, content[name])) for name in ('verbs', 'objects'))
+    classes, counts = (np.array(content[name], np.int32) for name in ('classes', 'counts'))
+    return cls(verbs, objects, classes, counts)
 
   def open_texts(self) -> list[str]:
     """Returns the texts of all V x O pairs, in the order of their numbers."""

@@ -109,12 +109,10 @@ class Evaluator:
           logits = [
             self._scorer.score(params, key, batch, recipe, classes) for recipe in self._recipes
           ]
-          best: list[Any] = []
+          best: list[jax.Array] = []
           if columns is not None:
-            logits, best = zip(
-              *(self._split_worlds(self._on_mesh(scores), columns) for scores in logits),
-              strict=True,
-            )
+            worlds = [self._split_worlds(self._on_mesh(scores), columns) for scores in logits]
+            logits, best = [closed for closed, _ in worlds], [opened for _, opened in worlds]
           positions, weights = self._gather((batch['clip'], batch['weight']))
           shares = None
           if step in saliency_steps:

@@ -11,6 +11,7 @@ from zsar_jax.evaluation import bias_metrics, metrics, multiple_choice
 from zsar_jax.evaluation.predictions import Predictions
 from zsar_jax.evaluation.ratio import Ratio, restrict_to_common, stack_seeds
 from zsar_jax.study import statistics
+from zsar_jax.study.pair_figures import measure_pairs
 from zsar_jax.study.statistics import finite_or_none
 
 # {run: its predictions on a data set, one for each seed}
@@ -41,8 +42,11 @@ def measure_dataset(by_run: ByRun, baseline: str, draws: int) -> dict[str, Any]:
     'difference': {run: _gains(runs, run) for run in runs.others},
     'bias': {run: runs.estimates(run, bias_metrics.all_bias_metrics) for run in by_run},
   }
+  if reference.pairs:
+    figures['pairs'] = measure_pairs(by_run, draws)
   if 'none' in reference.recipes:
-    figures['classes_gain'] = {run: _class_gains(runs, run) for run in runs.others}
+    if not reference.pairs:  # Of thousands of pairs, each has few clips.
+      figures['classes_gain'] = {run: _class_gains(runs, run) for run in runs.others}
     figures['strata'] = {run: _strata(runs, run) for run in by_run}
     figures['coverage'] = {run: _coverage_bins(runs, run, 'none') for run in by_run}
   if swap := bias_metrics.swap_recipe(reference):

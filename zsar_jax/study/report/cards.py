@@ -22,6 +22,13 @@ from zsar_jax.study.report.study_file import NO_ESTIMATE
 
 FOLDER = 'cards'
 
+# What the samplings of `config.view.sampling` take.
+_SAMPLINGS = {
+  'segments': 'the middle of equal segments',
+  'starts': 'the starts of equal segments',
+  'ends': 'evenly, from the first frame to the last',
+}
+
 _STRATA = 'Top-1 of unpainted clips by their attributes, with 95\u00a0% intervals'
 
 
@@ -90,6 +97,7 @@ def _view_facts(protocol: dict[str, Any]) -> list[tuple[str, str]]:
   side = view['size']
   return [
     ('Frames', f'{view["num_frames"]} of {side} \u00d7 {side} pixels, {view["interpolation"]}'),
+    ('Sampled in time', _SAMPLINGS[view['sampling']]),
     ('Cut', crop),
     (
       'Views of a clip',

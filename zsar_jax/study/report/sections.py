@@ -14,6 +14,7 @@ from zsar_jax.study.report import (
   gradient_shares,
   heat_maps,
   line_plots,
+  pairs,
   rankings,
   recipe_metrics,
   study_file,
@@ -62,6 +63,7 @@ _TITLES = {
   'bias': 'Bias metrics',
   'order': 'The order of frames',
   'recipe_metrics': 'Answers under each recipe',
+  'pairs': 'Verbs and objects',
   'classes': 'Gain of each class',
   'strata': 'Kinds of clips',
   'coverage': 'Accuracy by the size of the people',
@@ -84,6 +86,13 @@ _NOTES = {
   'order': (
     'Each column is a recipe, and each group of rows shows the clips that it paints in another'
     ' order of frames. A model that averages its frames is at 0 for reversed and shuffled clips.'
+  ),
+  'pairs': (
+    'Pairs are seen if they occur in training. The closed world has the pairs that occur in any'
+    ' part of the data, the open world all pairs of a verb and an object. FSP: wrong unseen clips'
+    ' that get a seen pair. FCP: those that get a frequent one; by the object: its object is right'
+    ' and its verb is not, so the verb follows the object. Gap: accuracy of pairs minus the product'
+    ' of those of verbs and objects.'
   ),
   'classes': (
     'Top-1 of unpainted clips minus that of the baseline run. Gray: the interval includes 0.'
@@ -127,6 +136,7 @@ def sections(
     'bias': bar_charts.bias,
     'order': recipe_metrics.order,
     'recipe_metrics': recipe_metrics.by_recipe,
+    'pairs': pairs.pair_tables,
     'classes': functools.partial(class_gains.gain_lists, list_count=list_count),
     'strata': bar_charts.strata,
     'coverage': line_plots.coverage,

@@ -36,7 +36,7 @@ _CLIP = (
 _OPTIONAL_OF_RUN = ('source', 'trained_on', 'license', 'protocol')
 
 # Fields that a data set has only if the recipes for them were evaluated.
-_OPTIONAL = ('classes_gain', 'strata', 'coverage', 'coverage_swapped')
+_OPTIONAL = ('classes_gain', 'strata', 'coverage', 'coverage_swapped', 'pairs')
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
