@@ -40,7 +40,7 @@ def _export(workdir: pathlib.Path) -> None:
   from zsar_jax.evaluation.clip_export import export_clips
 
   config.validate(_CONFIG.value)
-  experiment.build_embedded_data(_CONFIG.value)
+  experiment.build_embedded_data(_CONFIG.value, 'eval')
   for name, count in export_clips(_CONFIG.value, workdir, _FILES.value).items():
     print(f'{name}: {count} files, listed in {workdir / name / "files.csv"}')
 

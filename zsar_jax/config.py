@@ -92,6 +92,7 @@ CHOICES = {
   'model.attention': ATTENTIONS,
   'model.remat': REMATS,
   'text.placeholders': PLACEHOLDERS,
+  'optim.loss': ('softmax', 'sigmoid'),
   'optim.cosine_from': ('warmup', 'start'),
   'eval.view_mean': ('probabilities', 'logits'),
   **settings.choices_of('eval', EvaluationViews),
@@ -149,8 +150,8 @@ def default_config() -> ConfigDict:
   # model, its tokenizer, and the size, number, resizing and normalization of frames from the
   # weights; `view.num_frames` counts if they work with any number.
   config.model.preset = 'vit_b16'
-  # The normalization of frames that the model was trained with: 'clip' or 'imagenet'. Colors of
-  # mask recipes are always in CLIP's normalized space.
+  # The normalization of frames that the model was trained with, one of
+  # models.presets.NORMALIZATIONS. Colors of mask recipes are always in CLIP's normalized space.
   config.model.normalization = 'clip'
   # How frames are combined: 'mean', 'transformer', 'window', 'xclip', 'joint' or 'videoprism', see
   # models.presets.VideoSpec. 'transformer' and 'xclip' have `temporal_layers` layers over the
@@ -166,7 +167,8 @@ def default_config() -> ConfigDict:
   config.model.remat = 'none'
   config.model.deterministic = False
   # The weights to start from: the workdir of a run, a file or folder of any format that
-  # `zsar convert` reads, or 'hf://OWNER/NAME'. With '', training starts from random weights.
+  # `zsar convert` reads, or 'hf://OWNER/NAME'. With '', training starts from random weights. An
+  # evaluation also takes a folder that `zsar score-predictions` wrote.
   config.model.init_from = ''
   # Regexes that match full paths: parameters that `init_from` may lack, which then start from
   # random values, and keys of `init_from` that may be ignored.
@@ -179,7 +181,8 @@ def default_config() -> ConfigDict:
   config.model.tokens_from = ''
 
   config.text = ConfigDict()
-  # 'clip', 'words', or a folder with CLIP's tokenizer.json, or with vocab.json and merges.txt.
+  # 'clip', 'words', or a folder with the model's tokenizer.json, with vocab.json and merges.txt, or
+  # with spiece.model.
   config.text.tokenizer = 'clip'
   # Sentences around the class name. A training step draws one; evaluation averages over all. With
   # the preset 'auto', () takes those of the weights.
@@ -190,6 +193,9 @@ def default_config() -> ConfigDict:
   config.text.placeholders = 'keep'
 
   config.optim = ConfigDict()
+  # The loss of the classes: the cross-entropy of their 'softmax', or for models with a bias of the
+  # logits the 'sigmoid' loss of SigLIP, see `losses.sigmoid_loss`.
+  config.optim.loss = 'softmax'
   # AdamW's learning rate after the warm-up, and the steps of the linear warm-up.
   config.optim.lr = 8e-6
   config.optim.warmup_steps = 100
@@ -206,7 +212,8 @@ def default_config() -> ConfigDict:
   # The greatest global norm of the gradient; 0 does not clip.
   config.optim.clip_norm = 1.0
   config.optim.label_smoothing = 0.0
-  # The upper limit of the logit scale, as in the training of OpenAI's CLIP.
+  # The upper limit of the logit scale, as in the training of OpenAI's CLIP. Models with a bias of
+  # the logits have none, as in the training of SigLIP.
   config.optim.max_logit_scale = 100.0
   # The weight of FROSTER's distillation towards the weights that training starts from.
   config.optim.distillation = 0.0

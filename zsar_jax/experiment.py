@@ -40,7 +40,7 @@ def run(
     )
   agreement.check_command(settings(config, mode))
   raise_open_file_limit(config.data.workers)
-  build_embedded_data(config)
+  build_embedded_data(config, mode)
   if mode == 'train':
     predictions = loop.train(config, workdir, goodput)
   else:
@@ -48,8 +48,13 @@ def run(
   return save_results(predictions, config.eval.groups, workdir)
 
 
-def build_embedded_data(config: ConfigDict) -> None:
-  """Builds the data set Pantomime if `config.data.embedded` asks for it and it is not there."""
+def build_embedded_data(config: ConfigDict, mode: str) -> None:
+  """Builds the data set Pantomime if `config.data.embedded` asks for it and it is not there.
+
+  Args:
+    config: the config.
+    mode: 'eval' leaves out the training clips.
+  """
   if config.data.embedded:
     references = [config.data.train, *config.eval.datasets.values()]
     names = [reference.dataset for reference in references if reference.dataset]

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.evaluation.pair_evaluation_test import _config  # noqa: F401, the fixture `config`
 from tests.inpainted_clips import build, write_clips
 from tests.toy import build_toy
 from tests.training.loop_test import toy_config
@@ -18,6 +19,8 @@ from zsar_jax.config import dataset_ref
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation import clip_export, clip_list, external_model
 from zsar_jax.evaluation.clip_export import export_clips
+from zsar_jax.evaluation.eval_set import EvalSet
+from zsar_jax.recipes import language
 
 RECIPES = ('none', 'background=normal,object=#ff8000')
 
@@ -175,6 +178,21 @@ def test_clips_that_do_not_count_are_left_out(tmp_path):
   assert len(list((tmp_path / 'out' / 'people').glob('*/*/'))) == sum(expected)
 
 
+def test_verbs_and_objects_are_in_the_list(config, tmp_path):
+  with pytest.raises(UserError, match="pairs.classes: all pairs of a verb and .*; take 'all'"):
+    export_clips(config, tmp_path / 'out', 'jpg')
+  config.eval.datasets.pairs.classes, config.eval.choices = 'all', 3
+  export_clips(config, tmp_path / 'out', 'jpg')
+  recipes = [language.parse(text) for text in config.eval.recipes]
+  expected = EvalSet.open(config, 'pairs', recipes, ()).blank()
+  actual = clip_list.load(tmp_path / 'out' / 'pairs').blank
+  assert actual.choices == expected.choices == 3
+  arrays = expected.pairs.to_arrays()
+  assert arrays['pair_counts'].sum() == 22
+  for name, array in actual.pairs.to_arrays().items():
+    np.testing.assert_array_equal(array, arrays[name])
+
+
 def test_another_export_in_the_folder_is_refused(data_dir, tmp_path):
   config = export_config(data_dir)
   export_clips(config, tmp_path, 'mp4')
@@ -206,8 +224,8 @@ def test_the_list_says_how_the_clips_were_made(data_dir, tmp_path):
   assert (content['format'], content['version']) == ('zsar_jax exported clips', 1)
   assert content['texts'][1][0] == 'a video of moving left.'
   assert content['protocol']['view']['size'] == 24
-  assert content['protocol']['color_seed'] == 0
-  assert content['protocol']['files'] == 'jpg'
+  assert content['made']['color_seed'] == 0
+  assert content['made']['files'] == 'jpg'
   # A list that is read is the list that was written.
   assert json.loads(clip_list.load(tmp_path / 'toy').to_json()) == content
 
@@ -232,6 +250,7 @@ def exported(data_dir, tmp_path_factory):
     (lambda c: c | {'classes': c['classes'][:2]}, 'labels: not all in 0 to 1'),
     (lambda c: c | {'recipes': ['nonsense']}, 'nonsense'),
     (lambda c: c | {'views': 10**9}, 'views: 1000000000 is no number of views'),
+    (lambda c: c | {'protocol': {}}, 'protocol: it has not the fields view, views, templates'),
     (lambda c: c | {'clips': 5}, 'damaged'),
     (lambda c: c | {'clips': []}, 'clips: it is empty'),
     (lambda c: c | {'clips': [c['clips'][0]] * 2}, "ids: 'validation0' occurs twice"),

@@ -4,11 +4,13 @@ import functools
 import os
 import pathlib
 
+import numpy as np
 import pytest
 
 from tests.toy import CLASSES, build_toy
 from tests.training.loop_test import toy_config
 from zsar_jax.errors import UserError
+from zsar_jax.evaluation import protocol
 from zsar_jax.evaluation.eval_mode import evaluate_checkpoint
 from zsar_jax.evaluation.evaluator import Evaluator
 from zsar_jax.models.from_config import build_model
@@ -83,3 +85,39 @@ def test_an_unwritable_workdir_is_refused_before_the_evaluation(data_dir):
   config.model.init_from = 'weights that are not there'
   with pytest.raises(UserError, match='^--workdir: /proc/self cannot be written to'):
     evaluate_checkpoint(config, pathlib.Path('/proc/self'))
+
+
+def test_weights_describe_the_model_with_the_preset_auto(data_dir, tmp_path):
+  """The predictions are those of the config of the training, of the run and of its weights."""
+  config = toy_config(data_dir, steps=2)
+  first = loop.train(config, tmp_path / 'run')
+  # Settings that the weights replace.
+  auto = toy_config(
+    data_dir, model__preset='auto', model__temporal='mean', view__size=64, text__templates=()
+  )
+  of_run = evaluate_checkpoint(auto, tmp_path / 'run')
+  auto.model.init_from = str(tmp_path / 'run')
+  of_weights = evaluate_checkpoint(auto, tmp_path / 'other')
+  for expected, *others in zip(first, of_run, of_weights, strict=True):
+    for other in others:
+      assert other.recipes == expected.recipes
+      for recipe, logits in expected.logits.items():
+        np.testing.assert_array_equal(other.logits[recipe], logits)
+  described = protocol.load(tmp_path / 'other')
+  assert described['source'] == str(tmp_path / 'run')
+  assert described['view']['size'] == config.view.size
+  assert described['templates'] == list(config.text.templates)
+  assert described['video']['temporal'] == config.model.temporal
+  assert described['license'] is None
+
+
+def test_the_preset_auto_is_for_evaluations(data_dir, tmp_path):
+  config = toy_config(data_dir, model__preset='auto')
+  with pytest.raises(UserError, match=r"config.model.preset: 'auto' .*--mode=eval.*tiny"):
+    loop.train(config, tmp_path / 'run')
+  with pytest.raises(UserError, match='--workdir: .* holds no checkpoint'):
+    evaluate_checkpoint(config, tmp_path / 'empty')
+  config.eval.interpolate = 0.5
+  config.model.init_from = str(tmp_path)
+  with pytest.raises(UserError, match='config.eval.interpolate: .*auto'):
+    evaluate_checkpoint(config, tmp_path / 'empty')

@@ -66,6 +66,7 @@ def test_evaluation_recipes(gpu, cpu, batch, recipe):
     (dict(mixup=0.2), 'be@0.5'),
     (dict(cutmix=1.0), 'actorcutmix'),
     (dict(flip=0.5), 'stillmix,freeze@0.5'),
+    ({}, 'background=normal/frame,reverse@0.5,shuffle'),
   ],
 )
 def test_training_input(gpu, cpu, batch, settings, recipe):

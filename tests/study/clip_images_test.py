@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from tests.evaluation.examples import predictions
@@ -94,6 +95,27 @@ def test_why_a_clip_does_not_count(drawn):
     assert set(entry['pictures']) == {'none', *painting} - set(entry['not_counted'])
     assert all((folder / path).exists() for path in entry['pictures'].values())
   assert set(not_finite['predictions']['run']) == {'background=normal'}
+
+
+def test_animations_show_the_frames_of_the_strip(drawn):
+  folder, entries = drawn
+  for entry in entries:
+    assert set(entry['clips']) == set(entry['pictures'])
+    for recipe, path in entry['clips'].items():
+      strip = np.asarray(PIL.Image.open(folder / entry['pictures'][recipe]), float)
+      frames, times = [], []
+      with PIL.Image.open(folder / path) as animation:
+        assert animation.info['loop'] == 0
+        for number in range(animation.n_frames):
+          animation.seek(number)
+          frames.append(np.asarray(animation.convert('RGB').resize((96, 96)), float))
+          times.append(animation.info['timestamp'])
+      # Frames that repeat may be stored as one that is shown for longer.
+      assert len(frames) > 1
+      assert np.diff(times).min() >= 180
+      last = strip[:, -96:]
+      assert np.abs(frames[0] - strip[:, :96]).mean() < 12
+      assert np.abs(frames[-1] - last).mean() < 12
 
 
 def test_frames_that_stay_unpainted_are_counted(drawn):

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from zsar_jax.config import dataset_ref, default_config, validate
 from zsar_jax.errors import UserError
-from zsar_jax.study.plan import BASELINE, default_study, experiment, finding, plan, run
+from zsar_jax.study.plan import BASELINE, default_study, experiment, finding, model, plan, run
 
 WORKDIR = pathlib.Path('studies/s')
 
@@ -43,6 +43,40 @@ def test_baselines_come_first_and_every_job_has_its_folder():
   assert by_name['exp/plain/7'].config.recipe == 'none'
   assert by_name['exp/after/7'].depends_on == by_name['exp/plain/7'].folder
   assert by_name['exp/after/4'].config.model.init_from == str(by_name['exp/plain/4'].folder)
+
+
+def test_models_that_are_only_evaluated(tmp_path):
+  study = make_study()
+  folder = tmp_path / 'weights:x'
+  folder.mkdir()
+  runs = study.experiments.exp.runs
+  runs.hub = model('from the hub', 'hf://owner/name', {'view.num_frames': 16}, license='MIT')
+  runs.code = model("somebody's code", 'my.module:load')
+  runs.folder = model('a folder with a colon', str(folder))
+  jobs = {job.name: job for job in plan(study, WORKDIR)}
+  # Once, whatever the number of seeds.
+  assert list(jobs) == [
+    *('exp/plain/4', 'exp/code/evaluated', 'exp/folder/evaluated', 'exp/hub/evaluated'),
+    'exp/plain/7',
+  ]
+  assert [job.mode for job in jobs.values()] == ['train', 'eval', 'eval', 'eval', 'train']
+  hub = jobs['exp/hub/evaluated']
+  assert hub.folder == WORKDIR / 'runs/exp/hub/evaluated'
+  assert (hub.config.model.preset, hub.config.model.init_from) == ('auto', 'hf://owner/name')
+  assert (hub.config.view.num_frames, hub.config.text.templates) == (16, ())
+  assert jobs['exp/code/evaluated'].config.model.external == 'my.module:load'
+  assert jobs['exp/folder/evaluated'].config.model.init_from == str(folder)
+
+
+def test_the_baseline_may_be_a_model_that_is_only_evaluated():
+  study = make_study(after=('trained', {}))
+  study.experiments.exp.runs.plain = model('published', 'hf://owner/name')
+  assert [job.name for job in plan(study, WORKDIR)] == [
+    *('exp/plain/evaluated', 'exp/after/4', 'exp/after/7')
+  ]
+  study.experiments.exp.runs.after = run('from the baseline', {'model.init_from': BASELINE})
+  with pytest.raises(UserError, match='exp.runs.after: {baseline} is the run plain, .* only eval'):
+    plan(study, WORKDIR)
 
 
 def _with_finding(**changes):

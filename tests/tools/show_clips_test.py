@@ -110,6 +110,11 @@ def test_frames_that_are_not_annotated_are_marked(tmp_path, data_dir, position, 
   # The first and the last of frames 0, 1, 3 and 4.
   assert bool(len(columns)) == marked
   assert not ((columns > 0.3) & (columns < 0.7)).any()
+  # The middle one, which is annotated, takes the place of all.
+  frozen = drawing.Column('freeze', language.parse('freeze'))
+  drawing.draw_contact_sheet([(clips, position)], [frozen], VIEW, tmp_path / 'b.png')
+  sheet = _read(tmp_path / 'b.png')
+  assert not (sheet[..., 0] - sheet[..., 2] > 60)[: sheet.shape[0] // 2].any()
 
 
 def test_regions_are_outlined_and_not_painted():

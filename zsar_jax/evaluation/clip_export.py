@@ -13,7 +13,6 @@ import os
 import pathlib
 import re
 import shutil
-from typing import Any
 
 import av
 import cv2
@@ -22,8 +21,10 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
-from zsar_jax.data.view import EvaluationViews
+from zsar_jax.data.subset import data_identity
+from zsar_jax.data.view import EvaluationViews, View
 from zsar_jax.errors import UserError
+from zsar_jax.evaluation import protocol
 from zsar_jax.evaluation.clip_list import FILES, LIST, ClipList
 from zsar_jax.evaluation.eval_set import EvalSet
 from zsar_jax.evaluation.evaluator import COLOR_SEED
@@ -43,9 +44,6 @@ SUFFIXES = {'mp4': '.mp4', 'png': '', 'jpg': ''}
 _CODEC, _CODEC_OPTIONS = 'libx264rgb', {'qp': '0', 'preset': 'veryfast'}
 
 _JPEG_QUALITY = 95
-
-# The fields of `config.view` that an evaluation depends on.
-_VIEW_FIELDS = ('num_frames', 'size', 'interpolation', 'resize', 'centre_crop', 'unannotated')
 
 # Frames per second of a clip whose record states none.
 _DEFAULT_FPS = 8.0
@@ -80,6 +78,12 @@ def export_clips(config: ConfigDict, folder: pathlib.Path, kind: str) -> dict[st
   )
   recipes = [language.parse(text) for text in config.eval.recipes]
   eval_sets = [EvalSet.open(config, name, recipes, ()) for name in config.eval.datasets]
+  for eval_set in eval_sets:
+    if eval_set.subset.open_world:
+      raise UserError(
+        f'config.eval.datasets.{eval_set.name}.classes: all pairs of a verb and an object are not'
+        " scored from files; take 'all'"
+      )
   counts = {}
   make_folder(folder, '--workdir')
   with lock_folder(folder):
@@ -184,24 +188,25 @@ def _make_list(config: ConfigDict, eval_set: EvalSet, kind: str) -> ClipList:
   """Describes the clips of a data set and how they are exported."""
   subset = eval_set.subset
   names = render(subset.texts, config.text.split_words, config.text.placeholders, 'config.text')
-  views = EvaluationViews(config.eval.clips, config.eval.crops)
-  protocol: dict[str, Any] = {
+  text = config.text
+  use = protocol.describe_use(
+    config, View.from_config(config), text.templates, text.split_words, text.placeholders
+  )
+  made = {
     'zsar_jax': _version(),
-    'view': {name: config.view[name] for name in _VIEW_FIELDS},
-    'views': {'clips': views.clips, 'crops': views.crops},
     'color_seed': COLOR_SEED,
     'files': kind,
-    'templates': list(config.text.templates),
-    'data': eval_set.identity(),
+    'clips': data_identity(subset),
   }
   return ClipList(
     eval_set.blank(),
     fill_templates(names, config.text.templates, 'config.text.templates'),
     _frame_rates(eval_set, config.view.num_frames),
-    len(views),
+    len(EvaluationViews(config.eval.clips, config.eval.crops)),
     config.eval.view_mean,
     {name: list(members) for name, members in config.eval.groups.items()},
-    protocol,
+    use,
+    made,
   )
 
 

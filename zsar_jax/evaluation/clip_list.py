@@ -5,7 +5,8 @@
 
     format, version     'zsar_jax exported clips', 1
     dataset             the data set's name in the config
-    protocol            how the clips were made: view, views, colors, files, the version of zsar_jax
+    protocol            what a model is shown: frames, views and class texts, see `protocol`
+    made                how: the version of zsar_jax, the kind of files, checksums of the data set
     groups              `config.eval.groups`
     classes             C names
     texts               [P][C], the class texts in P templates
@@ -14,6 +15,7 @@
     view_mean           'probabilities' or 'logits', `config.eval.view_mean`
     regions             K names
     inpainted_scenes    whether swapped backgrounds are inpainted frames
+    choices             `config.eval.choices`
     pairs               if classes are pairs of a verb and an object: `VerbObjects.to_json`; only
                         the closed world is scored
     clips               N objects: id, label, fps, coverage [K], attributes, partner, partner_label
@@ -36,6 +38,7 @@ from zsar_jax.data.verb_objects import VerbObjects
 from zsar_jax.errors import UserError, error_reason
 from zsar_jax.evaluation.pair_predictions import PairPredictions
 from zsar_jax.evaluation.predictions import PARTS, Predictions
+from zsar_jax.evaluation.protocol import check_use
 from zsar_jax.runtime.files import open_atomically, write_file
 
 LIST, FILES = 'clips.json', 'files.csv'
@@ -62,7 +65,8 @@ class ClipList:
     views: V.
     view_mean: see `config.eval.view_mean`.
     groups: see `config.eval.groups`.
-    protocol: how the clips were made, of types that JSON has.
+    protocol: from `protocol.describe_use`.
+    made: how the clips were made, of types that JSON has.
   """
 
   blank: Predictions
@@ -72,6 +76,7 @@ class ClipList:
   view_mean: str
   groups: dict[str, list[str]]
   protocol: dict[str, Any]
+  made: dict[str, Any]
 
   def rows(self) -> list[Row]:
     """Returns the views that are exported: of the clips that count under a recipe."""
@@ -102,6 +107,7 @@ class ClipList:
       'version': VERSION,
       'dataset': blank.dataset,
       'protocol': self.protocol,
+      'made': self.made,
       'groups': self.groups,
       'classes': list(blank.classes),
       'texts': self.texts,
@@ -110,6 +116,7 @@ class ClipList:
       'view_mean': self.view_mean,
       'regions': list(blank.regions),
       'inpainted_scenes': blank.inpainted_scenes,
+      'choices': blank.choices,
     }
     if blank.pairs:
       head['pairs'] = blank.pairs.vocabulary.to_json()
@@ -218,13 +225,16 @@ def _from_json(content: dict[str, Any]) -> ClipList:
     saliency_area=unknown,
     inpainted_scenes=bool(content['inpainted_scenes']),
     pairs=PairPredictions(VerbObjects.from_json(content['pairs'])) if 'pairs' in content else None,
+    choices=int(content['choices']),
   )
   groups = {
     str(name): [str(member) for member in members] for name, members in content['groups'].items()
   }
   fps = [float(clip['fps']) for clip in clips]
-  protocol = dict(content['protocol'])
-  return ClipList(blank, content['texts'], fps, views, view_mean, groups, protocol)
+  check_use(content['protocol'])
+  return ClipList(
+    blank, content['texts'], fps, views, view_mean, groups, content['protocol'], content['made']
+  )
 
 
 def _texts(content: dict[str, Any], field: str) -> tuple[str, ...]:

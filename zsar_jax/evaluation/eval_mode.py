@@ -46,7 +46,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> list[Predictions]:
   if config.model.external:
     return evaluate_external(config, workdir)
   if is_scored(config.model.init_from):
-    return read_scored(config)
+    return evaluate_scored(config, workdir)
   return evaluate_checkpoint(config, workdir)
 
 
@@ -141,6 +141,27 @@ def _no_weights(workdir: pathlib.Path) -> UserError:
     f'--workdir: {workdir} holds no checkpoint of this project; name the --workdir of a run that'
     ' was trained, or weights in config.model.init_from'
   )
+
+
+def evaluate_scored(config: ConfigDict, workdir: pathlib.Path) -> list[Predictions]:
+  """Reports the predictions of another program in the folder `config.model.init_from`.
+
+  Raises:
+    UserError: as `read_scored`, the workdir holds a trained run, or weights are to be mixed.
+  """
+  field = 'config.model.init_from'
+  if has_checkpoint(workdir) or config.eval.interpolate:
+    raise UserError(
+      f'{field}: {config.model.init_from} holds predictions and no weights; set'
+      ' config.eval.interpolate to 0, and name a --workdir without a trained run'
+    )
+  scored, use = read_scored(config)
+  if config.eval.saliency:
+    log(f'{field}: {config.model.init_from} holds predictions, of which saliency is not known')
+  if distributed.is_main():
+    make_folder(workdir, '--workdir')
+    protocol.save({'source': config.model.init_from, **use}, workdir)
+  return scored
 
 
 def evaluate_external(config: ConfigDict, workdir: pathlib.Path) -> list[Predictions]:

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from zsar_jax.config import default_config
 from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
 from zsar_jax.models.video_model import VideoModel
@@ -22,7 +23,10 @@ from zsar_jax.runtime.files import write_file
 FILE = 'protocol.json'
 
 # The fields of `View` that an evaluation uses.
-_VIEW_FIELDS = ('num_frames', 'size', 'interpolation', 'resize', 'centre_crop', 'unannotated')
+_VIEW_FIELDS = (
+  *('num_frames', 'sampling', 'size', 'interpolation', 'resize', 'centre_crop'),
+  'unannotated',
+)
 
 
 def describe_model(model: VideoModel) -> dict[str, Any]:
@@ -60,6 +64,28 @@ def describe_use(
     'split_words': split_words,
     'placeholders': placeholders,
   }
+
+
+def check_use(use: Any) -> None:
+  """Raises a `ValueError` unless a JSON value has the fields and types of `describe_use`."""
+  config = default_config()
+  reference = describe_use(config, View(), config.text.templates, True, '')
+  _check_like('protocol', use, reference)
+
+
+def _check_like(name: str, value: Any, reference: Any) -> None:
+  """Compares types, and the keys of objects; lists are those of texts."""
+  number = isinstance(reference, float) and type(value) is int
+  if not isinstance(value, type(reference)) and not number:
+    raise ValueError(f'{name}: {value!r} is not of the type of {reference!r}')
+  if isinstance(reference, dict):
+    if value.keys() != reference.keys():
+      raise ValueError(f'{name}: it has not the fields {", ".join(reference)}')
+    for key in reference:
+      _check_like(f'{name}.{key}', value[key], reference[key])
+  if isinstance(reference, list):
+    for item in value:
+      _check_like(name, item, '')
 
 
 def count_parameters(model: VideoModel) -> int:

@@ -11,14 +11,16 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from zsar_jax.errors import UserError
+from zsar_jax.errors import UserError, first_line
 from zsar_jax.evaluation import predictions, scored_logits
 from zsar_jax.evaluation.clip_list import ClipList
 from zsar_jax.evaluation.eval_set import EvalSet
 from zsar_jax.evaluation.predictions import Predictions, check_same_clips
+from zsar_jax.evaluation.protocol import check_use
 from zsar_jax.evaluation.run_results import Results, save_results
 from zsar_jax.recipes import language
 from zsar_jax.runtime.files import write_file
@@ -41,8 +43,15 @@ def write_scored(
     The predictions and the results.
 
   Raises:
-    UserError: as `scored_logits.score` raises it; then nothing is written.
+    UserError: as `scored_logits.score` raises it, or the data sets were exported with different
+      settings; then nothing is written.
   """
+  for clips in lists:
+    if clips.protocol != lists[0].protocol:
+      raise UserError(
+        f'--exported: {clips.blank.dataset} and {lists[0].blank.dataset} were exported with'
+        ' different settings; score each in a folder of its own'
+      )
   scored = [scored_logits.score(clips, path) for clips, path in zip(lists, files, strict=True)]
   names = {of_dataset.dataset for of_dataset in scored}
   groups: Mapping[str, Sequence[str]] = {
@@ -56,11 +65,16 @@ def write_scored(
     clips.blank.dataset: {
       'logits': path.name,
       'sha256': hashlib.sha256(path.read_bytes()).hexdigest(),
-      'protocol': clips.protocol,
+      'made': clips.made,
     }
     for clips, path in zip(lists, files, strict=True)
   }
-  mark = {'format': FORMAT, 'version': VERSION, 'datasets': sources}
+  mark = {
+    'format': FORMAT,
+    'version': VERSION,
+    'protocol': lists[0].protocol,
+    'datasets': sources,
+  }
   write_file(folder / MARK, json.dumps(mark, indent=1) + '\n')
   return scored, results
 
@@ -70,8 +84,11 @@ def is_scored(folder: str | os.PathLike[str]) -> bool:
   return bool(folder) and pathlib.Path(folder, MARK).is_file()
 
 
-def read_scored(config: ConfigDict) -> list[Predictions]:
+def read_scored(config: ConfigDict) -> tuple[list[Predictions], dict[str, Any]]:
   """Returns the predictions in the folder `config.model.init_from`, as those of an evaluation.
+
+  Returns:
+    The predictions, and what the program was shown, from `protocol.describe_use`.
 
   Raises:
     UserError: they are not of the clips, masks or recipes of `config.eval`.
@@ -80,19 +97,20 @@ def read_scored(config: ConfigDict) -> list[Predictions]:
   field = 'config.model.init_from'
   try:
     mark = json.loads((folder / MARK).read_text(encoding='utf-8'))
-    version = mark['version'] if mark['format'] == FORMAT else None
-  except (OSError, ValueError, KeyError, TypeError, RecursionError):
-    version = None
-  if version != VERSION:
+    if mark['format'] != FORMAT or mark['version'] != VERSION:
+      raise ValueError(f'it is not of version {VERSION}')
+    check_use(mark['protocol'])
+  except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
     raise UserError(
-      f'{field}: {folder / MARK} is damaged or of another version; score the logits again with'
-      ' zsar score-predictions'
-    )
+      f'{field}: {folder / MARK} is damaged ({first_line(error)}); score the logits again with zsar'
+      ' score-predictions'
+    ) from None
   recipes = [language.parse(text) for text in config.eval.recipes]
-  return [
+  scored = [
     _read_dataset(EvalSet.open(config, name, recipes, ()), folder, field)
     for name in config.eval.datasets
   ]
+  return scored, mark['protocol']
 
 
 def _read_dataset(eval_set: EvalSet, folder: pathlib.Path, field: str) -> Predictions:

@@ -26,7 +26,7 @@ def model_spec(config: ConfigDict) -> tuple[TowerSpec, VideoSpec]:
 
   Raises:
     UserError: for an unknown preset or temporal model, a frame size that is not a multiple of the
-      patch size, or prompts that a tower has no room for.
+      patch size, prompts that a tower has no room for, or a loss that the model is not made for.
   """
   model, size = config.model, config.view.size
   if model.preset == AUTO:
@@ -49,6 +49,16 @@ def model_spec(config: ConfigDict) -> tuple[TowerSpec, VideoSpec]:
     raise UserError(
       f'config.model.prompts.text: {prompts.text} prompts leave no room for words among the'
       f" {spec.context_length} tokens of {model.preset}'s texts; at most {limit}"
+    )
+  if prompts.text and spec.parts.texts != 'clip':
+    raise UserError(
+      f'config.model.prompts.text: prompts follow the start token, which the texts of'
+      f' {model.preset} do not have; set it to 0'
+    )
+  if config.optim.loss == 'sigmoid' and not spec.parts.logit_bias:
+    raise UserError(
+      "config.optim.loss: 'sigmoid' needs a model with a bias of the logits, such as siglip_b16,"
+      f" which {model.preset} does not have; take 'softmax'"
     )
   layers = {'image': spec.image_layers, 'text': spec.text_layers}
   for tower, count in layers.items():

@@ -6,6 +6,7 @@ from typing import Any
 
 from zsar_jax.errors import UserError
 from zsar_jax.models.architectures import Architecture, get_architecture
+from zsar_jax.models.siglip_sizes import SIGLIP_SIZES
 
 # Mean and standard deviation that RGB frames in [0, 1] are normalized with: those of OpenAI's CLIP;
 # those of ImageNet, with which ViFi-CLIP and X-CLIP were trained; 0.5, which maps pixels to [-1, 1]
@@ -295,6 +296,7 @@ PRESETS = types.MappingProxyType(
       dataclasses.replace(_VIT_H14, image_width=1408, image_layers=40, image_mlp=6144)
     ),
     'vit_bigg14_gelu': _with_gelu(_VIT_BIGG14),
+    **{name: TowerSpec(**fields) for name, fields in SIGLIP_SIZES.items()},
     'pe_core_t16_384': dataclasses.replace(_PE_CORE_S16_384, image_width=192, image_heads=3),
     'pe_core_s16_384': _PE_CORE_S16_384,
     'pe_core_b16': dataclasses.replace(

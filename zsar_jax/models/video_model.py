@@ -183,6 +183,11 @@ def _check_fit(spec: TowerSpec, video: VideoSpec) -> None:
     raise UserError(
       f'prompts: a model of {spec.architecture} has none; set the numbers of its prompts to 0'
     )
+  if video.text_prompts and spec.parts.texts != 'clip':
+    raise UserError(
+      'prompts: learnable tokens of texts follow the start token, which texts of'
+      f' {spec.architecture} do not have; set the number of its text prompts to 0'
+    )
   if spec.parts.rotary and video.temporal in ('window', 'xclip', 'joint'):
     raise UserError(
       f'temporal: {video.temporal!r} attends across frames inside the image tower, which zsar_jax'

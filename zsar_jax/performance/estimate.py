@@ -111,10 +111,11 @@ def activation_bytes(
   """Estimates the bytes of a device's memory that activations take in a training step.
 
   In units of N D b bytes, each residual block keeps: with remat 'none' its input, the outputs of
-  both norms, query, key, value, the mixed values, the residual in between and twice the four-fold
-  MLP, which is 16, and if XLA computes attention, 2 H L / D for its logits and weights; with 'dots'
-  its input and the outputs of its products, which is 10; with 'full' its input, which is 1. The
-  activations of one block that is recomputed, and twice the frames in float32, are added.
+  both norms, query, key, value, the mixed values, the residual in between and twice the hidden
+  units of the MLP (M / D, usually 4), which is 16, and if XLA computes attention, 2 H L / D for its
+  logits and weights; with 'dots' its input and the outputs of its products, which is 10; with
+  'full' its input, which is 1. A gated MLP has twice as many hidden units. The activations of one
+  block that is recomputed, and twice the frames in float32, are added.
 
   Args:
     config: a validated config.
@@ -125,12 +126,11 @@ def activation_bytes(
   """
   replicas, tensor = sharding.num_batch_shards(mesh), mesh.shape['tensor']
   itemsize = compute_dtype(config).itemsize
-  kept_per_block = {'none': 16, 'dots': 10, 'full': 1}[config.model.remat]
   by_tower = {'image': 0.0, 'text': 0.0}
   for stack in _stacks(config, spec, classes, replicas, False):
     logits = 0.0 if attention == 'cudnn' else 2 * stack.heads * stack.length / stack.width
-    working = 16 + logits
-    kept = kept_per_block + (logits if config.model.remat == 'none' else 0)
+    working = 8 + 2 * stack.hidden / stack.width + logits
+    kept = {'none': working, 'dots': 6 + stack.hidden / stack.width, 'full': 1}[config.model.remat]
     # The input of a block is not split over tensor.
     blocks = stack.layers * (1 + (kept - 1) / tensor)
     blocks += 0 if kept == working else working / tensor
@@ -151,6 +151,7 @@ class _Stack(NamedTuple):
     width: D.
     layers: the number of blocks.
     heads: H.
+    hidden: the hidden units of an MLP.
   """
 
   tower: str
@@ -159,6 +160,7 @@ class _Stack(NamedTuple):
   width: int
   layers: int
   heads: int
+  hidden: int
 
 
 def _stacks(
@@ -170,17 +172,27 @@ def _stacks(
   sequences, length = clips * frames, spec.num_image_tokens
   if config.model.temporal == 'joint':
     sequences, length = clips, length + (frames - 1) * patches
+  # EVA-02's MLPs are gated.
+  hidden = spec.image_mlp_width * (2 if spec.parts.image_block == 'eva02' else 1)
   for layers, tokens, attended in (
     (spec.image_layers, sequences * length, length),
     (spec.time_layers, clips * frames * patches, frames),
     (spec.auxiliary_layers, clips * frames * patches, frames * patches),
   ):
     if layers:
-      yield _Stack('image', tokens, attended, spec.image_width, layers, spec.image_heads)
+      yield _Stack('image', tokens, attended, spec.image_width, layers, spec.image_heads, hidden)
   if not frozen:
     length = spec.context_length
     tokens = classes / replicas * length
-    yield _Stack('text', tokens, length, spec.text_width, spec.text_layers, spec.text_heads)
+    yield _Stack(
+      'text',
+      tokens,
+      length,
+      spec.text_width,
+      spec.text_layers,
+      spec.text_heads,
+      spec.text_mlp_width,
+    )
 
 
 def device_bytes(tree: Any) -> int:

@@ -193,13 +193,17 @@ def plan(study: ConfigDict, workdir: pathlib.Path) -> list[Job]:
       common.seed = seed
       if study.data.dir:
         common.data.dir = study.data.dir
-      baseline_seed = None if is_evaluated(entry.runs[entry.baseline]) else seed
-      baseline = _folder(workdir, name, entry.baseline, baseline_seed)
+      baseline = _folder(workdir, name, entry.baseline, seed)
       for run_name in sorted(entry.runs, key=lambda run_name: run_name != entry.baseline):
         evaluated = is_evaluated(entry.runs[run_name])
         if evaluated and seed != study.seeds[0]:
           continue  # Its predictions are those of every seed.
         config, depends_on = _job_config(common, entry.runs[run_name].changes, baseline)
+        if depends_on and is_evaluated(entry.runs[entry.baseline]):
+          raise UserError(
+            f'config.experiments.{name}.runs.{run_name}: {BASELINE} is the run {entry.baseline},'
+            ' which the study only evaluates; name its weights'
+          )
         if run_name == entry.baseline and depends_on:
           raise UserError(f'config.experiments.{name}: the baseline cannot start from {BASELINE}')
         job_seed = None if evaluated else seed

@@ -46,10 +46,10 @@ def rank(by_run: _ByRun, draws: int) -> list[dict[str, Any]]:
     for name in by_seed[0]:
       ratios = [of_seed[name] for of_seed in by_seed]
       by_metric.setdefault(name, {})[run] = stack_seeds(ratios)
-  labels = metric_labels.RATES | metric_labels.GAPS | metric_labels.DIFFERENCES
   for name, figures in by_metric.items():
-    if name in labels:
-      rankings.append(_rank_figure(name, labels[name].better, figures, draws))
+    label = metric_labels.find_label(name)
+    if label and label.better:
+      rankings.append(_rank_figure(name, label.better, figures, draws))
   return [ranking for ranking in rankings if ranking['runs']]
 
 

@@ -6,6 +6,7 @@ The format is protobuf (`sentencepiece_model.proto`); only the fields that encod
 import pathlib
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import tokenizers
 
@@ -44,7 +45,7 @@ def read_sentencepiece(path: pathlib.Path) -> tokenizers.Tokenizer:
   vocab = [(piece, score) for piece, score, _ in pieces]
   try:
     tokenizer = tokenizers.Tokenizer(tokenizers.models.Unigram(vocab, unknown[0], False))
-    steps = []
+    steps: list[Any] = []
     if charsmap := normalizer.get(2):
       steps.append(tokenizers.normalizers.Precompiled(charsmap))
     steps.append(tokenizers.normalizers.Replace(tokenizers.Regex(' {2,}'), ' '))
@@ -58,18 +59,20 @@ def read_sentencepiece(path: pathlib.Path) -> tokenizers.Tokenizer:
   return tokenizer
 
 
-def _split(data: bytes) -> tuple[list[tuple[str, float, int]], dict, dict]:
+def _split(data: bytes) -> tuple[list[tuple[str, float, int]], dict[int, Any], dict[int, Any]]:
   """Returns the pieces (text, score, type), and the fields of the trainer and the normalizer."""
-  pieces, trainer, normalizer = [], {}, {}
+  pieces: list[tuple[str, float, int]] = []
+  trainer: dict[int, Any] = {}
+  normalizer: dict[int, Any] = {}
   for number, value in _fields(data):
     if number in (1, 2, 3) and not isinstance(value, bytes):
       raise ValueError(f'field {number} is no message')
     if number == 1:
       piece = dict(_fields(value))
-      text, score = piece.get(1, b''), piece.get(2, 0.0)
-      if not isinstance(text, bytes) or not isinstance(score, float):
+      text, score, kind = piece.get(1, b''), piece.get(2, 0.0), piece.get(3, _NORMAL)
+      if not (isinstance(text, bytes) and isinstance(score, float) and isinstance(kind, int)):
         raise ValueError(f'piece {len(pieces)} has another type')
-      pieces.append((text.decode(), score, piece.get(3, _NORMAL)))
+      pieces.append((text.decode(), score, kind))
     elif number == 2:
       trainer = dict(_fields(value))
     elif number == 3:
@@ -77,8 +80,8 @@ def _split(data: bytes) -> tuple[list[tuple[str, float, int]], dict, dict]:
   return pieces, trainer, normalizer
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int | float | bytes]]:
-  """Yields the fields of a protobuf message: number and value."""
+def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
+  """Yields the fields of a protobuf message: the number, and an integer, a float or bytes."""
   position = 0
   while position < len(data):
     tag, position = _varint(data, position)

@@ -1,5 +1,6 @@
-"""The training loss: cross-entropy, and further terms that `config.optim` weighs.
+"""The training loss: of the classes, and further terms that `config.optim` weighs.
 
+`CLASS_LOSSES` is the table of the losses of the classes, of which `config.optim.loss` names one.
 `LOSSES` is the table of the further terms. To add one, write a function of `LossInputs` and its
 weight, enter it in the table, and add a weight of the same name to `config.optim`.
 
@@ -149,6 +150,34 @@ LOSSES: dict[str, Term] = {
 _RAMPS = {'torc': 'torc_ramp'}
 
 
+def softmax_loss(logits: jax.Array, targets: jax.Array) -> jax.Array:
+  """Returns the cross-entropy f32[B] of logits f32[B, C] with distributions f32[B, C]."""
+  return optax.softmax_cross_entropy(logits, targets)
+
+
+def sigmoid_loss(logits: jax.Array, targets: jax.Array) -> jax.Array:
+  """Returns SigLIP's loss of each clip (Zhai et al., arXiv 2303.15343, section 3.2).
+
+  Each pair of a clip and a class is a decision of its own: with z = 1 for the clip's class and -1
+  for the others, the loss of a clip is the sum of -log sigmoid(z logit) over the classes. SigLIP
+  compares images with the texts of a batch; here the texts are those of all classes, so that a clip
+  has one positive pair even if other clips of the batch have the same class. A target between 0 and
+  1 weighs the two decisions.
+
+  Args:
+    logits: f32[B, C], the cosines scaled and with the bias.
+    targets: f32[B, C], from 0 to 1.
+
+  Returns:
+    f32[B].
+  """
+  return optax.sigmoid_binary_cross_entropy(logits, targets).sum(-1)
+
+
+# The choices of `config.optim.loss`: from logits and targets to the loss of each clip.
+CLASS_LOSSES = {'softmax': softmax_loss, 'sigmoid': sigmoid_loss}
+
+
 def training_loss(config: ConfigDict, inputs: LossInputs) -> tuple[jax.Array, Metrics]:
   """Returns the loss of a micro-batch, and metrics: 'loss', 'accuracy', and one for each term.
 
@@ -159,7 +188,7 @@ def training_loss(config: ConfigDict, inputs: LossInputs) -> tuple[jax.Array, Me
   logits = inputs.model.logits(inputs.params, inputs.encoded, inputs.classes)  # [B, C]
   targets = inputs.clips.targets
   smooth = optax.smooth_labels(targets, config.label_smoothing)
-  loss = optax.softmax_cross_entropy(logits, smooth).mean()
+  loss = CLASS_LOSSES[config.loss](logits, smooth).mean()
   metrics = {'accuracy': (logits.argmax(-1) == targets.argmax(-1)).mean()}
   for name, term in LOSSES.items():
     if _is_used(config[name]):

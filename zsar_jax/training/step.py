@@ -190,9 +190,11 @@ def _update(setup: Setup, state: State, gradients: Params) -> tuple[State, Metri
   params, frozen = trees.partition(state['params'], setup.trained)
   updates, opt = setup.optimizer.update(gradients, state['opt'], params)
   params = trees.merge(optax.apply_updates(params, updates), frozen)
-  # CLIP (Radford et al., 2021, section 2.5) keeps logits from being scaled by more than 100.
-  largest = float(np.log(config.max_logit_scale))
-  params['logit_scale'] = jnp.minimum(params['logit_scale'], largest)
+  # CLIP (Radford et al., 2021, section 2.5) keeps logits from being scaled by more than 100. SigLIP
+  # was trained without a limit, and its scale is larger.
+  if not setup.model.spec.parts.logit_bias:
+    largest = float(np.log(config.max_logit_scale))
+    params['logit_scale'] = jnp.minimum(params['logit_scale'], largest)
   new_state = {'params': params, 'opt': opt, 'step': state['step'] + 1}
   metrics = {
     'learning_rate': schedule(state['step']),

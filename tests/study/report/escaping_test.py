@@ -68,14 +68,14 @@ def test_hostile_names_are_text_in_markdown(tmp_path):
   assert '| nul\ufffd and \ufffd |' in text
 
 
-def load_in_chromium(folder: pathlib.Path, address: str) -> tuple[str, set[str]]:
+def load_in_chromium(folder: pathlib.Path, address: str, *options: str) -> tuple[str, set[str]]:
   """The page after Chromium has loaded it, and the addresses that Chromium requested."""
   log = folder / 'net-log.json'
   command = [
     CHROMIUM, '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
     '--disable-sync', '--disable-background-networking', '--disable-component-update',
     '--host-resolver-rules=MAP * ~NOTFOUND', f'--log-net-log={log}',
-    f'--user-data-dir={folder / "profile"}', '--dump-dom', address,
+    f'--user-data-dir={folder / "profile"}', *options, '--dump-dom', address,
   ]  # fmt: skip
   page = subprocess.run(command, capture_output=True, timeout=60, check=True).stdout.decode()
   events = json.loads(log.read_text())['events']

@@ -1,5 +1,8 @@
 """Tests of the gallery: its pictures, and what it says about clips."""
 
+import base64
+
+import PIL.Image
 import pytest
 
 from tests.study.report.random_study import (
@@ -62,6 +65,62 @@ def test_missing_pictures_are_named_and_other_files_refused(tmp_path):
   (tmp_path / 'gallery' / 'gone.jpg').write_text('<svg onload="alert(1)"/>')
   with pytest.raises(UserError, match='neither JPEG, PNG nor WebP'):
     write_report(tmp_path)
+
+
+def with_clips(clips: str):
+  """Changes a study so that its gallery has an animation of the first clip."""
+
+  def change(study):
+    study['clips'] = clips
+    first_dataset(study)['gallery'][0]['clips'] = {'none': 'gallery/a.webp'}
+
+  return change
+
+
+def write_animation(folder) -> bytes:
+  frames = [PIL.Image.new('RGB', (32, 32), color) for color in ('red', 'blue')]
+  (folder / 'gallery').mkdir()
+  path = folder / 'gallery' / 'a.webp'
+  frames[0].save(path, save_all=True, append_images=frames[1:], duration=100, loop=0)
+  return path.read_bytes()
+
+
+def test_clips_play_inside_the_page_or_beside_it_or_not_at_all(tmp_path):
+  for clips in ('inside', 'beside', 'stills'):
+    folder = tmp_path / clips
+    folder.mkdir()
+    content = write_animation(folder)
+    tree = make_report(folder, with_clips(clips), **SMALL).tree
+    moving = with_class(tree, 'moving')
+    source = {
+      'inside': f'data:image/webp;base64,{base64.b64encode(content).decode()}',
+      'beside': 'gallery/a.webp',
+    }
+    assert [image.get('src') for image in moving] == ([source[clips]] if clips in source else [])
+    # The still frames are there for print, and for readers who want no motion.
+    assert len(with_class(tree, 'still')) == len(moving)
+    assert len(with_class(tree, 'play')) == 2 * len(moving)
+    policy = tree.find("head/meta[@http-equiv='Content-Security-Policy']").get('content')
+    assert ("img-src data: 'self' file:;" in policy) == (clips == 'beside')
+
+
+def test_animations_get_the_room_that_still_frames_leave(tmp_path):
+  size = len(write_animation(tmp_path))
+  study = make_study(tmp_path, **SMALL)
+  with_clips('inside')(study)
+  experiment, dataset = study['experiments']['pantomime'], first_dataset(study)
+  stills = sum(
+    (tmp_path / path).stat().st_size for path in dataset['gallery'][0]['pictures'].values()
+  )
+  for clip in dataset['gallery']:
+    clip.setdefault('clips', {})
+  for budget, plays in ((stills + size - 1, False), (stills + size, True)):
+    pictures = gallery.Pictures(tmp_path, budget, 'inside')
+    painted = [
+      part for _, parts in gallery.gallery(experiment, dataset, pictures) for part in parts
+    ]
+    assert {part.picture.status for part in painted if part.picture} == {'inside'}
+    assert any(part.clip for part in painted) == plays
 
 
 def test_pictures_beyond_the_budget_become_links(tmp_path):

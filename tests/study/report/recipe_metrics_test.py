@@ -3,7 +3,7 @@
 import pytest
 
 from tests.study.report.random_study import RUNS, SMALL, first_dataset, make_report, text_of
-from zsar_jax.study.report import recipe_metrics
+from zsar_jax.study.report import metric_labels, recipe_metrics
 from zsar_jax.study.report.tables import Value
 
 
@@ -76,6 +76,14 @@ def test_the_card_of_a_run_has_a_row_for_each_recipe(study):
   }
   study[1]['bias']['other'] = {'BOR': estimate(0.1)}
   assert recipe_metrics.of_run(*study, 'other') is None
+
+
+def test_labels_name_the_recipe():
+  label = metric_labels.find_label('resist[background=normal]')
+  assert (label.title, label.better) == ('Resist Rate, \u2068background=normal\u2069', 'higher')
+  assert metric_labels.find_label('flips[reverse]').better == ''
+  assert metric_labels.find_label('BOR') is metric_labels.RATES['BOR']
+  assert metric_labels.find_label('none') is metric_labels.find_label('none[reverse]') is None
 
 
 def test_the_report_shows_the_tables(random_report):

@@ -130,3 +130,29 @@ def test_files_without_weights(tmp_path):
     weight_files.open_source(str(tmp_path / 'nowhere'), 'SRC')
   with pytest.raises(UserError, match='holds none of .* is not a run of this project'):
     weight_files.open_source(str(tmp_path), 'SRC')
+
+
+def test_npz_files_are_mapped(tmp_path):
+  arrays = {'params/a': np.arange(6, dtype=np.float32).reshape(2, 3), 'b': np.ones(4, np.float16)}
+  np.savez(tmp_path / 'x.npz', **arrays, c=np.asfortranarray(np.eye(3)), empty=np.zeros((0, 2)))
+  state = read(tmp_path / 'x.npz')
+  assert state.keys() == {'params/a', 'b', 'c', 'empty'}
+  for key, array in arrays.items():
+    np.testing.assert_array_equal(state[key], array)
+  np.testing.assert_array_equal(state['c'], np.eye(3))
+  # The only file of weights in a folder.
+  assert weight_files.open_source(str(tmp_path), 'SRC').content.state.keys() == state.keys()
+
+
+def test_npz_files_that_are_refused(tmp_path):
+  path = tmp_path / 'x.npz'
+  np.savez_compressed(path, a=np.zeros((100, 100)))
+  refused(path, 'a.npy is compressed; write the file again with numpy.savez')
+  np.savez(path, a=np.array([{}], object))
+  refused(path, 'a.npy is not an array of numbers')
+  np.savez(path, a=np.zeros(100))
+  content = path.read_bytes()
+  path.write_bytes(content.replace(b"'shape': (100,)", b"'shape': (999,)"))
+  refused(path, 'damaged|is not an array of numbers')
+  path.write_bytes(content[: len(content) // 2])
+  refused(path, 'damaged')

@@ -22,6 +22,13 @@ from zsar_jax.study.report.study_file import NO_ESTIMATE
 
 FOLDER = 'cards'
 
+# What the samplings of `config.view.sampling` take.
+_SAMPLINGS = {
+  'segments': 'the middle of equal segments',
+  'starts': 'the starts of equal segments',
+  'ends': 'evenly, from the first frame to the last',
+}
+
 _STRATA = 'Top-1 of unpainted clips by their attributes, with 95\u00a0% intervals'
 
 
@@ -90,6 +97,7 @@ def _view_facts(protocol: dict[str, Any]) -> list[tuple[str, str]]:
   side = view['size']
   return [
     ('Frames', f'{view["num_frames"]} of {side} \u00d7 {side} pixels, {view["interpolation"]}'),
+    ('Sampled in time', _SAMPLINGS[view['sampling']]),
     ('Cut', crop),
     (
       'Views of a clip',
@@ -172,4 +180,5 @@ def _strata_table(dataset: dict[str, Any], run: str) -> tables.Table | None:
 
 def beside(links: Markup) -> Markup:
   """The links to files of papers, from a page in the folder of the cards."""
-  return Markup(links.replace(f'href="{paper.FOLDER}/', f'href="../{paper.FOLDER}/'))
+  # `Markup.replace` would escape the quotation mark.
+  return Markup(str(links).replace(f'href="{paper.FOLDER}/', f'href="../{paper.FOLDER}/'))

@@ -146,7 +146,7 @@ def _attributes(reference: Predictions) -> tuple[list[tuple[str, list[str]]], li
   attributes, columns = [], []
   for name, of_clips in texts.items():
     values = ['', *sorted(set(of_clips) - {''})]
-    if 2 < len(values) <= _VALUES:
+    if len(set(of_clips)) > 1 and len(values) <= _VALUES:
       numbers = {value: number for number, value in enumerate(values)}
       attributes.append((name, values))
       columns.append(np.array([numbers[value] for value in of_clips]))

@@ -251,8 +251,10 @@ def _table(
     cells: list[tables.Cell] = []
     for recipe in experiment['recipes']:
       estimate = estimates.get((run, recipe))
-      value = estimate and estimate['value']
-      bold = bool(value) and value == best.get(recipe)
-      cells.append(estimate and tables.Value(estimate, unit, bold))
+      if estimate is None:  # The baseline has no difference to itself.
+        cells.append(None)
+        continue
+      bold = bool(estimate['value']) and estimate['value'] == best.get(recipe)
+      cells.append(tables.Value(estimate, unit, bold))
     rows.append((run, cells))
   return tables.Table(title, experiment['recipes'], {'': rows}, 'run')

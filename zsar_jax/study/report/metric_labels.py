@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from zsar_jax.study.report.foreign_text import isolated
+
 ACCURACIES = {
   'top1': 'top-1',
   'top5': 'top-5',
@@ -106,3 +108,13 @@ BY_RECIPE = {
     'Chiral pairs', 'higher', 'how often an action ranks before its reversal, mean over the groups'
   ),
 }
+
+
+def find_label(metric: str) -> Label | None:
+  """Returns the label of a metric of study.json, with the metric's recipe; None without a label."""
+  name, bracket, recipe = metric.partition('[')
+  if not bracket:
+    return (RATES | GAPS | DIFFERENCES).get(metric)
+  label = (ORDER | BY_RECIPE).get(name)
+  title = f', {isolated(recipe.removesuffix("]"))}'
+  return label and dataclasses.replace(label, title=label.title + title)

@@ -7,14 +7,14 @@ import csv
 import io
 import pathlib
 import re
-import urllib.parse
+from collections.abc import Collection
 
 from markupsafe import Markup, escape
 
 from zsar_jax.runtime import files
 from zsar_jax.study.report import latex, pdf, tables
 from zsar_jax.study.report.drawing import Drawing
-from zsar_jax.study.report.foreign_text import clean
+from zsar_jax.study.report.foreign_text import clean, undirected
 from zsar_jax.study.report.tables import Table
 
 FOLDER = 'paper'
@@ -29,7 +29,8 @@ class Paper:
 
   def __init__(self):
     """A page without figures and tables."""
-    self._exhibits: dict[str, Drawing | Table] = {}
+    self._drawings: dict[str, Drawing] = {}
+    self._tables: dict[str, Table] = {}
 
   def files(self, name: str, *exhibits: Drawing | Table | None) -> Markup:
     """Keeps figures and tables for `write`, and returns links to their files for the page.
@@ -40,30 +41,15 @@ class Paper:
     """
     links = []
     for exhibit in exhibits:
-      if exhibit is None:
-        continue
-      free = self._free_name(name)
-      self._exhibits[free] = exhibit
-      kinds = {'SVG': '.svg', 'PDF': '.pdf'}
-      if isinstance(exhibit, Table):
-        kinds = {'LaTeX': '.tex', 'CSV': '.csv'}
-      title = escape(clean(_title(exhibit)))
-      links += [
-        f'<a href="{urllib.parse.quote(f"{FOLDER}/{free}{ending}")}"'
-        f' aria-label="{kind}: {title}">{kind}</a>'
-        for kind, ending in kinds.items()
-      ]
+      if isinstance(exhibit, Drawing):
+        file = _free_name(name, self._drawings)
+        self._drawings[file] = exhibit
+        links += [_link(file, kind, exhibit.text) for kind in ('SVG', 'PDF')]
+      elif isinstance(exhibit, Table):
+        file = _free_name(name, {**self._tables, 'index': None})
+        self._tables[file] = exhibit
+        links += [_link(file, kind, exhibit.caption) for kind in ('LaTeX', 'CSV')]
     return Markup(f'<p class="files">{" ".join(links)}</p>\n' if links else '')
-
-  def _free_name(self, name: str) -> str:
-    """A name for files that no other exhibit has, also where case does not count."""
-    name = slug(name)
-    used = {'index', *(other.lower() for other in self._exhibits)}
-    number, free = 1, name
-    while free.lower() in used:
-      number += 1
-      free = f'{name}-{number}'
-    return free
 
   def write(self, folder: pathlib.Path) -> None:
     """Writes the files, and removes those of an earlier report that this one does not have.
@@ -75,35 +61,51 @@ class Paper:
     old = _indexed(folder / _INDEX)
     folder.mkdir(exist_ok=True)
     colors = palette()
-    drawings = {name: item for name, item in self._exhibits.items() if isinstance(item, Drawing)}
     contents: dict[str, bytes] = {}
-    for name, document in pdf.pdf_files(drawings, colors).items():
-      contents[f'{name}.pdf'] = document
-      contents[f'{name}.svg'] = drawings[name].svg_file(colors).encode()
-    for name, item in self._exhibits.items():
-      if isinstance(item, Table):
-        contents[f'{name}.tex'] = latex.tabular(item).encode()
-        contents[f'{name}.csv'] = tables.to_csv(item).encode()
+    index = io.StringIO()
+    rows = csv.writer(index, lineterminator='\n')
+    rows.writerow(('file', 'shows'))
+    for name, document in pdf.pdf_files(self._drawings, colors).items():
+      drawing = self._drawings[name]
+      contents |= {f'{name}.svg': drawing.svg_file(colors).encode(), f'{name}.pdf': document}
+      rows.writerows((f'{name}.{ending}', _plain(drawing.text)) for ending in ('svg', 'pdf'))
+    for name, table in self._tables.items():
+      contents[f'{name}.tex'] = latex.tabular(table).encode()
+      contents[f'{name}.csv'] = tables.to_csv(table).encode()
+      rows.writerows((f'{name}.{ending}', _plain(table.caption)) for ending in ('tex', 'csv'))
     for name, content in contents.items():
       with files.open_atomically(folder / name) as file:
         file.write(content)
-    index = io.StringIO()
-    writer = csv.writer(index, lineterminator='\n')
-    writer.writerow(('file', 'shows'))
-    for name in contents:
-      writer.writerow((name, ' '.join(clean(_title(self._exhibits[name[:-4]])).split())))
     files.write_file(folder / _INDEX, index.getvalue())
     for name in old - set(contents):
       (folder / name).unlink(missing_ok=True)
 
 
-def _title(exhibit: Drawing | Table) -> str:
-  return exhibit.caption if isinstance(exhibit, Table) else exhibit.text
-
-
 def slug(name: str) -> str:
-  """A name for a file: letters, digits and -, at most 100 characters."""
+  """A name for files: ASCII letters, digits, _ and -, at most 100 characters."""
   return re.sub(r'[^A-Za-z0-9_]+', '-', name).strip('-_')[:100] or 'figure'
+
+
+def _free_name(name: str, used: Collection[str]) -> str:
+  """A name for files that differs from those used, also where case does not count."""
+  name = slug(name)
+  lower = {other.lower() for other in used}
+  number, free = 1, name
+  while free.lower() in lower:
+    number += 1
+    free = f'{name}-{number}'
+  return free
+
+
+def _link(name: str, kind: str, title: str) -> str:
+  ending = {'LaTeX': 'tex'}.get(kind, kind.lower())
+  return (
+    f'<a href="{FOLDER}/{name}.{ending}" aria-label="{kind}: {escape(clean(title))}">{kind}</a>'
+  )
+
+
+def _plain(text: str) -> str:
+  return ' '.join(undirected(clean(text)).split())
 
 
 def _indexed(path: pathlib.Path) -> set[str]:

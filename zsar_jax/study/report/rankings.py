@@ -11,8 +11,6 @@ from zsar_jax.study.report.foreign_text import isolated
 # models.
 _HEADLINES = ('SHAcc-SBErr', 'HOR-BOR', 'SHAcc', 'HOR')
 
-LABELS = metric_labels.DIFFERENCES | metric_labels.RATES | metric_labels.GAPS
-
 
 @dataclasses.dataclass(frozen=True)
 class Ranking:
@@ -49,7 +47,7 @@ def rankings(experiment: dict[str, Any], dataset: dict[str, Any]) -> Ranking | N
     experiment['baseline'],
     {entry['run']: entry['estimate'] for entry in headline['runs']},
   )
-  label = LABELS.get(headline['figure'])
+  label = metric_labels.find_label(headline['figure'])
   return Ranking(
     _title(headline),
     label.meaning if label else '',
@@ -78,7 +76,7 @@ def _ranks(entry: dict[str, Any], order: list[str]) -> list[tables.Cell]:
 
 
 def _title(entry: dict[str, Any]) -> str:
-  label = LABELS.get(entry['figure'])
+  label = metric_labels.find_label(entry['figure'])
   if label:
     return f'{label.title} {label.arrow}'
   recipe = entry['figure'].removeprefix(ranking.TOP_1.format(''))

@@ -100,7 +100,7 @@ def _rows(
 
 
 def _cell(estimate: Estimate | None) -> tables.Cell:
-  return estimate and tables.Value(estimate)
+  return None if estimate is None else tables.Value(estimate)
 
 
 def _caption(label: metric_labels.Label) -> str:

@@ -6,11 +6,12 @@ import pathlib
 from zsar_jax.errors import UserError, first_line
 from zsar_jax.runtime import terminal
 from zsar_jax.runtime.paths import HUB_PREFIX as PREFIX
+from zsar_jax.text import sentencepiece_files
 
 # Model descriptions, tokenizers and the card, which states the license.
-_DESCRIPTIONS = ('*.json', 'merges.txt', 'README.md')
+_DESCRIPTIONS = ('*.json', 'merges.txt', *sentencepiece_files.NAMES, 'README.md')
 # Weight files, in order of preference.
-_WEIGHTS = ('*.safetensors', '*.bin')
+_WEIGHTS = ('*.safetensors', '*.bin', '*.npz')
 
 
 def fetch(name: str) -> pathlib.Path:
@@ -39,4 +40,4 @@ def fetch(name: str) -> pathlib.Path:
       ) from None
     if any(pathlib.Path(folder).glob(weights)):
       return pathlib.Path(folder)
-  raise UserError(f'{name}: has neither safetensors nor .bin files; name another model')
+  raise UserError(f'{name}: has neither safetensors nor .bin nor .npz files; name another model')

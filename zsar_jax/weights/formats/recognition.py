@@ -21,7 +21,7 @@ from zsar_jax.weights.formats.siglip import HF_SIGLIP
 from zsar_jax.weights.formats.siglip_open_clip import OPEN_CLIP_SIGLIP
 from zsar_jax.weights.formats.timm_towers import OPEN_CLIP_EVA02, OPEN_CLIP_PE_CORE
 from zsar_jax.weights.formats.viclip import VICLIP
-from zsar_jax.weights.formats.videoprism import HF_VIDEOPRISM, VIDEOPRISM
+from zsar_jax.weights.formats.videoprism_files import HF_VIDEOPRISM, VIDEOPRISM
 from zsar_jax.weights.formats.vifi_clip import VIFI_CLIP
 from zsar_jax.weights.formats.xclip import XCLIP
 from zsar_jax.weights.formats.zsar import ZSAR
@@ -81,6 +81,11 @@ _UNSUPPORTED = (
     'an image tower of timm without a text tower',
     'use a model of images and texts',
   ),
+  (
+    r'params/patch_projection/.*|(vision_model\.)?spatial_embeddings\..*',
+    'a VideoPrism without a text tower',
+    'use a VideoPrism-LvT',
+  ),
   (r'visual\.trunk\..*', 'an open_clip model with an image tower of timm', _CLIP_REMEDY),
   (
     r'(.*\.)?lora_.*',
@@ -101,7 +106,8 @@ _UNSUPPORTED = (
 _TOWERS = (
   (
     'image',
-    r'(.*\.)?(visual|image_encoder|vision_model|vision_encoder|video_model)[./].*|class_embedding|embeddings\.patch_embedding\..*',
+    r'(.*\.)?(visual|image_encoder|vision_model|vision_encoder|video_model)[./].*'
+    r'|class_embedding|embeddings\.patch_embedding\..*',
   ),
   (
     'text',

@@ -19,6 +19,7 @@ from zsar_jax.errors import UserError
 from zsar_jax.models.video_model import Params, VideoModel
 from zsar_jax.runtime import trees
 from zsar_jax.runtime.files import make_folder
+from zsar_jax.text import sentencepiece_files
 from zsar_jax.weights.formats import hugging_face, preprocessor_config, siglip, zsar
 from zsar_jax.weights.formats.format import Format
 from zsar_jax.weights.formats.preprocessing import CLIP_PREPROCESSING, Preprocessing
@@ -47,7 +48,7 @@ _TOKENIZER_FILES = (
   'added_tokens.json',
   'vocab.json',
   'merges.txt',
-  'spiece.model',
+  *sentencepiece_files.NAMES,
 )
 
 
@@ -168,7 +169,8 @@ def _check_architecture(model: VideoModel, target: str) -> None:
   spec = model.spec
   # Scenic's CLIP has quick GELU, and four-fold MLPs.
   is_openai = spec.architecture == 'clip' and not spec.image_mlp and not spec.text_mlp
-  if target == 'hf' and not hugging_face.is_writable(spec, model.video):
+  is_siglip = spec.architecture == 'siglip'
+  if target == 'hf' and not is_siglip and not hugging_face.is_writable(spec, model.video):
     raise UserError(
       f'--to=hf: transformers has no model with the architecture {spec.architecture!r} and the'
       f' temporal model {model.video.temporal!r} that zsar_jax could write; use --to=zsar'
