@@ -164,7 +164,10 @@ def _bias_table(dataset: dict[str, Any], run: str) -> tables.Table | None:
 
 def _rank(entry: dict[str, Any] | None, run: str) -> str | None:
   text = rankings.rank_text(entry, run) if entry else None
-  return f'{text} of {len(entry["runs"])}' if entry and text else None
+  if not entry or not text:
+    return None
+  rank, tied, _ = text.partition(' =')
+  return f'{rank} of {len(entry["runs"])}{", tied" if tied else ""}'
 
 
 def _strata_table(dataset: dict[str, Any], run: str) -> tables.Table | None:
