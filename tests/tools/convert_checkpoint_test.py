@@ -171,4 +171,7 @@ def test_left_over_keys_name_the_flag(workdir, tmp_path, monkeypatch, capsys):
     run(monkeypatch, '--to=zsar', tmp_path / 'b', tmp_path / 'c')
   assert 'also holds head/kernel' in (error := capsys.readouterr().err)
   assert error.rstrip().endswith('; ignore keys with --allow-left-over=REGEX')
+  with pytest.raises(SystemExit):
+    run(monkeypatch, '--to=zsar', '--preset=vit_b16', tmp_path / 'b', tmp_path / 'c')
+  assert "in the preset 'vit_b16'; name the preset of these weights" in capsys.readouterr().err
   run(monkeypatch, '--to=zsar', '--allow-left-over=head/.*', tmp_path / 'b', tmp_path / 'c')

@@ -26,8 +26,8 @@ class Architecture:
     image_block: the residual blocks of the image tower: those of 'clip', or those of 'eva02', which
       have an activation of their own (see `eva02`).
     rotary: the rotary positions of image patches, one of `rotary.KINDS`; '' for none.
-    image_pool: what becomes the image's embedding: the 'class' token, the 'mean' of the patches, or
-      what a learned query attends to among all tokens ('attention', see `pooling`).
+    image_pool: what becomes the image's embedding: the 'class' token, or what a learned query
+      attends to among all tokens ('attention', see `pooling`).
     pool_heads: the number of heads of that attention; 0 for that of the image tower.
     pool_mlp_ratio: the hidden width of the MLP after it, as a multiple of the tower's width; 0 for
       the hidden width of the blocks' MLPs.

@@ -114,7 +114,6 @@ class ImageTower(nnx.Module):
     self.ln_post = layers.LayerNorm(width, compute, rngs, parts.epsilon)
     # X-CLIP's class embeddings attend to the patches.
     self.returns_patches = video.temporal == 'xclip'
-    self.pool = parts.image_pool
     self.attn_pool = nnx.data(
       AttentionPool(
         width,
@@ -124,7 +123,7 @@ class ImageTower(nnx.Module):
         mlp_width=spec.pool_mlp_width,
         parts=parts,
       )
-      if self.pool == 'attention'
+      if parts.image_pool == 'attention'
       else None
     )
     self.proj = nnx.data(
@@ -169,15 +168,11 @@ class ImageTower(nnx.Module):
     if self.ln_pre:
       x = self.ln_pre(x)
     # Only the class token of the last block is used, if nothing else reads the others.
-    query_index = 0 if self.pool == 'class' and not self.returns_patches else None
+    query_index = None if self.attn_pool or self.returns_patches else 0
     x = self.transformer(x, self.prompts, query_index)
-    patches = slice(first, first + grid)
-    if self.attn_pool:
-      pooled = self.attn_pool(self.ln_post(x))
-    else:
-      pooled = self.ln_post(x[:, 0] if self.pool == 'class' else x[:, patches].mean(axis=1))
+    pooled = self.attn_pool(self.ln_post(x)) if self.attn_pool else self.ln_post(x[:, 0])
     embeddings = (self.proj(pooled) if self.proj else pooled).astype(jnp.float32)  # [N, E]
-    return embeddings, x[:, patches] if self.returns_patches else None
+    return embeddings, x[:, first : first + grid] if self.returns_patches else None
 
 
 class TokenEmbedding(nnx.Embed):
