@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import pathlib
 
 import jax
@@ -14,7 +15,7 @@ from tests.weights.formats import states
 from zsar_jax import api, pantomime
 from zsar_jax.errors import UserError
 from zsar_jax.models import presets
-from zsar_jax.models.presets import NORMALIZATIONS, PRESETS
+from zsar_jax.models.presets import NORMALIZATIONS, PRESETS, VideoSpec
 from zsar_jax.models.video_model import VideoModel
 from zsar_jax.weights.formats import infer, load
 from zsar_jax.weights.formats.hints import PYTHON
@@ -132,6 +133,11 @@ def test_presets_are_the_models_of_open_clip(name, preset):
     text_mlp_width=4 * text['width'],
   )
   assert {field: getattr(spec, field) for field in sizes} == sizes
+  with torch.device('meta'):
+    theirs = open_clip.CLIP(**config)
+  ours = VideoModel(spec, VideoSpec(1)).abstract_params
+  count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(ours))
+  assert count == sum(parameter.numel() for parameter in theirs.parameters())
 
 
 @pytest.mark.parametrize(
@@ -173,6 +179,11 @@ def test_weights_without_a_description_need_a_preset(tmp_path, monkeypatch):
   model, params, report = read(tmp_path, hints=PYTHON, preset='odd')
   assert 'they are those of preset (gelu, 3 image heads, 4 text heads)' in report.describe()
   check(model, params, theirs)
+  assert api.load(file, preset='odd', tokenizer='words').model.spec == spec
+  # In a config the preset of the model is the name.
+  loaded, report = load.load_weights(str(file), model, field='config.model.init_from')
+  assert 'they are those of config.model.preset (gelu, ' in report.describe()
+  jax.tree.map(np.testing.assert_array_equal, loaded, params)
 
 
 @pytest.mark.parametrize(
