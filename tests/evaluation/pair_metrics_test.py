@@ -240,6 +240,16 @@ def test_files_keep_the_pairs(tmp_path):
     assert (loaded.pairs.open_world is None) == (expected.pairs.open_world is None)
 
 
+def test_runs_with_other_training_pairs_are_not_compared():
+  p = random_pairs(3)
+  predictions_lib.check_same_clips(p, p)
+  names = p.pairs.vocabulary
+  counted_again = dataclasses.replace(names, counts=names.counts + 1)
+  for pairs in (None, dataclasses.replace(p.pairs, vocabulary=counted_again)):
+    with pytest.raises(UserError, match='made up: two runs were evaluated with different verbs'):
+      predictions_lib.check_same_clips(p, dataclasses.replace(p, pairs=pairs))
+
+
 def test_lists_of_exported_clips_keep_the_pairs(tmp_path):
   p = random_pairs(3)
   closed = dataclasses.replace(p, pairs=dataclasses.replace(p.pairs, open_world=None))

@@ -329,8 +329,14 @@ def check_same_clips(first: Predictions, second: Predictions) -> None:
   Raises:
     UserError: the classes, the clips or their labels differ, or their order does; or the
       backgrounds that clips get are inpainted frames in one of them, or the number of choices
-      differs.
+      differs; or the verbs and objects, or their training pairs, differ.
   """
+  vocabularies = [side.pairs and side.pairs.vocabulary.to_json() for side in (first, second)]
+  if vocabularies[0] != vocabularies[1]:
+    raise UserError(
+      f'{first.dataset}: two runs were evaluated with different verbs, objects or training pairs;'
+      ' evaluate both again with the same lists'
+    )
   for recipe in first.recipes:
     if recipe not in second.recipes:
       continue

@@ -136,7 +136,8 @@ def format_table(results: Results) -> str:
       cells = ''.join(f'  {_percent(figures, figure):>{size}}' for figure, size in widths.items())
       lines.append(f'  {labels[recipe]:<{width}}  {figures["count"]:>6}{cells}')
     lines.append('')
-  return '\n'.join(lines) + format_pairs(results)
+  pairs = format_pairs(results)
+  return '\n'.join(lines) + (f'\n{pairs}' if pairs else '')
 
 
 def _accuracy_names(figures: Mapping[str, Any]) -> tuple[str, ...]:

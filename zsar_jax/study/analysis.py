@@ -163,7 +163,8 @@ def _training_data(config: ConfigDict) -> str:
   train = config.data.train
   classes = train.classes if isinstance(train.classes, str) else f'{len(train.classes)} classes'
   start = f'; started from {config.model.init_from}' if config.model.init_from else ''
-  return f'{train.dataset}, {train.split}, classes: {classes}{start}'
+  labels = f', labels: {train.labels}' if train.get('labels') else ''
+  return f'{train.dataset}, {train.split}, classes: {classes}{labels}{start}'
 
 
 def _training_protocol(config: ConfigDict) -> dict[str, Any]:
