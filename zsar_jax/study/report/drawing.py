@@ -21,7 +21,7 @@ from zsar_jax.study.report.foreign_text import clean, undirected
 COLUMN = 320
 
 # The mean width of a letter by the font's size, that of wide fonts.
-_LETTER_WIDTH = 0.56
+_LETTER_WIDTH = 0.6
 
 
 class Look(NamedTuple):
