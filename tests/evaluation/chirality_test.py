@@ -2,10 +2,16 @@
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
+from tests.evaluation.evaluator_test import random_model
 from tests.evaluation.examples import predictions
+from tests.toy import build_toy
+from tests.training.loop_test import toy_config
+from zsar_jax.config import dataset_ref
 from zsar_jax.evaluation import bias_metrics
 from zsar_jax.evaluation.chirality import two_way_accuracy, two_way_accuracy_by_group
+from zsar_jax.study.dataset_figures import measure_dataset
 
 # Classes are 'class 0' to 'class 4': 0 and 1 are a pair, and so are 2 and 3.
 OPPOSITE = {0: 1, 1: 0, 2: 3, 3: 2}
@@ -89,3 +95,25 @@ def test_half_of_the_clips_are_right_without_order():
   labels = [0, 1] * 50
   p = predictions(labels, {'none': scores}, attributes=tuple(map(chiral, labels)))
   assert two_way_accuracy(p).value == 0.5
+
+
+def test_a_list_of_chiral_clips_is_evaluated(tmp_path):
+  """From the list to the figure. A mean over frames prefers the same class of a reversed clip."""
+  rows = [
+    f'validation{n},{"Opening" if n % 2 else "Closing"} [something],doors,{n % 2}' for n in range(8)
+  ]
+  labels = tmp_path / 'list.csv'
+  labels.write_text('\n'.join(('id,template,chiral_triplet_id,chiral_label', *rows)) + '\n')
+  config = toy_config(build_toy(tmp_path), model__temporal='mean')
+  config.eval.recipes = ('none', 'reverse')
+  reference = dataset_ref('toy', 'validation', labels=str(labels))
+  config.eval.datasets = ConfigDict({'chiral': reference})
+  (p,) = random_model(config, 1)()
+  right = [p.logits['none'][n].argmax() == p.labels[n] for n in range(8)]
+  for recipe in config.eval.recipes:
+    accuracy = two_way_accuracy(p, recipe)
+    assert accuracy.counted_clips.sum() == 8
+    assert accuracy.value == np.mean(right)  # There are only these two classes.
+  figures = measure_dataset({'run': [p]}, 'run', draws=20)
+  assert figures['bias']['run']['chiral[reverse]']['value'] == np.mean(right)
+  assert figures['chiral_groups']['run']['doors']['value'] == np.mean(right)

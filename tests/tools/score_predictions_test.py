@@ -302,6 +302,8 @@ def test_scored_predictions_of_other_clips_are_refused(data_dir, exported, tmp_p
   refuse('has no predictions for the data set base; leave it out of config.eval.datasets')
   del config.eval.datasets['base']
   assert list(experiment.run(config, tmp_path / 'run', 'eval')['all']) == ['background=swap']
+  config.eval.recipes = ('none',)  # Clips have no partners in this evaluation.
+  assert experiment.run(config, tmp_path / 'run', 'eval')['all']['none']['count'] == 11
   config.eval.recipes = ('background=normal',)
   refuse("no predictions under 'background=normal'; leave it out of config.eval.recipes")
   config.eval.recipes = ('background=swap',)

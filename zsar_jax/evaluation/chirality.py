@@ -2,8 +2,8 @@
 
 Both classes of a pair, such as "Closing something" and "Opening something", show the same things in
 the same places, in the opposite direction of time. A model that cannot see the order of frames is
-right in half of the clips in expectation. Pairs of the same kind are a group; see Bagad and
-Zisserman, "Chirality in Action" (NeurIPS 2025, arXiv 2509.08502).
+right in half of the clips in expectation, if both classes have as many. Pairs of the same kind are
+a group; see "Chirality in Action" (NeurIPS 2025, arXiv 2509.08502).
 
 Clips have two attributes for this, which `data.clip_labels` reads:
 

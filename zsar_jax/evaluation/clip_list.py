@@ -50,6 +50,9 @@ FILE_COLUMNS = ('clip', 'recipe', 'view', 'file', 'class', 'frames', 'fps')
 # The most bytes of a list that are read: half a million clips.
 _MAX_BYTES = 256 * 2**20
 
+# The most views of all clips under all recipes.
+_MAX_ROWS = 10**7
+
 # (id of a clip, recipe, view from 0)
 Row = tuple[str, str, int]
 
@@ -203,6 +206,8 @@ def _from_json(content: dict[str, Any]) -> ClipList:
   views, view_mean = content['views'], content['view_mean']
   if type(views) is not int or not 1 <= views <= 3000:
     raise ValueError(f'views: {views!r} is no number of views')
+  if views * len(clips) * len(recipes) > _MAX_ROWS:
+    raise ValueError(f'views: {views} of {len(clips)} clips under {len(recipes)} recipes')
   if view_mean not in ('probabilities', 'logits'):
     raise ValueError(f'view_mean: {view_mean!r} is unknown')
   coverage = [[math.nan if x is None else float(x) for x in clip['coverage']] for clip in clips]

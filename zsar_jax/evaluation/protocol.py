@@ -80,7 +80,7 @@ def _check_like(name: str, value: Any, reference: Any) -> None:
     raise ValueError(f'{name}: {value!r} is not of the type of {reference!r}')
   if isinstance(reference, dict):
     if value.keys() != reference.keys():
-      raise ValueError(f'{name}: it has not the fields {", ".join(reference)}')
+      raise ValueError(f'{name}: its fields are not {", ".join(reference)}')
     for key in reference:
       _check_like(f'{name}.{key}', value[key], reference[key])
   if isinstance(reference, list):

@@ -21,6 +21,7 @@ what they state is compared with the list before memory is taken for it.
 
 import contextlib
 import csv
+import dataclasses
 import pathlib
 from collections.abc import Generator, Mapping, Sequence
 
@@ -72,8 +73,7 @@ def score(clips: ClipList, path: pathlib.Path) -> Predictions:
   by_recipe = {recipe: average.logits for recipe, average in averages.items()}
   for recipe, recipe_logits in by_recipe.items():
     recipe_logits[~blank.counted(recipe)] = np.nan
-  fields = {name: getattr(blank, name) for name in vars(blank)}
-  return Predictions(**fields | {'logits': by_recipe})
+  return dataclasses.replace(blank, logits=by_recipe)
 
 
 class _Table:

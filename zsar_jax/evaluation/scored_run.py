@@ -13,6 +13,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from zsar_jax.errors import UserError, first_line
@@ -134,8 +135,11 @@ def _read_dataset(eval_set: EvalSet, folder: pathlib.Path, field: str) -> Predic
     check_same_clips(blank, scored)
   except UserError as error:
     raise UserError(f'{field}: {path}: {error}') from None
-  masks = [(of.regions, of.coverage.tobytes(), of.partners) for of in (blank, scored)]
-  if masks[0] != masks[1]:
+  same_masks = blank.regions == scored.regions and np.array_equal(
+    blank.coverage, scored.coverage, equal_nan=True
+  )
+  # Without a recipe that swaps backgrounds, clips have no partners here.
+  if not same_masks or (eval_set.partners is not None and blank.partners != scored.partners):
     raise UserError(
       f'{field}: {path}: the clips have other masks or other partners than those of'
       f' config.eval.datasets.{eval_set.name}; export them again and score them'

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from zsar_jax.evaluation import bias_metrics, metrics, multiple_choice
+from zsar_jax.evaluation.chirality import two_way_accuracy_by_group
 from zsar_jax.evaluation.predictions import Predictions
 from zsar_jax.evaluation.ratio import Ratio, restrict_to_common, stack_seeds
 from zsar_jax.study import statistics
@@ -47,6 +48,9 @@ def measure_dataset(by_run: ByRun, baseline: str, draws: int) -> dict[str, Any]:
   if 'none' in reference.recipes:
     if not reference.pairs:  # Of thousands of pairs, each has few clips.
       figures['classes_gain'] = {run: _class_gains(runs, run) for run in runs.others}
+    groups = {run: runs.estimates(run, two_way_accuracy_by_group) for run in by_run}
+    if any(groups.values()):
+      figures['chiral_groups'] = groups
     figures['strata'] = {run: _strata(runs, run) for run in by_run}
     figures['coverage'] = {run: _coverage_bins(runs, run, 'none') for run in by_run}
   if swap := bias_metrics.swap_recipe(reference):

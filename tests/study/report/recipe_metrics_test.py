@@ -25,7 +25,9 @@ def _study():
     },
     'other': {'drop[reverse]': estimate(0.4), 'chiral[reverse]': estimate(0.8)},
   }
-  return {'recipes': recipes, 'runs': {'plain': {}, 'other': {}}}, {'bias': metrics}
+  groups = {'plain': {'doors': estimate(0.5), 'cups': estimate(0.25)}, 'other': {}}
+  runs = {'plain': {}, 'other': {}}
+  return {'recipes': recipes, 'runs': runs}, {'bias': metrics, 'chiral_groups': groups}
 
 
 def values(table):
@@ -62,6 +64,10 @@ def test_other_metrics_have_a_column_for_each_recipe(study):
   assert {metric: (table.columns, values(table)) for metric, table in contents.items()} == {
     'resist': (['background=mean'], {('', 'plain'): [0.6], ('', 'other'): [None]}),
     'chiral': (['reverse'], {('', 'plain'): [None], ('', 'other'): [0.8]}),
+    'chiral_groups': (
+      ['plain', 'other'],
+      {('', 'doors'): [0.5, None], ('', 'cups'): [0.25, None]},
+    ),
   }
 
 

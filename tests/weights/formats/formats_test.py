@@ -387,6 +387,7 @@ def test_formats_can_be_named(clip, tmp_path):
     ('visual.layer1.0.conv1.weight', 'ResNet'),
     ('logit_bias', 'sigmoid loss'),
     ('text_decoder.ln.weight', 'CoCa'),
+    ('visual.attn_pool.query', 'CoCa'),
     ('visual.trunk.cls_token', 'timm'),
   ],
 )

@@ -215,8 +215,13 @@ def test_names_of_the_hub(folder, params, monkeypatch):
   assert requests == [('openai/clip-vit-base-patch16', 'main', '*.safetensors')]
 
   (folder / 'model.safetensors').rename(folder / 'other')
-  refused('hf://a/b', 'hf://a/b: has neither safetensors nor .bin nor .npz')
-  assert [patterns for _, _, patterns in requests[1:]] == ['*.safetensors', '*.bin', '*.npz']
+  refused('hf://a/b', r'hf://a/b: has none of \*.safetensors, \*.bin, \*.npz, \*.pt')
+  assert [patterns for _, _, patterns in requests[1:]] == [
+    '*.safetensors',
+    '*.bin',
+    '*.npz',
+    '*.pt',
+  ]
 
   def fail(*_, **__):
     raise ConnectionError('no route\nto host')

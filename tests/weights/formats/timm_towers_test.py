@@ -235,9 +235,10 @@ def test_the_authors_files_hold_the_same_models(tmp_path, architecture):
   reference = Reference(architecture)
   torch.nn.init.zeros_(reference.trunk.head.bias)
   state = facebook_state(reference.state())
-  path = tmp_path / 'PE-Core.pt'
+  (tmp_path / 'authors').mkdir()
+  path = tmp_path / 'authors' / 'PE-Core-T16-384.pt'
   torch.save({'state_dict': {f'module.{key}': value for key, value in state.items()}}, path)
-  model, params, report, weights = load(str(path))
+  model, params, report, weights = load(str(path.parent))  # As the hub's folders.
   assert report.format == 'pe_core'
   assert (report.missing, report.left_over, report.dropped) == ((), (), ())
   assert weights.preprocessing == perception_encoder.PREPROCESSING

@@ -88,17 +88,18 @@ def _model_facts(protocol: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _view_facts(protocol: dict[str, Any]) -> list[tuple[str, str]]:
   view, views = protocol['view'], protocol['views']
-  if view['resize'] == 'squash':
-    crop = (
-      f'resized to a square, of which the central {100 * view["centre_crop"]:.4g}\u00a0% remain'
-    )
+  share = f'{100 * view["centre_crop"]:.4g}\u00a0%'
+  if view['resize'] != 'squash':
+    cut = f'a central square, {share} of the short side'
+  elif view['centre_crop'] < 1:
+    cut = f'resized to a square, of which the central {share} of each side remain'
   else:
-    crop = f'a central square, {100 * view["centre_crop"]:.4g}\u00a0% of the short side'
+    cut = 'resized to a square'
   side = view['size']
   return [
     ('Frames', f'{view["num_frames"]} of {side} \u00d7 {side} pixels, {view["interpolation"]}'),
     ('Sampled in time', _SAMPLINGS[view['sampling']]),
-    ('Cut', crop),
+    ('Cut', cut),
     (
       'Views of a clip',
       f'{views["clips"]} in time, {views["crops"]} in space; mean of {views["view_mean"]}',
@@ -164,7 +165,10 @@ def _bias_table(dataset: dict[str, Any], run: str) -> tables.Table | None:
 
 def _rank(entry: dict[str, Any] | None, run: str) -> str | None:
   text = rankings.rank_text(entry, run) if entry else None
-  return f'{text} of {len(entry["runs"])}' if entry and text else None
+  if not entry or not text:
+    return None
+  rank, tied, _ = text.partition(' =')
+  return f'{rank} of {len(entry["runs"])}{", tied" if tied else ""}'
 
 
 def _strata_table(dataset: dict[str, Any], run: str) -> tables.Table | None:

@@ -19,8 +19,12 @@ _STEPS, _DIFFERENCE_STEPS = 10, 5
 # Values that the color scale may end at.
 _SCALE_ENDS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 
-# Pixels of a figure: width of the names, height of the heads, size of a cell.
-_NAMES, _HEADS, _CELL, _CELL_HEIGHT = 106, 96, 38, 25
+# Pixels of a figure: width of the names, height of the heads and of a cell.
+_NAMES, _HEADS, _CELL_HEIGHT = 106, 96, 25
+
+# Pixels that the cells of a row share where they fit, and the ends of the width of a cell. With the
+# names, a row is as wide as the text of a page in LaTeX.
+_ROW, _CELLS = 352, (32, 38)
 
 # Colors on which text is light.
 _DARK = ('h7', 'h8', 'h9', 'd5', 'd-5')
@@ -64,12 +68,14 @@ class HeatMap:
   @property
   def drawing(self) -> draw.Drawing:
     """The map as a figure, for files; the page has it as a table."""
-    right = _NAMES + _CELL * len(self.table.columns)
+    columns = len(self.table.columns)
+    width = min(_CELLS[1], max(_CELLS[0], _ROW / columns))
+    right = _NAMES + width * columns
     marks: list[draw.Mark] = []
     for column, recipe in enumerate(self.table.columns):
       # Upward, on up to three lines beside each other.
       lines = draw.wrapped(recipe, _HEADS - 8, 3, 9.5)
-      middle = _NAMES + _CELL * (column + 0.5) + 3.5
+      middle = _NAMES + width * (column + 0.5) + 3.5
       marks += [
         draw.Text(middle + 10 * (n - (len(lines) - 1) / 2), _HEADS - 5, line, 'small', upward=True)
         for n, line in enumerate(lines)
@@ -78,13 +84,13 @@ class HeatMap:
       y = _HEADS + _CELL_HEIGHT * row
       marks += draw.label(0, y + _CELL_HEIGHT / 2, run, _NAMES - 6)
       for column, cell in enumerate(cells):
-        x = _NAMES + _CELL * column
+        x = _NAMES + width * column
         look = cell.css.split()[0]
         if look in draw.LOOKS:
           fill = 'quiet' if look == 'unsure' else look
-          marks.append(draw.Rect(x + 1, y + 1, _CELL - 2, _CELL_HEIGHT - 2, fill))
+          marks.append(draw.Rect(x + 1, y + 1, width - 2, _CELL_HEIGHT - 2, fill))
         color = 'on-dark' if look in _DARK else 'text' if look in ('unsure', 'none') else 'label'
-        marks.append(draw.Text(x + _CELL / 2, y + 16, cell.text, color, 'middle'))
+        marks.append(draw.Text(x + width / 2, y + 16, cell.text, color, 'middle'))
     height = _HEADS + _CELL_HEIGHT * len(self.rows)
     return draw.Drawing(right, height, self.title, marks)
 

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from zsar_jax.study import ranking
-from zsar_jax.study.report import bar_charts, metric_labels, tables
+from zsar_jax.study.report import bar_charts, metric_labels, study_file, tables
 from zsar_jax.study.report.foreign_text import isolated
 
 # The figures that say best whether a model sees the action; the first that was measured orders the
@@ -48,6 +48,8 @@ def rankings(experiment: dict[str, Any], dataset: dict[str, Any]) -> Ranking | N
     {entry['run']: entry['estimate'] for entry in headline['runs']},
   )
   label = metric_labels.find_label(headline['figure'])
+  # Ratios of accuracies at chance say nothing about bias.
+  at_chance = {run for run in order if _is_at_chance(dataset, run)}
   return Ranking(
     _title(headline),
     label.meaning if label else '',
@@ -55,8 +57,9 @@ def rankings(experiment: dict[str, Any], dataset: dict[str, Any]) -> Ranking | N
     [entry['run'] for entry in headline['runs'] if ranking.is_tied(entry)],
     chart,
     tables.Table(
-      'Rank of each model by each figure; = is not clearly worse than the best',
-      order,
+      'Rank of each model by each figure; = is not clearly worse than the best'
+      + ('; \u2020 is not clearly above chance on unpainted clips' if at_chance else ''),
+      [f'{run} \u2020' if run in at_chance else run for run in order],
       {'': [(_title(entry), _ranks(entry, order)) for entry in by_figure.values()]},
       'figure',
     ),
@@ -69,6 +72,12 @@ def rank_text(entry: dict[str, Any], run: str) -> str | None:
     if other['run'] == run:
       return f'{number} =' if number > 1 and ranking.is_tied(other) else str(number)
   return None
+
+
+def _is_at_chance(dataset: dict[str, Any], run: str) -> bool:
+  top_1 = study_file.accuracy(dataset, run, 'none')
+  low, chance = top_1['low'], top_1.get('chance')
+  return None not in (low, chance) and low <= chance
 
 
 def _ranks(entry: dict[str, Any], order: list[str]) -> list[tables.Cell]:

@@ -36,7 +36,10 @@ def order(experiment: dict[str, Any], dataset: dict[str, Any]) -> dict[str, tabl
 def by_recipe(
   experiment: dict[str, Any], dataset: dict[str, Any]
 ) -> dict[str, tables.Table] | None:
-  """Returns a table of each other metric of recipes: rows are runs, columns recipes."""
+  """Returns a table of each other metric of recipes: rows are runs, columns recipes.
+
+  Chiral pairs have a second table by group. None if there is none of these metrics.
+  """
   contents = {}
   for metric, label in metric_labels.BY_RECIPE.items():
     by_recipe = {
@@ -47,7 +50,20 @@ def by_recipe(
     if by_recipe:
       rows = _rows(experiment, by_recipe, list(by_recipe))
       contents[metric] = tables.Table(_caption(label), list(by_recipe), {'': rows}, 'run')
+  if by_group := _chiral_groups(experiment, dataset):
+    contents['chiral_groups'] = by_group
   return contents or None
+
+
+def _chiral_groups(experiment: dict[str, Any], dataset: dict[str, Any]) -> tables.Table | None:
+  """Returns the accuracy of each group of chiral pairs on unpainted clips; None without any."""
+  by_run = dataset['chiral_groups']
+  groups = dict.fromkeys(group for of_run in by_run.values() for group in of_run)
+  runs = list(experiment['runs'])
+  rows = [(group, [_cell(by_run.get(run, {}).get(group)) for run in runs]) for group in groups]
+  caption = 'Chiral pairs by group: how often an action ranks before its reversal'
+  caption += ' in unpainted clips, %, with 95\u00a0% intervals'
+  return tables.Table(caption, runs, {'': rows}, 'group') if rows else None
 
 
 def of_run(experiment: dict[str, Any], dataset: dict[str, Any], run: str) -> tables.Table | None:

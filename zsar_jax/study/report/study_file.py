@@ -35,8 +35,10 @@ _CLIP = (
 
 _OPTIONAL_OF_RUN = ('source', 'trained_on', 'license', 'protocol')
 
-# Fields that a data set has only if the recipes for them were evaluated.
-_OPTIONAL = ('classes_gain', 'strata', 'coverage', 'coverage_swapped', 'pairs')
+# Fields that a data set has only if its clips and the evaluated recipes are those for them.
+_OPTIONAL = (
+  'classes_gain', 'strata', 'coverage', 'coverage_swapped', 'pairs', 'chiral_groups',
+)  # fmt: skip
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:

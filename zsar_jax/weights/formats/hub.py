@@ -11,7 +11,7 @@ from zsar_jax.text import sentencepiece_files
 # Model descriptions, tokenizers and the card, which states the license.
 _DESCRIPTIONS = ('*.json', 'merges.txt', *sentencepiece_files.NAMES, 'README.md')
 # Weight files, in order of preference.
-_WEIGHTS = ('*.safetensors', '*.bin', '*.npz')
+_WEIGHTS = ('*.safetensors', '*.bin', '*.npz', '*.pt')
 
 
 def fetch(name: str) -> pathlib.Path:
@@ -40,4 +40,4 @@ def fetch(name: str) -> pathlib.Path:
       ) from None
     if any(pathlib.Path(folder).glob(weights)):
       return pathlib.Path(folder)
-  raise UserError(f'{name}: has neither safetensors nor .bin nor .npz files; name another model')
+  raise UserError(f'{name}: has none of {", ".join(_WEIGHTS)}; name another model')

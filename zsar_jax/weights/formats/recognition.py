@@ -65,7 +65,7 @@ _HEAD_REMEDY = (
 _UNSUPPORTED = (
   (r'visual\.(layer1|attnpool)\..*', 'a CLIP whose image tower is a ResNet', _CLIP_REMEDY),
   (r'logit_bias', 'a CLIP that was trained with the sigmoid loss', _CLIP_REMEDY),
-  (r'text_decoder\..*|visual\.attn_pool\..*', 'CoCa', _CLIP_REMEDY),
+  (r'text_decoder\..*|visual\.attn_pool\.(query|ln_[qk]\..*)', 'CoCa', _CLIP_REMEDY),
   (
     r'visual\.trunk\.blocks\.\d+\.attn\.q_bias',
     'an EVA-CLIP of EVA01 or E/14, whose blocks differ from those of the other sizes',

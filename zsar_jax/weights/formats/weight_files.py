@@ -86,9 +86,10 @@ def open_source(name: str, field: str) -> Source:
   if path.is_file():
     return Source(path, read_file(path), _configs(path.parent), path.parent)
   weights = [path / name for name in _WEIGHTS if (path / name).is_file()]
-  arrays = sorted(path.glob('*.npz'))  # VideoPrism's, whose names differ.
-  if not weights and len(arrays) == 1:
-    weights = arrays
+  # VideoPrism's and PE-Core's files have the names of their models.
+  named = [*path.glob('*.npz'), *path.glob('*.pt')]
+  if not weights and len(named) == 1:
+    weights = named
   if not weights and (path / _ADAPTER).is_file():
     raise UserError(
       f'{path}: holds adapters (LoRA) without the model that they adapt; merge them into it first'
