@@ -31,7 +31,10 @@ def test_a_misspelled_key_is_an_error_in_the_config_file():
     ({'eval__recipes': ('reverse,shuffle',)}, ['keep one of reverse, shuffle']),
     ({'view__unannotated': 'skip'}, ['config.view.unannotated', 'nearest']),
     ({'view__interpolation': 'lanczos'}, ['config.view.interpolation', 'bicubic']),
-    ({'model__preset': 'vit_b15'}, ["config.model.preset: 'vit_b15' is none of tiny, vit_b32"]),
+    (
+      {'model__preset': 'vit_b15'},
+      ["config.model.preset: 'vit_b15' is none of auto, tiny, vit_b32"],
+    ),
     ({'model__temporal': 'lstm'}, ["config.model.temporal: 'lstm' is none of mean"]),
     ({'model__attention': 'flash'}, ['config.model.attention', 'xla, cudnn']),
     ({'model__remat': 'some'}, ['config.model.remat', 'none, dots, full']),

@@ -254,7 +254,7 @@ def test_lists_of_exported_clips_keep_the_pairs(tmp_path):
   p = random_pairs(3)
   closed = dataclasses.replace(p, pairs=dataclasses.replace(p.pairs, open_world=None))
   count = len(p.ids)
-  exported = clip_list.ClipList(closed, [list(p.classes)], [12.0] * count, 1, 'logits', {}, {})
+  exported = clip_list.ClipList(closed, [list(p.classes)], [12.0] * count, 1, 'logits', {}, {}, {})
   exported.save(tmp_path)
   loaded = clip_list.load(tmp_path).blank.pairs
   for name, array in closed.pairs.to_arrays().items():

@@ -52,8 +52,14 @@ def tiny(name):
   )
 
 
-@pytest.fixture(scope='module', params=ARCHITECTURES, name='model')
+# ViCLIP is a CLIP whose image tower embeds clips.
+_VICLIP = 'viclip'
+
+
+@pytest.fixture(scope='module', params=[*ARCHITECTURES, _VICLIP], name='model')
 def _model(request):
+  if request.param == _VICLIP:
+    return VideoModel(tiny('clip'), VideoSpec(FRAMES, 'joint'))
   spec = tiny(request.param)
   return VideoModel(spec, VideoSpec(FRAMES, spec.parts.temporal or 'mean'))
 

@@ -195,6 +195,15 @@ def test_towers_agree_with_numpy(architecture):
   np.testing.assert_allclose(ours, expected, rtol=0, atol=2e-5)
 
 
+def test_widths_that_cannot_be_rotated_or_pooled_are_refused():
+  with pytest.raises(
+    UserError, match='the width of an image head 30 is not a multiple of the rota'
+  ):
+    dataclasses.replace(TINY, architecture='eva02', image_width=90)
+  with pytest.raises(UserError, match='image width 84 is not a multiple of the number of pooling'):
+    dataclasses.replace(TINY, architecture='pe_core', image_width=84)
+
+
 @pytest.mark.parametrize('temporal', ['window', 'xclip', 'joint'])
 def test_attention_across_frames_is_refused(temporal):
   for architecture in ('pe_core', 'eva02'):

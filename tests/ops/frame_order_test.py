@@ -15,7 +15,7 @@ from zsar_jax.recipes.language import EFFECTS, Effect, parse
 from zsar_jax.recipes.regions import OBJECT, PERSON
 
 B, T, H, W = 6, 4, 12, 16
-PAINTINGS = ('', 'background=normal/frame,', 'background=swap,', 'object=mean!,person=inpaint,')
+PAINTINGS = ('background=normal/frame,', 'background=swap,', 'object=mean!,person=inpaint,')
 
 
 @pytest.fixture(name='batch')
@@ -92,12 +92,14 @@ def test_effects_follow_each_other():
 @pytest.mark.parametrize('painting', PAINTINGS)
 def test_an_evaluation_shows_the_painted_clip_in_another_order(batch, painting, effect):
   key = jax.random.key(0)
-  painted = evaluation_input(key, batch, parse(painting.rstrip(',') or 'none'))
+  painted = evaluation_input(key, batch, parse(painting.rstrip(',')))
   order = np.asarray(evaluation_order(key, batch, parse(effect)))
   assert (order != np.arange(T)).any(axis=1).all()
   shown = np.asarray(evaluation_input(key, batch, parse(painting + effect)))
   for b in range(B):
-    np.testing.assert_array_equal(shown[b], painted[b][order[b]])
+    # XLA paints the frame of `freeze` alone, and rounds some colors in another way.
+    atol = 1e-6 if effect == 'freeze' else 0
+    np.testing.assert_allclose(shown[b], painted[b][order[b]], rtol=0, atol=atol)
   # The order depends on the clip, and not on the batch or on what is painted.
   some = {name: array[[4, 1]] for name, array in batch.items()}
   of_some = evaluation_order(key, some, parse(painting + effect))

@@ -1,12 +1,13 @@
 """Decisions of findings, from predictions with known accuracies."""
 
 import json
+import math
 
 import numpy as np
 import pytest
 
 from tests.study.dataset_figures_test import is_correct, study_predictions, with_masks
-from zsar_jax.study import findings
+from zsar_jax.study import findings, statistics
 from zsar_jax.study.plan import finding
 
 
@@ -62,3 +63,26 @@ def test_findings_use_the_clips_that_count_on_both_sides():
   assert decision['verdict'] == 'does not hold'
   assert 'No clip counts on both sides' in decision['explanation']
   json.dumps(decision, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+  ('value', 'low', 'threshold', 'verdict'),
+  [
+    (0.3, 0.2, 0.2, 'holds'),
+    (0.3, 0.3 - 0.1 - 1e-16, 0.2, 'holds'),  # 0.2 up to rounding.
+    (0.3, 0.1999, 0.2, 'holds on average'),
+    (0.2, -0.1, 0.2, 'holds on average'),
+    (0.1999, 0.15, 0.2, 'does not hold'),
+    (0.1999, 0.2, 0.2, 'does not hold'),  # The interval of a skewed bootstrap lies above.
+    (-0.1, -0.2, 0.2, 'does not hold'),
+    (0.01, 0.0, 0.0, 'holds'),
+    (0.01, -0.01, 0.0, 'holds on average'),
+    (0.0, 0.0, 0.0, 'does not hold'),
+    (math.nan, math.nan, 0.0, 'does not hold'),
+  ],
+)
+def test_a_gain_holds_only_if_its_whole_interval_reaches_the_threshold(
+  value, low, threshold, verdict
+):
+  gain = statistics.Estimate(value, low, value + 0.1, (value,), 100)
+  assert statistics.verdict(gain, threshold) == verdict

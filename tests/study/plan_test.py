@@ -126,6 +126,7 @@ def test_the_config_of_a_study_is_refused_as_that_of_a_training():
     (lambda: _changed(baseline='none'), "'none' is none of plain"),
     (lambda: _changed(recipes=('none',)), "'none' alone measures no bias"),
     (lambda: _changed(datasets=False), 'nothing to measure'),
+    (lambda: _changed(clips='mp4'), "config.clips: 'mp4'"),
     (
       lambda: _with_finding(better=('exp', 'plain', 'toy', 'person=black')),
       "'person=black' is none of",
@@ -143,9 +144,9 @@ def test_refusals(study, words):
   assert words in str(error.value)
 
 
-def _changed(seeds=(1,), baseline='plain', recipes=None, datasets=True):
+def _changed(seeds=(1,), baseline='plain', recipes=None, datasets=True, clips='inside'):
   study = make_study()
-  study.seeds = seeds
+  study.seeds, study.clips = seeds, clips
   experiment_config = study.experiments.exp
   experiment_config.baseline = baseline
   if recipes:

@@ -80,6 +80,14 @@ class TowerSpec:
     for name, value, divisor_name, divisor in (
       ('image size', self.resolution, 'patch size', self.patch),
       ('image width', self.image_width, 'number of image heads', self.image_heads),
+      ('image width', self.image_width, 'number of pooling heads', self.parts.pool_heads or 1),
+      # Pairs of elements for each of two axes.
+      (
+        'width of an image head',
+        self.image_width // self.image_heads,
+        'rotary width',
+        4 if self.parts.rotary else 1,
+      ),
       ('text width', self.text_width, 'number of text heads', self.text_heads),
     ):
       if value % divisor:

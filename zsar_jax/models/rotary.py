@@ -41,7 +41,7 @@ class Rotary:
   def angles(self, length: int, head_width: int) -> np.ndarray:
     """Returns the angles of `length` tokens, f32[L, d / 2], in radians.
 
-    The class token and the tokens after the patches (prompts, messages, padding) have angle 0.
+    The class token and the tokens after the patches (prompts, padding) have angle 0.
 
     Args:
       length: L, at least the number of patches and the class token.

@@ -35,17 +35,20 @@ def frame_order(key: jax.Array, recipe: Recipe, num_frames: int) -> jax.Array:
   Returns:
     i32[T], for each position the frame that is shown there.
   """
+  order = permuted_frames(key, recipe, num_frames)
+  if effect := recipe.effect('freeze'):
+    order = jnp.where(draw_effect(key, effect)[1], order[num_frames // 2], order)
+  return order
+
+
+def permuted_frames(key: jax.Array, recipe: Recipe, num_frames: int) -> jax.Array:
+  """Draws the order i32[T] of `frame_order` before `freeze`, which is a permutation."""
   order = jnp.arange(num_frames)
-  for effect in recipe.order_effects:
+  if effect := recipe.effect('reverse'):
+    order = jnp.where(draw_effect(key, effect)[1], order[::-1], order)
+  if effect := recipe.effect('shuffle'):
     effect_key, applies = draw_effect(key, effect)
-    match effect.name:
-      case 'reverse':
-        changed = order[::-1]
-      case 'shuffle':
-        changed = order[_draw_permutation(effect_key, num_frames)]
-      case 'freeze':
-        changed = jnp.broadcast_to(order[num_frames // 2], order.shape)
-    order = jnp.where(applies, changed, order)
+    order = jnp.where(applies, order[_draw_permutation(effect_key, num_frames)], order)
   return order
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from zsar_jax.ops import baselines
 from zsar_jax.ops.backgrounds import empty_scene, swap_background
-from zsar_jax.ops.frame_order import draw_effect, frame_order
+from zsar_jax.ops.frame_order import draw_effect, permuted_frames
 from zsar_jax.ops.masking import is_known, paint, part_keys
 from zsar_jax.ops.photometric import normalize, to_float
 from zsar_jax.recipes.language import Recipe
@@ -79,14 +79,26 @@ def apply_recipe(
     video = paint(key, clip.video, clip.regions, clip.annotated, recipe, clip.inpainted)
     # Inpainted frames are of no use after painting.
     clip = clip._replace(video=video, inpainted=None)
-    if recipe.order_effects:
-      frames = frame_order(key, recipe, len(video))
-      clip = clip._replace(
-        video=clip.video[frames], regions=clip.regions[frames], annotated=clip.annotated[frames]
-      )
+    if recipe.effect('reverse') or recipe.effect('shuffle'):
+      clip = _take_frames(clip, permuted_frames(key, recipe, len(video)))
+    if effect := recipe.effect('freeze'):
+      # A constant index, so that XLA can paint this frame only.
+      still = _take_frames(clip, len(video) // 2)
+      clip = _where(draw_effect(key, effect)[1], still, clip)
     return clip
 
   return jax.vmap(apply_to_clip)(keys, clips, partners)
+
+
+def _take_frames(clip: Clips, frames: jax.Array | int) -> Clips:
+  """Returns a clip of the frames i32[T], or of a single frame that is repeated."""
+
+  def take(x: jax.Array) -> jax.Array:
+    return jnp.broadcast_to(x[frames], x.shape)
+
+  return clip._replace(
+    video=take(clip.video), regions=take(clip.regions), annotated=take(clip.annotated)
+  )
 
 
 def _apply_effect(

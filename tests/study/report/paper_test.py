@@ -72,7 +72,7 @@ def test_csv_has_unrounded_values_and_ends_in_columns():
 
 # TeX's special characters, each as it may stand in a text.
 SAFE = re.compile(
-  r'(?:[^\\{}$&#%_^<>|"\[\]*`\']|\\[{}$&#%_,]|\\(?:text[a-z]+|ldots)\{\}'
+  r'(?:[^\\{}$&#%_^<>|"\[\]*`\']|\\[{}$&#%_,]|\\(?:text[a-z]+|ldots)\{\}|\\symbol\{34\}'
   r'|\$(?:[-+]|\\[a-z]+)\$|\{[][*]\}|(?<=-)\{\})*'
 )
 

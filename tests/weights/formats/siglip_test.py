@@ -202,6 +202,8 @@ def test_big_vision_is_the_same_model(scanned, tmp_path):
   np.savez(tmp_path / 'siglip.npz', **arrays)
   model, params = read(tmp_path / 'siglip.npz')
   assert (model.spec.image_heads, model.spec.architecture) == (4, 'siglip')
+  expected = Preprocessing(resize='squash', interpolation='bilinear')
+  assert read_weights(str(tmp_path / 'siglip.npz'), 'SRC').preprocessing == expected
   check(outputs(model, params), expected_outputs(siglip(), model))
 
   for compressed in (False, True):

@@ -17,11 +17,11 @@ from markupsafe import Markup, escape
 
 from zsar_jax.study.report.foreign_text import clean, undirected
 
-# Pixels of a figure that fills the column of a paper, and of a figure on the page.
+# Pixels of a figure that fills the column of a paper, or the width of a phone.
 COLUMN = 320
 
-# Height of capital letters and their position, and the mean width of a letter, by the font's size.
-_LETTER_WIDTH = 0.56
+# The mean width of a letter by the font's size, that of wide fonts.
+_LETTER_WIDTH = 0.6
 
 
 class Look(NamedTuple):
@@ -165,7 +165,7 @@ class Drawing:
       f'<svg class="figure" viewBox="0 0 {_number(self.width)} {_number(self.height)}"'
       f' width="{_number(self.width)}" height="{_number(self.height)}" role="img"'
       f' aria-label="{_escaped(self.text)}"><title>{_escaped(self.text)}</title>'
-      f'{_elements(self.marks, lambda look: f"""class="{look}" """[:-1])}</svg>'
+      f'{_elements(self.marks, _css_class)}</svg>'
     )
 
   def svg_file(self, colors: dict[str, str]) -> str:
@@ -267,6 +267,10 @@ def _element(mark: Mark, style: Callable[[str], str]) -> str:
   turn = f' transform="rotate(-90 {x} {y})"' if mark.upward else ''
   text = _escaped(undirected(mark.text))
   return f'<text x="{x}" y="{y}"{anchor}{turn} {look}>{text}</text>'
+
+
+def _css_class(look: str) -> str:
+  return f'class="{look}"'
 
 
 def _attributes(look: Look, colors: dict[str, str]) -> str:

@@ -9,7 +9,7 @@ from zsar_jax.study.report.tables import Cell, Table, Value
 _SPELLING = {
   '\\': r'\textbackslash{}', '{': r'\{', '}': r'\}', '$': r'\$', '&': r'\&', '#': r'\#', '%': r'\%',
   '_': r'\_', '^': r'\textasciicircum{}', '~': r'\textasciitilde{}', '<': r'\textless{}',
-  '>': r'\textgreater{}', '|': r'\textbar{}', '"': r'\textquotedbl{}', '[': '{[}', ']': '{]}',
+  '>': r'\textgreater{}', '|': r'\textbar{}', '"': r'\symbol{34}', '[': '{[}', ']': '{]}',
   "'": r'\textquotesingle{}', '`': r'\textasciigrave{}', '\u00a0': '~', '\u202f': r'\,',
   '\u2212': '$-$', '\u2013': r'\textendash{}', '\u2014': r'\textemdash{}', '\u2026': r'\ldots{}',
   '\u00b7': r'$\cdot$',

@@ -1,5 +1,6 @@
 """SigLIP and SigLIP 2 of big_vision: our layouts under the names of its Flax modules."""
 
+import dataclasses
 import re
 
 from zsar_jax.weights.formats.format import Format
@@ -90,5 +91,6 @@ BIG_VISION_SIGLIP = Format(
   tower_fields={'architecture': 'siglip'},
   heads=HEADS,
   normalization='half',
-  preprocessing=PREPROCESSING,
+  # `resize` of big_vision's pp/ops_image.py; transformers and open_clip interpolate bicubically.
+  preprocessing=dataclasses.replace(PREPROCESSING, interpolation='bilinear'),
 )

@@ -32,6 +32,9 @@ from zsar_jax.weights.formats.preprocessing import Preprocessing
 # (`videoprism_video_text_demo.ipynb`).
 _LOGIT_SCALE = np.array(math.log(1 / 0.01), np.float32)
 
+# The largest model has 40 blocks in a stack.
+_MAX_BLOCKS = 100
+
 # Our stacks of blocks, with their names in the two formats.
 _STACKS = (
   ('visual/transformer', 'vision_encoder/spatial_encoder', 'vision_model.spatial_layers'),
@@ -127,8 +130,8 @@ def _prepare_flax(state: StateDict) -> StateDict:
   """Takes the stacks of blocks apart, and gives every array the axes of ours."""
   prepared = {'logit_scale': LazyArray.of(_LOGIT_SCALE)}
   for key, array in state.items():
-    if '/x_layers/' in key and array.shape:
-      stack, leaf = key.split('/x_layers/')
+    if '/x_layers/' in key and array.shape and array.shape[0] <= _MAX_BLOCKS:
+      stack, _, leaf = key.partition('/x_layers/')
       for number in range(array.shape[0]):
         block = array.part(number, array.shape[0]).reshape(*array.shape[1:])
         prepared[f'{stack}/x_layers/{number}/{leaf}'] = block
@@ -137,13 +140,16 @@ def _prepare_flax(state: StateDict) -> StateDict:
       is_square = 3 * side**2 == array.shape[0]
       prepared[key] = array.reshape(side, side, 3, array.shape[1]) if is_square else array
     else:
-      prepared[key] = _squeeze(array) if key.endswith('/cls_emb') else array
+      prepared[key] = _without_axes(array, 0, 1) if key.endswith('/cls_emb') else array
   return prepared
 
 
-def _squeeze(array: LazyArray) -> LazyArray:
-  """Removes the axes of length 1."""
-  return array.reshape(*(size for size in array.shape if size != 1))
+def _without_axes(array: LazyArray, *axes: int) -> LazyArray:
+  """Returns the array without some axes of length 1, or unchanged if it does not have them."""
+  shape = array.shape
+  if any(axis >= len(shape) or shape[axis] != 1 for axis in axes):
+    return array
+  return array.reshape(*(size for axis, size in enumerate(shape) if axis not in axes))
 
 
 # Frames are resized to a square of 288 pixels; they are not normalized.
@@ -180,21 +186,14 @@ def _hf_blocks(ours: str, theirs: str) -> list[Row]:
 def _hf_rows() -> list[Row]:
   video, text = 'video_model', 'text_model'
   embeddings, head = f'{video}.vision_model', f'{video}.head'
+  positions = 'embeddings.position_embeddings'
   patches = f'{embeddings}.spatial_embeddings.patch_embeddings.projection'
   rows = [
     ('logit_scale', 'logit_scale', SAME),
     ('visual/conv1/kernel', f'{patches}.weight', CONVOLUTION),
     ('visual/conv1/bias', f'{patches}.bias', SAME),
-    (
-      'visual/positional_embedding',
-      f'{embeddings}.spatial_embeddings.position_embeddings',
-      SAME,
-    ),
-    (
-      'visual/temporal_embedding',
-      f'{embeddings}.temporal_embeddings.position_embeddings',
-      SAME,
-    ),
+    ('visual/positional_embedding', f'{embeddings}.spatial_{positions}', SAME),
+    ('visual/temporal_embedding', f'{embeddings}.temporal_{positions}', SAME),
     ('visual/attn_pool/probe', f'{head}.pooling_attention_query', BATCH_OF_ONE),
     *projections('visual/attn_pool/attn', head, 'o_proj'),
     ('visual/attn_pool/attn/query/per_dim_scale', f'{head}.per_dim_scale', SAME),
@@ -211,12 +210,16 @@ def _hf_rows() -> list[Row]:
   return rows
 
 
+# Axes of length 1 that our arrays do not have: the clip, and the time of a patch.
+_HF_AXES = {'.projection.weight': (2,), '.position_embeddings': (0,), '.cls_emb': (0, 1)}
+
+
 def _prepare_hf(state: StateDict) -> StateDict:
-  """Removes axes of length 1 that ours do not have."""
+  """Removes the axes `_HF_AXES`."""
   prepared = {'logit_scale': LazyArray.of(_LOGIT_SCALE)}
   for key, array in state.items():
-    has_ones = key.endswith(('projection.weight', 'position_embeddings', 'cls_emb'))
-    prepared[key] = _squeeze(array) if has_ones else array
+    axes = next((axes for suffix, axes in _HF_AXES.items() if key.endswith(suffix)), ())
+    prepared[key] = _without_axes(array, *axes)
   return prepared
 
 
