@@ -15,7 +15,7 @@ import pytest
 from tests.study.plan_test import make_study
 from zsar_jax.errors import UserError
 from zsar_jax.study import jobs
-from zsar_jax.study.plan import BASELINE, plan
+from zsar_jax.study.plan import BASELINE, model, plan
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -46,10 +46,11 @@ with open(workdir / 'order.txt', 'a') as order:
 
 
 def jobs_of(workdir):
-  """Two seeds of a baseline, a run that depends on it and one that does not."""
+  """Two seeds of a baseline, a run that depends on it and one that does not; somebody's model."""
   study = make_study(
     after=('x', {'model.init_from': BASELINE}), color=('y', {'recipe': 'background=normal'})
   )
+  study.experiments.exp.runs.code = model("somebody's code", 'my.module:load')
   return plan(study, workdir)
 
 
@@ -67,14 +68,14 @@ def test_a_job_waits_for_the_one_it_depends_on_and_finished_jobs_are_skipped(tmp
   planned = jobs_of(tmp_path)
   jobs.train_all(planned, _command(tmp_path), processes=3)
   order = _order(tmp_path)
-  assert len(order) == 12
+  assert len(order) == 14
   for seed in (4, 7):
     assert order.index(f'end exp/plain/{seed}') < order.index(f'begin exp/after/{seed}')
   assert all(jobs.is_finished(job) for job in planned)
   # Only a job with missing results is done again.
   (planned[2].folder / 'results.json').write_text('{"toy": {"none": {}}}')
   jobs.train_all(planned, _command(tmp_path), processes=2)
-  assert _order(tmp_path)[12:] == [f'{event} {planned[2].name}' for event in ('begin', 'end')]
+  assert _order(tmp_path)[14:] == [f'{event} {planned[2].name}' for event in ('begin', 'end')]
 
 
 def test_a_failed_job_is_reported_with_its_last_line(tmp_path):
@@ -87,6 +88,15 @@ def test_a_failed_job_is_reported_with_its_last_line(tmp_path):
   (tmp_path / 'fail').unlink()
   jobs.train_all(planned, _command(tmp_path), processes=1)
   assert all(jobs.is_finished(job) for job in planned)
+
+
+def test_models_that_are_only_evaluated_come_first_and_have_no_steps(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(jobs, '_LOG_SECONDS', 0.0)
+  jobs.train_all(jobs_of(tmp_path), _command(tmp_path, 0.2), processes=1)
+  assert _order(tmp_path)[0] == 'begin exp/code/evaluated'
+  lines = capsys.readouterr().err.splitlines()
+  assert '0 of 7 runs finished, exp/code/evaluated' in lines
+  assert '1 of 7 runs finished, exp/plain/4 at 0/1000' in lines
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])

@@ -58,6 +58,8 @@ def train_all(jobs: Sequence[Job], command: Sequence[str], processes: int) -> No
     Interrupted: after Ctrl-C or SIGTERM, which is passed on to the processes.
   """
   pending = [job for job in jobs if not is_finished(job)]
+  # Models that are only evaluated first: what is wrong with them shows in minutes, not after days.
+  pending.sort(key=lambda job: job.mode == 'train')
   if not pending:
     return
   if len(pending) < len(jobs):
@@ -77,7 +79,7 @@ def train_all(jobs: Sequence[Job], command: Sequence[str], processes: int) -> No
           if process.poll() is not None:
             del running[slot]
             _check_ended(job, process.returncode)
-        status.show([job for job, _ in running.values()])
+        status.show([job for job, _ in running.values()], len(pending) + len(running))
     finally:
       _end(list(running.values()))
       status.close()
@@ -140,26 +142,28 @@ def _end(running: Sequence[tuple[Job, subprocess.Popen]]) -> None:
 
 
 class _Status:
-  """One line on stderr: how many runs are trained, the steps of running jobs, the time left."""
+  """One line on stderr: how many runs are finished, the steps of running jobs, the time left."""
 
   def __init__(self, total: int, pending: Sequence[Job]):
-    self._total, self._pending = total, tuple(pending)
-    self._first_step = sum(map(_last_step, self._pending))
+    self._total = total
+    self._trained = tuple(job for job in pending if job.mode == 'train')
+    self._first_step = sum(map(_last_step, self._trained))
     self._start, self._next = time.monotonic(), 0.0
     self._line = StatusLine()
 
-  def show(self, running: Sequence[Job]) -> None:
+  def show(self, running: Sequence[Job], unfinished: int) -> None:
     """Shows the status, unless the last line is recent."""
     now = time.monotonic()
     if now < self._next:
       return
     self._next = now + (_POLL_SECONDS if self._line.in_place else _LOG_SECONDS)
-    steps = [(_last_step(job), job.config.steps) for job in self._pending]
-    done, total = map(sum, zip(*steps, strict=True))
-    trained = self._total - sum(step < final for step, final in steps)
-    text = f'{trained} of {self._total} runs trained'
+    done = sum(map(_last_step, self._trained))
+    total = sum(job.config.steps for job in self._trained)
+    text = f'{self._total - unfinished} of {self._total} runs finished'
     for job in running:
-      text += f', {job.name} at {_last_step(job)}/{job.config.steps}'
+      text += f', {job.name}'
+      if job.mode == 'train':  # Models that are only evaluated have no steps.
+        text += f' at {_last_step(job)}/{job.config.steps}'
     if done > self._first_step:
       seconds_left = (now - self._start) * (total - done) / (done - self._first_step)
       text += f', about {tqdm.tqdm.format_interval(seconds_left)} left'

@@ -99,6 +99,14 @@ def test_every_model_has_a_card_that_the_ranking_links(report):
   assert len(cards) == 3
 
 
+def test_a_study_of_two_models_which_has_no_ranking_links_its_cards(tmp_path):
+  report = make_report(tmp_path)
+  assert 'Models, best first' not in report.html
+  linked = set(re.findall(r'href="(cards/[^"]+)"', report.html))
+  assert linked == {f'cards/{path.name}' for path in (report.folder / 'cards').iterdir()}
+  assert linked
+
+
 def test_a_card_states_the_protocol(card):
   terms = [text_of(term) for term in card.iter('dt')]
   facts = dict(zip(terms, (text_of(text) for text in card.iter('dd')), strict=True))

@@ -68,3 +68,14 @@ def test_findings_in_markdown_have_verdict_and_clips(random_report):
   ]  # fmt: skip
   assert {row.split(' | ')[4] for row in rows} == {'160'}
   assert 'Chance is 12.5 %.' in random_report.markdown
+
+
+def test_only_trainings_have_seeds(tmp_path):
+  study = make_study(tmp_path, **SMALL)
+  runs = [run for experiment in study['experiments'].values() for run in experiment['runs'].values()]
+  assert re.search(r'\d trainings? with \d seeds?\.', sentences.study_size(study))
+  runs[0]['recipe'] = None
+  assert re.search(r'with \d seeds?, 1 model only evaluated\.', sentences.study_size(study))
+  for run in runs:
+    run['recipe'] = None
+  assert f'{len(runs)} runs: {len(runs)} models only evaluated. ' in sentences.study_size(study)

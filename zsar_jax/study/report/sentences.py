@@ -48,15 +48,17 @@ def study_size(study: dict[str, Any]) -> str:
   runs = [run for experiment in experiments for run in experiment['runs'].values()]
   trainings = sum(max(1, len(run['folders'])) for run in runs if run['recipe'] is not None)
   evaluated = sum(run['recipe'] is None for run in runs)
-  only_evaluated = f', {counted(evaluated, "model")} only evaluated' if evaluated else ''
+  parts = []
+  if trainings:
+    parts.append(f'{counted(trainings, "training")} with {counted(len(study["seeds"]), "seed")}')
+  if evaluated:
+    parts.append(f'{counted(evaluated, "model")} only evaluated')
   clips: dict[str, int] = {}
   for _, _, name, dataset in study_file.datasets(study):
     clips[name] = max(dataset['count'], clips.get(name, 0))
   recipes = {recipe for experiment in experiments for recipe in experiment['recipes']}
   return (
-    f'{counted(len(experiments), "experiment")}, {counted(len(runs), "run")},'
-    f' {counted(len(study["seeds"]), "seed")}: {counted(trainings, "training")}'
-    f'{only_evaluated}.'
+    f'{counted(len(experiments), "experiment")}, {counted(len(runs), "run")}: {", ".join(parts)}.'
     f' Evaluated on {counted(len(clips), "data set")} ({counted(sum(clips.values()), "clip")})'
     f' under {counted(len(recipes), "validation recipe")}.'
   )
