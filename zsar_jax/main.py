@@ -74,6 +74,8 @@ def _run(workdir: pathlib.Path) -> None:
   if _MODEL.value is not None:
     config.validate(_CONFIG.value)
     _CONFIG.value.model.external = _MODEL.value
+    if 'config.model.init_from' not in flags.FLAGS:
+      _CONFIG.value.model.init_from = ''  # The model replaces the weights that the config names.
     mode = mode if flags.FLAGS['mode'].present else 'eval'
   goodput = Goodput(_STARTED)
   goodput.lap('imports')

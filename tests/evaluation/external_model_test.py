@@ -304,6 +304,8 @@ def test_the_flag_imports_from_the_current_folder(data_dir, tmp_path):
     '  config.eval.datasets = type(config)()\n'
     '  config.view.num_frames, config.view.size, config.eval.batch_size = 2, 16, 4\n'
     "  config.eval.datasets.toy = dataset_ref('toy', 'validation')\n"
+    # As the packaged configs have it; the model replaces these weights.
+    "  config.model.init_from = 'weights/x'\n"
     '  return config\n'
   )
   done = subprocess.run(

@@ -47,6 +47,7 @@ def test_baselines_come_first_and_every_job_has_its_folder():
 
 def test_models_that_are_only_evaluated(tmp_path):
   study = make_study()
+  study.experiments.exp.base.model.init_from = 'weights/clip'
   folder = tmp_path / 'weights:x'
   folder.mkdir()
   runs = study.experiments.exp.runs
@@ -64,7 +65,8 @@ def test_models_that_are_only_evaluated(tmp_path):
   assert hub.folder == WORKDIR / 'runs/exp/hub/evaluated'
   assert (hub.config.model.preset, hub.config.model.init_from) == ('auto', 'hf://owner/name')
   assert (hub.config.view.num_frames, hub.config.text.templates) == (16, ())
-  assert jobs['exp/code/evaluated'].config.model.external == 'my.module:load'
+  code = jobs['exp/code/evaluated'].config.model
+  assert (code.external, code.init_from) == ('my.module:load', '')
   assert jobs['exp/folder/evaluated'].config.model.init_from == str(folder)
 
 

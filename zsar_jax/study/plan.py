@@ -106,7 +106,8 @@ def model(
     license: the license of the weights, for the report; '' for that of the card beside them.
   """
   if _FUNCTION.fullmatch(source) and not pathlib.Path(source).exists():
-    named = {'model.external': source, 'eval.saliency': 0}  # Which needs gradients.
+    # Instead of the base's weights, and without saliency, which needs gradients.
+    named = {'model.external': source, 'model.init_from': '', 'eval.saliency': 0}
   else:
     named = {'model.preset': AUTO, 'model.init_from': source, 'text.templates': ()}
   entry = run(about, named | dict(changes or {}))
