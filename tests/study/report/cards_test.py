@@ -8,6 +8,7 @@ import pytest
 
 from tests.study.report.page_test import cells_of, table_with_caption
 from tests.study.report.random_study import RUNS, make_report, text_of
+from zsar_jax.study.report import bar_charts
 
 PROTOCOL = {
   'format': 'siglip_hf',
@@ -90,6 +91,13 @@ def test_ranks_are_in_the_order_of_the_headline(report):
   heads = [text_of(cell) for cell in table.findall('thead/tr/th')]
   assert heads == ['figure', third, f'{first} \u2020', second]
   assert cells_of(table) == [['3', '1', '2 ='], ['1', '2', '\u2013']]
+
+
+def test_a_chart_shows_intervals_that_reach_below_0():
+  estimate = {'value': 0.05, 'low': -0.07, 'high': 0.16, 'per_seed': [], 'count': 9}
+  chart = bar_charts.bar_chart('SHAcc minus SBErr', 'none', {'none': estimate})
+  assert chart.axis.low <= -0.07
+  assert chart.axis.high >= 1
 
 
 def test_every_model_has_a_card_that_the_ranking_links(report):

@@ -72,7 +72,8 @@ def test_findings_in_markdown_have_verdict_and_clips(random_report):
 
 def test_only_trainings_have_seeds(tmp_path):
   study = make_study(tmp_path, **SMALL)
-  runs = [run for experiment in study['experiments'].values() for run in experiment['runs'].values()]
+  (experiment,) = study['experiments'].values()
+  runs = list(experiment['runs'].values())
   assert re.search(r'\d trainings? with \d seeds?\.', sentences.study_size(study))
   runs[0]['recipe'] = None
   assert re.search(r'with \d seeds?, 1 model only evaluated\.', sentences.study_size(study))

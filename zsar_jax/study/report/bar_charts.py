@@ -20,7 +20,7 @@ class BarChart:
     title: what it shows.
     baseline: the run whose bar is gray.
     estimates: {run: the rate that its bar shows}.
-    axis: begins at 0 and includes 1.
+    axis: includes 0, 1 and all intervals.
     counts_differ: whether the rates are of different numbers of clips.
     key: the number of clips, and what the dashed line means.
   """
@@ -88,9 +88,8 @@ class BarChart:
 
 def bar_chart(title: str, baseline: str, estimates: dict[str, Estimate]) -> BarChart:
   """A chart of the rates of some runs; `BarChart` describes the arguments."""
-  ends = [
-    estimate.get(field) for estimate in estimates.values() for field in ('value', 'high', 'chance')
-  ]
+  fields = ('value', 'low', 'high', 'chance')
+  ends = [estimate.get(field) for estimate in estimates.values() for field in fields]
   counts = number_format.clip_count(estimates.values())
   key = [counts] if counts else []
   chance = number_format.shared_chance(estimates.values())
