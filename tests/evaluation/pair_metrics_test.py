@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from tests.evaluation.examples import predictions
+from zsar_jax.config import default_config
 from zsar_jax.data.verb_objects import VerbObjects
+from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
-from zsar_jax.evaluation import clip_list
+from zsar_jax.evaluation import clip_list, protocol
 from zsar_jax.evaluation import predictions as predictions_lib
 from zsar_jax.evaluation.pair_metrics import all_pair_metrics, frequent_count, worlds
 from zsar_jax.evaluation.pair_predictions import PairPredictions
@@ -254,16 +256,22 @@ def test_lists_of_exported_clips_keep_the_pairs(tmp_path):
   p = random_pairs(3)
   closed = dataclasses.replace(p, pairs=dataclasses.replace(p.pairs, open_world=None))
   count = len(p.ids)
-  exported = clip_list.ClipList(closed, [list(p.classes)], [12.0] * count, 1, 'logits', {}, {}, {})
+  config = default_config()
+  use = protocol.describe_use(config, View.from_config(config), ('{}',), True, 'keep')
+  exported = clip_list.ClipList(closed, [list(p.classes)], [12.0] * count, 1, 'logits', {}, use, {})
   exported.save(tmp_path)
   loaded = clip_list.load(tmp_path).blank.pairs
   for name, array in closed.pairs.to_arrays().items():
     np.testing.assert_array_equal(loaded.to_arrays()[name], array, strict=True)
   content = json.loads((tmp_path / clip_list.LIST).read_text())
-  for field, value in (('counts', [[1]]), ('classes', 'x'), ('verbs', [])):
+  for field, value, problem in (
+    ('counts', [[1]], 'class_pairs: '),
+    ('classes', 'x', 'invalid literal'),
+    ('verbs', [], 'verbs: it is empty'),
+  ):
     changed = content | {'pairs': content['pairs'] | {field: value}}
     (tmp_path / clip_list.LIST).write_text(json.dumps(changed))
-    with pytest.raises(UserError, match=r'clips.json: damaged'):
+    with pytest.raises(UserError, match=rf'clips.json: damaged \({problem}'):
       clip_list.load(tmp_path)
 
 
