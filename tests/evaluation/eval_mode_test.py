@@ -109,6 +109,12 @@ def test_weights_describe_the_model_with_the_preset_auto(data_dir, tmp_path):
   assert described['templates'] == list(config.text.templates)
   assert described['video']['temporal'] == config.model.temporal
   assert described['license'] is None
+  # A config that describes the model gives the same description, from which a study makes a card.
+  config.model.init_from = str(tmp_path / 'run')
+  evaluate_checkpoint(config, tmp_path / 'named')
+  named = protocol.load(tmp_path / 'named')
+  assert named == {name: described[name] for name in named}
+  assert {'source', 'towers', 'view', 'templates'} < named.keys()
 
 
 def test_the_preset_auto_is_for_evaluations(data_dir, tmp_path):

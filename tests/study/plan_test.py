@@ -68,6 +68,15 @@ def test_models_that_are_only_evaluated(tmp_path):
   assert jobs['exp/folder/evaluated'].config.model.init_from == str(folder)
 
 
+def test_a_seed_of_0_is_a_seed():
+  study = make_study()
+  study.seeds = (0, 7)
+  study.experiments.exp.runs.code = model("somebody's code", 'my.module:load')
+  jobs = plan(study, WORKDIR)
+  assert [job.trial for job in jobs] == ['0', 'evaluated', '7']
+  assert [job.name for job in jobs] == ['exp/plain/0', 'exp/code/evaluated', 'exp/plain/7']
+
+
 def test_the_baseline_may_be_a_model_that_is_only_evaluated():
   study = make_study(after=('trained', {}))
   study.experiments.exp.runs.plain = model('published', 'hf://owner/name')

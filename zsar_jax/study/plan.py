@@ -168,9 +168,14 @@ class Job:
   depends_on: pathlib.Path | None
 
   @property
+  def trial(self) -> str:
+    """The seed as text, or `EVALUATED`."""
+    return EVALUATED if self.seed is None else str(self.seed)
+
+  @property
   def name(self) -> str:
     """The name of the job, as `--only` takes it."""
-    return f'{self.experiment}/{self.run}/{EVALUATED if self.seed is None else self.seed}'
+    return f'{self.experiment}/{self.run}/{self.trial}'
 
   @property
   def mode(self) -> str:
