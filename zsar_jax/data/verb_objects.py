@@ -95,10 +95,10 @@ def pair_text(verb: str, thing: str) -> str:
   The object replaces the first placeholder that begins with 'something', or else the last one;
   other placeholders stay. If the verb has none, the object follows it: 'open' becomes 'open book'.
   """
-  places = list(_OBJECT.finditer(verb)) or list(_PLACEHOLDER.finditer(verb))[-1:]
-  if not places:
+  matches = list(_OBJECT.finditer(verb)) or list(_PLACEHOLDER.finditer(verb))[-1:]
+  if not matches:
     return f'{verb} {thing}'
-  return f'{verb[: places[0].start()]}{thing}{verb[places[0].end() :]}'
+  return f'{verb[: matches[0].start()]}{thing}{verb[matches[0].end() :]}'
 
 
 def read_verb_objects(

@@ -51,7 +51,7 @@ class LazyArray:
     return LazyArray((size, *self.shape[1:]), self.dtype, read)
 
   def blocks(self) -> list['LazyArray']:
-    """Returns the entries along the first axis; none if they are too many to be blocks of a model."""
+    """Returns the entries along the first axis; [] if they are too many for blocks."""
     count = self.shape[0] if self.shape else 0
     if count > _MAX_BLOCKS:
       return []
