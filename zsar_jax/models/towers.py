@@ -1,6 +1,6 @@
 """The image and the text tower of CLIP (Radford et al., arXiv 2103.00020) and of its relatives.
 
-In what they differ from OpenAI's CLIP, `architectures.Architecture` describes.
+`architectures.Architecture` describes how a family differs from OpenAI's CLIP.
 
 Letters in shapes: N images, G = resolution / patch, P patch, C texts, L tokens, D width,
 E embedding.

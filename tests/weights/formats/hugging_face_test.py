@@ -196,6 +196,12 @@ def test_heads_are_read_from_the_config(tmp_path):
   assert model.spec.image_heads == 6
   check_clip(model, params, theirs)
 
+  for heads in (0, '6', [6]):
+    config['vision_config']['num_attention_heads'] = heads
+    path.write_text(json.dumps(config))
+    with pytest.raises(UserError, match='; fetch it again'):
+      read(tmp_path)
+
 
 @pytest.mark.parametrize('name', NORMALIZATIONS)
 def test_preprocessing_settings_of_the_folder_are_used(name, tmp_path):

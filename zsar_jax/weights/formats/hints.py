@@ -79,6 +79,7 @@ EVALUATION = dataclasses.replace(
   tokens_from=CONFIG.tokens_from,
   tokenizer=CONFIG.tokenizer,
   templates=CONFIG.templates,
+  preset=CONFIG.preset,
 )
 PYTHON = dataclasses.replace(
   PREDICTION,

@@ -57,7 +57,7 @@ def infer_spec(weights: Weights) -> tuple[TowerSpec, VideoSpec]:
     )
   try:
     spec = TowerSpec(**fields)
-  except (UserError, TypeError, ZeroDivisionError) as error:  # A file may give any number of heads.
+  except (UserError, TypeError, ZeroDivisionError) as error:  # From a config that is no model's.
     raise UserError(f'{weights.path}: {error}; fetch it again') from None
   return spec, _video_spec(weights)
 

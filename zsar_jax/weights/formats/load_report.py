@@ -13,9 +13,18 @@ from zsar_jax.weights.formats.read import Weights
 
 # Formats of image models. They were not trained on actions, so that a video model that starts from
 # them may choose its own preprocessing.
-_IMAGE_FORMATS = ('openai', 'open_clip', 'hf_clip', 'scenic')
-_IMAGE_FORMATS += ('pe_core', 'open_clip_pe_core', 'open_clip_eva02')
-_IMAGE_FORMATS += ('hf_siglip', 'open_clip_siglip', 'big_vision_siglip')
+_IMAGE_FORMATS = (
+  'openai',
+  'open_clip',
+  'hf_clip',
+  'scenic',
+  'pe_core',
+  'open_clip_pe_core',
+  'open_clip_eva02',
+  'hf_siglip',
+  'open_clip_siglip',
+  'big_vision_siglip',
+)
 
 
 @dataclasses.dataclass(frozen=True)
