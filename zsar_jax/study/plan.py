@@ -100,13 +100,16 @@ def model(
     source: the model: 'hf://OWNER/NAME', a file or folder of weights, the workdir of a run, or
       'module:function', a function that returns somebody's model (see `config.model.external`).
     changes: changes to the experiment's base config, by dotted field, such as
-      {'view.num_frames': 16}. By default the weights describe the model and its preprocessing
-      (`config.model.preset='auto'`).
+      {'view.num_frames': 16}. The weights describe the model and its preprocessing
+      (`config.model.preset='auto'`), unless 'model.preset' is changed to that of weights that do
+      not.
     trained_on: what the model was trained on, for the report.
     license: the license of the weights, for the report; '' for that of the card beside them.
   """
   if _FUNCTION.fullmatch(source) and not pathlib.Path(source).exists():
     named = {'model.external': source, 'eval.saliency': 0}  # Which needs gradients.
+  elif 'model.preset' in (changes or {}):
+    named = {'model.init_from': source}
   else:
     named = {'model.preset': AUTO, 'model.init_from': source, 'text.templates': ()}
   entry = run(about, named | dict(changes or {}))
