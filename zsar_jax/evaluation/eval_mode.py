@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from zsar_jax import config as config_lib
 from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation import protocol
@@ -114,6 +115,7 @@ def _evaluate_named(config: ConfigDict, workdir: pathlib.Path) -> list[Predictio
   view = dataclasses.replace(loaded.view, unannotated=config.view.unannotated)
   config = copy.deepcopy(config)
   config.view.update(dataclasses.asdict(view))
+  config_lib.check_views(config)
   model = loaded.model
   scorer = ModelScorer(config, model, loaded.texts, mesh)
   evaluator = Evaluator(config, scorer, mesh, source_seen_classes(source))
