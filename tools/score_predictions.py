@@ -87,8 +87,8 @@ def _find_logits(path: pathlib.Path, dataset: str, datasets: int) -> pathlib.Pat
   present = [file for suffix in SUFFIXES if (file := path / f'{dataset}{suffix}').is_file()]
   if len(present) != 1:
     names = ' and '.join(f'{dataset}{suffix}' for suffix in SUFFIXES)
-    found = 'both' if present else 'neither'
-    raise UserError(f'--logits: {path} has {found} of {names}; give one of them')
+    which = 'both' if present else 'neither'
+    raise UserError(f'--logits: {path} has {which} of {names}; give one of them')
   return present[0]
 
 

@@ -348,16 +348,7 @@ def validate(config: ConfigDict) -> None:
     settings.check_function('config.model.external', config.model.external)
   for field, choices in CHOICES.items():
     check_choice(f'config.{field}', get_value(config, field), choices)
-  if config.view.sampling != 'segments' and config.eval.clips > 1:
-    raise UserError(
-      f'config.eval.clips: config.view.sampling {config.view.sampling!r} gives one view in time;'
-      " set it to 1, or config.view.sampling to 'segments'"
-    )
-  if config.view.resize == 'squash' and config.eval.crops > 1:
-    raise UserError(
-      'config.eval.crops: frames that config.view.resize squashes have one crop; set it to 1, or'
-      " config.view.resize to 'shortest'"
-    )
+  check_views(config)
   for field, limits in RANGES.items():
     settings.check_range(f'config.{field}', get_value(config, field), limits)
   if config.optim.torc and config.model.temporal not in ORDERED_HEADS:
@@ -368,6 +359,20 @@ def validate(config: ConfigDict) -> None:
     )
   _check_profile(config)
   _check_recipes(config)
+
+
+def check_views(config: ConfigDict) -> None:
+  """Raises a `UserError` if the views of `config.eval` do not exist with the frames of a view."""
+  if config.view.sampling != 'segments' and config.eval.clips > 1:
+    raise UserError(
+      f'config.eval.clips: config.view.sampling {config.view.sampling!r} gives one view in time;'
+      " set it to 1, or config.view.sampling to 'segments'"
+    )
+  if config.view.resize == 'squash' and config.eval.crops > 1:
+    raise UserError(
+      'config.eval.crops: frames that config.view.resize squashes have one crop; set it to 1, or'
+      " config.view.resize to 'shortest'"
+    )
 
 
 def _same_keys(reference: Any) -> ConfigDict:

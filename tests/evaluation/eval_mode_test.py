@@ -9,12 +9,14 @@ import pytest
 
 from tests.toy import CLASSES, build_toy
 from tests.training.loop_test import toy_config
+from zsar_jax import config as config_lib
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation import protocol
 from zsar_jax.evaluation.eval_mode import evaluate_checkpoint
 from zsar_jax.evaluation.evaluator import Evaluator
 from zsar_jax.models.from_config import build_model
 from zsar_jax.runtime import sharding
+from zsar_jax.runtime.files import write_file
 from zsar_jax.training import loop
 from zsar_jax.weights.checkpoint import Checkpoints, load_meta
 
@@ -109,6 +111,18 @@ def test_weights_describe_the_model_with_the_preset_auto(data_dir, tmp_path):
   assert described['templates'] == list(config.text.templates)
   assert described['video']['temporal'] == config.model.temporal
   assert described['license'] is None
+  auto.eval.clips, config.view.sampling = 2, 'ends'
+  write_file(tmp_path / 'run' / 'config.json', config_lib.to_json(config))
+  with pytest.raises(UserError, match="config.eval.clips: config.view.sampling 'ends' gives one"):
+    evaluate_checkpoint(auto, tmp_path / 'other')
+  config.view.sampling = 'segments'
+  write_file(tmp_path / 'run' / 'config.json', config_lib.to_json(config))
+  # A config that describes the model gives the same description, from which a study makes a card.
+  config.model.init_from = str(tmp_path / 'run')
+  evaluate_checkpoint(config, tmp_path / 'named')
+  named = protocol.load(tmp_path / 'named')
+  assert named == {name: described[name] for name in named}
+  assert {'source', 'towers', 'view', 'templates'} < named.keys()
 
 
 def test_the_preset_auto_is_for_evaluations(data_dir, tmp_path):

@@ -153,3 +153,13 @@ def test_what_a_model_sees_of_the_order_of_frames(data_dir, temporal, blind):
     figures = order_metrics.order_metrics(p)
     values = [figure.value for name, figure in figures.items() if 'resist' not in name]
     assert values == [0.0] * 9
+
+
+def test_frozen_clips_change_no_bit_of_other_results(data_dir):
+  config = toy_config(data_dir, model__temporal='mean', view__num_frames=8)
+  config.eval.datasets = ConfigDict({'all': dataset_ref('toy', 'validation')})
+  config.eval.recipes = ('none',)
+  (alone,) = random_model(config, 1)()
+  config.eval.recipes = ('none', 'freeze')
+  (beside,) = random_model(config, 1)()
+  np.testing.assert_array_equal(beside.logits['none'], alone.logits['none'])

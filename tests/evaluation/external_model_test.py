@@ -32,6 +32,7 @@ from zsar_jax.recipes import language
 from zsar_jax.recipes.regions import OBJECT, PERSON
 from zsar_jax.runtime import sharding
 from zsar_jax.text.classes import ClassTexts
+from zsar_jax.weights import runs
 
 ROOT = pathlib.Path(__file__).parents[2]
 RECIPES = ('none', 'background=black,object=#ff8000')
@@ -285,6 +286,7 @@ def test_files_of_runs_never_import_code(data_dir, tmp_path, monkeypatch):
   (tmp_path / 'strangers_code.py').write_text('raise AssertionError("executed")')
   monkeypatch.chdir(tmp_path)
   monkeypatch.syspath_prepend(tmp_path)
+  assert not runs.saved_config(run).model.external
   assert len(api.load(run).encode_text(['a', 'b'])) == 2
   config = earlier_config(data_dir)
   assert experiment.run(config, run, 'eval')['toy']['none']['count'] == 4

@@ -67,9 +67,15 @@ def _config(tmp_path):
 def test_a_run_on_lists_of_pairs(config, tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(scoring, '_TEXT_CHUNK', 5)  # 12 texts in three chunks.
   run = tmp_path / 'run'
+  config.eval.every = config.steps // 2
   results = experiment.run(config, run)
   assert experiment.run(config, run, 'eval') == results
   assert json.loads((run / 'results.json').read_text()) == results
+  # An evaluation during the training gives numbers, as TensorBoard needs.
+  lines = [json.loads(line) for line in (run / 'metrics.jsonl').read_text().splitlines()]
+  evaluated = next(line for line in lines if 'pairs/none/top1' in line)
+  assert all(isinstance(value, int | float) for value in evaluated.values())
+  assert 0 <= evaluated['pairs/none/open/unseen_verb'] <= 1
 
   subset = open_subset(config.data.dir, config.eval.datasets.pairs, 'nearest', '')
   assert len(subset) == 26

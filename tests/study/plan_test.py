@@ -53,14 +53,18 @@ def test_models_that_are_only_evaluated(tmp_path):
   runs = study.experiments.exp.runs
   runs.hub = model('from the hub', 'hf://owner/name', {'view.num_frames': 16}, license='MIT')
   runs.code = model("somebody's code", 'my.module:load')
+  runs.named = model('a file without a description', 'a.pt', {'model.preset': 'vit_b16_gelu'})
   runs.folder = model('a folder with a colon', str(folder))
   jobs = {job.name: job for job in plan(study, WORKDIR)}
   # Once, whatever the number of seeds.
   assert list(jobs) == [
     *('exp/plain/4', 'exp/code/evaluated', 'exp/folder/evaluated', 'exp/hub/evaluated'),
-    'exp/plain/7',
+    *('exp/named/evaluated', 'exp/plain/7'),
   ]
-  assert [job.mode for job in jobs.values()] == ['train', 'eval', 'eval', 'eval', 'train']
+  assert [job.mode for job in jobs.values()] == ['train', *['eval'] * 4, 'train']
+  named = jobs['exp/named/evaluated'].config
+  assert (named.model.preset, named.model.init_from) == ('vit_b16_gelu', 'a.pt')
+  assert named.text.templates == study.experiments.exp.base.text.templates != ()
   hub = jobs['exp/hub/evaluated']
   assert hub.folder == WORKDIR / 'runs/exp/hub/evaluated'
   assert (hub.config.model.preset, hub.config.model.init_from) == ('auto', 'hf://owner/name')
@@ -68,6 +72,15 @@ def test_models_that_are_only_evaluated(tmp_path):
   code = jobs['exp/code/evaluated'].config.model
   assert (code.external, code.init_from) == ('my.module:load', '')
   assert jobs['exp/folder/evaluated'].config.model.init_from == str(folder)
+
+
+def test_a_seed_of_0_is_a_seed():
+  study = make_study()
+  study.seeds = (0, 7)
+  study.experiments.exp.runs.code = model("somebody's code", 'my.module:load')
+  jobs = plan(study, WORKDIR)
+  assert [job.trial for job in jobs] == ['0', 'evaluated', '7']
+  assert [job.name for job in jobs] == ['exp/plain/0', 'exp/code/evaluated', 'exp/plain/7']
 
 
 def test_the_baseline_may_be_a_model_that_is_only_evaluated():

@@ -254,6 +254,7 @@ NPZ_CHANGES = [
   (lambda a: a | {'clips': a['clips'][:-1]}, 'clips: <U12'),
   (lambda a: a | {'clips': np.array(a['clips'], object)}, 'it holds Python objects, which are not'),
   (lambda a: a | {'clips': np.roll(a['clips'], 1)}, 'there already is a row|was not exported'),
+  (lambda a: a | {'views': np.ones(len(a['clips']), int)}, 'row 0: .* view 1 was not exported'),
   (lambda a: a | {'classes': np.char.upper(a['classes'])}, "the class 'moving left' is missing"),
 ]
 

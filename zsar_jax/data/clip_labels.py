@@ -126,7 +126,7 @@ def relabel(dataset: ClipDataset, labels: ClipLabels) -> ClipDataset:
     UserError: if the data set has none of the clips, or two ids of the list name one clip.
   """
   position_of = _positions_by_name(dataset.index.ids)
-  found: dict[int, tuple[int, dict[str, str]]] = {}
+  chosen: dict[int, tuple[int, dict[str, str]]] = {}
   missing = []
   for clip_id, labeled in labels.clips.items():
     position = next(
@@ -134,15 +134,15 @@ def relabel(dataset: ClipDataset, labels: ClipLabels) -> ClipDataset:
     )
     if position < 0:
       missing.append(clip_id)
-    elif position in found:
+    elif position in chosen:
       raise UserError(
         f'{labels.source}: {clip_id!r} is a second name of the clip'
         f' {dataset.index.ids[position]!r}; delete one of the two rows'
       )
     else:
-      found[position] = labeled
+      chosen[position] = labeled
   where = f'{dataset.name}, split {dataset.split!r}'
-  if not found:
+  if not chosen:
     raise UserError(
       f'{labels.source}: none of its {len(labels.clips)} clips, such as {missing[0]!r}, is in'
       f' {where}, whose clips are named as {dataset.index.ids[0]!r}; name the data set and the'
@@ -153,15 +153,15 @@ def relabel(dataset: ClipDataset, labels: ClipLabels) -> ClipDataset:
       f'{labels.source}: {len(missing)} of its {len(labels.clips)} clips, such as {missing[0]!r},'
       f' are not in {where}'
     )
-  positions = np.array(sorted(found), np.int64)
+  positions = np.array(sorted(chosen), np.int64)
   index = dataset.index.take(positions)
   attributes = [
-    json.dumps(json.loads(text) | found[position][1], sort_keys=True)
+    json.dumps(json.loads(text) | chosen[position][1], sort_keys=True)
     for text, position in zip(index.attributes, positions.tolist(), strict=True)
   ]
   relabeled = dataclasses.replace(
     index,
-    labels=np.array([found[position][0] for position in positions.tolist()], np.int32),
+    labels=np.array([chosen[position][0] for position in positions.tolist()], np.int32),
     attributes=attributes,
   )
   return dataset.relabeled(

@@ -57,7 +57,7 @@ def read_rows(reference: str, field: str) -> list[LabelRow]:
   """
   path = pathlib.Path(local_path(reference, field))
   source = f'{field}: {path}'
-  text = _read_text(path, source)
+  text = read_text(path, source)
   suffix = path.suffix.lower()
   if suffix == '.json':
     rows = _json_rows(text, source)
@@ -70,7 +70,16 @@ def read_rows(reference: str, field: str) -> list[LabelRow]:
   return rows
 
 
-def _read_text(path: pathlib.Path, source: str) -> str:
+def read_text(path: pathlib.Path, source: str) -> str:
+  """Reads a list in UTF-8.
+
+  Args:
+    path: the file.
+    source: the field and the file, for errors.
+
+  Raises:
+    UserError: if the file cannot be read, or has more than 256 MiB.
+  """
   try:
     if path.stat().st_size > _MAX_BYTES:
       raise UserError(

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from zsar_jax.data.class_names import to_nfc
-from zsar_jax.data.label_rows import LabelRow, read_rows
+from zsar_jax.data.label_rows import LabelRow, read_rows, read_text
 from zsar_jax.errors import UserError
 from zsar_jax.runtime.paths import local_path
 
@@ -95,10 +95,10 @@ def pair_text(verb: str, thing: str) -> str:
   The object replaces the first placeholder that begins with 'something', or else the last one;
   other placeholders stay. If the verb has none, the object follows it: 'open' becomes 'open book'.
   """
-  places = list(_OBJECT.finditer(verb)) or list(_PLACEHOLDER.finditer(verb))[-1:]
-  if not places:
+  matches = list(_OBJECT.finditer(verb)) or list(_PLACEHOLDER.finditer(verb))[-1:]
+  if not matches:
     return f'{verb} {thing}'
-  return f'{verb[: places[0].start()]}{thing}{verb[places[0].end() :]}'
+  return f'{verb[: matches[0].start()]}{thing}{verb[matches[0].end() :]}'
 
 
 def read_verb_objects(
@@ -169,10 +169,11 @@ def _number(
 
 def _read_names(path: pathlib.Path, field: str) -> tuple[str, ...]:
   """Reads {"0": name, "1": name, ...}."""
+  text = read_text(path, f'{field}: {path}')
   try:
-    content = json.loads(path.read_bytes())
+    content = json.loads(text)
     names = {int(number): to_nfc(name) for number, name in content.items()}
-  except (OSError, ValueError, RecursionError, AttributeError, TypeError):
+  except (ValueError, RecursionError, AttributeError, TypeError):
     raise UserError(
       f'{field}: {path} is not of the form {{"0": name, "1": name}}; copy it again, or delete it'
     ) from None

@@ -155,9 +155,9 @@ class _Export:
           batch = sharding.shard_batch(host_batch, self._mesh)
           # The views of a clip are consecutive.
           numbers = range(step * batch_size, (step + 1) * batch_size)
-          places = [divmod(number, views) for number in numbers]
+          positions = [divmod(number, views) for number in numbers]
           for recipe in self._eval_set.recipes:
-            keys = [(position, str(recipe), view) for position, view in places]
+            keys = [(position, str(recipe), view) for position, view in positions]
             if missing.isdisjoint(keys):
               continue
             painted = np.asarray(painted_frames(key, batch, recipe))

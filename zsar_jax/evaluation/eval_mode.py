@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from zsar_jax import config as config_lib
 from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation import protocol
@@ -18,6 +19,7 @@ from zsar_jax.evaluation.run_results import describe_not_finite
 from zsar_jax.evaluation.scored_run import is_scored, read_scored
 from zsar_jax.evaluation.scoring import ModelScorer
 from zsar_jax.models.from_config import AUTO, build_model, compute_of
+from zsar_jax.models.video_model import VideoModel
 from zsar_jax.runtime import agreement, distributed, sharding
 from zsar_jax.runtime.files import make_folder
 from zsar_jax.runtime.progress import log
@@ -53,8 +55,8 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> list[Predictions]:
 def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predictions]:
   """Evaluates the newest checkpoint of `workdir`, or else the weights of `config.model.init_from`.
 
-  With the preset 'auto', the weights describe the model and its preprocessing, and protocol.json
-  records both.
+  With the preset 'auto', the weights describe the model and its preprocessing. What is evaluated
+  from `config.model.init_from` is described in protocol.json.
 
   Raises:
     UserError: there are no weights, they belong to another model, or they were trained on classes
@@ -84,6 +86,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predi
     evaluator = Evaluator(config, scorer, mesh, source_seen_classes(config.model.init_from))
     agreement.check_files(evaluator.identity)
     params = initial.load_all()
+    _save_protocol(config, workdir, config.model.init_from, model, View.from_config(config), texts)
   else:
     raise _no_weights(workdir)
   return evaluator.run(params)
@@ -112,28 +115,47 @@ def _evaluate_named(config: ConfigDict, workdir: pathlib.Path) -> list[Predictio
   view = dataclasses.replace(loaded.view, unannotated=config.view.unannotated)
   config = copy.deepcopy(config)
   config.view.update(dataclasses.asdict(view))
+  config_lib.check_views(config)
   model = loaded.model
   scorer = ModelScorer(config, model, loaded.texts, mesh)
   evaluator = Evaluator(config, scorer, mesh, source_seen_classes(source))
   agreement.check_files(
     lambda: evaluator.identity() | {'the weights': agreement.tree_checksum(loaded.params)}
   )
-  if distributed.is_main():
-    texts = loaded.texts
-    description = {
-      'source': source,
-      'format': loaded.report.format,
-      'license': loaded.license,
-      **protocol.describe_model(model),
-      **protocol.describe_use(config, view, texts.templates, texts.split_words, texts.placeholders),
-      'notes': list(loaded.report.notes),
-    }
-    protocol.save(description, workdir)
+  _save_protocol(
+    config,
+    workdir,
+    source,
+    model,
+    view,
+    loaded.texts,
+    format=loaded.report.format,
+    license=loaded.license,
+    notes=list(loaded.report.notes),
+  )
   template = sharding.sharded_shapes(model.abstract_params, mesh, config.mesh.fsdp_min_bytes)
   params = jax.tree.map(
     lambda leaf, target: sharding.put_global(leaf, target.sharding), loaded.params, template
   )
   return evaluator.run(params)
+
+
+def _save_protocol(
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  source: str,
+  model: VideoModel,
+  view: View,
+  texts: ClassTexts,
+  **more: Any,
+) -> None:
+  """Writes protocol.json for weights, with `more` fields."""
+  if distributed.is_main():
+    use = protocol.describe_use(
+      config, view, texts.templates, texts.split_words, texts.placeholders
+    )
+    description = {'source': source, **protocol.describe_model(model), **use, **more}
+    protocol.save(description, workdir)
 
 
 def _no_weights(workdir: pathlib.Path) -> UserError:

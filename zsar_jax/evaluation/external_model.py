@@ -240,5 +240,5 @@ def _describe(error: BaseException) -> str:
   frames = traceback.extract_tb(error.__traceback__)[1:]  # The first is the call in this file.
   own = [frame for frame in frames if not frame.filename.startswith(('<', *_LIBRARIES))]
   last = (own or frames)[-1:]
-  place = ''.join(f' ({frame.filename}, line {frame.lineno})' for frame in last)
-  return f'{type(error).__name__}: {first_line(error)}{place}'
+  line = ''.join(f' ({frame.filename}, line {frame.lineno})' for frame in last)
+  return f'{type(error).__name__}: {first_line(error)}{line}'

@@ -65,14 +65,7 @@ def relative_drop(p: Predictions, recipe: str, reference: str) -> Ratio:
   Both accuracies are over the clips that count under both recipes. The drop is below 0 if the
   model is more accurate under `recipe`.
   """
-  kept = accuracy_ratio(p, recipe, reference)
-  assert kept.chance is not None
-  return Ratio(
-    kept.denominator - kept.numerator,
-    kept.denominator,
-    kept.counted,
-    chance=kept.denominator - kept.chance,
-  )
+  return _remainder(accuracy_ratio(p, recipe, reference))
 
 
 def flip_rate(p: Predictions, recipe: str, reference: str) -> Ratio:
@@ -91,14 +84,7 @@ def temporal_sensitivity(p: Predictions, recipe: str, reference: str) -> Ratio:
   This is the Temporal Sensitivity Score if `recipe` destroys the order of frames. It is above the
   relative drop, from which the clips that only become right are subtracted.
   """
-  stay = resist_rate(p, recipe, reference)
-  assert stay.chance is not None
-  return Ratio(
-    stay.denominator - stay.numerator,
-    stay.denominator,
-    stay.counted,
-    chance=stay.denominator - stay.chance,
-  )
+  return _remainder(resist_rate(p, recipe, reference))
 
 
 def resist_rate(p: Predictions, recipe: str, reference: str = 'none') -> Ratio:
@@ -109,6 +95,17 @@ def resist_rate(p: Predictions, recipe: str, reference: str = 'none') -> Ratio:
   counted = p.counted(recipe) & p.counted(reference)
   right = (is_correct(p, reference) & counted).astype(np.float64)
   return Ratio(right * is_correct(p, recipe), right, counted, chance=right / len(p.classes))
+
+
+def _remainder(share: Ratio) -> Ratio:
+  """Returns 1 - `share`, a figure with a chance level."""
+  assert share.chance is not None
+  return Ratio(
+    share.denominator - share.numerator,
+    share.denominator,
+    share.counted,
+    chance=share.denominator - share.chance,
+  )
 
 
 def _preserves_label(text: str) -> bool:

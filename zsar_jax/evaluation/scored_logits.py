@@ -233,11 +233,11 @@ def _read_npz(clips: ClipList, rows: Sequence[Row], path: pathlib.Path) -> np.nd
     'classes': ('U', (len(classes),)),
     'logits': ('f', (len(rows), len(classes))),
   }
-  if clips.views == 1:
-    must.pop('views')
   try:
     with NpzReader(path) as reader:
       headers = reader.headers(must)
+      if clips.views == 1 and 'views' not in headers:
+        must.pop('views')
       problem = _find_problem(headers, must)
       # Arrays are inflated only if their headers agree with the list.
       arrays = {} if problem else {name: reader.array(name) for name in must}

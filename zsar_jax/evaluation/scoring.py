@@ -77,7 +77,8 @@ class ModelScorer:
       texts: tokenizes the class texts.
       mesh: the devices.
     """
-    if any(language.parse(recipe).order_effects for recipe in config.eval.recipes):
+    recipes = map(language.parse, config.eval.recipes)
+    if any(recipe.effect('reverse') or recipe.effect('shuffle') for recipe in recipes):
       # A model that cannot see the order of frames then has exactly the same logits for any order.
       compute = dataclasses.replace(model.compute, order_free=True)
       model = VideoModel(model.spec, model.video, compute)

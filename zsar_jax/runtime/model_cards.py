@@ -6,12 +6,12 @@ from typing import Any
 import yaml
 
 # Characters of a card that are searched for its YAML head.
-_CARD_HEAD = 20_000
+CARD_HEAD = 20_000
 
 
 def card_license(card: str) -> str | None:
   """Returns the license that the YAML head of a model card states, or None."""
-  head = re.match(r'---\s*\n(.*?)\n---\s*(\n|$)', card[:_CARD_HEAD], re.DOTALL)
+  head = re.match(r'---\s*\n(.*?)\n---\s*(\n|$)', card[:CARD_HEAD], re.DOTALL)
   if not head:
     return None
   try:

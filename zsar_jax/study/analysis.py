@@ -26,7 +26,7 @@ from zsar_jax.runtime.progress import log
 from zsar_jax.study import clip_images, findings, ranking
 from zsar_jax.study.dataset_figures import ByRun, measure_dataset
 from zsar_jax.study.dataset_masks import describe_masks
-from zsar_jax.study.plan import EVALUATED, Job, is_evaluated
+from zsar_jax.study.plan import Job, is_evaluated
 
 _PACKAGES = ('zsar_jax', 'jax', 'jaxlib', 'flax', 'optax', 'grain', 'orbax-checkpoint', 'numpy')
 
@@ -136,7 +136,7 @@ def _run(run: ConfigDict, jobs: Sequence[Job], workdir: pathlib.Path) -> dict[st
     'about': run.about,
     'changes': dict(run.changes),
     'config': json.loads(config_lib.to_json(config)),
-    'folders': {str(job.seed or EVALUATED): str(job.folder.relative_to(workdir)) for job in jobs},
+    'folders': {job.trial: str(job.folder.relative_to(workdir)) for job in jobs},
   }
   if is_evaluated(run):
     of_model = protocol.load(jobs[0].folder)

@@ -100,14 +100,17 @@ def model(
     source: the model: 'hf://OWNER/NAME', a file or folder of weights, the workdir of a run, or
       'module:function', a function that returns somebody's model (see `config.model.external`).
     changes: changes to the experiment's base config, by dotted field, such as
-      {'view.num_frames': 16}. By default the weights describe the model and its preprocessing
-      (`config.model.preset='auto'`).
+      {'view.num_frames': 16}. The weights describe the model and its preprocessing
+      (`config.model.preset='auto'`), unless 'model.preset' is changed to that of weights that do
+      not.
     trained_on: what the model was trained on, for the report.
     license: the license of the weights, for the report; '' for that of the card beside them.
   """
   if _FUNCTION.fullmatch(source) and not pathlib.Path(source).exists():
     # Instead of the base's weights, and without saliency, which needs gradients.
     named = {'model.external': source, 'model.init_from': '', 'eval.saliency': 0}
+  elif 'model.preset' in (changes or {}):
+    named = {'model.init_from': source}
   else:
     named = {'model.preset': AUTO, 'model.init_from': source, 'text.templates': ()}
   entry = run(about, named | dict(changes or {}))
@@ -169,9 +172,14 @@ class Job:
   depends_on: pathlib.Path | None
 
   @property
+  def trial(self) -> str:
+    """The seed as text, or `EVALUATED`."""
+    return EVALUATED if self.seed is None else str(self.seed)
+
+  @property
   def name(self) -> str:
     """The name of the job, as `--only` takes it."""
-    return f'{self.experiment}/{self.run}/{EVALUATED if self.seed is None else self.seed}'
+    return f'{self.experiment}/{self.run}/{self.trial}'
 
   @property
   def mode(self) -> str:

@@ -300,11 +300,21 @@ def evaluation_written(line: dict[str, Any], step: int) -> bool:
 
 
 def flatten(results: Results) -> dict[str, float]:
-  """Returns results as metrics named 'DATASET/RECIPE/FIGURE'."""
-  return {
-    f'{dataset}/{recipe}/{figure}': value
-    for dataset, by_recipe in results.items()
-    for recipe, figures in by_recipe.items()
-    for figure, value in figures.items()
-    if figure not in ('count', 'over', 'scenes', 'choices')
-  }
+  """Returns results as metrics named 'DATASET/RECIPE/FIGURE'.
+
+  The figures of pairs are named 'DATASET/RECIPE/WORLD/FIGURE'; undefined ones are left out.
+  """
+  metrics = {}
+  for dataset, by_recipe in results.items():
+    for recipe, figures in by_recipe.items():
+      worlds = figures.get('pairs', {})
+      of_pairs = {
+        f'{world}/{figure}': value
+        for world, of_world in worlds.items()
+        for figure, value in of_world.items()
+        if value is not None
+      }
+      for figure, value in (figures | of_pairs).items():
+        if figure not in ('count', 'over', 'scenes', 'choices', 'pairs'):
+          metrics[f'{dataset}/{recipe}/{figure}'] = value
+  return metrics

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from zsar_jax.data.view import View
 from zsar_jax.models.compute import Compute
 from zsar_jax.models.video_model import Params, VideoModel
-from zsar_jax.runtime.model_cards import card_license
+from zsar_jax.runtime.model_cards import CARD_HEAD, card_license
 from zsar_jax.text.classes import ClassTexts
 from zsar_jax.text.tokenizers import has_vocabulary, make_tokenizer
 from zsar_jax.weights.formats.hints import Hints
@@ -112,6 +112,7 @@ def load_model(
 def _license(folder: pathlib.Path) -> str | None:
   """Returns the license in the model card of a folder of weights."""
   try:
-    return card_license((folder / 'README.md').read_text(errors='replace'))
+    with (folder / 'README.md').open(encoding='utf-8', errors='replace') as card:
+      return card_license(card.read(CARD_HEAD))
   except OSError:
     return None

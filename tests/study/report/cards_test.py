@@ -8,7 +8,7 @@ import pytest
 
 from tests.study.report.page_test import cells_of, table_with_caption
 from tests.study.report.random_study import RUNS, make_report, text_of
-from zsar_jax.study.report import bar_charts
+from zsar_jax.study.report import bar_charts, cards
 
 PROTOCOL = {
   'format': 'siglip_hf',
@@ -102,9 +102,9 @@ def test_a_chart_shows_intervals_that_reach_below_0():
 
 def test_every_model_has_a_card_that_the_ranking_links(report):
   links = re.findall(r'href="(cards/[^"]+)"', report.html)
-  cards = {f'cards/{path.name}' for path in (report.folder / 'cards').iterdir()}
-  assert set(links) == cards
-  assert len(cards) == 3
+  written = {f'cards/{path.name}' for path in (report.folder / 'cards').iterdir()}
+  assert set(links) == written
+  assert len(written) == 3
 
 
 def test_a_study_of_two_models_which_has_no_ranking_links_its_cards(tmp_path):
@@ -148,6 +148,16 @@ def test_a_card_has_the_figures_of_its_model(report, card):
   assert values == [
     f'{100 * dataset["matrix"]["none"][recipe]["top1"]["value"]:.1f}' for recipe in recipes
   ]
+
+
+def test_cards_of_similar_names_are_different_files():
+  names = {'a-b': ('c', 'd'), 'a': ('b-c', 'b+c', 'B-c')}
+  study = {'experiments': {name: {'runs': dict.fromkeys(runs, {})} for name, runs in names.items()}}
+  files = cards.file_names(study)
+  assert len({file.lower() for file in files.values()}) == len(files) == 5
+  assert files['a-b', 'c'] == 'a-b-c.html'
+  experiment = study['experiments']['a']
+  assert cards.href(study, experiment, 'b+c') == f'cards/{files["a", "b+c"]}'
 
 
 def test_a_study_without_rankings_has_cards(tmp_path):

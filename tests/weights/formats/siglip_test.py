@@ -214,6 +214,15 @@ def test_big_vision_is_the_same_model(scanned, tmp_path):
       read_weights(str(tmp_path / 'naflex.npz'), 'SRC')
 
 
+def test_a_stack_of_too_many_blocks_is_not_taken_apart(tmp_path):
+  arrays = big_vision_arrays(siglip(), scanned=True)
+  scale = 'img/Transformer/encoderblock/LayerNorm_0/scale'
+  arrays[f'params/{scale}'] = np.zeros((10**9, 0), np.float32)
+  np.savez(tmp_path / 'siglip.npz', **arrays)
+  weights = read_weights(str(tmp_path / 'siglip.npz'), 'SRC')
+  assert list(weights.unmapped) == [scale]
+
+
 def open_clip_model(activation):
   """An image tower of timm and a text tower of open_clip, with their state dict."""
   timm = pytest.importorskip('timm')

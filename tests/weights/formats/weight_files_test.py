@@ -2,6 +2,7 @@
 
 import json
 import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -156,3 +157,15 @@ def test_npz_files_that_are_refused(tmp_path):
   refused(path, 'damaged|is not an array of numbers')
   path.write_bytes(content[: len(content) // 2])
   refused(path, 'damaged')
+
+
+@pytest.mark.parametrize(
+  ('descr', 'shape'),
+  [('<f4', '(-2, -3)'), ('<f4', '(True, 6)'), (('<f4', (2,)), '(3,)'), ('<U1', '(6,)')],
+)
+def test_npz_files_whose_headers_are_no_arrays_are_refused(tmp_path, descr, shape):
+  header = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape}}}".ljust(117) + '\n'
+  content = b'\x93NUMPY\x01\x00' + len(header).to_bytes(2, 'little') + header.encode()
+  with zipfile.ZipFile(tmp_path / 'x.npz', 'w') as archive:
+    archive.writestr('a.npy', content + bytes(24))
+  refused(tmp_path / 'x.npz', 'a.npy is (not an array of numbers|damaged)')

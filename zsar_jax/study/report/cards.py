@@ -4,7 +4,6 @@ They lie in the folder cards/ beside report.html.
 """
 
 import pathlib
-import urllib.parse
 from typing import Any
 
 from markupsafe import Markup
@@ -35,19 +34,24 @@ _STRATA = 'Top-1 of unpainted clips by their attributes, with 95\u00a0% interval
 def href(study: dict[str, Any], experiment: dict[str, Any], run: str) -> str:
   """The link from the report to the card of a run."""
   name = next(name for name, other in study['experiments'].items() if other is experiment)
-  return urllib.parse.quote(f'{FOLDER}/{file_name(name, run)}')
+  return f'{FOLDER}/{file_names(study)[name, run]}'
 
 
-def file_name(experiment: str, run: str) -> str:
-  """The name of the card of a run."""
-  return f'{paper.slug(f"{experiment}-{run}")}.html'
+def file_names(study: dict[str, Any]) -> dict[tuple[str, str], str]:
+  """The name of the card of each experiment and run."""
+  names: dict[tuple[str, str], str] = {}
+  for name, experiment in study['experiments'].items():
+    for run in experiment['runs']:
+      used = [file.removesuffix('.html') for file in names.values()]
+      names[name, run] = f'{paper.free_name(f"{name}-{run}", used)}.html'
+  return names
 
 
 def write(pages: dict[str, str], folder: pathlib.Path) -> None:
   """Writes cards.
 
   Args:
-    pages: the text of each page by its `file_name`.
+    pages: the text of each page by the name of its file.
     folder: the folder of the study.
   """
   (folder / FOLDER).mkdir(exist_ok=True)

@@ -79,8 +79,9 @@ def make_cards(study: dict[str, Any], exhibits: paper.Paper) -> dict[str, str]:
   """
   environment = rendering.environment(_cleaned)
   template = environment.get_template('card.html')
+  names = cards.file_names(study)
   return {
-    cards.file_name(name, run_name): template.render(
+    names[name, run_name]: template.render(
       study=study,
       experiment_name=name,
       experiment=experiment,

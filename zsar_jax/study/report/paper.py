@@ -42,11 +42,11 @@ class Paper:
     links = []
     for exhibit in exhibits:
       if isinstance(exhibit, Drawing):
-        file = _free_name(name, self._drawings)
+        file = free_name(name, self._drawings)
         self._drawings[file] = exhibit
         links += [_link(file, kind, exhibit.text) for kind in ('SVG', 'PDF')]
       elif isinstance(exhibit, Table):
-        file = _free_name(name, {**self._tables, 'index': None})
+        file = free_name(name, {**self._tables, 'index': None})
         self._tables[file] = exhibit
         links += [_link(file, kind, exhibit.caption) for kind in ('LaTeX', 'CSV')]
     return Markup(f'<p class="files">{" ".join(links)}</p>\n' if links else '')
@@ -86,7 +86,7 @@ def slug(name: str) -> str:
   return re.sub(r'[^A-Za-z0-9_]+', '-', name).strip('-_')[:100] or 'figure'
 
 
-def _free_name(name: str, used: Collection[str]) -> str:
+def free_name(name: str, used: Collection[str]) -> str:
   """A name for files that differs from those used, also where case does not count."""
   name = slug(name)
   lower = {other.lower() for other in used}

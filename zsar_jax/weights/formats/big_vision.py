@@ -71,9 +71,8 @@ def _prepare_big_vision(state: StateDict) -> StateDict:
   prepared = {}
   for key, array in state.items():
     stack, separator, leaf = key.partition('/encoderblock/')
-    if separator and array.shape:
-      for number in range(array.shape[0]):
-        block = array.part(number, array.shape[0]).reshape(*array.shape[1:])
+    if separator and (blocks := array.blocks()):
+      for number, block in enumerate(blocks):
         prepared[f'{stack}/encoderblock/{number}/{leaf}'] = block
     elif key.endswith('/pos_embedding') and array.shape[:1] == (1,):
       prepared[key] = array.reshape(*array.shape[1:])

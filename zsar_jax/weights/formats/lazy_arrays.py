@@ -18,6 +18,9 @@ FLOATS = frozenset(np.dtype(name) for name in ('float16', 'float32', 'float64', 
 MAX_ARRAYS = 20_000
 _MAX_KEY_LENGTH = 300
 
+# The largest published model has 40 blocks in a stack.
+_MAX_BLOCKS = 100
+
 
 @dataclasses.dataclass(frozen=True)
 class LazyArray:
@@ -46,6 +49,13 @@ class LazyArray:
       return self.read()[number * size : (number + 1) * size]
 
     return LazyArray((size, *self.shape[1:]), self.dtype, read)
+
+  def blocks(self) -> list['LazyArray']:
+    """Returns the entries along the first axis; [] if they are too many for blocks."""
+    count = self.shape[0] if self.shape else 0
+    if count > _MAX_BLOCKS:
+      return []
+    return [self.part(number, count).reshape(*self.shape[1:]) for number in range(count)]
 
   def reshape(self, *shape: int) -> 'LazyArray':
     """Returns the array with another shape of as many elements."""

@@ -58,8 +58,12 @@ def _array(path: pathlib.Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo)
       raise UserError(f'{name} is damaged ({error}); fetch it again') from None
     header_length = file.tell()
   if (
-    dtype.hasobject
+    dtype.kind not in 'biufV'  # NumPy saves bfloat16 as bytes, 'V'.
+    or dtype.hasobject
     or dtype.fields
+    or dtype.subdtype
+    # NumPy reads any integers, also negative ones and True.
+    or any(type(size) is not int or size < 0 for size in shape)
     or entry.file_size != header_length + (math.prod(shape) * dtype.itemsize)
   ):
     raise UserError(f'{name} is not an array of numbers; fetch the file again')

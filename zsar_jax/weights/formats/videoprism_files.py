@@ -32,9 +32,6 @@ from zsar_jax.weights.formats.preprocessing import Preprocessing
 # (`videoprism_video_text_demo.ipynb`).
 _LOGIT_SCALE = np.array(math.log(1 / 0.01), np.float32)
 
-# The largest model has 40 blocks in a stack.
-_MAX_BLOCKS = 100
-
 # Our stacks of blocks, with their names in the two formats.
 _STACKS = (
   ('visual/transformer', 'vision_encoder/spatial_encoder', 'vision_model.spatial_layers'),
@@ -130,10 +127,9 @@ def _prepare_flax(state: StateDict) -> StateDict:
   """Takes the stacks of blocks apart, and gives every array the axes of ours."""
   prepared = {'logit_scale': LazyArray.of(_LOGIT_SCALE)}
   for key, array in state.items():
-    if '/x_layers/' in key and array.shape and array.shape[0] <= _MAX_BLOCKS:
-      stack, _, leaf = key.partition('/x_layers/')
-      for number in range(array.shape[0]):
-        block = array.part(number, array.shape[0]).reshape(*array.shape[1:])
+    stack, separator, leaf = key.partition('/x_layers/')
+    if separator and (blocks := array.blocks()):
+      for number, block in enumerate(blocks):
         prepared[f'{stack}/x_layers/{number}/{leaf}'] = block
     elif key.endswith('/patch_projection/linear/kernel') and len(array.shape) == 2:
       side = math.isqrt(array.shape[0] // 3)
