@@ -91,8 +91,8 @@ FLAGS: FlagTable = {
   },
   'keep': {
     'metavar': 'FRAMES',
-    'help': 'the frames to store: all, every:N for every N-th, or segments:N for N spread evenly'
-    ' (default: all)',
+    'help': 'the frames to store: all, every:N for every N-th, or N spread evenly: segments:N,'
+    ' starts:N or ends:N, see config.view.sampling (default: all)',
   },
   'fps': {
     'metavar': 'RATE',

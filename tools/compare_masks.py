@@ -62,8 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     '--keep',
     metavar='FRAMES',
     default='all',
-    help='the frames to compare, as in zsar build-dataset: all, every:N or segments:N (default:'
-    ' all)',
+    help='the frames to compare, as in zsar build-dataset (default: all)',
   )
   parser.add_argument(
     '--short-side',

@@ -218,8 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     '--keep',
     metavar='FRAMES',
     default='all',
-    help='the frames that get masks, as in zsar build-dataset: all, every:N or segments:N'
-    ' (default: all)',
+    help='the frames that get masks, as in zsar build-dataset (default: all)',
   )
   group.add_argument(
     '--short-side',

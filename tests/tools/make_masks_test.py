@@ -121,7 +121,7 @@ WRONG_FLAGS = [
   (['--text=x', '--words=placeholders'], 'belong together'),
   (['--motion', '--shard=4/4'], "--shard: '4/4' must be I/N with I from 0 to N - 1"),
   (['--motion', '--shard=1'], "--shard: '1' must be I/N"),
-  (['--motion', '--keep=some'], "--keep: 'some' is none of all, every:N and segments:N"),
+  (['--motion', '--keep=some'], "--keep: 'some' is none of all, every:N, segments:N"),
   (['--motion', '--workers=-1'], '--workers must be 0 or more'),
   (['--motion', '--dilate=2'], '--dilate'),
   (['--motion', '--inpaint=fill'], '--inpaint'),

@@ -32,9 +32,8 @@ class Storage:
     jpeg_quality: 1 to 100.
     keep: which frames: 'all', 'every:N' for each N-th, 'segments:N' for the centers of N equal
       segments, or 'starts:N' or 'ends:N', see `sampling.evaluation_indices` (all frames of a video
-      with fewer). Each frame that this selects is replaced
-      by the nearest annotated frame among those that are closer to it than to the other selected
-      frames, if there is one.
+      with fewer). Each frame that this selects is replaced by the nearest annotated frame among
+      those that are closer to it than to the other selected frames, if there is one.
   """
 
   short_side: int | None = None
