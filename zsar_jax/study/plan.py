@@ -1,7 +1,7 @@
 """Defines the config of a study and derives its jobs.
 
 study        seeds, experiments, findings
-experiment   runs that differ in how they train, and are evaluated in the same way
+experiment   runs that are evaluated in the same way
 run          a training config, trained with each seed of the study, or a model that is only
              evaluated
 job          a run with a seed, in the folder WORKDIR/runs/EXPERIMENT/RUN/seedN, or the evaluation
@@ -67,7 +67,7 @@ def experiment(
   Args:
     base: the config that every run starts from; all runs share its `eval`.
     baseline: the run that the others are compared with.
-    runs: the runs by name, each from `run`.
+    runs: the runs by name, each from `run` or `model`.
     about: a sentence for the report.
   """
   return ConfigDict(dict(base=base, baseline=baseline, runs=ConfigDict(dict(runs)), about=about))
