@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.torch import save_file
 
 from tests.weights.formats import states
 from zsar_jax import api, pantomime
@@ -23,6 +22,7 @@ from zsar_jax.weights.formats.open_clip import OPEN_CLIP
 from zsar_jax.weights.formats.read import read_weights
 
 torch = states.torch
+save_file = pytest.importorskip('safetensors.torch').save_file  # It imports torch.
 open_clip = pytest.importorskip('open_clip', reason='the extra `encoders` is not installed')
 
 # Two blocks of width 120 with heads 40 wide, and of width 96 with heads 24 wide.
