@@ -91,7 +91,8 @@ def test_an_unwritable_workdir_is_refused_before_the_evaluation(data_dir):
 
 def test_weights_describe_the_model_with_the_preset_auto(data_dir, tmp_path):
   """The predictions are those of the config of the training, of the run and of its weights."""
-  config = toy_config(data_dir, steps=2)
+  light = {'recipe': 'none', 'augment__flip': 0.0, 'steps': 1, 'optim__accumulation': 1}
+  config = toy_config(data_dir, **light)
   first = loop.train(config, tmp_path / 'run')
   # Settings that the weights replace.
   auto = toy_config(

@@ -77,6 +77,7 @@ def test_sigmoid_loss_agrees_with_numpy_and_transformers():
   np.testing.assert_allclose(ours, outputs.loss.item(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_steps(data_dir):
   """A mesh and accumulation change nothing; scale and bias are learned, without a limit."""
   # The limit is below SigLIP's first scale, 10.
