@@ -5,6 +5,7 @@ import pytest
 
 from tests.evaluation.examples import predictions
 from zsar_jax.study import ranking
+from zsar_jax.study.dataset_figures import measure_dataset
 
 LABELS = [0, 1] * 40
 
@@ -29,6 +30,11 @@ def model(right: int, on_swapped: int = 0, background: int = 0):
   return predictions(LABELS, logits, partner_labels=[1 - label for label in LABELS])
 
 
+def rank(by_run, draws):
+  measured = measure_dataset(by_run, next(iter(by_run)), draws)
+  return ranking.rank(by_run, measured, draws)
+
+
 @pytest.fixture(scope='module')
 def rankings():
   by_run = {
@@ -36,7 +42,7 @@ def rankings():
     'action': [model(right=64, on_swapped=60, background=4)],
     'nearly': [model(right=62, on_swapped=59, background=5)],
   }
-  return {entry['figure']: entry for entry in ranking.rank(by_run, draws=200)}
+  return {entry['figure']: entry for entry in rank(by_run, draws=200)}
 
 
 def order(entry):
@@ -74,5 +80,5 @@ def test_models_are_tied_if_the_interval_includes_0(rankings):
 
 def test_a_figure_without_a_value_ranks_nobody():
   nobody = predictions([0], {'none': [[1, 0, 0]], 'background=swap': [[1, 0, 0]]})  # No partner.
-  figures = [entry['figure'] for entry in ranking.rank({'a': [nobody], 'b': [nobody]}, draws=10)]
+  figures = [entry['figure'] for entry in rank({'a': [nobody], 'b': [nobody]}, draws=10)]
   assert figures == ['top1, none']

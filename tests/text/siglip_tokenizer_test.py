@@ -1,11 +1,10 @@
 """SigLIP's texts: ids against transformers', with tiny vocabularies that are trained here."""
 
-import io
-
 import numpy as np
 import pytest
 import tokenizers as library
 
+from tests.text import sentencepiece_models
 from zsar_jax.errors import UserError
 from zsar_jax.models.architectures import CLIP, get_architecture
 from zsar_jax.text import sentencepiece_files, tokenizers
@@ -38,22 +37,8 @@ def padded(rows, pad):
 @pytest.fixture(scope='module')
 def spiece(tmp_path_factory):
   """A SentencePiece model with SigLIP's ids: the end 1, unknown text 2."""
-  sentencepiece = pytest.importorskip('sentencepiece')
-  written = io.BytesIO()
-  # Characters that are rare are unknown.
-  sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter([text for text in CORPUS if text.isascii()] * 3),
-    model_writer=written,
-    vocab_size=120,
-    hard_vocab_limit=False,
-    pad_id=0,
-    eos_id=1,
-    unk_id=2,
-    bos_id=-1,
-    minloglevel=2,
-  )
   path = tmp_path_factory.mktemp('siglip') / 'spiece.model'
-  path.write_bytes(written.getvalue())
+  path.write_bytes(sentencepiece_models.train(CORPUS))
   return path
 
 

@@ -1,10 +1,9 @@
 """VideoPrism's texts: ids against SentencePiece's, with a tiny vocabulary that is trained here."""
 
-import io
-
 import numpy as np
 import pytest
 
+from tests.text import sentencepiece_models
 from zsar_jax.errors import UserError
 from zsar_jax.models.architectures import get_architecture
 from zsar_jax.text import tokenizers
@@ -33,21 +32,10 @@ TEXTS = {
 def processor(tmp_path_factory):
   """A vocabulary with the ids of c4_en: padding 0, the end 1, unknown text 2, no start."""
   sentencepiece = pytest.importorskip('sentencepiece')
-  written = io.BytesIO()
-  sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter([text for text in TEXTS.values() if text.isascii()] * 3),
-    model_writer=written,
-    vocab_size=120,
-    hard_vocab_limit=False,
-    pad_id=0,
-    eos_id=1,
-    unk_id=2,
-    bos_id=-1,
-    minloglevel=2,
-  )
+  model = sentencepiece_models.train(TEXTS.values())
   path = tmp_path_factory.mktemp('c4_en') / 'sentencepiece.model'
-  path.write_bytes(written.getvalue())
-  return path, sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
+  path.write_bytes(model)
+  return path, sentencepiece.SentencePieceProcessor(model_proto=model)
 
 
 def test_ids_are_sentencepieces(processor):

@@ -10,7 +10,7 @@ from tests.training.loop_test import assert_same_training, take_steps, toy_confi
 from zsar_jax.config import CHOICES, default_config
 from zsar_jax.errors import UserError
 from zsar_jax.models import presets
-from zsar_jax.models.from_config import model_spec
+from zsar_jax.models.from_config import build_model
 from zsar_jax.training import losses
 
 # A SigLIP as small as the preset 'tiny'.
@@ -100,9 +100,12 @@ def test_training_steps(data_dir):
       dict(model__preset='tiny', model__normalization='clip'),
       "config.optim.loss: 'sigmoid' needs a model with a bias of the logits",
     ),
-    (dict(model__prompts__text=4), 'config.model.prompts.text: prompts follow the start token'),
+    (
+      dict(model__prompts__text=4),
+      'config.model.prompts: learnable tokens of texts follow the start token',
+    ),
   ],
 )
 def test_refusals(data_dir, changes, words):
   with pytest.raises(UserError, match=words):
-    model_spec(config_of(data_dir, **changes))
+    build_model(config_of(data_dir, **changes))

@@ -50,11 +50,6 @@ def model_spec(config: ConfigDict) -> tuple[TowerSpec, VideoSpec]:
       f'config.model.prompts.text: {prompts.text} prompts leave no room for words among the'
       f" {spec.context_length} tokens of {model.preset}'s texts; at most {limit}"
     )
-  if prompts.text and spec.parts.texts != 'clip':
-    raise UserError(
-      f'config.model.prompts.text: prompts follow the start token, which the texts of'
-      f' {model.preset} do not have; set it to 0'
-    )
   if config.optim.loss == 'sigmoid' and not spec.parts.logit_bias:
     raise UserError(
       "config.optim.loss: 'sigmoid' needs a model with a bias of the logits, such as siglip_b16,"

@@ -105,7 +105,7 @@ def _experiment(
     by_run = {run: by_run[run] for run in order}
     datasets[dataset] = measure_dataset(by_run, experiment.baseline, study.draws)
     if len(by_run) >= _MIN_RANKED:
-      datasets[dataset]['ranking'] = ranking.rank(by_run, study.draws)
+      datasets[dataset]['ranking'] = ranking.rank(by_run, datasets[dataset], study.draws)
     first_seeds = {run: seeds[0] for run, seeds in by_run.items()}
     choices = clip_images.choose_clips(first_seeds, experiment.baseline, study.gallery)
     datasets[dataset]['gallery'] = clip_images.draw_clips(

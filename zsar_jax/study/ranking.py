@@ -19,11 +19,12 @@ _ByRun = Mapping[str, list[Predictions]]
 TOP_1 = 'top1, {}'
 
 
-def rank(by_run: _ByRun, draws: int) -> list[dict[str, Any]]:
+def rank(by_run: _ByRun, measured: Mapping[str, Any], draws: int) -> list[dict[str, Any]]:
   """Ranks runs by top-1 under each recipe and by each bias metric that has a better direction.
 
   Args:
     by_run: the predictions of each run.
+    measured: the figures of the data set, from `dataset_figures.measure_dataset`.
     draws: the number of bootstrap draws.
 
   Returns:
@@ -39,7 +40,8 @@ def rank(by_run: _ByRun, draws: int) -> list[dict[str, Any]]:
       run: stack_seeds([metrics.top_1(predictions, recipe) for predictions in seeds])
       for run, seeds in by_run.items()
     }
-    rankings.append(_rank_figure(TOP_1.format(recipe), 'higher', figures, draws))
+    estimates = {run: measured['matrix'][run][recipe]['top1'] for run in by_run}
+    rankings.append(_rank_figure(TOP_1.format(recipe), 'higher', figures, estimates, draws))
   by_metric: dict[str, dict[str, Ratio]] = {}
   for run, seeds in by_run.items():
     by_seed = [bias_metrics.all_bias_metrics(predictions) for predictions in seeds]
@@ -49,24 +51,28 @@ def rank(by_run: _ByRun, draws: int) -> list[dict[str, Any]]:
   for name, figures in by_metric.items():
     label = metric_labels.find_label(name)
     if label and label.better:
-      rankings.append(_rank_figure(name, label.better, figures, draws))
+      estimates = {run: measured['bias'][run][name] for run in figures}
+      rankings.append(_rank_figure(name, label.better, figures, estimates, draws))
   return [ranking for ranking in rankings if ranking['runs']]
 
 
 def _rank_figure(
-  name: str, better: str, figures: Mapping[str, Ratio], draws: int
+  name: str,
+  better: str,
+  figures: Mapping[str, Ratio],
+  estimates: Mapping[str, dict[str, Any]],
+  draws: int,
 ) -> dict[str, Any]:
-  """Ranks runs by a figure; see `rank`."""
-  estimates = {run: statistics.estimate(ratio, draws) for run, ratio in figures.items()}
+  """Ranks runs by a figure, of which `estimates` are JSON objects; see `rank`."""
   sign = 1 if better == 'higher' else -1
-  defined = [run for run, estimate in estimates.items() if estimate.value == estimate.value]
-  order = sorted(defined, key=lambda run: -sign * estimates[run].value)
+  defined = [run for run, estimate in estimates.items() if estimate['value'] is not None]
+  order = sorted(defined, key=lambda run: -sign * estimates[run]['value'])
   runs = []
   for run in order:
     best, other = figures[order[0]], figures[run]
     sides = (best, other) if better == 'higher' else (other, best)
     behind = None if run == order[0] else statistics.difference(*sides, draws).to_json()
-    runs.append({'run': run, 'estimate': estimates[run].to_json(), 'behind': behind})
+    runs.append({'run': run, 'estimate': estimates[run], 'behind': behind})
   return {'figure': name, 'better': better, 'runs': runs}
 
 

@@ -264,7 +264,7 @@ def open_clip_model(activation):
   return trunk.eval(), text.eval(), state
 
 
-def write_open_clip(folder, state, **vision):
+def write_open_clip(folder, state, text=(), **vision):
   folder.mkdir(exist_ok=True)
   arrays = {key: np.ascontiguousarray(value.numpy()) for key, value in state.items()}
   save_file(arrays, folder / 'open_clip_model.safetensors')
@@ -273,7 +273,9 @@ def write_open_clip(folder, state, **vision):
     'model_cfg': {
       'embed_dim': 96,
       'vision_cfg': {'image_size': 48, 'timm_proj': 'none'} | vision,
-      'text_cfg': {'heads': 4, 'width': 80, 'no_causal_mask': True, 'pool_type': 'last'},
+      'text_cfg': {'heads': 4, 'width': 80, 'no_causal_mask': True, 'pool_type': 'last'}
+      | {'norm_kwargs': {'eps': 1e-6}}
+      | dict(text),
     },
     'preprocess_cfg': {
       'mean': [0.5] * 3,
@@ -314,6 +316,8 @@ def test_open_clip_is_the_same_model(tmp_path, monkeypatch):
     ({'timm_model_name': 'vit_base_patch16_clip_224'}, 'is none of SigLIP that zsar_jax'),
     ({'timm_pool': 'avg'}, "timm_pool is avg, but SigLIP has 'map'"),
     ({'timm_drop': 0.1}, 'does not support the setting timm_drop'),
+    ({'text': {'norm_kwargs': {'eps': 1e-5}}}, 'norm_kwargs is .*1e-05.*, but SigLIP has .*1e-06'),
+    ({'text': {'act_kwargs': {'approximate': 'none'}}}, 'act_kwargs is .*none.*, but .*tanh'),
   ):
     write_open_clip(tmp_path / 'other', state, **vision)
     with pytest.raises(UserError, match=words):

@@ -93,6 +93,9 @@ def _read_open_clip_config(path: pathlib.Path, config: dict[str, Any]) -> dict[s
     (image, 'timm_proj', 'none'),
     (text, 'no_causal_mask', True),
     (text, 'pool_type', 'last'),
+    # Not stated for SigLIP 1, whose text tower open_clip computes with other ones.
+    (text, 'norm_kwargs', text.get('norm_kwargs') and {'eps': 1e-6}),
+    (text, 'act_kwargs', text.get('act_kwargs') and {'approximate': 'tanh'}),
   ):
     if section.get(key) != value:
       raise UserError(
