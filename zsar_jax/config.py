@@ -19,7 +19,7 @@ from zsar_jax.models.presets import NORMALIZATIONS, ORDERED_HEADS, PRESETS, TEMP
 from zsar_jax.ops.prepare import Augmentation
 from zsar_jax.recipes import language
 from zsar_jax.runtime import settings
-from zsar_jax.runtime.paths import HUB_PREFIX, local_path
+from zsar_jax.runtime.paths import HUB_PREFIX, path_text
 from zsar_jax.runtime.settings import UNBOUNDED, check_choice, get_value, set_value
 from zsar_jax.text.phrasing import PLACEHOLDERS
 
@@ -343,7 +343,7 @@ def validate(config: ConfigDict) -> None:
   for field in _PATH_FIELDS:
     value = get_value(config, field)
     if not (field in _WEIGHT_FIELDS and value.startswith(HUB_PREFIX)):
-      set_value(config, field, local_path(value, f'config.{field}'))
+      set_value(config, field, path_text(value, f'config.{field}'))
   if config.model.external:
     settings.check_function('config.model.external', config.model.external)
   for field, choices in CHOICES.items():

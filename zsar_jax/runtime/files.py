@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from zsar_jax.errors import UserError, error_reason
-from zsar_jax.runtime import file_systems
+from zsar_jax.runtime import buckets, file_systems
 
 
 @contextlib.contextmanager
@@ -19,8 +19,14 @@ def open_atomically(path: pathlib.Path) -> Iterator[BinaryIO]:
   path at once: the last to finish replaces the file of the others.
 
   Args:
-    path: a file that may exist.
+    path: a file that may exist, on a disk or in a bucket.
   """
+  if buckets.is_remote(path):
+    with tempfile.NamedTemporaryFile(prefix='zsar_jax-') as file:
+      yield file
+      file.flush()
+      buckets.write_object(path, pathlib.Path(file.name))
+    return
   # A name of its own, as another process would write into, or rename, a file of the same name. It
   # is cut, as the names of files are of limited length.
   partial = path.with_name(f'{path.name[:40]}.{secrets.token_hex(4)}.tmp')
@@ -65,8 +71,13 @@ def make_folder(folder: pathlib.Path, field: str) -> None:
       f'{field}: {folder} cannot be a folder ({error_reason(error)}); name another'
     ) from None
   try:
-    with tempfile.TemporaryFile(dir=folder):
-      pass
+    if buckets.is_remote(folder):
+      probe = folder / f'.writable-{secrets.token_hex(4)}'
+      write_file(probe, '')
+      probe.unlink()
+    else:
+      with tempfile.TemporaryFile(dir=folder):
+        pass
   except OSError as error:
     raise UserError(
       f'{field}: {folder} cannot be written to ({error_reason(error)}); name another folder'
