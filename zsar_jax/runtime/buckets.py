@@ -12,7 +12,7 @@ import pathlib
 import re
 import tempfile
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 from zsar_jax.errors import UserError, error_reason
 
@@ -27,8 +27,11 @@ def is_url(text: str) -> bool:
   return bool(_URL.match(text))
 
 
-def is_remote(path: Any) -> bool:
-  """Returns whether a path that `paths.as_path` returned is in a bucket."""
+def is_remote(path: Any) -> TypeGuard[pathlib.Path]:
+  """Returns whether a path that `paths.as_path` returned is in a bucket.
+
+  To type checkers a `upath.UPath` is a `pathlib.Path`.
+  """
   return not isinstance(path, str | os.PathLike)
 
 

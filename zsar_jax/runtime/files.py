@@ -5,7 +5,7 @@ import pathlib
 import secrets
 import tempfile
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from zsar_jax.errors import UserError, error_reason
 from zsar_jax.runtime import buckets, file_systems
@@ -23,7 +23,7 @@ def open_atomically(path: pathlib.Path) -> Iterator[BinaryIO]:
   """
   if buckets.is_remote(path):
     with tempfile.NamedTemporaryFile(prefix='zsar_jax-') as file:
-      yield file
+      yield cast(BinaryIO, file)
       file.flush()
       buckets.write_object(path, pathlib.Path(file.name))
     return
