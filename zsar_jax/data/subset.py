@@ -228,8 +228,7 @@ def data_identity(subset: Subset) -> str:
   serve for that: they leave out the choice of clips, and older data sets do not have them.
   """
   dataset, index = subset.dataset, subset.dataset.index
-  shards = dataset.directory.glob('*.array_record*')
-  files = [(shard.name, shard.stat().st_size) for shard in sorted(shards)]
+  files = list(dataset.files.record_sizes().items())
   names = [dataset.classes, dataset.class_texts, sorted(dataset.region_names), subset.classes]
   content = [index.ids, index.attributes, files, names]
   if subset.pairs:
