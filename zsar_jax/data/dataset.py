@@ -13,7 +13,8 @@
                                       only the size, because the index has a mark of each clip
 
 Opening a split checks the checksums of all files that it reads, and the marks of the first and
-the last clip of each file of records. Reading a clip checks its mark.
+the last clip of each file of records; in a bucket, process 0 checks the last clips. Reading a clip
+checks its mark.
 """
 
 import collections
@@ -159,19 +160,21 @@ class ClipDataset:
       self._chunk_ends[self._shard_clips[1:] - 1] = 0
     # Another build may replace the files while this process holds some of them open.
     self._build = self.files.build(path.name)
-    bounds = list(itertools.pairwise(self._shard_clips.tolist()))
     if not self.files.remote:
-      for first, end in bounds:
-        self._check_marks(first, end)
+      for first, end in itertools.pairwise(self._shard_clips.tolist()):
+        for stored in {first, end - 1}:
+          self._check_mark(stored)
     elif distributed.is_main():
-      # All hosts read the same bucket, so that one of them checks it.
+      # All hosts read the same bucket, and objects are not damaged in part: one clip of each file
+      # on one host tells whether the files are of one build.
       with concurrent.futures.ThreadPoolExecutor(remote_reads.MAX_REQUESTS) as pool:
-        collections.deque(pool.map(lambda ends: self._check_marks(*ends), bounds), maxlen=0)
+        collections.deque(
+          pool.map(self._check_mark, (self._shard_clips[1:] - 1).tolist()), maxlen=0
+        )
 
-  def _check_marks(self, first: int, end: int) -> None:
-    """Compares the first and the last clip of a file of records with the index."""
-    for stored in {first, end - 1}:
-      self._read_frames(stored, stored, self.files.open_records)
+  def _check_mark(self, stored: int) -> None:
+    """Compares the mark of a stored clip with the index."""
+    self._read_frames(stored, stored, self.files.open_records)
 
   def _positions_in_records(
     self,

@@ -61,9 +61,9 @@ _MIXED_BUILDS = 'not all of one build; copy the whole folder again or build the 
 # The beginning of a .npy file: its magic string, its version, and the length of its header.
 _NPY_HEADER = 10
 
-# The bytes at the beginning of a table, and of a small chunk, that are read from a bucket in one
-# request: the time to receive them is short compared to that of another request.
-_READ_OF_TABLE = 1 << 12
+# What is read from a bucket in one request: the beginning of a table, which is all of a small one,
+# and a small chunk. The time to receive them is not longer than that of another request.
+_READ_OF_TABLE = 1 << 18
 _SMALL_CHUNK = 1 << 16
 
 # The end of the name of a table, after the name of its file of records.

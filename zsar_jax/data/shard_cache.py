@@ -67,6 +67,13 @@ class CacheSettings:
   limit: int
 
 
+def cache_settings(data: Any) -> CacheSettings | None:
+  """Returns the cache of `config.data`; None if it has none."""
+  if not data.cache:
+    return None
+  return CacheSettings(pathlib.Path(data.cache).absolute(), int(data.cache_gib * 2**30))
+
+
 @dataclasses.dataclass
 class _State:
   """What this process knows about a cache, or about a data set in it."""
