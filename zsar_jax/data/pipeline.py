@@ -22,7 +22,7 @@ from zsar_jax.data.shared_memory import SharedBatches
 from zsar_jax.data.view import SINGLE_VIEW, EvaluationViews
 from zsar_jax.data.watchdog import DEFAULT_POLICY, WatchedBatches, WorkerPolicy, set_worker_name
 from zsar_jax.data.workers import initialize_worker
-from zsar_jax.runtime import remote_reads
+from zsar_jax.runtime import bucket_requests
 
 # An iterator over batches with a method `close`.
 BatchIterator = WatchedBatches
@@ -196,7 +196,7 @@ def _batches(
     threads = max(2, -(-_CLIPS_AT_ONCE // size))
     # A worker that waits for a slow bucket does not hang. It waits for each clip's table, rows and
     # frames, and ends itself.
-    patience = max(policy.patience, 3 * remote_reads.RETRY_SECONDS)
+    patience = max(policy.patience, 3 * bucket_requests.RETRY_SECONDS)
     policy = dataclasses.replace(policy, patience=patience)
   else:
     batches = clips.batch(size)[shard::num_shards]
