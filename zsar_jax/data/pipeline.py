@@ -10,7 +10,10 @@ import copy
 import dataclasses
 import functools
 import signal
+import threading
 from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION
+from typing import Any
 
 import grain
 import numpy as np
@@ -23,6 +26,7 @@ from zsar_jax.data.view import SINGLE_VIEW, EvaluationViews
 from zsar_jax.data.watchdog import DEFAULT_POLICY, WatchedBatches, WorkerPolicy, set_worker_name
 from zsar_jax.data.workers import initialize_worker
 from zsar_jax.runtime import bucket_requests
+from zsar_jax.runtime.daemon_threads import DaemonThreads
 
 # An iterator over batches with a method `close`.
 BatchIterator = WatchedBatches
@@ -33,6 +37,9 @@ _MIN_SHARED_BYTES = 1 << 12
 
 # The clips that a process loads from a bucket at once.
 _CLIPS_AT_ONCE = 64
+
+# How often a batch whose clips arrive slowly looks whether it is still wanted.
+_CLOSING_SECONDS = 0.5
 
 
 def training_batches(
@@ -157,16 +164,34 @@ class _LaterEvaluationClip(grain.transforms.Map):
     return _clip_threads().submit(self.load.map, element)
 
 
-def _stack(clips: Sequence[concurrent.futures.Future[BatchClip]]) -> dict[str, np.ndarray]:
-  """Returns a batch of clips that are being loaded."""
-  loaded = [clip.result() for clip in clips]
-  return {name: np.stack([clip[name] for clip in loaded]) for name in loaded[0]}
+@dataclasses.dataclass(frozen=True)
+class _Stack:
+  """Makes a batch of clips that are being loaded.
+
+  Attributes:
+    closing: is set when nobody wants more batches; None in worker processes.
+  """
+
+  closing: threading.Event | None
+
+  def __call__(self, clips: Sequence[concurrent.futures.Future[BatchClip]]) -> dict[str, Any]:
+    while concurrent.futures.wait(clips, _CLOSING_SECONDS, FIRST_EXCEPTION).not_done:
+      if self.closing and self.closing.is_set():
+        # A program ends only when Grain's threads end, which call this.
+        for clip in clips:
+          clip.cancel()
+        raise concurrent.futures.CancelledError
+      for clip in clips:
+        if clip.done() and (error := clip.exception()):
+          raise error
+    loaded = [clip.result() for clip in clips]
+    return {name: np.stack([clip[name] for clip in loaded]) for name in loaded[0]}
 
 
 @functools.cache
-def _clip_threads() -> concurrent.futures.ThreadPoolExecutor:
+def _clip_threads() -> DaemonThreads:
   """The threads of this process that load clips from buckets."""
-  return concurrent.futures.ThreadPoolExecutor(_CLIPS_AT_ONCE, 'clips')
+  return DaemonThreads(_CLIPS_AT_ONCE, 'clips')
 
 
 def _is_remote(loader: ClipLoader) -> bool:
@@ -191,8 +216,9 @@ def _batches(
   size = batch_size // num_shards
   # The batches that a process loads at once.
   threads = 1 if workers else 2
+  closing = None if workers else threading.Event()
   if _is_remote(loader):
-    batches = clips.batch(size, batch_fn=_stack)[shard::num_shards]
+    batches = clips.batch(size, batch_fn=_Stack(closing))[shard::num_shards]
     threads = max(2, -(-_CLIPS_AT_ONCE // size))
     # A worker that waits for a slow bucket does not hang. It waits for each clip's table, rows and
     # frames, and ends itself.
@@ -220,7 +246,7 @@ def _batches(
     initialize = functools.partial(_initialize_worker, name)
     return _load_ahead(dataset.mp_prefetch(worker_options, initialize))
 
-  return WatchedBatches(start, workers, policy)
+  return WatchedBatches(start, workers, policy, closing)
 
 
 def _load_ahead(dataset: grain.IterDataset) -> SharedBatches:
