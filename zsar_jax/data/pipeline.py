@@ -27,6 +27,10 @@ BatchIterator = WatchedBatches
 # this process.
 _MIN_SHARED_BYTES = 1 << 12
 
+# The number of clips after which training batches end. Grain counts batches in floats, and the
+# count of batches of a single clip, as each of many hosts may load, must fit into 63 bits.
+_ENDLESS = 1 << 62
+
 
 def training_batches(
   loader: ClipLoader,
@@ -59,7 +63,8 @@ def training_batches(
     .repeat()
     .random_map(_TrainingClip(loader))
   )
-  return _batches(clips[first_step * batch_size :], batch_size, workers, share, policy)
+  remaining = clips[first_step * batch_size : _ENDLESS]
+  return _batches(remaining, batch_size, workers, share, policy)
 
 
 def evaluation_batches(
