@@ -39,7 +39,6 @@ def write(
     file_systems.sync(file)
 
 
-<<<<<<< HEAD
 def identity(folder: pathlib.Path) -> int | None:
   """Returns a number that tells a folder's files from others at the same path.
 
@@ -55,14 +54,11 @@ def identity(folder: pathlib.Path) -> int | None:
     return None
 
 
-def find_damage(folder: pathlib.Path, names: Collection[str] | None = None) -> str | None:
-=======
 def find_damage(
   folder: pathlib.Path,
   names: Collection[str] | None = None,
   sizes: Mapping[str, int] | None = None,
 ) -> str | None:
->>>>>>> b2
   """Returns what is wrong with a folder, in words; None if every file is as it was written.
 
   A folder without checksums was written by another program and passes.
