@@ -25,6 +25,7 @@ def read_lines(workdir):
   return [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_run_reports_its_use_of_the_devices_and_its_state(
   tmp_path, data_dir, monkeypatch, capsys
 ):
