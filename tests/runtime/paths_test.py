@@ -1,5 +1,7 @@
 """Paths that users write: ~ is the home folder, URLs are refused."""
 
+import pathlib
+
 import pytest
 
 from zsar_jax import config as config_lib
@@ -7,7 +9,7 @@ from zsar_jax.data import catalog, dataset, splits
 from zsar_jax.datasets.masks.spec import open_masks
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation import background_pairs
-from zsar_jax.runtime.paths import local_argument, local_path
+from zsar_jax.runtime.paths import as_path, local_argument, local_path
 from zsar_jax.text.tokenizers import make_tokenizer
 from zsar_jax.weights.formats.weight_files import open_source
 
@@ -40,6 +42,13 @@ def test_urls_are_refused_with_what_was_typed(url):
     local_path(url, '--out')
 
 
+@pytest.mark.parametrize('text', ['~/v', 'a/b', '/a/b', 'file:///a/b'])
+def test_paths_of_this_machine(text):
+  path = as_path(text, '--out')
+  assert isinstance(path, pathlib.Path)
+  assert str(path) == text.replace('~', '/home/somebody').removeprefix('file://')
+
+
 def test_an_unknown_user():
   with pytest.raises(UserError, match='there is no such user'):
     local_path('~nobody_of_this_name/x', '--out')
@@ -56,20 +65,13 @@ def test_an_unknown_user():
     ('--config.experiments.x.base.model.init_from=hf://a', None),
     ('hf://a/b', 'hf://a/b'),
     ('--beam_options=temp=gs://b/t', '--beam_options=temp=gs://b/t'),
+    ('--workdir=s3://b/r', '--workdir=s3://b/r'),
     ("--config.recipe='~'", "--config.recipe='~'"),
     ('--recipes=none;a', '--recipes=none;a'),
   ],
 )
 def test_arguments(argument, expected):
   assert local_argument(argument) == (argument if expected is None else expected)
-
-
-@pytest.mark.parametrize(
-  'argument', ['--workdir=hf://a/b', '--out=gs://b', 's3://b', '-json=gs://b']
-)
-def test_arguments_that_are_urls(argument):
-  with pytest.raises(UserError, match='is a URL'):
-    local_argument(argument)
 
 
 # By name, functions that open a path of the user's.
@@ -106,6 +108,11 @@ def test_paths_of_a_config():
   assert config.model.init_from == '/home/somebody/w'
   assert config.text.tokenizer == '/home/somebody/t'
   assert config.stills.source == 'hf://owner/name'
-  config.model.tokens_from = 's3://bucket/w'
-  with pytest.raises(UserError, match='^config.model.tokens_from: s3://bucket/w is a URL'):
+  config.data.dir = 'memory://bucket/data/'
+  config_lib.validate(config)
+  assert config.data.dir == 'memory://bucket/data'
+  config.model.tokens_from = 'nothing://bucket/w'
+  with pytest.raises(
+    UserError, match='^config.model.tokens_from: nothing://bucket/w cannot be opened'
+  ):
     config_lib.validate(config)

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict, config_flags
 from zsar_jax.errors import UserError, first_line
 from zsar_jax.runtime import terminal
 from zsar_jax.runtime.host_memory import keep_freed_memory
-from zsar_jax.runtime.paths import local_argument, local_path
+from zsar_jax.runtime.paths import as_path, local_argument
 from zsar_jax.runtime.reporting import exit_on_user_error
 
 # The packaged experiments; in a clone this is a link to the folder configs/.
@@ -96,7 +96,7 @@ def start_program(argv: list[str]) -> pathlib.Path:
   if flags.FLAGS['config'].value is None or not flags.FLAGS['workdir'].value:
     raise UserError('both --config=FILE and --workdir=DIR are needed; see --help')
   # Absolute, because configs contain it and are compared when a run goes on.
-  workdir = pathlib.Path(local_path(flags.FLAGS['workdir'].value, '--workdir')).absolute()
+  workdir = as_path(flags.FLAGS['workdir'].value, '--workdir').absolute()
   if workdir.exists() and not workdir.is_dir():
     raise UserError(f'--workdir: {workdir} is a file; name a folder')
   return workdir

@@ -5,10 +5,26 @@ import pathlib
 import secrets
 import tempfile
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from zsar_jax.errors import UserError, error_reason
-from zsar_jax.runtime import file_systems
+from zsar_jax.runtime import buckets, file_systems
+
+
+@contextlib.contextmanager
+def naming(path: pathlib.Path, partial: pathlib.Path | None = None) -> Iterator[None]:
+  """Makes errors of the system inside the block name a file, as those of a full disk do not.
+
+  Args:
+    path: the file that is written.
+    partial: the name under which it is written, which errors may have.
+  """
+  try:
+    yield
+  except OSError as error:
+    if error.filename is None or str(error.filename) == str(partial):
+      error.filename, error.filename2 = str(path), None
+    raise
 
 
 @contextlib.contextmanager
@@ -19,20 +35,25 @@ def open_atomically(path: pathlib.Path) -> Iterator[BinaryIO]:
   path at once: the last to finish replaces the file of the others.
 
   Args:
-    path: a file that may exist.
+    path: a file that may exist, on a disk or in a bucket.
   """
+  if buckets.is_remote(path):
+    with tempfile.NamedTemporaryFile(prefix='zsar_jax-') as file:
+      yield cast(BinaryIO, file)
+      file.flush()
+      buckets.write_object(path, pathlib.Path(file.name))
+    return
   # A name of its own, as another process would write into, or rename, a file of the same name. It
   # is cut, as the names of files are of limited length.
   partial = path.with_name(f'{path.name[:40]}.{secrets.token_hex(4)}.tmp')
-  try:
-    with partial.open('xb') as file:
-      yield file
-    file_systems.replace(partial, path)
-  except BaseException as error:
-    partial.unlink(missing_ok=True)
-    if isinstance(error, OSError) and error.filename is None:  # As of a full disk.
-      error.filename = str(path)
-    raise
+  with naming(path, partial):
+    try:
+      with partial.open('xb') as file:
+        yield file
+      file_systems.replace(partial, path)
+    except BaseException:
+      partial.unlink(missing_ok=True)
+      raise
 
 
 def write_file(path: pathlib.Path, text: str) -> None:
@@ -65,8 +86,13 @@ def make_folder(folder: pathlib.Path, field: str) -> None:
       f'{field}: {folder} cannot be a folder ({error_reason(error)}); name another'
     ) from None
   try:
-    with tempfile.TemporaryFile(dir=folder):
-      pass
+    if buckets.is_remote(folder):
+      probe = folder / f'.writable-{secrets.token_hex(4)}'
+      write_file(probe, '')
+      probe.unlink()
+    else:
+      with tempfile.TemporaryFile(dir=folder):
+        pass
   except OSError as error:
     raise UserError(
       f'{field}: {folder} cannot be written to ({error_reason(error)}); name another folder'

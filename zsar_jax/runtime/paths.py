@@ -1,21 +1,57 @@
-"""Paths as users write them: ~ is the home folder, and URLs are refused.
+"""Paths as users write them: ~ is the home folder, and a URL names a folder or file in a bucket.
 
 Whatever takes a path from a user, on the command line, in a config or in Python, passes it through
-`local_path` before it opens or creates anything.
+`as_path` before it opens or creates anything; through `local_path` where a URL is not possible.
 """
 
 import os
+import pathlib
 import re
 
 from zsar_jax.errors import UserError
+from zsar_jax.runtime import buckets
 
-_URL = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*://')
 _HOME = re.compile(r'~[\w.-]*(/|$)')
 _FLAG = re.compile(r'--?([\w.-]+)=')
 
-# The prefix of weights on the Hugging Face hub, and the flags and fields that accept it.
+# The prefix of weights on the Hugging Face hub.
 HUB_PREFIX = 'hf://'
-_HUB_FLAGS = re.compile(r'checkpoint|tokens[-_]from|config\..*(init_from|tokens_from|source)')
+
+
+def as_path(text: str | os.PathLike[str], field: str) -> pathlib.Path:
+  """Returns a path on this machine or in a bucket.
+
+  A path in a bucket is a `upath.UPath`: it has the methods of `pathlib.Path` except `replace`, but
+  the functions `open`, `os.fspath` and those of `os` and `shutil` refuse it. What differs between
+  the two is done by `runtime.files`, `runtime.locks` and `runtime.buckets`.
+
+  Args:
+    text: what the user wrote, or a path that this function returned.
+    field: the flag or config field that it comes from, for errors.
+
+  Raises:
+    UserError: if there is no such user, or the package for this kind of URL is missing.
+  """
+  if buckets.is_remote(text):
+    return text
+  if buckets.is_url(os.fspath(text)):
+    return buckets.open_url(os.fspath(text), field)
+  return pathlib.Path(local_path(text, field))
+
+
+def path_text(text: str, field: str) -> str:
+  """Returns a path as text, for `as_path`: a URL that can be opened, or what `local_path` returns.
+
+  Args:
+    text: what the user wrote.
+    field: the flag or config field that it comes from, for errors.
+
+  Raises:
+    UserError: as `as_path` does.
+  """
+  if buckets.is_url(text):
+    return str(as_path(text, field))
+  return local_path(text, field)
 
 
 def local_path(text: str | os.PathLike[str], field: str) -> str:
@@ -29,10 +65,10 @@ def local_path(text: str | os.PathLike[str], field: str) -> str:
     UserError: if it is a URL, or there is no such user.
   """
   text = os.fspath(text)
-  if scheme := _URL.match(text):
+  if buckets.is_url(text):
     raise UserError(
-      f'{field}: {text} is a URL, and {scheme[0]} is not supported here; name a folder or file of'
-      ' this machine, such as a mounted copy'
+      f'{field}: {text} is a URL, which is not supported here; name a folder or file of this'
+      ' machine, such as a mounted copy'
     )
   if not _HOME.match(text):
     return text
@@ -43,18 +79,16 @@ def local_path(text: str | os.PathLike[str], field: str) -> str:
 
 
 def local_argument(argument: str) -> str:
-  """Returns a command-line argument with `local_path` applied if its value starts like a path.
+  """Returns a command-line argument whose value, if it starts with ~, starts with the home folder.
 
   Args:
     argument: '--FLAG=VALUE' or 'VALUE'.
 
   Raises:
-    UserError: see `local_path`.
+    UserError: if there is no such user.
   """
   flag = _FLAG.match(argument)
   value = argument[flag.end() :] if flag else argument
-  if value.startswith(HUB_PREFIX) and (not flag or _HUB_FLAGS.fullmatch(flag[1])):
-    return argument
-  if not (_HOME.match(value) or _URL.match(value)):
+  if not _HOME.match(value):
     return argument
   return (flag[0] if flag else '') + local_path(value, flag[0][:-1] if flag else 'the command line')

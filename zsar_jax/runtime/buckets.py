@@ -1,0 +1,108 @@
+"""Files and folders in buckets: gs://, s3:// and the other URLs that fsspec knows.
+
+A bucket holds objects, not files. An object appears when it is complete and is replaced as a whole,
+so writing one is atomic; it cannot be appended to, locked or renamed. A folder exists only as long
+as an object's name begins with it.
+"""
+
+import contextlib
+import functools
+import os
+import pathlib
+import re
+import tempfile
+from collections.abc import Iterator
+from typing import Any, TypeGuard
+
+from zsar_jax.errors import UserError, error_reason
+
+_URL = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*)://')
+
+# The extras of this project with the packages of a scheme.
+_EXTRAS = {'gs': 'gcs', 'gcs': 'gcs', 's3': 's3', 's3a': 's3'}
+
+
+def is_url(text: str) -> bool:
+  """Returns whether a text is a URL."""
+  return bool(_URL.match(text))
+
+
+def is_remote(path: Any) -> TypeGuard[pathlib.Path]:
+  """Returns whether a path that `paths.as_path` returned is in a bucket.
+
+  To type checkers a `upath.UPath` is a `pathlib.Path`.
+  """
+  return not isinstance(path, str | os.PathLike)
+
+
+def open_url(url: str, field: str) -> Any:
+  """Returns the `upath.UPath` of a URL; a `pathlib.Path` of a file:// URL.
+
+  Args:
+    url: such as 'gs://bucket/folder'.
+    field: the flag or config field that it comes from, for errors.
+
+  Raises:
+    UserError: if fsspec does not know the scheme, or its package is missing.
+  """
+  match = _URL.match(url)
+  assert match, url
+  scheme = match[1].lower()
+  if scheme == 'file':
+    return pathlib.Path(url[match.end() :])
+  _configure_fsspec()
+  # Imported here, so that programs without URLs start faster.
+  from upath import UPath
+
+  try:
+    path = UPath(f'{scheme}://{url[match.end() :].rstrip("/")}')
+    path.fs  # noqa: B018  Imports the package of the scheme.
+  except ImportError as error:
+    extra = _EXTRAS.get(scheme)
+    remedy = f"pip install 'zsar_jax[{extra}]'" if extra else 'install it'
+    raise UserError(
+      f'{field}: {url} needs a package that is not installed ({error_reason(error)}); {remedy}'
+    ) from None
+  except ValueError as error:
+    raise UserError(f'{field}: {url} cannot be opened ({error_reason(error)})') from None
+  return path
+
+
+def write_object(path: Any, source: pathlib.Path) -> None:
+  """Writes the object at `path` with the content of a local file; replaces it as a whole."""
+  path.fs.put_file(os.fspath(source), path.path)
+
+
+@contextlib.contextmanager
+def local_copy(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields a local copy of a file or folder; the path itself if it is local.
+
+  The copy is deleted at the end.
+
+  Raises:
+    FileNotFoundError: if a path in a bucket does not exist.
+  """
+  if not is_remote(path):
+    yield path
+    return
+  with tempfile.TemporaryDirectory(prefix='zsar_jax-') as folder:
+    copy = pathlib.Path(folder) / (path.name or 'bucket')
+    remote: Any = path
+    remote.fs.get(remote.path, os.fspath(copy), recursive=path.is_dir())
+    yield copy
+
+
+@functools.cache
+def _configure_fsspec() -> None:
+  """Sets the options of fsspec that its users do not need to know.
+
+  Options of the user, from fsspec's own configuration, take precedence.
+  """
+  import fsspec
+
+  for scheme in ('s3', 'gs', 'gcs', 'abfs', 'az'):
+    # Other processes write to the same folders, so a listing is never reused.
+    fsspec.config.conf.setdefault(scheme, {}).setdefault('use_listings_cache', False)
+  # The default of 10 connections would limit `bucket_requests.MAX_REQUESTS`.
+  options = fsspec.config.conf['s3'].setdefault('config_kwargs', {})
+  options.setdefault('max_pool_connections', 64)
