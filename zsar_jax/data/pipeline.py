@@ -15,7 +15,8 @@ from absl import flags
 
 from zsar_jax.data.batch import BatchClip, as_partner
 from zsar_jax.data.clip_loader import ClipLoader
-from zsar_jax.data.shared_memory import SharedBatches
+from zsar_jax.data.shared_memory import SharedBatches, pack_clips
+from zsar_jax.data.shared_value import SharedValue
 from zsar_jax.data.view import SINGLE_VIEW, EvaluationViews
 from zsar_jax.data.watchdog import DEFAULT_POLICY, WatchedBatches, WorkerPolicy, set_worker_name
 from zsar_jax.data.workers import initialize_worker
@@ -23,7 +24,7 @@ from zsar_jax.data.workers import initialize_worker
 # An iterator over batches with a method `close`.
 BatchIterator = WatchedBatches
 
-# Arrays with fewer bytes are sent through a pipe. In shared memory, each takes two file handles of
+# Batches with fewer bytes are sent through a pipe. In shared memory, each takes two file handles of
 # this process.
 _MIN_SHARED_BYTES = 1 << 12
 
@@ -57,7 +58,7 @@ def training_batches(
     .seed(seed)
     .shuffle()
     .repeat()
-    .random_map(_TrainingClip(loader))
+    .random_map(_TrainingClip(SharedValue(loader)))
   )
   return _batches(clips[first_step * batch_size :], batch_size, workers, share, policy)
 
@@ -92,35 +93,37 @@ def evaluation_batches(
   count = len(loader.subset) * len(views)
   elements = grain.MapDataset.range(-(-count // batch_size) * batch_size)
   partner_loader = dataclasses.replace(loader, inpainted=partners_inpainted)
-  clips = elements.map(_EvaluationClip(loader, partner_loader, views, partners))
+  shared = SharedValue((loader, partner_loader, partners))
+  clips = elements.map(_EvaluationClip(shared, views))
   return _batches(clips[first_batch * batch_size :], batch_size, workers, share, policy)
 
 
 @dataclasses.dataclass(frozen=True)
 class _TrainingClip(grain.transforms.RandomMap):
-  loader: ClipLoader
+  loader: SharedValue[ClipLoader]
 
   def random_map(self, element: int, rng: np.random.Generator) -> BatchClip:
-    return self.loader.training_clip(element, rng)
+    return self.loader.value.training_clip(element, rng)
 
 
 @dataclasses.dataclass(frozen=True)
 class _EvaluationClip(grain.transforms.Map):
-  loader: ClipLoader
-  partner_loader: ClipLoader
+  # The loaders of clips and of their partners, and the partners' positions; see
+  # `evaluation_batches`.
+  shared: SharedValue[tuple[ClipLoader, ClipLoader, np.ndarray | None]]
   views: EvaluationViews
-  partners: np.ndarray | None
 
   def map(self, element: int) -> BatchClip:
+    loader, partner_loader, partners = self.shared.value
     position, view = divmod(element, len(self.views))
     offsets = self.views.offsets(view)
-    clip = self.loader.evaluation_clip(position, *offsets)
-    if self.partners is None:
+    clip = loader.evaluation_clip(position, *offsets)
+    if partners is None:
       return clip
-    end = len(self.loader.subset)
-    partner_position = int(self.partners[position]) if position < end else -1
+    end = len(loader.subset)
+    partner_position = int(partners[position]) if position < end else -1
     # The loader returns a padding clip for positions past the end.
-    partner = self.partner_loader.evaluation_clip(
+    partner = partner_loader.evaluation_clip(
       end if partner_position < 0 else partner_position, *offsets
     )
     return clip | as_partner(partner)
@@ -139,7 +142,8 @@ def _batches(
   and their order does not depend on the number of workers.
   """
   shard, num_shards = share
-  batches = clips.batch(batch_size // num_shards)[shard::num_shards]
+  size = batch_size // num_shards
+  batches = clips.batch(size, batch_fn=pack_clips if workers else None)[shard::num_shards]
 
   def start(first: int, name: str) -> SharedBatches:
     remaining = batches[first:]
