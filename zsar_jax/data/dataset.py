@@ -148,7 +148,7 @@ class ClipDataset:
     # The first frame of each clip, counted over all shards.
     self._clip_frames = np.concatenate([[0], np.cumsum(self.index.num_frames, dtype=np.int64)])
     # Another build may replace the files while this process holds some of them open.
-    self._build_time = path.stat().st_mtime_ns
+    self._build = checksums.identity(self.directory) or path.stat().st_mtime_ns
     for first, end in itertools.pairwise(self._shard_clips.tolist()):
       for stored in {first, end - 1}:
         self._read_frames(stored, stored, FrameFile)
@@ -281,7 +281,7 @@ class ClipDataset:
 
   def frames(self, position: int) -> ClipFrames:
     """Returns the frames of the clip at `position`, which are read one by one on request."""
-    open_file = functools.partial(frame_table.open_frame_file, build=self._build_time)
+    open_file = functools.partial(frame_table.open_frame_file, build=self._build)
     return self._read_frames(self._stored_position(position), position, open_file)
 
   def _read_frames(

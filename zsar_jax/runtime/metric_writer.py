@@ -1,5 +1,6 @@
 """Writes a run's metrics: metrics.jsonl and TensorBoard events."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -7,7 +8,7 @@ from typing import Any
 
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import distributed
-from zsar_jax.runtime.files import write_file
+from zsar_jax.runtime.files import naming, write_file
 
 
 class MetricWriter:
@@ -40,28 +41,40 @@ class MetricWriter:
     self._file = self._events = None
     if distributed.is_main():
       write_file(path, ''.join(json.dumps(line) + '\n' for line in kept))
-      self._file = path.open('r+b')
-      self._file.seek(0, os.SEEK_END)
-      self._start = self._file.tell() - (len(json.dumps(kept[-1])) + 1 if kept else 0)
+      self._path, self._file = path, path.open('r+b', buffering=0)
+      end = self._file.seek(0, os.SEEK_END)
+      self._start = end - len(_encode(self.last))
       self._events = _open_events(workdir, first_step) if tensorboard else None
 
   def write(self, step: int, values: dict[str, float]) -> None:
     """Writes the values of a step; values of the last step join its line.
 
-    The line is handed to the system at once, so that a crash of the process does not lose it.
+    The line is handed to the system at once, so that a crash of the process does not lose it. If
+    the disk is full, the file keeps its complete lines.
     """
     same_step = self.last.get('step') == step
-    self.last = self.last | values if same_step else {'step': step, **values}
+    before, self.last = self.last, self.last | values if same_step else {'step': step, **values}
     if self._file:
-      if same_step:
-        self._file.seek(self._start)
-      self._start = self._file.tell()
-      self._file.write(json.dumps(self.last).encode() + b'\n')
-      self._file.flush()
-      self._file.truncate()  # The replaced line may have been longer.
+      if not same_step:
+        self._start += len(_encode(before))
+      try:
+        self._put(_encode(self.last))
+      except OSError:
+        with contextlib.suppress(OSError):  # The line that was replaced had its space already.
+          self._put(_encode(before) if same_step else b'')
+        raise
     if self._events:
       for name, value in values.items():
         self._events.add_scalar(name, value, step)
+
+  def _put(self, encoded: bytes) -> None:
+    """Replaces the file's content from the last line on."""
+    assert self._file
+    with naming(self._path):
+      self._file.seek(self._start)
+      while encoded:
+        encoded = encoded[self._file.write(encoded) :]
+      self._file.truncate()
 
   def close(self) -> None:
     """Closes the files."""
@@ -69,6 +82,10 @@ class MetricWriter:
       self._file.close()
     if self._events:
       self._events.close()
+
+
+def _encode(line: dict[str, Any]) -> bytes:
+  return json.dumps(line).encode() + b'\n' if line else b''
 
 
 def _read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
