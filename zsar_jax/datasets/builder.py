@@ -131,8 +131,8 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  #
     shards = [chunk for chunk in chunks if chunk.entries]
     template = self._get_filename_template(split_name=split)
     for number, shard in enumerate(shards):
-      path = template.sharded_filepath(shard_index=number, num_shards=len(shards))
-      _link_or_copy(shard.records, pathlib.Path(path))
+      path = pathlib.Path(template.sharded_filepath(shard_index=number, num_shards=len(shards)))
+      _link_or_copy(shard.records, path)
       _link_or_copy(table_path(shard.records), table_path(path))
     entries = [entry for shard in shards for entry in shard.entries]
     index = ClipIndex(
