@@ -7,6 +7,7 @@ as an object's name begins with it.
 
 import contextlib
 import functools
+import logging
 import os
 import pathlib
 import re
@@ -100,6 +101,9 @@ def _configure_fsspec() -> None:
   """
   import fsspec
 
+  # They raise the errors that they log with a traceback.
+  for name in ('fsspec', 'gcsfs', 's3fs'):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
   for scheme in ('s3', 'gs', 'gcs', 'abfs', 'az'):
     # Other processes write to the same folders, so a listing is never reused.
     fsspec.config.conf.setdefault(scheme, {}).setdefault('use_listings_cache', False)
