@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import time
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from zsar_jax.runtime.files import make_folder
 from zsar_jax.runtime.interruption import DeferredSignals, Interrupted
 from zsar_jax.runtime.metric_writer import MetricWriter
 from zsar_jax.runtime.progress import Progress
+from zsar_jax.runtime.run_status import TRAINING, RunStatus
 from zsar_jax.training.goodput import Goodput
 from zsar_jax.training.inputs import Inputs
 from zsar_jax.training.monitor import StepMonitor
@@ -38,6 +40,7 @@ class RunContext:
     workdir: the run's folder.
     goodput: the clock of the run.
     checkpoints: the checkpoints in the workdir.
+    status: the run's sign of life.
     interruption: defers SIGINT and SIGTERM while it is entered; from `start_data`.
     writer: writes metrics; from `start_outputs`.
     monitor: checks the outputs of each step; from `start_outputs`.
@@ -64,6 +67,8 @@ class RunContext:
         make_folder(self.workdir, '--workdir')
         stack.enter_context(locks.lock_folder(self.workdir))
       distributed.wait_for_all('the workdir')
+      self.status = RunStatus(self.workdir)
+      stack.push(lambda kind, error, trace: self.status.close(error))
       keep = self._config.checkpoint.keep
       self.checkpoints = stack.enter_context(Checkpoints(self.workdir, keep))
       self._stack = stack.pop_all()
@@ -104,8 +109,9 @@ class RunContext:
     """
     config = self._config
     self.writer = MetricWriter(self.workdir, step, config.log.tensorboard)
-    self._stack.callback(self.writer.close)
+    self._stack.push(lambda kind, error, trace: self.writer.close(failed=error is not None))
     self.goodput.resume(self.writer.last, self.writer.last_on_disk)
+    self.status.update(step=step, steps=config.steps)
     self.monitor = StepMonitor(self._loader, self.workdir, config.data.max_bad_clips)
     self.progress = Progress(config.steps, step, 'clips', config.data.batch_size)
     self._stack.callback(self.progress.close)
@@ -131,6 +137,26 @@ class RunContext:
       raise
     batch['stop'] = np.full(self._rows, self.interruption.signal is not None)
     return sharding.shard_batch(batch, self._mesh)
+
+  def report(self, step: int, values: dict[str, float]) -> None:
+    """Shows the progress on the status line and in the run's sign of life.
+
+    Args:
+      step: the last step.
+      values: its metrics.
+    """
+    events = upcoming(self._config, step)
+    text = f'loss {values["loss"]:.4f}  accuracy {values["accuracy"]:.3f}'
+    self.progress.show(step, text, events)
+    rate = self.progress.rate(step)
+    self.status.update(
+      state=TRAINING,
+      step=step,
+      step_time=time.time(),
+      clips_per_second=rate or None,
+      seconds_per_step=self._config.data.batch_size / rate if rate else None,
+      next=events,
+    )
 
   def throughput(self, step: int) -> dict[str, float]:
     """Returns the metric 'clips_per_second' since the first step of this start, and 'mfu'.
@@ -175,3 +201,20 @@ class RunContext:
   def _can_leave_data(self) -> bool:
     # With several hosts, none can stop before the others, so each must wait for its batch.
     return self.interruption.signal is not None and jax.process_count() == 1
+
+
+def upcoming(config: ConfigDict, step: int) -> dict[str, int]:
+  """Returns the steps of the next checkpoint and the next evaluation after a step.
+
+  The run ends with both. There is no evaluation without data sets, and nothing after the last step.
+  """
+
+  def following(every: int) -> int:
+    return min((step // every + 1) * every, config.steps) if every else config.steps
+
+  if step >= config.steps:
+    return {}
+  evaluation = following(config.eval.every)
+  # A checkpoint is also written before each evaluation.
+  steps = {'checkpoint': min(following(config.checkpoint.every), evaluation)}
+  return steps | ({'evaluation': evaluation} if config.eval.datasets else {})
