@@ -26,7 +26,7 @@ from zsar_jax.datasets.builder import ClipBuilder
 from zsar_jax.datasets.stage_runners import stage_in_processes, stage_with_beam
 from zsar_jax.datasets.staging import Chunk, ClipTask, StagedChunk, serialized_size
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import checksums, locks
+from zsar_jax.runtime import checksums, file_systems, locks
 from zsar_jax.runtime.wording import pluralize
 
 # The minimum number of clips in a chunk, and the maximum number of chunks in a split. Chunks become
@@ -69,6 +69,7 @@ def build(
         raise UserError(
           f'--out: {builder.staging_dir} cannot be written ({error.strerror})'
         ) from None
+      file_systems.check_moving(builder.staging_dir, '--out')
       # An earlier build leaves this folder if it is killed while it publishes.
       for incomplete in directory.parent.glob(f'{INCOMPLETE_PREFIX}*_{directory.name}'):
         shutil.rmtree(incomplete)

@@ -30,4 +30,5 @@ def lock_folder(folder: pathlib.Path) -> Iterator[None]:
     except BlockingIOError:
       print(f'waiting for the other process that works in {folder}', file=sys.stderr)
       file_systems.lock(file, wait=True)
+    file_systems.restore_replaced(folder)
     yield

@@ -16,7 +16,7 @@ from zsar_jax.data.view import View
 from zsar_jax.data.watchdog import WorkerPolicy
 from zsar_jax.errors import UserError
 from zsar_jax.models import flops
-from zsar_jax.runtime import chips, distributed, locks, sharding
+from zsar_jax.runtime import chips, distributed, file_systems, locks, sharding
 from zsar_jax.runtime.files import make_folder
 from zsar_jax.runtime.interruption import DeferredSignals, Interrupted
 from zsar_jax.runtime.metric_writer import MetricWriter
@@ -66,6 +66,7 @@ class RunContext:
       if distributed.is_main():
         make_folder(self.workdir, '--workdir')
         stack.enter_context(locks.lock_folder(self.workdir))
+        file_systems.check_moving(self.workdir, '--workdir')
       distributed.wait_for_all('the workdir')
       self.status = RunStatus(self.workdir)
       stack.push(lambda kind, error, trace: self.status.close(error))

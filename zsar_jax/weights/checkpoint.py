@@ -44,6 +44,9 @@ _ORBAX_METADATA = '_CHECKPOINT_METADATA'
 # written whole by one device.
 _MIN_SLICE_BYTES = 2**24
 
+# Seconds that training may wait for the checkpoint before the next one without a warning.
+_LONG_WAIT = 5.0
+
 T = TypeVar('T')
 
 
@@ -130,7 +133,13 @@ class Checkpoints:
     Raises:
       UserError: if this checkpoint or the one before it cannot be written.
     """
+    began = time.monotonic()
     self.wait()
+    if (waited := time.monotonic() - began) > _LONG_WAIT:
+      log(
+        f'step {step} waited {waited:.0f} seconds until the checkpoint of step {self._saving_step}'
+        ' was written; a larger config.checkpoint.every saves less often'
+      )
     self._saving_step, self._saving_arrays = step, len(jax.tree.leaves(state))
     with self._writable(), jax.transfer_guard('allow'):
       self._folder.mkdir(parents=True, exist_ok=True)

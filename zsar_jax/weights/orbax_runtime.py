@@ -35,25 +35,26 @@ def adapt_to_file_system(lacking: Collection[str]) -> None:
   """Makes TensorStore write checkpoints without features that the file system lacks.
 
   By default, TensorStore locks each file that it writes, renames it and calls fsync. Checkpoints do
-  not need this: one counts as complete only when its folder gets its final name.
+  not need this: one counts as complete only when its folder gets its final name. Since a checkpoint
+  is dozens of renamings, which take seconds each on some file systems, none of them locks and
+  renames its files.
 
   Args:
     lacking: the missing features, from `file_systems.missing_features`.
   """
-  options: dict[str, Any] = {}
-  if file_systems.LOCKS in lacking or file_systems.REPLACING in lacking:
-    options['file_io_locking'] = {'mode': 'non_atomic'}
+  from orbax.checkpoint._src.serialization import tensorstore_utils
+
+  options: dict[str, Any] = {'file_io_locking': {'mode': 'non_atomic'}}
   if file_systems.SYNCING in lacking:
     options['file_io_sync'] = False
-  if options:
-    from orbax.checkpoint._src.serialization import tensorstore_utils
-
-    tensorstore_utils._BASE_TS_CONTEXT.update(options)
-    tensorstore_utils._DEFAULT_OCDBT_TS_CONTEXT.update(options)
+  tensorstore_utils._BASE_TS_CONTEXT.update(options)
+  tensorstore_utils._DEFAULT_OCDBT_TS_CONTEXT.update(options)
 
 
 def _is_not_from_orbax(record: logging.LogRecord) -> bool:
-  return record.levelno < logging.ERROR or 'orbax' not in record.pathname
+  # Of its warnings, only that a save waits for the one before it, which `Checkpoints` reports.
+  is_reported = record.levelno >= logging.ERROR or 'previous save' in record.getMessage()
+  return not is_reported or 'orbax' not in record.pathname
 
 
 def _names_no_checkpoint(record: logging.LogRecord) -> bool:
