@@ -159,12 +159,6 @@ class ClipDataset:
       self._chunk_ends = np.append(self.index.starts[1:], np.uint64(0))
       self._chunk_ends[self._shard_clips[1:] - 1] = 0
     # Another build may replace the files while this process holds some of them open.
-<<<<<<< HEAD
-    self._build = checksums.identity(self.directory) or path.stat().st_mtime_ns
-    for first, end in itertools.pairwise(self._shard_clips.tolist()):
-      for stored in {first, end - 1}:
-        self._read_frames(stored, stored, FrameFile)
-=======
     self._build = self.files.build(path.name)
     if not self.files.remote:
       for first, end in itertools.pairwise(self._shard_clips.tolist()):
@@ -181,7 +175,6 @@ class ClipDataset:
   def _check_mark(self, stored: int) -> None:
     """Compares the mark of a stored clip with the index."""
     self._read_frames(stored, stored, self.files.open_records)
->>>>>>> b2
 
   def _positions_in_records(
     self,
@@ -314,17 +307,12 @@ class ClipDataset:
 
   def frames(self, position: int) -> ClipFrames:
     """Returns the frames of the clip at `position`, which are read one by one on request."""
-<<<<<<< HEAD
-    open_file = functools.partial(frame_table.open_frame_file, build=self._build)
-    return self._read_frames(self._stored_position(position), position, open_file)
-=======
     open_file = functools.partial(self.files.keep_records, build=self._build)
     stored = self._stored_position(position)
     end = None
     if self._chunk_ends is not None:
       end = int(self._chunk_ends[stored]) or None
     return self._read_frames(stored, position, open_file, end)
->>>>>>> b2
 
   def _read_frames(
     self,

@@ -14,7 +14,7 @@ _PACKAGES = frozenset(
   ('fsspec', 's3fs', 'gcsfs', 'adlfs', 'botocore', 'aiobotocore', 'aiohttp', 'google', 'upath')
 )
 
-_AGAIN = 'the same command goes on once the bucket answers'
+_AGAIN = 'try again when the bucket answers'
 
 # Patterns of the errors' types and texts, the words for them, and the remedy.
 _KINDS = tuple(
@@ -41,13 +41,13 @@ _KINDS = tuple(
       r'SlowDown|TooManyRequests|RequestLimitExceeded|Throttling|reduce your request rate|\b429\b'
       r'|\b503\b',
       'it has refused requests for too long because there are too many',
-      f'{_AGAIN}; fewer hosts at once, or a larger quota, help',
+      'start fewer hosts at once, or ask for a larger quota',
     ),
     (
       r'Connect(ion|or)?\w*Error|Cannot connect|Could not connect|Timeout|Name or service'
       r'|ServerDisconnected',
       'it does not answer',
-      f'check the network and, if set, AWS_ENDPOINT_URL or STORAGE_EMULATOR_HOST; {_AGAIN}',
+      'check the network, and AWS_ENDPOINT_URL or STORAGE_EMULATOR_HOST if they are set',
     ),
   )
 )

@@ -11,9 +11,10 @@ import logging
 import os
 import pathlib
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 from zsar_jax.errors import UserError, error_reason
 
@@ -72,6 +73,32 @@ def open_url(url: str, field: str) -> Any:
 def write_object(path: Any, source: pathlib.Path) -> None:
   """Writes the object at `path` with the content of a local file; replaces it as a whole."""
   path.fs.put_file(os.fspath(source), path.path)
+
+
+def remove_folder(folder: pathlib.Path) -> None:
+  """Deletes a folder, on a disk or in a bucket, as far as possible."""
+  if is_remote(folder):
+    remote: Any = folder
+    with contextlib.suppress(FileNotFoundError):
+      remote.fs.rm(remote.path, recursive=True)
+  else:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def move_folder(folder: pathlib.Path, target: pathlib.Path) -> None:
+  """Renames a folder; in a bucket its objects are copied one by one.
+
+  Args:
+    folder: exists.
+    target: does not exist, on the same disk or in the same bucket.
+  """
+  if is_remote(folder):
+    remote, destination = cast(Any, folder), cast(Any, target)
+    for name in remote.fs.find(remote.path):
+      remote.fs.cp_file(name, destination.path + name.removeprefix(remote.path.rstrip('/')))
+    remove_folder(folder)
+  else:
+    folder.rename(target)
 
 
 @contextlib.contextmanager

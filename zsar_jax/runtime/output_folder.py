@@ -59,13 +59,18 @@ class OutputFolder:
       with self._copying:
         self._copy()
 
-  def close(self) -> None:
-    """Copies what has changed, for the last time."""
-    if not self._remote or self._closed.is_set():
+  def close(self, failed: bool = False) -> None:
+    """Copies what has changed, for the last time.
+
+    Args:
+      failed: whether an error ends the program, so that another one would hide it.
+    """
+    if not self._remote:
       return
     self._closed.set()
     try:
-      self.flush()
+      with contextlib.suppress(*((Exception,) if failed else ())):
+        self.flush()
     finally:
       shutil.rmtree(self.path, ignore_errors=True)
 
