@@ -39,7 +39,7 @@ from zsar_jax.data.dataset_files import COMMON_FILES, DatasetFiles
 from zsar_jax.data.frame_table import ClipFrames, FrameFile, table_path
 from zsar_jax.data.shard_cache import CacheSettings
 from zsar_jax.errors import UserError, error_reason, first_line
-from zsar_jax.runtime import checksums, distributed, remote_reads
+from zsar_jax.runtime import bucket_requests, checksums, distributed
 from zsar_jax.runtime.progress import log
 
 # The key in metadata.json that is true if the data set was built with checksums.
@@ -167,7 +167,7 @@ class ClipDataset:
     elif distributed.is_main():
       # All hosts read the same bucket, and objects are not damaged in part: one clip of each file
       # on one host tells whether the files are of one build.
-      with concurrent.futures.ThreadPoolExecutor(remote_reads.MAX_REQUESTS) as pool:
+      with concurrent.futures.ThreadPoolExecutor(bucket_requests.MAX_REQUESTS) as pool:
         collections.deque(
           pool.map(self._check_mark, (self._shard_clips[1:] - 1).tolist()), maxlen=0
         )

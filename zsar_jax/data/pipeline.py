@@ -22,7 +22,7 @@ from zsar_jax.data.shared_memory import SharedBatches
 from zsar_jax.data.view import SINGLE_VIEW, EvaluationViews
 from zsar_jax.data.watchdog import DEFAULT_POLICY, WatchedBatches, WorkerPolicy, set_worker_name
 from zsar_jax.data.workers import initialize_worker
-from zsar_jax.runtime import remote_reads
+from zsar_jax.runtime import bucket_requests
 
 # An iterator over batches with a method `close`.
 BatchIterator = WatchedBatches
@@ -30,6 +30,10 @@ BatchIterator = WatchedBatches
 # Arrays with fewer bytes are sent through a pipe. In shared memory, each takes two file handles of
 # this process.
 _MIN_SHARED_BYTES = 1 << 12
+
+# The number of clips after which training batches end. Grain counts batches in floats, and the
+# count of batches of a single clip, as each of many hosts may load, must fit into 63 bits.
+_ENDLESS = 1 << 62
 
 # The clips that a process loads from a bucket at once.
 _CLIPS_AT_ONCE = 64
@@ -67,7 +71,8 @@ def training_batches(
     .repeat()
     .random_map(_LaterTrainingClip(load) if _is_remote(loader) else load)
   )
-  return _batches(clips[first_step * batch_size :], batch_size, workers, share, policy, loader)
+  remaining = clips[first_step * batch_size : _ENDLESS]
+  return _batches(remaining, batch_size, workers, share, policy, loader)
 
 
 def evaluation_batches(
@@ -196,7 +201,7 @@ def _batches(
     threads = max(2, -(-_CLIPS_AT_ONCE // size))
     # A worker that waits for a slow bucket does not hang. It waits for each clip's table, rows and
     # frames, and ends itself.
-    patience = max(policy.patience, 3 * remote_reads.RETRY_SECONDS)
+    patience = max(policy.patience, 3 * bucket_requests.RETRY_SECONDS)
     policy = dataclasses.replace(policy, patience=patience)
   else:
     batches = clips.batch(size)[shard::num_shards]

@@ -10,7 +10,7 @@ from typing import Any
 
 from zsar_jax.data.shard_cache import CacheSettings, ShardCache
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import remote_reads
+from zsar_jax.runtime import bucket_requests
 
 # Ranges with at most so many bytes between them are read in one request. A connection that waits
 # 30 ms for another answer could have received about as many.
@@ -49,7 +49,7 @@ class RemoteFile:
 
     Raises:
       UserError: if the file has fewer.
-      OSError, UnreachableError: as `remote_reads.read_ranges` does.
+      OSError, UnreachableError: as `bucket_requests.read_ranges` does.
     """
     if start + size > self.length:
       raise UserError(f'{self.name} is cut short; copy it again or build the data set again')
@@ -102,7 +102,7 @@ class RemoteFolder:
       OSError, UnreachableError: if it cannot be listed.
     """
     self.path = path
-    entries = remote_reads.list_folder(path)
+    entries = bucket_requests.list_folder(path)
     self.sizes = {name: int(entry['size']) for name, entry in entries.items()}
     self.versions = {name: _version(entry) for name, entry in entries.items()}
     self._cache = None
@@ -141,7 +141,7 @@ def read_ahead(requests: Sequence[tuple[RemoteFile, Sequence[_Range]]]) -> list[
     The files, with these ranges in memory.
 
   Raises:
-    OSError, UserError: as `remote_reads.read_ranges` does.
+    OSError, UserError: as `bucket_requests.read_ranges` does.
   """
   missing = [(file, file.missing(ranges)) for file, ranges in requests]
   return [
@@ -161,6 +161,6 @@ def _fetch(
   if cache:
     contents = cache.read([(file.path, file.length, begin, end) for file, begin, end in wanted])
   else:
-    contents = remote_reads.read_ranges([(file.path, begin, end) for file, begin, end in wanted])
+    contents = bucket_requests.read_ranges([(file.path, begin, end) for file, begin, end in wanted])
   results = iter(contents)
   return [[(begin, next(results)) for begin, _ in ranges] for _, ranges in requests]

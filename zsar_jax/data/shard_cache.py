@@ -31,7 +31,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from zsar_jax.errors import error_reason
-from zsar_jax.runtime import remote_reads
+from zsar_jax.runtime import bucket_requests
 
 BLOCK = 1 << 16
 
@@ -107,7 +107,7 @@ class ShardCache:
       ranges: (path, size of the file, begin, end) in bytes.
 
     Raises:
-      OSError, UserError: as `remote_reads.read_ranges` does.
+      OSError, UserError: as `bucket_requests.read_ranges` does.
     """
     self._touch()
     paths = {path.name: (path, size) for path, size, _, _ in ranges}
@@ -124,7 +124,7 @@ class ShardCache:
     for name, first, last in missing:
       path, size = paths[name]
       requests.append((path, first * BLOCK, min(size, (last + 1) * BLOCK)))
-    contents = remote_reads.read_ranges(requests) if requests else []
+    contents = bucket_requests.read_ranges(requests) if requests else []
     for (name, first, _), content in zip(missing, contents, strict=True):
       new = {
         first + start // BLOCK: content[start : start + BLOCK]

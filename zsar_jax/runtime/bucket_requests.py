@@ -1,9 +1,10 @@
-"""Reads ranges of objects in buckets: many at once, and again where a request fails or stalls."""
+"""Requests to buckets: many at once, and sent again where they fail or stall."""
 
 import asyncio
 import concurrent.futures
 import errno
 import functools
+import pathlib
 import random
 import sys
 import time
@@ -15,6 +16,9 @@ from zsar_jax.errors import UserError, error_reason, first_line
 # The most requests of this process under way at once. At 30 ms each, 64 give 2,000 a second, more
 # than a process can use.
 MAX_REQUESTS = 64
+
+# The most files that are uploaded at once, each in several requests.
+_MAX_UPLOADS = 8
 
 # Seconds without success after which a request fails for good.
 RETRY_SECONDS = 300.0
@@ -37,7 +41,7 @@ _LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, TypeError, No
 
 
 class UnreachableError(UserError):
-  """A bucket could not be read for `RETRY_SECONDS`; no damage of the data."""
+  """A bucket did not answer for `RETRY_SECONDS`; no damage of the data."""
 
 
 def read_ranges(ranges: Sequence[tuple[Any, int, int]]) -> list[bytes]:
@@ -54,7 +58,7 @@ def read_ranges(ranges: Sequence[tuple[Any, int, int]]) -> list[bytes]:
 
   async def read() -> list[bytes]:
     requests = [
-      _persist(functools.partial(_read_range, path, begin, end), end - begin, str(path))
+      _persist(functools.partial(_read_range, path, begin, end), str(path), end - begin)
       for path, begin, end in ranges
     ]
     return await asyncio.gather(*requests)
@@ -82,12 +86,42 @@ def list_folder(folder: Any) -> dict[str, dict[str, Any]]:
       return []
 
   async def read() -> list[dict[str, Any]]:
-    return await _persist(request, None, str(folder))
+    return await _persist(request, str(folder), 0, check=False)
 
   entries = _run(read())
   return {
     entry['name'].rpartition('/')[2]: entry for entry in entries if entry.get('type') == 'file'
   }
+
+
+def upload(files: Sequence[tuple[pathlib.Path, Any]]) -> None:
+  """Writes objects with the content of local files, several at once.
+
+  Args:
+    files: (local file, path in a bucket).
+
+  Raises:
+    OSError: if an object may not be written.
+    UnreachableError: if the bucket fails for too long.
+  """
+
+  async def request(source: pathlib.Path, path: Any) -> None:
+    if path.fs.async_impl:
+      await path.fs._put_file(str(source), path.path)
+    else:
+      await _in_thread(lambda: path.fs.put_file(str(source), path.path))
+
+  async def write() -> None:
+    slots = asyncio.Semaphore(_MAX_UPLOADS)
+
+    async def write_file(source: pathlib.Path, path: Any) -> None:
+      async with slots:
+        size = source.stat().st_size
+        await _persist(functools.partial(request, source, path), str(path), size, check=False)
+
+    await asyncio.gather(*(write_file(*item) for item in files))
+
+  _run(write())
 
 
 def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -119,25 +153,26 @@ def _slots() -> asyncio.Semaphore:
 
 
 async def _persist(
-  request: Callable[[], Coroutine[Any, Any, Any]], size: int | None, name: str
+  request: Callable[[], Coroutine[Any, Any, Any]], name: str, size: int, check: bool = True
 ) -> Any:
   """Awaits a request; sends it again, with growing pauses, until it succeeds.
 
   Args:
     request: sends it.
-    size: the length that its result must have.
     name: the URL, for errors.
+    size: the bytes that it transfers.
+    check: whether its result must have this length.
   """
   began = time.monotonic()
   attempt = 0
   while True:
-    patience = (_PATIENCE_SECONDS + (size or 0) / _BYTES_PER_SECOND) * 2**attempt
+    patience = (_PATIENCE_SECONDS + size / _BYTES_PER_SECOND) * 2**attempt
     try:
       async with _slots():
         remaining = began + RETRY_SECONDS - time.monotonic()
         async with asyncio.timeout(max(1.0, min(patience, remaining))):
           result = await request()
-      if size is None or len(result) == size:
+      if not check or len(result) == size:
         return result
       reason = f'{len(result)} of {size} bytes arrived'
     except _LASTING:
@@ -151,8 +186,8 @@ async def _persist(
     failing = time.monotonic() - began
     if failing > RETRY_SECONDS:
       raise UnreachableError(
-        f'{name} cannot be read for {failing:.0f} seconds ({reason}); see to the network and the'
-        ' bucket, and the same command goes on'
+        f'{name} cannot be reached for {failing:.0f} seconds ({reason}); see to the network and'
+        ' the bucket, and the same command goes on'
       )
     if failing > _SILENT_SECONDS:
       _report(name, reason)
