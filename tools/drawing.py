@@ -21,6 +21,7 @@ from zsar_jax.evaluation.evaluator import COLOR_SEED
 from zsar_jax.ops.prepare import evaluation_order, painted_frames
 from zsar_jax.recipes.language import Recipe
 from zsar_jax.recipes.regions import REGION_BITS
+from zsar_jax.runtime.files import open_atomically
 from zsar_jax.runtime.terminal import escape_control_chars
 
 from .fonts import fonts_for
@@ -124,7 +125,8 @@ def draw_contact_sheet(
       axis.set_title(column.title, fontsize=9, fontweight='bold')
     if legend:
       figure.supxlabel(legend, fontsize=7, color=_NOT_ANNOTATED)
-    figure.savefig(out, dpi=110)
+    with open_atomically(out) as file:
+      figure.savefig(file, format='png', dpi=110)
   plt.close(figure)
 
 
@@ -233,5 +235,6 @@ def draw_scores(frames: np.ndarray, ranked: Sequence[tuple[str, float]], out: pa
     below.set_xlim(0, 110)
     below.spines[['top', 'right', 'bottom']].set_visible(False)
     below.set_xticks([])
-    figure.savefig(out, dpi=110)
+    with open_atomically(out) as file:
+      figure.savefig(file, format='png', dpi=110)
   plt.close(figure)
