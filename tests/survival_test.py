@@ -18,6 +18,7 @@ import pytest
 
 from tests.toy import build_toy
 from zsar_jax.runtime import checksums
+from zsar_jax.training.goodput import measures_time
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -119,9 +120,7 @@ def lines(workdir):
   metrics = []
   for text in (workdir / 'metrics.jsonl').read_text().splitlines():
     line = json.loads(text)
-    metrics.append(
-      {k: v for k, v in line.items() if not k.startswith('seconds/') and k != 'clips_per_second'}
-    )
+    metrics.append({k: v for k, v in line.items() if not measures_time(k)})
   return metrics
 
 

@@ -26,8 +26,7 @@ from .shared_flags import add_sheet_flags, check_sheet_flags
 
 if TYPE_CHECKING:
   from zsar_jax.data.subset import Subset
-
-  from .drawing import Column
+  from zsar_jax.evaluation.contact_sheets import Column
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,9 +69,8 @@ def main(argv: list[str] | None = None) -> None:
   from zsar_jax.data.dataset import open_dataset
   from zsar_jax.data.subset import select
   from zsar_jax.data.view import View
+  from zsar_jax.evaluation.contact_sheets import choose_clips, draw_contact_sheet
   from zsar_jax.runtime.files import make_folder
-
-  from .drawing import choose_clips, draw_contact_sheet
 
   with exit_on_user_error():
     check_sheet_flags(args)
@@ -147,9 +145,8 @@ def _why_none_looks_wrong(report: dict[str, Any]) -> str | None:
 
 def _columns(subset: 'Subset', outline: bool) -> list['Column']:
   """Returns the columns of a sheet, for the regions that the data set has."""
+  from zsar_jax.evaluation.contact_sheets import COLORS, Column
   from zsar_jax.recipes import language
-
-  from .drawing import COLORS, Column
 
   unmasked = language.parse('none')
   columns = [Column('none', unmasked)]

@@ -113,9 +113,9 @@ def main(argv: list[str] | None = None) -> None:
     for name, probability in ranked:
       print(f'{name:<{width}}  {100 * probability:5.1f} %')
     if args.picture:
-      from . import drawing
+      from . import score_charts
 
-      drawing.draw_scores(model.frames(args.video), ranked, args.picture)
+      score_charts.draw_scores(model.frames(args.video), ranked, args.picture)
       print(args.picture)
 
 

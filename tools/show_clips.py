@@ -54,10 +54,9 @@ def main() -> None:
   args = parse_arguments(_parser())
   # Imported here because they are slow and --help needs none of them.
   from zsar_jax.data.view import View
+  from zsar_jax.evaluation import contact_sheets
   from zsar_jax.recipes import language
   from zsar_jax.runtime.files import make_folder
-
-  from . import drawing
 
   with exit_on_user_error():
     check_sheet_flags(args)
@@ -72,13 +71,13 @@ def main() -> None:
       recipe = language.parse(text, '--recipes')
       if recipe.effect('stillmix_bank'):
         raise UserError("--recipes: stillmix_bank needs a run's bank; 'stillmix' looks the same")
-      columns.append(drawing.Column(str(recipe), recipe, args.outline))
-    rows = drawing.choose_clips(_subsets(args.dataset_dir, args.split), args.clips)
+      columns.append(contact_sheets.Column(str(recipe), recipe, args.outline))
+    rows = contact_sheets.choose_clips(_subsets(args.dataset_dir, args.split), args.clips)
     for subset, _ in rows:
       for column in columns:
         subset.check_recipe(column.recipe, '--recipes')
     view = View(num_frames=args.frames, size=args.size, centre_crop=1.0)
-    drawing.draw_contact_sheet(rows, columns, view, args.out)
+    contact_sheets.draw_contact_sheet(rows, columns, view, args.out)
     print(args.out)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from zsar_jax.errors import UserError
 from zsar_jax.performance import topologies
-from zsar_jax.performance.chips import CHIPS
+from zsar_jax.runtime.chips import CHIPS
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """metrics.jsonl of runs that stop and resume."""
 
 import json
+import resource
 
 import pytest
 
@@ -48,3 +49,23 @@ def test_an_evaluation_joins_the_line_of_its_step(tmp_path):
   lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
   assert lines[1] == {'step': 2, 'loss': 0.5, 'toy/none/top1': 0.25, 'toy/none/top5': 0.75}
   assert [line['step'] for line in lines] == [1, 2, 3]
+
+
+def test_a_full_disk_cuts_no_line(tmp_path):
+  """The evaluation of a step would be lost with its line, as the run resumes after that step."""
+  path = tmp_path / 'metrics.jsonl'
+  for values in ((2, {'toy/none/top1': 0.25}), (3, {'loss': 0.1})):
+    writer = MetricWriter(tmp_path, 0, tensorboard=False)
+    writer.write(1, {'loss': 1.0})
+    writer.write(2, {'loss': 0.5})
+    complete = path.read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(complete) + 9, before[1]))
+    try:
+      with pytest.raises(OSError, match='too large') as error:
+        writer.write(*values)
+    finally:
+      resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    writer.close()
+    assert error.value.filename == str(path)
+    assert path.read_bytes() == complete

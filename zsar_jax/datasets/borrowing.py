@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 
 from zsar_jax.data.records import ClipError
-from zsar_jax.runtime import buckets
+from zsar_jax.runtime import bucket_requests, buckets
 from zsar_jax.runtime.paths import as_path
 
 # {copy: URL}, of the copies that exist now.
@@ -32,8 +32,10 @@ def borrow(path: str, names: Sequence[str] = ()) -> Iterator[str]:
     yield path
     return
   with contextlib.ExitStack() as stack:
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix='zsar_jax-'))
+    copy = os.path.join(folder, os.path.basename(path))
     try:
-      copy = stack.enter_context(_local_copy(as_path(path, 'the path of a clip'), names))
+      _download(as_path(path, 'the path of a clip'), names, pathlib.Path(copy))
     except FileNotFoundError:
       raise ClipError(f'{path} does not exist', missing=True) from None
     _copies[copy] = path
@@ -52,13 +54,29 @@ def name_originals(text: str) -> str:
   return text
 
 
-@contextlib.contextmanager
-def _local_copy(path: pathlib.Path, names: Sequence[str]) -> Iterator[str]:
+def _download(path: pathlib.Path, names: Sequence[str], copy: pathlib.Path) -> None:
+  """Copies a file, or files of a folder, or all of them if `names` is empty.
+
+  Raises:
+    FileNotFoundError: if there is none.
+    UnreachableError: if the bucket fails for too long.
+  """
   if not names:
-    with buckets.local_copy(path) as copy:
-      yield os.fspath(copy)
-    return
-  with tempfile.TemporaryDirectory(prefix='zsar_jax-') as folder:
-    for name in names:
-      pathlib.Path(folder, name).write_bytes((path / name).read_bytes())
-    yield folder
+    try:
+      copy.write_bytes(*bucket_requests.read_objects([path]))
+      return
+    except (FileNotFoundError, IsADirectoryError) as error:
+      # Objects may have any names; none is written outside of the folder.
+      names = sorted(name for name in bucket_requests.list_tree(path) if _is_relative(name))
+      if not names:
+        raise FileNotFoundError from error
+  contents = bucket_requests.read_objects([path / name for name in names])
+  for name, content in zip(names, contents, strict=True):
+    file = copy / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+
+
+def _is_relative(name: str) -> bool:
+  path = pathlib.PurePosixPath(name)
+  return not path.is_absolute() and '..' not in path.parts

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from zsar_jax.performance.chips import GIB
+from zsar_jax.runtime.chips import GIB
 from zsar_jax.runtime.wording import format_bytes, pluralize
 
 _ESTIMATES = ('activations', 'gradients', 'gathered parameters')

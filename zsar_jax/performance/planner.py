@@ -13,13 +13,13 @@ from zsar_jax.errors import UserError
 from zsar_jax.models import flops
 from zsar_jax.models.from_config import build_model, choose_attention, compute_dtype
 from zsar_jax.performance import estimate, hlo_costs, hlo_flops, kernels, largest_batch, topologies
-from zsar_jax.performance.chips import DEFAULT_GPU_MEMORY_SHARE, GPU_MEMORY_SHARE
 from zsar_jax.performance.collective_table import array_contents, collective_rows
 from zsar_jax.performance.collectives import find_collectives
 from zsar_jax.performance.compiler import Compiled, compile_program
 from zsar_jax.performance.programs import Program, evaluation_programs, train_program
 from zsar_jax.performance.topologies import Topology
 from zsar_jax.runtime import sharding
+from zsar_jax.runtime.chips import DEFAULT_GPU_MEMORY_SHARE, GPU_MEMORY_SHARE
 from zsar_jax.training import optim
 
 # Kinds of memory that are proportional to the batch.

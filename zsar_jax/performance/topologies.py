@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from zsar_jax.errors import UserError, first_line
-from zsar_jax.performance.chips import CHIPS, Chip
 from zsar_jax.performance.gpu_targets import TARGETS, GpuTarget
+from zsar_jax.runtime.chips import CHIPS, Chip
 
 # What libtpu needs on a host without a TPU outside Google Cloud; any valid type will do. It is
 # loaded only to compile, which several processes may do at once.

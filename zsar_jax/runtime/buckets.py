@@ -103,3 +103,6 @@ def _configure_fsspec() -> None:
   for scheme in ('s3', 'gs', 'gcs', 'abfs', 'az'):
     # Other processes write to the same folders, so a listing is never reused.
     fsspec.config.conf.setdefault(scheme, {}).setdefault('use_listings_cache', False)
+  # The default of 10 connections would limit `bucket_requests.MAX_REQUESTS`.
+  options = fsspec.config.conf['s3'].setdefault('config_kwargs', {})
+  options.setdefault('max_pool_connections', 64)

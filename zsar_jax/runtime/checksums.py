@@ -7,7 +7,7 @@ import json
 import os
 import pathlib
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from zsar_jax.runtime import file_systems
 
@@ -39,7 +39,26 @@ def write(
     file_systems.sync(file)
 
 
-def find_damage(folder: pathlib.Path, names: Collection[str] | None = None) -> str | None:
+def identity(folder: pathlib.Path) -> int | None:
+  """Returns a number that tells a folder's files from others at the same path.
+
+  Times do not, as on some file systems they are whole seconds. Without readable checksums, returns
+  None.
+
+  Args:
+    folder: has been written with `write`.
+  """
+  try:
+    return zlib.crc32((folder / FILE).read_bytes())
+  except OSError:
+    return None
+
+
+def find_damage(
+  folder: pathlib.Path,
+  names: Collection[str] | None = None,
+  sizes: Mapping[str, int] | None = None,
+) -> str | None:
   """Returns what is wrong with a folder, in words; None if every file is as it was written.
 
   A folder without checksums was written by another program and passes.
@@ -47,6 +66,8 @@ def find_damage(folder: pathlib.Path, names: Collection[str] | None = None) -> s
   Args:
     folder: has been written with `write`.
     names: the files to compare; None compares all.
+    sizes: the sizes of files, by name, where `folder` is a copy that lacks those files of which
+      only the size is compared.
   """
   try:
     sums = json.loads((folder / FILE).read_text())
@@ -56,7 +77,13 @@ def find_damage(folder: pathlib.Path, names: Collection[str] | None = None) -> s
       if not (folder / name).resolve().is_relative_to(folder.resolve()):
         return f'{FILE} lists {name!r}, which lies elsewhere'
       expected = sums[name]
-      actual = _checksum(folder / name, size_only=expected[1] is None)
+      actual: list[int | None]
+      if sizes is not None and expected[1] is None:
+        if name not in sizes:
+          return f'{name} is missing'
+        actual = [sizes[name], None]
+      else:
+        actual = _checksum(folder / name, size_only=expected[1] is None)
       if actual[0] != expected[0]:
         return f'{name} has {actual[0]} of {expected[0]} bytes'
       if actual != expected:

@@ -12,6 +12,22 @@ from zsar_jax.runtime import buckets, file_systems
 
 
 @contextlib.contextmanager
+def naming(path: pathlib.Path, partial: pathlib.Path | None = None) -> Iterator[None]:
+  """Makes errors of the system inside the block name a file, as those of a full disk do not.
+
+  Args:
+    path: the file that is written.
+    partial: the name under which it is written, which errors may have.
+  """
+  try:
+    yield
+  except OSError as error:
+    if error.filename is None or str(error.filename) == str(partial):
+      error.filename, error.filename2 = str(path), None
+    raise
+
+
+@contextlib.contextmanager
 def open_atomically(path: pathlib.Path) -> Iterator[BinaryIO]:
   """Opens a file for writing that gets its name only when it is complete.
 
@@ -30,15 +46,14 @@ def open_atomically(path: pathlib.Path) -> Iterator[BinaryIO]:
   # A name of its own, as another process would write into, or rename, a file of the same name. It
   # is cut, as the names of files are of limited length.
   partial = path.with_name(f'{path.name[:40]}.{secrets.token_hex(4)}.tmp')
-  try:
-    with partial.open('xb') as file:
-      yield file
-    file_systems.replace(partial, path)
-  except BaseException as error:
-    partial.unlink(missing_ok=True)
-    if isinstance(error, OSError) and error.filename is None:  # As of a full disk.
-      error.filename = str(path)
-    raise
+  with naming(path, partial):
+    try:
+      with partial.open('xb') as file:
+        yield file
+      file_systems.replace(partial, path)
+    except BaseException:
+      partial.unlink(missing_ok=True)
+      raise
 
 
 def write_file(path: pathlib.Path, text: str) -> None:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Generator, Hashable, Iterator
 from typing import Any
 
-from zsar_jax.runtime import buckets
+from zsar_jax.runtime import bucket_requests, buckets
 from zsar_jax.runtime.paths import as_path, local_path
 
 
@@ -76,18 +76,14 @@ class _BucketFolders(Folders):
   @functools.cached_property
   def _entries(self) -> dict[str, dict[str, bool]]:
     """{URL of a folder: {name of an entry: whether it is a folder}}."""
-    path = self._remote.path.rstrip('/')
     folders: dict[str, dict[str, bool]] = {}
-    for name in self._remote.fs.find(path):
-      if not name.startswith(f'{path}/'):
-        continue  # The root is a file.
-      parts = name[len(path) + 1 :].split('/')
-      parent = self.root
-      for part in parts[:-1]:
-        folders.setdefault(parent, {})[part] = True
-        parent = f'{parent}/{part}'
-      if parts[-1]:  # Some programs write an object for a folder, whose name ends with '/'.
-        folders.setdefault(parent, {}).setdefault(parts[-1], False)
+    for path in bucket_requests.list_tree(self._remote):
+      *parents, name = path.split('/')
+      folder = self.root
+      for parent in parents:
+        folders.setdefault(folder, {})[parent] = True
+        folder = f'{folder}/{parent}'
+      folders.setdefault(folder, {}).setdefault(name, False)
     return folders
 
   def is_folder(self, path: str) -> bool:

@@ -1,6 +1,8 @@
 """Copies of files in buckets that are kept on this machine, for what reads a file by its name."""
 
 import atexit
+import errno
+import functools
 import hashlib
 import json
 import os
@@ -8,10 +10,10 @@ import pathlib
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
-from zsar_jax.runtime import buckets, locks
+from zsar_jax.runtime import bucket_requests, buckets, locks
 from zsar_jax.runtime.paths import cache_folder
 from zsar_jax.runtime.progress import log
 from zsar_jax.runtime.wording import format_bytes
@@ -21,6 +23,10 @@ _MAX_AGE = 7 * 86400
 
 # Downloads from this size on are announced, in bytes.
 _LARGE = 2**26
+
+# How much of a file is read in one request, and in how many at once.
+_PART_BYTES = 2**24
+_PARTS = 8
 
 # What object stores call the version of an object: S3, GCS, and others.
 _VERSIONS = ('ETag', 'etag', 'generation', 'md5Hash', 'LastModified', 'mtime', 'created')
@@ -39,21 +45,20 @@ def fetch(path: pathlib.Path, choose: Callable[[Collection[str]], Collection[str
 
   Raises:
     FileNotFoundError: if the path does not exist.
-    OSError: if an object is read incompletely.
+    UnreachableError: if the bucket fails for too long.
   """
   if not buckets.is_remote(path):
     return path
-  remote: Any = path
-  is_folder = path.is_dir()
-  folder: Any = path if is_folder else path.parent
-  entries = {
-    entry['name'].rpartition('/')[2]: entry
-    for entry in remote.fs.ls(folder.path, detail=True)
-    if entry['type'] == 'file'
-  }
-  if not is_folder and path.name not in entries:
-    raise FileNotFoundError(2, 'No such file', str(path))
-  names = sorted({*choose(entries), *(() if is_folder else (path.name,))})
+  folder: Any = path
+  entries = bucket_requests.list_folder(folder)
+  # A file is listed as itself.
+  is_file = path.name in entries and entries[path.name]['name'].strip('/') == folder.path.strip('/')
+  if is_file:
+    folder = path.parent
+    entries |= bucket_requests.list_folder(folder)
+  if not entries:
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+  names = sorted({*choose(entries), *((path.name,) if is_file else ())})
   versions = [
     [name, *(str(entries[name].get(key)) for key in ('size', *_VERSIONS))] for name in names
   ]
@@ -63,44 +68,40 @@ def fetch(path: pathlib.Path, choose: Callable[[Collection[str]], Collection[str
   copy = home / (folder.name or 'bucket')
   with locks.lock_folder(home):
     if not copy.is_dir():
-      size = sum(entries[name].get('size') or 0 for name in names)
+      size = sum(entries[name]['size'] for name in names)
       if size >= _LARGE:
         log(f'{path}: copying {format_bytes(size)} to {copy}')
       partial = home / 'partial'
       shutil.rmtree(partial, ignore_errors=True)
       partial.mkdir()
-      _download(remote.fs, [entries[name] for name in names], partial)
+      for name in names:
+        _download(folder / name, entries[name]['size'], partial / name)
       partial.rename(copy)
     os.utime(home)
-  return copy if is_folder else copy / path.name
+  return copy / path.name if is_file else copy
 
 
-def _download(fs: Any, entries: Sequence[dict[str, Any]], folder: pathlib.Path) -> None:
-  """Downloads files into a folder.
-
-  Raises:
-    OSError: if a file has another size then.
-  """
-  files = [folder / entry['name'].rpartition('/')[2] for entry in entries]
-  if files:
-    fs.get([entry['name'] for entry in entries], [os.fspath(file) for file in files])
-  for entry, file in zip(entries, files, strict=True):
-    if entry.get('size') is not None and file.stat().st_size != entry['size']:
-      raise OSError(5, f'read {file.stat().st_size} of {entry["size"]} bytes', entry['name'])
+def _download(path: Any, size: int, file: pathlib.Path) -> None:
+  """Copies an object of `size` bytes to a file."""
+  parts = [(path, begin, min(begin + _PART_BYTES, size)) for begin in range(0, size, _PART_BYTES)]
+  with file.open('wb') as stream:
+    for first in range(0, len(parts), _PARTS):
+      stream.writelines(bucket_requests.read_ranges(parts[first : first + _PARTS]))
 
 
+@functools.cache
 def _copies_folder() -> pathlib.Path:
   """Returns the folder of kept copies, after deleting those that were not used for long."""
   folder = cache_folder() / 'copies'
   try:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if os.access(folder, os.W_OK):
-      for home in folder.iterdir():
-        if home.stat().st_mtime < time.time() - _MAX_AGE:
-          shutil.rmtree(home, ignore_errors=True)
-      return folder
-  except OSError:
-    pass  # The home folder is not writable, or another process deletes the same copy.
-  folder = pathlib.Path(tempfile.mkdtemp(prefix='zsar_jax-'))
-  atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with tempfile.TemporaryFile(dir=folder):
+      pass
+  except OSError:  # The home folder is not writable.
+    folder = pathlib.Path(tempfile.mkdtemp(prefix='zsar_jax-'))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+  for home in folder.iterdir():
+    if home.lstat().st_mtime < time.time() - _MAX_AGE:
+      shutil.rmtree(home, ignore_errors=True)
   return folder

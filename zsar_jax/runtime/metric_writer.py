@@ -1,13 +1,24 @@
-"""Writes a run's metrics: metrics.jsonl and TensorBoard events."""
+"""Writes a run's metrics: metrics.jsonl, and copies for other programs such as TensorBoard."""
 
+import contextlib
 import json
 import os
 import pathlib
-from typing import Any
+from typing import Any, Protocol
 
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import distributed
-from zsar_jax.runtime.files import write_file
+from zsar_jax.runtime.files import naming, write_file
+
+
+class Mirror(Protocol):
+  """Shows the metrics in another program. It exists in process 0 only."""
+
+  def write(self, step: int, values: dict[str, float], more: bool) -> None:
+    """Takes the arguments of `MetricWriter.write`."""
+
+  def close(self, failed: bool) -> None:
+    """Closes it; `failed` says whether the run ends by an error or a signal."""
 
 
 class MetricWriter:
@@ -17,6 +28,7 @@ class MetricWriter:
   has each step once. Only process 0 writes.
 
   Attributes:
+    kept: the lines up to the step that the run resumes after.
     last: the last line, as a dictionary; {} if there is none.
     last_on_disk: the last line before lines were dropped, as a dictionary; {} if there is none.
   """
@@ -34,41 +46,67 @@ class MetricWriter:
     """
     path = workdir / 'metrics.jsonl'
     lines = distributed.broadcast_from_main(lambda: _read_lines(path))
-    kept = [line for line in lines if line['step'] <= first_step]
+    self.kept = kept = [line for line in lines if line['step'] <= first_step]
     self.last: dict[str, Any] = kept[-1] if kept else {}
     self.last_on_disk: dict[str, Any] = lines[-1] if lines else {}
-    self._file = self._events = None
+    self._file = None
+    self._mirrors: list[Mirror] = []
     if distributed.is_main():
       write_file(path, ''.join(json.dumps(line) + '\n' for line in kept))
-      self._file = path.open('r+b')
-      self._file.seek(0, os.SEEK_END)
-      self._start = self._file.tell() - (len(json.dumps(kept[-1])) + 1 if kept else 0)
-      self._events = _open_events(workdir, first_step) if tensorboard else None
+      self._path, self._file = path, path.open('r+b', buffering=0)
+      end = self._file.seek(0, os.SEEK_END)
+      self._start = end - len(_encode(self.last))
+      if tensorboard:
+        self.add(_TensorBoard(workdir, first_step))
 
-  def write(self, step: int, values: dict[str, float]) -> None:
+  def add(self, mirror: Mirror) -> None:
+    """Also writes to `mirror` from now on."""
+    self._mirrors.append(mirror)
+
+  def write(self, step: int, values: dict[str, float], more: bool = False) -> None:
     """Writes the values of a step; values of the last step join its line.
 
-    The line is handed to the system at once, so that a crash of the process does not lose it.
+    The line is handed to the system at once, so that a crash of the process does not lose it. If
+    the disk is full, the file keeps its complete lines.
+
+    Args:
+      step: its number.
+      values: by the names of the metrics.
+      more: whether other values of this step will follow.
     """
     same_step = self.last.get('step') == step
-    self.last = self.last | values if same_step else {'step': step, **values}
+    before, self.last = self.last, self.last | values if same_step else {'step': step, **values}
     if self._file:
-      if same_step:
-        self._file.seek(self._start)
-      self._start = self._file.tell()
-      self._file.write(json.dumps(self.last).encode() + b'\n')
-      self._file.flush()
-      self._file.truncate()  # The replaced line may have been longer.
-    if self._events:
-      for name, value in values.items():
-        self._events.add_scalar(name, value, step)
+      if not same_step:
+        self._start += len(_encode(before))
+      try:
+        self._put(_encode(self.last))
+      except OSError:
+        with contextlib.suppress(OSError):  # The line that was replaced had its space already.
+          self._put(_encode(before) if same_step else b'')
+        raise
+    for mirror in self._mirrors:
+      mirror.write(step, values, more)
 
-  def close(self) -> None:
-    """Closes the files."""
+  def _put(self, encoded: bytes) -> None:
+    """Replaces the file's content from the last line on."""
+    assert self._file
+    with naming(self._path):
+      self._file.seek(self._start)
+      while encoded:
+        encoded = encoded[self._file.write(encoded) :]
+      self._file.truncate()
+
+  def close(self, failed: bool = False) -> None:
+    """Closes the files; `failed` says whether the run ends by an error or a signal."""
     if self._file:
       self._file.close()
-    if self._events:
-      self._events.close()
+    for mirror in self._mirrors:
+      mirror.close(failed)
+
+
+def _encode(line: dict[str, Any]) -> bytes:
+  return json.dumps(line).encode() + b'\n' if line else b''
 
 
 def _read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -85,11 +123,24 @@ def _read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
   return lines
 
 
-def _open_events(workdir: pathlib.Path, first_step: int) -> Any:
-  try:
-    import tensorboardX
-  except ImportError:
-    raise UserError(
-      "config.log.tensorboard: tensorboardX is not installed; pip install 'zsar_jax[tensorboard]'"
-    ) from None
-  return tensorboardX.SummaryWriter(str(workdir / 'tensorboard'), purge_step=first_step + 1)
+class _TensorBoard:
+  """Writes event files, which TensorBoard shows."""
+
+  def __init__(self, workdir: pathlib.Path, first_step: int):
+    try:
+      import tensorboardX
+    except ImportError:
+      raise UserError(
+        "config.log.tensorboard: tensorboardX is not installed; pip install 'zsar_jax[tensorboard]'"
+      ) from None
+    folder = str(workdir / 'tensorboard')
+    self._events = tensorboardX.SummaryWriter(folder, purge_step=first_step + 1)
+
+  def write(self, step: int, values: dict[str, float], more: bool) -> None:
+    del more
+    for name, value in values.items():
+      self._events.add_scalar(name, value, step)
+
+  def close(self, failed: bool) -> None:
+    del failed
+    self._events.close()

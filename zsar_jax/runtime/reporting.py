@@ -16,7 +16,7 @@ from zsar_jax.runtime.streams import tolerate_closed_streams
 # Errors of a disk, of a path or of the system's limits, which are no defects of a program.
 _DISK = (
   *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
-  *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
+  *(errno.EFBIG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
 )
 _OPEN_FILES = (errno.EMFILE, errno.ENFILE)  # Too many, in the process or in the system.
 _REMEDIES = {

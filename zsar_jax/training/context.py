@@ -14,7 +14,8 @@ from zsar_jax.data.subset import Subset
 from zsar_jax.data.view import View
 from zsar_jax.data.watchdog import WorkerPolicy
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import distributed, locks, sharding
+from zsar_jax.models import flops
+from zsar_jax.runtime import chips, distributed, locks, sharding
 from zsar_jax.runtime.files import make_folder
 from zsar_jax.runtime.interruption import DeferredSignals, Interrupted
 from zsar_jax.runtime.metric_writer import MetricWriter
@@ -108,8 +109,11 @@ class RunContext:
     self.monitor = StepMonitor(self._loader, self.workdir, config.data.max_bad_clips)
     self.progress = Progress(config.steps, step, 'clips', config.data.batch_size)
     self._stack.callback(self.progress.close)
+    model, batch = setup.model, config.data.batch_size
     texts = inputs['texts'].shape
-    self.profile = Profile(config, self.workdir, setup.model, setup.trained, texts)
+    operations = flops.training_step(model.spec, model.video, batch, texts, setup.trained)
+    self._flops_per_clip = operations / batch
+    self.profile = Profile(config, self.workdir, operations)
     self._stack.callback(self.profile.close)
 
   def next_batch(self) -> dict[str, jax.Array] | None:
@@ -127,6 +131,23 @@ class RunContext:
       raise
     batch['stop'] = np.full(self._rows, self.interruption.signal is not None)
     return sharding.shard_batch(batch, self._mesh)
+
+  def throughput(self, step: int) -> dict[str, float]:
+    """Returns the metric 'clips_per_second' since the first step of this start, and 'mfu'.
+
+    MFU (model FLOPs utilization; Chowdhery et al., PaLM, appendix B) is the share of the devices'
+    published bfloat16 peak that the model's own operations take. It is left out where the peak is
+    not known, as for CPUs, and at the first step, which has no rate.
+
+    Args:
+      step: the last step.
+    """
+    rate = self.progress.rate(step)
+    chip = chips.find_chip(jax.devices()[0].device_kind)
+    if chip is None or not rate:
+      return {'clips_per_second': rate}
+    mfu = rate * self._flops_per_clip / (chip.flops * jax.device_count())
+    return {'clips_per_second': rate, 'mfu': mfu}
 
   def stop_data(self) -> None:
     """Ends the workers; may be called more than once."""

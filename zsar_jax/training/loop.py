@@ -257,9 +257,9 @@ def _run_steps(
         run.monitor.flush()
         goodput.lap('step')
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        run.progress.show(step, f'loss {values["loss"]:.4f}  accuracy {values["accuracy"]:.3f}')
-        values['clips_per_second'] = run.progress.rate(step)
-        run.writer.write(step, values | goodput.metrics())
+        text = f'loss {values["loss"]:.4f}  accuracy {values["accuracy"]:.3f}'
+        run.progress.show(step, text, upcoming(config, step))
+        run.writer.write(step, values | run.throughput(step) | goodput.metrics())
 
       # --------------------------------------------------------------- Checkpoint, evaluation
       if saving:
@@ -292,6 +292,23 @@ def _evaluate(job: _Job, run: RunContext, step: int, state: State) -> None:
 def evaluation_due(config: ConfigDict, step: int) -> bool:
   """Returns whether an evaluation follows a step before the last one."""
   return bool(config.eval.every and step and step % config.eval.every == 0 and step < config.steps)
+
+
+def upcoming(config: ConfigDict, step: int) -> dict[str, int]:
+  """Returns the steps of the next checkpoint and the next evaluation after a step.
+
+  The run ends with both. There is no evaluation without data sets, and nothing after the last step.
+  """
+
+  def following(every: int) -> int:
+    return min((step // every + 1) * every, config.steps) if every else config.steps
+
+  if step >= config.steps:
+    return {}
+  evaluation = following(config.eval.every)
+  # A checkpoint is also written before each evaluation.
+  steps = {'checkpoint': min(following(config.checkpoint.every), evaluation)}
+  return steps | ({'evaluation': evaluation} if config.eval.datasets else {})
 
 
 def evaluation_written(line: dict[str, Any], step: int) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import distributed
-from zsar_jax.runtime.files import write_file
+from zsar_jax.runtime.files import naming, write_file
 from zsar_jax.runtime.progress import log
 from zsar_jax.training.losses import Metrics
 
@@ -87,7 +87,8 @@ class StepMonitor:
       describe = functools.partial(self._loader.describe_damage, position)
       reason = distributed.broadcast_from_main(describe)
       if distributed.is_main():
-        with (self._workdir / BAD_CLIPS).open('a', encoding='utf-8') as file:
+        path = self._workdir / BAD_CLIPS
+        with naming(path), path.open('a', encoding='utf-8') as file:
           file.write(json.dumps({'clip': name, 'step': step, 'reason': reason}) + '\n')
       share = len(self._bad) / len(subset)
       if share > self._max_bad_clips:

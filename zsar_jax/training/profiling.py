@@ -2,14 +2,11 @@
 
 import json
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-from zsar_jax.models import flops
-from zsar_jax.models.video_model import VideoModel
 from zsar_jax.runtime import distributed
 from zsar_jax.runtime.files import write_file
 from zsar_jax.runtime.progress import log
@@ -34,29 +31,24 @@ class Profile:
     self,
     config: ConfigDict,
     workdir: pathlib.Path,
-    model: VideoModel,
-    trained: Any,
-    texts: Sequence[int],
+    flops_per_step: float,
   ):
     """Collects the facts of the run; traces nothing yet.
 
     Args:
       config: a validated config.
       workdir: the run's folder; traces go to its folder 'profile'.
-      model: the model.
-      trained: a tree of bools like the parameters.
-      texts: (P, C, L), the shape of the tokens of the class texts.
+      flops_per_step: the operations of a step, from `models.flops.training_step`.
     """
     self._steps = tuple(config.profile.steps)
     self._folder = workdir / 'profile'
     self._running = False
     self._step: jax.profiler.StepTraceAnnotation | None = None
-    batch = config.data.batch_size
     self._facts = {
       'device': jax.devices()[0].device_kind,
       'devices': jax.device_count(),
-      'clips_per_step': batch,
-      'flops_per_step': flops.training_step(model.spec, model.video, batch, texts, trained),
+      'clips_per_step': config.data.batch_size,
+      'flops_per_step': flops_per_step,
     }
 
   def before(self, step: int, state: Any) -> None:

@@ -374,18 +374,17 @@ def _newest(checkpoints: Checkpoints, run: pathlib.Path, field: str, read: Calla
 
 
 @functools.lru_cache(maxsize=64)
-def _cached_damage(folder: pathlib.Path, modified_ns: int) -> str | None:
-  """Returns `checksums.find_damage`, computed once per process for each time of modification."""
-  del modified_ns
+def _cached_damage(folder: pathlib.Path, identity: int | None) -> str | None:
+  """Returns `checksums.find_damage`, computed once per process for each `checksums.identity`."""
+  del identity
   return checksums.find_damage(folder)
 
 
 def _verify(folder: pathlib.Path) -> tuple[bool, str | None]:
   """Returns whether a checkpoint has checksums, and the damage that they reveal, in words."""
-  sums = folder / checksums.FILE
-  if not sums.exists():
+  if not (folder / checksums.FILE).exists():
     return False, None
-  return True, _cached_damage(folder, sums.stat().st_mtime_ns)
+  return True, _cached_damage(folder, checksums.identity(folder))
 
 
 def _reason(error: Exception) -> str:

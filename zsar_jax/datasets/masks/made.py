@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import time
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -85,12 +86,18 @@ def _read_once(path: str, checksum: str, version: tuple[int, ...]) -> MadeClip:
 
 
 def _version(path: str) -> tuple[int, ...]:
-  """Returns numbers that differ for a file that was written again; () if there is none."""
+  """Returns numbers that differ for a file that was written again; () if there is none.
+
+  Times may be whole seconds: a file of this second can be written again and keep its time, so its
+  numbers are never returned twice.
+  """
   try:
     status = os.stat(path)
   except OSError:
     return ()
-  return status.st_ino, status.st_mtime_ns, status.st_size
+  may_keep_time = time.time() - status.st_mtime < 2
+  unique = (time.monotonic_ns(),) if may_keep_time else ()
+  return status.st_ino, status.st_mtime_ns, status.st_size, *unique
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,13 +2,19 @@
 
 import dataclasses
 
-from zsar_jax.performance import gpu_targets
-
 GIB = 2**30
 
 # The share of a GPU's memory that JAX can take for itself. It takes less by default.
 GPU_MEMORY_SHARE = 0.95
 DEFAULT_GPU_MEMORY_SHARE = 0.75
+
+# Bytes of a GPU's main memory as the CUDA driver reports them, see `performance.gpu_targets`.
+GPU_MEMORY = {
+  'A100': 85100068864,
+  'H100': 84942979072,
+  'H200': 151397597184,
+  'B200': 191514411008,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +61,7 @@ class Chip:
 def _gpu(
   key: str, name: str, kind: str, flops: float, memory_bandwidth: float, link_bandwidth: float
 ) -> Chip:
-  memory = GPU_MEMORY_SHARE * gpu_targets.TARGETS[key].memory
+  memory = GPU_MEMORY_SHARE * GPU_MEMORY[key]
   source = f'nvidia.com/en-us/data-center/{key.lower()}'
   return Chip(name, (kind,), memory, flops, memory_bandwidth, link_bandwidth, 0, source)
 
