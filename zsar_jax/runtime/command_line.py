@@ -6,12 +6,13 @@ Programs with a config file have absl's flags, --config=NAME and --config.FIELD=
 
 import argparse
 import difflib
+import functools
 import os
 import pathlib
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -40,7 +41,18 @@ def parse_arguments(
   terminal.escape_output()
   with exit_on_user_error():
     arguments = [local_argument(text) for text in (sys.argv[1:] if argv is None else argv)]
-  return parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def path_type(field: str) -> Callable[[str], pathlib.Path]:
+  """Returns the `type` of a flag that names a file or folder, for `ArgumentParser.add_argument`.
+
+  `pathlib.Path` would take a URL for a path of this machine.
+
+  Args:
+    field: the flag, for errors.
+  """
+  return functools.partial(as_path, field=field)
 
 
 def config_names(studies: bool) -> list[str]:

@@ -67,6 +67,15 @@ def write_file(path: pathlib.Path, text: str) -> None:
     file.write(text.encode())
 
 
+def make_parent(path: pathlib.Path) -> None:
+  """Makes the folder of a file that is about to be written, if it is on a disk.
+
+  A bucket has no folders to make.
+  """
+  if not buckets.is_remote(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
 def make_folder(folder: pathlib.Path, field: str) -> None:
   """Makes a folder for a program's output and checks that files can be written in it.
 
