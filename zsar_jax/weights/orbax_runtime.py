@@ -68,7 +68,7 @@ def storage_path(folder: Any, field: str) -> Any:
     return folder
   if not can_store(folder):
     raise UserError(
-      f'{field}: {folder}: checkpoints are not written to {buckets.scheme(folder)}://; name a folder of a'
+      f'{field}: {folder}: {buckets.scheme(folder)}:// cannot hold checkpoints; name a folder of a'
       ' disk, of gs:// or of s3://'
     )
   # Otherwise epath would use TensorFlow where it is installed, which has other credentials.
