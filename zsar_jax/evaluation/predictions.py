@@ -236,8 +236,9 @@ class Predictions:
       'logits': logits,
       **(self.pairs.to_arrays() if self.pairs else {}),
     }
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = as_path(path, 'the predictions')
+    if not buckets.is_remote(path):
+      path.parent.mkdir(parents=True, exist_ok=True)
     with open_atomically(path) as file:
       np.savez_compressed(file, **arrays)
 

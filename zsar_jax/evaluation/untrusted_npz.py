@@ -5,6 +5,7 @@ a few hundred bytes, state the inflated size; both are read and compared before 
 inflated.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -12,6 +13,9 @@ import zipfile
 from collections.abc import Iterable
 
 import numpy as np
+
+from zsar_jax.runtime import buckets
+from zsar_jax.runtime.paths import as_path
 
 # The arrays of a file may take this many bytes, plus a multiple of the file's size. Logits deflate
 # by only a tenth; names, which are padded to the longest, and the NaN of clips that do not count
@@ -51,14 +55,17 @@ class NpzReader:
       OSError: the file cannot be read.
       Exception: almost any other, if it is damaged or no zip file.
     """
-    self._size = os.path.getsize(path)
-    self._zip = zipfile.ZipFile(path)
+    with contextlib.ExitStack() as stack:
+      copy = stack.enter_context(buckets.local_copy(as_path(path, 'the predictions')))
+      self._size = os.path.getsize(copy)
+      self._zip = stack.enter_context(zipfile.ZipFile(copy))
+      self._close = stack.pop_all().close
 
   def __enter__(self) -> 'NpzReader':
     return self
 
   def __exit__(self, *exception) -> None:
-    self._zip.close()
+    self._close()
 
   def headers(self, names: Iterable[str]) -> dict[str, ArrayHeader]:
     """Reads the headers of the named arrays; names that the file lacks are left out.

@@ -58,7 +58,7 @@ def check_workdir(workdir: pathlib.Path) -> None:
   if distributed.is_main():
     make_folder(workdir, '--workdir')
     token = workdir / f'.seen_by_all_hosts-{uuid.uuid4().hex}'
-    token.touch()
+    write_file(token, '')
   try:
     name, main_workdir = distributed.broadcast_from_main(
       lambda: (token.name if token else '', str(workdir))

@@ -7,12 +7,14 @@ as an object's name begins with it.
 
 import contextlib
 import functools
+import logging
 import os
 import pathlib
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 from zsar_jax.errors import UserError, error_reason
 
@@ -73,6 +75,32 @@ def write_object(path: Any, source: pathlib.Path) -> None:
   path.fs.put_file(os.fspath(source), path.path)
 
 
+def remove_folder(folder: pathlib.Path) -> None:
+  """Deletes a folder, on a disk or in a bucket, as far as possible."""
+  if is_remote(folder):
+    remote: Any = folder
+    with contextlib.suppress(FileNotFoundError):
+      remote.fs.rm(remote.path, recursive=True)
+  else:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def move_folder(folder: pathlib.Path, target: pathlib.Path) -> None:
+  """Renames a folder; in a bucket its objects are copied one by one.
+
+  Args:
+    folder: exists.
+    target: does not exist, on the same disk or in the same bucket.
+  """
+  if is_remote(folder):
+    remote, destination = cast(Any, folder), cast(Any, target)
+    for name in remote.fs.find(remote.path):
+      remote.fs.cp_file(name, destination.path + name.removeprefix(remote.path.rstrip('/')))
+    remove_folder(folder)
+  else:
+    folder.rename(target)
+
+
 @contextlib.contextmanager
 def local_copy(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields a local copy of a file or folder; the path itself if it is local.
@@ -100,6 +128,9 @@ def _configure_fsspec() -> None:
   """
   import fsspec
 
+  # They raise the errors that they log with a traceback.
+  for name in ('fsspec', 'gcsfs', 's3fs'):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
   for scheme in ('s3', 'gs', 'gcs', 'abfs', 'az'):
     # Other processes write to the same folders, so a listing is never reused.
     fsspec.config.conf.setdefault(scheme, {}).setdefault('use_listings_cache', False)

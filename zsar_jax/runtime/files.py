@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, cast
 
 from zsar_jax.errors import UserError, error_reason
-from zsar_jax.runtime import buckets, file_systems
+from zsar_jax.runtime import bucket_errors, buckets, file_systems
 
 
 @contextlib.contextmanager
@@ -88,6 +88,12 @@ def make_folder(folder: pathlib.Path, field: str) -> None:
   Raises:
     UserError: if the folder cannot be made, or no file can be written in it.
   """
+  if buckets.is_remote(folder):  # There are no folders to be made.
+    with bucket_errors.reporting(folder, field):
+      probe = folder / f'.writable-{secrets.token_hex(4)}'
+      write_file(probe, '')
+      probe.unlink()
+    return
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
@@ -95,13 +101,8 @@ def make_folder(folder: pathlib.Path, field: str) -> None:
       f'{field}: {folder} cannot be a folder ({error_reason(error)}); name another'
     ) from None
   try:
-    if buckets.is_remote(folder):
-      probe = folder / f'.writable-{secrets.token_hex(4)}'
-      write_file(probe, '')
-      probe.unlink()
-    else:
-      with tempfile.TemporaryFile(dir=folder):
-        pass
+    with tempfile.TemporaryFile(dir=folder):
+      pass
   except OSError as error:
     raise UserError(
       f'{field}: {folder} cannot be written to ({error_reason(error)}); name another folder'
