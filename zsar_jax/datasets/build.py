@@ -28,7 +28,7 @@ from zsar_jax.datasets.builder import ClipBuilder
 from zsar_jax.datasets.stage_runners import stage_in_processes, stage_with_beam
 from zsar_jax.datasets.staging import Chunk, ClipTask, StagedChunk, serialized_size
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import checksums, file_systems, locks
+from zsar_jax.runtime import file_systems, locks
 from zsar_jax.runtime.wording import pluralize
 
 # The minimum number of clips in a chunk, and the maximum number of chunks in a split. Chunks become

@@ -16,7 +16,7 @@ import numpy as np
 
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import distributed
-from zsar_jax.runtime.files import make_folder
+from zsar_jax.runtime.files import make_folder, write_file
 
 # Libraries whose version may change what is computed, read or written.
 _LIBRARIES = ('flax', 'grain', 'jax', 'jaxlib', 'numpy', 'optax', 'orbax-checkpoint')

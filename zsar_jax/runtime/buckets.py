@@ -37,6 +37,11 @@ def is_remote(path: Any) -> TypeGuard[pathlib.Path]:
   return not isinstance(path, str | os.PathLike)
 
 
+def scheme(path: Any) -> str:
+  """Returns the scheme of a path in a bucket, such as 's3'."""
+  return path.protocol
+
+
 def open_url(url: str, field: str) -> Any:
   """Returns the `upath.UPath` of a URL; a `pathlib.Path` of a file:// URL.
 
@@ -49,18 +54,18 @@ def open_url(url: str, field: str) -> Any:
   """
   match = _URL.match(url)
   assert match, url
-  scheme = match[1].lower()
-  if scheme == 'file':
+  name = match[1].lower()
+  if name == 'file':
     return pathlib.Path(url[match.end() :])
   _configure_fsspec()
   # Imported here, so that programs without URLs start faster.
   from upath import UPath
 
   try:
-    path = UPath(f'{scheme}://{url[match.end() :].rstrip("/")}')
+    path = UPath(f'{name}://{url[match.end() :].rstrip("/")}')
     path.fs  # noqa: B018  Imports the package of the scheme.
   except ImportError as error:
-    extra = _EXTRAS.get(scheme)
+    extra = _EXTRAS.get(name)
     remedy = f"pip install 'zsar_jax[{extra}]'" if extra else 'install it'
     raise UserError(
       f'{field}: {url} needs a package that is not installed ({error_reason(error)}); {remedy}'

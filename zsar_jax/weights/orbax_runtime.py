@@ -68,12 +68,12 @@ def storage_path(folder: Any, field: str) -> Any:
     return folder
   if not can_store(folder):
     raise UserError(
-      f'{field}: {folder}: checkpoints are not written to {folder.protocol}://; name a folder of a'
+      f'{field}: {folder}: {buckets.scheme(folder)}:// cannot hold checkpoints; name a folder of a'
       ' disk, of gs:// or of s3://'
     )
   # Otherwise epath would use TensorFlow where it is installed, which has other credentials.
   os.environ['EPATH_USE_TF'] = 'false'
-  if folder.protocol == 's3':
+  if buckets.scheme(folder) == 's3':
     _adapt_to_s3()
   from etils import epath
 
@@ -82,7 +82,7 @@ def storage_path(folder: Any, field: str) -> Any:
 
 def can_store(folder: Any) -> bool:
   """Returns whether checkpoints can be in a folder."""
-  return not buckets.is_remote(folder) or folder.protocol in ('gs', 's3')
+  return not buckets.is_remote(folder) or buckets.scheme(folder) in ('gs', 's3')
 
 
 def key_value_store(folder: Any) -> dict[str, Any]:
