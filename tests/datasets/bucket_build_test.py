@@ -31,7 +31,7 @@ def _bucket():
   return as_path(f'memory://{uuid.uuid4().hex}/data', '')
 
 
-class Other(Toy):
+class Other(Toy, skip_registration=True):
   """The same with another parameter."""
 
   name = 'toy'

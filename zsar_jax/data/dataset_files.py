@@ -119,7 +119,7 @@ class DatasetFiles:
   def build(self, name: str) -> Hashable:
     """Returns what differs if another build has replaced a file."""
     if self.remote is None:
-      return (self.directory / name).stat().st_mtime_ns
+      return checksums.identity(self.directory) or (self.directory / name).stat().st_mtime_ns
     return self.remote.versions.get(name)
 
   def open_records(self, path: pathlib.Path, frames: int) -> FrameFile:
