@@ -16,7 +16,8 @@ fwrite, are not seen.
     gap       renaming over a file deletes that, and takes VALUE milliseconds before it renames
     slow      every renaming takes VALUE milliseconds
     change    everything that changes a file or a folder fails with VALUE: a read-only file system
-    grow      everything that takes space or inodes fails with VALUE, after AFTER such calls
+    grow      everything that takes space or inodes fails with VALUE, after AFTER such calls; the
+              first call that fails, if it writes, still writes a half, as on a disk that is full
     seconds   times of files have no fractions of a second; VALUE is not used
 */
 
@@ -98,6 +99,21 @@ static int fails(const char *kind, int folder, const char *path) {
 }
 
 static int changes(int folder, const char *path) { return fails("change", folder, path); }
+
+/* Returns how much of a write to do before the disk is full: all, a half, or nothing. */
+static ssize_t room(int file, size_t size) {
+  char out[PATH_MAX];
+  int before = errno;
+  if (changes(file, "")) return -1;
+  struct rule *rule = find(absolute(file, "", out), "grow");
+  errno = before;
+  long calls = rule ? atomic_fetch_add(&rule->calls, 1) : 0;
+  if (!rule || calls < rule->after) return size;
+  if (calls == rule->after && size > 1) return size / 2;
+  errno = rule->value;
+  return -1;
+}
+
 static int grows(int folder, const char *path) {
   return changes(folder, path) || fails("grow", folder, path);
 }
@@ -152,16 +168,22 @@ FOPEN(fopen64)
 
 /* ------------------------------------------------------------------------------- Writing */
 
+#define SIZED(name, declared, passed, ...) \
+  ssize_t name declared { \
+    if (size && (ssize_t)(size = room(file, size)) < 0) return -1; \
+    return REAL(ssize_t, name, __VA_ARGS__) passed; \
+  }
+SIZED(write, (int file, const void *bytes, size_t size), (file, bytes, size), int, const void *, size_t)
+SIZED(pwrite, (int file, const void *bytes, size_t size, off_t at), (file, bytes, size, at), int,
+      const void *, size_t, off_t)
+SIZED(pwrite64, (int file, const void *bytes, size_t size, off64_t at), (file, bytes, size, at), int,
+      const void *, size_t, off64_t)
+
 #define WRITE(name, declared, passed, ...) \
   ssize_t name declared { \
     if (grows(file, "")) return -1; \
     return REAL(ssize_t, name, __VA_ARGS__) passed; \
   }
-WRITE(write, (int file, const void *bytes, size_t size), (file, bytes, size), int, const void *, size_t)
-WRITE(pwrite, (int file, const void *bytes, size_t size, off_t at), (file, bytes, size, at), int,
-      const void *, size_t, off_t)
-WRITE(pwrite64, (int file, const void *bytes, size_t size, off64_t at), (file, bytes, size, at), int,
-      const void *, size_t, off64_t)
 WRITE(writev, (int file, const struct iovec *parts, int count), (file, parts, count), int,
       const struct iovec *, int)
 WRITE(pwritev64v2, (int file, const struct iovec *parts, int count, off64_t at, int flags),
@@ -202,7 +224,7 @@ CHANGE(chmod, AT_FDCWD, path, (const char *path, mode_t mode), (path, mode), con
 CHANGE(truncate64, AT_FDCWD, path, (const char *path, off64_t size), (path, size), const char *,
        off64_t)
 CHANGE(utimensat, folder, path,
-       (int folder, const char *path, const struct timespec *times, int flags),
+       (int folder, const char *path, const struct timespec times[2], int flags),
        (folder, path, times, flags), int, const char *, const struct timespec *, int)
 
 int access(const char *path, int mode) {

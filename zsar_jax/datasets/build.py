@@ -28,7 +28,7 @@ from zsar_jax.datasets.builder import ClipBuilder
 from zsar_jax.datasets.stage_runners import stage_in_processes, stage_with_beam
 from zsar_jax.datasets.staging import Chunk, ClipTask, StagedChunk, serialized_size
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import locks
+from zsar_jax.runtime import file_systems, locks
 from zsar_jax.runtime.wording import pluralize
 
 # The minimum number of clips in a chunk, and the maximum number of chunks in a split. Chunks become
@@ -94,6 +94,7 @@ def _build_here(
         raise UserError(
           f'--out: {builder.staging_dir} cannot be written ({error.strerror})'
         ) from None
+      file_systems.check_moving(builder.staging_dir, '--out')
       # An earlier build leaves this folder if it is killed while it publishes.
       for incomplete in directory.parent.glob(f'{INCOMPLETE_PREFIX}*_{directory.name}'):
         shutil.rmtree(incomplete)

@@ -16,10 +16,11 @@ from zsar_jax.data.view import View
 from zsar_jax.data.watchdog import WorkerPolicy
 from zsar_jax.errors import UserError
 from zsar_jax.models import flops
-from zsar_jax.runtime import chips, distributed, locks, sharding
+from zsar_jax.runtime import buckets, chips, distributed, file_systems, locks, sharding
 from zsar_jax.runtime.files import make_folder
 from zsar_jax.runtime.interruption import DeferredSignals, Interrupted
 from zsar_jax.runtime.metric_writer import MetricWriter
+from zsar_jax.runtime.output_folder import OutputFolder
 from zsar_jax.runtime.progress import Progress
 from zsar_jax.runtime.run_status import TRAINING, RunStatus
 from zsar_jax.training.goodput import Goodput
@@ -42,6 +43,7 @@ class RunContext:
     checkpoints: the checkpoints in the workdir.
     status: the run's sign of life.
     interruption: defers SIGINT and SIGTERM while it is entered; from `start_data`.
+    outputs: where files that grow are written; from `start_outputs`.
     writer: writes metrics; from `start_outputs`.
     monitor: checks the outputs of each step; from `start_outputs`.
     progress: the progress line; from `start_outputs`.
@@ -66,6 +68,8 @@ class RunContext:
       if distributed.is_main():
         make_folder(self.workdir, '--workdir')
         stack.enter_context(locks.lock_folder(self.workdir))
+        if not buckets.is_remote(self.workdir):
+          file_systems.check_moving(self.workdir, '--workdir')
       distributed.wait_for_all('the workdir')
       self.status = RunStatus(self.workdir)
       stack.push(lambda kind, error, trace: self.status.close(error))
@@ -108,18 +112,21 @@ class RunContext:
       step: the step that the run resumes after.
     """
     config = self._config
-    self.writer = MetricWriter(self.workdir, step, config.log.tensorboard)
+    self.outputs = OutputFolder(self.workdir)
+    self._stack.push(lambda kind, error, trace: self.outputs.close(failed=error is not None))
+    out = self.outputs.path
+    self.writer = MetricWriter(self.workdir, step, config.log.tensorboard, out)
     self._stack.push(lambda kind, error, trace: self.writer.close(failed=error is not None))
     self.goodput.resume(self.writer.last, self.writer.last_on_disk)
     self.status.update(step=step, steps=config.steps)
-    self.monitor = StepMonitor(self._loader, self.workdir, config.data.max_bad_clips)
+    self.monitor = StepMonitor(self._loader, self.workdir, config.data.max_bad_clips, out)
     self.progress = Progress(config.steps, step, 'clips', config.data.batch_size)
     self._stack.callback(self.progress.close)
     model, batch = setup.model, config.data.batch_size
     texts = inputs['texts'].shape
     operations = flops.training_step(model.spec, model.video, batch, texts, setup.trained)
     self._flops_per_clip = operations / batch
-    self.profile = Profile(config, self.workdir, operations)
+    self.profile = Profile(config, self.workdir, operations, out)
     self._stack.callback(self.profile.close)
 
   def next_batch(self) -> dict[str, jax.Array] | None:
@@ -137,6 +144,15 @@ class RunContext:
       raise
     batch['stop'] = np.full(self._rows, self.interruption.signal is not None)
     return sharding.shard_batch(batch, self._mesh)
+
+  def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
+    """Saves a checkpoint in the background; see `Checkpoints.save`.
+
+    The metrics up to its step are in the workdir before, as a run that resumes from it does not
+    write them again.
+    """
+    self.outputs.flush()
+    self.checkpoints.save(step, state, meta)
 
   def report(self, step: int, values: dict[str, float]) -> None:
     """Shows the progress on the status line and in the run's sign of life.

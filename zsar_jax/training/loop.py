@@ -272,7 +272,7 @@ def _run_steps(
 
       # --------------------------------------------------------------- Checkpoint, evaluation
       if saving:
-        run.checkpoints.save(step, state, job.meta)
+        run.save(step, state, job.meta)
         saved_step = step
         goodput.lap('checkpoint')
       if evaluating and not run.should_stop:
@@ -281,7 +281,7 @@ def _run_steps(
 
     run.monitor.flush()
     if step > saved_step:
-      run.checkpoints.save(step, state, job.meta)
+      run.save(step, state, job.meta)
     run.checkpoints.wait()
     goodput.lap('checkpoint')
   return step, state
