@@ -31,7 +31,7 @@ from zsar_jax.evaluation.evaluator import COLOR_SEED
 from zsar_jax.ops.prepare import painted_frames
 from zsar_jax.recipes import language
 from zsar_jax.runtime import sharding
-from zsar_jax.runtime.files import make_folder, open_atomically
+from zsar_jax.runtime.files import make_folder, naming, open_atomically
 from zsar_jax.runtime.locks import lock_folder
 from zsar_jax.runtime.progress import Progress, log
 from zsar_jax.text.phrasing import render
@@ -261,5 +261,7 @@ def _write_images(path: pathlib.Path, frames: np.ndarray, kind: str) -> None:
   for number, frame in enumerate(frames):
     image = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
     encoded = cv2.imencode(f'.{kind}', image, options)[1].tobytes()
-    (partial / f'{number:04d}.{kind}').write_bytes(encoded)
+    image_path = partial / f'{number:04d}.{kind}'
+    with naming(image_path):
+      image_path.write_bytes(encoded)
   partial.rename(path)
