@@ -199,8 +199,8 @@ def measure_texts(classes: int, templates: int) -> Iterator[dict[str, Any]]:
       'name': f'texts, {preset}',
       'tokens': list(tokens.shape),
       'tokenizing_seconds': tokenizing['seconds'],
-      'evaluation_megabytes': round(compiled.memory_analysis().temp_size_in_bytes / 1e6, 1),
-      'training_megabytes': round(gradient.memory_analysis().temp_size_in_bytes / 1e6, 1),
+      'evaluation_megabytes': _temporary_megabytes(compiled),
+      'training_megabytes': _temporary_megabytes(gradient),
     }
     if preset == 'tiny':
       params = model.init(jax.random.key(0))
@@ -208,6 +208,11 @@ def measure_texts(classes: int, templates: int) -> Iterator[dict[str, Any]]:
         jax.block_until_ready(compiled(params, tokens))
       line |= {'encoding_' + name: value for name, value in encoding.items()}
     yield line
+
+
+def _temporary_megabytes(compiled: Any) -> float:
+  """Returns the memory of a compiled program, without its arguments and results."""
+  return round(compiled.memory_analysis().temp_size_in_bytes / 1e6, 1)
 
 
 class _Times(dict[str, float]):
