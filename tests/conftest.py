@@ -9,6 +9,14 @@ import re
 
 import pytest
 
+from tests.bucket_servers import (  # noqa: F401  Fixtures.
+  bucket_url,
+  gcs_bucket,
+  gcs_server,
+  s3_bucket,
+  s3_server,
+)
+
 # The files that take longest, in order: begun last, one would keep one process busy alone.
 _LONG = ('loop_test', 'initial_test', 'bias_study_test', 'benchmark_test', 'still_bank_test')
 

@@ -19,15 +19,14 @@ import pathlib
 from typing import TYPE_CHECKING, Any
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.command_line import parse_arguments
+from zsar_jax.runtime.command_line import parse_arguments, path_type
 from zsar_jax.runtime.reporting import exit_on_user_error
 
 from .shared_flags import add_sheet_flags, check_sheet_flags
 
 if TYPE_CHECKING:
   from zsar_jax.data.subset import Subset
-
-  from .drawing import Column
+  from zsar_jax.evaluation.contact_sheets import Column
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,13 +38,13 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     'folder',
     metavar='DIR',
-    type=pathlib.Path,
+    type=path_type('DIR'),
     help='the --out of zsar build-dataset, or one data set below it',
   )
   parser.add_argument(
     '--out',
     metavar='DIR',
-    type=pathlib.Path,
+    type=path_type('--out'),
     default='.',
     help='the folder for the sheets; default: the current folder',
   )
@@ -70,9 +69,8 @@ def main(argv: list[str] | None = None) -> None:
   from zsar_jax.data.dataset import open_dataset
   from zsar_jax.data.subset import select
   from zsar_jax.data.view import View
+  from zsar_jax.evaluation.contact_sheets import choose_clips, draw_contact_sheet
   from zsar_jax.runtime.files import make_folder
-
-  from .drawing import choose_clips, draw_contact_sheet
 
   with exit_on_user_error():
     check_sheet_flags(args)
@@ -147,9 +145,8 @@ def _why_none_looks_wrong(report: dict[str, Any]) -> str | None:
 
 def _columns(subset: 'Subset', outline: bool) -> list['Column']:
   """Returns the columns of a sheet, for the regions that the data set has."""
+  from zsar_jax.evaluation.contact_sheets import COLORS, Column
   from zsar_jax.recipes import language
-
-  from .drawing import COLORS, Column
 
   unmasked = language.parse('none')
   columns = [Column('none', unmasked)]

@@ -14,7 +14,7 @@ import pathlib
 from typing import TYPE_CHECKING
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.command_line import parse_arguments
+from zsar_jax.runtime.command_line import parse_arguments, path_type
 from zsar_jax.runtime.reporting import exit_on_user_error
 
 from .shared_flags import add_sheet_flags, check_sheet_flags
@@ -29,11 +29,11 @@ def _parser() -> argparse.ArgumentParser:
   )
   parser.add_argument(
     '--dataset-dir',
-    type=pathlib.Path,
+    type=path_type('--dataset-dir'),
     required=True,
     help='the --out of zsar build-dataset, or one data set below it',
   )
-  parser.add_argument('--out', type=pathlib.Path, required=True, help='the PNG to write')
+  parser.add_argument('--out', type=path_type('--out'), required=True, help='the PNG to write')
   parser.add_argument(
     '--recipes',
     help="mask recipes, separated by semicolons; default: 'none;background=normal', or 'none' with"
@@ -54,10 +54,9 @@ def main() -> None:
   args = parse_arguments(_parser())
   # Imported here because they are slow and --help needs none of them.
   from zsar_jax.data.view import View
+  from zsar_jax.evaluation import contact_sheets
   from zsar_jax.recipes import language
   from zsar_jax.runtime.files import make_folder
-
-  from . import drawing
 
   with exit_on_user_error():
     check_sheet_flags(args)
@@ -72,13 +71,13 @@ def main() -> None:
       recipe = language.parse(text, '--recipes')
       if recipe.effect('stillmix_bank'):
         raise UserError("--recipes: stillmix_bank needs a run's bank; 'stillmix' looks the same")
-      columns.append(drawing.Column(str(recipe), recipe, args.outline))
-    rows = drawing.choose_clips(_subsets(args.dataset_dir, args.split), args.clips)
+      columns.append(contact_sheets.Column(str(recipe), recipe, args.outline))
+    rows = contact_sheets.choose_clips(_subsets(args.dataset_dir, args.split), args.clips)
     for subset, _ in rows:
       for column in columns:
         subset.check_recipe(column.recipe, '--recipes')
     view = View(num_frames=args.frames, size=args.size, centre_crop=1.0)
-    drawing.draw_contact_sheet(rows, columns, view, args.out)
+    contact_sheets.draw_contact_sheet(rows, columns, view, args.out)
     print(args.out)
 
 

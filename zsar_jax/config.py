@@ -19,7 +19,8 @@ from zsar_jax.models.presets import NORMALIZATIONS, ORDERED_HEADS, PRESETS, TEMP
 from zsar_jax.ops.prepare import Augmentation
 from zsar_jax.recipes import language
 from zsar_jax.runtime import settings
-from zsar_jax.runtime.paths import HUB_PREFIX, path_text
+from zsar_jax.runtime.buckets import is_url
+from zsar_jax.runtime.paths import HUB_PREFIX, local_path, path_text
 from zsar_jax.runtime.settings import UNBOUNDED, check_choice, get_value, set_value
 from zsar_jax.text.phrasing import PLACEHOLDERS
 
@@ -35,6 +36,7 @@ RANGES = {
   'seed': (0, 2**32 - 1),
   'steps': (1, UNBOUNDED),
   'data.batch_size': (1, UNBOUNDED),
+  'data.cache_gib': (0.25, UNBOUNDED),
   'data.workers': (0, 1024),
   'data.patience': (1, UNBOUNDED),
   'data.max_bad_clips': (0, 1),
@@ -116,8 +118,12 @@ def default_config() -> ConfigDict:
   config.seed = 0
 
   config.data = ConfigDict()
-  # The folder that `zsar build-dataset` wrote to (its --out).
+  # The folder that `zsar build-dataset` wrote to (its --out), on a disk or in a bucket.
   config.data.dir = 'data'
+  # A folder on the disk of each host that keeps what is read of data in a bucket, and the most that
+  # it may hold, in GiB: see data.shard_cache. With '', each epoch reads the bucket.
+  config.data.cache = ''
+  config.data.cache_gib = 200.0
   # Builds the data set Pantomime in `dir` if it is not there.
   config.data.embedded = False
   # The clips to train on, see `dataset_ref`.
@@ -248,8 +254,9 @@ def default_config() -> ConfigDict:
 
   # Steps between checkpoints, and how many of the newest are kept.
   config.checkpoint = ConfigDict(dict(every=500, keep=2))
-  # Steps between lines of metrics; `tensorboard` also writes event files (extra `tensorboard`).
-  config.log = ConfigDict(dict(every=50, tensorboard=False))
+  # Steps between lines of metrics; `tensorboard` also writes event files (extra `tensorboard`), and
+  # `wandb` shows the run on Weights & Biases (extra `wandb`), see `runtime.wandb_run`.
+  config.log = ConfigDict(dict(every=50, tensorboard=False, wandb=False))
 
   # The first and the last step that are traced into the workdir's folder 'profile', such as
   # (10, 15), see `profiling`; () traces nothing.
@@ -344,6 +351,7 @@ def validate(config: ConfigDict) -> None:
     value = get_value(config, field)
     if not (field in _WEIGHT_FIELDS and value.startswith(HUB_PREFIX)):
       set_value(config, field, path_text(value, f'config.{field}'))
+  _check_cache(config.data)
   if config.model.external:
     settings.check_function('config.model.external', config.model.external)
   for field, choices in CHOICES.items():
@@ -359,6 +367,17 @@ def validate(config: ConfigDict) -> None:
     )
   _check_profile(config)
   _check_recipes(config)
+
+
+def _check_cache(data: ConfigDict) -> None:
+  if not data.cache:
+    return
+  data.cache = local_path(data.cache, 'config.data.cache')
+  if not is_url(data.dir):
+    raise UserError(
+      f'config.data.cache: config.data.dir {data.dir} is on this machine and needs no cache; leave'
+      ' it out'
+    )
 
 
 def check_views(config: ConfigDict) -> None:

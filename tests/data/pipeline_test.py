@@ -122,7 +122,7 @@ def test_workers_that_are_starting_are_ended_at_once_and_ignore_ctrl_c(data_dir,
   assert not list(tmp_path.iterdir()), 'closing waited for a batch'
 
 
-@pytest.mark.parametrize('hosts', [2, 4])
+@pytest.mark.parametrize('hosts', [2, 8])
 def test_hosts_share_the_same_batches(data_dir, hosts):
   clips = loader(data_dir)
   held_out = loader(data_dir, 'validation')

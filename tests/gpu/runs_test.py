@@ -17,7 +17,8 @@ from tools import summarize_profile
 from zsar_jax.datasets.build import build
 from zsar_jax.evaluation import predictions
 from zsar_jax.pantomime.worlds import Pantomime
-from zsar_jax.performance import chips, traces
+from zsar_jax.performance import traces
+from zsar_jax.runtime import chips
 
 pytestmark = pytest.mark.gpu
 

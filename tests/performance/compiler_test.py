@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from zsar_jax.performance.chips import GIB
 from zsar_jax.performance.compiler import compile_program, parse_required_bytes
+from zsar_jax.runtime.chips import GIB
 
 
 @pytest.mark.parametrize(

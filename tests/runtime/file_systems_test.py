@@ -49,9 +49,9 @@ def test_files_are_written_with_one_warning(tmp_path, monkeypatch, capsys, numbe
   assert checksums.find_damage(tmp_path / 'run') is None
   assert capsys.readouterr().err == (
     f'warning: the file system of {tmp_path / "run"} lacks locks, renaming over a file, fsync:'
-    ' nothing keeps two processes from working in one folder; a process that dies while it'
-    ' replaces a file may lose it; what was written last may be lost where the machine loses its'
-    ' power\n'
+    ' nothing keeps two processes from working in one folder; for a moment, other programs do'
+    ' not find a file that is being replaced; what was written last may be lost where the machine'
+    ' loses its power\n'
   )
   assert {path.name for path in (tmp_path / 'run').iterdir()} == {
     *('lock', 'below', 'config.json', 'checksums.json')

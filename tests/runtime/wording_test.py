@@ -2,7 +2,7 @@
 
 import pytest
 
-from zsar_jax.runtime.wording import format_bytes, pluralize
+from zsar_jax.runtime.wording import format_bytes, format_duration, pluralize
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,20 @@ def test_counts_agree_with_their_nouns(count, noun, words):
 )
 def test_bytes(size, words):
   assert format_bytes(size) == words
+
+
+@pytest.mark.parametrize(
+  ('seconds', 'text'),
+  [
+    (0, '0 s'),
+    (59.4, '59 s'),
+    (59.6, '1 min'),
+    (150, '2 min'),
+    (3599, '1 h'),
+    (7800, '2 h 10 min'),
+    (86400 + 300, '1 d'),
+    (3 * 86400 + 4 * 3600 + 59 * 60, '3 d 4 h'),
+  ],
+)
+def test_durations(seconds, text):
+  assert format_duration(seconds) == text

@@ -13,7 +13,7 @@ from tools import benchmark
 from tools.benchmarks import candidates, models, pipeline, step, turns, workload
 from zsar_jax.models import flops
 from zsar_jax.models.from_config import build_model
-from zsar_jax.performance import chips
+from zsar_jax.runtime import chips
 
 
 def test_the_pipeline_benchmark(capfd):

@@ -8,7 +8,8 @@ import numpy as np
 
 from tests.datasets.video_test import write_video
 from tests.toy import build_toy
-from tools import build_dataset, drawing, inspect_dataset
+from tools import build_dataset, inspect_dataset
+from zsar_jax.evaluation import contact_sheets
 
 
 def _write_clips(root, shown):
@@ -47,14 +48,14 @@ def test_clips_whose_masks_look_wrong(tmp_path, capsys, monkeypatch):
   assert '  masks that look wrong: 3 of 4 clips; ' in printed
   assert '    person empty: y/empty 100 %, x/half 50 %, y/third 37.5 %: where an ' in printed
 
-  draw, sheets = drawing.draw_contact_sheet, []
+  draw, sheets = contact_sheets.draw_contact_sheet, []
 
   def capture(rows, columns, view, path, notes):
     ids = [subset.clip_id(position) for subset, position in rows]
     sheets.append(list(zip(ids, notes, strict=True)))
     draw(rows, columns, view, path, notes)
 
-  monkeypatch.setattr(drawing, 'draw_contact_sheet', capture)
+  monkeypatch.setattr(contact_sheets, 'draw_contact_sheet', capture)
   inspect_dataset.main(
     [str(tmp_path / 'out'), '--worst=2', f'--out={tmp_path}', '--size=32', '--frames=2']
   )

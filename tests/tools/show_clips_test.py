@@ -14,16 +14,17 @@ from matplotlib import font_manager
 
 from tests.inpainted_clips import build, write_clips
 from tests.toy import CLASSES, build_toy
-from tools import drawing, fonts, inspect_dataset, show_clips
+from tools import inspect_dataset, score_charts, show_clips
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.subset import select
 from zsar_jax.data.view import View
+from zsar_jax.evaluation import contact_sheets
 from zsar_jax.recipes import language
 from zsar_jax.recipes.regions import REGION_BITS
-from zsar_jax.runtime import checksums
+from zsar_jax.runtime import checksums, fonts
 
 VIEW = View(num_frames=4, size=64, centre_crop=1.0)
-NOTHING = drawing.Column('none', language.parse('none'))
+NOTHING = contact_sheets.Column('none', language.parse('none'))
 
 
 @pytest.fixture(scope='module')
@@ -43,7 +44,7 @@ def run(monkeypatch, *flags):
 
 def test_rows_are_spread_over_the_classes(data_dir):
   clips = select(open_dataset(data_dir, 'toy', 'validation'), 'all', 'nearest', '')
-  rows = drawing.choose_clips([clips], 5)
+  rows = contact_sheets.choose_clips([clips], 5)
   assert {subset.classes[subset.labels[position]] for subset, position in rows} == set(CLASSES)
 
 
@@ -95,7 +96,7 @@ def test_sheets_show_inpainted_frames(tmp_path, monkeypatch, data_dir, capsys):
 def test_names_are_not_parsed_as_formulas(tmp_path, data_dir):
   clips = select(open_dataset(data_dir, 'toy', 'validation'), 'all', 'nearest', '')
   clips = dataclasses.replace(clips, classes=('a$_$b',) * len(CLASSES))
-  drawing.draw_contact_sheet([(clips, 0)], [NOTHING], VIEW, tmp_path / 'a.png')
+  contact_sheets.draw_contact_sheet([(clips, 0)], [NOTHING], VIEW, tmp_path / 'a.png')
   assert (tmp_path / 'a.png').is_file()
 
 
@@ -103,7 +104,7 @@ def test_names_are_not_parsed_as_formulas(tmp_path, data_dir):
 def test_frames_that_are_not_annotated_are_marked(tmp_path, data_dir, position, marked):
   """Every third clip of the toy data set has masks for every other frame only."""
   clips = select(open_dataset(data_dir, 'toy', 'train'), 'all', 'nearest', '')
-  drawing.draw_contact_sheet([(clips, position)], [NOTHING], VIEW, tmp_path / 'a.png')
+  contact_sheets.draw_contact_sheet([(clips, position)], [NOTHING], VIEW, tmp_path / 'a.png')
   sheet = _read(tmp_path / 'a.png')
   orange = sheet[..., 0] - sheet[..., 2] > 60  # All else is grey.
   columns = np.flatnonzero(orange[: orange.shape[0] // 2].any(0)) / sheet.shape[1]
@@ -111,8 +112,8 @@ def test_frames_that_are_not_annotated_are_marked(tmp_path, data_dir, position, 
   assert bool(len(columns)) == marked
   assert not ((columns > 0.3) & (columns < 0.7)).any()
   # The middle one, which is annotated, takes the place of all.
-  frozen = drawing.Column('freeze', language.parse('freeze'))
-  drawing.draw_contact_sheet([(clips, position)], [frozen], VIEW, tmp_path / 'b.png')
+  frozen = contact_sheets.Column('freeze', language.parse('freeze'))
+  contact_sheets.draw_contact_sheet([(clips, position)], [frozen], VIEW, tmp_path / 'b.png')
   sheet = _read(tmp_path / 'b.png')
   assert not (sheet[..., 0] - sheet[..., 2] > 60)[: sheet.shape[0] // 2].any()
 
@@ -121,7 +122,7 @@ def test_regions_are_outlined_and_not_painted():
   video = np.full((1, 8, 10, 3), 100, np.uint8)
   plane = np.zeros((1, 8, 10), np.uint8)
   plane[0, 2:6, 3:8] = REGION_BITS['person']
-  drawing.outline_regions(video, plane)
+  contact_sheets.outline_regions(video, plane)
   edge = plane[0] > 0
   edge[3:5, 4:7] = False
   assert (video[0][edge] == [0xE4, 0x1A, 0x1C]).all()
@@ -187,7 +188,7 @@ def test_a_font_that_has_the_letters_is_chosen(monkeypatch, capsys, font):
 def test_letters_without_a_font_give_a_single_sentence(tmp_path, monkeypatch, capsys, font):
   monkeypatch.setattr(font_manager, 'findSystemFonts', list)
   frames = np.zeros((1, 8, 8, 3), np.uint8)
-  drawing.draw_scores(frames, [('\ue123 \ue124', 0.9), ('b\x1b', 0.1)], tmp_path / 'a.png')
+  score_charts.draw_scores(frames, [('\ue123 \ue124', 0.9), ('b\x1b', 0.1)], tmp_path / 'a.png')
   sentence = capsys.readouterr().err
   assert sentence.count('\n') == 1
   assert 'a.png: no font on this system has \ue123 \ue124, so boxes' in sentence

@@ -5,6 +5,10 @@ import time
 from zsar_jax.training import goodput
 
 
+def seconds_of(metrics):
+  return {name: value for name, value in metrics.items() if name.startswith(goodput.PREFIX)}
+
+
 def test_seconds_add_up(monkeypatch):
   now = [100.0]
   monkeypatch.setattr(time, 'monotonic', lambda: now[0])
@@ -19,7 +23,8 @@ def test_seconds_add_up(monkeypatch):
   pass_time(2, 'data')
   pass_time(3, 'step')
   kept = clock.metrics()
-  assert sum(kept.values()) == 20
+  assert sum(seconds_of(kept).values()) == 20
+  assert kept['goodput'] == 3 / 20
   pass_time(4, 'step')
   pass_time(1, 'checkpoint')
   written = clock.metrics()
@@ -29,8 +34,11 @@ def test_seconds_add_up(monkeypatch):
   pass_time(6, 'setup')
   clock.resume(kept, written)
   pass_time(1, 'compile')
-  seconds = clock.metrics()
+  metrics = clock.metrics()
+  seconds = seconds_of(metrics)
   assert sum(seconds.values()) == 32
+  # Of the 7 seconds of steps, 4 are lost.
+  assert metrics['goodput'] == round(3 / 32, 4)
   assert seconds['seconds/lost'] == 5
   assert seconds['seconds/setup'] == 16
   assert clock.describe_start({'compile': 'cached'}) == '7.0 s: setup 6.0, compile 1.0 (cached)'
@@ -42,5 +50,5 @@ def test_parts_of_earlier_versions_count(monkeypatch):
   clock.lap('setup')
   kept = {'loss': 1.0, 'seconds/start': 7.0, 'seconds/lost': 1.0}
   clock.resume(kept, kept | {'seconds/start': 9.0})
-  seconds = {name: value for name, value in clock.metrics().items() if value}
+  seconds = {name: value for name, value in seconds_of(clock.metrics()).items() if value}
   assert seconds == {'seconds/start': 7.0, 'seconds/lost': 3.0, 'seconds/setup': 4.0}

@@ -5,7 +5,7 @@ from typing import Any
 
 from zsar_jax.models import flops
 from zsar_jax.models.presets import VideoSpec
-from zsar_jax.performance import chips
+from zsar_jax.runtime import chips
 
 from . import lines, models, workload
 from .models import Comparison

@@ -7,7 +7,7 @@ import re
 
 from zsar_jax.data.clip_index import part_files
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.paths import local_path
+from zsar_jax.runtime.paths import as_path
 
 _VERSION = re.compile(r'(\d+)\.(\d+)\.(\d+)')
 
@@ -43,7 +43,8 @@ def list_datasets(data_dir: str | os.PathLike[str]) -> list[str]:
   if not root.is_dir():
     raise UserError(f'{data_dir} is not a folder; give the --out of zsar build-dataset')
   names = set()
-  for folder in (root, *root.glob('*'), *root.glob('*/*')):
+  children = _subfolders(root)
+  for folder in (root, *children, *(deeper for child in children for deeper in _subfolders(child))):
     if versions := _versions(folder):
       path = versions[-1] / 'dataset_info.json'
       try:
@@ -63,7 +64,11 @@ def split_names(data_dir: str | os.PathLike[str], name: str) -> list[str]:
 
 
 def _root(data_dir: str | os.PathLike[str]) -> pathlib.Path:
-  return pathlib.Path(local_path(data_dir, 'the folder of data sets')).absolute()
+  return as_path(data_dir, 'the folder of data sets').absolute()
+
+
+def _subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
+  return [child for child in folder.iterdir() if child.is_dir()]
 
 
 def _versions(folder: pathlib.Path) -> list[pathlib.Path]:

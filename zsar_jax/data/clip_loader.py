@@ -21,6 +21,7 @@ from zsar_jax.data.subset import Subset
 from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import shapes_from_boxes
+from zsar_jax.runtime.bucket_requests import UnreachableError
 
 # The number of clips that `training_clip` tries before it raises the error of the last one.
 _MAX_ATTEMPTS = 16
@@ -47,12 +48,15 @@ class ClipLoader:
 
     Raises:
       UserError: if `_MAX_ATTEMPTS` clips in a row cannot be decoded.
+      UnreachableError: if a bucket cannot be read.
     """
     replaced = -1
     for _ in range(_MAX_ATTEMPTS):
       seed = int(rng.integers(2**32))
       try:
         return self._load(position, seed, rng) | {'replaced': np.int32(replaced)}
+      except UnreachableError:
+        raise  # The clip is not damaged.
       except UserError as error:
         last_error = error
         replaced = position if replaced < 0 else replaced
@@ -104,12 +108,15 @@ class ClipLoader:
       clip = self.subset.frames(position)
       sampled = self._sample(len(clip), rng, time_offset)
       box = self._crop(*clip.size, rng, crop_offset)
-      frames = self._decode_frames(clip, sampled, box)
       sources = self._plane_sources(clip, sampled)
+      clip = clip.read_ahead(sampled, sources, sources if self.inpainted else ())
+      frames = self._decode_frames(clip, sampled, box)
       regions, annotated = self._decode_planes(clip, sources, box)
       inpainted = {}
       if self.inpainted:
         inpainted['inpainted'] = self._decode_inpainted(clip, sources, box, frames)
+    except UnreachableError:
+      raise
     except (UserError, OSError) as error:
       raise UserError(
         f'{self.subset.dataset.name}, clip {self.subset.clip_id(position)}: {error}'

@@ -13,10 +13,12 @@
                                       only the size, because the index has a mark of each clip
 
 Opening a split checks the checksums of all files that it reads, and the marks of the first and
-the last clip of each file of records. Reading a clip checks its mark.
+the last clip of each file of records; in a bucket, process 0 checks the last clips. Reading a clip
+checks its mark.
 """
 
 import collections
+import concurrent.futures
 import copy
 import functools
 import itertools
@@ -30,22 +32,15 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
-from zsar_jax.data import frame_table, records
+from zsar_jax.data import records
 from zsar_jax.data.catalog import find_dataset, list_datasets
 from zsar_jax.data.clip_index import ClipIndex, concatenate, load_part, part_files
+from zsar_jax.data.dataset_files import COMMON_FILES, DatasetFiles
 from zsar_jax.data.frame_table import ClipFrames, FrameFile, table_path
-from zsar_jax.errors import UserError, first_line
-from zsar_jax.runtime import checksums
+from zsar_jax.data.shard_cache import CacheSettings
+from zsar_jax.errors import UserError, error_reason, first_line
+from zsar_jax.runtime import bucket_requests, checksums, distributed
 from zsar_jax.runtime.progress import log
-
-# The files of every data set, besides those of its records and splits.
-_COMMON_FILES = (
-  'dataset_info.json',
-  'features.json',
-  'label.labels.txt',
-  'metadata.json',
-  'build_report.json',
-)
 
 # The key in metadata.json that is true if the data set was built with checksums.
 HAS_CHECKSUMS = 'has_checksums'
@@ -56,6 +51,7 @@ class ClipDataset:
 
   Attributes:
     directory: the version's folder.
+    files: the files in it.
     name: the name of the data set, such as 'pantomime/scenes'.
     split: the name of the split, such as 'train', or of several, such as 'train+validation'.
     classes: the vocabulary, in label order.
@@ -69,13 +65,16 @@ class ClipDataset:
 
   index: ClipIndex
 
-  def __init__(self, directory: pathlib.Path, name: str, split: str):
+  def __init__(
+    self, directory: pathlib.Path, name: str, split: str, cache: CacheSettings | None = None
+  ):
     """Opens a split.
 
     Args:
       directory: the version's folder.
       name: the name of the data set.
       split: the name of the split, or the names of several joined by '+'.
+      cache: what keeps on a local disk what is read from a bucket, if anything.
 
     Raises:
       UserError: if there is no such split, it is empty, damaged or inconsistent, or a clip is in
@@ -84,7 +83,14 @@ class ClipDataset:
     self.directory = directory
     self.name = name
     self.split = split
-    self._check_files(_COMMON_FILES)
+    self.files = DatasetFiles(directory, cache)
+    with self.files.open_small_files():
+      self._open()
+
+  def _open(self) -> None:
+    """Reads the small files."""
+    directory = self.files.local
+    self._check_files(COMMON_FILES)
     try:
       info = tfds.builder_from_directory(directory).info
       metadata = json.loads((directory / 'metadata.json').read_text())
@@ -102,7 +108,7 @@ class ClipDataset:
     self._record_classes = self.classes
     # For each split, the split that stores its records and, if it is a part of that split, the
     # positions of its clips there.
-    sources = [self._find_records(name, info.splits) for name in split.split('+')]
+    sources = [self._find_records(name, info.splits) for name in self.split.split('+')]
     stored = [info.splits[name] for name in dict.fromkeys(name for name, _ in sources)]
     self._open_records(stored, metadata.get(HAS_CHECKSUMS, False))
     self._positions = self._positions_in_records(sources, stored)
@@ -117,7 +123,7 @@ class ClipDataset:
       split: the name of a split.
       stored: the names of all splits that have records.
     """
-    parts = part_files(self.directory)
+    parts = part_files(self.files.local)
     if split in parts:
       self._check_files([parts[split].name])
       return load_part(parts[split])
@@ -132,8 +138,8 @@ class ClipDataset:
     """Loads the indexes of stored splits and checks them against the files of records."""
     indexes, self._shards, shard_lengths = [], [], []
     for info in splits:
-      path = self.directory / f'index-{info.name}.npz'
-      shards = [pathlib.Path(shard) for shard in info.filepaths]
+      path = self.files.local / f'index-{info.name}.npz'
+      shards = [self.directory / pathlib.Path(shard).name for shard in info.filepaths]
       tables = [table_path(shard) for shard in shards]
       self._check_files([path.name, *(file.name for file in (*shards, *tables))])
       index = ClipIndex.load(path)
@@ -147,11 +153,28 @@ class ClipDataset:
     self._check_has_checksums(has_checksums)
     # The first frame of each clip, counted over all shards.
     self._clip_frames = np.concatenate([[0], np.cumsum(self.index.num_frames, dtype=np.int64)])
+    # Where the records end, for a data set in a bucket; 0 where that is not known.
+    self._chunk_ends: np.ndarray | None = None
+    if self.files.remote and self.index.starts is not None:
+      self._chunk_ends = np.append(self.index.starts[1:], np.uint64(0))
+      self._chunk_ends[self._shard_clips[1:] - 1] = 0
     # Another build may replace the files while this process holds some of them open.
-    self._build_time = path.stat().st_mtime_ns
-    for first, end in itertools.pairwise(self._shard_clips.tolist()):
-      for stored in {first, end - 1}:
-        self._read_frames(stored, stored, FrameFile)
+    self._build = self.files.build(path.name)
+    if not self.files.remote:
+      for first, end in itertools.pairwise(self._shard_clips.tolist()):
+        for stored in {first, end - 1}:
+          self._check_mark(stored)
+    elif distributed.is_main():
+      # All hosts read the same bucket, and objects are not damaged in part: one clip of each file
+      # on one host tells whether the files are of one build.
+      with concurrent.futures.ThreadPoolExecutor(bucket_requests.MAX_REQUESTS) as pool:
+        collections.deque(
+          pool.map(self._check_mark, (self._shard_clips[1:] - 1).tolist()), maxlen=0
+        )
+
+  def _check_mark(self, stored: int) -> None:
+    """Compares the mark of a stored clip with the index."""
+    self._read_frames(stored, stored, self.files.open_records)
 
   def _positions_in_records(
     self,
@@ -193,7 +216,7 @@ class ClipDataset:
 
   def _check_files(self, names: Collection[str]) -> None:
     """Raises a `UserError` if files differ from those that the build wrote."""
-    damage = checksums.find_damage(self.directory, names)
+    damage = self.files.find_damage(names)
     if damage:
       raise UserError(
         f'{self.directory}: {damage}: its files are missing or not all of one build; copy'
@@ -202,7 +225,7 @@ class ClipDataset:
 
   def _check_has_checksums(self, expected: bool) -> None:
     """Raises a `UserError` if checksums are lost; warns if an earlier version wrote none."""
-    if (self.directory / checksums.FILE).exists():
+    if (self.files.local / checksums.FILE).exists():
       return
     if expected or self.index.marks is not None:
       raise UserError(
@@ -262,9 +285,12 @@ class ClipDataset:
     stored = self._stored_position(position)
     shard = self._shard_of(stored)
     try:
-      reader = array_record_module.ArrayRecordReader(os.fspath(self._shards[shard]))
-      serialized = reader.read([stored - int(self._shard_clips[shard])])[0]
-      reader.close()
+      if self.files.remote:
+        serialized = self._remote_record(stored, position)
+      else:
+        reader = array_record_module.ArrayRecordReader(os.fspath(self._shards[shard]))
+        serialized = reader.read([stored - int(self._shard_clips[shard])])[0]
+        reader.close()
       features = records.record_features(self._record_classes, self.has_inpainted)
       record = features.deserialize_example_np(serialized)
       record['id'] = record['id'].decode()
@@ -281,11 +307,19 @@ class ClipDataset:
 
   def frames(self, position: int) -> ClipFrames:
     """Returns the frames of the clip at `position`, which are read one by one on request."""
-    open_file = functools.partial(frame_table.open_frame_file, build=self._build_time)
-    return self._read_frames(self._stored_position(position), position, open_file)
+    open_file = functools.partial(self.files.keep_records, build=self._build)
+    stored = self._stored_position(position)
+    end = None
+    if self._chunk_ends is not None:
+      end = int(self._chunk_ends[stored]) or None
+    return self._read_frames(stored, position, open_file, end)
 
   def _read_frames(
-    self, stored: int, position: int, open_file: Callable[[pathlib.Path, int], FrameFile]
+    self,
+    stored: int,
+    position: int,
+    open_file: Callable[[pathlib.Path, int], FrameFile],
+    end: int | None = None,
   ) -> ClipFrames:
     """Returns the frames of a clip, which are read on request.
 
@@ -293,9 +327,10 @@ class ClipDataset:
       stored: the clip's position in the records.
       position: the clip's position in the index.
       open_file: opens a file of records, given its path and its number of frames.
+      end: see `FrameFile.clip`.
     """
     shard = self._shard_of(stored)
-    first, end = self._clip_frames[stored : stored + 2]
+    first, last = self._clip_frames[stored : stored + 2]
     shard_first, shard_end = self._clip_frames[self._shard_clips[shard : shard + 2]]
     start, mark = 0, None
     if self.index.starts is not None and self.index.marks is not None:
@@ -303,11 +338,20 @@ class ClipDataset:
     path = self._shards[shard]
     try:
       file = open_file(path, int(shard_end - shard_first))
-      return file.clip(int(first - shard_first), int(end - first), start, mark)
+      return file.clip(int(first - shard_first), int(last - first), start, mark, end)
     except OSError as error:
       raise UserError(
-        f'{path} cannot be read ({error.strerror}); copy it again or build the data set again'
+        f'{path} cannot be read ({error_reason(error)}); copy it again or build the data set again'
       ) from None
+
+  def _remote_record(self, stored: int, position: int) -> bytes:
+    """Returns a serialized record of a data set in a bucket."""
+    if self.index.starts is None:
+      raise ValueError('an earlier version built the data set')
+    shard = self._shard_of(stored)
+    shard_first, shard_end = self._clip_frames[self._shard_clips[shard : shard + 2]]
+    file = self.files.keep_records(self._shards[shard], int(shard_end - shard_first), self._build)
+    return file.record(int(self.index.starts[position]))
 
   def _stored_position(self, position: int) -> int:
     return position if self._positions is None else int(self._positions[position])
@@ -325,13 +369,16 @@ def _warn_unchecked(directory: pathlib.Path) -> None:
   )
 
 
-def open_dataset(data_dir: str | os.PathLike[str], name: str, split: str) -> ClipDataset:
+def open_dataset(
+  data_dir: str | os.PathLike[str], name: str, split: str, cache: CacheSettings | None = None
+) -> ClipDataset:
   """Opens the newest version of a data set.
 
   Args:
     data_dir: the folder of data sets, or in it the folder of this data set.
     name: the name, such as 'ssv2', or with a configuration 'pantomime/scenes'.
     split: the split, such as 'train', or several, such as 'train+validation'.
+    cache: what keeps on a local disk what is read from a bucket, if anything.
 
   Raises:
     UserError: if the folder, the data set or the split does not exist.
@@ -343,4 +390,4 @@ def open_dataset(data_dir: str | os.PathLike[str], name: str, split: str) -> Cli
       f'there is no data set {name!r} in {data_dir}, which has {present}; build it'
       f' with zsar build-dataset --out={data_dir}, whose --help lists the data sets'
     )
-  return ClipDataset(directory, name, split)
+  return ClipDataset(directory, name, split, cache)

@@ -23,10 +23,11 @@ import os
 import pathlib
 import threading
 import zlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import numpy as np
 
+from zsar_jax.data.remote_files import RemoteFile, read_ahead
 from zsar_jax.errors import UserError, first_line
 
 # One frame: the offset and length in bytes of its JPEG and of its region plane, and their size in
@@ -59,6 +60,14 @@ _MIXED_BUILDS = 'not all of one build; copy the whole folder again or build the 
 
 # The beginning of a .npy file: its magic string, its version, and the length of its header.
 _NPY_HEADER = 10
+
+# What is read from a bucket in one request: the beginning of a table, which is all of a small one,
+# and a small chunk. The time to receive them is not longer than that of another request.
+_READ_OF_TABLE = 1 << 18
+_SMALL_CHUNK = 1 << 16
+
+# The end of the name of a table, after the name of its file of records.
+_TABLE = '.frames.npy'
 
 # The number of files of records, of all data sets together, that a process keeps open, each with
 # its table.
@@ -140,9 +149,14 @@ def _mark(header: bytes, rows: bytes) -> int:
   return zlib.crc32(rows, zlib.crc32(header))
 
 
-def table_path(records: str | os.PathLike[str]) -> pathlib.Path:
+def table_path(records: pathlib.Path) -> pathlib.Path:
   """Returns the path of the table of a file of records."""
-  return pathlib.Path(f'{os.fspath(records)}.frames.npy')
+  return records.with_name(records.name + _TABLE)
+
+
+def is_table(name: str) -> bool:
+  """Returns whether a file is the table of a file of records."""
+  return name.endswith(_TABLE)
 
 
 class _File:
@@ -168,11 +182,14 @@ class _File:
     return os.fstat(self._descriptor).st_size
 
 
+File = _File | RemoteFile
+
+
 @dataclasses.dataclass(frozen=True)
 class ClipFrames:
   """The N frames of a clip, still encoded; each is read on request."""
 
-  _file: _File
+  _file: File
   _rows: np.ndarray  # ROW_DTYPE[N] or INPAINTED_ROW_DTYPE[N]
 
   def __len__(self) -> int:
@@ -188,6 +205,30 @@ class ClipFrames:
   def annotated(self) -> np.ndarray:
     """bool[N], whether each frame is annotated."""
     return self._rows['plane_bytes'] > 0
+
+  def read_ahead(
+    self, frames: Iterable[int], planes: Iterable[int], inpainted: Iterable[int]
+  ) -> 'ClipFrames':
+    """Returns these frames after it has read some of them from a bucket, in few requests.
+
+    On a local disk nothing is read, as single reads are fast there.
+
+    Args:
+      frames: the numbers of the frames that will be asked for.
+      planes: those of the planes.
+      inpainted: those of the inpainted frames.
+    """
+    if not isinstance(self._file, RemoteFile):
+      return self
+    ranges = []
+    for name, numbers in (('frame', frames), ('plane', planes), ('inpainted', inpainted)):
+      if f'{name}_start' not in (self._rows.dtype.names or ()):
+        continue
+      for row in self._rows[np.unique(np.fromiter(numbers, np.int64))]:
+        if size := int(row[f'{name}_bytes']):
+          ranges.append(_file_range(int(row[f'{name}_start']), size))
+    (file,) = read_ahead([(self._file, ranges)])
+    return dataclasses.replace(self, _file=file)
 
   def frame(self, number: int) -> bytes:
     """Reads a frame, for `records.decode_frame`."""
@@ -210,18 +251,23 @@ class ClipFrames:
 class FrameFile:
   """A file of records and its table, opened for reading single frames."""
 
-  def __init__(self, records: str | os.PathLike[str], frames: int):
+  def __init__(
+    self, records: pathlib.Path, frames: int, open_file: Callable[[pathlib.Path], File] = _File
+  ):
     """Opens both.
 
     Args:
       records: the file of records.
       frames: the number of its frames according to the index.
+      open_file: opens a file, given its path.
 
     Raises:
       OSError: if one of them cannot be opened.
       UserError: if the table has another number of frames.
     """
-    self._records, self._table = _File(records), _File(table_path(records))
+    self._records, self._table = open_file(records), open_file(table_path(records))
+    if isinstance(self._table, RemoteFile):
+      (self._table,) = read_ahead([(self._table, [(0, _READ_OF_TABLE)])])
     self._dtype, self._first_row = _read_header(self._table)
     if self._table.size() != self._first_row + frames * self._dtype.itemsize:
       raise UserError(
@@ -229,7 +275,29 @@ class FrameFile:
         f' {_MIXED_BUILDS}'
       )
 
-  def clip(self, first: int, count: int, start: int = 0, mark: int | None = None) -> ClipFrames:
+  @property
+  def bytes_in_memory(self) -> int:
+    """The bytes of a table in a bucket that are in memory."""
+    table = self._table
+    return sum(len(part) for _, part in table.parts) if isinstance(table, RemoteFile) else 0
+
+  def record(self, start: int) -> bytes:
+    """Returns a serialized record, given the offset of its chunk in the stream."""
+    header = _read_stream(self._records, start, _CHUNK_HEADER)
+    end = start + _CHUNK_HEADER + int.from_bytes(header[8:16], 'little')
+    size = int.from_bytes(header[32:40], 'little')
+    if not 0 < size < end - start:
+      raise UserError(f'{self._records.name}: the records are {_MIXED_BUILDS}')
+    return _read_stream(self._records, end - size, size)
+
+  def clip(
+    self,
+    first: int,
+    count: int,
+    start: int = 0,
+    mark: int | None = None,
+    end: int | None = None,
+  ) -> ClipFrames:
     """Returns the frames of a clip.
 
     Args:
@@ -237,20 +305,26 @@ class FrameFile:
       count: the number of its frames.
       start: the offset of its chunk in the stream.
       mark: the clip's mark in the index; None, for an index without marks, compares nothing.
+      end: the end of its chunk in the stream, if it is known. From a bucket a small chunk is read
+        as a whole, in one request.
 
     Raises:
       UserError: if the record or the rows are not those of the index.
     """
     row_bytes = self._dtype.itemsize
-    rows = self._table.read(self._first_row + first * row_bytes, count * row_bytes)
-    if mark is not None and mark != _mark(_read_stream(self._records, start, _CHUNK_HEADER), rows):
-      raise UserError(
-        f'{self._records.name}: the records, their table and the index are {_MIXED_BUILDS}'
-      )
-    return ClipFrames(self._records, np.frombuffer(rows, self._dtype))
+    begin, size = self._first_row + first * row_bytes, count * row_bytes
+    table, records = self._table, self._records
+    if isinstance(table, RemoteFile) and isinstance(records, RemoteFile):
+      is_small = end is not None and end - start <= _SMALL_CHUNK
+      chunk = _file_range(start, end - start if end and is_small else _CHUNK_HEADER)
+      table, records = read_ahead([(table, [(begin, begin + size)]), (records, [chunk])])
+    rows = table.read(begin, size)
+    if mark is not None and mark != _mark(_read_stream(records, start, _CHUNK_HEADER), rows):
+      raise UserError(f'{records.name}: the records, their table and the index are {_MIXED_BUILDS}')
+    return ClipFrames(records, np.frombuffer(rows, self._dtype))
 
 
-def _read_header(table: _File) -> tuple[np.dtype, int]:
+def _read_header(table: File) -> tuple[np.dtype, int]:
   """Returns the dtype of a table's rows, and the offset of the first one.
 
   Raises:
@@ -278,7 +352,7 @@ _open_files: collections.OrderedDict[tuple[str, Hashable], FrameFile] = collecti
 _lock = threading.Lock()
 
 
-def open_frame_file(records: str | os.PathLike[str], frames: int, build: Hashable) -> FrameFile:
+def open_frame_file(records: pathlib.Path, frames: int, build: Hashable) -> FrameFile:
   """Opens a file of records and its table, or returns them if the process has them open.
 
   The least recently used of `MAX_OPEN_FILES` files makes room for another; it is closed when none
@@ -301,9 +375,9 @@ def open_frame_file(records: str | os.PathLike[str], frames: int, build: Hashabl
   return file
 
 
-def _read_stream(file: _File, start: int, size: int) -> bytes:
+def _read_stream(file: File, start: int, size: int) -> bytes:
   """Reads `size` bytes from the offset `start` of the stream on."""
-  begin, end = _file_offset(start), _file_offset(start + size - 1) + 1
+  begin, end = _file_range(start, size)
   content = file.read(begin, end - begin)
   next_header = -begin % _BLOCK
   if next_header >= len(content):
@@ -312,6 +386,11 @@ def _read_stream(file: _File, start: int, size: int) -> bytes:
   for header in range(next_header, len(content), _BLOCK):
     parts.append(content[header + _BLOCK_HEADER : header + _BLOCK])
   return b''.join(parts)
+
+
+def _file_range(start: int, size: int) -> tuple[int, int]:
+  """Returns where `size` bytes from the offset `start` of the stream on lie in the file."""
+  return _file_offset(start), _file_offset(start + size - 1) + 1
 
 
 def _file_offset(stream_offset: int) -> int:

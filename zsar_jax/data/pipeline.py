@@ -5,9 +5,12 @@ that resumes at step k starts the pipeline at batch k, with any number of worker
 hosts. Each host loads only its share of a global batch, a range of consecutive clips.
 """
 
+import concurrent.futures
+import copy
 import dataclasses
 import functools
 import signal
+from collections.abc import Callable, Sequence
 
 import grain
 import numpy as np
@@ -20,6 +23,7 @@ from zsar_jax.data.shared_value import SharedValue
 from zsar_jax.data.view import SINGLE_VIEW, EvaluationViews
 from zsar_jax.data.watchdog import DEFAULT_POLICY, WatchedBatches, WorkerPolicy, set_worker_name
 from zsar_jax.data.workers import initialize_worker
+from zsar_jax.runtime import bucket_requests
 
 # An iterator over batches with a method `close`.
 BatchIterator = WatchedBatches
@@ -27,6 +31,13 @@ BatchIterator = WatchedBatches
 # Batches with fewer bytes are sent through a pipe. In shared memory, each takes two file handles of
 # this process.
 _MIN_SHARED_BYTES = 1 << 12
+
+# The number of clips after which training batches end. Grain counts batches in floats, and the
+# count of batches of a single clip, as each of many hosts may load, must fit into 63 bits.
+_ENDLESS = 1 << 62
+
+# The clips that a process loads from a bucket at once.
+_CLIPS_AT_ONCE = 64
 
 
 def training_batches(
@@ -53,14 +64,16 @@ def training_batches(
   Returns:
     An iterator over batches; the caller closes it.
   """
+  load = _TrainingClip(SharedValue(loader))
   clips = (
     grain.MapDataset.range(len(loader.subset))
     .seed(seed)
     .shuffle()
     .repeat()
-    .random_map(_TrainingClip(SharedValue(loader)))
+    .random_map(_LaterTrainingClip(load) if _is_remote(loader) else load)
   )
-  return _batches(clips[first_step * batch_size :], batch_size, workers, share, policy)
+  remaining = clips[first_step * batch_size : _ENDLESS]
+  return _batches(remaining, batch_size, workers, share, policy, loader)
 
 
 def evaluation_batches(
@@ -93,9 +106,9 @@ def evaluation_batches(
   count = len(loader.subset) * len(views)
   elements = grain.MapDataset.range(-(-count // batch_size) * batch_size)
   partner_loader = dataclasses.replace(loader, inpainted=partners_inpainted)
-  shared = SharedValue((loader, partner_loader, partners))
-  clips = elements.map(_EvaluationClip(shared, views))
-  return _batches(clips[first_batch * batch_size :], batch_size, workers, share, policy)
+  load = _EvaluationClip(SharedValue((loader, partner_loader, partners)), views)
+  clips = elements.map(_LaterEvaluationClip(load) if _is_remote(loader) else load)
+  return _batches(clips[first_batch * batch_size :], batch_size, workers, share, policy, loader)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,12 +142,59 @@ class _EvaluationClip(grain.transforms.Map):
     return clip | as_partner(partner)
 
 
+# Clips from a bucket are loaded by many threads at once, as each waits for its requests.
+
+
+@dataclasses.dataclass(frozen=True)
+class _LaterTrainingClip(grain.transforms.RandomMap):
+  load: _TrainingClip
+
+  def random_map(
+    self, element: int, rng: np.random.Generator
+  ) -> concurrent.futures.Future[BatchClip]:
+    # Grain uses the generator again for another clip.
+    return _clip_threads().submit(self.load.random_map, element, copy.deepcopy(rng))
+
+
+@dataclasses.dataclass(frozen=True)
+class _LaterEvaluationClip(grain.transforms.Map):
+  load: _EvaluationClip
+
+  def map(self, element: int) -> concurrent.futures.Future[BatchClip]:
+    return _clip_threads().submit(self.load.map, element)
+
+
+def _stack(clips: Sequence[BatchClip]) -> dict[str, np.ndarray]:
+  """Returns the batch of some clips."""
+  return {name: np.stack([clip[name] for clip in clips]) for name in clips[0]}
+
+
+def _stack_loaded(
+  stack: Callable[[Sequence[BatchClip]], dict[str, np.ndarray]],
+  clips: Sequence[concurrent.futures.Future[BatchClip]],
+) -> dict[str, np.ndarray]:
+  """Returns the batch of clips that are being loaded."""
+  return stack([clip.result() for clip in clips])
+
+
+@functools.cache
+def _clip_threads() -> concurrent.futures.ThreadPoolExecutor:
+  """The threads of this process that load clips from buckets."""
+  return concurrent.futures.ThreadPoolExecutor(_CLIPS_AT_ONCE, 'clips')
+
+
+def _is_remote(loader: ClipLoader) -> bool:
+  """Returns whether the clips are in a bucket."""
+  return loader.subset.dataset.files.remote is not None
+
+
 def _batches(
   clips: grain.MapDataset,
   batch_size: int,
   workers: int,
   share: tuple[int, int],
   policy: WorkerPolicy,
+  loader: ClipLoader,
 ) -> BatchIterator:
   """Returns this host's share of the global batches.
 
@@ -143,18 +203,29 @@ def _batches(
   """
   shard, num_shards = share
   size = batch_size // num_shards
-  batches = clips.batch(size, batch_fn=pack_clips if workers else None)[shard::num_shards]
+  stack = pack_clips if workers else None
+  # The batches that a process loads at once.
+  threads = 1 if workers else 2
+  if _is_remote(loader):
+    stack = functools.partial(_stack_loaded, stack or _stack)
+    threads = max(2, -(-_CLIPS_AT_ONCE // size))
+    # A worker that waits for a slow bucket does not hang. It waits for each clip's table, rows and
+    # frames, and ends itself.
+    patience = max(policy.patience, 3 * bucket_requests.RETRY_SECONDS)
+    policy = dataclasses.replace(policy, patience=patience)
+  batches = clips.batch(size, batch_fn=stack)[shard::num_shards]
 
   def start(first: int, name: str) -> SharedBatches:
     remaining = batches[first:]
     if not workers:
-      read_options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+      read_options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(4, threads))
       return _load_ahead(remaining.to_iter_dataset(read_options))
     # Grain's workers read absl flags, which are parsed only in programs that absl runs.
     if not flags.FLAGS.is_parsed():
       flags.FLAGS.mark_as_parsed()
-    # One thread per worker process, because the processes already run in parallel.
-    read_options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+    # One thread per worker process suffices on a disk, because the processes already run in
+    # parallel.
+    read_options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2, threads))
     worker_options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
     memory_options = grain.experimental.DatasetOptions(min_shm_size=_MIN_SHARED_BYTES)
     dataset = grain.experimental.WithOptionsIterDataset(

@@ -15,6 +15,7 @@ from zsar_jax.data.clip_index import ClipIndex
 from zsar_jax.data.clip_labels import read_labels, relabel
 from zsar_jax.data.dataset import ClipDataset, open_dataset
 from zsar_jax.data.frame_table import ClipFrames
+from zsar_jax.data.shard_cache import CacheSettings
 from zsar_jax.data.verb_objects import OPEN_WORLD, VerbObjects
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.language import Recipe
@@ -117,7 +118,11 @@ class Subset:
 
 
 def open_subset(
-  data_dir: str | os.PathLike[str], reference: Any, unannotated: str, field: str
+  data_dir: str | os.PathLike[str],
+  reference: Any,
+  unannotated: str,
+  field: str,
+  cache: CacheSettings | None = None,
 ) -> Subset:
   """Opens the clips that a config refers to.
 
@@ -126,11 +131,12 @@ def open_subset(
     reference: from `config.dataset_ref`.
     unannotated: see `select`.
     field: the config field of the reference, for errors.
+    cache: what keeps on a local disk what is read from a bucket, if anything.
 
   Raises:
     UserError: if the data set, the list of labels or a class does not exist, or no clip remains.
   """
-  dataset = open_dataset(data_dir, reference.dataset, reference.split)
+  dataset = open_dataset(data_dir, reference.dataset, reference.split, cache)
   labels_file = reference.get('labels', '')
   if not labels_file:
     return select(dataset, reference.classes, unannotated, f'{field}.classes')
@@ -228,8 +234,7 @@ def data_identity(subset: Subset) -> str:
   serve for that: they leave out the choice of clips, and older data sets do not have them.
   """
   dataset, index = subset.dataset, subset.dataset.index
-  shards = dataset.directory.glob('*.array_record*')
-  files = [(shard.name, shard.stat().st_size) for shard in sorted(shards)]
+  files = list(dataset.files.record_sizes().items())
   names = [dataset.classes, dataset.class_texts, sorted(dataset.region_names), subset.classes]
   content = [index.ids, index.attributes, files, names]
   if subset.pairs:

@@ -20,13 +20,15 @@ from typing import Any
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.constants import INCOMPLETE_PREFIX
 
+from zsar_jax.data.dataset_files import DatasetFiles
 from zsar_jax.datasets import build_report
 from zsar_jax.datasets.beam import Beam
+from zsar_jax.datasets.bucket_build import upload
 from zsar_jax.datasets.builder import ClipBuilder
 from zsar_jax.datasets.stage_runners import stage_in_processes, stage_with_beam
 from zsar_jax.datasets.staging import Chunk, ClipTask, StagedChunk, serialized_size
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import checksums, locks
+from zsar_jax.runtime import file_systems, locks
 from zsar_jax.runtime.wording import pluralize
 
 # The minimum number of clips in a chunk, and the maximum number of chunks in a split. Chunks become
@@ -60,6 +62,29 @@ def build(
     UserError: if the data set exists with other parameters, the disk is too small, a split would
       have no clips, or, with `strict`, a clip failed.
   """
+  if builder.bucket is None:
+    return _build_here(builder, workers, strict, beam)
+  if beam is not None and beam.runner != 'DirectRunner':
+    raise UserError(
+      '--beam_runner: a data set for a bucket is built on this machine and then uploaded; give a'
+      ' folder that all machines share as --out, or DirectRunner'
+    )
+  if not _is_built(builder, builder.destination, strict):
+    upload(_build_here(builder, workers, strict, beam), builder.destination)
+    print(f'{builder.full_name}: built in {builder.destination}')
+  # An earlier build leaves them if it is killed after its upload.
+  shutil.rmtree(builder.data_dir, ignore_errors=True)
+  parents = pathlib.Path(builder.data_dir).parents[: len(builder.full_name.split('/')) + 1]
+  if builder.builder_config:
+    shutil.rmtree(parents[1] / '.config', ignore_errors=True)  # Of TFDS.
+  _remove_empty(parents)
+  return builder.destination
+
+
+def _build_here(
+  builder: ClipBuilder, workers: int | None, strict: bool, beam: Beam | None
+) -> pathlib.Path:
+  """Builds a data set on this machine, as `build` does; returns the version's folder."""
   directory = pathlib.Path(builder.data_dir)
   if builder.staging_dir.exists() or not _is_built(builder, directory, strict):
     with contextlib.ExitStack() as stack:
@@ -69,6 +94,7 @@ def build(
         raise UserError(
           f'--out: {builder.staging_dir} cannot be written ({error.strerror})'
         ) from None
+      file_systems.check_moving(builder.staging_dir, '--out')
       # An earlier build leaves this folder if it is killed while it publishes.
       for incomplete in directory.parent.glob(f'{INCOMPLETE_PREFIX}*_{directory.name}'):
         shutil.rmtree(incomplete)
@@ -85,17 +111,20 @@ def _is_built(builder: ClipBuilder, directory: pathlib.Path, strict: bool) -> bo
   Raises:
     UserError: if it exists and is not what the builder would build.
   """
-  if not (directory / 'dataset_info.json').exists():
-    return False
   expected = json.loads(json.dumps(builder.parameters))
+  files = DatasetFiles(directory)
   try:
-    actual = json.loads((directory / 'metadata.json').read_text())['parameters']
-    report = json.loads((directory / 'build_report.json').read_text())
-    classes = tfds.builder_from_directory(directory).info.features['label'].names
+    with files.open_small_files():
+      folder = files.local
+      if not (folder / 'dataset_info.json').exists():
+        return False
+      actual = json.loads((folder / 'metadata.json').read_text())['parameters']
+      report = json.loads((folder / 'build_report.json').read_text())
+      classes = tfds.builder_from_directory(folder).info.features['label'].names
+      if damage := files.find_damage():
+        raise ValueError(damage)
     differing = sorted(key for key in actual | expected if actual.get(key) != expected.get(key))
     failed = [clip for split in report.values() for clip in split['missing'] | split['unreadable']]
-    if damage := checksums.find_damage(directory):
-      raise ValueError(damage)
   except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
     raise UserError(
       f'{directory} is damaged, or from an earlier version ({error}); delete that folder and'
@@ -117,7 +146,8 @@ def _is_built(builder: ClipBuilder, directory: pathlib.Path, strict: bool) -> bo
       f'{directory} was built without {len(failed)} clips, the first is {failed[0]}; repair them,'
       ' delete that folder and build again, or leave out --strict'
     )
-  print(f'{builder.full_name} already exists: {directory}')
+  if directory == builder.destination:
+    print(f'{builder.full_name} already exists: {directory}')
   return True
 
 
@@ -158,7 +188,8 @@ def _stage_and_publish(
       f'{builder.data_dir} cannot be written ({error.strerror or error}); make room, and the same'
       ' command continues'
     ) from None
-  print(f'{builder.full_name}: built in {builder.data_dir}')
+  if builder.bucket is None:
+    print(f'{builder.full_name}: built in {builder.data_dir}')
 
 
 def _cut_into_chunks(builder: ClipBuilder, split: str, tasks: Sequence[ClipTask]) -> list[Chunk]:
@@ -205,10 +236,11 @@ def _check_disk(builder: ClipBuilder, chunks: list[Chunk]) -> None:
     file=sys.stderr,
   )
   if needed > free:
+    remedy = 'choose another --out' if builder.bucket is None else 'set TMPDIR to another folder'
     raise UserError(
       f'{builder.staging_dir}: the records need about {_format_size(needed)} and'
-      f' {_format_size(free)} are free; choose another --out, or a smaller --short-side,'
-      ' --jpeg-quality or --keep'
+      f' {_format_size(free)} are free; {remedy}, or a smaller --short-side, --jpeg-quality or'
+      ' --keep'
     )
 
 
@@ -243,6 +275,11 @@ def _clear_staging(builder: ClipBuilder) -> None:
   # Another process may have deleted it while this one waited for the lock.
   with contextlib.suppress(FileNotFoundError):
     shutil.rmtree(builder.staging_dir)
-  for folder in builder.staging_dir.parents[: len(builder.full_name.split('/'))]:
+  _remove_empty(builder.staging_dir.parents[: len(builder.full_name.split('/'))])
+
+
+def _remove_empty(folders: Sequence[pathlib.Path]) -> None:
+  """Removes those folders that are empty."""
+  for folder in folders:
     with contextlib.suppress(OSError):  # Another data set's build may be in it.
       folder.rmdir()

@@ -24,11 +24,13 @@ from tensorflow_datasets.core import dataset_builder
 from zsar_jax.data import records
 from zsar_jax.data.clip_index import ClipIndex, save_part
 from zsar_jax.data.dataset import HAS_CHECKSUMS
+from zsar_jax.data.dataset_files import is_record_file
 from zsar_jax.data.frame_table import table_path
 from zsar_jax.datasets import build_report
+from zsar_jax.datasets.bucket_build import build_folder
 from zsar_jax.datasets.staging import ClipTask, Encode, StagedChunk
-from zsar_jax.runtime import checksums, file_systems
-from zsar_jax.runtime.paths import local_path
+from zsar_jax.runtime import buckets, checksums, file_systems
+from zsar_jax.runtime.paths import as_path
 
 
 # The stubs of TFDS lack `skip_registration`.
@@ -51,6 +53,8 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  #
     parameters: everything else that determines the records, as JSON values: a finished data set
       with other parameters is refused.
     encode: a module-level function from a task to the encoded clip; raises `records.ClipError`.
+    bucket: the folder of data sets, if it is in a bucket. The data set is then built in a folder of
+      this machine, and uploaded.
   """
 
   classes: tuple[str, ...]
@@ -72,8 +76,13 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  #
       config: the name of one of `BUILDER_CONFIGS`.
     """
     self._staged: dict[str, list[StagedChunk]] = {}
-    data_dir = pathlib.Path(local_path(data_dir, '--out')).absolute()
-    super().__init__(data_dir=data_dir, config=config, file_format='array_record')
+    folder = as_path(data_dir, '--out').absolute()
+    self.bucket = folder if buckets.is_remote(folder) else None
+    super().__init__(
+      data_dir=build_folder(folder) if self.bucket else folder,
+      config=config,
+      file_format='array_record',
+    )
 
   @abc.abstractmethod
   def tasks(self) -> Mapping[str, Sequence[ClipTask]]:
@@ -83,6 +92,14 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  #
   def full_name(self) -> str:
     """The name that `dataset.open_dataset` takes."""
     return '/'.join(filter(None, (self.name, self.builder_config_name)))
+
+  @property
+  def destination(self) -> pathlib.Path:
+    """The folder of the data set's version, on this machine or in a bucket."""
+    directory = pathlib.Path(self.data_dir)
+    if self.bucket is None:
+      return directory
+    return self.bucket.joinpath(*self.full_name.split('/'), directory.name)
 
   @property
   def staging_dir(self) -> pathlib.Path:
@@ -131,8 +148,8 @@ class ClipBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  #
     shards = [chunk for chunk in chunks if chunk.entries]
     template = self._get_filename_template(split_name=split)
     for number, shard in enumerate(shards):
-      path = template.sharded_filepath(shard_index=number, num_shards=len(shards))
-      _link_or_copy(shard.records, pathlib.Path(path))
+      path = pathlib.Path(template.sharded_filepath(shard_index=number, num_shards=len(shards)))
+      _link_or_copy(shard.records, path)
       _link_or_copy(table_path(shard.records), table_path(path))
     entries = [entry for shard in shards for entry in shard.entries]
     index = ClipIndex(
@@ -170,7 +187,7 @@ class _ChecksummedInfo(tfds.core.DatasetInfo):
     """Writes TFDS' own files and then the checksums of all files."""
     super().write_to_directory(dataset_info_dir, all_metadata)
     # Records are too large to be read in full; the index has a mark of each clip instead.
-    checksums.write(pathlib.Path(dataset_info_dir), size_only=lambda name: '.array_record-' in name)
+    checksums.write(pathlib.Path(dataset_info_dir), size_only=is_record_file)
 
 
 def _link_or_copy(source: pathlib.Path, target: pathlib.Path) -> None:

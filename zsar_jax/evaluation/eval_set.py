@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.pipeline import BatchIterator, evaluation_batches
+from zsar_jax.data.shard_cache import cache_settings
 from zsar_jax.data.splits import intersection
 from zsar_jax.data.subset import Subset, data_identity, open_subset
 from zsar_jax.data.view import EvaluationViews, View
@@ -62,7 +63,8 @@ class EvalSet:
     """
     reference = config.eval.datasets[name]
     field = f'config.eval.datasets.{name}'
-    subset = open_subset(config.data.dir, reference, config.view.unannotated, field)
+    cache = cache_settings(config.data)
+    subset = open_subset(config.data.dir, reference, config.view.unannotated, field, cache)
     views = len(EvaluationViews(config.eval.clips, config.eval.crops))
     if subset.open_world and views > 1:
       raise UserError(

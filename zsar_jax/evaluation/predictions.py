@@ -36,7 +36,6 @@ import dataclasses
 import itertools
 import json
 import os
-import pathlib
 from typing import Any
 
 import numpy as np
@@ -46,7 +45,8 @@ from zsar_jax.evaluation import pair_predictions
 from zsar_jax.evaluation.pair_predictions import PairPredictions
 from zsar_jax.evaluation.untrusted_npz import ArrayHeader, NpzReader, write_npz
 from zsar_jax.recipes import language
-from zsar_jax.runtime.files import open_atomically
+from zsar_jax.runtime.files import make_parent, open_atomically
+from zsar_jax.runtime.paths import as_path
 
 # The axes of each array: R recipes, N clips, C classes, K regions, 3 parts of saliency.
 _TEXTS = {
@@ -234,8 +234,8 @@ class Predictions:
       **numbers,
       **(self.pairs.to_arrays() if self.pairs else {}),
     }
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = as_path(path, 'the predictions')
+    make_parent(path)
     with open_atomically(path) as file:
       # Logits, which deflate by only a tenth, are not compressed, so that `load` can map them.
       write_npz(file, arrays, {'logits': list(self.logits.values())})

@@ -8,6 +8,7 @@ An array that is not compressed is mapped from the file instead of read, so that
 runs does not hold all their logits in memory.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -16,6 +17,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
+
+from zsar_jax.runtime import buckets
+from zsar_jax.runtime.paths import as_path
 
 # The arrays of a file may take this many bytes, plus a multiple of the file's size. Logits deflate
 # by only a tenth; names, which are padded to the longest, and the NaN of clips that do not count
@@ -64,15 +68,18 @@ class NpzReader:
       OSError: the file cannot be read.
       Exception: almost any other, if it is damaged or no zip file.
     """
-    self._path = path
-    self._size = os.path.getsize(path)
-    self._zip = zipfile.ZipFile(path)
+    with contextlib.ExitStack() as stack:
+      copy = stack.enter_context(buckets.local_copy(as_path(path, 'the predictions')))
+      self._path = copy
+      self._size = os.path.getsize(copy)
+      self._zip = stack.enter_context(zipfile.ZipFile(copy))
+      self._close = stack.pop_all().close
 
   def __enter__(self) -> 'NpzReader':
     return self
 
   def __exit__(self, *exception) -> None:
-    self._zip.close()
+    self._close()
 
   def headers(self, names: Iterable[str]) -> dict[str, ArrayHeader]:
     """Reads the headers of the named arrays; names that the file lacks are left out.

@@ -8,6 +8,8 @@ driver reports, which XLA publishes for these GPUs (xla/backends/gpu/target_conf
 
 import dataclasses
 
+from zsar_jax.runtime.chips import GPU_MEMORY
+
 KIB = 2**10
 
 
@@ -72,13 +74,15 @@ class GpuTarget:
 # By the names of `chips.CHIPS`.
 TARGETS = {
   'A100': GpuTarget(
-    'NVIDIA A100-SXM4-80GB', 8, 108, 64, 164 * KIB, 40 * KIB**2, 1.41, 85100068864, 2.039e12
+    'NVIDIA A100-SXM4-80GB', 8, 108, 64, 164 * KIB, 40 * KIB**2, 1.41, GPU_MEMORY['A100'], 2.039e12
   ),
   'H100': GpuTarget(
-    'NVIDIA H100 80GB HBM3', 9, 132, 128, 228 * KIB, 50 * KIB**2, 1.98, 84942979072, 3.352e12
+    'NVIDIA H100 80GB HBM3', 9, 132, 128, 228 * KIB, 50 * KIB**2, 1.98, GPU_MEMORY['H100'], 3.352e12
   ),
-  'H200': GpuTarget('NVIDIA H200', 9, 132, 128, 228 * KIB, 50 * KIB**2, 1.98, 151397597184, 4.8e12),
+  'H200': GpuTarget(
+    'NVIDIA H200', 9, 132, 128, 228 * KIB, 50 * KIB**2, 1.98, GPU_MEMORY['H200'], 4.8e12
+  ),
   'B200': GpuTarget(
-    'NVIDIA B200', 10, 148, 128, 228 * KIB, 132644864, 1.965, 191514411008, 7.672e12
+    'NVIDIA B200', 10, 148, 128, 228 * KIB, 132644864, 1.965, GPU_MEMORY['B200'], 7.672e12
   ),
 }

@@ -7,9 +7,10 @@ import json
 import os
 import pathlib
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
-from zsar_jax.runtime import file_systems
+from zsar_jax.runtime import bucket_errors, buckets, file_systems
+from zsar_jax.runtime.files import write_file
 
 FILE = 'checksums.json'
 
@@ -32,14 +33,36 @@ def write(
   for path in sorted(folder.rglob('*')):
     if path.is_file() and path.name not in (FILE, *exclude):
       name = path.relative_to(folder).as_posix()
-      sums[name] = _checksum(path, size_only(name), durable=True)
+      sums[name] = _checksum(path, size_only(name), durable=not buckets.is_remote(folder))
+  if buckets.is_remote(folder):
+    write_file(folder / FILE, json.dumps(sums))
+    return
   with (folder / FILE).open('w') as file:
     json.dump(sums, file)
     file.flush()
     file_systems.sync(file)
 
 
-def find_damage(folder: pathlib.Path, names: Collection[str] | None = None) -> str | None:
+def identity(folder: pathlib.Path) -> int | None:
+  """Returns a number that tells a folder's files from others at the same path.
+
+  Times do not, as on some file systems they are whole seconds. Without readable checksums, returns
+  None.
+
+  Args:
+    folder: has been written with `write`.
+  """
+  try:
+    return zlib.crc32((folder / FILE).read_bytes())
+  except OSError:
+    return None
+
+
+def find_damage(
+  folder: pathlib.Path,
+  names: Collection[str] | None = None,
+  sizes: Mapping[str, int] | None = None,
+) -> str | None:
   """Returns what is wrong with a folder, in words; None if every file is as it was written.
 
   A folder without checksums was written by another program and passes.
@@ -47,7 +70,13 @@ def find_damage(folder: pathlib.Path, names: Collection[str] | None = None) -> s
   Args:
     folder: has been written with `write`.
     names: the files to compare; None compares all.
+    sizes: the sizes of files, by name, where `folder` is a copy that lacks those files of which
+      only the size is compared.
+
+  Raises:
+    OSError: if the folder is in a bucket that does not answer; that is no damage.
   """
+  name = FILE
   try:
     sums = json.loads((folder / FILE).read_text())
     for name in sums if names is None else names:
@@ -56,15 +85,22 @@ def find_damage(folder: pathlib.Path, names: Collection[str] | None = None) -> s
       if not (folder / name).resolve().is_relative_to(folder.resolve()):
         return f'{FILE} lists {name!r}, which lies elsewhere'
       expected = sums[name]
-      actual = _checksum(folder / name, size_only=expected[1] is None)
+      actual: list[int | None]
+      if sizes is not None and expected[1] is None:
+        if name not in sizes:
+          return f'{name} is missing'
+        actual = [sizes[name], None]
+      else:
+        actual = _checksum(folder / name, size_only=expected[1] is None)
       if actual[0] != expected[0]:
         return f'{name} has {actual[0]} of {expected[0]} bytes'
       if actual != expected:
         return f'{name} has other bytes than were written'
-  except FileNotFoundError as error:
-    name = pathlib.Path(error.filename).relative_to(folder).as_posix()
+  except FileNotFoundError:
     return None if name == FILE else f'{name} is missing'
   except (OSError, ValueError, AttributeError, TypeError, LookupError) as error:
+    if bucket_errors.describe(error):
+      raise
     return f'{FILE} or a file that it lists cannot be read ({error})'
   return None
 
@@ -78,7 +114,7 @@ def _checksum(
     if durable:
       file_systems.sync(file)
     if size_only:
-      return [os.fstat(file.fileno()).st_size, None]
+      return [file.seek(0, os.SEEK_END), None]
     while chunk := file.read(_CHUNK):
       size, crc = size + len(chunk), zlib.crc32(chunk, crc)
   return [size, crc]

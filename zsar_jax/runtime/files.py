@@ -8,7 +8,23 @@ from collections.abc import Iterator
 from typing import BinaryIO, cast
 
 from zsar_jax.errors import UserError, error_reason
-from zsar_jax.runtime import buckets, file_systems
+from zsar_jax.runtime import bucket_errors, buckets, file_systems
+
+
+@contextlib.contextmanager
+def naming(path: pathlib.Path, partial: pathlib.Path | None = None) -> Iterator[None]:
+  """Makes errors of the system inside the block name a file, as those of a full disk do not.
+
+  Args:
+    path: the file that is written.
+    partial: the name under which it is written, which errors may have.
+  """
+  try:
+    yield
+  except OSError as error:
+    if error.filename is None or str(error.filename) == str(partial):
+      error.filename, error.filename2 = str(path), None
+    raise
 
 
 @contextlib.contextmanager
@@ -30,15 +46,14 @@ def open_atomically(path: pathlib.Path) -> Iterator[BinaryIO]:
   # A name of its own, as another process would write into, or rename, a file of the same name. It
   # is cut, as the names of files are of limited length.
   partial = path.with_name(f'{path.name[:40]}.{secrets.token_hex(4)}.tmp')
-  try:
-    with partial.open('xb') as file:
-      yield file
-    file_systems.replace(partial, path)
-  except BaseException as error:
-    partial.unlink(missing_ok=True)
-    if isinstance(error, OSError) and error.filename is None:  # As of a full disk.
-      error.filename = str(path)
-    raise
+  with naming(path, partial):
+    try:
+      with partial.open('xb') as file:
+        yield file
+      file_systems.replace(partial, path)
+    except BaseException:
+      partial.unlink(missing_ok=True)
+      raise
 
 
 def write_file(path: pathlib.Path, text: str) -> None:
@@ -50,6 +65,15 @@ def write_file(path: pathlib.Path, text: str) -> None:
   """
   with open_atomically(path) as file:
     file.write(text.encode())
+
+
+def make_parent(path: pathlib.Path) -> None:
+  """Makes the folder of a file that is about to be written, if it is on a disk.
+
+  A bucket has no folders to make.
+  """
+  if not buckets.is_remote(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def make_folder(folder: pathlib.Path, field: str) -> None:
@@ -64,6 +88,12 @@ def make_folder(folder: pathlib.Path, field: str) -> None:
   Raises:
     UserError: if the folder cannot be made, or no file can be written in it.
   """
+  if buckets.is_remote(folder):  # There are no folders to be made.
+    with bucket_errors.reporting(folder, field):
+      probe = folder / f'.writable-{secrets.token_hex(4)}'
+      write_file(probe, '')
+      probe.unlink()
+    return
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
@@ -71,13 +101,8 @@ def make_folder(folder: pathlib.Path, field: str) -> None:
       f'{field}: {folder} cannot be a folder ({error_reason(error)}); name another'
     ) from None
   try:
-    if buckets.is_remote(folder):
-      probe = folder / f'.writable-{secrets.token_hex(4)}'
-      write_file(probe, '')
-      probe.unlink()
-    else:
-      with tempfile.TemporaryFile(dir=folder):
-        pass
+    with tempfile.TemporaryFile(dir=folder):
+      pass
   except OSError as error:
     raise UserError(
       f'{field}: {folder} cannot be written to ({error_reason(error)}); name another folder'

@@ -1,11 +1,16 @@
 """Lines about the progress of a run, on stderr; results go to stdout."""
 
+import contextlib
+import os
 import sys
 import time
+from collections.abc import Mapping
 
 import tqdm
+import tqdm.utils
 
 from zsar_jax.runtime import distributed, terminal
+from zsar_jax.runtime.wording import format_duration
 
 
 def log(text: str) -> None:
@@ -30,7 +35,12 @@ class StatusLine:
   def show(self, text: str) -> None:
     """Shows a text instead of the previous one."""
     if self._rewrite:
-      self._rewrite(terminal.escape_control_chars(text))
+      text = terminal.escape_control_chars(text)
+      # A line that wraps could not be rewritten. Streams that are no terminal have no width.
+      with contextlib.suppress(OSError, ValueError):
+        width = os.get_terminal_size(terminal.raw_stderr().fileno()).columns
+        text = tqdm.utils.disp_trim(text, width - 1) if width else text
+      self._rewrite(text)
       self._is_open = True
     else:
       print(text, file=sys.stderr, flush=True)
@@ -71,8 +81,14 @@ class Progress:
     """Restarts the clock at `step`, so that compilation does not count in the time left."""
     self._first, self._start = step, time.monotonic()
 
-  def show(self, step: int, text: str) -> None:
-    """Shows the step, `text`, the rate and the time left."""
+  def show(self, step: int, text: str, upcoming: Mapping[str, int] | None = None) -> None:
+    """Shows the step, `text`, the rate, the time left, and the time until upcoming events.
+
+    Args:
+      step: the last step.
+      text: what is shown after it.
+      upcoming: {event: the step at which it comes}, such as {'checkpoint': 500}.
+    """
     if not distributed.is_main():
       return
     now = time.monotonic()
@@ -89,8 +105,21 @@ class Progress:
         bar_format=f'{{desc}}  {{rate_noinv:.1f}} {self._unit}/s  {{remaining}} left',
         initial=self._first * self._per_step,
       )
+      line += _describe_upcoming(upcoming or {}, step, (now - self._start) / (step - self._first))
     self._line.show(line)
 
   def close(self) -> None:
     """Ends the line."""
     self._line.close()
+
+
+def _describe_upcoming(upcoming: Mapping[str, int], step: int, seconds_per_step: float) -> str:
+  """Returns '  checkpoint in 3 min, evaluation in 12 min'; '' if nothing comes."""
+  events: dict[int, list[str]] = {}
+  for event, at in upcoming.items():
+    events.setdefault(at, []).append(event)
+  texts = [
+    f'{" and ".join(names)} in {format_duration((at - step) * seconds_per_step)}'
+    for at, names in sorted(events.items())
+  ]
+  return f'  {", ".join(texts)}' if texts else ''

@@ -1,5 +1,6 @@
 """Numbers in messages."""
 
+_TIME_UNITS = (('d', 86400), ('h', 3600), ('min', 60), ('s', 1))
 _BYTE_UNITS = (('GiB', 2**30, 2), ('MiB', 2**20, 2), ('KiB', 2**10, 1))
 
 
@@ -15,3 +16,22 @@ def format_bytes(size: float) -> str:
     if size >= scale:
       return f'{size / scale:.{digits}f} {unit}'
   return f'{size:.0f} B'
+
+
+def format_duration(seconds: float) -> str:
+  """Returns a time such as '40 s', '5 min', '2 h 10 min' or '3 d 4 h'.
+
+  Args:
+    seconds: fractions are rounded.
+  """
+  rest = max(round(seconds), 0)
+  if rest >= 60:  # Shows no seconds beside minutes.
+    rest = 60 * round(rest / 60)
+  parts = []
+  for unit, size in _TIME_UNITS:
+    count, rest = divmod(rest, size)
+    if count or parts:
+      parts.append(f'{count} {unit}' if count else '')
+    if len(parts) == 2:
+      break
+  return ' '.join(filter(None, parts)) or '0 s'

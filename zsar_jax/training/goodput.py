@@ -20,6 +20,11 @@ PARTS = (
 )
 
 
+def measures_time(metric: str) -> bool:
+  """Returns whether a metric measures time, and differs when the same run is repeated."""
+  return metric.startswith(PREFIX) or metric in ('clips_per_second', 'goodput', 'mfu')
+
+
 class Goodput:
   """Adds up the seconds of each of `PARTS`, over all starts of a run."""
 
@@ -67,8 +72,10 @@ class Goodput:
     return f'{sum(self._seconds.values()):.1f} s: {", ".join(parts)}'
 
   def metrics(self) -> dict[str, float]:
-    """Returns the seconds as metrics named 'seconds/PART'."""
+    """Returns the seconds as metrics named 'seconds/PART', and 'goodput', the share of 'step'."""
     seconds = dict(self._earlier)
     for part, value in self._seconds.items():
       seconds[f'{PREFIX}{part}'] = seconds.get(f'{PREFIX}{part}', 0.0) + value
-    return {name: round(value, 3) for name, value in seconds.items()}
+    total = sum(seconds.values())
+    share = {'goodput': round(seconds[f'{PREFIX}step'] / total, 4)} if total else {}
+    return {name: round(value, 3) for name, value in seconds.items()} | share

@@ -2,14 +2,11 @@
 
 import json
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-from zsar_jax.models import flops
-from zsar_jax.models.video_model import VideoModel
 from zsar_jax.runtime import distributed
 from zsar_jax.runtime.files import write_file
 from zsar_jax.runtime.progress import log
@@ -34,29 +31,26 @@ class Profile:
     self,
     config: ConfigDict,
     workdir: pathlib.Path,
-    model: VideoModel,
-    trained: Any,
-    texts: Sequence[int],
+    flops_per_step: float,
+    out: pathlib.Path | None = None,
   ):
     """Collects the facts of the run; traces nothing yet.
 
     Args:
       config: a validated config.
       workdir: the run's folder; traces go to its folder 'profile'.
-      model: the model.
-      trained: a tree of bools like the parameters.
-      texts: (P, C, L), the shape of the tokens of the class texts.
+      flops_per_step: the operations of a step, from `models.flops.training_step`.
+      out: where to write them, see `OutputFolder.path`; None for `workdir`.
     """
     self._steps = tuple(config.profile.steps)
-    self._folder = workdir / 'profile'
+    self._workdir, self._folder = workdir, (out or workdir) / 'profile'
     self._running = False
     self._step: jax.profiler.StepTraceAnnotation | None = None
-    batch = config.data.batch_size
     self._facts = {
       'device': jax.devices()[0].device_kind,
       'devices': jax.device_count(),
-      'clips_per_step': batch,
-      'flops_per_step': flops.training_step(model.spec, model.video, batch, texts, trained),
+      'clips_per_step': config.data.batch_size,
+      'flops_per_step': flops_per_step,
     }
 
   def before(self, step: int, state: Any) -> None:
@@ -96,4 +90,4 @@ class Profile:
     if self._running:
       jax.profiler.stop_trace()
       self._running = False
-      log(f'traced steps to {self._folder}: zsar profile {self._folder.parent}')
+      log(f'traced steps to {self._workdir / "profile"}: zsar profile {self._workdir}')

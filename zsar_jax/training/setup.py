@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
+from zsar_jax.data.shard_cache import cache_settings
 from zsar_jax.data.subset import Subset, open_subset
 from zsar_jax.errors import UserError
 from zsar_jax.models.from_config import build_model, build_teacher
@@ -161,7 +162,10 @@ def open_training_subset(config: ConfigDict) -> Subset:
   reference = config.data.train
   if not reference.dataset:
     raise UserError('config.data.train.dataset names no data set; set it, or use --mode=eval')
-  subset = open_subset(config.data.dir, reference, config.view.unannotated, 'config.data.train')
+  cache = cache_settings(config.data)
+  subset = open_subset(
+    config.data.dir, reference, config.view.unannotated, 'config.data.train', cache
+  )
   if subset.open_world:
     raise UserError(
       "config.data.train.classes: the open world is scored in evaluations only; take 'seen', the"

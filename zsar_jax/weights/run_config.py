@@ -15,7 +15,7 @@ from zsar_jax.runtime import agreement
 CHANGEABLE_FIELDS = (
   *('log', 'checkpoint', 'eval', 'mesh', 'profile'),
   *('model.attention', 'model.deterministic'),
-  *('data.dir', 'data.embedded', 'data.workers'),
+  *('data.dir', 'data.cache', 'data.cache_gib', 'data.embedded', 'data.workers'),
   *('data.on_worker_failure', 'data.patience', 'data.max_bad_clips'),
 )
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from zsar_jax.performance import chips
+from zsar_jax.runtime import chips
 
 
 @pytest.mark.parametrize(

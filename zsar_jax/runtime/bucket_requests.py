@@ -1,0 +1,258 @@
+"""Requests to buckets: many at once, and sent again where they fail or stall."""
+
+import asyncio
+import concurrent.futures
+import errno
+import functools
+import pathlib
+import random
+import sys
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from zsar_jax.errors import UserError, error_reason, first_line
+
+# The most requests of this process under way at once. At 30 ms each, 64 give 2,000 a second, more
+# than a process can use.
+MAX_REQUESTS = 64
+
+# The most files that are uploaded at once, each in several requests.
+_MAX_UPLOADS = 8
+
+# Seconds without success after which a request fails for good.
+RETRY_SECONDS = 300.0
+
+# A request is cancelled and sent again after this time, which doubles with each attempt, so that a
+# slow network is not taken for a server that stalls.
+_PATIENCE_SECONDS = 10.0
+_BYTES_PER_SECOND = 1 << 20
+
+# The longest pause before the second attempt, and before any. Pauses are random, because the hosts
+# of a pod are throttled at the same moment.
+_FIRST_PAUSE_SECONDS = 0.2
+_MAX_PAUSE_SECONDS = 20.0
+
+# The size of an object whose size is not known, and of the listing of millions of objects.
+_USUAL_BYTES = 1 << 25
+_LONGEST_LISTING = 1 << 30
+
+# Seconds of failures after which a process says so, and between such lines.
+_SILENT_SECONDS = 20.0
+
+# Errors that another attempt does not change.
+_LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, TypeError, NotImplementedError)
+
+
+class UnreachableError(UserError):
+  """A bucket did not answer for `RETRY_SECONDS`; no damage of the data."""
+
+
+def read_ranges(ranges: Sequence[tuple[Any, int, int]]) -> list[bytes]:
+  """Reads ranges of objects, all at once.
+
+  Args:
+    ranges: (path, begin, end) in bytes, the path as `paths.as_path` returns it. All ranges lie
+      within their objects.
+
+  Raises:
+    OSError: if an object does not exist, or may not be read.
+    UnreachableError: if the bucket fails for too long.
+  """
+
+  async def read() -> list[bytes]:
+    requests = [
+      _persist(functools.partial(_read_range, path, begin, end), str(path), end - begin)
+      for path, begin, end in ranges
+    ]
+    return await asyncio.gather(*requests)
+
+  return _run(read())
+
+
+def read_objects(paths: Sequence[Any]) -> list[bytes]:
+  """Reads whole objects, all at once.
+
+  Raises:
+    OSError: if an object does not exist, or may not be read.
+    UnreachableError: if the bucket fails for too long.
+  """
+
+  async def read() -> list[bytes]:
+    requests = [
+      _persist(
+        functools.partial(_read_range, path, None, None), str(path), _USUAL_BYTES, check=False
+      )
+      for path in paths
+    ]
+    return await asyncio.gather(*requests)
+
+  return _run(read())
+
+
+def list_tree(folder: Any) -> dict[str, dict[str, Any]]:
+  """Lists the objects below a folder in a bucket, with those of its subfolders.
+
+  Returns:
+    {path of the object below the folder: what the bucket says about it}, with its 'size' in bytes.
+
+  Raises:
+    UnreachableError: if the bucket fails for too long.
+  """
+  fs, path = folder.fs, folder.path.rstrip('/')
+
+  async def request() -> dict[str, dict[str, Any]]:
+    if fs.async_impl:
+      return await fs._find(path, detail=True)
+    return await _in_thread(lambda: fs.find(path, detail=True))
+
+  async def read() -> dict[str, dict[str, Any]]:
+    return await _persist(request, str(folder), _LONGEST_LISTING, check=False)
+
+  # A file is found as itself, and some programs write an object for a folder, with '/' at the end.
+  return {
+    name[len(path) + 1 :]: entry
+    for name, entry in _run(read()).items()
+    if name.startswith(f'{path}/') and not name.endswith('/')
+  }
+
+
+def list_folder(folder: Any) -> dict[str, dict[str, Any]]:
+  """Lists the objects of a folder in a bucket, without those of its subfolders, in one request.
+
+  Returns:
+    {name: what the bucket says about the object}, with its 'size' in bytes.
+
+  Raises:
+    UnreachableError: if the bucket fails for too long.
+  """
+  fs, path = folder.fs, folder.path
+
+  async def request() -> list[dict[str, Any]]:
+    try:
+      if fs.async_impl:
+        return await fs._ls(path, detail=True)
+      return await _in_thread(lambda: fs.ls(path, detail=True))
+    except FileNotFoundError:
+      return []
+
+  async def read() -> list[dict[str, Any]]:
+    return await _persist(request, str(folder), 0, check=False)
+
+  entries = _run(read())
+  return {
+    entry['name'].rpartition('/')[2]: entry for entry in entries if entry.get('type') == 'file'
+  }
+
+
+def upload(files: Sequence[tuple[pathlib.Path, Any]]) -> None:
+  """Writes objects with the content of local files, several at once.
+
+  Args:
+    files: (local file, path in a bucket).
+
+  Raises:
+    OSError: if an object may not be written.
+    UnreachableError: if the bucket fails for too long.
+  """
+
+  async def request(source: pathlib.Path, path: Any) -> None:
+    if path.fs.async_impl:
+      await path.fs._put_file(str(source), path.path)
+    else:
+      await _in_thread(lambda: path.fs.put_file(str(source), path.path))
+
+  async def write() -> None:
+    slots = asyncio.Semaphore(_MAX_UPLOADS)
+
+    async def write_file(source: pathlib.Path, path: Any) -> None:
+      async with slots:
+        size = source.stat().st_size
+        await _persist(functools.partial(request, source, path), str(path), size, check=False)
+
+    await asyncio.gather(*(write_file(*item) for item in files))
+
+  _run(write())
+
+
+def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+  """Runs a coroutine in fsspec's thread, and returns its result."""
+  from fsspec.asyn import get_loop
+
+  return asyncio.run_coroutine_threadsafe(coroutine, get_loop()).result()
+
+
+async def _read_range(path: Any, begin: int | None, end: int | None) -> bytes:
+  if path.fs.async_impl:
+    return await path.fs._cat_file(path.path, start=begin, end=end)
+  return await _in_thread(lambda: path.fs.cat_file(path.path, start=begin, end=end))
+
+
+async def _in_thread(function: Callable[[], Any]) -> Any:
+  """Awaits a function of a file system that has no asynchronous ones."""
+  return await asyncio.get_running_loop().run_in_executor(_threads(), function)
+
+
+@functools.cache
+def _threads() -> concurrent.futures.ThreadPoolExecutor:
+  return concurrent.futures.ThreadPoolExecutor(MAX_REQUESTS, 'bucket')
+
+
+@functools.cache
+def _slots() -> asyncio.Semaphore:
+  return asyncio.Semaphore(MAX_REQUESTS)
+
+
+async def _persist(
+  request: Callable[[], Coroutine[Any, Any, Any]], name: str, size: int, check: bool = True
+) -> Any:
+  """Awaits a request; sends it again, with growing pauses, until it succeeds.
+
+  Args:
+    request: sends it.
+    name: the URL, for errors.
+    size: the bytes that it transfers.
+    check: whether its result must have this length.
+  """
+  began = time.monotonic()
+  attempt = 0
+  while True:
+    patience = (_PATIENCE_SECONDS + size / _BYTES_PER_SECOND) * 2**attempt
+    try:
+      async with _slots():
+        remaining = began + RETRY_SECONDS - time.monotonic()
+        async with asyncio.timeout(max(1.0, min(patience, remaining))):
+          result = await request()
+      if not check or len(result) == size:
+        return result
+      reason = f'{len(result)} of {size} bytes arrived'
+    except _LASTING:
+      raise
+    except TimeoutError:
+      reason = f'no answer for {patience:.0f} seconds'
+    except Exception as error:  # Each package for buckets raises classes of its own.
+      if isinstance(error, OSError) and error.errno in (errno.EINVAL, errno.ENOENT):
+        raise  # As for a range outside the object.
+      reason = first_line(error) if str(error) else error_reason(error)
+    failing = time.monotonic() - began
+    if failing > RETRY_SECONDS:
+      raise UnreachableError(
+        f'{name} cannot be reached for {failing:.0f} seconds ({reason}); see to the network and'
+        ' the bucket, and the same command goes on'
+      )
+    if failing > _SILENT_SECONDS:
+      _report(name, reason)
+    pause = min(_MAX_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**attempt)
+    await asyncio.sleep(random.uniform(0, pause))
+    attempt += 1
+
+
+_last_report = -_SILENT_SECONDS
+
+
+def _report(name: str, reason: str) -> None:
+  """Says that a bucket fails, once in a while."""
+  global _last_report
+  if time.monotonic() - _last_report > _SILENT_SECONDS:
+    _last_report = time.monotonic()
+    print(f'{name} is slow or fails ({reason}); trying again', file=sys.stderr, flush=True)
