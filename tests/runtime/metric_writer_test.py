@@ -2,6 +2,7 @@
 
 import json
 import resource
+import struct
 
 import pytest
 
@@ -49,6 +50,33 @@ def test_an_evaluation_joins_the_line_of_its_step(tmp_path):
   lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
   assert lines[1] == {'step': 2, 'loss': 0.5, 'toy/none/top1': 0.25, 'toy/none/top5': 0.75}
   assert [line['step'] for line in lines] == [1, 2, 3]
+
+
+def test_event_files_are_read_by_other_programs(tmp_path):
+  pytest.importorskip('tensorboardX')
+  crc32c = pytest.importorskip('google_crc32c')
+  from tensorboardX.proto import event_pb2
+
+  writer = MetricWriter(tmp_path, 4, tensorboard=True)
+  writer.write(5, {'loss': 0.5, 'toy/none/top1': 0.25})
+  (path,) = (tmp_path / 'tensorboard').iterdir()
+  content, events = path.read_bytes(), []  # While the file is open.
+  writer.close()
+  while content:
+    (size,) = struct.unpack('<Q', content[:8])
+    for start, end in ((0, 8), (12, 12 + size)):
+      crc = crc32c.value(content[start:end])
+      masked = (((crc >> 15) | (crc << 17)) + 0xA282EAD8) % 2**32
+      assert content[end : end + 4] == struct.pack('<I', masked)
+    events.append(event_pb2.Event.FromString(content[12 : 12 + size]))
+    content = content[16 + size :]
+  assert events[0].file_version == 'brain.Event:2'
+  assert (events[1].step, events[1].session_log.status) == (5, event_pb2.SessionLog.START)
+  values = [(event.step, *event.summary.value) for event in events[2:]]
+  assert [(step, value.tag, value.simple_value) for step, value in values] == [
+    (5, 'loss', 0.5),
+    (5, 'toy/none/top1', 0.25),
+  ]
 
 
 def test_a_full_disk_cuts_no_line(tmp_path):

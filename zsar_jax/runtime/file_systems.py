@@ -14,7 +14,7 @@ import tempfile
 from typing import Any
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import distributed
+from zsar_jax.runtime import buckets, distributed
 
 # How file systems report a missing feature: NFS without a lock service, FUSE, network shares.
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
@@ -105,10 +105,10 @@ def check_moving(folder: pathlib.Path, field: str) -> None:
   """Raises a `UserError` if the file system of a folder cannot rename folders.
 
   Args:
-    folder: must exist.
+    folder: must exist. In a bucket, nothing is renamed.
     field: the flag that names it.
   """
-  if MOVING in missing_features(folder):
+  if not buckets.is_remote(folder) and MOVING in missing_features(folder):
     raise UserError(
       f'{field}: the file system of {folder} cannot rename a folder, which is how checkpoints and'
       ' data sets become complete; name a folder elsewhere (or, for a bucket that gcsfuse mounts,'

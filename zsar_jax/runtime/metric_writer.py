@@ -4,6 +4,9 @@ import contextlib
 import json
 import os
 import pathlib
+import socket
+import struct
+import time
 from typing import Any, Protocol
 
 from zsar_jax.errors import UserError
@@ -132,23 +135,55 @@ def _read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 class _TensorBoard:
-  """Writes event files, which TensorBoard shows."""
+  """Writes event files, which TensorBoard shows.
+
+  tensorboardX encodes the events. Its own writer has a thread that ends if the disk is full, after
+  which the program waits for it forever.
+  """
 
   def __init__(self, workdir: pathlib.Path, first_step: int):
     try:
-      import tensorboardX
+      from tensorboardX import record_writer, summary
+      from tensorboardX.proto import event_pb2
     except ImportError:
       raise UserError(
         "config.log.tensorboard: tensorboardX is not installed; pip install 'zsar_jax[tensorboard]'"
       ) from None
-    folder = str(workdir / 'tensorboard')
-    self._events = tensorboardX.SummaryWriter(folder, purge_step=first_step + 1)
+    self._checksum, self._scalar = record_writer.masked_crc32c, summary.scalar
+    self._event = event_pb2.Event
+    folder = workdir / 'tensorboard'
+    folder.mkdir(parents=True, exist_ok=True)
+    # TensorBoard looks for 'tfevents', and reads the files in the order of their names.
+    name = f'events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}'
+    self._path, self._file = folder / name, (folder / name).open('wb')
+    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    self._put(
+      self._event(wall_time=time.time(), file_version='brain.Event:2'),
+      # TensorBoard drops the events of later steps from earlier files.
+      self._event(wall_time=time.time(), step=first_step + 1, session_log=start),
+    )
 
   def write(self, step: int, values: dict[str, float], more: bool) -> None:
     del more
-    for name, value in values.items():
-      self._events.add_scalar(name, value, step)
+    now = time.time()
+    self._put(
+      *(
+        self._event(wall_time=now, step=step, summary=self._scalar(name, value))
+        for name, value in values.items()
+      )
+    )
+
+  def _put(self, *events: Any) -> None:
+    """Writes events as the records of a TFRecord file."""
+    with naming(self._path):
+      for event in events:
+        content = event.SerializeToString()
+        size = struct.pack('<Q', len(content))
+        for part in (size, content):
+          self._file.write(part + struct.pack('<I', self._checksum(part)))
+      self._file.flush()
 
   def close(self, failed: bool) -> None:
     del failed
-    self._events.close()
+    with contextlib.suppress(OSError):  # Of a full disk, which `write` has reported.
+      self._file.close()

@@ -32,6 +32,7 @@ from zsar_jax.training.compilation import (
   peak_memory,
 )
 from zsar_jax.training.context import RunContext
+from zsar_jax.training.dashboards import open_wandb
 from zsar_jax.training.goodput import Goodput
 from zsar_jax.training.inputs import Inputs, make_inputs
 from zsar_jax.training.resuming import (
@@ -85,6 +86,11 @@ def train(
 
     # ------------------------------------------------------------------------------------- Loop
     run.start_outputs(setup, inputs, step)
+    if config.log.wandb and distributed.is_main():
+      # Values follow if the evaluation of this step is not there, and the last step's is repeated.
+      more = step == config.steps or lacks_evaluation(config, run.writer.last, step)
+      clips = job.subset, job.evaluator.subsets
+      run.writer.add(open_wandb(config, workdir, run.writer, more, *clips))
     step, state = _run_steps(job, run, train_step, cached, inputs, step, state)
     run.raise_if_interrupted(step)
     run.stop_data()
@@ -230,7 +236,7 @@ def _run_steps(
 
   with run.interruption, jax.transfer_guard('disallow'):
     # The evaluation of the checkpoint that the run resumes from, if it was not completed.
-    if evaluation_due(config, step) and not evaluation_written(run.writer.last, step):
+    if lacks_evaluation(config, run.writer.last, step):
       _evaluate(job, run, step, state, unsaved())
 
     while step < config.steps and not run.should_stop:
@@ -314,9 +320,10 @@ def evaluation_due(config: ConfigDict, step: int) -> bool:
   return bool(config.eval.every and step and step % config.eval.every == 0 and step < config.steps)
 
 
-def evaluation_written(line: dict[str, Any], step: int) -> bool:
-  """Returns whether a line of metrics.jsonl has the evaluation after a step."""
-  return line.get('step') == step and any(name.count('/') > 1 for name in line)
+def lacks_evaluation(config: ConfigDict, line: dict[str, Any], step: int) -> bool:
+  """Returns whether an evaluation is due that a line of metrics.jsonl does not have."""
+  written = line.get('step') == step and any(name.count('/') > 1 for name in line)
+  return evaluation_due(config, step) and not written
 
 
 def top1(results: Results) -> dict[str, dict[str, float]]:
