@@ -7,6 +7,7 @@ import os
 import pathlib
 import random
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -37,8 +38,9 @@ def get_config(variant=''):
 # docs/reliability.md lists longer trials.
 TIMES = int(os.environ.get('SURVIVAL_TIMES', '3'))
 
-# Seconds after which a run that has not ended counts as failed.
-PATIENCE = 120
+# Seconds after which a run that has not ended counts as failed; eight processes on two busy cores
+# take two minutes to start.
+PATIENCE = 300
 
 
 @pytest.fixture(scope='module')
@@ -293,6 +295,32 @@ def test_a_killed_process_is_named_and_the_checkpoint_stays(folder):
   steps = [path for path in (workdir / 'checkpoints').iterdir() if path.name.isdecimal()]
   assert steps
   assert [checksums.find_damage(path) for path in steps] == [None] * len(steps)
+
+
+@pytest.mark.slow
+def test_one_of_eight_is_killed_and_four_and_one_continue(folder):
+  changes = ['--config.steps=6', '--config.eval.every=0']
+  workdir, copy = folder / 'eight', folder / 'eight_then_one'
+  processes = start_processes(folder, workdir, 8, *changes)
+  reach(3, workdir, *processes)
+  processes[5].kill()
+  began = time.monotonic()
+  errors = failed(*processes[:5], *processes[6:])
+  assert time.monotonic() - began < 30
+  for err in errors:
+    sentences = [line for line in err.splitlines() if line.startswith('error: ')]
+    assert len(sentences) == 1
+    assert sentences[0].startswith(f'error: process 5 ({socket.gethostname()}) is gone; ')
+    assert 'Traceback' not in err
+
+  shutil.copytree(workdir, copy)
+  written = finish(*start_processes(folder, workdir, 4, *changes))
+  assert 'resuming' in written[0][1]
+  ((_, err),) = finish(start(folder, copy, *changes))
+  assert 'devices: 1, and 8 before' in err
+  finish(start(folder, folder / 'never_eight', *changes))
+  for resumed in (workdir, copy):
+    compare(lines(folder / 'never_eight'), lines(resumed))
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.command_line import parse_arguments
+from zsar_jax.runtime.command_line import parse_arguments, path_type
 from zsar_jax.runtime.reporting import exit_on_user_error
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     '--out',
     metavar='DIR',
-    type=pathlib.Path,
+    type=path_type('--out'),
     default='.',
     help='the folder for comparison.json and comparison.png; default: the current folder',
   )
@@ -85,7 +85,6 @@ def main(argv: Sequence[str] | None = None) -> None:
   from zsar_jax.datasets.video import Storage
   from zsar_jax.mask_making.work import list_videos
   from zsar_jax.runtime.files import make_folder, write_file
-  from zsar_jax.runtime.paths import local_path
 
   with exit_on_user_error():
     for flag, value, minimum in (
@@ -97,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     storage = Storage(args.short_side, keep=args.keep)
     make_folder(args.out, '--out')
     sides = [_open(text) for text in (args.masks, args.reference)]
-    clips = list_videos(local_path(args.videos or _noted_videos(sides), '--videos'))
+    clips = list_videos(args.videos or _noted_videos(sides))
     tasks, unmatched = _match(clips, sides, storage)
     compared = list(_compare(tasks, args.workers))
     report = {
@@ -120,9 +119,9 @@ def _open(text: str) -> 'MaskSource':
   """Opens masks that are given as FORMAT:PATH, or as the folder of masks that were made here."""
   from zsar_jax.datasets.masks.made_files import SETTINGS_FILE
   from zsar_jax.datasets.masks.spec import open_masks
-  from zsar_jax.runtime.paths import local_path
+  from zsar_jax.runtime.paths import as_path
 
-  if os.path.isfile(os.path.join(local_path(text, 'A and B'), SETTINGS_FILE)):
+  if (as_path(text, 'A and B') / SETTINGS_FILE).is_file():
     text = f'made:{text}'
   try:
     return open_masks(text)
@@ -133,11 +132,12 @@ def _open(text: str) -> 'MaskSource':
 def _noted_videos(sides: Sequence['MaskSource']) -> str:
   """Returns the folder of the videos from which the masks of a side were made here."""
   from zsar_jax.datasets.masks.made_files import NOTES, VIDEOS
+  from zsar_jax.runtime.paths import as_path
 
   for side in sides:
     notes = side.parameters.get('made', {}).get(NOTES)
     folder = notes.get(VIDEOS) if isinstance(notes, dict) else None
-    if isinstance(folder, str) and os.path.isdir(folder):
+    if isinstance(folder, str) and as_path(folder, '--videos').is_dir():
       return folder
   raise UserError('--videos: give the folder of the videos that the masks belong to')
 

@@ -9,13 +9,11 @@ is needed only to use the weights elsewhere or to keep the result.
 """
 
 import argparse
-import pathlib
 
 from zsar_jax.errors import UserError
 from zsar_jax.models.video_model import VideoModel
-from zsar_jax.runtime.command_line import parse_arguments
+from zsar_jax.runtime.command_line import parse_arguments, path_type
 from zsar_jax.runtime.files import make_folder
-from zsar_jax.runtime.paths import local_path
 from zsar_jax.runtime.reporting import exit_on_user_error
 from zsar_jax.weights.formats import infer, load, save
 from zsar_jax.weights.formats.hints import CONVERSION
@@ -30,7 +28,12 @@ def _make_parser() -> argparse.ArgumentParser:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument('source', metavar='SRC')
-  parser.add_argument('out', metavar='OUT', help='the file or folder to write; must not exist')
+  parser.add_argument(
+    'out',
+    type=path_type('OUT'),
+    metavar='OUT',
+    help='the file or folder to write; must not exist',
+  )
   parser.add_argument(
     '--from',
     dest='format_name',
@@ -70,7 +73,7 @@ def main() -> None:
   """Runs the program; see the module docstring."""
   args = parse_arguments(_make_parser())
   with exit_on_user_error():
-    out = pathlib.Path(local_path(args.out, 'OUT'))
+    out = args.out
     if out.exists():
       raise UserError(f'{args.out} exists; name another path or remove it')
     make_folder(out.parent, 'OUT')

@@ -20,7 +20,7 @@ from zsar_jax.datasets.video import DEFAULT_FPS, Storage
 from zsar_jax.datasets.video_builder import VideoBuilder
 from zsar_jax.errors import UserError
 from zsar_jax.pantomime.worlds import Pantomime
-from zsar_jax.runtime.paths import local_path
+from zsar_jax.runtime.paths import path_text
 
 # {flag without dashes: value}, for the flags that were given.
 Values = dict[str, Any]
@@ -92,7 +92,7 @@ def _folder(given: Values) -> Listing:
     split, equals, path = text.partition('=')
     if not equals or not re.fullmatch(r'[a-z][a-z0-9_]*', split) or split in lists:
       raise UserError(f'--lists: {text!r} must be SPLIT=FILE, such as train=train.txt, each once')
-    lists[split] = local_path(path, '--lists')
+    lists[split] = path_text(path, '--lists')
   return list_files(given['videos'], lists, given.get('labels'))
 
 

@@ -19,7 +19,7 @@ import pathlib
 from typing import TYPE_CHECKING, Any
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.command_line import parse_arguments
+from zsar_jax.runtime.command_line import parse_arguments, path_type
 from zsar_jax.runtime.reporting import exit_on_user_error
 
 from .shared_flags import add_sheet_flags, check_sheet_flags
@@ -38,13 +38,13 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     'folder',
     metavar='DIR',
-    type=pathlib.Path,
+    type=path_type('DIR'),
     help='the --out of zsar build-dataset, or one data set below it',
   )
   parser.add_argument(
     '--out',
     metavar='DIR',
-    type=pathlib.Path,
+    type=path_type('--out'),
     default='.',
     help='the folder for the sheets; default: the current folder',
   )

@@ -47,7 +47,9 @@ from zsar_jax.mask_making.refinement import Refinement
 from zsar_jax.mask_making.text_maker import TextSpec
 from zsar_jax.mask_making.tracking import TrackSpec
 from zsar_jax.mask_making.work import ClipWork, list_videos, with_boxes
-from zsar_jax.runtime.paths import local_path
+from zsar_jax.runtime.command_line import path_type
+from zsar_jax.runtime.folders import open_folders
+from zsar_jax.runtime.paths import as_path
 from zsar_jax.runtime.reporting import exit_on_user_error
 
 from .dataset_sources import Values
@@ -209,7 +211,13 @@ def _parser() -> argparse.ArgumentParser:
     metavar='DIR',
     help='the folder of the videos; each is a file or a folder of numbered images',
   )
-  parser.add_argument('--out', required=True, metavar='DIR', help='the folder of the masks')
+  parser.add_argument(
+    '--out',
+    type=path_type('--out'),
+    required=True,
+    metavar='DIR',
+    help='the folder of the masks',
+  )
   group = parser.add_argument_group('makers; the help of a flag begins with those that take it')
   choices = {name: maker.required + maker.optional for name, maker in MAKERS.items()}
   add_flags_of_choices(group, FLAGS, choices)
@@ -311,8 +319,9 @@ def _list_works(videos: str, given: Values) -> tuple[list[ClipWork], tuple[str, 
   clips = list_videos(videos)
   if 'boxes' in given:
     source = open_boxes(given['boxes'], {clip.id for clip in clips})
-    paths = [*source.parameters.get('boxes', ()), source.parameters.get('path', '')]
-    files = [path for path in paths if os.path.isfile(path)]  # YOLO's are folders.
+    texts = [*source.parameters.get('boxes', ()), source.parameters.get('path', '')]
+    paths = [as_path(text, '--boxes') for text in texts if text]
+    files = [path for path in paths if path.is_file()]  # YOLO's are folders.
     inputs = {
       'boxes': without_folders(source.parameters),
       'boxes_checksum': _checksum_files(files) if files else None,
@@ -323,17 +332,17 @@ def _list_works(videos: str, given: Values) -> tuple[list[ClipWork], tuple[str, 
   if given['words'] != PLACEHOLDERS:
     phrases = parse_words(given['words'])
     return [ClipWork(clip.name, clip.path, phrases=phrases) for clip in clips], (), {}
-  nouns = read_placeholders(local_path(given['annotations'], '--annotations'))
+  nouns = read_placeholders(given['annotations'])
   works = [ClipWork(clip.name, clip.path, phrases=nouns.get(clip.id, HAND)) for clip in clips]
   digest = hashlib.sha256(json.dumps(nouns, sort_keys=True).encode()).hexdigest()
   return works, (), {'words_checksum': digest[:16]}
 
 
-def _checksum_files(paths: Sequence[str]) -> str:
+def _checksum_files(paths: Sequence[pathlib.Path]) -> str:
   """Returns a text that differs for files with another content."""
   total = hashlib.sha256()
   for path in paths:
-    with open(path, 'rb') as file:
+    with path.open('rb') as file:
       total.update(hashlib.file_digest(file, 'sha256').digest())
   return total.hexdigest()[:16]
 
@@ -369,16 +378,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     if values['inpaint'] is not None:
       inpainter = open_inpainter(values['inpaint'], storage.jpeg_quality)
     # Files of boxes may take minutes to read, so the flags were checked before.
-    videos = local_path(values['videos'], '--videos')
-    works, regions, inputs = _list_works(videos, given)
+    works, regions, inputs = _list_works(values['videos'], given)
     run = MaskRun(
-      out=pathlib.Path(local_path(values['out'], '--out')),
+      out=values['out'],
       spec=MAKERS[name].spec(given, regions),
       storage=storage,
       refinement=refinement,
       inpainter=inpainter,
       inputs=inputs,
-      videos=os.path.abspath(videos),
+      videos=open_folders(values['videos'], '--videos').root,
       shard=shard,
       workers=os.cpu_count() or 1 if workers is None else workers,
       beam=parse_beam(values),

@@ -25,8 +25,9 @@ from typing import Any, NamedTuple
 from zsar_jax.data import splits
 from zsar_jax.data.catalog import find_dataset, list_datasets
 from zsar_jax.data.dataset import open_dataset
-from zsar_jax.errors import UserError
-from zsar_jax.runtime.files import write_file
+from zsar_jax.errors import UserError, error_reason
+from zsar_jax.runtime.command_line import path_type
+from zsar_jax.runtime.files import make_parent, write_file
 from zsar_jax.runtime.reporting import exit_on_user_error
 from zsar_jax.runtime.wording import pluralize
 
@@ -127,7 +128,13 @@ def _parser() -> argparse.ArgumentParser:
     allow_abbrev=False,
   )
   parser.add_argument('--kind', required=True, choices=sorted(KINDS), help='how to split')
-  parser.add_argument('--out', required=True, metavar='FILE', help='the .json file to write')
+  parser.add_argument(
+    '--out',
+    type=path_type('--out'),
+    required=True,
+    metavar='FILE',
+    help='the .json file to write',
+  )
   group = parser.add_argument_group('flags of some kinds')
   choices = {name: (*kind.required, *kind.defaults) for name, kind in KINDS.items()}
   add_flags_of_choices(group, FLAGS, choices)
@@ -149,16 +156,16 @@ def write_parts(path: pathlib.Path, parts: Parts, made_by: dict[str, Any]) -> No
   if path.exists() and path.read_bytes() != text.encode():
     raise UserError(f'--out: {path} exists with other content; delete it or choose another name')
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(path)
     write_file(path, text)
   except OSError as error:
-    raise UserError(f'--out: {path} cannot be written ({error.strerror})') from None
+    raise UserError(f'--out: {path} cannot be written ({error_reason(error)})') from None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Splits the classes that the command line names."""
   arguments = parse_values(_parser(), argv)
-  name, out = arguments['kind'], pathlib.Path(arguments['out'])
+  name, out = arguments['kind'], arguments['out']
   kind = KINDS[name]
   with exit_on_user_error():
     if out.suffix != '.json':

@@ -12,6 +12,7 @@ import numpy as np
 from zsar_jax.data import records
 from zsar_jax.datasets.mask_comparison import ComparisonTask, iterate_planes
 from zsar_jax.recipes.regions import REGION_BITS
+from zsar_jax.runtime.files import open_atomically
 from zsar_jax.runtime.fonts import fonts_for
 from zsar_jax.runtime.terminal import escape_control_chars
 
@@ -110,5 +111,6 @@ def draw_overlays(rows: Sequence[tuple[str, Sequence[np.ndarray]]], out: pathlib
       fontsize=8,
       frameon=False,
     )
-    figure.savefig(out, dpi=110)
+    with open_atomically(out) as file:
+      figure.savefig(file, format='png', dpi=110)
   plt.close(figure)

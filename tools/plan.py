@@ -10,7 +10,6 @@ in training: --config.mesh.fsdp=16. See docs/planning.md.
 """
 
 import json
-import pathlib
 import re
 import sys
 
@@ -20,7 +19,8 @@ from ml_collections import config_flags
 from zsar_jax.errors import UserError
 from zsar_jax.performance import topologies
 from zsar_jax.runtime.command_line import parse_flags
-from zsar_jax.runtime.files import make_folder
+from zsar_jax.runtime.files import make_folder, write_file
+from zsar_jax.runtime.paths import as_path
 from zsar_jax.runtime.reporting import exit_on_user_error
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment: see zsar train --help.')
@@ -52,12 +52,13 @@ def main(argv: list[str]) -> None:
     from zsar_jax.performance import plan_text, planner
 
     config.validate(_CONFIG.value)
-    if _JSON.value:
-      make_folder(pathlib.Path(_JSON.value).parent, '--json')
+    out = as_path(_JSON.value, '--json') if _JSON.value else None
+    if out:
+      make_folder(out.parent, '--json')
     topology = topologies.parse(_TOPOLOGY.value)
     plan = planner.make_plan(_CONFIG.value, topology, _CLASSES.value, _LARGEST.value)
-    if _JSON.value:
-      pathlib.Path(_JSON.value).write_text(json.dumps(plan, indent=2) + '\n')
+    if out:
+      write_file(out, json.dumps(plan, indent=2) + '\n')
   print(plan_text.describe(plan))
 
 

@@ -7,11 +7,10 @@ load is printed to stderr.
 """
 
 import argparse
-import pathlib
 import sys
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.command_line import parse_arguments
+from zsar_jax.runtime.command_line import parse_arguments, path_type
 from zsar_jax.runtime.reporting import exit_on_user_error
 
 
@@ -72,7 +71,7 @@ def _make_parser() -> argparse.ArgumentParser:
   )
   parser.add_argument(
     '--picture',
-    type=pathlib.Path,
+    type=path_type('--picture'),
     metavar='PNG',
     help='draws the frames and the scores into this file',
   )

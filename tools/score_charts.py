@@ -7,6 +7,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 
+from zsar_jax.runtime.files import open_atomically
 from zsar_jax.runtime.fonts import fonts_for
 from zsar_jax.runtime.terminal import escape_control_chars
 
@@ -48,5 +49,6 @@ def draw_scores(frames: np.ndarray, ranked: Sequence[tuple[str, float]], out: pa
     below.set_xlim(0, 110)
     below.spines[['top', 'right', 'bottom']].set_visible(False)
     below.set_xticks([])
-    figure.savefig(out, dpi=110)
+    with open_atomically(out) as file:
+      figure.savefig(file, format='png', dpi=110)
   plt.close(figure)

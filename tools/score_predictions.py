@@ -11,7 +11,7 @@ import argparse
 import pathlib
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.command_line import parse_arguments
+from zsar_jax.runtime.command_line import parse_arguments, path_type
 from zsar_jax.runtime.reporting import exit_on_user_error
 
 
@@ -23,20 +23,20 @@ def _parser() -> argparse.ArgumentParser:
   )
   parser.add_argument(
     '--exported',
-    type=pathlib.Path,
+    type=path_type('--exported'),
     required=True,
     metavar='DIR',
     help='the --workdir of zsar export-clips, or the folder of one data set in it',
   )
   parser.add_argument(
     '--logits',
-    type=pathlib.Path,
+    type=path_type('--logits'),
     required=True,
     metavar='PATH',
     help='a folder with DATASET.csv or DATASET.npz for each data set, or the file of the only one',
   )
   parser.add_argument(
-    '--out', type=pathlib.Path, required=True, metavar='DIR', help='the folder to write to'
+    '--out', type=path_type('--out'), required=True, metavar='DIR', help='the folder to write to'
   )
   return parser
 

@@ -14,7 +14,7 @@ import pathlib
 from typing import TYPE_CHECKING
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.command_line import parse_arguments
+from zsar_jax.runtime.command_line import parse_arguments, path_type
 from zsar_jax.runtime.reporting import exit_on_user_error
 
 from .shared_flags import add_sheet_flags, check_sheet_flags
@@ -29,11 +29,11 @@ def _parser() -> argparse.ArgumentParser:
   )
   parser.add_argument(
     '--dataset-dir',
-    type=pathlib.Path,
+    type=path_type('--dataset-dir'),
     required=True,
     help='the --out of zsar build-dataset, or one data set below it',
   )
-  parser.add_argument('--out', type=pathlib.Path, required=True, help='the PNG to write')
+  parser.add_argument('--out', type=path_type('--out'), required=True, help='the PNG to write')
   parser.add_argument(
     '--recipes',
     help="mask recipes, separated by semicolons; default: 'none;background=normal', or 'none' with"

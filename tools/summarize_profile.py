@@ -18,7 +18,7 @@ from zsar_jax.errors import UserError
 from zsar_jax.performance import traces
 from zsar_jax.performance.traces import CATEGORIES, Span, Trace
 from zsar_jax.runtime import chips
-from zsar_jax.runtime.command_line import parse_arguments
+from zsar_jax.runtime.command_line import parse_arguments, path_type
 from zsar_jax.runtime.reporting import exit_on_user_error
 from zsar_jax.runtime.wording import pluralize
 from zsar_jax.training.profiling import FACTS
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  parser.add_argument('workdir', type=pathlib.Path, help='of a training run')
+  parser.add_argument('workdir', type=path_type('WORKDIR'), help='of a training run')
   parser.add_argument(
     '--top', type=int, default=10, help='number of operations listed (default: 10)'
   )

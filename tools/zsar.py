@@ -30,6 +30,7 @@ class Command(NamedTuple):
 COMMANDS = {
   'train': Command('zsar_jax.main', 'train a config, then evaluate it'),
   'eval': Command('zsar_jax.main', 'evaluate a trained run', ('--mode=eval',)),
+  'status': Command('zsar_jax.tools.status', 'show how runs are doing, on this machine or another'),
   'study': Command('zsar_jax.tools.bias_study', 'train under several mask recipes and report'),
   'predict': Command('zsar_jax.tools.predict', 'name the action in a video'),
   'make-masks': Command('zsar_jax.tools.make_masks', 'make masks from raw videos'),

@@ -254,8 +254,9 @@ def default_config() -> ConfigDict:
 
   # Steps between checkpoints, and how many of the newest are kept.
   config.checkpoint = ConfigDict(dict(every=500, keep=2))
-  # Steps between lines of metrics; `tensorboard` also writes event files (extra `tensorboard`).
-  config.log = ConfigDict(dict(every=50, tensorboard=False))
+  # Steps between lines of metrics; `tensorboard` also writes event files (extra `tensorboard`), and
+  # `wandb` shows the run on Weights & Biases (extra `wandb`), see `runtime.wandb_run`.
+  config.log = ConfigDict(dict(every=50, tensorboard=False, wandb=False))
 
   # The first and the last step that are traced into the workdir's folder 'profile', such as
   # (10, 15), see `profiling`; () traces nothing.

@@ -1,5 +1,8 @@
 """The error that a user can correct, and quoting other errors in messages."""
 
+import errno
+import os
+
 # The most characters of an error's text that a message quotes.
 _MAX_QUOTED = 200
 
@@ -22,4 +25,6 @@ def first_line(error: BaseException) -> str:
 
 def error_reason(error: BaseException) -> str:
   """Returns why an operation failed: an `OSError`'s text without the path, or the first line."""
+  if isinstance(error, FileNotFoundError):
+    return os.strerror(errno.ENOENT)  # Packages for buckets give the path alone.
   return getattr(error, 'strerror', None) or first_line(error)

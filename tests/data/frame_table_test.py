@@ -79,7 +79,7 @@ def test_open_files_are_bounded(data_dir, monkeypatch):
 
 @pytest.mark.parametrize(
   ('limit', 'max_limit', 'workers', 'expected'),
-  [(256, 256, 0, 256), (256, 256, 2, 256), (64, 4096, 0, 106), (256, 4096, 14, 602)],
+  [(256, 256, 0, 256), (256, 256, 4, 256), (64, 4096, 0, 106), (256, 4096, 14, 462)],
 )
 def test_the_limit_of_open_files_is_raised(monkeypatch, limit, max_limit, workers, expected):
   limits = [(limit, max_limit)]
@@ -90,10 +90,17 @@ def test_the_limit_of_open_files_is_raised(monkeypatch, limit, max_limit, worker
   assert limits[-1] == (expected, max_limit)
 
 
+def test_a_limit_of_256_allows_four_workers_on_a_host_of_many_cores(monkeypatch):
+  monkeypatch.setattr(open_files.os, 'cpu_count', lambda: 224)
+  monkeypatch.setattr(open_files.resource, 'getrlimit', lambda kind: (256, 256))
+  monkeypatch.setattr(open_files.resource, 'setrlimit', None)
+  open_files.raise_open_file_limit(4)
+
+
 def test_too_low_a_limit_is_an_error_before_the_run(monkeypatch):
   monkeypatch.setattr(open_files.os, 'cpu_count', lambda: 2)
   monkeypatch.setattr(open_files.resource, 'getrlimit', lambda kind: (256, 256))
-  with pytest.raises(UserError, match=r'needs 602 .* allows 256 \(ulimit -n\); .*config.data.work'):
+  with pytest.raises(UserError, match=r'needs 462 .* allows 256 \(ulimit -n\); .*config.data.work'):
     open_files.raise_open_file_limit(14)
 
 

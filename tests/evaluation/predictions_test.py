@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.evaluation.examples import random_predictions
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation import predictions, untrusted_npz
 from zsar_jax.evaluation.predictions import Predictions
@@ -263,6 +264,31 @@ def test_other_files(tmp_path):
   for end in (1, 10, len(content) // 2, len(content) - 1):
     path.write_bytes(content[:end])
     refused(path, 'damaged')
+
+
+def test_logits_are_mapped_from_the_file(tmp_path, monkeypatch):
+  """NumPy reads the same file, and what it compressed is read as before."""
+  path = tmp_path / 'mimes.npz'
+  original = random_predictions(0)
+  original.save(path)
+  content = path.read_bytes()
+  monkeypatch.setattr(untrusted_npz, '_MAPPED_BYTES', 1)
+  mapped = predictions.load(path)
+  assert_same(mapped, original)
+  for logits in mapped.logits.values():
+    assert isinstance(logits.base.base, np.memmap)
+    assert logits.flags.aligned
+    logits[:] = 0
+  assert path.read_bytes() == content
+  with np.load(path) as file:
+    arrays = dict(file)
+  np.testing.assert_array_equal(arrays['logits'], np.stack(list(original.logits.values())))
+  damaged = bytearray(content)
+  damaged[content.index(arrays['logits'].tobytes()) + 5] ^= 1
+  path.write_bytes(damaged)
+  refused(path, 'damaged')
+  np.savez_compressed(path, **arrays)
+  assert_same(predictions.load(path), original)
 
 
 def test_files_that_inflate_too_far_are_refused(tmp_path, monkeypatch):

@@ -136,6 +136,35 @@ def test_collectives_with_their_axes_and_sizes():
   )
 
 
+# The sum of an array over two slices, as the TPU compiler writes it, and a gather over three.
+SLICES = """HloModule jit_step, is_scheduled=true
+
+ENTRY %main (g: bf16[64,128], e: f32[1,3,512]) -> bf16[64,128] {
+  %g = bf16[64,128]{1,0} parameter(0)
+  %e = f32[1,3,512]{2,1,0} parameter(1)
+  %after-all = token[] after-all()
+  %send = (bf16[64,128]{1,0}, u32[], token[]) send(%g, %after-all), channel_id=2, is_host_transfer=true, frontend_attributes={_xla_host_transfer_rendezvous="all-reduce.2_0",_xla_megascale_reduce_operation="SUM",_xla_megascale_target="{1,2}x{0:15}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %recv = (bf16[64,128]{1,0}, u32[], token[]) recv(%after-all), channel_id=1, is_host_transfer=true, frontend_attributes={_xla_host_transfer_rendezvous="all-reduce.2_0",_xla_megascale_target="{1,2}x{0:15}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %send-done = token[] send-done(%send), channel_id=2, is_host_transfer=true
+  %recv-done = (bf16[64,128]{1,0}, token[]) recv-done(%recv), channel_id=1, is_host_transfer=true
+  %send.1 = (f32[1,3,512]{2,1,0}, u32[], token[]) send(%e, %after-all), channel_id=3, is_host_transfer=true, frontend_attributes={_xla_megascale_target="{0:2}x{0:15}",_xla_megascale_transfer_type="ALL_GATHER"}
+  %send-done.1 = token[] send-done(%send.1), channel_id=3, is_host_transfer=true
+  ROOT %sum = bf16[64,128]{1,0} get-tuple-element(%recv-done), index=0
+}
+"""
+
+
+def test_what_goes_between_slices():
+  module = Module(SLICES)
+  reduction, gather = find_collectives(module, MESH)
+  assert (reduction.kind, reduction.axes, reduction.group) == ('all-reduce', ('slices',), 2)
+  assert reduction.moved == 64 * 128 * 2
+  # A device sends its part to both other slices.
+  assert (gather.kind, gather.group, gather.moved) == ('all-gather', 3, 2 * 3 * 512 * 4)
+  # Each array is read once to be sent, and the sum is written once.
+  assert memory_bytes(module) == 2 * 64 * 128 * 2 + 3 * 512 * 4
+
+
 def test_arrays_on_the_chip_cause_no_memory_traffic():
   # Each of the three passes gathers w, multiplies, and increments a counter of 4 bytes (constants
   # are free); then g is read and its part is written.

@@ -16,6 +16,8 @@ from zsar_jax.runtime.chips import CHIPS
     ('v5e:16x16', 'tpu', 256, 'TPU v5e'),
     ('v5p:2x2x2', 'tpu', 8, 'TPU v5p'),
     ('v6e:2x4', 'tpu', 8, 'TPU v6e'),
+    ('2xv5e:4x4', 'tpu', 32, 'TPU v5e'),
+    ('12xv5p:2x2x2', 'tpu', 96, 'TPU v5p'),
     ('gpu:8xH100', 'gpu', 8, 'H100 SXM'),
   ],
 )
@@ -37,7 +39,9 @@ def test_a_cpu_has_no_published_figures():
 
 
 @pytest.mark.parametrize(
-  'text', ['', 'v5e', 'v5e:', 'v5e:16', 'v9:4x4', 'gpu:H100', 'gpu:8xB9', 'cpu:0', 'cpu:x']
+  'text',
+  ['', 'v5e', 'v5e:', 'v5e:16', 'v9:4x4', 'gpu:H100', 'gpu:8xB9', 'cpu:0', 'cpu:x']
+  + ['1xv5e:4x4', '0xv5e:4x4', '2x2xv5e:4x4', '2v5e:4x4', '2xgpu:8xH100'],
 )
 def test_unknown_topologies_are_refused(text):
   with pytest.raises(UserError, match=r'--topology: .* is not known; write .*gpu:8xH100.*cpu:8'):

@@ -190,6 +190,47 @@ def test_a_missing_process_is_named(monkeypatch):
     Process(free_port(), 2, 1).join(0.3)
 
 
+def test_a_process_that_ends_before_all_have_joined_may_join_again():
+  """The others must not take it for joined."""
+  port = free_port()
+  first, second, third = (Process(port, 4, number) for number in range(3))
+  threads = [
+    threading.Thread(target=process.join, args=(20,)) for process in (first, second, third)
+  ]
+  for thread in threads[:2]:
+    thread.start()
+  with connect(port) as restarted:
+    restarted.sendall(b'{"process": 3, "count": 4, "host": "a"}\n')
+    wait_until(lambda: second.hosts[3])
+    assert second._describe_missing() == 'process 2 of 4'
+  wait_until(lambda: len(second._missing) == 2)
+  threads[2].start()
+  wait_until(lambda: third.hosts[0] and second.hosts[2])
+  assert second._describe_missing() == third._describe_missing() == 'process 3 (a) of 4'
+  assert not second.all_joined
+  last = Process(port, 4, 3)
+  last.join(20)
+  for thread in threads:
+    thread.join()
+  assert all(process.hosts == [socket.gethostname()] * 4 for process in (first, second, last))
+
+
+def test_process_0_says_who_is_late():
+  """It names at most five, and none while it sends out what all have contributed."""
+  processes = joined_processes(8)
+  threads = [threading.Thread(target=process.exchange, args=('x',)) for process in processes[:2]]
+  for thread in threads:
+    thread.start()
+  wait_until(lambda: len(processes[0]._contributions.get(0, ())) == 2)
+  host = socket.gethostname()
+  names = ', '.join(f'process {number} ({host})' for number in range(2, 7))
+  assert processes[0]._describe_late(0) == f'{names} and 1 more of 8'
+  run_concurrently(*(lambda process=process: process.exchange('x') for process in processes[2:]))
+  assert processes[0]._describe_late(0) == 'the other processes'
+  for thread in threads:
+    thread.join()
+
+
 def test_contradicting_numbers_are_refused(monkeypatch):
   monkeypatch.setattr(links, '_FAREWELL_TIMEOUT', 0.1)
   port = free_port()

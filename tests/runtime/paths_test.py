@@ -74,7 +74,7 @@ def test_arguments(argument, expected):
   assert local_argument(argument) == (argument if expected is None else expected)
 
 
-# By name, functions that open a path of the user's.
+# By name, functions that open a path of the user's, on this machine or in a bucket.
 OPENERS = {
   'data sets': lambda path: catalog.list_datasets(path),
   'a data set': lambda path: dataset.open_dataset(path, 'ssv2', 'train'),
@@ -88,15 +88,18 @@ OPENERS = {
 
 @pytest.mark.parametrize('name', OPENERS)
 def test_all_openers_check_their_path(name):
-  with pytest.raises(UserError, match='gs://bucket.* is a URL'):
-    OPENERS[name]('gs://bucket')
+  with pytest.raises(UserError, match='nothing://bucket.* cannot be opened'):
+    OPENERS[name]('nothing://bucket')
+  missing = 'does not exist|cannot be read|neither|is not a folder|not found'
+  with pytest.raises(UserError, match=f'memory://bucket/none.*({missing})'):
+    OPENERS[name]('memory://bucket/none')
   with pytest.raises(UserError, match='/home/somebody/x|neither|is not a folder'):
     OPENERS[name]('~/x')
 
 
 def test_a_path_among_the_options_of_masks():
-  with pytest.raises(UserError, match='^--masks: gs://bucket is a URL'):
-    open_masks('coco:x,images=gs://bucket')
+  with pytest.raises(UserError, match='^--masks: nothing://bucket cannot be opened'):
+    open_masks('coco:x,images=nothing://bucket')
 
 
 def test_paths_of_a_config():

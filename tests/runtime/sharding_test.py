@@ -1,5 +1,7 @@
 """Traffic and shardings of the compiled steps of a small model on eight CPU devices."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -135,3 +137,49 @@ def test_matrices_are_cast_before_they_are_gathered():
 def test_a_mesh_for_another_number_of_devices():
   with pytest.raises(UserError, match='config.mesh: .* do not multiply to the 8 devices'):
     planner.make_plan(small(mesh__fsdp=3), EIGHT, CLASSES)
+
+
+@dataclasses.dataclass(frozen=True)
+class TpuDevice:
+  """What `sharding.make_mesh` and JAX look at in a TPU's device."""
+
+  id: int
+  slice_index: int
+  coords: tuple[int, int, int]
+  process_index: int
+  platform: str = 'tpu'
+  device_kind: str = 'TPU v5 lite'
+  core_on_chip: int = 0
+
+
+def slices_of_4x4(count):
+  """Devices in the order of their processes, each of which has 2 x 2."""
+  blocks = [(x, y) for y in (0, 2) for x in (0, 2)]
+  return [
+    TpuDevice(100 * index + 4 * (y + j) + x + i, index, (x + i, y + j, 0), 4 * index + process)
+    for index in range(count)
+    for process, (x, y) in enumerate(blocks)
+    for j in range(2)
+    for i in range(2)
+  ]
+
+
+@pytest.mark.parametrize('order', [1, -1])
+def test_slices_lie_along_data(order):
+  """In whatever order JAX lists the devices, fsdp and tensor use the links of a slice."""
+  config = small(mesh__data=-1, mesh__fsdp=4, mesh__tensor=2)
+  mesh = sharding.make_mesh(config.mesh, slices_of_4x4(3)[::order])
+  assert dict(mesh.shape) == {'data': 6, 'fsdp': 4, 'tensor': 2}
+  assert len({device.id for device in mesh.devices.flat}) == 48
+  for position, devices in enumerate(mesh.devices):
+    assert {device.slice_index for device in devices.flat} == {position // 2}
+    # Each axis goes along one dimension of the torus.
+    assert topologies.torus_dimensions(devices[None], (1,)) == 1
+    assert topologies.torus_dimensions(devices[None], (2,)) == 1
+
+
+@pytest.mark.parametrize(('data', 'fsdp'), [(1, 32), (-1, 32), (1, -1)])
+def test_other_axes_do_not_go_over_slices(data, fsdp):
+  config = small(mesh__data=data, mesh__fsdp=fsdp)
+  with pytest.raises(UserError, match=r'config\.mesh: data is 1, .* the 2 TPU slices .* of 2$'):
+    sharding.make_mesh(config.mesh, slices_of_4x4(2))

@@ -9,6 +9,7 @@ import pytest
 import scipy.stats
 
 from zsar_jax.evaluation.ratio import Ratio, stack_seeds
+from zsar_jax.study import statistics
 from zsar_jax.study.statistics import Estimate, difference, estimate, mcnemar
 
 
@@ -83,6 +84,18 @@ def test_intervals_against_a_slow_bootstrap(seeds, grouped):
     per_seed = numerator.sum(axis=1) / denominator.sum(axis=1)
     assert found.per_seed == pytest.approx(tuple(per_seed))
     assert found.value == pytest.approx(per_seed.mean())
+
+
+@pytest.mark.parametrize('scale', [1, -3, 2**12, 0.1])
+def test_sums_in_f32_are_those_in_f64(monkeypatch, scale):
+  rng = np.random.default_rng(3)
+  summands = rng.integers(0, 2, (2, 5000)).astype(np.float64)
+  ratio = Ratio(scale * summands, rng.integers(0, 2, (2, 5000)) + summands)
+  assert statistics._sums_are_exact(ratio.numerator) == (abs(scale) in (1, 3))
+  values = [statistics._bootstrap(ratio, 300, 0)]
+  monkeypatch.setattr(statistics, '_EXACT', 0)
+  values.append(statistics._bootstrap(ratio, 300, 0))
+  np.testing.assert_array_equal(*values)
 
 
 def test_the_mean_of_two_certain_classes_is_certain():

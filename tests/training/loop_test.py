@@ -194,14 +194,20 @@ def get_config(variant=''):
 """
 
 
-def run_main(tmp_path, workdir, *flags):
-  """Starts the trainer on one CPU device, as a user does. Its TensorFlow records being imported."""
-  tensorflow = tmp_path / 'path' / 'tensorflow' / '__init__.py'
-  tensorflow.parent.mkdir(parents=True, exist_ok=True)
-  tensorflow.write_text(f'open({str(tmp_path / "imported")!r}, "w")')
+# Packages that a run imports only if its config asks for them, or never.
+UNUSED = ('tensorflow', 'wandb', 'fsspec', 'matplotlib')
+
+
+def run_main(tmp_path, workdir, *flags, unused=UNUSED):
+  """Starts the trainer on one CPU device, as a user does; `unused` packages record an import."""
+  path = tmp_path / 'path'
+  for package in unused:
+    (path / package).mkdir(parents=True, exist_ok=True)
+    record = f'open({str(tmp_path / "imported")!r}, "a").write("{package} ")'
+    (path / package / '__init__.py').write_text(record)
   environment = {
     **os.environ,
-    'PYTHONPATH': str(tensorflow.parent.parent),
+    'PYTHONPATH': str(path),
     'JAX_PLATFORMS': 'cpu',
     'XLA_FLAGS': '',
     # Later starts reuse what the first one compiled.
@@ -236,6 +242,20 @@ def assert_seconds_add_up(err, workdir):
     assert written[f'seconds/{name}'] >= float(value) - 0.05
 
 
+def assert_watchable(err, workdir):
+  """Checks what stderr, status.json and the last line of metrics.jsonl say of a finished run."""
+  assert re.search(r'step 34/36 .* left  checkpoint and evaluation in \d+ s', err)
+  top1 = json.loads((workdir / 'results.json').read_text())['toy']['none']['top1']
+  last = json.loads((workdir / 'metrics.jsonl').read_text().splitlines()[-1])
+  assert last['toy/none/top1'] == top1
+  seconds = [value for name, value in last.items() if name.startswith('seconds/')]
+  assert last['goodput'] == pytest.approx(last['seconds/step'] / sum(seconds), abs=2e-3)
+  assert 'mfu' not in last, 'the peak of a CPU is not known'
+  status = json.loads((workdir / 'status.json').read_text())
+  assert (status['state'], status['step'], status['steps']) == ('finished', 36, 36)
+  assert status['evaluation'] == {'step': 36, 'top1': {'toy': {'none': top1}}}
+
+
 def wait_for_step(process, workdir, step):
   path = workdir / 'metrics.jsonl'
   while process.poll() is None:
@@ -260,7 +280,9 @@ def test_interrupted_runs_continue_bit_for_bit(tmp_path, data_dir):
   assert 'top-1' in out
   assert re.search(r'first step after .* compile [\d.]+ \(not from the cache\)', err)
   assert json.loads((undisturbed / 'results.json').read_text())['toy']['none']['count'] == 4
-  assert not (tmp_path / 'imported').exists(), 'TensorFlow was imported'
+  imported = tmp_path / 'imported'
+  assert not imported.exists(), imported.read_text()
+  assert_watchable(err, undisturbed)
   values = list(losses(undisturbed)[0].values())
   assert np.mean(values[-10:]) < np.mean(values[:10])
 
@@ -291,6 +313,7 @@ def test_interrupted_runs_continue_bit_for_bit(tmp_path, data_dir):
   assert losses(disturbed)[1] == list(range(1, 37))
   results = [json.loads((run / 'results.json').read_text()) for run in (disturbed, undisturbed)]
   assert results[0] == results[1]
+  assert_watchable(err, disturbed)
 
   # Evaluating the finished run gives the same results; changes to the run are refused.
   process = run_main(tmp_path, disturbed, '--mode=eval')

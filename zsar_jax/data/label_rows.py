@@ -8,8 +8,8 @@ import pathlib
 from typing import Any
 
 from zsar_jax.data.class_names import to_nfc
-from zsar_jax.errors import UserError
-from zsar_jax.runtime.paths import local_path
+from zsar_jax.errors import UserError, error_reason
+from zsar_jax.runtime.paths import as_path
 
 # The largest list that is read, in bytes. The longest published one has 13 MB.
 _MAX_BYTES = 2**28
@@ -55,7 +55,7 @@ def read_rows(reference: str, field: str) -> list[LabelRow]:
   Raises:
     UserError: if the file cannot be read, or a row is malformed.
   """
-  path = pathlib.Path(local_path(reference, field))
+  path = as_path(reference, field)
   source = f'{field}: {path}'
   text = read_text(path, source)
   suffix = path.suffix.lower()
@@ -87,7 +87,7 @@ def read_text(path: pathlib.Path, source: str) -> str:
       )
     return path.read_text(encoding='utf-8-sig')
   except (OSError, UnicodeDecodeError) as error:
-    reason = error.strerror if isinstance(error, OSError) else 'it is not UTF-8'
+    reason = error_reason(error) if isinstance(error, OSError) else 'it is not UTF-8'
     raise UserError(f'{source} cannot be read ({reason}); name a list of clips') from None
 
 

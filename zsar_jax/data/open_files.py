@@ -7,10 +7,11 @@ from zsar_jax.data.frame_table import MAX_OPEN_FILES
 from zsar_jax.errors import UserError
 
 # Measured numbers of open files, with some margin: those of Python, JAX and the run itself; and for
-# each worker process pipes and blocks of shared memory, for training and an evaluation at once.
-# TensorStore writes as many files of a checkpoint at once as there are cores.
+# each worker process 8 pipes and 3 blocks of shared memory with 2 files each, for training and an
+# evaluation at once. TensorStore writes as many files of a checkpoint at once as there are cores.
+# With four workers and any number of cores, the sum stays below 256, a common limit.
 _PROGRAM_FILES = 40
-_WORKER_FILES = 40
+_WORKER_FILES = 30
 _MAX_CORES = 64
 
 

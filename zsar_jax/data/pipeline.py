@@ -10,7 +10,10 @@ import copy
 import dataclasses
 import functools
 import signal
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION
+from typing import Any
 
 import grain
 import numpy as np
@@ -18,16 +21,18 @@ from absl import flags
 
 from zsar_jax.data.batch import BatchClip, as_partner
 from zsar_jax.data.clip_loader import ClipLoader
-from zsar_jax.data.shared_memory import SharedBatches
+from zsar_jax.data.shared_memory import SharedBatches, pack_clips
+from zsar_jax.data.shared_value import SharedValue
 from zsar_jax.data.view import SINGLE_VIEW, EvaluationViews
 from zsar_jax.data.watchdog import DEFAULT_POLICY, WatchedBatches, WorkerPolicy, set_worker_name
 from zsar_jax.data.workers import initialize_worker
 from zsar_jax.runtime import bucket_requests
+from zsar_jax.runtime.daemon_threads import DaemonThreads
 
 # An iterator over batches with a method `close`.
 BatchIterator = WatchedBatches
 
-# Arrays with fewer bytes are sent through a pipe. In shared memory, each takes two file handles of
+# Batches with fewer bytes are sent through a pipe. In shared memory, each takes two file handles of
 # this process.
 _MIN_SHARED_BYTES = 1 << 12
 
@@ -37,6 +42,9 @@ _ENDLESS = 1 << 62
 
 # The clips that a process loads from a bucket at once.
 _CLIPS_AT_ONCE = 64
+
+# How often a batch whose clips arrive slowly looks whether it is still wanted.
+_CLOSING_SECONDS = 0.5
 
 
 def training_batches(
@@ -63,7 +71,7 @@ def training_batches(
   Returns:
     An iterator over batches; the caller closes it.
   """
-  load = _TrainingClip(loader)
+  load = _TrainingClip(SharedValue(loader))
   clips = (
     grain.MapDataset.range(len(loader.subset))
     .seed(seed)
@@ -105,36 +113,37 @@ def evaluation_batches(
   count = len(loader.subset) * len(views)
   elements = grain.MapDataset.range(-(-count // batch_size) * batch_size)
   partner_loader = dataclasses.replace(loader, inpainted=partners_inpainted)
-  load = _EvaluationClip(loader, partner_loader, views, partners)
+  load = _EvaluationClip(SharedValue((loader, partner_loader, partners)), views)
   clips = elements.map(_LaterEvaluationClip(load) if _is_remote(loader) else load)
   return _batches(clips[first_batch * batch_size :], batch_size, workers, share, policy, loader)
 
 
 @dataclasses.dataclass(frozen=True)
 class _TrainingClip(grain.transforms.RandomMap):
-  loader: ClipLoader
+  loader: SharedValue[ClipLoader]
 
   def random_map(self, element: int, rng: np.random.Generator) -> BatchClip:
-    return self.loader.training_clip(element, rng)
+    return self.loader.value.training_clip(element, rng)
 
 
 @dataclasses.dataclass(frozen=True)
 class _EvaluationClip(grain.transforms.Map):
-  loader: ClipLoader
-  partner_loader: ClipLoader
+  # The loaders of clips and of their partners, and the partners' positions; see
+  # `evaluation_batches`.
+  shared: SharedValue[tuple[ClipLoader, ClipLoader, np.ndarray | None]]
   views: EvaluationViews
-  partners: np.ndarray | None
 
   def map(self, element: int) -> BatchClip:
+    loader, partner_loader, partners = self.shared.value
     position, view = divmod(element, len(self.views))
     offsets = self.views.offsets(view)
-    clip = self.loader.evaluation_clip(position, *offsets)
-    if self.partners is None:
+    clip = loader.evaluation_clip(position, *offsets)
+    if partners is None:
       return clip
-    end = len(self.loader.subset)
-    partner_position = int(self.partners[position]) if position < end else -1
+    end = len(loader.subset)
+    partner_position = int(partners[position]) if position < end else -1
     # The loader returns a padding clip for positions past the end.
-    partner = self.partner_loader.evaluation_clip(
+    partner = partner_loader.evaluation_clip(
       end if partner_position < 0 else partner_position, *offsets
     )
     return clip | as_partner(partner)
@@ -162,16 +171,40 @@ class _LaterEvaluationClip(grain.transforms.Map):
     return _clip_threads().submit(self.load.map, element)
 
 
-def _stack(clips: Sequence[concurrent.futures.Future[BatchClip]]) -> dict[str, np.ndarray]:
-  """Returns a batch of clips that are being loaded."""
-  loaded = [clip.result() for clip in clips]
-  return {name: np.stack([clip[name] for clip in loaded]) for name in loaded[0]}
+def _stack(clips: Sequence[BatchClip]) -> dict[str, np.ndarray]:
+  """Returns the batch of some clips."""
+  return {name: np.stack([clip[name] for clip in clips]) for name in clips[0]}
+
+
+@dataclasses.dataclass(frozen=True)
+class _StackLoaded:
+  """Makes a batch of clips that are being loaded.
+
+  Attributes:
+    stack: makes the batch of loaded clips.
+    closing: is set when nobody wants more batches; None in worker processes.
+  """
+
+  stack: Callable[[Sequence[BatchClip]], Any]
+  closing: threading.Event | None
+
+  def __call__(self, clips: Sequence[concurrent.futures.Future[BatchClip]]) -> Any:
+    while concurrent.futures.wait(clips, _CLOSING_SECONDS, FIRST_EXCEPTION).not_done:
+      if self.closing and self.closing.is_set():
+        # A program ends only when Grain's threads end, which call this.
+        for clip in clips:
+          clip.cancel()
+        raise concurrent.futures.CancelledError
+      for clip in clips:
+        if clip.done() and (error := clip.exception()):
+          raise error
+    return self.stack([clip.result() for clip in clips])
 
 
 @functools.cache
-def _clip_threads() -> concurrent.futures.ThreadPoolExecutor:
+def _clip_threads() -> DaemonThreads:
   """The threads of this process that load clips from buckets."""
-  return concurrent.futures.ThreadPoolExecutor(_CLIPS_AT_ONCE, 'clips')
+  return DaemonThreads(_CLIPS_AT_ONCE, 'clips')
 
 
 def _is_remote(loader: ClipLoader) -> bool:
@@ -194,17 +227,18 @@ def _batches(
   """
   shard, num_shards = share
   size = batch_size // num_shards
+  stack = pack_clips if workers else None
   # The batches that a process loads at once.
   threads = 1 if workers else 2
+  closing = None if workers else threading.Event()
   if _is_remote(loader):
-    batches = clips.batch(size, batch_fn=_stack)[shard::num_shards]
+    stack = _StackLoaded(stack or _stack, closing)
     threads = max(2, -(-_CLIPS_AT_ONCE // size))
     # A worker that waits for a slow bucket does not hang. It waits for each clip's table, rows and
     # frames, and ends itself.
     patience = max(policy.patience, 3 * bucket_requests.RETRY_SECONDS)
     policy = dataclasses.replace(policy, patience=patience)
-  else:
-    batches = clips.batch(size)[shard::num_shards]
+  batches = clips.batch(size, batch_fn=stack)[shard::num_shards]
 
   def start(first: int, name: str) -> SharedBatches:
     remaining = batches[first:]
@@ -225,7 +259,7 @@ def _batches(
     initialize = functools.partial(_initialize_worker, name)
     return _load_ahead(dataset.mp_prefetch(worker_options, initialize))
 
-  return WatchedBatches(start, workers, policy)
+  return WatchedBatches(start, workers, policy, closing)
 
 
 def _load_ahead(dataset: grain.IterDataset) -> SharedBatches:

@@ -8,7 +8,6 @@ import collections
 import csv
 import hashlib
 import json
-import pathlib
 import re
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -16,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from zsar_jax.data.class_names import class_key, match_classes, to_nfc
-from zsar_jax.errors import UserError
-from zsar_jax.runtime.paths import local_path
+from zsar_jax.errors import UserError, error_reason
+from zsar_jax.runtime.paths import as_path
 
 # The 50 classes of Mimetics v1.0 (Weinzaepfel and Rogez, arXiv 1912.07249), all of Kinetics-400.
 MIMETICS_CLASSES = (
@@ -229,11 +228,11 @@ def read_classes(reference: str, field: str, ordered: bool = False) -> tuple[str
       listed twice, or if ids are not labels but must be.
   """
   file, part = _parse_reference(reference)
-  path = pathlib.Path(local_path(file, field))
+  path = as_path(file, field)
   try:
     text = path.read_text(encoding='utf-8-sig')
   except (OSError, UnicodeDecodeError) as error:
-    reason = error.strerror if isinstance(error, OSError) else 'it is not UTF-8'
+    reason = error_reason(error) if isinstance(error, OSError) else 'it is not UTF-8'
     raise UserError(f'{field}: {path} cannot be read ({reason}); name a file of classes') from None
   source = f'{field}: {path}'
   if path.suffix == '.json':

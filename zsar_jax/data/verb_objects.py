@@ -20,7 +20,7 @@ import numpy as np
 from zsar_jax.data.class_names import to_nfc
 from zsar_jax.data.label_rows import LabelRow, read_rows, read_text
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.paths import local_path
+from zsar_jax.runtime.paths import as_path
 
 # The name of the class split whose clips are also scored for all pairs of a verb and an object.
 OPEN_WORLD = 'open'
@@ -118,7 +118,7 @@ def read_verb_objects(
   Raises:
     UserError: if there is no list of training pairs, or a verb or an object is not in its file.
   """
-  path = pathlib.Path(local_path(reference, field))
+  path = as_path(reference, field)
   lists = {path.name: rows}
   for part in _PARTS:
     name = f'{part}_pairs{path.suffix}'

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from zsar_jax.data.records import ClipError
+from zsar_jax.datasets.masks.remote import local_masks
 from zsar_jax.datasets.masks.source import ClipMasks
 from zsar_jax.datasets.sources.listing import ListedClip
 from zsar_jax.datasets.video import Storage
@@ -229,6 +230,15 @@ def iterate_planes(
   Raises:
     records.ClipError: the video or its masks cannot be read.
   """
+
+  with local_masks(task.masks) as masks, local_masks(task.reference) as reference:
+    yield from _iterate(dataclasses.replace(task, masks=masks, reference=reference))
+
+
+def _iterate(
+  task: ComparisonTask,
+) -> Iterator[tuple[int, bytes, np.ndarray | None, np.ndarray | None]]:
+  """`iterate_planes` for masks on this machine."""
 
   def annotated(num_frames: int, numbers: np.ndarray | None) -> set[int]:
     sides = [

@@ -20,8 +20,10 @@ _PERMISSIVE = re.compile(
   re.IGNORECASE,
 )
 
-# The folders of an absolute path.
-_FOLDERS = re.compile(r'(?<![^\s=:,\'"])~?/(?!/)(?:[^\s\'"]*/)?')
+# The folders of an absolute path, or of a URL in a bucket. Web pages, as of licenses, stay.
+_FOLDERS = re.compile(
+  r'(?<![^\s=:,\'"])(?:~?/(?!/)|(?!https?:)[A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s\'"]*/)?'
+)
 
 # A checksum, and the part of it that is shown.
 _CHECKSUM = re.compile(r'\b(sha256:[0-9a-f]{12})[0-9a-f]{52}\b')
@@ -50,7 +52,7 @@ def summarize(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_folders(value: Any) -> Any:
-  """Returns a JSON value in which absolute paths are their last parts."""
+  """Returns a JSON value in which absolute paths and URLs of buckets are their last parts."""
   if isinstance(value, str):
     return _FOLDERS.sub('', value)
   if isinstance(value, Mapping):

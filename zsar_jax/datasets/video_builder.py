@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from zsar_jax.data import records
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets import mask_gates, mask_provenance
+from zsar_jax.datasets.borrowing import name_originals
 from zsar_jax.datasets.builder import ClipBuilder
 from zsar_jax.datasets.masks.combine import CombinedMasks
 from zsar_jax.datasets.masks.made import MadeSource
@@ -55,6 +56,14 @@ def encode_task(task: VideoTask) -> records.EncodedClip:
   Raises:
     records.ClipError: if the video or its masks cannot be read.
   """
+  with task.masks.copied() if task.masks else contextlib.nullcontext() as masks:
+    encoded = _encode(dataclasses.replace(task, masks=masks))
+    remarks = {kind: name_originals(details) for kind, details in encoded.remarks.items()}
+    return dataclasses.replace(encoded, remarks=remarks)
+
+
+def _encode(task: VideoTask) -> records.EncodedClip:
+  """`encode_task` for masks on this machine."""
   clip = task.clip
   video = _read_any_copy(task)
   facts, remarks = video.facts, {**video.remarks, **task.remarks}

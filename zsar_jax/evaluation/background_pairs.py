@@ -6,7 +6,6 @@ or read from HAT's files (`hat_pairs`).
 """
 
 import hashlib
-import pathlib
 import re
 from collections.abc import Sequence
 
@@ -16,7 +15,7 @@ from zsar_jax.data.subset import Subset
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation.hat_pairs import read_hat_pairs
 from zsar_jax.recipes.regions import REGION_BITS
-from zsar_jax.runtime.paths import local_path
+from zsar_jax.runtime.paths import as_path
 from zsar_jax.runtime.progress import log
 
 # HAT takes clips in which people cover this share of the frame: with less, nobody is visible; with
@@ -87,17 +86,17 @@ def load_pairs(
   """
   if match := re.fullmatch('(rand|same):([0-9]{1,18})', pairs):
     return draw_pairs(ids, labels, coverage_person, match[1], int(match[2]))
-  pairs = local_path(pairs, field)
-  if '\0' in pairs or not pathlib.Path(pairs).is_file():
+  path = as_path(pairs, field)
+  if '\0' in pairs or not path.is_file():
     raise UserError(
-      f"{field}: {pairs!r} is neither 'rand:SEED' nor 'same:SEED', with a number for SEED, nor a"
-      ' file of pairs; write one of them'
+      f"{field}: {str(path)!r} is neither 'rand:SEED' nor 'same:SEED', with a number for SEED,"
+      ' nor a file of pairs; write one of them'
     )
   try:
-    partners, counts = read_hat_pairs(pairs, ids, classes)
+    partners, counts = read_hat_pairs(path, ids, classes)
   except UserError as error:
     raise UserError(f'{field}: {error}') from None
-  log(f'{field}: {pairs}: {counts}')
+  log(f'{field}: {path}: {counts}')
   return partners
 
 

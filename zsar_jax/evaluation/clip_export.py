@@ -30,8 +30,9 @@ from zsar_jax.evaluation.eval_set import EvalSet
 from zsar_jax.evaluation.evaluator import COLOR_SEED
 from zsar_jax.ops.prepare import painted_frames
 from zsar_jax.recipes import language
-from zsar_jax.runtime import sharding
-from zsar_jax.runtime.files import make_folder, naming, open_atomically
+from zsar_jax.runtime import buckets, sharding
+from zsar_jax.runtime.files import make_folder, make_parent, naming, open_atomically
+from zsar_jax.runtime.folders import open_folders
 from zsar_jax.runtime.locks import lock_folder
 from zsar_jax.runtime.progress import Progress, log
 from zsar_jax.text.phrasing import render
@@ -121,12 +122,19 @@ class _Export:
     """Writes the files that are missing, and the lists; returns the number of files."""
     self._check_folder()
     self._list.save(self._folder)
-    missing = {key for key, path in self._files.items() if not os.path.exists(self._folder / path)}
+    folders = open_folders(str(self._folder), '--workdir')
+    complete = {
+      key: path if self._kind == 'mp4' else f'{path}/{_image_name(0, self._kind)}'
+      for key, path in self._files.items()
+    }
+    missing = {
+      key for key, path in complete.items() if not folders.is_file(f'{folders.root}/{path}')
+    }
     if done := len(self._files) - len(missing):
       log(f'{self._eval_set.name}: {done} of {len(self._files)} files are there already')
     if missing:
       for folder in {path.partition('/')[0] for path in self._files.values()}:
-        (self._folder / folder).mkdir(exist_ok=True)
+        make_parent(self._folder / folder / 'file')
       self._write_missing(missing)
     self._list.save_files(self._folder, list(self._files.values()), self._config.view.num_frames)
     return len(self._files)
@@ -253,15 +261,27 @@ def _write_mp4(path: pathlib.Path, frames: np.ndarray, fps: float) -> None:
 
 
 def _write_images(path: pathlib.Path, frames: np.ndarray, kind: str) -> None:
-  """Writes frames u8[T, H, W, 3] as numbered images of a folder: 'png' or 'jpg'."""
+  """Writes frames u8[T, H, W, 3] as numbered images of a folder: 'png' or 'jpg'.
+
+  The first image is there if all of them are.
+  """
   options = (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY) if kind == 'jpg' else ()
+  images = {}
+  for number, frame in enumerate(frames):
+    image = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+    images[_image_name(number, kind)] = cv2.imencode(f'.{kind}', image, options)[1].tobytes()
+  if buckets.is_remote(path):
+    for name, content in reversed(images.items()):
+      (path / name).write_bytes(content)
+    return
   partial = path.with_name(f'{path.name}.tmp')
   shutil.rmtree(partial, ignore_errors=True)  # Of an export that was killed.
   partial.mkdir()
-  for number, frame in enumerate(frames):
-    image = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
-    encoded = cv2.imencode(f'.{kind}', image, options)[1].tobytes()
-    image_path = partial / f'{number:04d}.{kind}'
-    with naming(image_path):
-      image_path.write_bytes(encoded)
+  for name, content in images.items():
+    with naming(partial / name):
+      (partial / name).write_bytes(content)
   partial.rename(path)
+
+
+def _image_name(number: int, kind: str) -> str:
+  return f'{number:04d}.{kind}'

@@ -27,7 +27,6 @@ import csv
 import dataclasses
 import json
 import math
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -169,7 +168,7 @@ def load(folder: pathlib.Path) -> ClipList:
   path = folder / LIST
   remedy = 'export the clips again with zsar export-clips'
   try:
-    if os.path.getsize(path) > _MAX_BYTES:
+    if path.stat().st_size > _MAX_BYTES:
       raise UserError(f'{path}: it is larger than {_MAX_BYTES // 2**20} MiB; {remedy}')
     content = json.loads(path.read_text(encoding='utf-8'))
   except OSError as error:

@@ -21,6 +21,7 @@ from zsar_jax.evaluation.evaluator import COLOR_SEED
 from zsar_jax.ops.prepare import evaluation_order, painted_frames
 from zsar_jax.recipes.language import Recipe
 from zsar_jax.recipes.regions import REGION_BITS
+from zsar_jax.runtime.files import open_atomically
 from zsar_jax.runtime.fonts import fonts_for
 from zsar_jax.runtime.terminal import escape_control_chars
 
@@ -123,7 +124,8 @@ def draw_contact_sheet(
       axis.set_title(column.title, fontsize=9, fontweight='bold')
     if legend:
       figure.supxlabel(legend, fontsize=7, color=_NOT_ANNOTATED)
-    figure.savefig(out, dpi=110)
+    with open_atomically(out) as file:
+      figure.savefig(file, format='png', dpi=110)
   plt.close(figure)
 
 

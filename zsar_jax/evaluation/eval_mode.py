@@ -33,6 +33,7 @@ from zsar_jax.weights.initial import (
   InitialWeights,
   load_weight_entries,
   run_seen_classes,
+  source_folder,
   source_seen_classes,
   weights_for_evaluation,
 )
@@ -244,6 +245,6 @@ def _check_initial_weights(config: ConfigDict, workdir: pathlib.Path) -> None:
       f'config.eval.interpolate: {workdir} holds no trained weights to mix with those of'
       ' config.model.init_from; name the --workdir of a run'
     )
-  saved = pathlib.Path(config.model.init_from, 'config.json')
-  if has_checkpoint(saved.parent):
-    run_config.check_same_run(config, saved, run_config.MODEL_FIELDS)
+  run = source_folder(config.model.init_from)
+  if run is not None and has_checkpoint(run):
+    run_config.check_same_run(config, run / 'config.json', run_config.MODEL_FIELDS)

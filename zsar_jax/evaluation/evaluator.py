@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from zsar_jax import config as config_lib
+from zsar_jax.data.subset import Subset
 from zsar_jax.data.view import EvaluationViews
 from zsar_jax.evaluation.eval_set import EvalSet
 from zsar_jax.evaluation.predictions import PARTS, Predictions
@@ -65,6 +66,11 @@ class Evaluator:
     self._replicated = sharding.replicated(mesh)
     self._gather = jax.jit(lambda tree: tree, out_shardings=self._replicated)
     self._split_worlds = jax.jit(split_worlds, out_shardings=self._replicated)
+
+  @property
+  def subsets(self) -> dict[str, Subset]:
+    """The clips of each data set."""
+    return {eval_set.name: eval_set.subset for eval_set in self._eval_sets}
 
   def identity(self) -> dict[str, str]:
     """Returns checksums of the clips, class texts and pairs of the evaluation, by config field."""

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from zsar_jax.data.class_names import match_classes, to_nfc
-from zsar_jax.errors import UserError, first_line
+from zsar_jax.errors import UserError, error_reason, first_line
 from zsar_jax.weights.formats.pickle_interpreter import Interpreter
 
 # HAT's files of 7,860 pairs take about 1 MB.
@@ -52,7 +52,7 @@ class HatPairCounts:
 
 
 def read_hat_pairs(
-  path: str | os.PathLike[str], ids: Sequence[str], classes: Sequence[str]
+  path: pathlib.Path, ids: Sequence[str], classes: Sequence[str]
 ) -> tuple[np.ndarray, HatPairCounts]:
   """Reads one of HAT's files of pairs, or a .json file of the same form.
 
@@ -73,7 +73,7 @@ def read_hat_pairs(
   Raises:
     UserError: the file has another form, or none of its clips is in the data set.
   """
-  table = _read_table(pathlib.Path(path))
+  table = _read_table(path)
   position_of = _clip_finder(table, ids, classes)
   partners = np.full(len(ids), -1, np.int32)
   paired: set[int] = set()
@@ -138,7 +138,9 @@ def _read_table(path: pathlib.Path) -> dict[str, Sequence[Any]]:
     with path.open('rb') as file:
       data = file.read(_MAX_BYTES + 1)
   except OSError as error:
-    raise UserError(f'{path}: cannot be read ({error.strerror}); name a file of pairs') from None
+    raise UserError(
+      f'{path}: cannot be read ({error_reason(error)}); name a file of pairs'
+    ) from None
   if len(data) > _MAX_BYTES:
     raise UserError(
       f'{path}: more than {_MAX_BYTES >> 20} MiB, which no file of pairs has; name another'

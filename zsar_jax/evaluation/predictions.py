@@ -1,7 +1,7 @@
 """A model's predictions for every clip of a data set under every recipe, and their file.
 
 All figures of a study can be computed again from these files. Each is a NumPy .npz without pickled
-objects:
+objects, in which only the logits are not compressed:
 
     dataset         str           the data set's name in the run's config
     recipes         str[R]        validation recipes
@@ -36,7 +36,6 @@ import dataclasses
 import itertools
 import json
 import os
-import pathlib
 from typing import Any
 
 import numpy as np
@@ -44,9 +43,10 @@ import numpy as np
 from zsar_jax.errors import UserError, first_line
 from zsar_jax.evaluation import pair_predictions
 from zsar_jax.evaluation.pair_predictions import PairPredictions
-from zsar_jax.evaluation.untrusted_npz import ArrayHeader, NpzReader
+from zsar_jax.evaluation.untrusted_npz import ArrayHeader, NpzReader, write_npz
 from zsar_jax.recipes import language
-from zsar_jax.runtime.files import open_atomically
+from zsar_jax.runtime.files import make_parent, open_atomically
+from zsar_jax.runtime.paths import as_path
 
 # The axes of each array: R recipes, N clips, C classes, K regions, 3 parts of saliency.
 _TEXTS = {
@@ -228,22 +228,23 @@ class Predictions:
     numbers = {name: getattr(self, name) for name in _NUMBERS if name != 'logits'}
     numbers |= {'inpainted_scenes': np.True_} if self.inpainted_scenes else {}
     numbers |= {'choices': np.int32(self.choices)} if self.choices else {}
-    logits = np.stack(list(self.logits.values()))
     arrays: dict[str, Any] = {
       **texts,
       'attributes': np.array(attributes, str),
       **numbers,
-      'logits': logits,
       **(self.pairs.to_arrays() if self.pairs else {}),
     }
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = as_path(path, 'the predictions')
+    make_parent(path)
     with open_atomically(path) as file:
-      np.savez_compressed(file, **arrays)
+      # Logits, which deflate by only a tenth, are not compressed, so that `load` can map them.
+      write_npz(file, arrays, {'logits': list(self.logits.values())})
 
 
 def load(path: str | os.PathLike[str]) -> Predictions:
   """Reads a file that `Predictions.save` wrote.
+
+  Logits are mapped from the file, which must not be changed meanwhile; replace it instead.
 
   Raises:
     UserError: the file is damaged or its fields contradict each other; the message names the file

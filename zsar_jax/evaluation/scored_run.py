@@ -8,7 +8,6 @@ and studies then report its predictions.
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,6 +24,8 @@ from zsar_jax.evaluation.protocol import check_use
 from zsar_jax.evaluation.run_results import Results, save_results
 from zsar_jax.recipes import language
 from zsar_jax.runtime.files import write_file
+from zsar_jax.runtime.paths import as_path
+from zsar_jax.weights.initial import source_folder
 
 MARK = 'scored.json'
 FORMAT, VERSION = 'zsar_jax scored predictions', 1
@@ -80,9 +81,10 @@ def write_scored(
   return scored, results
 
 
-def is_scored(folder: str | os.PathLike[str]) -> bool:
-  """Returns whether a folder, or '', holds another program's predictions."""
-  return bool(folder) and pathlib.Path(folder, MARK).is_file()
+def is_scored(source: str) -> bool:
+  """Returns whether `config.model.init_from` names a folder with another program's predictions."""
+  folder = source_folder(source)
+  return folder is not None and (folder / MARK).is_file()
 
 
 def read_scored(config: ConfigDict) -> tuple[list[Predictions], dict[str, Any]]:
@@ -94,8 +96,8 @@ def read_scored(config: ConfigDict) -> tuple[list[Predictions], dict[str, Any]]:
   Raises:
     UserError: they are not of the clips, masks or recipes of `config.eval`.
   """
-  folder = pathlib.Path(config.model.init_from)
   field = 'config.model.init_from'
+  folder = as_path(config.model.init_from, field)
   try:
     mark = json.loads((folder / MARK).read_text(encoding='utf-8'))
     if mark['format'] != FORMAT or mark['version'] != VERSION:

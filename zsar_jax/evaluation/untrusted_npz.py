@@ -1,17 +1,25 @@
-"""Reads .npz files from untrusted sources within a bound on memory.
+"""Reads .npz files from untrusted sources within a bound on memory, and writes such files.
 
 A megabyte of deflated zeros inflates to a gigabyte. The zip directory and the header of each array,
 a few hundred bytes, state the inflated size; both are read and compared before any array is
 inflated.
+
+An array that is not compressed is mapped from the file instead of read, so that a study of many
+runs does not hold all their logits in memory.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any, BinaryIO
 
 import numpy as np
+
+from zsar_jax.runtime import buckets
+from zsar_jax.runtime.paths import as_path
 
 # The arrays of a file may take this many bytes, plus a multiple of the file's size. Logits deflate
 # by only a tenth; names, which are padded to the longest, and the NaN of clips that do not count
@@ -21,6 +29,15 @@ _MAX_RATIO = 32
 
 # NumPy's savez writes these; other methods may take any amount of memory to inflate.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+# Smaller arrays are read, as a mapped one keeps its file open.
+_MAPPED_BYTES = 2**20
+
+# A local header in a zip file: its size, and where the lengths of its name and extra field are.
+_LOCAL_HEADER = 30
+_LENGTHS = slice(26, 30)
+
+_CHUNK = 1 << 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,14 +68,18 @@ class NpzReader:
       OSError: the file cannot be read.
       Exception: almost any other, if it is damaged or no zip file.
     """
-    self._size = os.path.getsize(path)
-    self._zip = zipfile.ZipFile(path)
+    with contextlib.ExitStack() as stack:
+      copy = stack.enter_context(buckets.local_copy(as_path(path, 'the predictions')))
+      self._path = copy
+      self._size = os.path.getsize(copy)
+      self._zip = stack.enter_context(zipfile.ZipFile(copy))
+      self._close = stack.pop_all().close
 
   def __enter__(self) -> 'NpzReader':
     return self
 
   def __exit__(self, *exception) -> None:
-    self._zip.close()
+    self._close()
 
   def headers(self, names: Iterable[str]) -> dict[str, ArrayHeader]:
     """Reads the headers of the named arrays; names that the file lacks are left out.
@@ -99,6 +120,48 @@ class NpzReader:
     return header
 
   def array(self, name: str) -> np.ndarray:
-    """Reads an array; check its header with `headers` first."""
-    with self._zip.open(f'{name}.npy') as file:
-      return np.lib.format.read_array(file, allow_pickle=False)
+    """Reads or maps an array; check its header with `headers` first."""
+    member = self._zip.getinfo(f'{name}.npy')
+    with self._zip.open(member) as file:
+      if member.compress_type != zipfile.ZIP_STORED or member.file_size < _MAPPED_BYTES:
+        return np.lib.format.read_array(file, allow_pickle=False)
+      np.lib.format.read_magic(file)
+      shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+      start = file.tell()
+      while file.read(_CHUNK):  # Compares the checksum.
+        pass
+    with open(self._path, 'rb') as file:
+      file.seek(member.header_offset)
+      lengths = np.frombuffer(file.read(_LOCAL_HEADER)[_LENGTHS], '<u2')
+    start += member.header_offset + _LOCAL_HEADER + int(lengths.sum())
+    # Changes stay in memory.
+    array = np.memmap(self._path, dtype, 'c', start, shape, 'F' if is_fortran else 'C')
+    return array.view(np.ndarray)
+
+
+def write_npz(file: BinaryIO, arrays: Mapping[str, Any], parts: Mapping[str, list[Any]]) -> None:
+  """Writes arrays as `numpy.savez_compressed` does, but some without compression.
+
+  Args:
+    file: the file.
+    arrays: those to compress, by name.
+    parts: those to write as they are: each as a list of arrays to stack, which is not done in
+      memory.
+  """
+  with zipfile.ZipFile(file, 'w') as archive:
+    # First, where they are aligned in the file to the size of their elements.
+    for name, rows in parts.items():
+      header = {
+        'descr': np.lib.format.dtype_to_descr(rows[0].dtype),
+        'fortran_order': False,
+        'shape': (len(rows), *rows[0].shape),
+      }
+      with archive.open(zipfile.ZipInfo(f'{name}.npy'), 'w', force_zip64=True) as member:
+        np.lib.format.write_array_header_1_0(member, header)
+        for row in rows:
+          member.write(np.ascontiguousarray(row).data.cast('B'))
+    for name, array in arrays.items():
+      compressed = zipfile.ZipInfo(f'{name}.npy')
+      compressed.compress_type = zipfile.ZIP_DEFLATED
+      with archive.open(compressed, 'w', force_zip64=True) as member:
+        np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)

@@ -7,20 +7,21 @@ contacts the hub.
 
 import contextlib
 import dataclasses
+import fnmatch
 import hashlib
 import importlib.util
 import json
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib import metadata
 from typing import Any, NamedTuple
 
 from zsar_jax.errors import UserError, first_line
 from zsar_jax.mask_making.licenses import model_licenses
-from zsar_jax.runtime import terminal
-from zsar_jax.runtime.paths import local_path
+from zsar_jax.runtime import local_copies, terminal
+from zsar_jax.runtime.paths import as_path
 
 _REMEDY = "pip install -e '.[masks]'"
 
@@ -224,9 +225,9 @@ def model_notes(device: Any) -> dict[str, str]:
 
 def _find_folder(name: str, flag: str) -> tuple[pathlib.Path, str | None]:
   """Returns the folder of a model and its commit on the hub, or None if the user named a folder."""
-  path = pathlib.Path(local_path(name, flag))
+  path = as_path(name, flag)
   if path.is_dir():
-    return path.resolve(), None
+    return local_copies.fetch(path, _weight_files).resolve(), None
   repository, _, revision = name.partition('@')
   if path.exists() or not _HUB_NAME.fullmatch(repository):
     raise UserError(
@@ -250,6 +251,11 @@ def _find_folder(name: str, flag: str) -> tuple[pathlib.Path, str | None]:
       ' and give its path'
     ) from None
   return pathlib.Path(folder), pathlib.Path(folder).name  # Named for the commit.
+
+
+def _weight_files(names: Collection[str]) -> list[str]:
+  """Returns the files of a folder that are read."""
+  return [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in _FILES)]
 
 
 def _check_folder(folder: pathlib.Path, field: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from zsar_jax.mask_making.inpainting import Inpainter
 from zsar_jax.mask_making.maker import FrameMask, Maker, MakerClip, MakerSpec
 from zsar_jax.mask_making.refinement import Refinement, refine
 from zsar_jax.mask_making.work import ClipWork, load_clip
-from zsar_jax.runtime.files import write_file
+from zsar_jax.runtime.files import make_parent, write_file
 
 # Of the files that say why a clip has no masks.
 _FAILED_SUFFIX = '.failed'
@@ -248,6 +248,6 @@ def _encode(mask: FrameMask | None) -> MadeFrame:
 def _fail(making: Making, name: str, reason: str) -> Outcome:
   """Writes down why a clip has no masks."""
   path = failure_path(making.root, name)
-  path.parent.mkdir(parents=True, exist_ok=True)
+  make_parent(path)
   write_file(path, json.dumps({'reason': reason}))
   return Outcome(name, failure=reason)

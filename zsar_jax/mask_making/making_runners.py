@@ -8,7 +8,6 @@ import collections
 import concurrent.futures
 import functools
 import itertools
-import os
 import queue
 import threading
 import time
@@ -112,7 +111,7 @@ def run_with_beam(groups: Groups, making: Making, beam: Beam) -> None:
   Raises:
     UserError: as `run_on_beam` does.
   """
-  paths = {os.fspath(clip_path(making.root, work.name)): 1 for group in groups for work in group}
+  paths = {str(clip_path(making.root, work.name)): 1 for group in groups for work in group}
   with polled_progress(paths, f'masks on {beam.runner}'):
     run_on_beam(make_group_alone, [(group, making) for group in groups], beam)
 

@@ -7,7 +7,9 @@
 Only the report differs if a run is interrupted or divided.
 """
 
+import concurrent.futures
 import dataclasses
+import functools
 import itertools
 import json
 import pathlib
@@ -21,6 +23,7 @@ from zsar_jax.datasets.masks.made_files import (
   NOTES,
   SETTINGS_FILE,
   VIDEOS,
+  clip_path,
   read_settings,
   settings_checksum,
   write_settings,
@@ -30,7 +33,7 @@ from zsar_jax.errors import UserError
 from zsar_jax.mask_making.inpainting import Inpainter
 from zsar_jax.mask_making.licenses import restrictions
 from zsar_jax.mask_making.maker import Maker, MakerSpec
-from zsar_jax.mask_making.making import Making, Outcome, have_all_failed, is_done, read_outcome
+from zsar_jax.mask_making.making import Making, Outcome, have_all_failed, read_outcome
 from zsar_jax.mask_making.making_runners import (
   Groups,
   run_in_processes,
@@ -42,7 +45,11 @@ from zsar_jax.mask_making.refinement import Refinement
 from zsar_jax.mask_making.work import ClipWork, group_works, select_shard
 from zsar_jax.runtime import locks
 from zsar_jax.runtime.files import make_folder, write_file
+from zsar_jax.runtime.folders import open_folders
 from zsar_jax.runtime.wording import pluralize
+
+# The threads that read the outcomes of earlier runs.
+_READERS = 32
 
 # The maximum number of clips that are printed of a kind; the report has all of them.
 _MAX_PRINTED = 10
@@ -111,15 +118,19 @@ class MaskRun:
     )
     groups = select_shard(group_works(works, self.spec.batch_frames, self.storage), self.shard)
     with locks.lock_folder(self.out / '.locks' / self._report_name()):
-      pending = [
-        group for group in groups if not all(is_done(making.root, work.name) for work in group)
-      ]
+      done = _clips_with_masks(making.root, groups)
+      pending = [group for group in groups if not all(work.name in done for work in group)]
       clips = sum(map(len, groups))
-      remaining = sum(not is_done(making.root, work.name) for group in pending for work in group)
+      remaining = sum(work.name not in done for group in pending for work in group)
       self._announce(settings, clips, clips - remaining)
       made = {outcome.name: outcome for outcome in self._run(pending, remaining, making, maker)}
       names = [work.name for group in groups for work in group]
-      outcomes = [made[name] if name in made else read_outcome(making, name) for name in names]
+      known = [name for name in names if name not in made]
+      # Each read of a bucket waits for its answer.
+      with concurrent.futures.ThreadPoolExecutor(_READERS) as readers:
+        read = functools.partial(read_outcome, making)
+        made.update(zip(known, readers.map(read, known), strict=True))
+      outcomes = [made[name] for name in names]
       report = make_report(outcomes, settings)
       write_file(self.out / f'{self._report_name()}.json', json.dumps(report, indent=1) + '\n')
     print(describe(report))
@@ -193,6 +204,17 @@ class MaskRun:
   def _report_name(self) -> str:
     index, count = self.shard
     return 'report' if count == 1 else f'report-{index}-of-{count}'
+
+
+def _clips_with_masks(root: pathlib.Path, groups: Groups) -> set[str]:
+  """Returns the names of the clips that have masks."""
+  folders = open_folders(str(root), '--out')
+  return {
+    work.name
+    for group in groups
+    for work in group
+    if folders.is_file(str(clip_path(root, work.name)))
+  }
 
 
 def _text(value: Any) -> str:

@@ -51,16 +51,37 @@ def collective_rows(
 
 
 def array_contents(config: ConfigDict, mesh: Mesh, classes: int) -> dict[int, str]:
-  """Returns what arrays hold, by their number of elements, in full or as a device's part."""
+  """Returns what arrays hold, by their number of elements, in full or as a device's part.
+
+  Between TPU slices a device sends its part of what the devices of its slice have summed, with the
+  padding of its layout.
+  """
   model = build_model(config, mesh)
   params = sharding.sharded_shapes(model.abstract_params, mesh, config.mesh.fsdp_min_bytes)
-  padded = classes + -classes % sharding.num_batch_shards(mesh)
-  contents = {count * model.spec.embed_dim: 'class embeddings' for count in (classes, padded)}
+  replicas, width = sharding.num_batch_shards(mesh), model.spec.embed_dim
+  padded = classes + -classes % replicas
+  contents = {count * width: 'class embeddings' for count in (classes, padded)}
+  slices = sharding.num_slices(mesh.devices.flat)
+  if slices > 1:
+    data = mesh.shape['data'] // slices
+    contents[padded * width // replicas * slices] = 'class embeddings'
+    contents[_padded_size((classes, width)) // data] = 'class embeddings'
   for leaf in jax.tree.leaves(params):
     tensor = mesh.shape['tensor'] if 'tensor' in leaf.sharding.spec else 1
     shard = math.prod(leaf.sharding.shard_shape(leaf.shape))
-    for size in (leaf.size // tensor, shard):
+    sizes = [leaf.size // tensor, shard]
+    if slices > 1:
+      split = leaf.sharding.shard_shape(leaf.shape)
+      summed = data if 'fsdp' in leaf.sharding.spec else replicas // slices
+      sizes += [math.prod(split) // summed, _padded_size(split) // summed]
+    for size in sizes:
       # A scalar may be a sum of anything.
       if size > 1:
         contents.setdefault(size, 'parameters')
   return contents
+
+
+def _padded_size(shape: tuple[int, ...]) -> int:
+  """Returns the number of elements with the padding of TPUs, whose memory has tiles of 8 x 128."""
+  *outer, rows, columns = (1, 1, *shape) if len(shape) < 2 else shape
+  return math.prod(outer) * (rows + -rows % 8) * (columns + -columns % 128)

@@ -18,6 +18,13 @@ KINDS = (
   'collective-broadcast',
 )
 
+# The `axes` of a collective over the network between TPU slices.
+SLICES = ('slices',)
+
+# How the TPU compiler names what the hosts of several slices do together.
+_TRANSFER = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
+_TRANSFER_SLICES = re.compile(r'_xla_megascale_target="\{([\d,:]+)\}x')
+
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
@@ -26,7 +33,8 @@ class Collective:
   Attributes:
     kind: one of `KINDS`.
     arrays: the full arrays that are gathered, reduced or exchanged.
-    axes: the mesh axes that it goes over; none if the devices are no product of axes.
+    axes: the mesh axes that it goes over; none if the devices are no product of axes; `SLICES` if
+      it goes over the network between slices.
     group: the number of devices that take part in it together.
     count: how often the program runs it.
     name: the traced operation that it comes from.
@@ -65,6 +73,9 @@ def find_collectives(module: Module, mesh_shape: dict[str, int]) -> list[Collect
   channel, and counts once. Outside fusions, collectives that were combined share a channel but are
   different ones.
 
+  The TPU compiler splits a collective over several slices. The parts within a slice are collectives
+  of their own; between the slices, each device hands its part to its host with a `send`.
+
   Args:
     module: the program.
     mesh_shape: the sizes of the mesh axes, by name.
@@ -74,6 +85,8 @@ def find_collectives(module: Module, mesh_shape: dict[str, int]) -> list[Collect
     computation = module.computations[computation_name]
     for instruction in computation.values():
       kind = instruction.opcode.removesuffix('-start')
+      if transfer := _slice_transfer(instruction, computation, times):
+        collectives[computation_name, instruction.name] = transfer
       if kind not in KINDS:
         continue
       groups = replica_groups(instruction.attributes, math.prod(mesh_shape.values()))
@@ -103,6 +116,27 @@ def find_collectives(module: Module, mesh_shape: dict[str, int]) -> list[Collect
         operation[1] if operation else '',
       )
   return list(collectives.values())
+
+
+def _slice_transfer(
+  instruction: Instruction, computation: Computation, times: int
+) -> Collective | None:
+  """Returns what an instruction sends to other slices; None if it sends nothing there."""
+  transfer = _TRANSFER.search(instruction.attributes)
+  if instruction.opcode != 'send' or not transfer:
+    return None
+  kind = transfer[1].lower().replace('_', '-')
+  kind = 'collective-permute' if kind == 'one-to-one' else kind
+  group = 0  # The number of slices; a transfer to a single one names no set of them.
+  slices = _TRANSFER_SLICES.search(instruction.attributes)
+  for part in slices[1].split(',') if slices else ():
+    first, _, last = part.partition(':')
+    group += int(last or first) - int(first) + 1
+  group = group or 2
+  arrays = computation[instruction.operands[0]].arrays
+  if kind == 'all-gather':
+    arrays = tuple(dataclasses.replace(a, shape=(group, *a.shape)) for a in arrays)
+  return Collective(kind, arrays, SLICES, group, times, instruction.operation)
 
 
 def _concatenated(

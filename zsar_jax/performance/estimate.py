@@ -29,6 +29,7 @@ class Traffic:
     reduced: gradients, reduced over the axes that their parameters are not split over.
     tensor: activations, reduced over tensor.
     texts: class embeddings, of which every device has a full copy, and their gradients.
+    between_slices: what of all this goes over the network between TPU slices.
   """
 
   gathered: float = 0.0
@@ -36,11 +37,12 @@ class Traffic:
   reduced: float = 0.0
   tensor: float = 0.0
   texts: float = 0.0
+  between_slices: float = 0.0
 
   @property
   def total(self) -> float:
     """The bytes of all kinds."""
-    return sum(dataclasses.astuple(self))
+    return self.gathered + self.scattered + self.reduced + self.tensor + self.texts
 
 
 def required_traffic(
@@ -63,6 +65,11 @@ def required_traffic(
   recomputed in the backward pass. The class embeddings, f32[C, E], are gathered once, and their
   gradient is reduced in each micro-batch.
 
+  On s slices the mesh has m = d f / s devices in each. A sum over all devices is a sum within each
+  slice, of which every device keeps a part, a sum of the parts between the slices, and a gather
+  within each slice. So a device sends 2 S b / m (s - 1) / s bytes of each gradient to other slices,
+  half as much for a gather, and what it sends in all stays the same.
+
   Args:
     config: a validated config.
     spec: the model's dimensions.
@@ -76,7 +83,8 @@ def required_traffic(
   itemsize = compute_dtype(config).itemsize
   frozen = texts_frozen(trained)
   accumulation = config.optim.accumulation
-  gathered = scattered = reduced = 0.0
+  slices = sharding.num_slices(mesh.devices.flat)
+  gathered = scattered = reduced = summed = 0.0
   trained = dict(_by_path(trained))
   for path, leaf in _by_path(params):
     is_text = path.startswith('text/')
@@ -88,6 +96,8 @@ def required_traffic(
       gathered += size * _share(fsdp)
     size *= 1 if is_text else accumulation
     is_table = path == 'text/token_embedding/embedding'
+    if trained[path]:
+      summed += size * (4 / itemsize if is_table else 1)
     if trained[path] and 'fsdp' in axes and not is_table:
       scattered += size * _share(fsdp)
       reduced += 2 * size / fsdp * _share(data)
@@ -100,9 +110,10 @@ def required_traffic(
     for stack in _stacks(config, spec, classes, replicas, frozen):
       size = stack.tokens * stack.width * itemsize
       activations += 2 * sums * stack.layers * size * _share(tensor)
-  embeddings = 4.0 * classes * spec.embed_dim * _share(replicas)
-  texts = 0.0 if frozen else embeddings * (1 + 2 * accumulation)
-  return Traffic(gathered, scattered, reduced, activations, texts)
+  embeddings = 0.0 if frozen else 4.0 * classes * spec.embed_dim * (1 + 2 * accumulation)
+  texts = embeddings * _share(replicas)
+  between_slices = (2 * summed + embeddings) / (replicas // slices) * _share(slices)
+  return Traffic(gathered, scattered, reduced, activations, texts, between_slices)
 
 
 def activation_bytes(

@@ -50,7 +50,7 @@ def instruction_bytes(instruction: Instruction, computation: Computation, module
   """
   opcode = instruction.opcode
   operands = [computation[name] for name in instruction.operands if name in computation]
-  if opcode in _FREE or opcode.endswith('-start'):
+  if opcode in (*_FREE, 'send', 'recv') or opcode.endswith('-start'):
     return 0.0
   if opcode == 'async-done':
     return 0.0  # What runs is in a computation of its own.

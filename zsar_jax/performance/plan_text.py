@@ -8,15 +8,21 @@ from zsar_jax.runtime.wording import format_bytes, pluralize
 _ESTIMATES = ('activations', 'gradients', 'gathered parameters')
 # Rows of the table of traffic; the JSON has all.
 _MAX_ROWS = 12
-_NAMES = {'compute': 'computing', 'memory': 'memory', 'network': 'network'}
+_NAMES = {
+  'compute': 'computing',
+  'memory': 'memory',
+  'network': 'network',
+  'slices': 'network between slices',
+}
 
 
 def describe(plan: dict[str, Any]) -> str:
   """Returns the text of a plan from `planner.make_plan`."""
   model, chip = plan['model'], plan['chip']
   mesh = ', '.join(f'{axis} {size}' for axis, size in plan['mesh'].items())
+  slices = f' in {plan["slices"]} slices' if plan['slices'] > 1 else ''
   lines = [
-    f'{plan["topology"]}: {pluralize(plan["devices"], "device")}, mesh {mesh}',
+    f'{plan["topology"]}: {pluralize(plan["devices"], "device")}{slices}, mesh {mesh}',
     f'{model["preset"]}, temporal {model["temporal"]}, {pluralize(plan["frames"], "frame")},'
     f' {model["dtype"]}, attention {model["attention"]}, remat {model["remat"]};'
     f' {plan["parameters"]:,} parameters, {plan["classes"]} classes',
@@ -29,6 +35,11 @@ def describe(plan: dict[str, Any]) -> str:
       f'{chip["name"]}, published: {chip["flops"] / 1e12:g} TFLOP/s in bf16, memory'
       f' {chip["memory"] / GIB:.2f} GiB at {chip["memory_bandwidth"] / 1e9:g} GB/s, sends'
       f' {chip["link_bandwidth"] / 1e9:g} GB/s ({link}; {chip["source"]})'
+    )
+  if plan['slices'] > 1:
+    lines.append(
+      f"Between slices, over the data center's network, a chip's share is"
+      f' {chip["slice_bandwidth"] / 1e9:g} GB/s; the mesh axis data goes over it.'
     )
   if plan['machines'] > 1:
     lines.append(

@@ -14,7 +14,7 @@ from zsar_jax.models import flops
 from zsar_jax.models.from_config import build_model, choose_attention, compute_dtype
 from zsar_jax.performance import estimate, hlo_costs, hlo_flops, kernels, largest_batch, topologies
 from zsar_jax.performance.collective_table import array_contents, collective_rows
-from zsar_jax.performance.collectives import find_collectives
+from zsar_jax.performance.collectives import SLICES, find_collectives
 from zsar_jax.performance.compiler import Compiled, compile_program
 from zsar_jax.performance.programs import Program, evaluation_programs, train_program
 from zsar_jax.performance.topologies import Topology
@@ -50,6 +50,7 @@ def make_plan(
     'topology': topology.name,
     'platform': topology.platform,
     'machines': topology.machines,
+    'slices': topology.slices,
     'devices': topology.count,
     'mesh': dict(mesh.shape),
     'chip': dataclasses.asdict(topology.chip) if topology.chip else None,
@@ -144,7 +145,9 @@ class _Planner:
       'class texts and keys': estimate.device_bytes(program.arguments['inputs']),
     }
     step = {'batch': config.data.batch_size, 'flops': {'traced': self._traced_flops([program])}}
-    step['must_move'] = dataclasses.asdict(traffic) | {'total': traffic.total}
+    must_move = dataclasses.asdict(traffic) | {'total': traffic.total}
+    must_move['of it between slices'] = must_move.pop('between_slices')
+    step['must_move'] = must_move
     multiple = sharding.num_batch_shards(mesh) * config.optim.accumulation
     if not self._topology.compiles:
       memory['activations'] = estimate.activation_bytes(
@@ -153,7 +156,7 @@ class _Planner:
       memory['gradients'] = memory['parameters']
       fsdp = mesh.shape['fsdp']
       memory['gathered parameters'] = traffic.gathered * fsdp / max(fsdp - 1, 1)
-      seconds = traffic.total / self._ring_bandwidth(('fsdp',))
+      seconds = traffic.total / self._bandwidth(('fsdp',))
       return self._complete_estimate(step, memory, seconds, multiple)
 
     def measure(size: int) -> float:
@@ -188,7 +191,7 @@ class _Planner:
       memory['activations'] = self._evaluation_activations()
       itemsize = compute_dtype(config).itemsize
       gathered = itemsize / 4 * memory['parameters'] * (mesh.shape['fsdp'] - 1)
-      seconds = recipes * gathered / self._ring_bandwidth(('fsdp',))
+      seconds = recipes * gathered / self._bandwidth(('fsdp',))
       return self._complete_estimate(step, memory, seconds, multiple)
 
     def measure(size: int) -> float:
@@ -275,7 +278,7 @@ class _Planner:
       [collective for module in modules for collective in find_collectives(module, shape)],
       array_contents(self._config, self._mesh, self._classes),
       times,
-      self._ring_bandwidth,
+      self._bandwidth,
     )
     step['flops']['compiled'] = times * sum(map(hlo_flops.matmul_flops, modules))
     own_count = times * sum(program.flops for program in compiled)
@@ -294,8 +297,9 @@ class _Planner:
       sequential = times * sum(self._kernel_seconds(kernel) for kernel in all_kernels)
     step['unknown_loops'] = [loop for module in modules for loop in module.unknown_loops]
     traffic = times * sum(map(hlo_costs.memory_bytes, modules))
-    network = sum(row['seconds'] for row in step['collectives'])
-    step |= self._rate(memory, step['flops']['compiled'], traffic, network)
+    network = sum(row['seconds'] for row in step['collectives'] if row['axes'] != SLICES)
+    between_slices = sum(row['seconds'] for row in step['collectives'] if row['axes'] == SLICES)
+    step |= self._rate(memory, step['flops']['compiled'], traffic, network, between_slices)
     if sequential is not None and 'roofline' in step:
       step['roofline']['kernel_by_kernel'] = sequential
 
@@ -306,7 +310,12 @@ class _Planner:
     return max(kernel.flops / chip.flops, kernel.bytes / chip.memory_bandwidth)
 
   def _rate(
-    self, memory: dict[str, float], operations: float, traffic: float | None, network: float
+    self,
+    memory: dict[str, float],
+    operations: float,
+    traffic: float | None,
+    network: float,
+    between_slices: float = 0.0,
   ) -> dict[str, Any]:
     """Returns the memory with its total, whether it fits, and the roofline.
 
@@ -315,6 +324,7 @@ class _Planner:
       operations: FLOPs of a device.
       traffic: bytes that a device reads from and writes to its memory, if known.
       network: seconds that the network needs.
+      between_slices: seconds that the network between slices needs.
     """
     chip = self._topology.chip
     total = sum(memory.values())
@@ -330,6 +340,8 @@ class _Planner:
     times = {'compute': operations / chip.flops, 'network': network}
     if traffic is not None:
       times['memory'] = traffic / chip.memory_bandwidth
+    if self._topology.slices > 1:
+      times['slices'] = between_slices
     bound = max(times, key=times.__getitem__)
     rated['roofline'] = times | {'bound_by': bound, 'seconds': times[bound]}
     rated['roofline']['without_overlap'] = sum(times.values())
@@ -354,10 +366,15 @@ class _Planner:
     """Returns the FLOPs of programs on each device."""
     return sum(flops.of_jaxpr(program.trace().jaxpr) for program in programs) / self._topology.count
 
-  def _ring_bandwidth(self, axes: tuple[str, ...]) -> float:
-    """Returns the bytes per second of a ring over mesh axes; infinite if nothing is published."""
+  def _bandwidth(self, axes: tuple[str, ...]) -> float:
+    """Returns the bytes per second of a device in a ring over mesh axes, or between slices.
+
+    It is infinite if nothing is published.
+    """
     chip = self._topology.chip
     if not chip:
       return math.inf
+    if axes == SLICES:
+      return chip.slice_bandwidth
     numbers = tuple(sharding.AXES.index(axis) for axis in axes)
     return chip.ring_bandwidth(topologies.torus_dimensions(self._mesh.devices, numbers))

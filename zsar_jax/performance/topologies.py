@@ -41,6 +41,8 @@ class Topology:
     count: the number of devices.
     chip: the published figures of a device; None for CPUs, which differ too much.
     target: what the compiler for GPUs asks about them; None for other devices.
+    slices: the number of TPU slices, each with links of its own, which a data center's network
+      connects; 1 for other devices.
   """
 
   name: str
@@ -48,6 +50,7 @@ class Topology:
   count: int
   chip: Chip | None
   target: GpuTarget | None = None
+  slices: int = 1
 
   @property
   def compiles(self) -> bool:
@@ -79,6 +82,8 @@ class Topology:
       return jax.devices('cpu')[: self.count]
     # The platform 'gpu' would be looked up among the devices of this host.
     compiler, platform, name, options = 'libtpu', 'tpu', self.name, {}
+    if self.slices > 1:
+      name, options = name.removeprefix(f'{self.slices}x'), {'num_slices': self.slices}
     if self.target:
       # Slices, machines, devices of a machine.
       layout = f'1x{self.machines}x{self.count // self.machines}'
@@ -94,7 +99,7 @@ class Topology:
 
 
 def parse(text: str) -> Topology:
-  """Parses 'v5e:4x4', 'v5p:2x2x2', 'gpu:8xH100' or 'cpu:8'.
+  """Parses 'v5e:4x4', 'v5p:2x2x2', '2xv5e:4x4', 'gpu:8xH100' or 'cpu:8'.
 
   Raises:
     UserError: for any other text.
@@ -112,12 +117,15 @@ def parse(text: str) -> Topology:
         f' write a multiple of {_GPUS_PER_MACHINE}'
       )
     return Topology(text, 'gpu', int(gpu[1]), CHIPS[gpu[2]], TARGETS[gpu[2]])
-  if kind in tpus and re.fullmatch(r'[1-9]\d{0,2}(x[1-9]\d{0,2}){1,2}', size):
-    count = int(np.prod([int(side) for side in size.split('x')]))
-    return Topology(text, 'tpu', count, CHIPS[kind])
+  tpu = re.fullmatch(r'(?:([2-9]|[1-9]\d{1,2})x)?(\w+)', kind)
+  if tpu and tpu[2] in tpus and re.fullmatch(r'[1-9]\d{0,2}(x[1-9]\d{0,2}){1,2}', size):
+    slices = int(tpu[1] or 1)
+    count = slices * int(np.prod([int(side) for side in size.split('x')]))
+    return Topology(text, 'tpu', count, CHIPS[tpu[2]], slices=slices)
   raise UserError(
     f'--topology: {text!r} is not known; write a TPU slice such as v5e:4x4 or v5p:2x2x2'
-    f' ({", ".join(tpus)}), GPUs such as gpu:8xH100 ({", ".join(gpus)}), or cpu:8'
+    f' ({", ".join(tpus)}), several slices such as 2xv5e:4x4, GPUs such as gpu:8xH100'
+    f' ({", ".join(gpus)}), or cpu:8'
   )
 
 

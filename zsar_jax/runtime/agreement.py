@@ -16,7 +16,7 @@ import numpy as np
 
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import distributed
-from zsar_jax.runtime.files import make_folder
+from zsar_jax.runtime.files import make_folder, write_file
 
 # Libraries whose version may change what is computed, read or written.
 _LIBRARIES = ('flax', 'grain', 'jax', 'jaxlib', 'numpy', 'optax', 'orbax-checkpoint')
@@ -58,7 +58,7 @@ def check_workdir(workdir: pathlib.Path) -> None:
   if distributed.is_main():
     make_folder(workdir, '--workdir')
     token = workdir / f'.seen_by_all_hosts-{uuid.uuid4().hex}'
-    token.touch()
+    write_file(token, '')
   try:
     name, main_workdir = distributed.broadcast_from_main(
       lambda: (token.name if token else '', str(workdir))

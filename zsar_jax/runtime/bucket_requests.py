@@ -1,7 +1,6 @@
 """Requests to buckets: many at once, and sent again where they fail or stall."""
 
 import asyncio
-import concurrent.futures
 import errno
 import functools
 import pathlib
@@ -12,6 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from zsar_jax.errors import UserError, error_reason, first_line
+from zsar_jax.runtime.daemon_threads import DaemonThreads
 
 # The most requests of this process under way at once. At 30 ms each, 64 give 2,000 a second, more
 # than a process can use.
@@ -32,6 +32,10 @@ _BYTES_PER_SECOND = 1 << 20
 # of a pod are throttled at the same moment.
 _FIRST_PAUSE_SECONDS = 0.2
 _MAX_PAUSE_SECONDS = 20.0
+
+# The size of an object whose size is not known, and of the listing of millions of objects.
+_USUAL_BYTES = 1 << 25
+_LONGEST_LISTING = 1 << 30
 
 # Seconds of failures after which a process says so, and between such lines.
 _SILENT_SECONDS = 20.0
@@ -64,6 +68,53 @@ def read_ranges(ranges: Sequence[tuple[Any, int, int]]) -> list[bytes]:
     return await asyncio.gather(*requests)
 
   return _run(read())
+
+
+def read_objects(paths: Sequence[Any]) -> list[bytes]:
+  """Reads whole objects, all at once.
+
+  Raises:
+    OSError: if an object does not exist, or may not be read.
+    UnreachableError: if the bucket fails for too long.
+  """
+
+  async def read() -> list[bytes]:
+    requests = [
+      _persist(
+        functools.partial(_read_range, path, None, None), str(path), _USUAL_BYTES, check=False
+      )
+      for path in paths
+    ]
+    return await asyncio.gather(*requests)
+
+  return _run(read())
+
+
+def list_tree(folder: Any) -> dict[str, dict[str, Any]]:
+  """Lists the objects below a folder in a bucket, with those of its subfolders.
+
+  Returns:
+    {path of the object below the folder: what the bucket says about it}, with its 'size' in bytes.
+
+  Raises:
+    UnreachableError: if the bucket fails for too long.
+  """
+  fs, path = folder.fs, folder.path.rstrip('/')
+
+  async def request() -> dict[str, dict[str, Any]]:
+    if fs.async_impl:
+      return await fs._find(path, detail=True)
+    return await _in_thread(lambda: fs.find(path, detail=True))
+
+  async def read() -> dict[str, dict[str, Any]]:
+    return await _persist(request, str(folder), _LONGEST_LISTING, check=False)
+
+  # A file is found as itself, and some programs write an object for a folder, with '/' at the end.
+  return {
+    name[len(path) + 1 :]: entry
+    for name, entry in _run(read()).items()
+    if name.startswith(f'{path}/') and not name.endswith('/')
+  }
 
 
 def list_folder(folder: Any) -> dict[str, dict[str, Any]]:
@@ -131,7 +182,7 @@ def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
   return asyncio.run_coroutine_threadsafe(coroutine, get_loop()).result()
 
 
-async def _read_range(path: Any, begin: int, end: int) -> bytes:
+async def _read_range(path: Any, begin: int | None, end: int | None) -> bytes:
   if path.fs.async_impl:
     return await path.fs._cat_file(path.path, start=begin, end=end)
   return await _in_thread(lambda: path.fs.cat_file(path.path, start=begin, end=end))
@@ -143,8 +194,8 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
 
 
 @functools.cache
-def _threads() -> concurrent.futures.ThreadPoolExecutor:
-  return concurrent.futures.ThreadPoolExecutor(MAX_REQUESTS, 'bucket')
+def _threads() -> DaemonThreads:
+  return DaemonThreads(MAX_REQUESTS, 'bucket')
 
 
 @functools.cache
@@ -170,7 +221,8 @@ async def _persist(
     try:
       async with _slots():
         remaining = began + RETRY_SECONDS - time.monotonic()
-        async with asyncio.timeout(max(1.0, min(patience, remaining))):
+        patience = max(1.0, min(patience, remaining))
+        async with asyncio.timeout(patience):
           result = await request()
       if not check or len(result) == size:
         return result

@@ -7,12 +7,14 @@ as an object's name begins with it.
 
 import contextlib
 import functools
+import logging
 import os
 import pathlib
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 from zsar_jax.errors import UserError, error_reason
 
@@ -35,6 +37,11 @@ def is_remote(path: Any) -> TypeGuard[pathlib.Path]:
   return not isinstance(path, str | os.PathLike)
 
 
+def scheme(path: Any) -> str:
+  """Returns the scheme of a path in a bucket, such as 's3'."""
+  return path.protocol
+
+
 def open_url(url: str, field: str) -> Any:
   """Returns the `upath.UPath` of a URL; a `pathlib.Path` of a file:// URL.
 
@@ -47,18 +54,18 @@ def open_url(url: str, field: str) -> Any:
   """
   match = _URL.match(url)
   assert match, url
-  scheme = match[1].lower()
-  if scheme == 'file':
+  name = match[1].lower()
+  if name == 'file':
     return pathlib.Path(url[match.end() :])
   _configure_fsspec()
   # Imported here, so that programs without URLs start faster.
   from upath import UPath
 
   try:
-    path = UPath(f'{scheme}://{url[match.end() :].rstrip("/")}')
+    path = UPath(f'{name}://{url[match.end() :].rstrip("/")}')
     path.fs  # noqa: B018  Imports the package of the scheme.
   except ImportError as error:
-    extra = _EXTRAS.get(scheme)
+    extra = _EXTRAS.get(name)
     remedy = f"pip install 'zsar_jax[{extra}]'" if extra else 'install it'
     raise UserError(
       f'{field}: {url} needs a package that is not installed ({error_reason(error)}); {remedy}'
@@ -71,6 +78,32 @@ def open_url(url: str, field: str) -> Any:
 def write_object(path: Any, source: pathlib.Path) -> None:
   """Writes the object at `path` with the content of a local file; replaces it as a whole."""
   path.fs.put_file(os.fspath(source), path.path)
+
+
+def remove_folder(folder: pathlib.Path) -> None:
+  """Deletes a folder, on a disk or in a bucket, as far as possible."""
+  if is_remote(folder):
+    remote: Any = folder
+    with contextlib.suppress(FileNotFoundError):
+      remote.fs.rm(remote.path, recursive=True)
+  else:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def move_folder(folder: pathlib.Path, target: pathlib.Path) -> None:
+  """Renames a folder; in a bucket its objects are copied one by one.
+
+  Args:
+    folder: exists.
+    target: does not exist, on the same disk or in the same bucket.
+  """
+  if is_remote(folder):
+    remote, destination = cast(Any, folder), cast(Any, target)
+    for name in remote.fs.find(remote.path):
+      remote.fs.cp_file(name, destination.path + name.removeprefix(remote.path.rstrip('/')))
+    remove_folder(folder)
+  else:
+    folder.rename(target)
 
 
 @contextlib.contextmanager
@@ -100,6 +133,9 @@ def _configure_fsspec() -> None:
   """
   import fsspec
 
+  # They raise the errors that they log with a traceback.
+  for name in ('fsspec', 'gcsfs', 's3fs'):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
   for scheme in ('s3', 'gs', 'gcs', 'abfs', 'az'):
     # Other processes write to the same folders, so a listing is never reused.
     fsspec.config.conf.setdefault(scheme, {}).setdefault('use_listings_cache', False)

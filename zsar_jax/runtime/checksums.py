@@ -9,7 +9,8 @@ import pathlib
 import zlib
 from collections.abc import Callable, Collection, Mapping
 
-from zsar_jax.runtime import file_systems
+from zsar_jax.runtime import bucket_errors, buckets, file_systems
+from zsar_jax.runtime.files import write_file
 
 FILE = 'checksums.json'
 
@@ -32,7 +33,10 @@ def write(
   for path in sorted(folder.rglob('*')):
     if path.is_file() and path.name not in (FILE, *exclude):
       name = path.relative_to(folder).as_posix()
-      sums[name] = _checksum(path, size_only(name), durable=True)
+      sums[name] = _checksum(path, size_only(name), durable=not buckets.is_remote(folder))
+  if buckets.is_remote(folder):
+    write_file(folder / FILE, json.dumps(sums))
+    return
   with (folder / FILE).open('w') as file:
     json.dump(sums, file)
     file.flush()
@@ -68,7 +72,11 @@ def find_damage(
     names: the files to compare; None compares all.
     sizes: the sizes of files, by name, where `folder` is a copy that lacks those files of which
       only the size is compared.
+
+  Raises:
+    OSError: if the folder is in a bucket that does not answer; that is no damage.
   """
+  name = FILE
   try:
     sums = json.loads((folder / FILE).read_text())
     for name in sums if names is None else names:
@@ -88,10 +96,11 @@ def find_damage(
         return f'{name} has {actual[0]} of {expected[0]} bytes'
       if actual != expected:
         return f'{name} has other bytes than were written'
-  except FileNotFoundError as error:
-    name = pathlib.Path(error.filename).relative_to(folder).as_posix()
+  except FileNotFoundError:
     return None if name == FILE else f'{name} is missing'
   except (OSError, ValueError, AttributeError, TypeError, LookupError) as error:
+    if bucket_errors.describe(error):
+      raise
     return f'{FILE} or a file that it lists cannot be read ({error})'
   return None
 
@@ -105,7 +114,7 @@ def _checksum(
     if durable:
       file_systems.sync(file)
     if size_only:
-      return [os.fstat(file.fileno()).st_size, None]
+      return [file.seek(0, os.SEEK_END), None]
     while chunk := file.read(_CHUNK):
       size, crc = size + len(chunk), zlib.crc32(chunk, crc)
   return [size, crc]

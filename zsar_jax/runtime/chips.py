@@ -33,6 +33,8 @@ class Chip:
       of the published figure, which counts both directions.
     torus: the number of dimensions of the network's torus; 0 for a switch.
     source: of the figures.
+    slice_bandwidth: for TPUs, a chip's share of the bytes per second that its host can send over
+      the data center's network (DCN) to other slices.
   """
 
   name: str
@@ -43,6 +45,7 @@ class Chip:
   link_bandwidth: float
   torus: int
   source: str
+  slice_bandwidth: float = 0.0
 
   def ring_bandwidth(self, dimensions: int) -> float:
     """Returns the bytes per second that a chip sends in a ring along dimensions of the torus.
@@ -67,15 +70,41 @@ def _gpu(
 
 
 _GOOGLE = 'cloud.google.com/tpu/docs'
+# The figures of the DCN are those of the same pages: for v5e and v6e 6.4 and 25.6 Tbit/s for a pod
+# of 256 chips, for v5p 50 Gbit/s for a chip.
 CHIPS = {
   'v5e': Chip(
-    'TPU v5e', ('TPU v5 lite', 'TPU v5e'), 15.75 * GIB, 197e12, 819e9, 200e9, 2, f'{_GOOGLE}/v5e'
+    'TPU v5e',
+    ('TPU v5 lite', 'TPU v5e'),
+    memory=15.75 * GIB,
+    flops=197e12,
+    memory_bandwidth=819e9,
+    link_bandwidth=200e9,
+    torus=2,
+    source=f'{_GOOGLE}/v5e',
+    slice_bandwidth=6.4e12 / 256 / 8,
   ),
   'v5p': Chip(
-    'TPU v5p', ('TPU v5', 'TPU v5p'), 95.74 * GIB, 459e12, 2765e9, 600e9, 3, f'{_GOOGLE}/v5p'
+    'TPU v5p',
+    ('TPU v5', 'TPU v5p'),
+    memory=95.74 * GIB,
+    flops=459e12,
+    memory_bandwidth=2765e9,
+    link_bandwidth=600e9,
+    torus=3,
+    source=f'{_GOOGLE}/v5p',
+    slice_bandwidth=50e9 / 8,
   ),
   'v6e': Chip(
-    'TPU v6e', ('TPU v6 lite', 'TPU v6e'), 31.25 * GIB, 918e12, 1600e9, 400e9, 2, f'{_GOOGLE}/v6e'
+    'TPU v6e',
+    ('TPU v6 lite', 'TPU v6e'),
+    memory=31.25 * GIB,
+    flops=918e12,
+    memory_bandwidth=1600e9,
+    link_bandwidth=400e9,
+    torus=2,
+    source=f'{_GOOGLE}/v6e',
+    slice_bandwidth=25.6e12 / 256 / 8,
   ),
   'A100': _gpu('A100', 'A100 SXM 80 GB', 'NVIDIA A100-SXM', 312e12, 2039e9, 300e9),
   'H100': _gpu('H100', 'H100 SXM', 'NVIDIA H100 80GB HBM3', 989.5e12, 3350e9, 450e9),

@@ -6,18 +6,19 @@ Programs with a config file have absl's flags, --config=NAME and --config.FIELD=
 
 import argparse
 import difflib
+import functools
 import os
 import pathlib
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from zsar_jax.errors import UserError, first_line
-from zsar_jax.runtime import terminal
+from zsar_jax.runtime import bucket_errors, terminal
 from zsar_jax.runtime.host_memory import keep_freed_memory
 from zsar_jax.runtime.paths import as_path, local_argument
 from zsar_jax.runtime.reporting import exit_on_user_error
@@ -40,7 +41,18 @@ def parse_arguments(
   terminal.escape_output()
   with exit_on_user_error():
     arguments = [local_argument(text) for text in (sys.argv[1:] if argv is None else argv)]
-  return parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def path_type(field: str) -> Callable[[str], pathlib.Path]:
+  """Returns the `type` of a flag that names a file or folder, for `ArgumentParser.add_argument`.
+
+  `pathlib.Path` would take a URL for a path of this machine.
+
+  Args:
+    field: the flag, for errors.
+  """
+  return functools.partial(as_path, field=field)
 
 
 def config_names(studies: bool) -> list[str]:
@@ -97,7 +109,9 @@ def start_program(argv: list[str]) -> pathlib.Path:
     raise UserError('both --config=FILE and --workdir=DIR are needed; see --help')
   # Absolute, because configs contain it and are compared when a run goes on.
   workdir = as_path(flags.FLAGS['workdir'].value, '--workdir').absolute()
-  if workdir.exists() and not workdir.is_dir():
+  with bucket_errors.reporting(workdir, '--workdir'):
+    is_file = workdir.exists() and not workdir.is_dir()
+  if is_file:
     raise UserError(f'--workdir: {workdir} is a file; name a folder')
   return workdir
 

@@ -22,7 +22,7 @@ SILENCE_TIMEOUT = 60.0
 _MAX_HELLO = 4096
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Peer:
   """The other end of a connection.
 
@@ -43,8 +43,17 @@ class Peer:
 
   def send(self, **message: Any) -> None:
     """Sends a message; a failure to send shows when the connection is read."""
+    self.send_line(encode(message))
+
+  def send_line(self, line: bytes) -> None:
+    """Sends an encoded message."""
     with self._lock, contextlib.suppress(OSError):
-      self.socket.sendall(json.dumps(message).encode() + b'\n')
+      self.socket.sendall(line)
+
+
+def encode(message: dict[str, Any]) -> bytes:
+  """Returns a message as `Peer.send_line` takes it."""
+  return json.dumps(message).encode() + b'\n'
 
 
 class Connections:

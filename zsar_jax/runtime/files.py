@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, cast
 
 from zsar_jax.errors import UserError, error_reason
-from zsar_jax.runtime import buckets, file_systems
+from zsar_jax.runtime import bucket_errors, buckets, file_systems
 
 
 @contextlib.contextmanager
@@ -68,6 +68,15 @@ def write_file(path: pathlib.Path, text: str) -> None:
     file.write(text.encode())
 
 
+def make_parent(path: pathlib.Path) -> None:
+  """Makes the folder of a file that is about to be written, if it is on a disk.
+
+  A bucket has no folders to make.
+  """
+  if not buckets.is_remote(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
 def check_writable(folder: pathlib.Path, field: str) -> None:
   """Refuses a folder on a read-only file system, or without permission, and makes nothing.
 
@@ -97,6 +106,12 @@ def make_folder(folder: pathlib.Path, field: str) -> None:
   Raises:
     UserError: if the folder cannot be made, or no file can be written in it.
   """
+  if buckets.is_remote(folder):  # There are no folders to be made.
+    with bucket_errors.reporting(folder, field):
+      probe = folder / f'.writable-{secrets.token_hex(4)}'
+      write_file(probe, '')
+      probe.unlink()
+    return
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
@@ -104,13 +119,8 @@ def make_folder(folder: pathlib.Path, field: str) -> None:
       f'{field}: {folder} cannot be a folder ({error_reason(error)}); name another'
     ) from None
   try:
-    if buckets.is_remote(folder):
-      probe = folder / f'.writable-{secrets.token_hex(4)}'
-      write_file(probe, '')
-      probe.unlink()
-    else:
-      with tempfile.TemporaryFile(dir=folder):
-        pass
+    with tempfile.TemporaryFile(dir=folder):
+      pass
   except OSError as error:
     raise UserError(
       f'{field}: {folder} cannot be written to ({error_reason(error)}); name another folder'

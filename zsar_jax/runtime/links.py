@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from zsar_jax.errors import UserError, error_reason
-from zsar_jax.runtime.connections import Connections, Peer
+from zsar_jax.runtime.connections import Connections, Peer, encode
 from zsar_jax.runtime.interruption import Interrupted
 
 # Seconds of waiting after which a line says what is waited for.
@@ -153,8 +153,10 @@ class Links:
           self._connections.stop_listening()  # JAX's service takes the port.
           self.all_joined = True
         self._changed.notify_all()
-      for other in self._connections.introduced():
-        other.send(hosts=self.hosts, missing=self._missing)
+      # The lists go to this process only: to send them to all whenever one joins would take a time
+      # that grows with the third power of their number.
+      peer.send(hosts=self.hosts, missing=self._missing)
+      self._send_all(but=peer, joined=process, host=host)
       return
     peer.send(failed=refusal)
     self._refuse(refusal)
@@ -241,9 +243,7 @@ class Links:
     if self.run_has_ended:
       return
     self.run_has_ended = True
-    for peer in self._connections.introduced():
-      if peer is not source:
-        peer.send(failed=sentence, gone=not failed)
+    self._send_all(but=source, failed=sentence, gone=not failed)
     if self.all_joined:
       self._on_end(sentence, failed)
     else:
@@ -254,11 +254,14 @@ class Links:
   def _handle(self, peer: Peer, message: dict[str, Any]) -> None:
     if peer.process is None:
       self._register(peer, message)
-    elif 'hosts' in message:
-      with self._changed:
-        self.hosts, self._missing = message['hosts'], message['missing']
-        self.all_joined = not self._missing
-        self._changed.notify_all()
+    elif 'missing' in message:
+      self._update_missing(message['hosts'], message['missing'])
+    elif 'joined' in message:
+      process = message['joined']
+      self.hosts[process] = message['host']
+      self._update_missing(self.hosts, [n for n in self._missing if n != process])
+    elif 'left' in message:
+      self._update_missing(self.hosts, sorted({*self._missing, message['left']}))
     elif 'at' in message:
       self._contribute(peer.process, message['at'], message['name'], message['value'])
     elif 'values' in message:
@@ -266,9 +269,7 @@ class Links:
         self._results[message['number']] = message['values']
         self._changed.notify_all()
     elif 'stop' in message:
-      for other in self._connections.introduced():
-        if other is not peer:
-          other.send(stop=message['stop'])
+      self._send_all(but=peer, stop=message['stop'])
       self._on_signal(message['stop'])
     elif 'failed' in message:
       self._end_run(message['failed'], not message.get('gone'), source=peer)
@@ -277,6 +278,12 @@ class Links:
         peer.is_leaving = True
         self._changed.notify_all()
 
+  def _update_missing(self, hosts: list[str], missing: list[int]) -> None:
+    with self._changed:
+      self.hosts, self._missing = hosts, missing
+      self.all_joined = not missing
+      self._changed.notify_all()
+
   def _handle_closed(self, peer: Peer, what_happened: str) -> None:
     """Ends the run, unless the peer is a stranger, has left in order, or may still join again."""
     if peer.process is None:
@@ -284,6 +291,7 @@ class Links:
     if self.process == 0 and not self.all_joined:
       with self._changed:
         self._missing = sorted({*self._missing, peer.process})
+      self._send_all(but=peer, left=peer.process)
       return
     if peer.is_leaving or self._is_leaving:
       return
@@ -293,9 +301,11 @@ class Links:
       remedy = 'start all processes together, see docs/pods.md'
     self._end_run(f'{self.name(peer.process)} {what_happened}; {remedy}', failed=False)
 
-  def _send_all(self, **message: Any) -> None:
+  def _send_all(self, but: Peer | None = None, **message: Any) -> None:
+    line = encode(message)
     for peer in self._connections.introduced():
-      peer.send(**message)
+      if peer is not but:
+        peer.send_line(line)
 
   # Waiting.
 
@@ -334,18 +344,21 @@ class Links:
 
   def _describe_missing(self) -> str:
     """Returns the names of the processes that have not joined."""
-    missing = [self.name(n) for n in self._missing if n != self.process]
-    if len(missing) == self.count - 1 > 1:
-      return f'the other {len(missing)} processes'
-    more = f' and {len(missing) - 5} more' if len(missing) > 5 else ''
-    return f'{", ".join(missing[:5])}{more} of {self.count}'
+    return self._describe([n for n in self._missing if n != self.process])
 
   def _describe_late(self, number: int) -> str:
     """Returns who has not contributed to an exchange, as far as this process knows."""
-    if self.process:
+    contributions = self._contributions.get(number)
+    if contributions is None:  # Only process 0 knows, until it has all and sends them out.
       return 'the other processes'
-    contributions = self._contributions.get(number, {})
-    return ', '.join(self.name(n) for n in range(self.count) if n not in contributions)
+    return self._describe([n for n in range(self.count) if n not in contributions])
+
+  def _describe(self, processes: list[int]) -> str:
+    if len(processes) == self.count - 1 > 1:
+      return f'the other {len(processes)} processes'
+    names = ', '.join(map(self.name, processes[:5]))
+    more = f' and {len(processes) - 5} more' if len(processes) > 5 else ''
+    return f'{names}{more} of {self.count}'
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import pathlib
 import sys
 from collections.abc import Iterator
 
-from zsar_jax.runtime import file_systems
+from zsar_jax.runtime import buckets, file_systems, leases
 
 
 @contextlib.contextmanager
@@ -13,11 +13,15 @@ def lock_folder(folder: pathlib.Path) -> Iterator[None]:
   """Holds a lock on `folder`/lock; waits, and says so, while another process holds it.
 
   The system releases the lock when the process ends, however it ends. On file systems without
-  locks nothing is held; a warning says so.
+  locks nothing is held; a warning says so. In a bucket the lock is a lease, see `leases`.
 
   Raises:
     OSError: if the folder cannot be written to.
   """
+  if buckets.is_remote(folder):
+    with leases.hold(folder / 'lock', str(folder)):
+      yield
+    return
   folder.mkdir(parents=True, exist_ok=True)
   with open(folder / 'lock', 'w') as file:
     file_systems.missing_features(folder)

@@ -36,31 +36,39 @@ class MetricWriter:
     last_on_disk: the last line before lines were dropped, as a dictionary; {} if there is none.
   """
 
-  def __init__(self, workdir: pathlib.Path, first_step: int, tensorboard: bool):
+  def __init__(
+    self,
+    workdir: pathlib.Path,
+    first_step: int,
+    tensorboard: bool,
+    out: pathlib.Path | None = None,
+  ):
     """Opens the files.
 
     Args:
       workdir: the run's folder.
       first_step: the step after which the run resumes; 0 starts an empty file.
       tensorboard: whether to write event files too.
+      out: where to write, a folder of this machine, see `OutputFolder.path`; None for `workdir`.
 
     Raises:
       UserError: if `tensorboard` is set and tensorboardX is not installed.
     """
-    path = workdir / 'metrics.jsonl'
-    lines = distributed.broadcast_from_main(lambda: _read_lines(path))
+    out = out or workdir
+    lines = distributed.broadcast_from_main(lambda: _read_lines(workdir / 'metrics.jsonl'))
     self.kept = kept = [line for line in lines if line['step'] <= first_step]
     self.last: dict[str, Any] = kept[-1] if kept else {}
     self.last_on_disk: dict[str, Any] = lines[-1] if lines else {}
     self._file = None
     self._mirrors: list[Mirror] = []
     if distributed.is_main():
+      path = out / 'metrics.jsonl'
       write_file(path, ''.join(json.dumps(line) + '\n' for line in kept))
       self._path, self._file = path, path.open('r+b', buffering=0)
       end = self._file.seek(0, os.SEEK_END)
       self._start = end - len(_encode(self.last))
       if tensorboard:
-        self.add(_TensorBoard(workdir, first_step))
+        self.add(_TensorBoard(out, first_step))
 
   def add(self, mirror: Mirror) -> None:
     """Also writes to `mirror` from now on."""

@@ -78,6 +78,12 @@ def local_path(text: str | os.PathLike[str], field: str) -> str:
   return path
 
 
+def cache_folder() -> pathlib.Path:
+  """Returns the folder for what programs keep to be faster the next time; it may not exist."""
+  caches = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
+  return caches / 'zsar_jax'
+
+
 def local_argument(argument: str) -> str:
   """Returns a command-line argument whose value, if it starts with ~, starts with the home folder.
 

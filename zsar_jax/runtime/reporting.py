@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 
 from zsar_jax.errors import UserError
+from zsar_jax.runtime import bucket_errors
 from zsar_jax.runtime.device_errors import (
   describe_lack_of_memory,
   describe_missing_devices,
@@ -30,14 +31,14 @@ def exit_on_user_error() -> Iterator[None]:
   """Turns a `UserError` inside the block into one line on stderr and exit status 2.
 
   Also reports file-system errors that the code does not handle (a full or read-only disk, a file
-  in the place of a folder, too many open files), devices that JAX does not find, and devices
-  without enough memory.
+  in the place of a folder, too many open files), errors of buckets, devices that JAX does not find,
+  and devices without enough memory.
   """
   tolerate_closed_streams()
   shorten_plugin_failures()
   try:
     yield
-  except (UserError, OSError, AssertionError, RuntimeError) as error:
+  except Exception as error:
     sentence = user_message(error)
     if sentence is None:
       raise
@@ -49,6 +50,8 @@ def user_message(error: BaseException) -> str | None:
   """Returns the sentence for an error that a user can correct; None for a defect."""
   if isinstance(error, UserError):
     return str(error)
+  if described := bucket_errors.describe(error):
+    return f'a bucket: {described[0]}; {described[1]}'
   if isinstance(error, OSError) and error.errno in _REMEDIES:
     return (
       f'{error.filename or "a file"}: {error.strerror}; {_REMEDIES[error.errno]}, and the same'

@@ -3,18 +3,22 @@
 The mesh has three axes. Batches are split over `data` and `fsdp`. Parameters and optimizer state
 are split over `fsdp` (each array along its first dimension, or else its largest) and over `tensor`
 (attention by heads, the MLP by its hidden units). The XLA partitioner derives all other shardings.
+
+Several TPU slices lie along `data`: the network between them is slow, and only the sums of
+gradients go over it.
 """
 
 import functools
 import itertools
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
@@ -48,10 +52,12 @@ def make_mesh(
     devices: None for all devices of JAX.
 
   Raises:
-    UserError: if the sizes of the axes do not multiply to the number of devices.
+    UserError: if the sizes of the axes do not multiply to the number of devices, or an axis other
+      than `data` would go over several TPU slices.
   """
   sizes = [config[axis] for axis in AXES]
-  count = jax.device_count() if devices is None else len(devices)
+  devices = jax.devices() if devices is None else devices
+  count = len(devices)
   if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
     raise UserError(
       f'config.mesh: the sizes of {AXES} are {sizes}; each must be 1 or more, and one may be -1'
@@ -64,7 +70,31 @@ def make_mesh(
       f'config.mesh: the sizes of {AXES} are {sizes}, which do not multiply to the'
       f' {count} devices here; set one of them to -1'
     )
-  return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+  slices = num_slices(devices)
+  if sizes[0] % slices:
+    raise UserError(
+      f'config.mesh: data is {sizes[0]}, so that fsdp or tensor would go over the network between'
+      f' the {slices} TPU slices in every layer; let data be a multiple of {slices}'
+    )
+  axis_types = (AxisType.Auto,) * len(AXES)
+  if slices == 1:
+    return jax.make_mesh(sizes, AXES, axis_types=axis_types, devices=devices)
+  # `jax.make_mesh` knows single slices only.
+  within = (sizes[0] // slices, *sizes[1:])
+  arranged = mesh_utils.create_hybrid_device_mesh(
+    within, (slices, 1, 1), devices, allow_split_physical_axes=True
+  )
+  return Mesh(arranged, AXES, axis_types=axis_types)
+
+
+def num_slices(devices: Iterable[Any]) -> int:
+  """Returns the number of TPU slices; 1 for devices that are no TPUs.
+
+  For GPUs JAX counts machines as slices, but orders devices by machine anyway.
+  """
+  return (
+    len({getattr(device, 'slice_index', 0) for device in devices if device.platform == 'tpu'}) or 1
+  )
 
 
 def num_batch_shards(mesh: Mesh) -> int:

@@ -156,15 +156,18 @@ def _mcnemar(runs: _Runs, run: str, recipe: str) -> list[float]:
 
 def _class_gains(runs: _Runs, run: str) -> list[dict[str, Any]]:
   """The gain of each class over the baseline, on unmasked clips."""
-  gains = runs.gains(run, metrics.top_1_by_class)
-  by_seed = [
-    [metrics.top_1_by_class(predictions) for predictions in runs.by_run[name]]
-    for name in (runs.baseline, run)
-  ]
+  of_run, of_baseline = (
+    stack_seeds([metrics.top_1(predictions, 'none') for predictions in runs.by_run[name]])
+    for name in (run, runs.baseline)
+  )
   entries = []
-  for name, gain in gains.items():
-    sides = [stack_seeds([by_class[name] for by_class in of_run]) for of_run in by_seed]
-    before, after = restrict_to_common(*sides)
+  # One class after another, as the figures of a class have a summand for each clip of all classes.
+  for label, name in enumerate(runs.reference.classes):
+    inside = runs.reference.labels == label
+    after, before = restrict_to_common(of_run.restrict(inside), of_baseline.restrict(inside))
+    if not after.counted_clips.any():
+      continue
+    gain = statistics.difference(after, before, runs.draws).to_json()
     entries.append({
       'class': name,
       'count': gain['count'],

@@ -5,18 +5,22 @@ skipped; interrupted ones are resumed.
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import tqdm
 
 from zsar_jax import config as config_lib
 from zsar_jax.errors import UserError, error_reason
 from zsar_jax.recipes import language
+from zsar_jax.runtime import buckets
+from zsar_jax.runtime.files import make_parent
 from zsar_jax.runtime.interruption import DeferredSignals, Interrupted
+from zsar_jax.runtime.output_folder import OutputFolder
 from zsar_jax.runtime.progress import StatusLine, log
 from zsar_jax.study.plan import Job
 
@@ -64,22 +68,25 @@ def train_all(jobs: Sequence[Job], command: Sequence[str], processes: int) -> No
     return
   if len(pending) < len(jobs):
     log(f'{len(jobs) - len(pending)} of {len(jobs)} runs are finished already')
-  running: dict[int, tuple[Job, subprocess.Popen]] = {}
+  unfinished = {job.name for job in pending}
+  running: dict[int, _Running] = {}
   status = _Status(len(jobs), pending)
   with DeferredSignals() as interruption:
     try:
       while (pending or running) and not interruption.signal:
         for slot in range(processes):
-          job = next((job for job in pending if _is_ready(job, jobs)), None)
+          job = next((job for job in pending if _is_ready(job, jobs, unfinished)), None)
           if slot not in running and job:
             pending.remove(job)
-            running[slot] = job, _start(job, command, slot, processes)
+            running[slot] = _start(job, command, slot, processes)
         time.sleep(_POLL_SECONDS)
-        for slot, (job, process) in list(running.items()):
-          if process.poll() is not None:
+        for slot, ended in list(running.items()):
+          if ended.process.poll() is not None:
             del running[slot]
-            _check_ended(job, process.returncode)
-        status.show([job for job, _ in running.values()], len(pending) + len(running))
+            ended.outputs.close()
+            _check_ended(ended.job, ended.process.returncode)
+            unfinished.remove(ended.job.name)
+        status.show([entry.job for entry in running.values()], len(unfinished))
     finally:
       _end(list(running.values()))
       status.close()
@@ -87,15 +94,31 @@ def train_all(jobs: Sequence[Job], command: Sequence[str], processes: int) -> No
       raise Interrupted('interrupted; the same command goes on', interruption.status)
 
 
-def _is_ready(job: Job, jobs: Sequence[Job]) -> bool:
+@dataclasses.dataclass(frozen=True)
+class _Running:
+  """A job whose process runs.
+
+  Attributes:
+    job: the job.
+    process: its process.
+    outputs: has the file to which the process prints.
+  """
+
+  job: Job
+  process: subprocess.Popen
+  outputs: OutputFolder
+
+
+def _is_ready(job: Job, jobs: Sequence[Job], unfinished: Collection[str]) -> bool:
   """Returns whether the job that a job depends on is finished."""
-  return all(is_finished(other) for other in jobs if other.folder == job.depends_on)
+  return not any(other.folder == job.depends_on and other.name in unfinished for other in jobs)
 
 
-def _start(job: Job, command: Sequence[str], slot: int, processes: int) -> subprocess.Popen:
-  job.folder.mkdir(parents=True, exist_ok=True)
-  with open(job.folder / LOG, 'a') as log_file, _core_share(slot, processes):
-    return subprocess.Popen(
+def _start(job: Job, command: Sequence[str], slot: int, processes: int) -> _Running:
+  make_parent(job.folder / LOG)
+  outputs = OutputFolder(job.folder)
+  with open(outputs.fetch(LOG), 'a') as log_file, _core_share(slot, processes):
+    process = subprocess.Popen(
       # The process exits when its parent dies.
       [*command, f'--only={job.name}', f'--parent={os.getpid()}'],
       stdin=subprocess.DEVNULL,
@@ -104,6 +127,7 @@ def _start(job: Job, command: Sequence[str], slot: int, processes: int) -> subpr
       # Only this process gets Ctrl-C, and passes it on.
       start_new_session=True,
     )
+  return _Running(job, process, outputs)
 
 
 @contextlib.contextmanager
@@ -141,12 +165,13 @@ def _check_ended(job: Job, status: int) -> None:
   raise UserError(f'the run {job.name} failed: {last_line} (its full output is in {path})')
 
 
-def _end(running: Sequence[tuple[Job, subprocess.Popen]]) -> None:
+def _end(running: Sequence[_Running]) -> None:
   """Interrupts the processes and waits until they have written their checkpoints."""
-  for _, process in running:
-    process.terminate()
-  for _, process in running:
-    process.wait()
+  for entry in running:
+    entry.process.terminate()
+  for entry in running:
+    entry.process.wait()
+    entry.outputs.close(failed=True)
 
 
 class _Status:
@@ -155,6 +180,8 @@ class _Status:
   def __init__(self, total: int, pending: Sequence[Job]):
     self._total = total
     self._trained = tuple(job for job in pending if job.mode == 'train')
+    # Each look at a file in a bucket is a request.
+    self._remote = any(buckets.is_remote(job.folder) for job in pending)
     self._first_step = sum(map(_last_step, self._trained))
     self._start, self._next = time.monotonic(), 0.0
     self._line = StatusLine()
@@ -164,7 +191,8 @@ class _Status:
     now = time.monotonic()
     if now < self._next:
       return
-    self._next = now + (_POLL_SECONDS if self._line.in_place else _LOG_SECONDS)
+    often = self._line.in_place and not self._remote
+    self._next = now + (_POLL_SECONDS if often else _LOG_SECONDS)
     done = sum(map(_last_step, self._trained))
     total = sum(job.config.steps for job in self._trained)
     text = f'{self._total - unfinished} of {self._total} runs finished'
@@ -185,7 +213,7 @@ class _Status:
 def _last_step(job: Job) -> int:
   """The last step in a job's metrics.jsonl; 0 before the first."""
   try:
-    with open(job.folder / 'metrics.jsonl', 'rb') as file:
+    with (job.folder / 'metrics.jsonl').open('rb') as file:
       file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
       return json.loads(file.read().splitlines()[-1])['step']
   except (OSError, ValueError, IndexError, KeyError, TypeError):

@@ -18,8 +18,11 @@ import scipy.stats
 
 from zsar_jax.evaluation.ratio import Combination, Ratio, divide, nan_mean, restrict_to_common
 
-# The number of clips whose weights are converted to f64 at a time: 16 MB for 2,000 draws.
+# The number of clips whose weights are converted to floats at a time: 16 MB for 2,000 draws in f64.
 _CHUNK = 1024
+
+# Sums of integers up to here are exact in f32.
+_EXACT = 2**24
 
 # The verdicts on whether a gain reaches a threshold, see `verdict`.
 HOLDS, HOLDS_ON_AVERAGE, DOES_NOT_HOLD = 'holds', 'holds on average', 'does not hold'
@@ -177,6 +180,9 @@ def _draws_by_group(ratio: Ratio, draws: int, seed: int) -> list[np.ndarray]:
   numerator, denominator = map(np.atleast_2d, (ratio.numerator, ratio.denominator))
   seeds, clips = numerator.shape
   summands = np.concatenate([numerator, denominator])  # [2S, N]
+  # Most figures count clips. In f32, which takes half the time, the sums are the same.
+  dtype = np.float32 if _sums_are_exact(summands) else np.float64
+  summands = summands.astype(dtype)
   weights = _clip_weights(clips, draws, seed)
   # Clips whose summands are all 0 are skipped: most clips, for a figure of one class or stratum.
   nonzero = np.any(summands, axis=0)
@@ -186,9 +192,15 @@ def _draws_by_group(ratio: Ratio, draws: int, seed: int) -> list[np.ndarray]:
     sums = np.zeros((2 * seeds, draws))
     for start in range(0, len(positions), _CHUNK):
       chunk = positions[start : start + _CHUNK]
-      sums += summands[:, chunk] @ weights[chunk].astype(np.float64)
+      sums += summands[:, chunk] @ weights[chunk].astype(dtype)
     by_group.append(divide(sums[:seeds], sums[seeds:]))
   return by_group
+
+
+def _sums_are_exact(summands: np.ndarray) -> bool:
+  """Returns whether f32 can hold the sums of any N clips, of summands f64[2S, N]."""
+  is_integer = bool((summands == np.trunc(summands)).all())
+  return is_integer and np.abs(summands).max(initial=0) * summands.shape[1] < _EXACT
 
 
 @functools.lru_cache(maxsize=1)

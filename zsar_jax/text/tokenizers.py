@@ -28,8 +28,20 @@ import tokenizers
 from zsar_jax.data.class_names import split_words
 from zsar_jax.errors import UserError
 from zsar_jax.models.architectures import CLIP, Architecture
-from zsar_jax.runtime.paths import local_path
+from zsar_jax.runtime import buckets, local_copies
+from zsar_jax.runtime.paths import as_path
 from zsar_jax.text import sentencepiece_files
+
+# The names of a tokenizer's files, as transformers and big_vision write them.
+FILES = (
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'vocab.json',
+  'merges.txt',
+  *sentencepiece_files.NAMES,
+)
 
 # CLIP splits a text into words and encodes each by itself (OpenAI's `SimpleTokenizer.pat`). Words
 # are contractions, runs of letters, single digits, and runs of other characters.
@@ -168,7 +180,7 @@ def make_tokenizer(
   elif name_or_path == 'words':
     vocabulary = _words(vocab_size)
   else:
-    vocabulary = _from_files(local_path(name_or_path, field), field, parts)
+    vocabulary = _from_files(as_path(name_or_path, field), field, parts)
   if vocabulary.size > vocab_size:
     raise UserError(
       f'{field}: {name_or_path!r} has {vocabulary.size} ids and the model has embeddings for'
@@ -272,9 +284,12 @@ def _words(vocab_size: int) -> _Vocabulary:
   return _clip_vocabulary(encode, start, end)
 
 
-def _from_files(name: str, field: str, parts: Architecture) -> _Vocabulary:
-  """Reads the vocabulary of a family of models from the file or folder `name`."""
-  tokenizer = _read_files(pathlib.Path(name), name, field)
+def _from_files(path: pathlib.Path, field: str, parts: Architecture) -> _Vocabulary:
+  """Reads the vocabulary of a family of models from a file or folder."""
+  name = str(path)
+  if buckets.is_remote(path) and path.exists():
+    path = local_copies.fetch(path, lambda names: set(FILES) & set(names))
+  tokenizer = _read_files(path, name, field)
   # Files of published models may turn on padding or truncation; `Tokenizer` does both itself.
   tokenizer.no_padding()
   tokenizer.no_truncation()

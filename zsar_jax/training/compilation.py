@@ -1,7 +1,6 @@
 """Compiles steps ahead of time, caches compiled code on disk, and describes its memory and work."""
 
 import os
-import pathlib
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ from ml_collections import ConfigDict
 from zsar_jax.data import batch as batch_schema
 from zsar_jax.models import flops
 from zsar_jax.runtime import sharding
+from zsar_jax.runtime.paths import cache_folder
 from zsar_jax.runtime.wording import format_bytes
 
 
@@ -23,8 +23,7 @@ def enable_compilation_cache() -> None:
   # The stubs of JAX lack the options of `jax.config`.
   if 'JAX_COMPILATION_CACHE_DIR' in os.environ or jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
     return
-  caches = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
-  folder = caches / 'zsar_jax' / 'compiled'
+  folder = cache_folder() / 'compiled'
   try:
     # Code from this folder is executed, so nobody else may write to it.
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

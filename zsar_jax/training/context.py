@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import time
 from typing import Any
 
 import jax
@@ -15,11 +16,13 @@ from zsar_jax.data.view import View
 from zsar_jax.data.watchdog import WorkerPolicy
 from zsar_jax.errors import UserError
 from zsar_jax.models import flops
-from zsar_jax.runtime import chips, distributed, file_systems, locks, sharding
+from zsar_jax.runtime import buckets, chips, distributed, file_systems, locks, sharding
 from zsar_jax.runtime.files import make_folder
 from zsar_jax.runtime.interruption import DeferredSignals, Interrupted
 from zsar_jax.runtime.metric_writer import MetricWriter
+from zsar_jax.runtime.output_folder import OutputFolder
 from zsar_jax.runtime.progress import Progress
+from zsar_jax.runtime.run_status import TRAINING, RunStatus
 from zsar_jax.training.goodput import Goodput
 from zsar_jax.training.inputs import Inputs
 from zsar_jax.training.monitor import StepMonitor
@@ -38,7 +41,9 @@ class RunContext:
     workdir: the run's folder.
     goodput: the clock of the run.
     checkpoints: the checkpoints in the workdir.
+    status: the run's sign of life.
     interruption: defers SIGINT and SIGTERM while it is entered; from `start_data`.
+    outputs: where files that grow are written; from `start_outputs`.
     writer: writes metrics; from `start_outputs`.
     monitor: checks the outputs of each step; from `start_outputs`.
     progress: the progress line; from `start_outputs`.
@@ -63,8 +68,11 @@ class RunContext:
       if distributed.is_main():
         make_folder(self.workdir, '--workdir')
         stack.enter_context(locks.lock_folder(self.workdir))
-        file_systems.check_moving(self.workdir, '--workdir')
+        if not buckets.is_remote(self.workdir):
+          file_systems.check_moving(self.workdir, '--workdir')
       distributed.wait_for_all('the workdir')
+      self.status = RunStatus(self.workdir)
+      stack.push(lambda kind, error, trace: self.status.close(error))
       keep = self._config.checkpoint.keep
       self.checkpoints = stack.enter_context(Checkpoints(self.workdir, keep))
       self._stack = stack.pop_all()
@@ -104,17 +112,21 @@ class RunContext:
       step: the step that the run resumes after.
     """
     config = self._config
-    self.writer = MetricWriter(self.workdir, step, config.log.tensorboard)
-    self._stack.callback(self.writer.close)
+    self.outputs = OutputFolder(self.workdir)
+    self._stack.push(lambda kind, error, trace: self.outputs.close(failed=error is not None))
+    out = self.outputs.path
+    self.writer = MetricWriter(self.workdir, step, config.log.tensorboard, out)
+    self._stack.push(lambda kind, error, trace: self.writer.close(failed=error is not None))
     self.goodput.resume(self.writer.last, self.writer.last_on_disk)
-    self.monitor = StepMonitor(self._loader, self.workdir, config.data.max_bad_clips)
+    self.status.update(step=step, steps=config.steps)
+    self.monitor = StepMonitor(self._loader, self.workdir, config.data.max_bad_clips, out)
     self.progress = Progress(config.steps, step, 'clips', config.data.batch_size)
     self._stack.callback(self.progress.close)
     model, batch = setup.model, config.data.batch_size
     texts = inputs['texts'].shape
     operations = flops.training_step(model.spec, model.video, batch, texts, setup.trained)
     self._flops_per_clip = operations / batch
-    self.profile = Profile(config, self.workdir, operations)
+    self.profile = Profile(config, self.workdir, operations, out)
     self._stack.callback(self.profile.close)
 
   def next_batch(self) -> dict[str, jax.Array] | None:
@@ -132,6 +144,35 @@ class RunContext:
       raise
     batch['stop'] = np.full(self._rows, self.interruption.signal is not None)
     return sharding.shard_batch(batch, self._mesh)
+
+  def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
+    """Saves a checkpoint in the background; see `Checkpoints.save`.
+
+    The metrics up to its step are in the workdir before, as a run that resumes from it does not
+    write them again.
+    """
+    self.outputs.flush()
+    self.checkpoints.save(step, state, meta)
+
+  def report(self, step: int, values: dict[str, float]) -> None:
+    """Shows the progress on the status line and in the run's sign of life.
+
+    Args:
+      step: the last step.
+      values: its metrics.
+    """
+    events = upcoming(self._config, step)
+    text = f'loss {values["loss"]:.4f}  accuracy {values["accuracy"]:.3f}'
+    self.progress.show(step, text, events)
+    rate = self.progress.rate(step)
+    self.status.update(
+      state=TRAINING,
+      step=step,
+      step_time=time.time(),
+      clips_per_second=rate or None,
+      seconds_per_step=self._config.data.batch_size / rate if rate else None,
+      next=events,
+    )
 
   def throughput(self, step: int) -> dict[str, float]:
     """Returns the metric 'clips_per_second' since the first step of this start, and 'mfu'.
@@ -176,3 +217,20 @@ class RunContext:
   def _can_leave_data(self) -> bool:
     # With several hosts, none can stop before the others, so each must wait for its batch.
     return self.interruption.signal is not None and jax.process_count() == 1
+
+
+def upcoming(config: ConfigDict, step: int) -> dict[str, int]:
+  """Returns the steps of the next checkpoint and the next evaluation after a step.
+
+  The run ends with both. There is no evaluation without data sets, and nothing after the last step.
+  """
+
+  def following(every: int) -> int:
+    return min((step // every + 1) * every, config.steps) if every else config.steps
+
+  if step >= config.steps:
+    return {}
+  evaluation = following(config.eval.every)
+  # A checkpoint is also written before each evaluation.
+  steps = {'checkpoint': min(following(config.checkpoint.every), evaluation)}
+  return steps | ({'evaluation': evaluation} if config.eval.datasets else {})

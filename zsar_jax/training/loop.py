@@ -4,6 +4,7 @@
 the steps in `_run_steps`, and evaluates the result.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 from typing import Any
@@ -21,6 +22,7 @@ from zsar_jax.evaluation.scoring import ModelScorer
 from zsar_jax.runtime import agreement, distributed, sharding
 from zsar_jax.runtime.files import write_file
 from zsar_jax.runtime.progress import log
+from zsar_jax.runtime.run_status import EVALUATING, TRAINING
 from zsar_jax.runtime.wording import pluralize
 from zsar_jax.training.compilation import (
   batch_shapes,
@@ -30,6 +32,7 @@ from zsar_jax.training.compilation import (
   peak_memory,
 )
 from zsar_jax.training.context import RunContext
+from zsar_jax.training.dashboards import open_wandb
 from zsar_jax.training.goodput import Goodput
 from zsar_jax.training.inputs import Inputs, make_inputs
 from zsar_jax.training.resuming import (
@@ -83,6 +86,11 @@ def train(
 
     # ------------------------------------------------------------------------------------- Loop
     run.start_outputs(setup, inputs, step)
+    if config.log.wandb and distributed.is_main():
+      # Values follow if the evaluation of this step is not there, and the last step's is repeated.
+      more = step == config.steps or lacks_evaluation(config, run.writer.last, step)
+      clips = job.subset, job.evaluator.subsets
+      run.writer.add(open_wandb(config, workdir, run.writer, more, *clips))
     step, state = _run_steps(job, run, train_step, cached, inputs, step, state)
     run.raise_if_interrupted(step)
     run.stop_data()
@@ -90,11 +98,7 @@ def train(
       log(peak)
 
     # -------------------------------------------------------------------------------------- End
-    params = weights_for_evaluation(state, job.initial, config.eval.interpolate)
-    predictions = job.evaluator.run(params)
-    goodput.lap('evaluation')
-    run.writer.write(step, goodput.metrics())
-    return predictions
+    return _evaluate(job, run, step, state, contextlib.nullcontext())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,10 +229,15 @@ def _run_steps(
   """
   config, goodput = job.setup.config, run.goodput
   first_step, saved_step = step + 1, step
+
+  def unsaved() -> contextlib.AbstractContextManager[None]:
+    # Nothing in an evaluation is to be saved, only the checkpoint before it.
+    return run.interruption.interruptible(lambda: not run.checkpoints.writing)
+
   with run.interruption, jax.transfer_guard('disallow'):
     # The evaluation of the checkpoint that the run resumes from, if it was not completed.
-    if evaluation_due(config, step) and not evaluation_written(run.writer.last, step):
-      _evaluate(job, run, step, state)
+    if lacks_evaluation(config, run.writer.last, step):
+      _evaluate(job, run, step, state, unsaved())
 
     while step < config.steps and not run.should_stop:
       # -------------------------------------------------------------------------------- Batch
@@ -257,36 +266,53 @@ def _run_steps(
         run.monitor.flush()
         goodput.lap('step')
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        text = f'loss {values["loss"]:.4f}  accuracy {values["accuracy"]:.3f}'
-        run.progress.show(step, text, upcoming(config, step))
-        run.writer.write(step, values | run.throughput(step) | goodput.metrics())
+        run.report(step, values)
+        values |= run.throughput(step) | goodput.metrics()
+        run.writer.write(step, values, more=evaluating or step == config.steps)
 
       # --------------------------------------------------------------- Checkpoint, evaluation
       if saving:
-        run.checkpoints.save(step, state, job.meta)
+        run.save(step, state, job.meta)
         saved_step = step
         goodput.lap('checkpoint')
       if evaluating and not run.should_stop:
-        _evaluate(job, run, step, state)
+        _evaluate(job, run, step, state, unsaved())
       goodput.lap('step')
 
     run.monitor.flush()
     if step > saved_step:
-      run.checkpoints.save(step, state, job.meta)
+      run.save(step, state, job.meta)
     run.checkpoints.wait()
     goodput.lap('checkpoint')
   return step, state
 
 
-def _evaluate(job: _Job, run: RunContext, step: int, state: State) -> None:
-  """Evaluates a step that is saved, and adds the figures to its metrics."""
+def _evaluate(
+  job: _Job,
+  run: RunContext,
+  step: int,
+  state: State,
+  interruptible: contextlib.AbstractContextManager[None],
+) -> list[Predictions]:
+  """Evaluates a step that is saved, and adds the figures to its metrics.
+
+  Args:
+    job: the training run.
+    run: its open resources.
+    step: the step.
+    state: the state after it.
+    interruptible: a block in which signals end the evaluation; the metrics are written after it.
+  """
   config = job.setup.config
-  with run.interruption.interruptible(lambda: not run.checkpoints.writing):
+  run.status.update(state=EVALUATING)
+  with interruptible:
     params = weights_for_evaluation(state, job.initial, config.eval.interpolate)
     predictions = job.evaluator.run(params)
   run.goodput.lap('evaluation')
-  figures = flatten(compute_results(predictions, config.eval.groups))
-  run.writer.write(step, figures | run.goodput.metrics())
+  results = compute_results(predictions, config.eval.groups)
+  run.status.update(state=TRAINING, evaluation={'step': step, 'top1': top1(results)})
+  run.writer.write(step, flatten(results) | run.goodput.metrics())
+  return predictions
 
 
 def evaluation_due(config: ConfigDict, step: int) -> bool:
@@ -294,26 +320,18 @@ def evaluation_due(config: ConfigDict, step: int) -> bool:
   return bool(config.eval.every and step and step % config.eval.every == 0 and step < config.steps)
 
 
-def upcoming(config: ConfigDict, step: int) -> dict[str, int]:
-  """Returns the steps of the next checkpoint and the next evaluation after a step.
-
-  The run ends with both. There is no evaluation without data sets, and nothing after the last step.
-  """
-
-  def following(every: int) -> int:
-    return min((step // every + 1) * every, config.steps) if every else config.steps
-
-  if step >= config.steps:
-    return {}
-  evaluation = following(config.eval.every)
-  # A checkpoint is also written before each evaluation.
-  steps = {'checkpoint': min(following(config.checkpoint.every), evaluation)}
-  return steps | ({'evaluation': evaluation} if config.eval.datasets else {})
+def lacks_evaluation(config: ConfigDict, line: dict[str, Any], step: int) -> bool:
+  """Returns whether an evaluation is due that a line of metrics.jsonl does not have."""
+  written = line.get('step') == step and any(name.count('/') > 1 for name in line)
+  return evaluation_due(config, step) and not written
 
 
-def evaluation_written(line: dict[str, Any], step: int) -> bool:
-  """Returns whether a line of metrics.jsonl has the evaluation after a step."""
-  return line.get('step') == step and any(name.count('/') > 1 for name in line)
+def top1(results: Results) -> dict[str, dict[str, float]]:
+  """Returns the top-1 accuracies of results, {data set or group: {recipe: accuracy}}."""
+  return {
+    name: {recipe: figures['top1'] for recipe, figures in by_recipe.items()}
+    for name, by_recipe in results.items()
+  }
 
 
 def flatten(results: Results) -> dict[str, float]:

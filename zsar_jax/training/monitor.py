@@ -31,19 +31,28 @@ class StepMonitor:
     stop: whether a signal asked some host to stop; the same on all hosts.
   """
 
-  def __init__(self, loader: ClipLoader, workdir: pathlib.Path, max_bad_clips: float):
+  def __init__(
+    self,
+    loader: ClipLoader,
+    workdir: pathlib.Path,
+    max_bad_clips: float,
+    out: pathlib.Path | None = None,
+  ):
     """Reads the list of clips that did not decode in earlier starts.
 
     Args:
       loader: loads the training clips.
       workdir: the run's folder.
       max_bad_clips: the largest share of the clips that may fail to decode.
+      out: where to write the list, see `OutputFolder.path`; None for `workdir`.
     """
     self.stop = False
     self._loader, self._workdir, self._max_bad_clips = loader, workdir, max_bad_clips
     self._pending: tuple[int, Metrics] | None = None
-    path = workdir / BAD_CLIPS
-    self._bad = set(distributed.broadcast_from_main(lambda: _read_bad_clips(path)))
+    self._list = (out or workdir) / BAD_CLIPS
+    self._bad = set(
+      distributed.broadcast_from_main(lambda: _read_bad_clips(workdir / BAD_CLIPS, self._list))
+    )
 
   @property
   def busy(self) -> bool:
@@ -87,8 +96,7 @@ class StepMonitor:
       describe = functools.partial(self._loader.describe_damage, position)
       reason = distributed.broadcast_from_main(describe)
       if distributed.is_main():
-        path = self._workdir / BAD_CLIPS
-        with naming(path), path.open('a', encoding='utf-8') as file:
+        with naming(self._list), self._list.open('a', encoding='utf-8') as file:
           file.write(json.dumps({'clip': name, 'step': step, 'reason': reason}) + '\n')
       share = len(self._bad) / len(subset)
       if share > self._max_bad_clips:
@@ -114,8 +122,8 @@ class StepMonitor:
     )
 
 
-def _read_bad_clips(path: pathlib.Path) -> list[str]:
-  """Returns the clips that a file lists, and removes a line that a crash has cut short."""
+def _read_bad_clips(path: pathlib.Path, out: pathlib.Path) -> list[str]:
+  """Returns the clips that a file lists; writes it to `out` without a line that a crash cut."""
   if not path.exists():
     return []
   lines = []
@@ -123,5 +131,5 @@ def _read_bad_clips(path: pathlib.Path) -> list[str]:
     with contextlib.suppress(ValueError, TypeError, KeyError):
       line = json.loads(text)
       lines.append((str(line['clip']), json.dumps(line)))
-  write_file(path, ''.join(f'{line}\n' for _, line in lines))
+  write_file(out, ''.join(f'{line}\n' for _, line in lines))
   return [clip for clip, _ in lines]

@@ -32,6 +32,7 @@ class Profile:
     config: ConfigDict,
     workdir: pathlib.Path,
     flops_per_step: float,
+    out: pathlib.Path | None = None,
   ):
     """Collects the facts of the run; traces nothing yet.
 
@@ -39,9 +40,10 @@ class Profile:
       config: a validated config.
       workdir: the run's folder; traces go to its folder 'profile'.
       flops_per_step: the operations of a step, from `models.flops.training_step`.
+      out: where to write them, see `OutputFolder.path`; None for `workdir`.
     """
     self._steps = tuple(config.profile.steps)
-    self._folder = workdir / 'profile'
+    self._workdir, self._folder = workdir, (out or workdir) / 'profile'
     self._running = False
     self._step: jax.profiler.StepTraceAnnotation | None = None
     self._facts = {
@@ -88,4 +90,4 @@ class Profile:
     if self._running:
       jax.profiler.stop_trace()
       self._running = False
-      log(f'traced steps to {self._folder}: zsar profile {self._folder.parent}')
+      log(f'traced steps to {self._workdir / "profile"}: zsar profile {self._workdir}')

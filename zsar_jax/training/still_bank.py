@@ -17,6 +17,7 @@ from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
 from zsar_jax.models.from_config import build_teacher
 from zsar_jax.ops.photometric import normalize, to_float
+from zsar_jax.runtime import buckets
 from zsar_jax.runtime.files import open_atomically
 from zsar_jax.runtime.progress import Progress, log
 from zsar_jax.text.classes import ClassTexts
@@ -49,7 +50,7 @@ def open_bank(config: ConfigDict, subset: Subset, workdir: pathlib.Path) -> np.n
   path = workdir / 'stills.npz'
   if path.exists():
     try:
-      with np.load(path, allow_pickle=False) as arrays:
+      with buckets.local_copy(path) as copy, np.load(copy, allow_pickle=False) as arrays:
         return arrays['frames']
     except Exception as error:  # NumPy and zipfile raise many kinds of errors.
       raise UserError(

@@ -7,6 +7,8 @@ import pathlib
 
 import tensorstore
 
+from zsar_jax.weights.orbax_runtime import key_value_store
+
 
 def missing_parts(state: pathlib.Path, arrays: int) -> str | None:
   """Describes what is missing from a state that several processes wrote; None if it is complete.
@@ -17,7 +19,7 @@ def missing_parts(state: pathlib.Path, arrays: int) -> str | None:
     state: the folder of the arrays.
     arrays: the number of arrays in the state.
   """
-  base = {'driver': 'file', 'path': f'{state}/'}
+  base = key_value_store(state)
   store = tensorstore.KvStore.open({'driver': 'ocdbt', 'base': base}).result()
   keys = [key.decode() for key in store.list().result()]
   headers = [key for key in keys if key.endswith('/.zarray')]

@@ -14,7 +14,6 @@ import functools
 import os
 import pathlib
 import re
-import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeVar
@@ -24,11 +23,23 @@ import orbax.checkpoint as ocp
 
 from zsar_jax.errors import UserError, first_line
 from zsar_jax.models.video_model import Params
-from zsar_jax.runtime import checksums, distributed, file_systems, trees
+from zsar_jax.runtime import (
+  bucket_errors,
+  buckets,
+  checksums,
+  distributed,
+  file_systems,
+  trees,
+)
 from zsar_jax.runtime.progress import log
 from zsar_jax.runtime.wording import pluralize
 from zsar_jax.weights.array_store import missing_parts
-from zsar_jax.weights.orbax_runtime import adapt_to_file_system, silence_orbax
+from zsar_jax.weights.orbax_runtime import (
+  adapt_to_file_system,
+  can_store,
+  silence_orbax,
+  storage_path,
+)
 from zsar_jax.weights.state import State
 
 FOLDER = 'checkpoints'
@@ -76,9 +87,13 @@ class Checkpoints:
       keep: the number of newest checkpoints to keep.
 
     Raises:
-      UserError: if Orbax's own metadata is damaged.
+      UserError: if Orbax's own metadata is damaged, or the folder is in a bucket that cannot hold
+        checkpoints or does not answer.
     """
     self._folder = (workdir / FOLDER).absolute()
+    root = storage_path(self._folder, '--workdir')
+    # A bucket has no renaming. There, a file that is written last marks complete checkpoints.
+    self._marks = buckets.is_remote(self._folder)
     self._saving_step: int | None = None
     self._saving_arrays = 0
     self._failed = False
@@ -89,6 +104,7 @@ class Checkpoints:
       create=False,
       enable_async_checkpointing=True,
       async_options=ocp.options.AsyncOptions(post_finalization_callback=self._seal),
+      temporary_path_class=ocp.path.atomicity.CommitFileTemporaryPath if self._marks else None,
     )
     arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_MIN_SLICE_BYTES)
     registry = ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
@@ -97,7 +113,8 @@ class Checkpoints:
       'meta': ocp.JsonCheckpointHandler(),
     }
     try:
-      self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
+      with bucket_errors.reporting(self._folder, '--workdir'):
+        self._manager = ocp.CheckpointManager(root, options=options, item_handlers=handlers)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
       raise UserError(
         f'{self._folder}: a file {_ORBAX_METADATA} in it is damaged ({_reason(error)}); delete it,'
@@ -142,8 +159,9 @@ class Checkpoints:
       )
     self._saving_step, self._saving_arrays = step, len(jax.tree.leaves(state))
     with self._writable(), jax.transfer_guard('allow'):
-      self._folder.mkdir(parents=True, exist_ok=True)
-      adapt_to_file_system(file_systems.missing_features(self._folder))
+      if not self._marks:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        adapt_to_file_system(file_systems.missing_features(self._folder))
       items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta))
       self._manager.save(step, args=items)
 
@@ -202,13 +220,14 @@ class Checkpoints:
       step: the step that the run resumes after. Later checkpoints are damaged.
     """
     if distributed.is_main() and self._folder.is_dir():
-      for unfinished in self._folder.glob('*.orbax-checkpoint-tmp*'):
-        shutil.rmtree(unfinished, ignore_errors=True)
+      for unfinished in self._unfinished():
+        buckets.remove_folder(unfinished)
       aside = self._folder.parent / DAMAGED_FOLDER
       for later in (other for other in self._manager.all_steps() if other > step):
-        aside.mkdir(exist_ok=True)
+        if not self._marks:
+          aside.mkdir(exist_ok=True)
         target = aside / f'{later}.{len(list(aside.glob(f"{later}.*")))}'
-        (self._folder / str(later)).rename(target)
+        buckets.move_folder(self._folder / str(later), target)
         log(f'the damaged checkpoint was moved to {target}')
     distributed.wait_for_all('cleared')
     self._manager.reload()
@@ -258,18 +277,27 @@ class Checkpoints:
 
   @contextlib.contextmanager
   def _writable(self) -> Iterator[None]:
-    """Turns the errors of Orbax for a full or missing disk into a `UserError`."""
+    """Turns the errors of Orbax for a full or missing disk, or a bucket, into a `UserError`."""
     try:
       yield
-    except (OSError, ValueError, NotImplementedError) as error:
+    except Exception as error:
+      described = bucket_errors.describe(error)
+      if not (described or isinstance(error, OSError | ValueError | NotImplementedError)):
+        raise
       self._failed = True
+      reason, remedy = described or (
+        _reason(error),
+        'look at the bucket' if self._marks else 'make room',
+      )
       # Orbax's own list of steps includes the failed one, so the folders are counted instead.
-      names = (path.name for path in self._folder.glob('*'))
-      kept = max((int(name) for name in names if name.isdigit()), default=0)
+      after = ''
+      with contextlib.suppress(*((Exception,) if self._marks else ())):
+        names = (path.name for path in self._folder.glob('*') if not self._is_unfinished(path))
+        kept = max((int(name) for name in names if name.isdigit()), default=0)
+        after = f' after step {kept}' if kept else ' from the start'
       raise UserError(
         f'{self._folder}: the checkpoint of step {self._saving_step} could not be written'
-        f' ({_reason(error)}); make room, and the same command goes on'
-        + (f' after step {kept}' if kept else ' from the start')
+        f' ({reason}); {remedy}, and the same command goes on{after}'
       ) from None
 
   def _record_writer_errors(self) -> None:
@@ -290,10 +318,23 @@ class Checkpoints:
 
     writer._thread_func = write_and_record
 
+  def _unfinished(self) -> list[pathlib.Path]:
+    """Returns the folders of checkpoints that were not written to the end."""
+    return [folder for folder in self._folder.glob('*') if self._is_unfinished(folder)]
+
+  def _is_unfinished(self, folder: pathlib.Path) -> bool:
+    if self._marks:
+      return not (folder / ocp.path.atomicity.COMMIT_SUCCESS_FILE).exists()
+    return '.orbax-checkpoint-tmp' in folder.name
+
   def _seal(self) -> None:
-    """Writes the checksums of a checkpoint whose files are complete, before its final rename."""
+    """Writes the checksums of a checkpoint whose files are complete, before Orbax commits it."""
     if distributed.is_main():
-      (folder,) = self._folder.glob(f'{self._saving_step}.orbax-checkpoint-tmp*')
+      name = str(self._saving_step)
+      if self._marks:
+        folder = self._folder / name
+      else:
+        (folder,) = self._folder.glob(f'{name}.orbax-checkpoint-tmp*')
       if distributed.is_multiprocess() and (
         lost := missing_parts(folder / 'state', self._saving_arrays)
       ):
@@ -301,7 +342,7 @@ class Checkpoints:
           f'{self._folder}: the checkpoint of step {self._saving_step} lacks {lost}, which another'
           ' process wrote elsewhere; make --workdir the same folder on all hosts'
         )
-      # Orbax still adds to its metadata after the rename.
+      # Orbax still adds to its metadata afterwards.
       checksums.write(folder, exclude=(_ORBAX_METADATA,))
 
   def _check_shapes(
@@ -329,6 +370,8 @@ class Checkpoints:
 
 def latest_step(run: pathlib.Path) -> int | None:
   """Returns the step of a workdir's newest complete checkpoint, or None without any."""
+  if not can_store(run):
+    return None
   with Checkpoints(run) as checkpoints:
     return checkpoints.latest
 

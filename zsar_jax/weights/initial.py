@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from zsar_jax.errors import UserError
 from zsar_jax.models.video_model import Params, VideoModel
 from zsar_jax.runtime import agreement, sharding, trees
+from zsar_jax.runtime.paths import HUB_PREFIX, as_path
 from zsar_jax.runtime.progress import log
 from zsar_jax.weights import runs
 from zsar_jax.weights.checkpoint import has_checkpoint, latest_step, load_meta, load_state
@@ -54,8 +55,8 @@ class InitialWeights:
 
     The newest checkpoint of a run is read, so a changed step means changed weights.
     """
-    run = pathlib.Path(self._config.init_from)
-    return latest_step(run) if self._config.init_from and run.is_dir() else None
+    run = source_folder(self._config.init_from)
+    return None if run is None else latest_step(run)
 
   def load_or_init(self, key: jax.Array) -> Params:
     """Returns the parameters that training starts from, on the devices.
@@ -179,13 +180,21 @@ def load_weight_entries(
   return state
 
 
+def source_folder(source: str) -> pathlib.Path | None:
+  """Returns the folder that `config.model.init_from` names; None for a file, a hub name or ''."""
+  if not source or source.startswith(HUB_PREFIX):
+    return None
+  path = as_path(source, 'config.model.init_from')
+  return path if path.is_dir() else None
+
+
 def source_seen_classes(source: str) -> list[str] | None:
   """Returns the training classes of the weights that `config.model.init_from` names.
 
   None if they are not recorded.
   """
-  run = pathlib.Path(source)
-  if not (run.is_dir() and has_checkpoint(run)):
+  run = source_folder(source)
+  if run is None or not has_checkpoint(run):
     return None
   return run_seen_classes(run, 'config.model.init_from')
 

@@ -1,13 +1,16 @@
-"""Adjusts what Orbax has no options for: its log messages, and weak file systems."""
+"""Adjusts what Orbax has no options for: its log messages, weak file systems, and buckets."""
 
 import asyncio
 import functools
 import logging
+import os
+import re
 import sys
 from collections.abc import Collection
 from typing import Any
 
-from zsar_jax.runtime import file_systems
+from zsar_jax.errors import UserError
+from zsar_jax.runtime import buckets, file_systems
 
 
 @functools.cache
@@ -49,6 +52,82 @@ def adapt_to_file_system(lacking: Collection[str]) -> None:
     options['file_io_sync'] = False
   tensorstore_utils._BASE_TS_CONTEXT.update(options)
   tensorstore_utils._DEFAULT_OCDBT_TS_CONTEXT.update(options)
+
+
+def storage_path(folder: Any, field: str) -> Any:
+  """Returns a folder as Orbax takes it, and makes Orbax and TensorStore read and write it.
+
+  Args:
+    folder: on a disk or in a bucket.
+    field: the flag or config field that names it, for errors.
+
+  Raises:
+    UserError: if it is in a bucket that TensorStore does not know.
+  """
+  if not buckets.is_remote(folder):
+    return folder
+  if not can_store(folder):
+    raise UserError(
+      f'{field}: {folder}: {buckets.scheme(folder)}:// cannot hold checkpoints; name a folder of a'
+      ' disk, of gs:// or of s3://'
+    )
+  # Otherwise epath would use TensorFlow where it is installed, which has other credentials.
+  os.environ['EPATH_USE_TF'] = 'false'
+  if buckets.scheme(folder) == 's3':
+    _adapt_to_s3()
+  from etils import epath
+
+  return epath.Path(str(folder))
+
+
+def can_store(folder: Any) -> bool:
+  """Returns whether checkpoints can be in a folder."""
+  return not buckets.is_remote(folder) or buckets.scheme(folder) in ('gs', 's3')
+
+
+def key_value_store(folder: Any) -> dict[str, Any]:
+  """Returns TensorStore's description of a folder on a disk, in gs:// or in s3://."""
+  if not buckets.is_remote(folder):
+    return {'driver': 'file', 'path': f'{folder}/'}
+  from orbax.checkpoint._src.path import gcs_utils
+
+  return gcs_utils.get_kvstore_for_gcs(f'{folder}/')
+
+
+@functools.cache
+def _adapt_to_s3() -> None:
+  """Makes Orbax write to s3:// as it writes to gs://, which TensorStore can do as well.
+
+  Orbax has no option for this. If a name is gone from a later version, this fails.
+  """
+  from orbax.checkpoint._src.path import gcs_utils
+  from orbax.checkpoint._src.serialization import tensorstore_utils
+
+  of_gcs, uses_gcs = gcs_utils.get_kvstore_for_gcs, tensorstore_utils._use_gcs_driver
+  normalize = tensorstore_utils._normalize_path
+
+  def key_value_store(path: str) -> dict[str, Any]:
+    return _s3_store(path) if path.startswith('s3://') else of_gcs(path)
+
+  gcs_utils.get_kvstore_for_gcs = key_value_store
+  tensorstore_utils._use_gcs_driver = lambda path: path.startswith('s3://') or uses_gcs(path)
+  tensorstore_utils._normalize_path = lambda path: re.sub('^s3:/(?!/)', 's3://', normalize(path))
+
+
+def _s3_store(path: str) -> dict[str, Any]:
+  """Returns TensorStore's description of a path, at the endpoint that s3fs uses."""
+  import fsspec
+
+  bucket, _, key = path.removeprefix('s3://').partition('/')
+  store: dict[str, Any] = {'driver': 's3', 'bucket': bucket, 'path': key}
+  if os.environ.get('AWS_ACCESS_KEY_ID') and os.environ.get('AWS_SECRET_ACCESS_KEY'):
+    store['aws_credentials'] = {'type': 'environment'}  # Others would be looked for and missed.
+  fs = fsspec.filesystem('s3')
+  fs.connect()
+  endpoint = fs.s3.meta.endpoint_url
+  if not re.search(r'\.amazonaws\.com(\.cn)?$', endpoint):  # TensorStore finds Amazon's itself.
+    store |= {'endpoint': endpoint, 'aws_region': fs.s3.meta.region_name or 'us-east-1'}
+  return store
 
 
 def _is_not_from_orbax(record: logging.LogRecord) -> bool:

@@ -15,6 +15,7 @@ from zsar_jax.errors import UserError
 from zsar_jax.models.from_config import model_spec
 from zsar_jax.models.video_model import VideoModel
 from zsar_jax.runtime import trees
+from zsar_jax.runtime.paths import as_path
 from zsar_jax.weights import checkpoint
 from zsar_jax.weights.formats import zsar
 from zsar_jax.weights.formats.preprocessing import Preprocessing
@@ -71,7 +72,7 @@ def read_run(workdir: pathlib.Path) -> Run:
   }
   tokenizer = config.text.tokenizer
   # The built-in tokenizers 'clip' and 'words' have no files.
-  folder = workdir if tokenizer in ('clip', 'words') else pathlib.Path(tokenizer)
+  folder = workdir if tokenizer in ('clip', 'words') else as_path(tokenizer, str(workdir))
   spec = zsar.to_json(model.spec, model.video, Preprocessing.from_config(config))
   return Run(arrays, spec, folder, tuple(notes))
 

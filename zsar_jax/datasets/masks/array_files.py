@@ -18,6 +18,7 @@ import numpy as np
 
 from zsar_jax.data.records import ClipError
 from zsar_jax.recipes.regions import REGION_BITS
+from zsar_jax.runtime.paths import as_path
 
 # Ten hours of video; an array that claims more frames is not read.
 _MAX_FRAMES = 1 << 20
@@ -73,7 +74,11 @@ class ArrayReader:
 
 def array_names(path: str) -> set[str]:
   """Returns the names of the arrays in an .npz file; empty if it cannot be read."""
-  with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+  with (
+    contextlib.suppress(OSError, zipfile.BadZipFile),
+    as_path(path, '--masks').open('rb') as file,
+    zipfile.ZipFile(file) as archive,
+  ):
     return {member.removesuffix('.npy') for member in archive.namelist()}
   return set()
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
@@ -17,6 +16,7 @@ from zsar_jax.datasets.masks.region_labels import draw_labels, region_names, rem
 from zsar_jax.datasets.masks.source import Remarks
 from zsar_jax.datasets.video import VideoFacts
 from zsar_jax.recipes.regions import REGION_BITS
+from zsar_jax.runtime.folders import Folders
 from zsar_jax.runtime.wording import pluralize
 
 _EXTENSIONS = ('.npz', '.npy')
@@ -49,19 +49,19 @@ def open_arrays(
   Raises:
     UserError: The folder is missing.
   """
-  root = require_folder(path)
-  regions = () if region or values else _named_regions(root)
+  folders = require_folder(path)
+  regions = () if region or values else _named_regions(folders)
   region = region or 'person'
   names = region_names(values.values()) if values else regions or (region,)
   step, start = stride
   numbering = FrameNumbering(0, spread, first_given=True, stride=step, start=start or 0)
   return PerClipSource(
-    root,
+    folders,
     _EXTENSIONS,
     region_names=names,
     parameters={
       'format': 'arrays',
-      'path': root,
+      'path': folders.root,
       'regions': list(names),
       'values': values,
       **numbering.parameters,
@@ -76,15 +76,13 @@ def open_arrays(
   )
 
 
-def _named_regions(root: str) -> tuple[str, ...]:
+def _named_regions(folders: Folders) -> tuple[str, ...]:
   """Returns the names of the arrays in the first readable .npz file, if all are regions."""
-  for folder, folders, files in os.walk(root, followlinks=True):
-    folders.sort()
-    for file in sorted(files):
-      if file.endswith('.npz'):
-        names = array_names(os.path.join(folder, file))
-        if names:
-          return tuple(filter(names.__contains__, REGION_BITS)) if names <= set(REGION_BITS) else ()
+  for file in folders.files(folders.root):
+    if file.endswith('.npz'):
+      names = array_names(file)
+      if names:
+        return tuple(filter(names.__contains__, REGION_BITS)) if names <= set(REGION_BITS) else ()
   return ()
 
 

@@ -10,13 +10,13 @@ import numpy as np
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks.boxes import BoxSource, RegionBox
 from zsar_jax.datasets.masks.frame_masks import FrameBoxes
+from zsar_jax.datasets.masks.remote import RemoteMasks
 from zsar_jax.datasets.masks.something_else import SomethingElseBoxes
 from zsar_jax.datasets.masks.source import MaskSource, Remarks
 from zsar_jax.datasets.masks.spec import FORMATS, open_masks
 from zsar_jax.datasets.sources.listing import ListedClip
 from zsar_jax.datasets.video import VideoFacts
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.paths import local_path
 
 # The formats of masks that have boxes.
 _FORMATS = ('coco', 'yolo')
@@ -36,8 +36,7 @@ def open_boxes(texts: Sequence[str], clip_ids: Container[str]) -> BoxSource:
   """
   name, colon, _ = texts[0].partition(':')
   if not colon or name not in FORMATS:
-    paths = [local_path(text, '--boxes') for text in texts]
-    return _FileBoxes(SomethingElseBoxes(paths, clip_ids))
+    return _FileBoxes(SomethingElseBoxes(texts, clip_ids))
   if name not in _FORMATS:
     raise UserError(
       f'--boxes: {texts[0]!r}: {name} files have no boxes; give coco:PATH, yolo:PATH or the JSON'
@@ -70,7 +69,7 @@ class _FileBoxes:
       masks = self._source.for_clip(clip)
     if masks is None:
       return None
-    assert isinstance(masks, FrameBoxes)
+    assert isinstance(masks, FrameBoxes | RemoteMasks)
     return _FileClipBoxes(masks)
 
 
@@ -82,7 +81,7 @@ class _FileClipBoxes:
     masks: reads the boxes.
   """
 
-  masks: FrameBoxes
+  masks: FrameBoxes | RemoteMasks
 
   def annotated_frames(self, num_frames: int, frame_numbers: np.ndarray | None) -> Collection[int]:
     """See `boxes.ClipBoxes`."""

@@ -29,6 +29,7 @@ from zsar_jax.datasets.masks.source import MaskSource
 from zsar_jax.datasets.sources.listing import ListedClip
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import PERSON
+from zsar_jax.runtime.folders import Folders, open_folders
 
 
 def open_coco(
@@ -54,9 +55,10 @@ def open_coco(
   Raises:
     UserError: A file is missing or wrong, or `values` or `first` cannot be inferred.
   """
+  folders = open_folders(path, '--masks')
   parameters = {
     'format': 'coco',
-    'path': os.path.abspath(path),
+    'path': folders.root,
     'values': values,
     'score': score,
   }
@@ -68,21 +70,21 @@ def open_coco(
     start=start or 0,
     options=('stride=N',),
   )
-  if os.path.isfile(path):
-    return CocoFile(os.path.abspath(path), parameters, images, numbering)
-  if not os.path.isdir(path):
+  if folders.is_file(folders.root):
+    return CocoFile(folders.root, parameters, images, numbering)
+  if not folders.is_folder(folders.root):
     raise UserError(f'--masks: {path} does not exist; give a COCO file, or a folder of them')
   if images is not None:
     raise UserError('--masks: images= is for one COCO file for all clips, not for a folder')
-  root = os.path.abspath(path)
-  files = list(itertools.islice(_json_files(root), MAX_SAMPLED_CLIPS))
+  root = folders.root
+  files = list(itertools.islice(_json_files(folders), MAX_SAMPLED_CLIPS))
   if not files:
     raise UserError(f'--masks: {root} has no .json file; give the folder of {{clip}}.json')
   if values is None:
     _check_people(files)
   numbering = _with_first(numbering, [functools.partial(_parse_file, file) for file in files], root)
   return PerClipSource(
-    root,
+    folders,
     extensions=('.json',),
     region_names=region_names((values or {'person': PERSON}).values()),
     parameters=parameters | numbering.parameters,
@@ -136,7 +138,7 @@ class CocoFile:
     self.parameters = parameters | {
       'values': values,
       **self._numbering.parameters,
-      'images': None if images is None else os.path.abspath(images),
+      'images': None if images is None else open_folders(images, '--masks').root,
     }
 
   def for_clip(self, clip: ListedClip) -> CocoMasks | None:
@@ -160,12 +162,10 @@ class CocoFile:
     return None
 
 
-def _json_files(root: str) -> Iterator[str]:
-  for folder, folders, files in os.walk(root, followlinks=True):
-    folders.sort()
-    for name in sorted(files):
-      if name.endswith('.json') and not name.startswith('.'):
-        yield os.path.join(folder, name)
+def _json_files(folders: Folders) -> Iterator[str]:
+  for path in folders.files(folders.root):
+    if path.endswith('.json') and not os.path.basename(path).startswith('.'):
+      yield path
 
 
 def _check_people(files: Iterable[str]) -> None:

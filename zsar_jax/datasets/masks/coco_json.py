@@ -10,6 +10,7 @@ from typing import Any
 
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks.frame_numbers import frame_numbers
+from zsar_jax.runtime.paths import as_path
 
 _DIGIT = re.compile(r'[0-9]')
 
@@ -36,7 +37,7 @@ class ClipContent:
 def read_json(path: str) -> Any:
   """Reads a JSON file; raises a `ClipError` if that fails."""
   try:
-    return json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
+    return json.loads(as_path(path, '--masks').read_text(encoding='utf-8'))
   except (OSError, ValueError, RecursionError) as error:
     raise ClipError(f'{path} cannot be read as JSON ({error}); copy it again') from None
 

@@ -1,5 +1,6 @@
 """Combines the masks of several sources for one clip, and draws boxes around shapes."""
 
+import contextlib
 import dataclasses
 from collections.abc import Collection, Iterator
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from zsar_jax.datasets.masks.made import MadeMasks
 from zsar_jax.datasets.masks.made_files import MadeFrame
+from zsar_jax.datasets.masks.remote import local_masks
 from zsar_jax.datasets.masks.source import ClipMasks, Remarks
 from zsar_jax.datasets.video import VideoFacts
 from zsar_jax.recipes.regions import BOX_SHIFT, OBJECT, PERSON, REGION_BITS, UNKNOWN_SHIFT
@@ -29,6 +31,13 @@ class CombinedMasks:
   parts: tuple[ClipMasks, ...]
   boxes_from_shapes: bool
   unknown: tuple[str, ...] = ()
+
+  @contextlib.contextmanager
+  def copied(self) -> Iterator['CombinedMasks']:
+    """Yields the masks with copies of those in buckets, which are deleted at the end."""
+    with contextlib.ExitStack() as stack:
+      parts = tuple(stack.enter_context(local_masks(part)) for part in self.parts)
+      yield dataclasses.replace(self, parts=parts)
 
   def annotated_frames(self, num_frames: int, frame_numbers: np.ndarray | None) -> Collection[int]:
     """See `source.ClipMasks`."""

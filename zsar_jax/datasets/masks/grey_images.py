@@ -50,14 +50,14 @@ def open_grey(
   Raises:
     UserError: The folder is missing or `first` cannot be inferred.
   """
-  root = require_folder(path)
-  numbering = image_numbering(root, first, spread, stride)
+  folders = require_folder(path)
+  numbering = image_numbering(folders, first, spread, stride)
   bit = REGION_BITS[region]
   return PerClipSource(
-    root,
+    folders,
     extensions=(),
     region_names=(region,),
-    parameters={'format': 'grey', 'path': root, 'region': region} | numbering.parameters,
+    parameters={'format': 'grey', 'path': folders.root, 'region': region} | numbering.parameters,
     clip_masks=functools.partial(GreyMasks, bit=bit, numbering=numbering),
   )
 

@@ -10,6 +10,7 @@ from PIL import Image
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks.frame_matching import FrameNumbering, Stride
 from zsar_jax.datasets.masks.numbered_files import infer_first_number
+from zsar_jax.runtime.folders import Folders
 
 EXTENSIONS = ('.png', '.jpg', '.jpeg')
 
@@ -25,11 +26,13 @@ _DAMAGED = (
 )
 
 
-def image_numbering(root: str, first: int | None, spread: bool, stride: Stride) -> FrameNumbering:
-  """Returns how the images in folders below `root` are numbered.
+def image_numbering(
+  folders: Folders, first: int | None, spread: bool, stride: Stride
+) -> FrameNumbering:
+  """Returns how the images in the folders of clips are numbered.
 
   Args:
-    root: the folder of the clips' folders.
+    folders: lists the folder of the clips' folders.
     first: the number of the first frame; None infers it.
     spread: whether the masks are spread evenly over the video.
     stride: which frames have a mask; they begin with frame 0 by default.
@@ -41,7 +44,7 @@ def image_numbering(root: str, first: int | None, spread: bool, stride: Stride) 
     return FrameNumbering(0, spread)
   given = first is not None
   if first is None:
-    first = infer_first_number(root, EXTENSIONS)
+    first = infer_first_number(folders, EXTENSIONS)
   step, start = stride
   return FrameNumbering(first, first_given=given, stride=step, start=start or 0)
 

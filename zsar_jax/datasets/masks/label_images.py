@@ -82,13 +82,13 @@ def _open_labels(
   stride: Stride,
   highest: int | None,
 ) -> PerClipSource:
-  root = require_folder(path)
-  numbering = image_numbering(root, first, spread, stride)
+  folders = require_folder(path)
+  numbering = image_numbering(folders, first, spread, stride)
   return PerClipSource(
-    root,
+    folders,
     extensions=(),
     region_names=region_names(bits.values()),
-    parameters={'format': name, 'path': root, 'values': bits} | numbering.parameters,
+    parameters={'format': name, 'path': folders.root, 'values': bits} | numbering.parameters,
     clip_masks=functools.partial(LabelMasks, bits=bits, numbering=numbering, highest=highest),
   )
 

@@ -24,11 +24,13 @@ from zsar_jax.datasets.masks.made_files import (
   settings_checksum,
 )
 from zsar_jax.datasets.masks.per_clip import MaskOwners, candidate_names
+from zsar_jax.datasets.masks.remote import RemoteMasks, masks_at
 from zsar_jax.datasets.masks.source import Remarks
 from zsar_jax.datasets.sources.listing import ListedClip
 from zsar_jax.datasets.video import VideoFacts
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import PERSON
+from zsar_jax.runtime.folders import open_folders
 from zsar_jax.runtime.wording import pluralize
 
 # Levels of luminance. In the median frame, thumbnails of the same frame differ by less, on average
@@ -48,7 +50,8 @@ class MadeSource:
     Raises:
       UserError: The folder has no masks, or its settings are damaged.
     """
-    self._root = os.path.abspath(path)
+    self._folders = open_folders(path, '--masks')
+    self._root = self._folders.root
     try:
       settings = read_settings(self._root)
     except UserError as error:
@@ -59,17 +62,20 @@ class MadeSource:
     self.parameters: dict[str, Any] = {'format': 'made', 'path': self._root, 'made': settings}
     self._owners = MaskOwners()
 
-  def for_clip(self, clip: ListedClip) -> 'MadeMasks | None':
+  def for_clip(self, clip: ListedClip) -> 'MadeMasks | RemoteMasks | None':
     """Returns the masks of a clip, or None if none were made for it.
 
     Raises:
       UserError: The masks may belong to another clip.
     """
     for name in candidate_names(clip):
-      path = os.fspath(clip_path(self._root, name))
-      if os.path.isfile(path):
+      path = str(clip_path(self._root, name))
+      if self._folders.is_file(path):
         self._owners.claim(path, clip)
-        return MadeMasks(path, self._checksum, self.has_inpainted)
+        masks = functools.partial(
+          MadeMasks, checksum=self._checksum, has_inpainted=self.has_inpainted
+        )
+        return masks_at(path, masks)
     return None
 
 

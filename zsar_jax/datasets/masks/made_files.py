@@ -24,7 +24,8 @@ from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.video import THUMBNAIL_SIDE
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import REGION_BITS
-from zsar_jax.runtime.files import open_atomically, write_file
+from zsar_jax.runtime.files import make_parent, open_atomically, write_file
+from zsar_jax.runtime.paths import as_path
 
 # The version of the format; changes if files can no longer be read by earlier versions.
 _FORMAT = 1
@@ -95,7 +96,7 @@ class MadeClip:
 
 def clip_path(root: str | os.PathLike[str], name: str) -> pathlib.Path:
   """Returns the path of the masks of the video `name`, see `listing.ListedClip.name`."""
-  return pathlib.Path(root, 'clips', f'{name}{CLIP_SUFFIX}')
+  return as_path(root, 'the folder of masks') / 'clips' / f'{name}{CLIP_SUFFIX}'
 
 
 def settings_checksum(settings: dict[str, Any]) -> str:
@@ -115,7 +116,7 @@ def read_settings(root: str | os.PathLike[str]) -> dict[str, Any]:
   Raises:
     UserError: the file is missing or damaged.
   """
-  path = pathlib.Path(root, SETTINGS_FILE)
+  path = as_path(root, 'the folder of masks') / SETTINGS_FILE
   try:
     settings = json.loads(path.read_text(encoding='utf-8'))
     if settings.pop('format') != _FORMAT:
@@ -160,7 +161,7 @@ def write_clip(
     'gates': dict(gates or {}),
     'remarks': clip.remarks,
   }
-  path.parent.mkdir(parents=True, exist_ok=True)
+  make_parent(path)
   with open_atomically(path) as file:
     file.write(json.dumps(header).encode() + b'\n')
     file.writelines(frame.plane for frame in frames)
@@ -178,7 +179,7 @@ def read_gates(path: str | os.PathLike[str], checksum: str) -> tuple[int, dict[s
     records.ClipError: the file is damaged, or was made in another way than its made.json says.
   """
   try:
-    with open(path, 'rb') as file:
+    with as_path(path, 'the folder of masks').open('rb') as file:
       header, _ = _read_header(file, path, checksum)
     gates = {str(name): float(value) for name, value in header['gates'].items()}
     return len(header['planes']), gates
@@ -197,7 +198,7 @@ def read_clip(path: str | os.PathLike[str], checksum: str | None = None) -> Made
     records.ClipError: the file is damaged, or was made in another way than its made.json says.
   """
   try:
-    with open(path, 'rb') as file:
+    with as_path(path, 'the folder of masks').open('rb') as file:
       header, lengths = _read_header(file, path, checksum)
       contents = [file.read(length) for length in lengths]
     count = len(header['planes'])
@@ -269,7 +270,9 @@ def _read_header(
   lengths = [*header['planes'], *header['inpainted']]
   if not all(type(length) is int and length >= 0 for length in lengths):
     raise ValueError('a length is no whole number')
-  remaining = os.fstat(file.fileno()).st_size - file.tell()
+  start = file.tell()
+  remaining = file.seek(0, os.SEEK_END) - start
+  file.seek(start)
   if sum(lengths) != remaining:
     raise ValueError(f'{remaining} bytes follow the header, which states {sum(lengths)}')
   return header, lengths

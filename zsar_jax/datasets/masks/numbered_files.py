@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks.frame_numbers import frame_numbers
 from zsar_jax.errors import UserError
+from zsar_jax.runtime.folders import Folders
 
 # The number of clips that are read to infer the number of the first frame.
 MAX_SAMPLED_CLIPS = 200
@@ -52,11 +53,11 @@ def numbered_files(
   return files
 
 
-def infer_first_number(root: str, extensions: tuple[str, ...]) -> int:
-  """Infers from which number the masks in folders below `root` count frames.
+def infer_first_number(folders: Folders, extensions: tuple[str, ...]) -> int:
+  """Infers from which number the masks in folders below a folder count frames.
 
   Args:
-    root: contains folders of masks, at any depth.
+    folders: lists folders of masks, at any depth.
     extensions: the extensions of mask files.
 
   Returns:
@@ -67,7 +68,7 @@ def infer_first_number(root: str, extensions: tuple[str, ...]) -> int:
   """
   first, any_numbers = None, False
   reasons: list[str] = []
-  for numbers in sampled_numbers(root, extensions, reasons):
+  for numbers in sampled_numbers(folders, extensions, reasons):
     any_numbers = True
     if 0 in numbers:
       return 0
@@ -75,7 +76,7 @@ def infer_first_number(root: str, extensions: tuple[str, ...]) -> int:
       first = 1
   if reasons and not any_numbers:
     raise UserError(f'--masks: {reasons[0]}')
-  return require_first_number(first, root)
+  return require_first_number(first, folders.root)
 
 
 def require_first_number(first: int | None, root: str) -> int:
@@ -90,28 +91,28 @@ def require_first_number(first: int | None, root: str) -> int:
 
 
 def sampled_numbers(
-  root: str, extensions: tuple[str, ...], reasons: list[str]
+  folders: Folders, extensions: tuple[str, ...], reasons: list[str]
 ) -> Iterator[set[int]]:
-  """Yields the numbers of the masks in each of the first folders below `root` with masks.
+  """Yields the numbers of the masks in each of the first folders below the root with masks.
 
   Args:
-    root: contains folders of masks, at any depth.
+    folders: lists folders of masks, at any depth.
     extensions: the extensions of mask files.
     reasons: receives why the numbers of a folder cannot be read; the clip of that folder gets the
       error later.
   """
   sampled = 0
-  pending = [root]
+  pending = [folders.root]
   while pending and sampled < MAX_SAMPLED_CLIPS:
     folder = pending.pop()
     subfolders, names, numbers = [], [], {}
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-      for entry in entries:
-        if entry.is_dir():
-          subfolders.append(entry.path)
-        # Files in `root` itself belong to no folder of a clip, and may be very many.
-        elif folder != root and _is_mask(entry.name, extensions):
-          names.append(entry.name)
+    with contextlib.suppress(OSError), contextlib.closing(folders.entries(folder)) as entries:
+      for name, is_folder in entries:
+        if is_folder:
+          subfolders.append(os.path.join(folder, name))
+        # Files in the root itself belong to no folder of a clip, and may be very many.
+        elif folder != folders.root and _is_mask(name, extensions):
+          names.append(name)
     try:
       numbers = _numbers_by_name(folder, sorted(names))
     except ClipError as error:

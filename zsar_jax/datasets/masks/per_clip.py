@@ -1,14 +1,17 @@
 """Finds the masks of a clip: a folder or a file with the clip's name."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 import unicodedata
 from collections.abc import Callable
 
+from zsar_jax.datasets.masks.remote import masks_at
 from zsar_jax.datasets.masks.source import ClipMasks
 from zsar_jax.datasets.sources.listing import ListedClip
 from zsar_jax.errors import UserError
+from zsar_jax.runtime.folders import Folders, open_folders
 
 
 class MaskOwners:
@@ -32,7 +35,7 @@ class PerClipSource:
   """A `source.MaskSource` with one folder, or one file, for each clip.
 
   Attributes:
-    root: the folder that contains them.
+    folders: lists the folder that contains them.
     extensions: the extensions of the clips' files; empty if each clip has a folder.
     region_names: see `source.MaskSource`.
     parameters: see `source.MaskSource`.
@@ -40,7 +43,7 @@ class PerClipSource:
     owners: the clip of each folder or file.
   """
 
-  root: str
+  folders: Folders
   extensions: tuple[str, ...]
   region_names: tuple[str, ...]
   parameters: dict[str, object]
@@ -53,21 +56,21 @@ class PerClipSource:
     Raises:
       UserError: The masks may belong to another clip.
     """
-    path = find_path(self.root, clip, self.extensions)
-    if path is None or (not self.extensions and _is_empty(path)):
+    path = find_path(self.folders, clip, self.extensions)
+    if path is None or (not self.extensions and _is_empty(self.folders, path)):
       return None
     self.owners.claim(path, clip)
-    return self.clip_masks(path)
+    return masks_at(path, self.clip_masks)
 
 
-def find_path(root: str, clip: ListedClip, extensions: tuple[str, ...]) -> str | None:
-  """Finds the folder of a clip below `root`, or its file if there are `extensions`."""
+def find_path(folders: Folders, clip: ListedClip, extensions: tuple[str, ...]) -> str | None:
+  """Finds the folder of a clip below the root, or its file if there are `extensions`."""
   for name in candidate_names(clip):
-    path = os.path.join(root, name)
-    if not extensions and os.path.isdir(path):
+    path = os.path.join(folders.root, name)
+    if not extensions and folders.is_folder(path):
       return path
     for extension in extensions:
-      if os.path.isfile(path + extension):
+      if folders.is_file(path + extension):
         return path + extension
   return None
 
@@ -86,18 +89,19 @@ def candidate_names(clip: ListedClip) -> tuple[str, ...]:
   return tuple(dict.fromkeys(name for name in names if _is_relative(name)))
 
 
-def require_folder(path: str) -> str:
-  """Returns the absolute path of a folder; raises a `UserError` if `path` is not one."""
-  if not os.path.isdir(path):
+def require_folder(path: str) -> Folders:
+  """Returns what is below a folder; raises a `UserError` if `path` is not one."""
+  folders = open_folders(path, '--masks')
+  if not folders.is_folder(folders.root):
     raise UserError(f'--masks: {path} is not a folder; give the folder of masks')
-  return os.path.abspath(path)
+  return folders
 
 
-def _is_empty(folder: str) -> bool:
+def _is_empty(folders: Folders, folder: str) -> bool:
   """Returns whether a folder has only hidden files; some programs create one for every clip."""
   try:
-    with os.scandir(folder) as entries:
-      return all(entry.name.startswith('.') for entry in entries)
+    with contextlib.closing(folders.entries(folder)) as entries:
+      return all(name.startswith('.') for name, _ in entries)
   except OSError:
     return False  # The clip gets the error when its masks are read.
 

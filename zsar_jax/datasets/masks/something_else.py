@@ -31,6 +31,8 @@ from zsar_jax.datasets.sources.listing import ListedClip
 from zsar_jax.datasets.video import VideoFacts
 from zsar_jax.errors import UserError, error_reason
 from zsar_jax.recipes.regions import BOX_SHIFT, OBJECT_BOX, PERSON_BOX, REGION_BITS, draw_box
+from zsar_jax.runtime.folders import open_folders
+from zsar_jax.runtime.paths import as_path
 
 # Boxes are in pixels of the annotated frames, which all have this height. Their width is not
 # stated anywhere; both axes have the same scale.
@@ -129,7 +131,9 @@ class SomethingElseBoxes:
     Raises:
       UserError: A file cannot be read, or no clip has boxes.
     """
-    self.parameters: dict[str, object] = {'boxes': sorted(os.path.abspath(path) for path in paths)}
+    self.parameters: dict[str, object] = {
+      'boxes': sorted(open_folders(path, '--boxes').root for path in paths)
+    }
     self._boxes = dict(pair for path in paths for pair in read_boxes(path, clip_ids))
     if not self._boxes:
       raise UserError(f'--boxes: {paths[0]} has no box for any listed clip; check the file')
@@ -154,7 +158,7 @@ def read_boxes(
   Raises:
     UserError: The file is missing or is not JSON, or a field is missing or has a wrong type.
   """
-  for video_id, frames in _members(pathlib.Path(path)):
+  for video_id, frames in _members(as_path(path, '--boxes')):
     if video_id in video_ids:
       yield video_id, _parse_video(frames, video_id, f'{path}: video {video_id}')
 

@@ -16,7 +16,7 @@ from zsar_jax.datasets.masks.source import MaskSource
 from zsar_jax.datasets.masks.yolo import YoloSource
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import REGION_BITS
-from zsar_jax.runtime.paths import local_path
+from zsar_jax.runtime.paths import path_text
 
 # An option after a path, which may contain commas itself.
 _OPTION = re.compile(r',([a-z_]+)=([^,]*)$')
@@ -109,7 +109,7 @@ def open_masks(text: str) -> MaskSource:
       raise UserError(
         f'--masks: {text!r} has {option}=, but with spread=yes numbers only order the masks'
       )
-  return mask_format.open(local_path(rest, '--masks'), **options)
+  return mask_format.open(path_text(rest, '--masks'), **options)
 
 
 def _choice(option: str, choices: dict[str, Any]) -> Callable[[str, str], Any]:
@@ -164,7 +164,7 @@ def _parse_stride(value: str, name: str) -> Stride:
 def _parse_images(value: str, name: str) -> str:
   if not value:
     raise UserError('--masks: images= must be the path of a COCO file')
-  return local_path(value, '--masks')
+  return path_text(value, '--masks')
 
 
 # Each converts the text of an option into the argument of the format's `open`. The second argument

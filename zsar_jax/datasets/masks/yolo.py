@@ -11,6 +11,7 @@ import functools
 import os
 import re
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -27,6 +28,7 @@ from zsar_jax.datasets.masks.per_clip import (
   require_folder,
 )
 from zsar_jax.datasets.masks.region_labels import box_bits, enclosed_region, region_names
+from zsar_jax.datasets.masks.remote import RemoteMasks, masks_at
 from zsar_jax.datasets.masks.shapes import check_box, draw_polygon
 from zsar_jax.datasets.masks.skipped_shapes import EmptyShape
 from zsar_jax.datasets.masks.source import Remarks
@@ -35,6 +37,7 @@ from zsar_jax.datasets.sources.listing import ListedClip
 from zsar_jax.datasets.video import VideoFacts
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import OBJECT_BOX, PERSON, PERSON_BOX, draw_box
+from zsar_jax.runtime.folders import Folders
 
 _EXTENSIONS = ('.txt',)
 
@@ -71,7 +74,8 @@ class YoloSource:
     Raises:
       UserError: The folder is missing, or `first` cannot be inferred.
     """
-    self._root = require_folder(path)
+    self._folders = require_folder(path)
+    self._root = self._folders.root
     self._line_format = LineFormat(values or {'0': PERSON}, score, extra)
     step, start = stride
     numbering = FrameNumbering(
@@ -83,7 +87,7 @@ class YoloSource:
     )
     self._numbering = numbering
     if first is None and not spread:
-      self._numbering = dataclasses.replace(numbering, first=_infer_first_number(self._root))
+      self._numbering = dataclasses.replace(numbering, first=_infer_first_number(self._folders))
     self._flat_numbering = dataclasses.replace(numbering, first_given=True)
     self._owners = MaskOwners()
     self.region_names = region_names(self._line_format.bits.values())
@@ -97,23 +101,32 @@ class YoloSource:
       'extra': extra,
     }
 
-  def for_clip(self, clip: ListedClip) -> 'YoloMasks | None':
+  def for_clip(self, clip: ListedClip) -> 'YoloMasks | RemoteMasks | None':
     """Returns the masks of a clip, or None if it has neither a folder nor a file.
 
     Raises:
       UserError: The masks may belong to another clip.
     """
-    folder = find_path(self._root, clip, ())
+    folder = find_path(self._folders, clip, ())
     if folder is not None:
       self._owners.claim(folder, clip)
-      return YoloMasks(folder, None, (), self._line_format, self._numbering)
+      return masks_at(folder, self._open(None, (), self._numbering))
     for name in candidate_names(clip):
       stem = name.rpartition('/')[2]
       if stem in self._flat_files:
         self._owners.claim(f'{self._root}/{stem}_*.txt', clip)
         digits = tuple(self._flat_files[stem])
-        return YoloMasks(self._root, stem, digits, self._line_format, self._flat_numbering)
+        names = tuple(f'{stem}_{number}.txt' for number in digits)
+        return masks_at(self._root, self._open(stem, digits, self._flat_numbering), names)
     return None
+
+  def _open(
+    self, stem: str | None, digits: tuple[str, ...], numbering: FrameNumbering
+  ) -> Callable[[str], 'YoloMasks']:
+    """Returns what creates the masks of a clip from their folder; see `YoloMasks`."""
+    return functools.partial(
+      YoloMasks, stem=stem, digits=digits, line_format=self._line_format, numbering=numbering
+    )
 
   @functools.cached_property
   def _flat_files(self) -> dict[str, list[str]]:
@@ -122,26 +135,25 @@ class YoloSource:
     The folder is listed once, and only if a clip has no folder.
     """
     numbers: dict[str, list[str]] = {}
-    with os.scandir(self._root) as entries:
-      for entry in entries:
-        if match := _FLAT_NAME.fullmatch(entry.name):
-          # Millions of files have the same few numbers.
-          numbers.setdefault(match[1], []).append(sys.intern(match[2]))
+    for name, _ in self._folders.entries(self._root):
+      if match := _FLAT_NAME.fullmatch(name):
+        # Millions of files have the same few numbers.
+        numbers.setdefault(match[1], []).append(sys.intern(match[2]))
     return numbers
 
 
-def _infer_first_number(root: str) -> int:
+def _infer_first_number(folders: Folders) -> int:
   """Infers from which number the folders of clips count; 1 if there are no folders.
 
   That no file is numbered 0 says nothing: the detector may have found nothing in that frame.
   """
-  folders = list(sampled_numbers(root, _EXTENSIONS, []))
-  if any(0 in numbers for numbers in folders):
+  samples = list(sampled_numbers(folders, _EXTENSIONS, []))
+  if any(0 in numbers for numbers in samples):
     return 0
-  if folders:
+  if samples:
     raise UserError(
-      f'--masks: no file numbered 0 was found in the first folders of {root}, but frames without a '
-      'detection may have no file; add first=0 or first=1, the number of the first frame'
+      f'--masks: no file numbered 0 was found in the first folders of {folders.root}, but frames '
+      'without a detection may have no file; add first=0 or first=1, the number of the first frame'
     )
   return 1
 

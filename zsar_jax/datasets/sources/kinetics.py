@@ -29,6 +29,7 @@ from zsar_jax.datasets.sources.listing import (
 )
 from zsar_jax.datasets.sources.video_index import VideoIndex
 from zsar_jax.errors import UserError
+from zsar_jax.runtime.paths import as_path
 
 _COLUMNS = ('label', 'youtube_id', 'time_start', 'time_end')
 
@@ -81,7 +82,7 @@ def list_mimetics(videos: str | os.PathLike[str], annotations: str | os.PathLike
   Raises:
     UserError: A file is missing or wrong.
   """
-  folder = pathlib.Path(annotations)
+  folder = as_path(annotations, '--annotations')
   rows = [
     (f'{folder / _MIMETICS_CLIPS}, line {number}', row)
     for number, row in _rows(folder / _MIMETICS_CLIPS)
@@ -158,7 +159,7 @@ def _stem(row: dict[str, str], where: str) -> str:
 
 def _csv_files(annotations: Sequence[str | os.PathLike[str]]) -> list[pathlib.Path]:
   files = []
-  for path in map(pathlib.Path, annotations):
+  for path in [as_path(text, '--annotations') for text in annotations]:
     # The pattern excludes the companions ._NAME that macOS writes.
     csv_files = sorted(path.glob('[!.]*.csv')) if path.is_dir() else [path]
     if not csv_files:

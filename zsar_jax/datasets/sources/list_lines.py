@@ -6,7 +6,6 @@ the videos that exist decide.
 """
 
 import os
-import pathlib
 import re
 from collections.abc import Iterator
 
@@ -14,6 +13,7 @@ from zsar_jax.datasets.sources.listing import read_text
 from zsar_jax.datasets.sources.video_files import VIDEO_EXTENSIONS
 from zsar_jax.datasets.sources.video_index import VideoIndex
 from zsar_jax.errors import UserError
+from zsar_jax.runtime.paths import as_path
 
 # The names of the columns of paths and labels in the head of a list.
 _PATH_COLUMN = re.compile(r'(path|(video|file|clip|frame)s?[ _]?(path|name|dir|id)?)', re.I)
@@ -35,7 +35,9 @@ def read_lines(
   Raises:
     UserError: The list cannot be read, or a line cannot be parsed.
   """
-  for number, line in enumerate(read_text(pathlib.Path(path), '--lists').splitlines(), start=1):
+  for number, line in enumerate(
+    read_text(as_path(path, '--lists'), '--lists').splitlines(), start=1
+  ):
     if line.strip() and not (number == 1 and _is_head(line, videos)):
       where = f'{path}, line {number}'
       yield where, parse_line(_relative(line.strip(), videos.root), where, videos)

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 
 from zsar_jax.data.class_names import to_nfc
-from zsar_jax.errors import UserError
+from zsar_jax.errors import UserError, error_reason
 
 # {name of a split in copies of data sets and in lists, in lower case: its name in this project}.
 SPLIT_NAMES = {
@@ -143,5 +143,5 @@ def read_text(path: pathlib.Path, flag: str) -> str:
     # Spreadsheets write a byte order mark, which utf-8-sig removes.
     return to_nfc(path.read_text(encoding='utf-8-sig'))
   except (OSError, UnicodeDecodeError) as error:
-    reason = getattr(error, 'strerror', None) or 'it is not text in UTF-8'
+    reason = error_reason(error) if isinstance(error, OSError) else 'it is not text in UTF-8'
     raise UserError(f'{flag}: {path} cannot be read ({reason}); give another file') from None

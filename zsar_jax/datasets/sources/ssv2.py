@@ -25,6 +25,7 @@ from zsar_jax.datasets.sources.listing import (
 )
 from zsar_jax.datasets.sources.video_index import VideoIndex
 from zsar_jax.errors import UserError
+from zsar_jax.runtime.paths import as_path
 
 _SPLITS = ('train', 'validation')
 
@@ -119,7 +120,7 @@ def _find(folder: str | os.PathLike[str], name: str) -> pathlib.Path:
   """Finds the annotation file of a split, or of the labels."""
   files = [pattern.format(name) for pattern in _FILE_NAMES]
   for file in files:
-    if (path := pathlib.Path(folder, file)).is_file():
+    if (path := as_path(folder, '--annotations') / file).is_file():
       return path
   raise UserError(f'--annotations: {folder} has none of {", ".join(files)}; copy one there')
 

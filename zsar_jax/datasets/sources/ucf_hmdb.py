@@ -18,6 +18,7 @@ from zsar_jax.datasets.sources.listing import (
 )
 from zsar_jax.datasets.sources.video_index import VideoIndex
 from zsar_jax.errors import UserError
+from zsar_jax.runtime.paths import as_path
 
 _SPLITS = (1, 2, 3)
 
@@ -40,7 +41,7 @@ def list_ucf101(videos: str | os.PathLike[str], annotations: str | os.PathLike[s
   Raises:
     UserError: A list is missing or wrong.
   """
-  folder = pathlib.Path(annotations)
+  folder = as_path(annotations, '--annotations')
   classes: list[str] = []
   for where, line in _lines(folder / 'classInd.txt'):
     number, _, name = line.partition(' ')
@@ -82,7 +83,7 @@ def list_hmdb51(videos: str | os.PathLike[str], annotations: str | os.PathLike[s
   Raises:
     UserError: A list is missing or wrong.
   """
-  folder = pathlib.Path(annotations)
+  folder = as_path(annotations, '--annotations')
   names: dict[str, dict[int, pathlib.Path]] = {}
   for path in sorted(folder.glob('[!.]*.txt')):  # Excludes macOS' companions ._NAME.
     match = re.fullmatch(r'(.+)_test_split([123])', to_nfc(path.stem))

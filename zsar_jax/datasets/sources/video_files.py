@@ -1,10 +1,13 @@
 """Finds the videos below a folder: video files, and folders whose images are frames."""
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Hashable
 
 from zsar_jax.datasets.frame_folder import IMAGE_SUFFIXES
-from zsar_jax.errors import UserError
+from zsar_jax.errors import UserError, error_reason
+from zsar_jax.runtime.folders import Folders
 
 # The usual extensions of files that `video.read_video` opens: containers and bare streams.
 VIDEO_EXTENSIONS = (
@@ -26,15 +29,15 @@ _SAMPLED_ENTRIES = 200
 SkippedFiles = dict[str, tuple[int, str]]
 
 
-def find_videos(root: str, flag: str) -> tuple[list[str], SkippedFiles]:
+def find_videos(folders: Folders, flag: str) -> tuple[list[str], SkippedFiles]:
   """Searches a folder for videos.
 
   Args:
-    root: the folder.
+    folders: lists the folder and those below it.
     flag: the flag that names it, for errors.
 
   Returns:
-    paths: the video files and the folders of frames, relative to `root`, with '/' between their
+    paths: the video files and the folders of frames, relative to the folder, with '/' between their
       parts.
     skipped: the files that are neither videos nor frames, and hidden folders.
 
@@ -42,7 +45,7 @@ def find_videos(root: str, flag: str) -> tuple[list[str], SkippedFiles]:
     UserError: A folder cannot be read.
   """
   skipped: SkippedFiles = {}
-  paths, _ = _search(root, '', flag, (), skipped)
+  paths, _ = _search(folders, folders.root, '', flag, (), skipped)
   return paths, skipped
 
 
@@ -69,10 +72,11 @@ class _Entries:
 
 
 def _search(
+  folders: Folders,
   folder: str,
   prefix: str,
   flag: str,
-  ancestors: tuple[tuple[int, int], ...],
+  ancestors: tuple[Hashable, ...],
   skipped: SkippedFiles,
 ) -> tuple[list[str], bool]:
   """Searches a folder and all folders below it.
@@ -82,10 +86,11 @@ def _search(
   and cover images may be beside the folders of clips.
 
   Args:
+    folders: see `find_videos`.
     folder: the folder to search.
     prefix: the text before the names in the returned paths.
     flag: see `find_videos`.
-    ancestors: the folders above this one, by device and inode, because a link may lead back.
+    ancestors: the identities of the folders above this one, because a link may lead back.
     skipped: receives the skipped files.
 
   Returns:
@@ -95,22 +100,21 @@ def _search(
     UserError: A folder cannot be read.
   """
   try:
-    state = os.stat(folder)
-    if (state.st_dev, state.st_ino) in ancestors:
+    identity = folders.identity(folder)
+    if identity in ancestors:
       return [], False
-    entries = _scan(folder, prefix)
+    entries = _scan(folders, folder, prefix)
   except OSError as error:
     raise UserError(
-      f'{flag}: {ascii(folder)[1:-1]} cannot be read ({error.strerror}); make it readable or move'
-      ' it away'
+      f'{flag}: {ascii(folder)[1:-1]} cannot be read ({error_reason(error)}); make it readable or'
+      ' move it away'
     ) from None
-  ancestors = (*ancestors, (state.st_dev, state.st_ino))
   videos = entries.videos
   previews = [path for path in videos if path.lower().endswith(_PREVIEW_EXTENSIONS)]
   any_file = len(previews) < len(videos)
   for name in entries.folders:
     deeper, any_deeper = _search(
-      os.path.join(folder, name), f'{prefix}{name}/', flag, ancestors, skipped
+      folders, os.path.join(folder, name), f'{prefix}{name}/', flag, (*ancestors, identity), skipped
     )
     videos += deeper
     any_file |= any_deeper
@@ -126,29 +130,29 @@ def _search(
   return videos, any_file
 
 
-def _scan(folder: str, prefix: str) -> _Entries:
+def _scan(folders: Folders, folder: str, prefix: str) -> _Entries:
   """Lists a folder; stops early in a folder of frames, since data sets have millions of frames."""
   videos: list[str] = []
-  folders: list[str] = []
+  subfolders: list[str] = []
   num_images = 0
   skipped: SkippedFiles = {}
-  with os.scandir(folder) as entries:
-    for number, entry in enumerate(entries):
-      only_images = num_images and not videos and not folders
+  with contextlib.closing(folders.entries(folder)) as entries:
+    for number, (entry, is_folder) in enumerate(entries):
+      only_images = num_images and not videos and not subfolders
       if prefix and number >= _SAMPLED_ENTRIES and only_images:
         break
-      name, path = entry.name.lower(), prefix + entry.name
+      name, path = entry.lower(), prefix + entry
       if name.startswith('.'):  # Hidden, such as the companions ._NAME that macOS writes.
-        if _is_folder(entry):  # Possibly of a class, such as '.NET'.
+        if is_folder:  # Possibly of a class, such as '.NET'.
           _count(skipped, 'hidden folder', path)
-      elif _is_folder(entry):
-        folders.append(entry.name)
+      elif is_folder:
+        subfolders.append(entry)
       elif name.endswith(VIDEO_EXTENSIONS):
         videos.append(path)
       else:
         num_images += name.endswith(IMAGE_SUFFIXES)
-        _count(skipped, _extension(entry.name), path)
-  return _Entries(videos, folders, num_images, skipped)
+        _count(skipped, _extension(entry), path)
+  return _Entries(videos, subfolders, num_images, skipped)
 
 
 def _extension(path: str) -> str:
@@ -159,10 +163,3 @@ def _count(skipped: SkippedFiles, kind: str, path: str, more: int = 1) -> None:
   """Counts one or more files of a kind."""
   count, example = skipped.get(kind, (0, path))
   skipped[kind] = (count + more, example)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-  try:
-    return entry.is_dir()
-  except OSError:  # A link to itself.
-    return False

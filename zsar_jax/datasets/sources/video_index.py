@@ -8,6 +8,7 @@ from zsar_jax.data.class_names import match_classes, to_nfc
 from zsar_jax.datasets.sources.listing import SPLIT_NAMES, ListedClip
 from zsar_jax.datasets.sources.video_files import find_videos, is_frame_folder
 from zsar_jax.errors import UserError
+from zsar_jax.runtime.folders import open_folders
 
 # Where a video is, for `VideoIndex.find_clip`; the lower, the better.
 _IN_CLASS, _IN_SPLIT, _IN_ROOT, _ELSEWHERE = range(4)
@@ -20,7 +21,7 @@ class VideoIndex:
   else.
 
   Attributes:
-    root: the absolute path of the folder.
+    root: the absolute path of the folder, or its URL.
     skipped_files: see `video_files.find_videos`.
   """
 
@@ -34,11 +35,12 @@ class VideoIndex:
     Raises:
       UserError: It is not a folder, or something below it cannot be read.
     """
-    if not os.path.isdir(root):
+    folders = open_folders(root, flag)
+    if not folders.is_folder(folders.root):
       raise UserError(f'{flag}: {root} is not a folder; give the folder of the videos')
-    self.root = os.path.abspath(root)
+    self.root = folders.root
     self._paths: dict[str, list[str]] = {}
-    paths, self.skipped_files = find_videos(self.root, flag)
+    paths, self.skipped_files = find_videos(folders, flag)
     for path in sorted(paths):
       if not _is_utf8(path):
         raise UserError(f'{flag}: {ascii(path)} in {root} is not named in UTF-8; rename it')

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import tempfile
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -17,9 +18,9 @@ from safetensors.numpy import save_file
 
 from zsar_jax.errors import UserError
 from zsar_jax.models.video_model import Params, VideoModel
-from zsar_jax.runtime import trees
+from zsar_jax.runtime import buckets, trees
 from zsar_jax.runtime.files import make_folder
-from zsar_jax.text import sentencepiece_files
+from zsar_jax.text.tokenizers import FILES as TOKENIZER_FILES
 from zsar_jax.weights.formats import hugging_face, preprocessor_config, siglip, zsar
 from zsar_jax.weights.formats.format import Format
 from zsar_jax.weights.formats.preprocessing import CLIP_PREPROCESSING, Preprocessing
@@ -38,17 +39,6 @@ _INEXPRESSIBLE = types.MappingProxyType(
     'scenic': ('normalization', 'interpolation', 'resize', 'centre_crop', *_OTHER_FIELDS),
     'zsar': (),
   }
-)
-
-# The files of a tokenizer of transformers.
-_TOKENIZER_FILES = (
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'special_tokens_map.json',
-  'added_tokens.json',
-  'vocab.json',
-  'merges.txt',
-  *sentencepiece_files.NAMES,
 )
 
 
@@ -92,9 +82,9 @@ def save_weights(
       _write_configs(partial, fmt, model, preprocessing)
       # transformers refuses files without this metadata.
       save_file(arrays, partial / 'model.safetensors', metadata={'format': 'pt'})
-      for name in _TOKENIZER_FILES:
+      for name in TOKENIZER_FILES:
         if tokenizer is not None and (tokenizer / name).is_file():
-          shutil.copyfile(tokenizer / name, partial / name)
+          (partial / name).write_bytes((tokenizer / name).read_bytes())
   notes = []
   if fmt in (hugging_face.HF_CLIP, siglip.HF_SIGLIP, SCENIC):
     notes.append(_image_model_note(model.video.temporal))
@@ -202,8 +192,21 @@ def _to_theirs(params: Params, fmt: Format) -> dict[str, np.ndarray]:
 
 @contextlib.contextmanager
 def _atomic_output(out: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Yields a temporary path, which is renamed to `out` on success and removed on failure."""
+  """Yields a temporary path, which is renamed to `out` on success and removed on failure.
+
+  A folder in a bucket is complete when its config is there, which is written last.
+  """
   make_folder(out.absolute().parent, str(out))
+  if buckets.is_remote(out):
+    with tempfile.TemporaryDirectory(prefix='zsar_jax-') as folder:
+      partial = pathlib.Path(folder) / out.name
+      yield partial
+      if partial.is_file():
+        buckets.write_object(out, partial)
+        return
+      for path in sorted(partial.iterdir(), key=lambda path: -path.stat().st_size):
+        buckets.write_object(out / path.name, path)
+    return
   partial = out.with_name(f'.{out.name}.{os.getpid()}')
   try:
     yield partial

@@ -7,11 +7,13 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
-from zsar_jax.errors import UserError
-from zsar_jax.runtime.paths import local_path
+from zsar_jax.errors import UserError, error_reason
+from zsar_jax.runtime import local_copies
+from zsar_jax.runtime.paths import as_path
+from zsar_jax.text.tokenizers import FILES as TOKENIZER_FILES
 from zsar_jax.weights import checkpoint, runs
 from zsar_jax.weights.formats import hub, torch_files
 from zsar_jax.weights.formats.lazy_arrays import (
@@ -44,6 +46,8 @@ _WEIGHTS = (
 )
 # The description of LoRA adapters in a folder.
 _ADAPTER = 'adapter_config.json'
+# The small files that are read beside weights; README.md states their license.
+_DESCRIPTIONS = (*CONFIGS, _ADAPTER, *TOKENIZER_FILES, 'README.md')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Source:
   """Opened weights.
 
   Attributes:
-    path: the file or folder, for errors.
+    path: the file or folder that the user named, for errors.
     content: the arrays under their keys in the file, and the other content of the file.
     configs: for each existing file of `CONFIGS`, a function that reads its JSON object. It raises a
       `UserError` for invalid JSON. (The file may describe something else, and is read only if the
@@ -69,13 +73,14 @@ def open_source(name: str, field: str) -> Source:
   """Opens weights; most values are read later.
 
   Args:
-    name: a file, a folder, a run's workdir, 'hf://OWNER/NAME' or 'hf://OWNER/NAME@REVISION'.
+    name: a file, a folder or a run's workdir, on this machine or in a bucket; 'hf://OWNER/NAME' or
+      'hf://OWNER/NAME@REVISION'.
     field: the setting that contains `name`, for errors.
 
   Raises:
     UserError: if the weights do not exist, are damaged or are refused.
   """
-  path = hub.fetch(name) if name.startswith(hub.PREFIX) else pathlib.Path(local_path(name, field))
+  path = hub.fetch(name) if name.startswith(hub.PREFIX) else as_path(name, field)
   if not path.exists():
     raise UserError(f'{field}: {path} does not exist; name a file, a folder or {hub.PREFIX}NAME')
   if (path / checkpoint.FOLDER).is_dir():
@@ -83,14 +88,15 @@ def open_source(name: str, field: str) -> Source:
     state = {name: LazyArray.of(array) for name, array in run.arrays.items()}
     content = Content(state, notes=run.notes)
     return Source(path, content, {'spec.json': lambda: run.spec}, run.folder)
-  if path.is_file():
-    return Source(path, read_file(path), _configs(path.parent), path.parent)
-  weights = [path / name for name in _WEIGHTS if (path / name).is_file()]
+  copy = local_copies.fetch(path, functools.partial(_needed_files, path.name))
+  if copy.is_file():
+    return Source(path, read_file(copy), _configs(copy.parent), copy.parent)
+  weights = [copy / name for name in _WEIGHTS if (copy / name).is_file()]
   # VideoPrism's and PE-Core's files have the names of their models.
-  named = [*path.glob('*.npz'), *path.glob('*.pt')]
+  named = [*copy.glob('*.npz'), *copy.glob('*.pt')]
   if not weights and len(named) == 1:
     weights = named
-  if not weights and (path / _ADAPTER).is_file():
+  if not weights and (copy / _ADAPTER).is_file():
     raise UserError(
       f'{path}: holds adapters (LoRA) without the model that they adapt; merge them into it first'
       ' (merge_and_unload of peft), and name the folder of the result'
@@ -100,7 +106,25 @@ def open_source(name: str, field: str) -> Source:
       f'{field}: {path} holds none of {", ".join(_WEIGHTS)} and is not a run of this project; name'
       ' the file of weights itself'
     )
-  return Source(path, read_file(weights[0]), _configs(path), path)
+  return Source(path, read_file(weights[0]), _configs(copy), copy)
+
+
+def _needed_files(name: str, names: Collection[str]) -> list[str]:
+  """Returns which files of a folder, or beside a file of weights, are read.
+
+  Args:
+    name: the name of the folder, or of the file.
+    names: those of the files in the folder, or of the file and those beside it.
+  """
+  weights = [known for known in (name, *_WEIGHTS) if known in names][:1]
+  if not weights:
+    weights = [known for known in names if known.endswith(('.npz', '.pt'))]
+  if len(weights) > 1:
+    weights = []  # `open_source` refuses several.
+  for index in [known for known in weights if known.endswith('.index.json')]:
+    suffix = pathlib.PurePath(index.removesuffix('.index.json')).suffix
+    weights += [known for known in names if known.endswith(suffix) and known not in _WEIGHTS]
+  return weights + [known for known in names if known in _DESCRIPTIONS]
 
 
 def _configs(folder: pathlib.Path) -> dict[str, Callable[[], dict[str, Any]]]:
@@ -121,7 +145,7 @@ def read_file(path: pathlib.Path) -> Content:
     with path.open('rb') as file:
       start = file.read(16)
   except OSError as error:
-    raise UserError(f'{path}: not readable ({error.strerror})') from None
+    raise UserError(f'{path}: not readable ({error_reason(error)})') from None
   content = _reader(path, start)(path)
   if isinstance(content, dict):
     content = Content(content)

@@ -1,0 +1,101 @@
+"""Local copies of files in buckets."""
+
+import os
+import time
+
+import fsspec
+import pytest
+
+from tests.bucket_copies import memory_bucket  # noqa: F401  A fixture.
+from zsar_jax.runtime import bucket_requests, local_copies
+from zsar_jax.runtime.paths import as_path
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+  monkeypatch.setattr(local_copies, '_copies_folder', local_copies._copies_folder.__wrapped__)
+
+
+@pytest.fixture(name='fs')
+def _fs(bucket):
+  fs = fsspec.filesystem('memory')
+  for name in ('model.bin', 'config.json', 'other.txt', 'deep/config.json'):
+    fs.pipe_file(f'{bucket}/weights/{name}', f'first {name}'.encode())
+  return fs
+
+
+def _names(folder):
+  return {path.name: path.read_text() for path in folder.rglob('*') if path.is_file()}
+
+
+def _json(names):
+  return [name for name in names if name.endswith('.json')]
+
+
+def test_a_file_comes_with_what_is_beside_it(bucket, fs):
+  copy = local_copies.fetch(as_path(f'{bucket}/weights/model.bin', 'SRC'), _json)
+  assert copy.name == 'model.bin'
+  assert copy.parent.name == 'weights'
+  assert _names(copy.parent) == {
+    'model.bin': 'first model.bin',
+    'config.json': 'first config.json',
+  }
+  folder = local_copies.fetch(as_path(f'{bucket}/weights', 'SRC'), _json)
+  assert _names(folder) == {'config.json': 'first config.json'}
+
+
+def test_objects_are_read_once_until_they_change(bucket, fs, monkeypatch):
+  path = as_path(f'{bucket}/weights/model.bin', 'SRC')
+  copy = local_copies.fetch(path, _json)
+  with monkeypatch.context() as patch:
+    patch.setattr(bucket_requests, 'read_ranges', None)
+    assert local_copies.fetch(path, _json) == copy
+  fs.pipe_file(f'{bucket}/weights/model.bin', b'later model.bin')
+  later = local_copies.fetch(path, _json)
+  assert later.read_text() == 'later model.bin'
+  assert copy.read_text() == 'first model.bin'
+
+
+def test_large_files_are_read_in_parts(bucket, fs, monkeypatch):
+  monkeypatch.setattr(local_copies, '_PART_BYTES', 7)
+  monkeypatch.setattr(local_copies, '_PARTS', 3)
+  content = bytes(range(256)) + b'the end'
+  fs.pipe_file(f'{bucket}/weights/model.bin', content)
+  path = as_path(f'{bucket}/weights/model.bin', 'SRC')
+  assert local_copies.fetch(path, _json).read_bytes() == content
+
+
+def test_a_copy_that_was_cut_short_is_made_again(bucket, fs, monkeypatch):
+  path = as_path(f'{bucket}/weights/model.bin', 'SRC')
+
+  def fail(ranges):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(bucket_requests, 'read_ranges', fail)
+    with pytest.raises(KeyboardInterrupt):
+      local_copies.fetch(path, _json)
+  assert local_copies.fetch(path, _json).read_text() == 'first model.bin'
+
+
+def test_copies_that_nothing_uses_are_deleted(bucket, fs):
+  first = local_copies.fetch(as_path(f'{bucket}/weights', 'SRC'), _json)
+  second = local_copies.fetch(as_path(f'{bucket}/weights/deep', 'SRC'), _json)
+  long_ago = time.time() - 8 * 86400
+  os.utime(first.parent, (long_ago, long_ago))
+  local_copies.fetch(as_path(f'{bucket}/weights/model.bin', 'SRC'), _json)
+  assert not first.exists()
+  assert second.exists()
+
+
+def test_without_a_cache_folder(bucket, fs, monkeypatch):
+  monkeypatch.setenv('XDG_CACHE_HOME', '/proc/none')
+  copy = local_copies.fetch(as_path(f'{bucket}/weights', 'SRC'), _json)
+  assert _names(copy) == {'config.json': 'first config.json'}
+
+
+def test_missing_paths_and_local_paths(bucket, tmp_path):
+  with pytest.raises(FileNotFoundError, match='none'):
+    local_copies.fetch(as_path(f'{bucket}/none', 'SRC'), _json)
+  assert local_copies.fetch(tmp_path, _json) is tmp_path

@@ -1,0 +1,115 @@
+"""Errors of buckets as sentences: no credentials, no such bucket, no right, no answer."""
+
+import contextlib
+import re
+import types
+from collections.abc import Iterator
+from typing import Any
+
+from zsar_jax.errors import UserError, first_line
+from zsar_jax.runtime import buckets
+
+# The packages through which all access to buckets goes, and those whose errors they pass on.
+_PACKAGES = frozenset(
+  ('fsspec', 's3fs', 'gcsfs', 'adlfs', 'botocore', 'aiobotocore', 'aiohttp', 'google', 'upath')
+)
+
+_AGAIN = 'try again when the bucket answers'
+
+# Patterns of the errors' types and texts, the words for them, and the remedy.
+_KINDS = tuple(
+  (re.compile(pattern), reason, remedy)
+  for pattern, reason, remedy in (
+    (
+      r'Credentials?(Error|NotFound)|locate credentials|Anonymous caller|InvalidAccessKeyId'
+      r'|ExpiredToken|Invalid Credentials|\b401\b',
+      'there are no valid credentials for it',
+      'set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://, and'
+      ' GOOGLE_APPLICATION_CREDENTIALS for gs:// (or run gcloud auth application-default login)',
+    ),
+    (
+      r'NoSuchBucket|bucket does not exist|FileNotFoundError.*\bb/[^/]+/o\b/?$',
+      'there is no such bucket',
+      'make it, or correct its name',
+    ),
+    (
+      r'PermissionError|Forbidden|AccessDenied|Access Denied|\b403\b',
+      'access is denied',
+      'give this account the right to list, read, write and delete objects there',
+    ),
+    (
+      r'SlowDown|TooManyRequests|RequestLimitExceeded|Throttling|reduce your request rate|\b429\b'
+      r'|\b503\b',
+      'it has refused requests for too long because there are too many',
+      'start fewer hosts at once, or ask for a larger quota',
+    ),
+    (
+      r'Connect(ion|or)?\w*Error|Cannot connect|Could not connect|Timeout|Name or service'
+      r'|ServerDisconnected',
+      'it does not answer',
+      'check the network, and AWS_ENDPOINT_URL or STORAGE_EMULATOR_HOST if they are set',
+    ),
+  )
+)
+
+
+def describe(error: BaseException) -> tuple[str, str] | None:
+  """Returns the reason and the remedy of a bucket's error; None for any other error.
+
+  A missing object is no error of a bucket.
+  """
+  return None if isinstance(error, UserError) or not _is_from_bucket(error) else _describe(error)
+
+
+def _describe(error: BaseException) -> tuple[str, str] | None:
+  text = ' '.join(
+    f'{type(link).__name__} {link}'.replace('\n', ' ').strip() for link in _chain(error)
+  )
+  for pattern, reason, remedy in _KINDS:
+    if pattern.search(text):
+      return f'{reason} ({first_line(error)})', remedy
+  if isinstance(error, FileNotFoundError | FileExistsError | ValueError | TypeError):
+    return None
+  return f'a request failed ({first_line(error)})', _AGAIN
+
+
+@contextlib.contextmanager
+def reporting(path: Any, field: str) -> Iterator[None]:
+  """Turns a bucket's error inside the block into a `UserError`.
+
+  Args:
+    path: the path that is accessed; errors of local paths stay as they are.
+    field: the flag or config field that names the path.
+  """
+  try:
+    yield
+  except Exception as error:
+    if not buckets.is_remote(path) or isinstance(error, UserError):
+      raise
+    described = _describe(error) if isinstance(error, OSError) else describe(error)
+    if described is None:
+      raise
+    reason, remedy = described
+    raise UserError(f'{field}: {path}: {reason}; {remedy}') from None
+
+
+def _is_from_bucket(error: BaseException) -> bool:
+  """Returns whether an error is one of a bucket's packages, or was raised in one of them."""
+  return any(
+    type(link).__module__.partition('.')[0] in _PACKAGES or _passed_through(link.__traceback__)
+    for link in _chain(error)
+  )
+
+
+def _passed_through(trace: types.TracebackType | None) -> bool:
+  while trace is not None:
+    if str(trace.tb_frame.f_globals.get('__name__')).partition('.')[0] in _PACKAGES:
+      return True
+    trace = trace.tb_next
+  return False
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+  while error is not None:
+    yield error
+    error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
