@@ -7,10 +7,12 @@ import shlex
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from tests.bucket_copies import download, memory_bucket, upload  # noqa: F401  A fixture.
 from tests.datasets.video_test import write_video
+from tests.tools.score_predictions_test import make_config, write_csv
 from tests.toy import build_toy
 from tests.weights.formats.written import random_params
 from tools import (
@@ -21,11 +23,16 @@ from tools import (
   make_masks,
   make_split,
   predict,
+  score_predictions,
   show_clips,
 )
+from zsar_jax.evaluation import clip_list
+from zsar_jax.evaluation.clip_export import export_clips
 from zsar_jax.models.presets import PRESETS
 from zsar_jax.models.video_model import VideoModel, VideoSpec
-from zsar_jax.runtime import local_copies
+from zsar_jax.performance import traces
+from zsar_jax.runtime import buckets, files, local_copies
+from zsar_jax.runtime.paths import as_path
 from zsar_jax.weights.formats import save
 
 # Marks the bright half of each frame.
@@ -169,6 +176,49 @@ def test_masks_are_made_compared_and_built(inputs, url, tmp_path, bucket, capsys
   # It covers the report, which names the files of the masks.
   assert different == ['data/folder/1.0.0/checksums.json']
   assert [name for name in files if name.endswith('.masks')]
+
+
+@pytest.mark.slow
+def test_clips_are_exported_and_scored(inputs, url, tmp_path, bucket, capsys):
+  def run(root, out):
+    config = make_config(f'{root}/data')
+    for kind in ('png', 'mp4'):
+      folder = as_path(f'{out}/{kind}', '--workdir')
+      export_clips(config, folder, kind)
+      if kind == 'png' and buckets.is_remote(
+        folder
+      ):  # As if the export had been killed within a clip.
+        (next(folder.glob('all/*/*')) / '0000.png').unlink()
+        export_clips(config, folder, kind)
+    for name in config.eval.datasets:
+      exported = clip_list.load(as_path(f'{out}/png/{name}', '--exported'))
+      rows = [
+        (*row, np.full(len(exported.blank.classes), n)) for n, row in enumerate(exported.rows())
+      ]
+      write_csv(tmp_path / 'logits.csv', rows, exported.blank.classes)
+      logits = as_path(f'{out}/logits/{name}.csv', '--logits')
+      files.make_parent(logits)
+      logits.write_bytes((tmp_path / 'logits.csv').read_bytes())
+    flags = [f'--exported={out}/png', f'--logits={out}/logits']
+    score_predictions.main([*flags, f'--out={out}/scored'])
+
+  local, remote = _both(run, inputs, url, tmp_path, bucket, capsys)
+  local = {name: content for name, content in local[0].items() if not name.endswith('lock')}
+  remote = {name: content for name, content in remote[0].items() if not name.endswith('lock')}
+  assert remote == local
+  assert 'scored/results.json' in local
+
+
+def test_the_newest_trace_of_a_bucket(bucket, tmp_path):
+  for name in ('2026_01_01/a', '2026_02_01/a', '2026_02_01/b'):
+    path = tmp_path / 'plugins' / f'{name}.xplane.pb'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b'trace')
+  remote = as_path(upload(tmp_path, f'{bucket}/profile'), 'WORKDIR')
+  for folder in (tmp_path, remote):
+    newest = traces.newest_files(folder)
+    assert sorted(path.name for path in newest) == ['a.xplane.pb', 'b.xplane.pb']
+    assert {path.parent.name for path in newest} == {'2026_02_01'}
 
 
 def test_errors_name_the_argument(bucket, capsys):

@@ -36,6 +36,10 @@ class Folders:
     """Returns whether a path below the root, or the root, is a file."""
     return os.path.isfile(path)
 
+  def exists(self, path: str) -> bool:
+    """Returns whether a path below the root, or the root, exists."""
+    return self.is_folder(path) or self.is_file(path)
+
   def entries(self, folder: str) -> Generator[tuple[str, bool], None, None]:
     """Yields the entries of a folder: the name, and whether it is a folder.
 
