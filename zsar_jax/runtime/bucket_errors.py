@@ -58,8 +58,10 @@ def describe(error: BaseException) -> tuple[str, str] | None:
 
   A missing object is no error of a bucket.
   """
-  if isinstance(error, UserError) or not _is_from_bucket(error):
-    return None
+  return None if isinstance(error, UserError) or not _is_from_bucket(error) else _describe(error)
+
+
+def _describe(error: BaseException) -> tuple[str, str] | None:
   text = ' '.join(
     f'{type(link).__name__} {link}'.replace('\n', ' ').strip() for link in _chain(error)
   )
@@ -82,7 +84,9 @@ def reporting(path: Any, field: str) -> Iterator[None]:
   try:
     yield
   except Exception as error:
-    described = describe(error) if buckets.is_remote(path) else None
+    if not buckets.is_remote(path) or isinstance(error, UserError):
+      raise
+    described = _describe(error) if isinstance(error, OSError) else describe(error)
     if described is None:
       raise
     reason, remedy = described
