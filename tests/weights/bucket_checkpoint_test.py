@@ -98,7 +98,5 @@ def _refuse(*_, **__):
 def test_buckets_without_checkpoints():
   workdir = as_path(f'memory://{uuid.uuid4().hex}/run', '--workdir')
   assert latest_step(workdir) is None
-  with pytest.raises(
-    UserError, match='memory:// cannot hold checkpoints; name'
-  ):
+  with pytest.raises(UserError, match='memory:// cannot hold checkpoints; name'):
     Checkpoints(workdir)
