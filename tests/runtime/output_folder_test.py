@@ -5,6 +5,7 @@ import uuid
 
 import pytest
 
+from zsar_jax.errors import UserError
 from zsar_jax.runtime import output_folder
 from zsar_jax.runtime.output_folder import OutputFolder
 from zsar_jax.runtime.paths import as_path
@@ -57,7 +58,7 @@ def test_only_what_changes_is_copied_and_failures_are_repeated(folder, monkeypat
   outputs = OutputFolder(folder)
   (outputs.path / 'a').write_text('1')
   time.sleep(0.2)
-  with pytest.raises(ConnectionError):
+  with pytest.raises(UserError, match='^--workdir: .*: it does not answer .no answer'):
     outputs.flush()
   failing.clear()
   time.sleep(0.2)

@@ -80,7 +80,7 @@ def test_a_bucket_that_fails_is_no_damage(s3_bucket, monkeypatch):
     with monkeypatch.context() as patch:
       patch.setattr(type(workdir.fs), '_cat_file', _refuse)
       patch.setattr(type(workdir.fs), 'open', _refuse)
-      with pytest.raises(PermissionError):
+      with pytest.raises(UserError, match='^--workdir: .*/checkpoints/7: access is denied'):
         checkpoints.read_newest(checkpoints.meta)
     assert checkpoints.read_newest(checkpoints.meta) == (7, {'clips': 7})
   assert steps(workdir / 'checkpoints') == ['5', '7']

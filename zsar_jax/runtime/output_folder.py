@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any
 
-from zsar_jax.runtime import buckets
+from zsar_jax.runtime import bucket_errors, buckets
 from zsar_jax.runtime.progress import log
 
 # Seconds between copies; more if copying takes long, so that it takes at most this share of time.
@@ -54,9 +54,13 @@ class OutputFolder:
     return path
 
   def flush(self) -> None:
-    """Copies what has changed, and returns when it is in the folder."""
+    """Copies what has changed, and returns when it is in the folder.
+
+    Raises:
+      UserError: if the bucket cannot be written to.
+    """
     if self._remote:
-      with self._copying:
+      with self._copying, bucket_errors.reporting(self._folder, '--workdir'):
         self._copy()
 
   def close(self, failed: bool = False) -> None:
