@@ -92,7 +92,8 @@ def _build_here(
         stack.enter_context(locks.lock_folder(builder.staging_dir))
       except OSError as error:
         raise UserError(
-          f'--out: {builder.staging_dir} cannot be written ({error.strerror})'
+          f'--out: {builder.staging_dir} cannot be written ({error.strerror}); build in another'
+          ' folder (for a data set of config.data.embedded, in another config.data.dir)'
         ) from None
       file_systems.check_moving(builder.staging_dir, '--out')
       # An earlier build leaves this folder if it is killed while it publishes.

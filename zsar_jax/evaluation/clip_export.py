@@ -31,7 +31,7 @@ from zsar_jax.evaluation.evaluator import COLOR_SEED
 from zsar_jax.ops.prepare import painted_frames
 from zsar_jax.recipes import language
 from zsar_jax.runtime import buckets, sharding
-from zsar_jax.runtime.files import make_folder, make_parent, open_atomically
+from zsar_jax.runtime.files import make_folder, make_parent, naming, open_atomically
 from zsar_jax.runtime.folders import open_folders
 from zsar_jax.runtime.locks import lock_folder
 from zsar_jax.runtime.progress import Progress, log
@@ -278,7 +278,8 @@ def _write_images(path: pathlib.Path, frames: np.ndarray, kind: str) -> None:
   shutil.rmtree(partial, ignore_errors=True)  # Of an export that was killed.
   partial.mkdir()
   for name, content in images.items():
-    (partial / name).write_bytes(content)
+    with naming(partial / name):
+      (partial / name).write_bytes(content)
   partial.rename(path)
 
 

@@ -1,7 +1,6 @@
 """Requests to buckets: many at once, and sent again where they fail or stall."""
 
 import asyncio
-import concurrent.futures
 import errno
 import functools
 import pathlib
@@ -12,6 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from zsar_jax.errors import UserError, error_reason, first_line
+from zsar_jax.runtime.daemon_threads import DaemonThreads
 
 # The most requests of this process under way at once. At 30 ms each, 64 give 2,000 a second, more
 # than a process can use.
@@ -194,8 +194,8 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
 
 
 @functools.cache
-def _threads() -> concurrent.futures.ThreadPoolExecutor:
-  return concurrent.futures.ThreadPoolExecutor(MAX_REQUESTS, 'bucket')
+def _threads() -> DaemonThreads:
+  return DaemonThreads(MAX_REQUESTS, 'bucket')
 
 
 @functools.cache
@@ -221,7 +221,8 @@ async def _persist(
     try:
       async with _slots():
         remaining = began + RETRY_SECONDS - time.monotonic()
-        async with asyncio.timeout(max(1.0, min(patience, remaining))):
+        patience = max(1.0, min(patience, remaining))
+        async with asyncio.timeout(patience):
           result = await request()
       if not check or len(result) == size:
         return result
