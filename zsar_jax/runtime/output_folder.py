@@ -80,9 +80,11 @@ class OutputFolder:
 
   def _copy(self) -> None:
     for path in sorted(self.path.rglob('*')):
+      if path.suffix == '.tmp' or not path.is_file():  # Of `files.open_atomically`.
+        continue
       status = path.stat()
       state = status.st_size, status.st_mtime_ns
-      if path.is_file() and self._copied.get(path) != state:
+      if self._copied.get(path) != state:
         target = self._folder / path.relative_to(self.path).as_posix()
         target.fs.pipe_file(target.path, path.read_bytes())
         self._copied[path] = state
