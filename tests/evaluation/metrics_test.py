@@ -58,8 +58,9 @@ def test_accuracy_by_hand():
   assert (swapped.value, swapped.counted_clips.sum()) == (pytest.approx(3 / 3), 5)
   # Under swap, class 1 has a single clip.
   assert metrics.mean_class(p, 'background=swap').value == pytest.approx((2 / 3 + 0 + 1) / 3)
-  classes = {name: part.value for name, part in metrics.top_1_by_class(p).items()}
-  assert classes == {'class 0': pytest.approx(2 / 3), 'class 1': 0.5, 'class 2': 0.0}
+  top1 = metrics.top_1(p, 'none')
+  by_class = [top1.restrict(p.labels == label).value for label in range(3)]
+  assert by_class == [pytest.approx(2 / 3), 0.5, 0.0]
 
 
 @pytest.mark.parametrize('seed', range(4))
@@ -84,7 +85,11 @@ def test_strata_against_loops(seed, recipe):
     name: [n for n in counted if p.labels[n] == label] for label, name in enumerate(p.classes)
   }
   assert not all(classes.values())
-  by_class = metrics.top_1_by_class(p, recipe)
+  by_class = {
+    name: metrics.top_1(p, recipe).restrict(p.labels == label)
+    for label, name in enumerate(p.classes)
+    if classes[name]
+  }
   assert values(by_class) == top1(classes)
   counts = {name: ratio.counted_clips.sum() for name, ratio in by_class.items()}
   assert counts == {name: len(clips) for name, clips in classes.items() if clips}

@@ -59,8 +59,9 @@ class _MemoryFile:
     self._descriptor = os.memfd_create('shared value')
     self.path = f'/proc/{os.getpid()}/fd/{self._descriptor}'
     self.ends = []
+    parts: list[bytes | memoryview] = [content, *(array.raw() for array in arrays)]
     with open(self._descriptor, 'wb', closefd=False) as file:
-      for part in (content, *(array.raw() for array in arrays)):
+      for part in parts:
         file.write(bytes(-file.tell() % _ALIGNMENT))
         file.write(part)
         self.ends.append(file.tell())

@@ -1,4 +1,4 @@
-"""Zero-shot accuracy from the logits of each clip, over all clips or by class and stratum."""
+"""Zero-shot accuracy from the logits of each clip, over all clips or by stratum."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -95,13 +95,6 @@ def accuracy_ratio(p: Predictions, recipe: str, reference: str = 'none') -> Rati
   # The expected numerator of a model that guesses under `recipe`.
   chance = counted / len(p.classes)
   return Ratio(numerator.astype(np.float64), denominator.astype(np.float64), counted, chance=chance)
-
-
-def top_1_by_class(p: Predictions, recipe: str = 'none') -> dict[str, Ratio]:
-  """Top-1 of each class that has clips."""
-  top1 = top_1(p, recipe)
-  by_class = {name: top1.restrict(p.labels == label) for label, name in enumerate(p.classes)}
-  return {name: ratio for name, ratio in by_class.items() if ratio.counted_clips.any()}
 
 
 def top_1_by_attribute(p: Predictions, name: str, recipe: str = 'none') -> dict[str, Ratio]:

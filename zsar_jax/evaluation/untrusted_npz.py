@@ -135,8 +135,8 @@ class NpzReader:
       lengths = np.frombuffer(file.read(_LOCAL_HEADER)[_LENGTHS], '<u2')
     start += member.header_offset + _LOCAL_HEADER + int(lengths.sum())
     # Changes stay in memory.
-    order = 'F' if is_fortran else 'C'
-    return np.memmap(self._path, dtype, 'c', start, shape, order).view(np.ndarray)
+    array = np.memmap(self._path, dtype, 'c', start, shape, 'F' if is_fortran else 'C')
+    return array.view(np.ndarray)
 
 
 def write_npz(file: BinaryIO, arrays: Mapping[str, Any], parts: Mapping[str, list[Any]]) -> None:

@@ -1,6 +1,7 @@
 """Writing files and making folders, with errors that name the user's flag."""
 
 import contextlib
+import os
 import pathlib
 import secrets
 import tempfile
@@ -74,6 +75,23 @@ def make_parent(path: pathlib.Path) -> None:
   """
   if not buckets.is_remote(path):
     path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def check_writable(folder: pathlib.Path, field: str) -> None:
+  """Refuses a folder on a read-only file system, or without permission, and makes nothing.
+
+  Args:
+    folder: may exist.
+    field: the flag or config field that names the folder, for errors.
+
+  Raises:
+    UserError: if files cannot be made in it, or it cannot be made.
+  """
+  if buckets.is_remote(folder):
+    return
+  existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+  if not os.access(existing, os.W_OK):
+    raise UserError(f'{field}: {existing} cannot be written to; name another folder')
 
 
 def make_folder(folder: pathlib.Path, field: str) -> None:
