@@ -95,6 +95,32 @@ def test_faults_of_a_bucket_change_nothing(root, expected, impatient):
     assert server.counts()['faults'] > 10
 
 
+@pytest.mark.slow
+def test_a_server_that_refuses_signed_urls(root, expected):
+  with slow_bucket(root, Faults(refuses_signed_urls=True)) as server:
+    clips = loader('s3://toys/data')
+    assert_same(take(training_batches(clips, 4, 7, 0, 0), 14), expected)
+    counts = server.counts()
+    # Those of the first requests, which are under way at once.
+    assert 0 < counts['signed_urls'] < 30 < counts['requests']
+
+
+@pytest.mark.slow
+def test_a_url_that_expires_is_signed_again(root, expected):
+  with slow_bucket(root) as server:
+    clips = loader('s3://toys/data')
+    signed = clips.subset.dataset.directory.fs._zsar_jax_signed_urls
+    for path, (url, since) in signed.urls.items():
+      # As if it were signed long ago with another key: the server answers 404, as for no object.
+      signed.urls[path] = url.replace('toys/', 'gone/'), since - 100
+    assert_same(take(training_batches(clips, 4, 7, 0, 0), 14), expected)
+    assert not signed.is_refused
+    before = server.counts()
+    assert_same(take(training_batches(clips, 4, 7, 0, 0), 14), expected)
+    after = server.counts()
+    assert after['signed_urls'] - before['signed_urls'] == after['requests'] - before['requests']
+
+
 def test_a_clip_takes_one_request_and_only_its_bytes(root):
   with slow_bucket(root) as server:
     clips = loader('s3://toys/data')
