@@ -72,13 +72,18 @@ def test_only_what_changes_is_copied_and_failures_are_repeated(folder, monkeypat
   assert capfd.readouterr().err.count('will be copied there later') == 1
 
 
-def test_an_error_of_the_run_is_not_hidden(folder, monkeypatch):
-  outputs = OutputFolder(folder)
-  (outputs.path / 'a').write_text('1')
+def test_an_error_of_the_run_is_neither_hidden_nor_delayed(folder, monkeypatch):
+  monkeypatch.setattr(output_folder, '_LAST_SECONDS', 0.2)
+  (working := OutputFolder(folder)).fetch('a').write_text('1')
+  working.close(failed=True)
+  assert (folder / 'a').read_text() == '1'
 
   def refuse(*_, **__):
-    raise PermissionError('Forbidden')
+    raise ConnectionError('no answer')
 
   monkeypatch.setattr(type(folder.fs), 'put_file', refuse)
-  outputs.close(failed=True)
-  assert not outputs.path.exists()
+  (failing := OutputFolder(folder)).fetch('a').write_text('2')
+  start = time.monotonic()
+  failing.close(failed=True)
+  assert time.monotonic() - start < 2
+  assert not failing.path.exists()

@@ -20,6 +20,9 @@ from zsar_jax.runtime.progress import log
 _SECONDS = 5.0
 _SHARE = 0.05
 
+# Seconds for the last copy of a program that ends by an error.
+_LAST_SECONDS = 10.0
+
 
 class OutputFolder:
   """A folder to which programs append.
@@ -68,16 +71,25 @@ class OutputFolder:
     """Copies what has changed, for the last time.
 
     Args:
-      failed: whether an error ends the program, so that another one would hide it.
+      failed: whether an error ends the program. Then another one would hide it, and a bucket that
+        does not answer must not delay the end.
     """
     if not self._remote:
       return
     self._closed.set()
     try:
-      with contextlib.suppress(*((Exception,) if failed else ())):
+      if failed:
+        attempt = threading.Thread(target=self._try_to_flush, daemon=True)
+        attempt.start()
+        attempt.join(_LAST_SECONDS)
+      else:
         self.flush()
     finally:
       shutil.rmtree(self.path, ignore_errors=True)
+
+  def _try_to_flush(self) -> None:
+    with contextlib.suppress(Exception):
+      self.flush()
 
   def _copy(self) -> None:
     changed = {}
@@ -104,8 +116,6 @@ class OutputFolder:
         warned = False
       except Exception as error:  # The next attempt, or that of `flush`, may succeed.
         if not warned and not self._closed.is_set():
-          log(
-            f'{self._folder}: files were not copied there and will be later ({first_line(error)})'
-          )
+          log(f'{self._folder}: files will be copied there later ({first_line(error)})')
         warned = True
       pause = max(_SECONDS, (time.monotonic() - start) / _SHARE)
