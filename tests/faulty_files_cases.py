@@ -71,6 +71,7 @@ def test_weak_file_systems(config, undisturbed, tmp_path, capsys):
   ):
     experiment.run(config, tmp_path / 'run')
     build(Toy(tmp_path), workers=0)
+    assert (tmp_path / 'run' / 'config.json').stat().st_mtime_ns % 10**9 == 0
   assert outputs(tmp_path / 'run') == outputs(undisturbed)
   assert checksums.find_damage(tmp_path / 'run' / 'checkpoints' / '6') is None
   for path in (pathlib.Path(config.data.dir) / 'toy' / '1.0.0').iterdir():
