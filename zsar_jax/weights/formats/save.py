@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from zsar_jax.errors import UserError
 from zsar_jax.models.video_model import Params, VideoModel
-from zsar_jax.runtime import buckets, trees
+from zsar_jax.runtime import bucket_requests, buckets, trees
 from zsar_jax.runtime.files import make_folder
 from zsar_jax.text.tokenizers import FILES as TOKENIZER_FILES
 from zsar_jax.weights.formats import hugging_face, preprocessor_config, siglip, zsar
@@ -202,10 +202,10 @@ def _atomic_output(out: pathlib.Path) -> Iterator[pathlib.Path]:
       partial = pathlib.Path(folder) / out.name
       yield partial
       if partial.is_file():
-        buckets.write_object(out, partial)
+        bucket_requests.upload([(partial, out)])
         return
       for path in sorted(partial.iterdir(), key=lambda path: -path.stat().st_size):
-        buckets.write_object(out / path.name, path)
+        bucket_requests.upload([(path, out / path.name)])
     return
   partial = out.with_name(f'.{out.name}.{os.getpid()}')
   try:
