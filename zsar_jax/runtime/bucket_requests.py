@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from zsar_jax.errors import UserError, error_reason, first_line
+from zsar_jax.runtime import bucket_errors
 from zsar_jax.runtime.daemon_threads import DaemonThreads
 
 # The most requests of this process under way at once. At 30 ms each, 64 give 2,000 a second, more
@@ -22,6 +23,9 @@ _MAX_UPLOADS = 8
 
 # Seconds without success after which a request fails for good.
 RETRY_SECONDS = 300.0
+
+# Seconds after which a lack of credentials is final. They may be renewed while a program runs.
+_CREDENTIALS_SECONDS = 10.0
 
 # A request is cancelled and sent again after this time, which doubles with each attempt, so that a
 # slow network is not taken for a server that stalls.
@@ -234,6 +238,8 @@ async def _persist(
     except Exception as error:  # Each package for buckets raises classes of its own.
       if isinstance(error, OSError) and error.errno in (errno.EINVAL, errno.ENOENT):
         raise  # As for a range outside the object.
+      if _is_hopeless(error, time.monotonic() - began):
+        raise
       reason = first_line(error) if str(error) else error_reason(error)
     failing = time.monotonic() - began
     if failing > RETRY_SECONDS:
@@ -246,6 +252,11 @@ async def _persist(
     pause = min(_MAX_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**attempt)
     await asyncio.sleep(random.uniform(0, pause))
     attempt += 1
+
+
+def _is_hopeless(error: Exception, seconds: float) -> bool:
+  """Returns whether a request that has failed for some seconds will fail for good."""
+  return seconds > _CREDENTIALS_SECONDS and bucket_errors.is_for_lack_of_credentials(error)
 
 
 _last_report = -_SILENT_SECONDS
