@@ -5,6 +5,7 @@ import uuid
 
 import pytest
 
+from zsar_jax.errors import UserError
 from zsar_jax.runtime import output_folder
 from zsar_jax.runtime.output_folder import OutputFolder
 from zsar_jax.runtime.paths import as_path
@@ -34,12 +35,14 @@ def test_a_file_grows_over_several_starts(folder):
       outputs.flush()
       assert (folder / 'log.txt').read_text().endswith(f'start {number}\n')
       file.write('end\n')
+    (outputs.path / 'log.txt.12345678.tmp').write_text('not complete')
     (outputs.path / 'deep').mkdir()
     (outputs.path / 'deep' / str(number)).write_text('x')
     outputs.close()
     assert not outputs.path.exists()
   assert (folder / 'log.txt').read_text() == 'start 1\nend\nstart 2\nend\n'
   assert sorted(path.name for path in (folder / 'deep').iterdir()) == ['1', '2']
+  assert sorted(path.name for path in folder.iterdir()) == ['deep', 'log.txt']
 
 
 def test_only_what_changes_is_copied_and_failures_are_repeated(folder, monkeypatch, capfd):
@@ -57,7 +60,7 @@ def test_only_what_changes_is_copied_and_failures_are_repeated(folder, monkeypat
   outputs = OutputFolder(folder)
   (outputs.path / 'a').write_text('1')
   time.sleep(0.2)
-  with pytest.raises(ConnectionError):
+  with pytest.raises(UserError, match='^--workdir: .*: it does not answer .no answer'):
     outputs.flush()
   failing.clear()
   time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""Runs on Weights & Biases in offline mode: its own files against metrics.jsonl."""
+"""Runs on Weights & Biases: its own files, or what its server got, against metrics.jsonl."""
 
 import json
 import sys
@@ -6,6 +6,7 @@ import sys
 import PIL.Image
 import pytest
 
+from tests.runtime.wandb_server import serve
 from zsar_jax.errors import UserError
 from zsar_jax.runtime.metric_writer import MetricWriter
 from zsar_jax.runtime.wandb_run import WandbRun, read_rows
@@ -115,6 +116,34 @@ def test_every_line_is_sent_once_over_all_starts(tmp_path, wandb):
   (picture,) = workdir.glob('wandb/*/files/media/images/*.png')
   with PIL.Image.open(picture) as image:
     assert image.size == (8, 6)
+
+
+def test_online_the_server_says_which_lines_it_has(tmp_path, wandb, monkeypatch):
+  monkeypatch.setenv('WANDB_MODE', 'online')
+  monkeypatch.setenv('WANDB_API_KEY', '0' * 40)
+
+  def train(first_step, last_step):
+    writer = MetricWriter(tmp_path, first_step, tensorboard=False)
+    writer.add(WandbRun(tmp_path, CONFIG, writer.kept, False, dict))
+    for step in range(first_step + 1, last_step + 1):
+      writer.write(step, {'loss': 1000.5 + step})
+    writer.close(failed=False)
+    wandb.teardown()
+
+  with serve() as server:
+    monkeypatch.setenv('WANDB_BASE_URL', f'http://127.0.0.1:{server.server_port}')
+    train(0, 6)
+    assert [row['_step'] for row in server.rows.values()] == [0, 1, 2, 3, 4, 5, 6]
+    # The last rows did not arrive, and the run resumes after step 5, then after step 6 although
+    # the server has step 8.
+    for number in (4, 5, 6):
+      del server.rows[number]
+    train(5, 8)
+    train(6, 10)
+    rows = [server.rows[number] for number in sorted(server.rows)]
+  lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+  assert [metrics_of(row) | {'step': row['_step']} for row in rows[1:]] == lines
+  assert [line['step'] for line in lines] == list(range(1, 11))
 
 
 def test_the_table_of_an_evaluation_and_the_config(tmp_path, wandb):

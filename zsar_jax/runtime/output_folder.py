@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any
 
-from zsar_jax.runtime import buckets
+from zsar_jax.runtime import bucket_errors, buckets
 from zsar_jax.runtime.progress import log
 
 # Seconds between copies; more if copying takes long, so that it takes at most this share of time.
@@ -54,9 +54,13 @@ class OutputFolder:
     return path
 
   def flush(self) -> None:
-    """Copies what has changed, and returns when it is in the folder."""
+    """Copies what has changed, and returns when it is in the folder.
+
+    Raises:
+      UserError: if the bucket cannot be written to.
+    """
     if self._remote:
-      with self._copying:
+      with self._copying, bucket_errors.reporting(self._folder, '--workdir'):
         self._copy()
 
   def close(self, failed: bool = False) -> None:
@@ -76,9 +80,11 @@ class OutputFolder:
 
   def _copy(self) -> None:
     for path in sorted(self.path.rglob('*')):
+      if path.suffix == '.tmp' or not path.is_file():  # Of `files.open_atomically`.
+        continue
       status = path.stat()
       state = status.st_size, status.st_mtime_ns
-      if path.is_file() and self._copied.get(path) != state:
+      if self._copied.get(path) != state:
         target = self._folder / path.relative_to(self.path).as_posix()
         target.fs.pipe_file(target.path, path.read_bytes())
         self._copied[path] = state
