@@ -114,6 +114,22 @@ def test_weights_are_written_into_a_bucket(bucket, tmp_path, target):
     save.save_weights(params, model, target, out, tokenizer)
 
 
+def test_nothing_remains_of_weights_that_cannot_be_written(bucket, monkeypatch):
+  model = VideoModel(PRESETS['tiny'], VideoSpec(3, 'mean'))
+  out = as_path(f'{bucket}/out/model', 'OUT')
+  put_file = type(out.fs).put_file
+
+  def fail(fs, source, path, **options):
+    if path.endswith('.safetensors'):
+      raise PermissionError(13, 'Forbidden')
+    return put_file(fs, source, path, **options)
+
+  monkeypatch.setattr(type(out.fs), 'put_file', fail)
+  with pytest.raises((UserError, PermissionError), match='Forbidden'):
+    save.save_weights(random_params(model), model, 'zsar', out)
+  assert not download(str(out))
+
+
 def test_a_model_is_loaded_from_a_bucket(bucket, tmp_path):
   model = VideoModel(PRESETS['tiny'], VideoSpec(3, 'mean'))
   save.save_weights(random_params(model), model, 'zsar', tmp_path / 'own')
