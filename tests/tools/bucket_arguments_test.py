@@ -26,6 +26,7 @@ from tools import (
   score_predictions,
   show_clips,
 )
+from zsar_jax import experiment
 from zsar_jax.datasets.masks import made_files
 from zsar_jax.evaluation import clip_list
 from zsar_jax.evaluation.clip_export import export_clips
@@ -202,12 +203,15 @@ def test_clips_are_exported_and_scored(inputs, url, tmp_path, bucket, capsys):
       logits.write_bytes((tmp_path / 'logits.csv').read_bytes())
     flags = [f'--exported={out}/png', f'--logits={out}/logits']
     score_predictions.main([*flags, f'--out={out}/scored'])
+    # An evaluation that names the folder in the place of weights.
+    config.model.preset, config.model.init_from = 'auto', f'{out}/scored'
+    experiment.run(config, as_path(f'{out}/again', '--workdir'), 'eval')
 
   local, remote = _both(run, inputs, url, tmp_path, bucket, capsys)
   local = {name: content for name, content in local[0].items() if not name.endswith('lock')}
   remote = {name: content for name, content in remote[0].items() if not name.endswith('lock')}
   assert remote == local
-  assert 'scored/results.json' in local
+  assert local['scored/results.json'] == local['again/results.json']
 
 
 def test_the_newest_trace_of_a_bucket(bucket, tmp_path):
