@@ -16,7 +16,7 @@ from zsar_jax.runtime.paths import as_path
 from zsar_jax.weights.checkpoint import Checkpoints
 
 # How often a run is killed.
-KILLS = int(os.environ.get('SURVIVAL_TIMES', '2'))
+KILLS = int(os.environ.get('SURVIVAL_TIMES', '1'))
 
 
 def assert_same_run(workdir, reference):

@@ -1,12 +1,14 @@
 """Files that grow, in a bucket."""
 
+import os
+import pathlib
 import time
 import uuid
 
 import pytest
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import output_folder
+from zsar_jax.runtime import bucket_requests, output_folder
 from zsar_jax.runtime.output_folder import OutputFolder
 from zsar_jax.runtime.paths import as_path
 
@@ -48,35 +50,53 @@ def test_a_file_grows_over_several_starts(folder):
 def test_only_what_changes_is_copied_and_failures_are_repeated(folder, monkeypatch, capfd):
   monkeypatch.setattr(output_folder, '_SECONDS', 0.02)
   copied, failing = [], [True]
-  put = type(folder.fs).pipe_file
+  put = type(folder.fs).put_file
 
-  def pipe_file(fs, path, content, **more):
+  def put_file(fs, source, path, **more):
     if failing:
       raise ConnectionError('no answer')
-    copied.append((path.rpartition('/')[2], content))
-    return put(fs, path, content, **more)
+    copied.append((path.rpartition('/')[2], pathlib.Path(source).read_bytes()))
+    return put(fs, source, path, **more)
 
-  monkeypatch.setattr(type(folder.fs), 'pipe_file', pipe_file)
+  monkeypatch.setattr(type(folder.fs), 'put_file', put_file)
+  monkeypatch.setattr(bucket_requests, 'RETRY_SECONDS', 0.01)
   outputs = OutputFolder(folder)
   (outputs.path / 'a').write_text('1')
   time.sleep(0.2)
-  with pytest.raises(UserError, match='^--workdir: .*: it does not answer .no answer'):
+  with pytest.raises(UserError, match='cannot be reached for .*no answer'):
     outputs.flush()
   failing.clear()
   time.sleep(0.2)
   (outputs.path / 'b').write_text('2')
   outputs.close()
   assert copied == [('a', b'1'), ('b', b'2')]
-  assert capfd.readouterr().err.count('will be later') == 1
+  assert capfd.readouterr().err.count('will be copied there later') == 1
 
 
-def test_an_error_of_the_run_is_not_hidden(folder, monkeypatch):
+def test_two_changes_within_a_second_are_both_copied(folder):
+  """Some file systems have times in whole seconds."""
   outputs = OutputFolder(folder)
-  (outputs.path / 'a').write_text('1')
+  path = outputs.path / 'metrics.jsonl'
+  for text in ('1', '2'):
+    path.write_text(text)
+    os.utime(path, (1e9, 1e9))
+    outputs.flush()
+    assert (folder / 'metrics.jsonl').read_text() == text
+  outputs.close()
+
+
+def test_an_error_of_the_run_is_neither_hidden_nor_delayed(folder, monkeypatch):
+  monkeypatch.setattr(output_folder, '_LAST_SECONDS', 0.2)
+  (working := OutputFolder(folder)).fetch('a').write_text('1')
+  working.close(failed=True)
+  assert (folder / 'a').read_text() == '1'
 
   def refuse(*_, **__):
-    raise PermissionError('Forbidden')
+    raise ConnectionError('no answer')
 
-  monkeypatch.setattr(type(folder.fs), 'pipe_file', refuse)
-  outputs.close(failed=True)
-  assert not outputs.path.exists()
+  monkeypatch.setattr(type(folder.fs), 'put_file', refuse)
+  (failing := OutputFolder(folder)).fetch('a').write_text('2')
+  start = time.monotonic()
+  failing.close(failed=True)
+  assert time.monotonic() - start < 2
+  assert not failing.path.exists()

@@ -75,11 +75,6 @@ def open_url(url: str, field: str) -> Any:
   return path
 
 
-def write_object(path: Any, source: pathlib.Path) -> None:
-  """Writes the object at `path` with the content of a local file; replaces it as a whole."""
-  path.fs.put_file(os.fspath(source), path.path)
-
-
 def remove_folder(folder: pathlib.Path) -> None:
   """Deletes a folder, on a disk or in a bucket, as far as possible."""
   if is_remote(folder):

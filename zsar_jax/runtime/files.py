@@ -1,15 +1,16 @@
 """Writing files and making folders, with errors that name the user's flag."""
 
 import contextlib
+import errno
 import os
 import pathlib
 import secrets
 import tempfile
 from collections.abc import Iterator
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from zsar_jax.errors import UserError, error_reason
-from zsar_jax.runtime import bucket_errors, buckets, file_systems
+from zsar_jax.runtime import bucket_errors, bucket_requests, buckets, file_systems
 
 
 @contextlib.contextmanager
@@ -42,7 +43,7 @@ def open_atomically(path: pathlib.Path) -> Iterator[BinaryIO]:
     with tempfile.NamedTemporaryFile(prefix='zsar_jax-') as file:
       yield cast(BinaryIO, file)
       file.flush()
-      buckets.write_object(path, pathlib.Path(file.name))
+      bucket_requests.upload([(pathlib.Path(file.name), path)])
     return
   # A name of its own, as another process would write into, or rename, a file of the same name. It
   # is cut, as the names of files are of limited length.
@@ -108,8 +109,8 @@ def make_folder(folder: pathlib.Path, field: str) -> None:
   """
   if buckets.is_remote(folder):  # There are no folders to be made.
     with bucket_errors.reporting(folder, field):
-      probe = folder / f'.writable-{secrets.token_hex(4)}'
-      write_file(probe, '')
+      probe: Any = folder / f'.writable-{secrets.token_hex(4)}'
+      probe.fs.pipe_file(probe.path, b'')  # Without the patience of `bucket_requests`.
       probe.unlink()
     return
   try:
@@ -122,6 +123,7 @@ def make_folder(folder: pathlib.Path, field: str) -> None:
     with tempfile.TemporaryFile(dir=folder):
       pass
   except OSError as error:
+    room = 'make room, or ' if error.errno in (errno.ENOSPC, errno.EDQUOT) else ''
     raise UserError(
-      f'{field}: {folder} cannot be written to ({error_reason(error)}); name another folder'
+      f'{field}: {folder} cannot be written to ({error_reason(error)}); {room}name another folder'
     ) from None
