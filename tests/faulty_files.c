@@ -62,7 +62,6 @@ void set_faults(const char *line) {
   num_rules = count;
 }
 
-
 __attribute__((constructor)) static void read_faults(void) { set_faults(getenv("FAULTS")); }
 
 static struct rule *find(const char *path, const char *kind) {
@@ -339,3 +338,17 @@ FSTAT(fstat64, struct stat64)
   }
 FSTATAT(fstatat, struct stat)
 FSTATAT(fstatat64, struct stat64)
+
+/* The names before glibc 2.33, which programs for older systems call. */
+int __xstat(int version, const char *path, struct stat *status) { return stat(path, status); }
+int __xstat64(int version, const char *path, struct stat64 *status) { return stat64(path, status); }
+int __lxstat(int version, const char *path, struct stat *status) { return lstat(path, status); }
+int __lxstat64(int version, const char *path, struct stat64 *status) { return lstat64(path, status); }
+int __fxstat(int version, int file, struct stat *status) { return fstat(file, status); }
+int __fxstat64(int version, int file, struct stat64 *status) { return fstat64(file, status); }
+int __fxstatat(int version, int folder, const char *path, struct stat *status, int flags) {
+  return fstatat(folder, path, status, flags);
+}
+int __fxstatat64(int version, int folder, const char *path, struct stat64 *status, int flags) {
+  return fstatat64(folder, path, status, flags);
+}

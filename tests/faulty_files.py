@@ -54,7 +54,7 @@ def run_cases(module: str, folder: pathlib.Path) -> None:
     },
     capture_output=True,
     text=True,
-    timeout=300,
+    timeout=900,
   )
   assert done.returncode == 0, done.stdout + done.stderr
   assert ' passed' in done.stdout

@@ -8,13 +8,19 @@ import re
 import numpy as np
 import pytest
 
+from tests.datasets.video_test import write_video
 from tests.faulty_files import faults
+from tests.mask_making.stub_maker import StubSpec
 from tests.toy import Toy, build_toy
 from tests.training.loop_test import toy_config
 from tools import inspect_dataset
 from zsar_jax import experiment
 from zsar_jax.datasets.build import build
+from zsar_jax.datasets.video import Storage
 from zsar_jax.errors import UserError
+from zsar_jax.mask_making.mask_run import MaskRun
+from zsar_jax.mask_making.refinement import Refinement
+from zsar_jax.mask_making.work import ClipWork, list_videos
 from zsar_jax.runtime import checksums, file_systems
 from zsar_jax.runtime.reporting import user_message
 
@@ -65,6 +71,7 @@ def test_weak_file_systems(config, undisturbed, tmp_path, capsys):
   ):
     experiment.run(config, tmp_path / 'run')
     build(Toy(tmp_path), workers=0)
+    assert (tmp_path / 'run' / 'config.json').stat().st_mtime_ns % 10**9 == 0
   assert outputs(tmp_path / 'run') == outputs(undisturbed)
   assert checksums.find_damage(tmp_path / 'run' / 'checkpoints' / '6') is None
   for path in (pathlib.Path(config.data.dir) / 'toy' / '1.0.0').iterdir():
@@ -161,3 +168,26 @@ def test_builds_without_space_or_inodes(config, tmp_path):
   for path in (pathlib.Path(config.data.dir) / 'toy' / '1.0.0').iterdir():
     assert (tmp_path / 'toy' / '1.0.0' / path.name).read_bytes() == path.read_bytes()
   assert [path.name for path in tmp_path.iterdir()] == ['toy']
+
+
+def test_making_masks_without_space_or_inodes(tmp_path):
+  write_video(tmp_path / 'videos' / 'a.mp4', [60, 200, 90], 48, 64)
+  works = [ClipWork(clip.name, clip.path) for clip in list_videos(str(tmp_path / 'videos'))]
+  (tmp_path / 'log').mkdir()
+
+  def make(name: str) -> None:
+    spec, settings = StubSpec(str(tmp_path / 'log')), Storage(keep='segments:4')
+    options = {'inpainter': None, 'inputs': {}, 'videos': '', 'workers': 0}
+    MaskRun(tmp_path / name, spec, settings, refinement=Refinement(), **options).make(works)
+
+  failed = [
+    moment
+    for moment in range(16)
+    if fails(lambda: make('full'), tmp_path / 'full', errno.ENOSPC, moment)
+  ]
+  assert len(failed) > 4, failed
+  make('full')
+  make('whole')
+  files = [sorted((tmp_path / name / 'clips').rglob('*')) for name in ('full', 'whole')]
+  assert [[path.name for path in of_run] for of_run in files] == [['a.masks']] * 2
+  assert files[0][0].read_bytes() == files[1][0].read_bytes()

@@ -1,4 +1,4 @@
-"""Whole runs and builds on weak, read-only and full file systems."""
+"""Whole runs, builds and the making of masks on weak, read-only and full file systems."""
 
 import pytest
 

@@ -1,7 +1,9 @@
 """Data sets in buckets give the same batches as on a disk, in few requests, also if these fail."""
 
+import collections
 import json
 import pickle
+import tempfile
 import time
 import uuid
 
@@ -10,14 +12,16 @@ import pytest
 
 from tests.data.pipeline_test import VIEW, assert_same, take
 from tests.slow_buckets import slow_bucket
-from tests.toy import build_toy
+from tests.toy import Toy, build_toy
 from tools.benchmarks.bucket_server import Faults
-from zsar_jax.data import catalog
+from zsar_jax.data import catalog, dataset_files, frame_table, remote_files
 from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.data.pipeline import evaluation_batches, training_batches
+from zsar_jax.data.shard_cache import CacheSettings
 from zsar_jax.data.subset import data_identity, select
 from zsar_jax.data.view import View
+from zsar_jax.datasets.build import build
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import bucket_requests, distributed
 from zsar_jax.runtime.paths import as_path
@@ -91,6 +95,32 @@ def test_faults_of_a_bucket_change_nothing(root, expected, impatient):
     assert server.counts()['faults'] > 10
 
 
+@pytest.mark.slow
+def test_a_server_that_refuses_signed_urls(root, expected):
+  with slow_bucket(root, Faults(refuses_signed_urls=True)) as server:
+    clips = loader('s3://toys/data')
+    assert_same(take(training_batches(clips, 4, 7, 0, 0), 14), expected)
+    counts = server.counts()
+    # Those of the first requests, which are under way at once.
+    assert 0 < counts['signed_urls'] < 30 < counts['requests']
+
+
+@pytest.mark.slow
+def test_a_url_that_expires_is_signed_again(root, expected):
+  with slow_bucket(root) as server:
+    clips = loader('s3://toys/data')
+    signed = clips.subset.dataset.directory.fs._zsar_jax_signed_urls
+    for path, (url, since) in signed.urls.items():
+      # As if it were signed long ago with another key: the server answers 404, as for no object.
+      signed.urls[path] = url.replace('toys/', 'gone/'), since - 100
+    assert_same(take(training_batches(clips, 4, 7, 0, 0), 14), expected)
+    assert not signed.is_refused
+    before = server.counts()
+    assert_same(take(training_batches(clips, 4, 7, 0, 0), 14), expected)
+    after = server.counts()
+    assert after['signed_urls'] - before['signed_urls'] == after['requests'] - before['requests']
+
+
 def test_a_clip_takes_one_request_and_only_its_bytes(root):
   with slow_bucket(root) as server:
     clips = loader('s3://toys/data')
@@ -108,8 +138,6 @@ def test_a_clip_takes_one_request_and_only_its_bytes(root):
 
 
 def test_far_frames_are_read_without_those_between(root, expected, monkeypatch):
-  from zsar_jax.data import frame_table, remote_files
-
   monkeypatch.setattr(frame_table, '_SMALL_CHUNK', 0)
   monkeypatch.setattr(remote_files, '_MAX_GAP', 0)
   with slow_bucket(root) as server:
@@ -182,3 +210,14 @@ def test_workers_read_the_same_batches(root, expected):
   with slow_bucket(root, Faults(unavailable=0.05)):
     clips = loader('s3://toys/data')
     assert_same(take(training_batches(clips, 4, 7, 0, 2), 14), expected)
+
+
+@pytest.mark.slow
+def test_a_data_set_on_servers_of_s3_and_gcs(root, expected, bucket_url, tmp_path, monkeypatch):
+  monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+  monkeypatch.setattr(dataset_files, '_remote_files', collections.OrderedDict())
+  build(Toy(bucket_url), workers=0)
+  settings = CacheSettings(tmp_path / 'cache', 2**40)
+  for cache in (None, settings, settings):
+    clips = loader(bucket_url, cache=cache)
+    assert_same(take(training_batches(clips, 4, 7, 0, 0), 14), expected)

@@ -1,5 +1,6 @@
 """Files that grow, in a bucket."""
 
+import os
 import pathlib
 import time
 import uuid
@@ -70,6 +71,18 @@ def test_only_what_changes_is_copied_and_failures_are_repeated(folder, monkeypat
   outputs.close()
   assert copied == [('a', b'1'), ('b', b'2')]
   assert capfd.readouterr().err.count('will be copied there later') == 1
+
+
+def test_two_changes_within_a_second_are_both_copied(folder):
+  """Some file systems have times in whole seconds."""
+  outputs = OutputFolder(folder)
+  path = outputs.path / 'metrics.jsonl'
+  for text in ('1', '2'):
+    path.write_text(text)
+    os.utime(path, (1e9, 1e9))
+    outputs.flush()
+    assert (folder / 'metrics.jsonl').read_text() == text
+  outputs.close()
 
 
 def test_an_error_of_the_run_is_neither_hidden_nor_delayed(folder, monkeypatch):

@@ -176,6 +176,16 @@ def test_a_failure_of_wandb_is_one_warning(tmp_path, wandb, monkeypatch, capsys,
   assert err.count('warning: Weights & Biases fails (Connection lost); the run goes on') == 1
 
 
+def test_pictures_that_cannot_be_drawn_are_left_out(tmp_path, wandb, capsys):
+  run = WandbRun(tmp_path, CONFIG, [], False, lambda: 1 / 0)
+  run.write(1, {'loss': 0.5}, more=False)
+  run.close(False)
+  wandb.teardown()
+  (file,) = files(tmp_path)
+  assert [metrics_of(row) for row in read_rows(file)] == [{}, {'loss': 0.5}]
+  assert 'warning: no pictures on Weights & Biases (division by zero)' in capsys.readouterr().err
+
+
 def test_a_service_that_does_not_answer_is_a_warning(tmp_path, wandb, monkeypatch, capsys):
   monkeypatch.setenv('WANDB_MODE', 'online')
   monkeypatch.setenv('WANDB_BASE_URL', 'http://127.0.0.1:9')

@@ -26,6 +26,8 @@ from tools import (
   score_predictions,
   show_clips,
 )
+from zsar_jax import experiment
+from zsar_jax.datasets.masks import made_files
 from zsar_jax.evaluation import clip_list
 from zsar_jax.evaluation.clip_export import export_clips
 from zsar_jax.models.presets import PRESETS
@@ -201,12 +203,15 @@ def test_clips_are_exported_and_scored(inputs, url, tmp_path, bucket, capsys):
       logits.write_bytes((tmp_path / 'logits.csv').read_bytes())
     flags = [f'--exported={out}/png', f'--logits={out}/logits']
     score_predictions.main([*flags, f'--out={out}/scored'])
+    # An evaluation that names the folder in the place of weights.
+    config.model.preset, config.model.init_from = 'auto', f'{out}/scored'
+    experiment.run(config, as_path(f'{out}/again', '--workdir'), 'eval')
 
   local, remote = _both(run, inputs, url, tmp_path, bucket, capsys)
   local = {name: content for name, content in local[0].items() if not name.endswith('lock')}
   remote = {name: content for name, content in remote[0].items() if not name.endswith('lock')}
   assert remote == local
-  assert 'scored/results.json' in local
+  assert local['scored/results.json'] == local['again/results.json']
 
 
 def test_the_newest_trace_of_a_bucket(bucket, tmp_path):
@@ -219,6 +224,21 @@ def test_the_newest_trace_of_a_bucket(bucket, tmp_path):
     newest = traces.newest_files(folder)
     assert sorted(path.name for path in newest) == ['a.xplane.pb', 'b.xplane.pb']
     assert {path.parent.name for path in newest} == {'2026_02_01'}
+
+
+def test_masks_of_others_name_no_other_bucket(inputs, url, bucket, tmp_path, capsys):
+  """made.json, which may come from anybody, notes where the videos were."""
+  settings = {'regions': ['person'], 'maker': 'stub', 'licenses': {}}
+  other = bucket.replace('memory://', 'nothing://')
+  for side, videos in (('a', url), ('b', other)):
+    folder = as_path(f'{bucket}/{side}', '--out')
+    made_files.write_settings(folder, settings | {'notes': {'videos': f'{videos}/videos'}})
+  with pytest.raises(SystemExit):
+    compare_masks.main([f'{bucket}/b', f'{bucket}/b', f'--out={tmp_path}'])
+  assert 'error: --videos: give the folder of the videos' in capsys.readouterr().err
+  with pytest.raises(SystemExit):
+    compare_masks.main([f'{bucket}/b', f'{bucket}/a', f'--out={tmp_path}'])
+  assert 'A has masks of 0 and B of 0 of the 2 videos' in capsys.readouterr().err
 
 
 def test_errors_name_the_argument(bucket, capsys):

@@ -63,6 +63,8 @@ class SharedBatches:
 
   def __next__(self) -> dict[str, np.ndarray]:
     assert self._batches is not None, 'the iterator is closed'
+    # Otherwise up to 50 deleted arrays may keep their files open.
+    self._finish_deletions()
     batch = next(self._batches)
     if _LAYOUT not in batch:
       return batch
@@ -82,7 +84,11 @@ class SharedBatches:
     self._batches.close()
     self._batches = None
     gc.collect()  # The iterator is part of reference cycles, and holds batches.
+    self._finish_deletions()
+
+  def _finish_deletions(self) -> None:
+    """Waits until Grain's thread has closed the blocks of all arrays that are deleted."""
     deleting = getattr(self._array_class, '_del_thread_pool', None)
     if deleting is not None:
-      # The pool has one thread, so this task ends after those that unlink blocks.
+      # The pool has one thread, so this task ends after those that close and unlink blocks.
       deleting.apply(int)

@@ -137,3 +137,5 @@ def _configure_fsspec() -> None:
   # The default of 10 connections would limit `bucket_requests.MAX_REQUESTS`.
   options = fsspec.config.conf['s3'].setdefault('config_kwargs', {})
   options.setdefault('max_pool_connections', 64)
+  # That of requests by default; signed URLs have by default one that newer buckets refuse.
+  options.setdefault('signature_version', 's3v4')

@@ -1,6 +1,7 @@
 """Writing files and making folders, with errors that name the user's flag."""
 
 import contextlib
+import errno
 import os
 import pathlib
 import secrets
@@ -122,6 +123,7 @@ def make_folder(folder: pathlib.Path, field: str) -> None:
     with tempfile.TemporaryFile(dir=folder):
       pass
   except OSError as error:
+    room = 'make room, or ' if error.errno in (errno.ENOSPC, errno.EDQUOT) else ''
     raise UserError(
-      f'{field}: {folder} cannot be written to ({error_reason(error)}); name another folder'
+      f'{field}: {folder} cannot be written to ({error_reason(error)}); {room}name another folder'
     ) from None

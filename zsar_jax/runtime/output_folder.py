@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from zsar_jax.errors import first_line
-from zsar_jax.runtime import bucket_errors, bucket_requests, buckets
+from zsar_jax.runtime import bucket_errors, bucket_requests, buckets, checksums
 from zsar_jax.runtime.progress import log
 
 # Seconds between copies; more if copying takes long, so that it takes at most this share of time.
@@ -43,7 +43,7 @@ class OutputFolder:
       self.path = folder
       return
     self.path = pathlib.Path(tempfile.mkdtemp(prefix='zsar_jax-'))
-    self._copied: dict[pathlib.Path, tuple[int, int]] = {}
+    self._copied: dict[pathlib.Path, list[int | None]] = {}
     self._copying = threading.Lock()
     self._closed = threading.Event()
     self._thread = threading.Thread(target=self._copy_regularly, daemon=True)
@@ -96,8 +96,8 @@ class OutputFolder:
     for path in sorted(self.path.rglob('*')):
       if path.suffix == '.tmp' or not path.is_file():  # Of `files.open_atomically`.
         continue
-      status = path.stat()
-      state = status.st_size, status.st_mtime_ns
+      # Not its time, which may be whole seconds, in which a line of the same length may follow.
+      state = checksums.checksum(path)
       if self._copied.get(path) != state:
         changed[path] = state
     bucket_requests.upload(
