@@ -5,6 +5,7 @@ import json
 import pickle
 import tempfile
 import time
+import types
 import uuid
 
 import numpy as np
@@ -23,7 +24,7 @@ from zsar_jax.data.subset import data_identity, select
 from zsar_jax.data.view import View
 from zsar_jax.datasets.build import build
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import bucket_requests, distributed
+from zsar_jax.runtime import bucket_requests, distributed, s3_reads
 from zsar_jax.runtime.paths import as_path
 
 
@@ -103,6 +104,14 @@ def test_a_server_that_refuses_signed_urls(root, expected):
     counts = server.counts()
     # Those of the first requests, which are under way at once.
     assert 0 < counts['signed_urls'] < 30 < counts['requests']
+
+
+@pytest.mark.slow
+def test_a_machine_that_started_a_moment_ago(root, expected, monkeypatch):
+  monkeypatch.setattr(s3_reads, 'time', types.SimpleNamespace(monotonic=lambda: 5.0))
+  with slow_bucket(root) as server:
+    assert_same(take(training_batches(loader('s3://toys/data'), 4, 7, 0, 0), 3), expected[:3])
+    assert server.counts()['signed_urls'] > 10
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ async def read_range(fs: Any, path: str, begin: int, end: int) -> bytes | None:
   signed = _urls(fs)
   if signed is None or signed.is_refused:
     return None
-  url, since = signed.urls.get(path, ('', 0.0))
+  url, since = signed.urls.get(path, ('', float('-inf')))
   if time.monotonic() - since > _USED_SECONDS:
     since = time.monotonic()
     url = await fs._url(path, expires=_VALID_SECONDS)
