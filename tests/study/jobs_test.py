@@ -12,8 +12,11 @@ import time
 
 import pytest
 
+from tests.bucket_copies import memory_bucket  # noqa: F401  A fixture.
 from tests.study.plan_test import make_study
 from zsar_jax.errors import UserError
+from zsar_jax.runtime.output_folder import OutputFolder
+from zsar_jax.runtime.paths import as_path
 from zsar_jax.study import jobs
 from zsar_jax.study.plan import BASELINE, model, plan
 
@@ -137,4 +140,19 @@ def test_a_job_that_could_not_say_why_it_failed(tmp_path):
   job.folder.mkdir(parents=True)
   (job.folder / 'log.txt').symlink_to('/dev/full')
   with pytest.raises(UserError, match=r'log\.txt cannot be written \(No space left on device\)'):
-    jobs._check_ended(job, 2)
+    jobs._check_ended(_failed(job))
+
+
+def test_a_job_in_a_bucket_that_failed(bucket):
+  (job, *_) = jobs_of(as_path(bucket, '--workdir'))
+  failed = _failed(job)
+  (failed.outputs.path / jobs.LOG).write_text('starting\nerror: no such data set\n')
+  with pytest.raises(UserError, match=rf'failed: no such data set \(.*{bucket}/.*log\.txt\)'):
+    jobs._check_ended(failed)
+  assert (job.folder / jobs.LOG).read_text().endswith('\nended with status 2\n')
+
+
+def _failed(job):
+  process = subprocess.Popen([sys.executable, '-S', '-c', 'raise SystemExit(2)'])
+  process.wait()
+  return jobs._Running(job, process, OutputFolder(job.folder))

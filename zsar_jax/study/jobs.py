@@ -83,8 +83,7 @@ def train_all(jobs: Sequence[Job], command: Sequence[str], processes: int) -> No
         for slot, ended in list(running.items()):
           if ended.process.poll() is not None:
             del running[slot]
-            ended.outputs.close()
-            _check_ended(ended.job, ended.process.returncode)
+            _check_ended(ended)
             unfinished.remove(ended.job.name)
         status.show([entry.job for entry in running.values()], len(unfinished))
     finally:
@@ -147,22 +146,26 @@ def _core_share(slot: int, processes: int) -> Iterator[None]:
     os.sched_setaffinity(0, cores)
 
 
-def _check_ended(job: Job, status: int) -> None:
+def _check_ended(ended: _Running) -> None:
   """Raises a `UserError` with the last line of a job's output if the job failed."""
-  if status == 0 and is_finished(job):
-    return
+  job, status = ended.job, ended.process.returncode
+  failed = status != 0 or not is_finished(job)
   path = job.folder / LOG
   try:
-    with open(path, 'a') as log_file:
-      log_file.write(f'ended with status {status}\n')
+    if failed:
+      with (ended.outputs.path / LOG).open('a') as log_file:
+        log_file.write(f'ended with status {status}\n')
   except OSError as error:  # Then the job's last words are not in it either.
     raise UserError(
       f'the run {job.name} failed, and {path} cannot be written ({error_reason(error)}); make room,'
       ' and the same command goes on'
     ) from None
-  lines = [line for line in path.read_text(errors='replace').splitlines() if line.strip()]
-  last_line = lines[-2 if len(lines) > 1 else -1].removeprefix('error: ')
-  raise UserError(f'the run {job.name} failed: {last_line} (its full output is in {path})')
+  finally:
+    ended.outputs.close()
+  if failed:
+    lines = [line for line in path.read_text(errors='replace').splitlines() if line.strip()]
+    last_line = lines[-2 if len(lines) > 1 else -1].removeprefix('error: ')
+    raise UserError(f'the run {job.name} failed: {last_line} (its full output is in {path})')
 
 
 def _end(running: Sequence[_Running]) -> None:
