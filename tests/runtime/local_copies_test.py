@@ -66,8 +66,10 @@ def test_large_files_are_read_in_parts(bucket, fs, monkeypatch):
   assert local_copies.fetch(path, _json).read_bytes() == content
 
 
-def test_a_copy_that_was_cut_short_is_made_again(bucket, fs, monkeypatch):
-  path = as_path(f'{bucket}/weights/model.bin', 'SRC')
+@pytest.mark.parametrize('name', ['weights', 'partial'])
+def test_a_copy_that_was_cut_short_is_made_again(bucket, fs, monkeypatch, name):
+  fs.pipe_file(f'{bucket}/partial/model.bin', b'first model.bin')
+  path = as_path(f'{bucket}/{name}/model.bin', 'SRC')
 
   def fail(ranges):
     raise KeyboardInterrupt
@@ -83,7 +85,7 @@ def test_copies_that_nothing_uses_are_deleted(bucket, fs):
   first = local_copies.fetch(as_path(f'{bucket}/weights', 'SRC'), _json)
   second = local_copies.fetch(as_path(f'{bucket}/weights/deep', 'SRC'), _json)
   long_ago = time.time() - 8 * 86400
-  os.utime(first.parent, (long_ago, long_ago))
+  os.utime(first.parents[1], (long_ago, long_ago))
   local_copies.fetch(as_path(f'{bucket}/weights/model.bin', 'SRC'), _json)
   assert not first.exists()
   assert second.exists()

@@ -104,7 +104,7 @@ class RemoteFolder:
     self.path = path
     entries = bucket_requests.list_folder(path)
     self.sizes = {name: int(entry['size']) for name, entry in entries.items()}
-    self.versions = {name: _version(entry) for name, entry in entries.items()}
+    self.versions = {name: bucket_requests.version(entry) for name, entry in entries.items()}
     self._cache = None
     if cache:
       files = {name: (size, self.versions[name]) for name, size in self.sizes.items()}
@@ -122,13 +122,6 @@ class RemoteFolder:
     contents = _fetch([(file, [(0, file.length)] if file.length else []) for file in files])
     for file, parts in zip(files, contents, strict=True):
       (folder / file.path.name).write_bytes(b''.join(content for _, content in parts))
-
-
-def _version(entry: dict[str, Any]) -> str:
-  """Returns a text that differs for another content, from what a bucket says about an object."""
-  # The names in which S3, GCS, Azure and other file systems state it.
-  names = ('ETag', 'etag', 'generation', 'md5Hash', 'LastModified', 'last_modified', 'mtime')
-  return str(next((entry[name] for name in (*names, 'created') if entry.get(name)), ''))
 
 
 def read_ahead(requests: Sequence[tuple[RemoteFile, Sequence[_Range]]]) -> list[RemoteFile]:
@@ -154,13 +147,13 @@ def _fetch(
   requests: Sequence[tuple[RemoteFile, Sequence[_Range]]],
 ) -> list[list[tuple[int, bytes]]]:
   """Returns (begin, bytes) of ranges of several files, from their caches or the bucket."""
-  wanted = [(file, *item) for file, ranges in requests for item in ranges]
-  if not wanted:
+  items = [(file, *item) for file, ranges in requests for item in ranges]
+  if not items:
     return [[] for _ in requests]
-  cache = wanted[0][0].cache  # Of the data set that all of the files belong to.
+  cache = items[0][0].cache  # Of the data set that all of the files belong to.
   if cache:
-    contents = cache.read([(file.path, file.length, begin, end) for file, begin, end in wanted])
+    contents = cache.read([(file.path, file.length, begin, end) for file, begin, end in items])
   else:
-    contents = bucket_requests.read_ranges([(file.path, begin, end) for file, begin, end in wanted])
+    contents = bucket_requests.read_ranges([(file.path, begin, end) for file, begin, end in items])
   results = iter(contents)
   return [[(begin, next(results)) for begin, _ in ranges] for _, ranges in requests]

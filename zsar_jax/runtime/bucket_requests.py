@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import functools
+import math
 import pathlib
 import random
 import sys
@@ -43,6 +44,13 @@ _LONGEST_LISTING = 1 << 30
 
 # Seconds of failures after which a process says so, and between such lines.
 _SILENT_SECONDS = 20.0
+
+# In what buckets say about an object, the keys that identify its content: of S3, Google Cloud
+# Storage, Azure and other file systems.
+_VERSIONS = (
+  *('ETag', 'etag', 'generation', 'md5Hash'),
+  *('LastModified', 'last_modified', 'mtime', 'created'),
+)
 
 # Errors that another attempt does not change.
 _LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, TypeError, NotImplementedError)
@@ -149,6 +157,15 @@ def list_folder(folder: Any) -> dict[str, dict[str, Any]]:
   }
 
 
+def version(entry: dict[str, Any]) -> str:
+  """Returns a text that differs for another content of an object; '' if the bucket has none.
+
+  Args:
+    entry: what the bucket says about the object, from `list_folder` or `list_tree`.
+  """
+  return str(next((entry[key] for key in _VERSIONS if entry.get(key)), ''))
+
+
 def upload(files: Sequence[tuple[pathlib.Path, Any]]) -> None:
   """Writes objects with the content of local files, several at once.
 
@@ -222,12 +239,13 @@ async def _persist(
     size: the bytes that it transfers.
     check: whether its result must have this length.
   """
-  began = time.monotonic()
+  began = math.inf  # The time in which others have all slots is no failure.
   attempt = 0
   while True:
     patience = (_PATIENCE_SECONDS + size / _BYTES_PER_SECOND) * 2**attempt
     try:
       async with _slots():
+        began = min(began, time.monotonic())
         remaining = began + RETRY_SECONDS - time.monotonic()
         patience = max(1.0, min(patience, remaining))
         async with asyncio.timeout(patience):

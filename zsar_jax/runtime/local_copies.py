@@ -28,9 +28,6 @@ _LARGE = 2**26
 _PART_BYTES = 2**24
 _PARTS = 8
 
-# What object stores call the version of an object: S3, GCS, and others.
-_VERSIONS = ('ETag', 'etag', 'generation', 'md5Hash', 'LastModified', 'mtime', 'created')
-
 
 def fetch(path: pathlib.Path, choose: Callable[[Collection[str]], Collection[str]]) -> pathlib.Path:
   """Returns a local copy of a file, or of a folder's files; the path itself if it is local.
@@ -60,12 +57,13 @@ def fetch(path: pathlib.Path, choose: Callable[[Collection[str]], Collection[str
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
   names = sorted({*choose(entries), *((path.name,) if is_file else ())})
   versions = [
-    [name, *(str(entries[name].get(key)) for key in ('size', *_VERSIONS))] for name in names
+    [name, entries[name]['size'], bucket_requests.version(entries[name])] for name in names
   ]
   key = hashlib.sha256(json.dumps([str(folder), versions]).encode()).hexdigest()[:32]
   home = _copies_folder() / key
   # The name of the folder is kept, for messages.
-  copy = home / (folder.name or 'bucket')
+  name_of_copy = folder.name or 'bucket'
+  copy = home / 'complete' / name_of_copy
   with locks.lock_folder(home):
     if not copy.is_dir():
       size = sum(entries[name]['size'] for name in names)
@@ -73,10 +71,10 @@ def fetch(path: pathlib.Path, choose: Callable[[Collection[str]], Collection[str
         log(f'{path}: copying {format_bytes(size)} to {copy}')
       partial = home / 'partial'
       shutil.rmtree(partial, ignore_errors=True)
-      partial.mkdir()
+      (partial / name_of_copy).mkdir(parents=True)
       for name in names:
-        _download(folder / name, entries[name]['size'], partial / name)
-      partial.rename(copy)
+        _download(folder / name, entries[name]['size'], partial / name_of_copy / name)
+      partial.rename(copy.parent)
     os.utime(home)
   return copy / path.name if is_file else copy
 
