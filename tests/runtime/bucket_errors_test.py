@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import google.protobuf.message
 import pytest
 
 from tests.bucket_servers import free_port
@@ -49,6 +50,7 @@ def test_a_missing_object_is_no_error_of_a_bucket(bucket_url):
     PermissionError(13, 'denied'),
     ConnectionError('Cannot connect'),
     TimeoutError(),
+    google.protobuf.message.DecodeError('Error parsing message'),
   ],
 )
 def test_other_errors_stay(error, tmp_path):

@@ -49,7 +49,7 @@ def borrow(path: str, names: Sequence[str] = ()) -> Iterator[str]:
 
 def name_originals(text: str) -> str:
   """Returns a text about clips with the URLs in place of the copies that `borrow` has yielded."""
-  for copy, path in _copies.items():
+  for copy, path in list(_copies.items()):  # Other threads borrow meanwhile.
     text = text.replace(copy, path)
   return text
 

@@ -11,8 +11,10 @@ from zsar_jax.runtime import buckets
 
 # The packages through which all access to buckets goes, and those whose errors they pass on.
 _PACKAGES = frozenset(
-  ('fsspec', 's3fs', 'gcsfs', 'adlfs', 'botocore', 'aiobotocore', 'aiohttp', 'google', 'upath')
+  ('fsspec', 's3fs', 'gcsfs', 'adlfs', 'botocore', 'aiobotocore', 'aiohttp', 'upath')
 )
+# Not all of google, which protobuf belongs to.
+_GOOGLE = ('google.api_core', 'google.auth', 'google.cloud', 'google.oauth2')
 
 _AGAIN = 'try again when the bucket answers'
 
@@ -104,14 +106,18 @@ def reporting(path: Any, field: str) -> Iterator[None]:
 def _is_from_bucket(error: BaseException) -> bool:
   """Returns whether an error is one of a bucket's packages, or was raised in one of them."""
   return any(
-    type(link).__module__.partition('.')[0] in _PACKAGES or _passed_through(link.__traceback__)
+    _is_of_package(type(link).__module__) or _passed_through(link.__traceback__)
     for link in _chain(error)
   )
 
 
+def _is_of_package(module: str) -> bool:
+  return module.partition('.')[0] in _PACKAGES or module.startswith(_GOOGLE)
+
+
 def _passed_through(trace: types.TracebackType | None) -> bool:
   while trace is not None:
-    if str(trace.tb_frame.f_globals.get('__name__')).partition('.')[0] in _PACKAGES:
+    if _is_of_package(str(trace.tb_frame.f_globals.get('__name__'))):
       return True
     trace = trace.tb_next
   return False
