@@ -85,7 +85,7 @@ class RunStatus:
       self.update(state=FAILED, error=first_line(error))
     self._closed.set()
     if self._thread:
-      self._thread.join(self._interval)  # A bucket may not answer; the run must end.
+      self._thread.join(INTERVAL)  # A bucket may not answer; the run must end.
 
   def _keep_writing(self) -> None:
     ending = False
