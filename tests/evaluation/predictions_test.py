@@ -340,6 +340,11 @@ def test_headers_that_lie(tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match='Duplicate'):
       file.writestr('labels.npy', labels)
   refused(path, 'labels: it occurs twice')
+  with zipfile.ZipFile(path, 'w') as file:
+    for name, member in (members | {'labels.npy': labels.replace(b'(3,)', b'(9,)')}).items():
+      file.writestr(name, member)
+    file.getinfo('labels.npy').file_size += 24
+  refused(path, 'labels: it has two sizes')
 
 
 @settings(max_examples=200, deadline=None)

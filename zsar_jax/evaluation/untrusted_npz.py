@@ -106,6 +106,9 @@ class NpzReader:
   def _header(self, name: str, member: zipfile.ZipInfo) -> ArrayHeader:
     if member.compress_type not in _METHODS:
       raise ValueError(f'{name}: it is compressed in a way that NumPy does not use')
+    # Otherwise the checksum would cover only a part of a mapped array.
+    if member.compress_type == zipfile.ZIP_STORED and member.compress_size != member.file_size:
+      raise ValueError(f'{name}: it has two sizes')
     with self._zip.open(member) as file:
       # Headers of later versions have no bound on their length. NumPy writes them only for
       # structured types with long or non-ASCII field names.
