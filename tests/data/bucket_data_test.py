@@ -191,6 +191,17 @@ def test_other_hosts_open_with_few_requests(root, monkeypatch):
     assert server.counts()['requests'] < 20
 
 
+def test_a_request_that_is_denied_is_no_damaged_clip(memory, monkeypatch):
+  clips = loader(memory)
+
+  def deny(*_, **__):
+    raise PermissionError('Forbidden')
+
+  monkeypatch.setattr(type(memory.fs), 'cat_file', deny)
+  with pytest.raises(bucket_requests.UnreachableError, match=r'access is denied \(Forbidden\)'):
+    clips.training_clip(0, np.random.default_rng(0))
+
+
 def test_files_of_two_builds_are_refused(memory):
   directory = memory / 'toy' / '1.0.0'
   table = next(

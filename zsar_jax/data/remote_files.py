@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from zsar_jax.data.shard_cache import CacheSettings, ShardCache
-from zsar_jax.errors import UserError
+from zsar_jax.errors import UserError, error_reason
 from zsar_jax.runtime import bucket_requests
 
 # Ranges with at most so many bytes between them are read in one request. A connection that waits
@@ -150,10 +150,20 @@ def _fetch(
   items = [(file, *item) for file, ranges in requests for item in ranges]
   if not items:
     return [[] for _ in requests]
-  cache = items[0][0].cache  # Of the data set that all of the files belong to.
-  if cache:
-    contents = cache.read([(file.path, file.length, begin, end) for file, begin, end in items])
-  else:
-    contents = bucket_requests.read_ranges([(file.path, begin, end) for file, begin, end in items])
+  first = items[0][0]
+  try:
+    if first.cache:  # Of the data set that all of the files belong to.
+      contents = first.cache.read(
+        [(file.path, file.length, begin, end) for file, begin, end in items]
+      )
+    else:
+      contents = bucket_requests.read_ranges(
+        [(file.path, begin, end) for file, begin, end in items]
+      )
+  except PermissionError as error:  # Credentials that have expired are no damage of a clip.
+    raise bucket_requests.UnreachableError(
+      f'{first.path.parent}: access is denied ({error_reason(error)}); see to the credentials and'
+      ' the rights, and the same command goes on'
+    ) from None
   results = iter(contents)
   return [[(begin, next(results)) for begin, _ in ranges] for _, ranges in requests]

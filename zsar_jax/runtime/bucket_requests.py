@@ -57,7 +57,7 @@ _LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, TypeError, No
 
 
 class UnreachableError(UserError):
-  """A bucket did not answer for `RETRY_SECONDS`; no damage of the data."""
+  """A bucket did not answer for `RETRY_SECONDS`, or denied access; no damage of the data."""
 
 
 def read_ranges(ranges: Sequence[tuple[Any, int, int]]) -> list[bytes]:
