@@ -158,10 +158,10 @@ def test_far_frames_are_read_without_those_between(root, expected, monkeypatch):
     shard = dataset._shards[dataset._shard_of(35)]
     table = dataset.files.record_sizes()[f'{shard.name}.frames.npy']
     indices = (np.arange(2) + 0.5) * len(frames) / 2
-    wanted = sum(len(frames.frame(int(i))) + len(frames.plane(int(i))) for i in indices)
+    sampled = sum(len(frames.frame(int(i))) + len(frames.plane(int(i))) for i in indices)
     before_clip = server.counts()['bytes']
     clips.evaluation_clip(35)
-    assert server.counts()['bytes'] - before_clip == wanted + 40  # And the chunk's header.
+    assert server.counts()['bytes'] - before_clip == sampled + 40  # And the chunk's header.
     assert before_clip - before >= table
   assert_same(take(training_batches(loader(root / 'toys' / 'data'), 4, 7, 0, 0), 14), expected)
 

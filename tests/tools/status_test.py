@@ -135,10 +135,10 @@ def test_a_bucket(tmp_path):
     (bucket / name).mkdir(parents=True, exist_ok=True)
     (bucket / name / 'status.json').write_text(json.dumps(running()))
     (bucket / name / 'metrics.jsonl').write_text('{"step": 1}\n')
-  found = status.find_runs(bucket)
-  assert [run.name for run in found] == ['a', 'b']
-  known = status.describe(found[1], NOW)
+  runs = status.find_runs(bucket)
+  assert [run.name for run in runs] == ['a', 'b']
+  known = status.describe(runs[1], NOW)
   write(tmp_path, 'status.json', running())
   assert known | {'run': ''} == status.describe(tmp_path, NOW) | {'run': ''}
   (bucket / 'a' / 'status.json').unlink()
-  assert status.describe(found[0], NOW)['step'] == 1
+  assert status.describe(runs[0], NOW)['step'] == 1

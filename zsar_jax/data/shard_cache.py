@@ -117,9 +117,9 @@ class ShardCache:
     blocks: dict[tuple[str, int], bytes] = {}
     missing: list[tuple[str, int, int]] = []
     for name, numbers in needed.items():
-      found = self._load(name, sorted(numbers), paths[name][1])
-      blocks.update({(name, number): block for number, block in found.items()})
-      missing += [(name, *run) for run in _runs(numbers - found.keys())]
+      cached = self._load(name, sorted(numbers), paths[name][1])
+      blocks.update({(name, number): block for number, block in cached.items()})
+      missing += [(name, *run) for run in _runs(numbers - cached.keys())]
     requests = []
     for name, first, last in missing:
       path, size = paths[name]
@@ -142,7 +142,7 @@ class ShardCache:
 
   def _load(self, name: str, numbers: Sequence[int], size: int) -> dict[int, bytes]:
     """Returns those of the blocks of a file that are in the cache and whole."""
-    found = {}
+    cached = {}
     try:
       with contextlib.ExitStack() as stack:
         sums, data = (
@@ -153,10 +153,10 @@ class ShardCache:
           if expected:
             block = os.pread(data, min(BLOCK, size - number * BLOCK), number * BLOCK)
             if _checksum(block, number) == expected:
-              found[number] = block
+              cached[number] = block
     except (OSError, struct.error):  # Not there, deleted meanwhile, or a disk that fails.
       pass
-    return found
+    return cached
 
   def _store(self, name: str, blocks: dict[int, bytes]) -> None:
     """Adds blocks of a file, if there is room."""
