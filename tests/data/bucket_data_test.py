@@ -181,7 +181,7 @@ def test_a_bucket_that_is_gone_ends_the_run_and_damages_no_clip(root, monkeypatc
       next(batches)
     began = time.monotonic()
     batches.close()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
 
 
 def test_other_hosts_open_with_few_requests(root, monkeypatch):
