@@ -3,14 +3,13 @@
 import pathlib
 import uuid
 
+import fsspec
 import pytest
 
 
 @pytest.fixture(name='bucket')
 def memory_bucket():
   """Returns the URL of a bucket of its own in memory; it is deleted at the end."""
-  fsspec = pytest.importorskip('fsspec')
-  pytest.importorskip('upath')
   name = uuid.uuid4().hex
   yield f'memory://{name}'
   fs = fsspec.filesystem('memory')
@@ -20,8 +19,6 @@ def memory_bucket():
 
 def upload(source: pathlib.Path, url: str) -> str:
   """Copies a file, or a folder with everything below it, to a URL; returns the URL."""
-  import fsspec
-
   fs, path = fsspec.core.url_to_fs(url)
   for file in [source] if source.is_file() else sorted(source.rglob('*')):
     if file.is_file():
@@ -32,7 +29,5 @@ def upload(source: pathlib.Path, url: str) -> str:
 
 def download(url: str) -> dict[str, bytes]:
   """Returns {path of each object below a URL: its content}."""
-  import fsspec
-
   fs, path = fsspec.core.url_to_fs(url)
   return {name[len(path) + 1 :]: fs.cat_file(name) for name in fs.find(path)}

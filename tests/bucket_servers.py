@@ -71,7 +71,8 @@ def gcs_server() -> Iterator[BucketServer]:
   for module in ('gcsfs', 'gcp_storage_emulator'):
     pytest.importorskip(module)
   port = free_port()
-  command = (_program('gcp-storage-emulator'), 'start', '--in-memory', '--quiet')
+  program = pathlib.Path(__file__).with_name('gcs_emulator.py')
+  command = (sys.executable, str(program), 'start', '--in-memory', '--quiet')
   options = ('--host=127.0.0.1', f'--port={port}', f'--default-bucket={_BUCKET}')
   with _running(*command, *options) as process:
     endpoint = f'http://127.0.0.1:{port}'

@@ -1,6 +1,6 @@
 /* Makes files behave as on weak, read-only or full file systems; see faulty_files.py.
 
-The library is preloaded. It reads its rules from the variable FAULTS, one on each line:
+The library is preloaded. Rules are in the variable FAULTS, or in a call of set_faults, one a line:
 
     PATTERN KIND VALUE [AFTER]
 
@@ -27,7 +27,6 @@ fwrite, are not seen.
 #include <fcntl.h>
 #include <fnmatch.h>
 #include <limits.h>
-#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -47,22 +46,25 @@ struct rule {
 };
 
 static struct rule rules[32];
-static int num_rules;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static atomic_int num_rules;
 
-static void read_rules(void) {
-  const char *line = getenv("FAULTS");
-  while (line && *line && num_rules < 32) {
-    struct rule *rule = &rules[num_rules];
+void set_faults(const char *line) {
+  int count = 0;
+  num_rules = 0; /* Other threads see no rule while the rules change. */
+  while (line && *line && count < 32) {
+    struct rule *rule = &rules[count];
+    rule->after = rule->calls = 0;
     if (sscanf(line, "%4095s %15s %d %ld", rule->pattern, rule->kind, &rule->value, &rule->after) >= 3)
-      num_rules++;
+      count++;
     line = strchr(line, '\n');
     line += line != NULL;
   }
+  num_rules = count;
 }
 
+__attribute__((constructor)) static void read_faults(void) { set_faults(getenv("FAULTS")); }
+
 static struct rule *find(const char *path, const char *kind) {
-  pthread_once(&once, read_rules);
   for (int i = 0; path && i < num_rules; i++)
     if (!strcmp(rules[i].kind, kind) && !fnmatch(rules[i].pattern, path, 0)) return &rules[i];
   return NULL;
@@ -336,3 +338,17 @@ FSTAT(fstat64, struct stat64)
   }
 FSTATAT(fstatat, struct stat)
 FSTATAT(fstatat64, struct stat64)
+
+/* The names before glibc 2.33, which programs for older systems call. */
+int __xstat(int version, const char *path, struct stat *status) { return stat(path, status); }
+int __xstat64(int version, const char *path, struct stat64 *status) { return stat64(path, status); }
+int __lxstat(int version, const char *path, struct stat *status) { return lstat(path, status); }
+int __lxstat64(int version, const char *path, struct stat64 *status) { return lstat64(path, status); }
+int __fxstat(int version, int file, struct stat *status) { return fstat(file, status); }
+int __fxstat64(int version, int file, struct stat64 *status) { return fstat64(file, status); }
+int __fxstatat(int version, int folder, const char *path, struct stat *status, int flags) {
+  return fstatat(folder, path, status, flags);
+}
+int __fxstatat64(int version, int folder, const char *path, struct stat64 *status, int flags) {
+  return fstatat64(folder, path, status, flags);
+}

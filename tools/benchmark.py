@@ -1,6 +1,6 @@
 """Measures how fast the parts of zsar_jax are, beside the same work done by other code.
 
-    zsar benchmark pipeline|size|masks|step|candidates|eval|masking|text
+    zsar benchmark pipeline|buckets|size|masks|step|candidates|eval|masking|text
 
 Prints one line of JSON for each measurement, then one for each comparison, or a table.
 """
@@ -11,11 +11,22 @@ from collections.abc import Sequence
 from zsar_jax.runtime.command_line import parse_arguments
 from zsar_jax.runtime.reporting import exit_on_user_error
 
-from .benchmarks import candidates, evaluation, masking, masks, pipeline, size, step, text
+from .benchmarks import (
+  buckets,
+  candidates,
+  evaluation,
+  masking,
+  masks,
+  pipeline,
+  size,
+  step,
+  text,
+)
 
 # Each module has `add_flags(parser)`, and `run(arguments)`, which prints the lines.
 BENCHMARKS = {
   'pipeline': pipeline,
+  'buckets': buckets,
   'size': size,
   'masks': masks,
   'step': step,

@@ -137,9 +137,21 @@ def _noted_videos(sides: Sequence['MaskSource']) -> str:
   for side in sides:
     notes = side.parameters.get('made', {}).get(NOTES)
     folder = notes.get(VIDEOS) if isinstance(notes, dict) else None
-    if isinstance(folder, str) and as_path(folder, '--videos').is_dir():
+    if not isinstance(folder, str) or not _may_be_read(folder, side):
+      continue
+    if as_path(folder, '--videos').is_dir():
       return folder
   raise UserError('--videos: give the folder of the videos that the masks belong to')
+
+
+def _may_be_read(folder: str, side: 'MaskSource') -> bool:
+  """Returns whether a noted folder is one of this machine, or in the bucket of the masks.
+
+  Files of others must not name what this program asks other servers for.
+  """
+  from zsar_jax.runtime.buckets import is_url
+
+  return not is_url(folder) or folder.split('/')[:3] == str(side.parameters['path']).split('/')[:3]
 
 
 def _match(

@@ -20,7 +20,7 @@ from zsar_jax.errors import first_line
 from zsar_jax.runtime.command_line import parse_arguments
 from zsar_jax.runtime.paths import as_path
 from zsar_jax.runtime.reporting import exit_on_user_error
-from zsar_jax.runtime.run_status import ALIVE, ENDED, FINISHED, INTERVAL, read_status
+from zsar_jax.runtime.run_status import ALIVE, ENDED, FINISHED, INTERVAL, STATUS, read_status
 from zsar_jax.runtime.wording import format_duration
 
 # A run without a sign of life for this many seconds is silent.
@@ -33,7 +33,7 @@ FIELDS = (
 
 # The files that a folder of a run has, and the depth to which folders are searched for runs:
 # STUDY/runs/EXPERIMENT/RUN/SEED.
-_FILES = ('status.json', 'metrics.jsonl', 'results.json')
+_FILES = (STATUS, 'metrics.jsonl', 'results.json')
 _DEPTH = 4
 
 # The bytes at the end of metrics.jsonl, and of another file, that are read.
@@ -56,7 +56,7 @@ def main() -> None:
   with exit_on_user_error(), contextlib.suppress(KeyboardInterrupt):
     folders = [as_path(text, 'WORKDIR') for text in args.workdirs]
     while True:
-      runs = [_describe(run) for folder in folders for run in find_runs(folder) or [folder]]
+      runs = [run for folder in folders for run in describe_below(folder)]
       lines = map(json.dumps, runs) if args.json else format_lines(runs)
       print(*lines, sep='\n', flush=True)
       if args.watch is None:
@@ -65,24 +65,42 @@ def main() -> None:
       print()
 
 
-def _describe(workdir: pathlib.Path) -> dict[str, Any]:
+def describe_below(folder: pathlib.Path) -> list[dict[str, Any]]:
+  """Describes each run at or below a folder, or the folder if there is none."""
+  reached = folder
   try:
-    return describe(workdir, time.time())
-  except Exception as error:  # One folder that cannot be read does not hide the other runs.
-    known = dict.fromkeys(FIELDS) | {'run': str(workdir), 'state': 'unreadable'}
-    return known | {'error': first_line(error)}
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+      (folder / STATUS).stat()  # Unlike the listing of a bucket, this fails if it is not reachable.
+    runs = []
+    for reached in find_runs(folder) or [folder]:
+      runs.append(describe(reached, time.time()))
+    return runs
+  except Exception as error:  # What cannot be read does not hide the runs of other folders.
+    unreadable = {'run': str(reached), 'state': 'unreadable', 'error': first_line(error)}
+    return [dict.fromkeys(FIELDS) | unreadable]
 
 
 def find_runs(folder: pathlib.Path, depth: int = _DEPTH) -> list[pathlib.Path]:
-  """Returns the folders of the runs at or below a folder, sorted by name."""
+  """Returns the folders of the runs at or below a folder, sorted by name.
+
+  Args:
+    folder: may be missing.
+    depth: the number of levels below it that are searched.
+
+  Raises:
+    OSError: if the folder cannot be read; those below it are left out then.
+  """
   try:
     children = sorted(folder.iterdir())
-    if any(child.name in _FILES for child in children):
-      return [folder]
-    below = [child for child in children if depth and child.is_dir()]
-  except OSError:
+  except (FileNotFoundError, NotADirectoryError):
     return []
-  return [run for child in below for run in find_runs(child, depth - 1)]
+  if any(child.name in _FILES for child in children):
+    return [folder]
+  runs = []
+  for child in children if depth else ():
+    with contextlib.suppress(OSError):
+      runs += find_runs(child, depth - 1) if child.is_dir() else []
+  return runs
 
 
 def describe(workdir: pathlib.Path, now: float) -> dict[str, Any]:

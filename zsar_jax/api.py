@@ -30,7 +30,8 @@ from zsar_jax.weights.formats.hints import PYTHON, Hints
 from zsar_jax.weights.formats.load_report import LoadReport
 from zsar_jax.weights.named_model import load_model
 
-# A file, a folder of frames, or RGB frames u8[T, H, W, 3] as an array of any library or as a list.
+# A file or a folder of frames, also as a URL; or RGB frames u8[T, H, W, 3], as an array of any
+# library or as a list.
 Video = str | os.PathLike[str] | ArrayLike
 
 # The maximum number of texts that are encoded at a time.
@@ -234,7 +235,7 @@ def load(
 
   Args:
     source: the workdir of a run, a file or folder of weights in any format that `zsar convert`
-      reads, or 'hf://OWNER/NAME'.
+      reads, the URL of one of these in a bucket, or 'hf://OWNER/NAME'.
     templates: one or more sentences for class names, each with one '{}'. Defaults to those of the
       training, or 'a photo of a {}.'.
     tokenizer: see `config.text.tokenizer`. Defaults to that of the training, then to the files

@@ -13,6 +13,7 @@ from zsar_jax.evaluation.eval_mode import evaluate
 from zsar_jax.evaluation.run_results import Results, save_results
 from zsar_jax.pantomime import worlds
 from zsar_jax.runtime import agreement, distributed
+from zsar_jax.runtime.files import check_writable
 from zsar_jax.training import loop
 from zsar_jax.training.goodput import Goodput
 
@@ -40,6 +41,8 @@ def run(
     )
   agreement.check_command(settings(config, mode))
   raise_open_file_limit(config.data.workers)
+  if distributed.is_main():
+    check_writable(workdir, '--workdir')
   build_embedded_data(config, mode)
   if mode == 'train':
     predictions = loop.train(config, workdir, goodput)

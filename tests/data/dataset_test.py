@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -242,6 +243,20 @@ def test_a_clip_of_another_build_is_refused(built, tmp_path, monkeypatch):
   clips.frames(0)
   with pytest.raises(UserError, match='00000-of-00003: the records, .* not all of one build'):
     clips.frames(1)
+
+
+def test_another_build_within_the_same_second(built, other):
+  """Some file systems have times in whole seconds; the files of the first build are still open."""
+  folder = built / 'toy' / '1.0.0'
+  dataset.open_dataset(built, 'toy', 'train').frames(1)
+  index = folder / 'index-train.npz'
+  time = index.stat().st_mtime_ns
+  shutil.rmtree(folder)
+  shutil.copytree(other, folder)
+  os.utime(index, ns=(time, time))
+  frames = dataset.open_dataset(built, 'toy', 'train').frames(1)
+  expected = dataset.open_dataset(other.parents[1], 'toy', 'train')[1]['frames']
+  assert [frames.frame(n) for n in range(len(frames))] == list(expected)
 
 
 @pytest.mark.parametrize('marked', ['index', 'metadata'])

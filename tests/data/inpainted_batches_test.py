@@ -1,5 +1,7 @@
 """Inpainted frames in batches: those of the frames whose planes are taken, for any workers."""
 
+import uuid
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,7 @@ from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.language import parse
 from zsar_jax.runtime import sharding
+from zsar_jax.runtime.paths import as_path
 from zsar_jax.training.compilation import batch_shapes
 
 # The full height of a clip, without resizing.
@@ -147,3 +150,18 @@ def test_damaged_inpainted_frames_are_described(root):
     with pytest.raises(UserError, match='not a complete JPEG'):
       loader.evaluation_clip(0)
     assert 'not a complete JPEG' in loader.describe_damage(0)
+
+
+def test_batches_from_a_bucket_are_the_same(root):
+  bucket = as_path(f'memory://{uuid.uuid4().hex}/data', '')
+  bucket.fs.put(str(root / 'data'), bucket.path, recursive=True)
+  local = ClipLoader(open_subset(root), VIEW, inpainted=True)
+  remote = ClipLoader(open_subset(bucket.parent), VIEW, inpainted=True)
+  expected = take(training_batches(local, 4, 7, 0, 0), 6)
+  assert_same(take(training_batches(remote, 4, 7, 0, 0), 6), expected)
+  partners = np.arange(len(local.subset))[::-1].astype(np.int32)
+  batches = [
+    list(evaluation_batches(clips, 4, 0, partners=partners, partners_inpainted=True))
+    for clips in (local, remote)
+  ]
+  assert_same(*batches)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from configs import ssv2_objmask
+from tests.runtime.sharding_test import slices_of_4x4
 from zsar_jax.models import flops
 from zsar_jax.models.from_config import build_model
 from zsar_jax.performance import estimate
@@ -83,8 +84,8 @@ def test_bytes_of_a_device_agree_with_real_arrays():
   assert estimate.device_bytes(shapes) == nbytes
 
 
-def traffic_of(config):
-  mesh = sharding.make_mesh(config.mesh)
+def traffic_of(config, devices=None):
+  mesh = sharding.make_mesh(config.mesh, devices)
   model = build_model(config)
   params = sharding.sharded_shapes(model.abstract_params, mesh, config.mesh.fsdp_min_bytes)
   _, trained = optim.make_optimizer(config.optim, model.abstract_params, config.steps)
@@ -110,6 +111,18 @@ def test_fsdp_gathers_and_scatters():
   assert traffic.scattered == pytest.approx(scattered * 7 / 8)
   assert traffic.gathered == pytest.approx((split[True] + split[False]) * 7 / 8)
   assert traffic.reduced > 2 * table * 7 / 8
+
+
+@pytest.mark.parametrize('fsdp', [1, 4])
+def test_each_slice_sends_every_gradient_once(fsdp):
+  """With two slices, the chips of one send its sums to the other, however they share the work."""
+  config = tiny(optim__accumulation=1, mesh__data=-1, mesh__fsdp=fsdp)
+  traffic, params = traffic_of(config, slices_of_4x4(2))
+  gradients = sum(4 * leaf.size for leaf in jax.tree.leaves(params))
+  embeddings = 4 * 20 * 64
+  # Half of the embeddings are gathered, and their gradient is summed.
+  assert 16 * traffic.between_slices == pytest.approx(gradients + 1.5 * embeddings)
+  assert traffic_of(config)[0].between_slices == 0
 
 
 def test_frozen_parameters_send_no_gradient():

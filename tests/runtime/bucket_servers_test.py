@@ -19,3 +19,11 @@ def test_a_bucket_is_written_and_read(bucket_url):
     assert (copy / 'a' / 'b.txt').read_text() == 'second'
   with pytest.raises(FileNotFoundError):
     (folder / 'none').read_text()
+
+
+def test_objects_are_created_exclusively(bucket_url):
+  path = as_path(bucket_url, '--workdir') / 'a'
+  path.fs.pipe_file(path.path, b'first', mode='create')
+  with pytest.raises(FileExistsError):
+    path.fs.pipe_file(path.path, b'second', mode='create')
+  assert path.read_bytes() == b'first'

@@ -49,8 +49,8 @@ def test_a_folder_for_output_is_tried(bucket, monkeypatch):
   def refuse(*_, **__):
     raise PermissionError(13, 'Forbidden')
 
-  monkeypatch.setattr(type(bucket.fs), 'put_file', refuse)
-  with pytest.raises(UserError, match=f'^--out: {bucket} cannot be written to .Forbidden'):
+  monkeypatch.setattr(type(bucket.fs), 'pipe_file', refuse)
+  with pytest.raises(UserError, match=f'^--out: {bucket}: access is denied .*Forbidden.; give'):
     files.make_folder(bucket, '--out')
 
 

@@ -1,6 +1,5 @@
 """status.json while a run is alive, after it has ended, and where it cannot be written."""
 
-import contextlib
 import time
 
 import pytest
@@ -73,14 +72,5 @@ def test_a_file_that_cannot_be_written_is_a_warning(tmp_path, monkeypatch, capsy
 def test_a_broken_file_is_no_status(tmp_path, content):
   (tmp_path / 'status.json').write_bytes(content)
   assert read_status(tmp_path) is None
-  with contextlib.closing(_Closing(RunStatus(tmp_path, interval=60))):
-    pass
+  RunStatus(tmp_path, interval=60).close(None)
   assert read_status(tmp_path)['state'] == 'finished'
-
-
-class _Closing:
-  def __init__(self, status):
-    self.status = status
-
-  def close(self):
-    self.status.close(None)

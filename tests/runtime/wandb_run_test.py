@@ -1,4 +1,4 @@
-"""Runs on Weights & Biases in offline mode: its own files against metrics.jsonl."""
+"""Runs on Weights & Biases: its own files, or what its server got, against metrics.jsonl."""
 
 import json
 import sys
@@ -6,6 +6,7 @@ import sys
 import PIL.Image
 import pytest
 
+from tests.runtime.wandb_server import serve
 from zsar_jax.errors import UserError
 from zsar_jax.runtime.metric_writer import MetricWriter
 from zsar_jax.runtime.wandb_run import WandbRun, read_rows
@@ -117,6 +118,34 @@ def test_every_line_is_sent_once_over_all_starts(tmp_path, wandb):
     assert image.size == (8, 6)
 
 
+def test_online_the_server_says_which_lines_it_has(tmp_path, wandb, monkeypatch):
+  monkeypatch.setenv('WANDB_MODE', 'online')
+  monkeypatch.setenv('WANDB_API_KEY', '0' * 40)
+
+  def train(first_step, last_step):
+    writer = MetricWriter(tmp_path, first_step, tensorboard=False)
+    writer.add(WandbRun(tmp_path, CONFIG, writer.kept, False, dict))
+    for step in range(first_step + 1, last_step + 1):
+      writer.write(step, {'loss': 1000.5 + step})
+    writer.close(failed=False)
+    wandb.teardown()
+
+  with serve() as server:
+    monkeypatch.setenv('WANDB_BASE_URL', f'http://127.0.0.1:{server.server_port}')
+    train(0, 6)
+    assert [row['_step'] for row in server.rows.values()] == [0, 1, 2, 3, 4, 5, 6]
+    # The last rows did not arrive, and the run resumes after step 5, then after step 6 although
+    # the server has step 8.
+    for number in (4, 5, 6):
+      del server.rows[number]
+    train(5, 8)
+    train(6, 10)
+    rows = [server.rows[number] for number in sorted(server.rows)]
+  lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+  assert [metrics_of(row) | {'step': row['_step']} for row in rows[1:]] == lines
+  assert [line['step'] for line in lines] == list(range(1, 11))
+
+
 def test_the_table_of_an_evaluation_and_the_config(tmp_path, wandb):
   start = Start(wandb, tmp_path, 0)
   start.train(1, 3)
@@ -145,6 +174,16 @@ def test_a_failure_of_wandb_is_one_warning(tmp_path, wandb, monkeypatch, capsys,
   assert len((tmp_path / 'metrics.jsonl').read_text().splitlines()) == 4
   err = capsys.readouterr().err
   assert err.count('warning: Weights & Biases fails (Connection lost); the run goes on') == 1
+
+
+def test_pictures_that_cannot_be_drawn_are_left_out(tmp_path, wandb, capsys):
+  run = WandbRun(tmp_path, CONFIG, [], False, lambda: 1 / 0)
+  run.write(1, {'loss': 0.5}, more=False)
+  run.close(False)
+  wandb.teardown()
+  (file,) = files(tmp_path)
+  assert [metrics_of(row) for row in read_rows(file)] == [{}, {'loss': 0.5}]
+  assert 'warning: no pictures on Weights & Biases (division by zero)' in capsys.readouterr().err
 
 
 def test_a_service_that_does_not_answer_is_a_warning(tmp_path, wandb, monkeypatch, capsys):

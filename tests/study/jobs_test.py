@@ -130,3 +130,11 @@ with interruptible_program():
   assert all('stopped' in log for log in logs)
   jobs.train_all(planned, _command(tmp_path), processes=4)
   assert all(jobs.is_finished(job) for job in planned)
+
+
+def test_a_job_that_could_not_say_why_it_failed(tmp_path):
+  job = jobs_of(tmp_path)[0]
+  job.folder.mkdir(parents=True)
+  (job.folder / 'log.txt').symlink_to('/dev/full')
+  with pytest.raises(UserError, match=r'log\.txt cannot be written \(No space left on device\)'):
+    jobs._check_ended(job, 2)

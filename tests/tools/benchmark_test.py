@@ -217,3 +217,18 @@ def test_the_masks_benchmark(capfd):
   assert lines['ours']['ms_per_clip'] > lines['finish']['ms_per_clip']
   assert lines['ours']['bytes_per_mask'] > 50
   assert lines['clips per second of ours / peer']['ratio'] > 0
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_buckets(capfd):
+  pytest.importorskip('s3fs')
+  flags = ['--clips=70', '--batches=1', '--workers=0', '--hosts=3', '--latency=0.001']
+  benchmark.main(['buckets', *flags])
+  lines = [json.loads(line) for line in capfd.readouterr().out.splitlines() if line[0] == '{']
+  disk, bucket, cache, ratio, hosts, throttled = lines[1:]
+  assert disk['requests'] == 0
+  assert bucket['requests'] > 64 > cache['requests'] > 0
+  assert ratio['ratio'] > 0
+  assert hosts['faults'] == throttled['faults'] == 0
+  # What each of three hosts reads: the listing and small files.
+  assert 20 < hosts['requests'] < 70

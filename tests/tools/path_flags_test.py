@@ -37,6 +37,7 @@ _TEXTS = {
   ('make-masks', '--boxes'),
   ('make-masks', '--annotations'),
   ('build-dataset', '--out'),
+  ('status', 'workdirs'),
   *(
     ('build-dataset', f'--{flag}')
     for flag in ('videos', 'annotations', 'lists', 'labels', 'masks', 'boxes')

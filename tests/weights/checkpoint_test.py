@@ -1,6 +1,7 @@
 """Checkpoints: round trips, damage, and refusals."""
 
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -19,6 +20,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import checksums
+from zsar_jax.weights import checkpoint
 from zsar_jax.weights.array_store import missing_parts
 from zsar_jax.weights.checkpoint import Checkpoints, load_params
 
@@ -49,6 +51,20 @@ def saved(tmp_path_factory):
     for step in (3, 5, 7):
       checkpoints.save(step, jax.tree.map(jnp.asarray, STATE), {'clips': step})
   return workdir
+
+
+def test_checkpoints_of_the_same_second_are_verified_each(saved, tmp_path):
+  """Some file systems have times in whole seconds."""
+  folder = tmp_path / '7'
+  shutil.copytree(saved / 'checkpoints' / '7', folder)
+  sums = folder / 'checksums.json'
+  written = sums.stat().st_mtime_ns
+  assert checkpoint._verify(folder) == (True, None)
+  shutil.rmtree(folder)
+  shutil.copytree(saved / 'checkpoints' / '5', folder)
+  (folder / 'meta' / 'metadata').write_text('{}')
+  os.utime(sums, ns=(written, written))
+  assert checkpoint._verify(folder)[1]
 
 
 def test_round_trip_onto_another_mesh(saved):

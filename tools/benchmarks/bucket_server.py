@@ -35,6 +35,7 @@ class Faults:
     short: the share of bodies that lack their last byte, as their header says.
     stalled: the share of answers that never come.
     rate: requests per second beyond which the answer is status 503; 0 for any number.
+    refuses_signed_urls: whether requests must be signed in their headers.
   """
 
   latency: float = 0.0
@@ -43,6 +44,7 @@ class Faults:
   short: float = 0.0
   stalled: float = 0.0
   rate: float = 0.0
+  refuses_signed_urls: bool = False
 
 
 class _Server:
@@ -51,7 +53,7 @@ class _Server:
   def __init__(self, root: pathlib.Path, faults: Faults):
     self.root, self.faults = root, faults
     self.random = random.Random(0)
-    self.counts = {'requests': 0, 'bytes': 0, 'open': 0, 'most': 0, 'faults': 0}
+    self.counts = {'requests': 0, 'bytes': 0, 'open': 0, 'most': 0, 'faults': 0, 'signed_urls': 0}
     self._second, self._in_second = 0, 0
 
   def is_throttled(self) -> bool:
@@ -79,6 +81,10 @@ class _Server:
     if name == '_counts':
       return '200 OK', {}, json.dumps(self.counts).encode()
     query = dict(urllib.parse.parse_qsl(url.query, keep_blank_values=True))
+    if 'X-Amz-Signature' in query:
+      self.counts['signed_urls'] += 1
+      if self.faults.refuses_signed_urls:
+        return '403 Forbidden', {}, b'<Error><Code>AccessDenied</Code></Error>'
     if 'list-type' in query:
       return '200 OK', {'Content-Type': 'application/xml'}, self._list(name, query)
     try:

@@ -10,7 +10,10 @@ import copy
 import dataclasses
 import functools
 import signal
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION
+from typing import Any
 
 import grain
 import numpy as np
@@ -24,6 +27,7 @@ from zsar_jax.data.view import SINGLE_VIEW, EvaluationViews
 from zsar_jax.data.watchdog import DEFAULT_POLICY, WatchedBatches, WorkerPolicy, set_worker_name
 from zsar_jax.data.workers import initialize_worker
 from zsar_jax.runtime import bucket_requests
+from zsar_jax.runtime.daemon_threads import DaemonThreads
 
 # An iterator over batches with a method `close`.
 BatchIterator = WatchedBatches
@@ -38,6 +42,9 @@ _ENDLESS = 1 << 62
 
 # The clips that a process loads from a bucket at once.
 _CLIPS_AT_ONCE = 64
+
+# How often a batch whose clips arrive slowly looks whether it is still wanted.
+_CLOSING_SECONDS = 0.5
 
 
 def training_batches(
@@ -169,18 +176,35 @@ def _stack(clips: Sequence[BatchClip]) -> dict[str, np.ndarray]:
   return {name: np.stack([clip[name] for clip in clips]) for name in clips[0]}
 
 
-def _stack_loaded(
-  stack: Callable[[Sequence[BatchClip]], dict[str, np.ndarray]],
-  clips: Sequence[concurrent.futures.Future[BatchClip]],
-) -> dict[str, np.ndarray]:
-  """Returns the batch of clips that are being loaded."""
-  return stack([clip.result() for clip in clips])
+@dataclasses.dataclass(frozen=True)
+class _StackLoaded:
+  """Makes a batch of clips that are being loaded.
+
+  Attributes:
+    stack: makes the batch of loaded clips.
+    closing: is set when nobody wants more batches; None in worker processes.
+  """
+
+  stack: Callable[[Sequence[BatchClip]], Any]
+  closing: threading.Event | None
+
+  def __call__(self, clips: Sequence[concurrent.futures.Future[BatchClip]]) -> Any:
+    while concurrent.futures.wait(clips, _CLOSING_SECONDS, FIRST_EXCEPTION).not_done:
+      if self.closing and self.closing.is_set():
+        # A program ends only when Grain's threads end, which call this.
+        for clip in clips:
+          clip.cancel()
+        raise concurrent.futures.CancelledError
+      for clip in clips:
+        if clip.done() and (error := clip.exception()):
+          raise error
+    return self.stack([clip.result() for clip in clips])
 
 
 @functools.cache
-def _clip_threads() -> concurrent.futures.ThreadPoolExecutor:
+def _clip_threads() -> DaemonThreads:
   """The threads of this process that load clips from buckets."""
-  return concurrent.futures.ThreadPoolExecutor(_CLIPS_AT_ONCE, 'clips')
+  return DaemonThreads(_CLIPS_AT_ONCE, 'clips')
 
 
 def _is_remote(loader: ClipLoader) -> bool:
@@ -206,8 +230,9 @@ def _batches(
   stack = pack_clips if workers else None
   # The batches that a process loads at once.
   threads = 1 if workers else 2
+  closing = None if workers else threading.Event()
   if _is_remote(loader):
-    stack = functools.partial(_stack_loaded, stack or _stack)
+    stack = _StackLoaded(stack or _stack, closing)
     threads = max(2, -(-_CLIPS_AT_ONCE // size))
     # A worker that waits for a slow bucket does not hang. It waits for each clip's table, rows and
     # frames, and ends itself.
@@ -234,7 +259,7 @@ def _batches(
     initialize = functools.partial(_initialize_worker, name)
     return _load_ahead(dataset.mp_prefetch(worker_options, initialize))
 
-  return WatchedBatches(start, workers, policy)
+  return WatchedBatches(start, workers, policy, closing)
 
 
 def _load_ahead(dataset: grain.IterDataset) -> SharedBatches:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from zsar_jax.errors import UserError, first_line
+from zsar_jax.runtime.bucket_requests import UnreachableError
 
 # The values of `WorkerPolicy.on_worker_failure`.
 FAILURE_ACTIONS = ('stop', 'restart')
@@ -75,7 +76,11 @@ class WatchedBatches:
   """
 
   def __init__(
-    self, start: Callable[[int, str], Batches], workers: int, policy: WorkerPolicy
+    self,
+    start: Callable[[int, str], Batches],
+    workers: int,
+    policy: WorkerPolicy,
+    closing: threading.Event | None = None,
   ) -> None:
     """Starts the workers.
 
@@ -84,8 +89,11 @@ class WatchedBatches:
         `set_worker_name`.
       workers: the number of processes.
       policy: when a worker counts as failed, and how failures are treated.
+      closing: is set when nobody wants more batches.
     """
     self._start, self._workers, self._policy = start, workers, policy
+    self._closing = closing
+    self._unreachable = False  # Whether the workers wait for a bucket that fails.
     # The number of batches returned, the number returned before the last restart, and the restarts
     # since the last batch.
     self._returned = self._restarted_at = self._restarts = 0
@@ -109,6 +117,9 @@ class WatchedBatches:
       self._waiting_since = time.monotonic()
       try:
         batch = next(self._batches)
+      except UnreachableError:
+        self._unreachable = True
+        raise
       except RuntimeError as error:  # Grain's, if a worker has died.
         failure = self._hang or self._describe_failure(error)
         if not self._may_restart():
@@ -129,8 +140,10 @@ class WatchedBatches:
     """Ends the workers."""
     if not self._closed.is_set():
       self._closed.set()
+      if self._closing:
+        self._closing.set()
       # Grain would wait for workers that hang, or until workers that start have loaded a batch.
-      if self._hang:
+      if self._hang or self._unreachable:
         self._kill_workers()
       elif not self._returned:
         _kill(_unnamed_workers())

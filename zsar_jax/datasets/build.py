@@ -92,14 +92,15 @@ def _build_here(
         stack.enter_context(locks.lock_folder(builder.staging_dir))
       except OSError as error:
         raise UserError(
-          f'--out: {builder.staging_dir} cannot be written ({error.strerror})'
+          f'--out: {builder.staging_dir} cannot be written ({error.strerror}); build in another'
+          ' folder (for a data set of config.data.embedded, in another config.data.dir)'
         ) from None
-      file_systems.check_moving(builder.staging_dir, '--out')
       # An earlier build leaves this folder if it is killed while it publishes.
       for incomplete in directory.parent.glob(f'{INCOMPLETE_PREFIX}*_{directory.name}'):
         shutil.rmtree(incomplete)
       # Another process may have built the data set while this one waited for the lock.
       if not _is_built(builder, directory, strict):
+        file_systems.check_moving(pathlib.Path(builder.data_dir_root), '--out')
         _stage_and_publish(builder, workers, strict, beam)
       _clear_staging(builder)
   return directory

@@ -31,7 +31,7 @@ from zsar_jax.evaluation.evaluator import COLOR_SEED
 from zsar_jax.ops.prepare import painted_frames
 from zsar_jax.recipes import language
 from zsar_jax.runtime import buckets, sharding
-from zsar_jax.runtime.files import make_folder, make_parent, open_atomically
+from zsar_jax.runtime.files import make_folder, make_parent, naming, open_atomically
 from zsar_jax.runtime.folders import open_folders
 from zsar_jax.runtime.locks import lock_folder
 from zsar_jax.runtime.progress import Progress, log
@@ -123,12 +123,13 @@ class _Export:
     self._check_folder()
     self._list.save(self._folder)
     folders = open_folders(str(self._folder), '--workdir')
-    complete = {
-      key: path if self._kind == 'mp4' else f'{path}/{_image_name(0, self._kind)}'
-      for key, path in self._files.items()
-    }
+    # A folder of images in a bucket is complete if its first image is there.
+    in_bucket = self._kind != 'mp4' and buckets.is_remote(self._folder)
+    marker = f'/{_image_name(0, self._kind)}' if in_bucket else ''
     missing = {
-      key for key, path in complete.items() if not folders.is_file(f'{folders.root}/{path}')
+      key
+      for key, path in self._files.items()
+      if not folders.exists(f'{folders.root}/{path}{marker}')
     }
     if done := len(self._files) - len(missing):
       log(f'{self._eval_set.name}: {done} of {len(self._files)} files are there already')
@@ -263,7 +264,7 @@ def _write_mp4(path: pathlib.Path, frames: np.ndarray, fps: float) -> None:
 def _write_images(path: pathlib.Path, frames: np.ndarray, kind: str) -> None:
   """Writes frames u8[T, H, W, 3] as numbered images of a folder: 'png' or 'jpg'.
 
-  The first image is there if all of them are.
+  In a bucket, the first image is written last.
   """
   options = (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY) if kind == 'jpg' else ()
   images = {}
@@ -278,7 +279,8 @@ def _write_images(path: pathlib.Path, frames: np.ndarray, kind: str) -> None:
   shutil.rmtree(partial, ignore_errors=True)  # Of an export that was killed.
   partial.mkdir()
   for name, content in images.items():
-    (partial / name).write_bytes(content)
+    with naming(partial / name):
+      (partial / name).write_bytes(content)
   partial.rename(path)
 
 

@@ -127,7 +127,7 @@ def _slice_transfer(
     return None
   kind = transfer[1].lower().replace('_', '-')
   kind = 'collective-permute' if kind == 'one-to-one' else kind
-  group = 0
+  group = 0  # The number of slices; a transfer to a single one names no set of them.
   slices = _TRANSFER_SLICES.search(instruction.attributes)
   for part in slices[1].split(',') if slices else ():
     first, _, last = part.partition(':')

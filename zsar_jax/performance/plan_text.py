@@ -89,8 +89,7 @@ def _step_lines(step: dict[str, Any], plan: dict[str, Any]) -> list[str]:
   if 'collectives' in step:
     lines += _collective_lines(step['collectives'])
   if 'must_move' in step:
-    sizes = step['must_move'].items()
-    moved = [f'{name.replace("_", " ")} {format_bytes(size)}' for name, size in sizes if size]
+    moved = [f'{name} {format_bytes(size)}' for name, size in step['must_move'].items() if size]
     lines.append(f'  the sharding must send, from a device: {", ".join(moved) or "nothing"}')
   if 'roofline' in step:
     lines += _roofline_lines(step)

@@ -145,7 +145,9 @@ class _Planner:
       'class texts and keys': estimate.device_bytes(program.arguments['inputs']),
     }
     step = {'batch': config.data.batch_size, 'flops': {'traced': self._traced_flops([program])}}
-    step['must_move'] = dataclasses.asdict(traffic) | {'total': traffic.total}
+    must_move = dataclasses.asdict(traffic) | {'total': traffic.total}
+    must_move['of it between slices'] = must_move.pop('between_slices')
+    step['must_move'] = must_move
     multiple = sharding.num_batch_shards(mesh) * config.optim.accumulation
     if not self._topology.compiles:
       memory['activations'] = estimate.activation_bytes(

@@ -16,6 +16,8 @@ _PACKAGES = frozenset(
 
 _AGAIN = 'try again when the bucket answers'
 
+_NO_CREDENTIALS = 'there are no valid credentials for it'
+
 # Patterns of the errors' types and texts, the words for them, and the remedy.
 _KINDS = tuple(
   (re.compile(pattern), reason, remedy)
@@ -23,7 +25,7 @@ _KINDS = tuple(
     (
       r'Credentials?(Error|NotFound)|locate credentials|Anonymous caller|InvalidAccessKeyId'
       r'|ExpiredToken|Invalid Credentials|\b401\b',
-      'there are no valid credentials for it',
+      _NO_CREDENTIALS,
       'set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://, and'
       ' GOOGLE_APPLICATION_CREDENTIALS for gs:// (or run gcloud auth application-default login)',
     ),
@@ -58,8 +60,10 @@ def describe(error: BaseException) -> tuple[str, str] | None:
 
   A missing object is no error of a bucket.
   """
-  if isinstance(error, UserError) or not _is_from_bucket(error):
-    return None
+  return None if isinstance(error, UserError) or not _is_from_bucket(error) else _describe(error)
+
+
+def _describe(error: BaseException) -> tuple[str, str] | None:
   text = ' '.join(
     f'{type(link).__name__} {link}'.replace('\n', ' ').strip() for link in _chain(error)
   )
@@ -69,6 +73,12 @@ def describe(error: BaseException) -> tuple[str, str] | None:
   if isinstance(error, FileNotFoundError | FileExistsError | ValueError | TypeError):
     return None
   return f'a request failed ({first_line(error)})', _AGAIN
+
+
+def is_for_lack_of_credentials(error: BaseException) -> bool:
+  """Returns whether an error is one of a bucket that got no valid credentials."""
+  described = describe(error)
+  return described is not None and described[0].startswith(_NO_CREDENTIALS)
 
 
 @contextlib.contextmanager
@@ -82,7 +92,9 @@ def reporting(path: Any, field: str) -> Iterator[None]:
   try:
     yield
   except Exception as error:
-    described = describe(error) if buckets.is_remote(path) else None
+    if not buckets.is_remote(path) or isinstance(error, UserError):
+      raise
+    described = _describe(error) if isinstance(error, OSError) else describe(error)
     if described is None:
       raise
     reason, remedy = described

@@ -1,7 +1,6 @@
 """Requests to buckets: many at once, and sent again where they fail or stall."""
 
 import asyncio
-import concurrent.futures
 import errno
 import functools
 import pathlib
@@ -12,6 +11,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from zsar_jax.errors import UserError, error_reason, first_line
+from zsar_jax.runtime import bucket_errors, s3_reads
+from zsar_jax.runtime.daemon_threads import DaemonThreads
 
 # The most requests of this process under way at once. At 30 ms each, 64 give 2,000 a second, more
 # than a process can use.
@@ -22,6 +23,9 @@ _MAX_UPLOADS = 8
 
 # Seconds without success after which a request fails for good.
 RETRY_SECONDS = 300.0
+
+# Seconds after which a lack of credentials is final. They may be renewed while a program runs.
+_CREDENTIALS_SECONDS = 10.0
 
 # A request is cancelled and sent again after this time, which doubles with each attempt, so that a
 # slow network is not taken for a server that stalls.
@@ -183,6 +187,10 @@ def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 async def _read_range(path: Any, begin: int | None, end: int | None) -> bytes:
+  if path.protocol in ('s3', 's3a') and begin is not None and end is not None:
+    content = await s3_reads.read_range(path.fs, path.path, begin, end)
+    if content is not None:
+      return content
   if path.fs.async_impl:
     return await path.fs._cat_file(path.path, start=begin, end=end)
   return await _in_thread(lambda: path.fs.cat_file(path.path, start=begin, end=end))
@@ -194,8 +202,8 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
 
 
 @functools.cache
-def _threads() -> concurrent.futures.ThreadPoolExecutor:
-  return concurrent.futures.ThreadPoolExecutor(MAX_REQUESTS, 'bucket')
+def _threads() -> DaemonThreads:
+  return DaemonThreads(MAX_REQUESTS, 'bucket')
 
 
 @functools.cache
@@ -221,7 +229,8 @@ async def _persist(
     try:
       async with _slots():
         remaining = began + RETRY_SECONDS - time.monotonic()
-        async with asyncio.timeout(max(1.0, min(patience, remaining))):
+        patience = max(1.0, min(patience, remaining))
+        async with asyncio.timeout(patience):
           result = await request()
       if not check or len(result) == size:
         return result
@@ -233,6 +242,8 @@ async def _persist(
     except Exception as error:  # Each package for buckets raises classes of its own.
       if isinstance(error, OSError) and error.errno in (errno.EINVAL, errno.ENOENT):
         raise  # As for a range outside the object.
+      if _is_hopeless(error, time.monotonic() - began):
+        raise
       reason = first_line(error) if str(error) else error_reason(error)
     failing = time.monotonic() - began
     if failing > RETRY_SECONDS:
@@ -245,6 +256,11 @@ async def _persist(
     pause = min(_MAX_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**attempt)
     await asyncio.sleep(random.uniform(0, pause))
     attempt += 1
+
+
+def _is_hopeless(error: Exception, seconds: float) -> bool:
+  """Returns whether a request that has failed for some seconds will fail for good."""
+  return seconds > _CREDENTIALS_SECONDS and bucket_errors.is_for_lack_of_credentials(error)
 
 
 _last_report = -_SILENT_SECONDS

@@ -75,11 +75,6 @@ def open_url(url: str, field: str) -> Any:
   return path
 
 
-def write_object(path: Any, source: pathlib.Path) -> None:
-  """Writes the object at `path` with the content of a local file; replaces it as a whole."""
-  path.fs.put_file(os.fspath(source), path.path)
-
-
 def remove_folder(folder: pathlib.Path) -> None:
   """Deletes a folder, on a disk or in a bucket, as far as possible."""
   if is_remote(folder):
@@ -142,3 +137,5 @@ def _configure_fsspec() -> None:
   # The default of 10 connections would limit `bucket_requests.MAX_REQUESTS`.
   options = fsspec.config.conf['s3'].setdefault('config_kwargs', {})
   options.setdefault('max_pool_connections', 64)
+  # That of requests by default; signed URLs have by default one that newer buckets refuse.
+  options.setdefault('signature_version', 's3v4')

@@ -33,7 +33,7 @@ def write(
   for path in sorted(folder.rglob('*')):
     if path.is_file() and path.name not in (FILE, *exclude):
       name = path.relative_to(folder).as_posix()
-      sums[name] = _checksum(path, size_only(name), durable=not buckets.is_remote(folder))
+      sums[name] = checksum(path, size_only(name), durable=not buckets.is_remote(folder))
   if buckets.is_remote(folder):
     write_file(folder / FILE, json.dumps(sums))
     return
@@ -91,7 +91,7 @@ def find_damage(
           return f'{name} is missing'
         actual = [sizes[name], None]
       else:
-        actual = _checksum(folder / name, size_only=expected[1] is None)
+        actual = checksum(folder / name, size_only=expected[1] is None)
       if actual[0] != expected[0]:
         return f'{name} has {actual[0]} of {expected[0]} bytes'
       if actual != expected:
@@ -105,7 +105,7 @@ def find_damage(
   return None
 
 
-def _checksum(
+def checksum(
   path: pathlib.Path, size_only: bool = False, durable: bool = False
 ) -> list[int | None]:
   """Returns [bytes, CRC-32] of a file; `durable` flushes it to the disk first."""

@@ -1,14 +1,16 @@
 """Writing files and making folders, with errors that name the user's flag."""
 
 import contextlib
+import errno
+import os
 import pathlib
 import secrets
 import tempfile
 from collections.abc import Iterator
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from zsar_jax.errors import UserError, error_reason
-from zsar_jax.runtime import bucket_errors, buckets, file_systems
+from zsar_jax.runtime import bucket_errors, bucket_requests, buckets, file_systems
 
 
 @contextlib.contextmanager
@@ -41,7 +43,7 @@ def open_atomically(path: pathlib.Path) -> Iterator[BinaryIO]:
     with tempfile.NamedTemporaryFile(prefix='zsar_jax-') as file:
       yield cast(BinaryIO, file)
       file.flush()
-      buckets.write_object(path, pathlib.Path(file.name))
+      bucket_requests.upload([(pathlib.Path(file.name), path)])
     return
   # A name of its own, as another process would write into, or rename, a file of the same name. It
   # is cut, as the names of files are of limited length.
@@ -76,6 +78,23 @@ def make_parent(path: pathlib.Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
 
 
+def check_writable(folder: pathlib.Path, field: str) -> None:
+  """Refuses a folder on a read-only file system, or without permission, and makes nothing.
+
+  Args:
+    folder: may exist.
+    field: the flag or config field that names the folder, for errors.
+
+  Raises:
+    UserError: if files cannot be made in it, or it cannot be made.
+  """
+  if buckets.is_remote(folder):
+    return
+  existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+  if not os.access(existing, os.W_OK):
+    raise UserError(f'{field}: {existing} cannot be written to; name another folder')
+
+
 def make_folder(folder: pathlib.Path, field: str) -> None:
   """Makes a folder for a program's output and checks that files can be written in it.
 
@@ -90,8 +109,8 @@ def make_folder(folder: pathlib.Path, field: str) -> None:
   """
   if buckets.is_remote(folder):  # There are no folders to be made.
     with bucket_errors.reporting(folder, field):
-      probe = folder / f'.writable-{secrets.token_hex(4)}'
-      write_file(probe, '')
+      probe: Any = folder / f'.writable-{secrets.token_hex(4)}'
+      probe.fs.pipe_file(probe.path, b'')  # Without the patience of `bucket_requests`.
       probe.unlink()
     return
   try:
@@ -104,6 +123,7 @@ def make_folder(folder: pathlib.Path, field: str) -> None:
     with tempfile.TemporaryFile(dir=folder):
       pass
   except OSError as error:
+    room = 'make room, or ' if error.errno in (errno.ENOSPC, errno.EDQUOT) else ''
     raise UserError(
-      f'{field}: {folder} cannot be written to ({error_reason(error)}); name another folder'
+      f'{field}: {folder} cannot be written to ({error_reason(error)}); {room}name another folder'
     ) from None

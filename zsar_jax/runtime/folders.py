@@ -9,7 +9,7 @@ import os
 from collections.abc import Generator, Hashable, Iterator
 from typing import Any
 
-from zsar_jax.runtime import bucket_requests, buckets
+from zsar_jax.runtime import bucket_errors, bucket_requests, buckets
 from zsar_jax.runtime.paths import as_path, local_path
 
 
@@ -35,6 +35,10 @@ class Folders:
   def is_file(self, path: str) -> bool:
     """Returns whether a path below the root, or the root, is a file."""
     return os.path.isfile(path)
+
+  def exists(self, path: str) -> bool:
+    """Returns whether a path below the root, or the root, exists."""
+    return self.is_folder(path) or self.is_file(path)
 
   def entries(self, folder: str) -> Generator[tuple[str, bool], None, None]:
     """Yields the entries of a folder: the name, and whether it is a folder.
@@ -69,15 +73,17 @@ class Folders:
 class _BucketFolders(Folders):
   """What is below a folder in a bucket, listed when it is needed first."""
 
-  def __init__(self, root: Any):
+  def __init__(self, root: Any, field: str):
     self.root = str(root)
-    self._remote = root
+    self._remote, self._field = root, field
 
   @functools.cached_property
   def _entries(self) -> dict[str, dict[str, bool]]:
     """{URL of a folder: {name of an entry: whether it is a folder}}."""
     folders: dict[str, dict[str, bool]] = {}
-    for path in bucket_requests.list_tree(self._remote):
+    with bucket_errors.reporting(self._remote, self._field):
+      paths = bucket_requests.list_tree(self._remote)
+    for path in paths:
       *parents, name = path.split('/')
       folder = self.root
       for parent in parents:
@@ -123,5 +129,5 @@ def open_folders(root: str | os.PathLike[str], field: str) -> Folders:
   text = os.fspath(root)
   if buckets.is_url(text):
     path = as_path(text, field)
-    return _BucketFolders(path) if buckets.is_remote(path) else Folders(os.fspath(path))
+    return _BucketFolders(path, field) if buckets.is_remote(path) else Folders(os.fspath(path))
   return Folders(local_path(text, field))

@@ -12,12 +12,16 @@ import threading
 import time
 from typing import Any
 
-from zsar_jax.runtime import buckets
+from zsar_jax.errors import first_line
+from zsar_jax.runtime import bucket_errors, bucket_requests, buckets, checksums
 from zsar_jax.runtime.progress import log
 
 # Seconds between copies; more if copying takes long, so that it takes at most this share of time.
 _SECONDS = 5.0
 _SHARE = 0.05
+
+# Seconds for the last copy of a program that ends by an error.
+_LAST_SECONDS = 10.0
 
 
 class OutputFolder:
@@ -39,7 +43,7 @@ class OutputFolder:
       self.path = folder
       return
     self.path = pathlib.Path(tempfile.mkdtemp(prefix='zsar_jax-'))
-    self._copied: dict[pathlib.Path, tuple[int, int]] = {}
+    self._copied: dict[pathlib.Path, list[int | None]] = {}
     self._copying = threading.Lock()
     self._closed = threading.Event()
     self._thread = threading.Thread(target=self._copy_regularly, daemon=True)
@@ -54,34 +58,52 @@ class OutputFolder:
     return path
 
   def flush(self) -> None:
-    """Copies what has changed, and returns when it is in the folder."""
+    """Copies what has changed, and returns when it is in the folder.
+
+    Raises:
+      UserError: if the bucket cannot be written to.
+    """
     if self._remote:
-      with self._copying:
+      with self._copying, bucket_errors.reporting(self._folder, '--workdir'):
         self._copy()
 
   def close(self, failed: bool = False) -> None:
     """Copies what has changed, for the last time.
 
     Args:
-      failed: whether an error ends the program, so that another one would hide it.
+      failed: whether an error ends the program. Then another one would hide it, and a bucket that
+        does not answer must not delay the end.
     """
     if not self._remote:
       return
     self._closed.set()
     try:
-      with contextlib.suppress(*((Exception,) if failed else ())):
+      if failed:
+        attempt = threading.Thread(target=self._try_to_flush, daemon=True)
+        attempt.start()
+        attempt.join(_LAST_SECONDS)
+      else:
         self.flush()
     finally:
       shutil.rmtree(self.path, ignore_errors=True)
 
+  def _try_to_flush(self) -> None:
+    with contextlib.suppress(Exception):
+      self.flush()
+
   def _copy(self) -> None:
+    changed = {}
     for path in sorted(self.path.rglob('*')):
-      status = path.stat()
-      state = status.st_size, status.st_mtime_ns
-      if path.is_file() and self._copied.get(path) != state:
-        target = self._folder / path.relative_to(self.path).as_posix()
-        target.fs.pipe_file(target.path, path.read_bytes())
-        self._copied[path] = state
+      if path.suffix == '.tmp' or not path.is_file():  # Of `files.open_atomically`.
+        continue
+      # Not its time, which may be whole seconds, in which a line of the same length may follow.
+      state = checksums.checksum(path)
+      if self._copied.get(path) != state:
+        changed[path] = state
+    bucket_requests.upload(
+      [(path, self._folder / path.relative_to(self.path).as_posix()) for path in changed]
+    )
+    self._copied |= changed
 
   def _copy_regularly(self) -> None:
     pause, warned = _SECONDS, False
@@ -94,6 +116,6 @@ class OutputFolder:
         warned = False
       except Exception as error:  # The next attempt, or that of `flush`, may succeed.
         if not warned and not self._closed.is_set():
-          log(f'{self._folder}: files could not be copied there and will be later ({error!r:.200})')
+          log(f'{self._folder}: files will be copied there later ({first_line(error)})')
         warned = True
       pause = max(_SECONDS, (time.monotonic() - start) / _SHARE)

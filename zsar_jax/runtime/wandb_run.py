@@ -35,6 +35,17 @@ _RECORD = struct.Struct('<IHB')  # Checksum, length, kind.
 _FULL, _LAST = 1, 4
 
 
+def import_wandb() -> Any:
+  """Returns the package; raises a `UserError` if it is not installed."""
+  try:
+    import wandb
+  except ImportError:
+    raise UserError(
+      "config.log.wandb: wandb is not installed; pip install 'zsar_jax[wandb]'"
+    ) from None
+  return wandb
+
+
 class WandbRun:
   """A `metric_writer.Mirror` that sends metrics to W&B, or keeps them for `wandb sync` if offline.
 
@@ -63,12 +74,7 @@ class WandbRun:
     Raises:
       UserError: if wandb is not installed or not configured.
     """
-    try:
-      import wandb
-    except ImportError:
-      raise UserError(
-        "config.log.wandb: wandb is not installed; pip install 'zsar_jax[wandb]'"
-      ) from None
+    wandb = import_wandb()
     self._wandb, self._run, self._sent = wandb, None, -1
     self._pending: dict[str, Any] = {}
     try:
@@ -82,7 +88,7 @@ class WandbRun:
     except Exception as error:  # The service or the network; the run does not depend on them.
       self._give_up(error)
     if self._sent < 0:
-      self._send(0, draw)
+      self._send(0, lambda: _draw(draw))
     for line in lines:
       self.write(line['step'], dict(line), more=more and line is lines[-1])
 
@@ -132,6 +138,14 @@ class WandbRun:
       file=sys.stderr,
       flush=True,
     )
+
+
+def _draw(draw: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+  try:
+    return draw()
+  except Exception as error:  # The metrics do not depend on the pictures.
+    print(f'warning: no pictures on Weights & Biases ({first_line(error)})', file=sys.stderr)
+    return {}
 
 
 def read_rows(path: pathlib.Path) -> Iterator[dict[str, Any]]:

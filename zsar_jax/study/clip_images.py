@@ -25,6 +25,7 @@ from zsar_jax.evaluation.predictions import Predictions
 from zsar_jax.ops.photometric import denormalize
 from zsar_jax.ops.prepare import evaluation_input
 from zsar_jax.recipes import language
+from zsar_jax.runtime.files import naming
 
 # A picture's number of frames at most, their side in pixels, and the JPEG quality.
 _MAX_FRAMES = 8
@@ -157,12 +158,17 @@ def draw_clips(
       if recipe in entry['not_counted']:
         continue
       name = f'gallery/{re.sub("[^a-zA-Z0-9]", "_", prefix)}-{row}-{number}'
-      (folder / f'{name}.jpg').write_bytes(_encode_strip(pixels))
+      _write(folder / f'{name}.jpg', _encode_strip(pixels))
       entry['pictures'][recipe] = f'{name}.jpg'
       if animate:
-        (folder / f'{name}.webp').write_bytes(_encode_animation(pixels))
+        _write(folder / f'{name}.webp', _encode_animation(pixels))
         entry['clips'][recipe] = f'{name}.webp'
   return entries
+
+
+def _write(path: pathlib.Path, content: bytes) -> None:
+  with naming(path):
+    path.write_bytes(content)
 
 
 def _load_rows(

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Sequence
 import tqdm
 
 from zsar_jax import config as config_lib
-from zsar_jax.errors import UserError
+from zsar_jax.errors import UserError, error_reason
 from zsar_jax.recipes import language
 from zsar_jax.runtime import buckets
 from zsar_jax.runtime.files import make_parent
@@ -152,8 +152,16 @@ def _check_ended(job: Job, status: int) -> None:
   if status == 0 and is_finished(job):
     return
   path = job.folder / LOG
+  try:
+    with open(path, 'a') as log_file:
+      log_file.write(f'ended with status {status}\n')
+  except OSError as error:  # Then the job's last words are not in it either.
+    raise UserError(
+      f'the run {job.name} failed, and {path} cannot be written ({error_reason(error)}); make room,'
+      ' and the same command goes on'
+    ) from None
   lines = [line for line in path.read_text(errors='replace').splitlines() if line.strip()]
-  last_line = lines[-1].removeprefix('error: ') if lines else f'it ended with status {status}'
+  last_line = lines[-2 if len(lines) > 1 else -1].removeprefix('error: ')
   raise UserError(f'the run {job.name} failed: {last_line} (its full output is in {path})')
 
 

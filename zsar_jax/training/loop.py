@@ -23,6 +23,7 @@ from zsar_jax.runtime import agreement, distributed, sharding
 from zsar_jax.runtime.files import write_file
 from zsar_jax.runtime.progress import log
 from zsar_jax.runtime.run_status import EVALUATING, TRAINING
+from zsar_jax.runtime.wandb_run import import_wandb
 from zsar_jax.runtime.wording import pluralize
 from zsar_jax.training.compilation import (
   batch_shapes,
@@ -124,6 +125,8 @@ class _Job:
 
 def _prepare(config: ConfigDict, workdir: pathlib.Path) -> _Job:
   """Opens the data, wires the experiment up, and checks that all hosts see the same files."""
+  if config.log.wandb and distributed.is_main():
+    import_wandb()  # Now, not after a long compilation.
   mesh = sharding.make_mesh(config.mesh)
   check_pairing(config)
   agreement.check_workdir(workdir)

@@ -79,19 +79,20 @@ class Checkpoints:
   Used as a context manager, it waits at the end until everything saved is on disk.
   """
 
-  def __init__(self, workdir: pathlib.Path, keep: int = 1):
+  def __init__(self, workdir: pathlib.Path, keep: int = 1, field: str = '--workdir'):
     """Opens `workdir`/checkpoints; the folder is created by the first save.
 
     Args:
       workdir: the run's folder.
       keep: the number of newest checkpoints to keep.
+      field: the setting that `workdir` comes from, for errors of buckets.
 
     Raises:
       UserError: if Orbax's own metadata is damaged, or the folder is in a bucket that cannot hold
         checkpoints or does not answer.
     """
-    self._folder = (workdir / FOLDER).absolute()
-    root = storage_path(self._folder, '--workdir')
+    self._folder, self._field = (workdir / FOLDER).absolute(), field
+    root = storage_path(self._folder, field)
     # A bucket has no renaming. There, a file that is written last marks complete checkpoints.
     self._marks = buckets.is_remote(self._folder)
     self._saving_step: int | None = None
@@ -113,7 +114,7 @@ class Checkpoints:
       'meta': ocp.JsonCheckpointHandler(),
     }
     try:
-      with bucket_errors.reporting(self._folder, '--workdir'):
+      with bucket_errors.reporting(self._folder, field):
         self._manager = ocp.CheckpointManager(root, options=options, item_handlers=handlers)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
       raise UserError(
@@ -195,7 +196,8 @@ class Checkpoints:
     steps = sorted(self._manager.all_steps(), reverse=True)
     for step in steps:
       folder = self._folder / str(step)
-      sealed, damage = distributed.broadcast_from_main(functools.partial(_verify, folder))
+      verify = functools.partial(_verify, folder, self._field)
+      sealed, damage = distributed.broadcast_from_main(verify)
       try:
         if damage:
           raise DamagedCheckpoint(f'{folder}: the checkpoint is damaged ({damage})')
@@ -383,7 +385,7 @@ def has_checkpoint(run: pathlib.Path) -> bool:
 
 def load_meta(run: pathlib.Path, field: str) -> dict[str, Any]:
   """Reads the JSON object saved with the newest checkpoint of a run; see `load_state`."""
-  with Checkpoints(run) as checkpoints:
+  with Checkpoints(run, field=field) as checkpoints:
     return _newest(checkpoints, run, field, checkpoints.meta)
 
 
@@ -401,7 +403,7 @@ def load_state(
   Raises:
     UserError: if there is no checkpoint, or it is another model's.
   """
-  with Checkpoints(run) as checkpoints:
+  with Checkpoints(run, field=field) as checkpoints:
     return _newest(
       checkpoints,
       run,
@@ -432,11 +434,12 @@ def _cached_damage(folder: pathlib.Path, identity: int | None) -> str | None:
   return checksums.find_damage(folder)
 
 
-def _verify(folder: pathlib.Path) -> tuple[bool, str | None]:
+def _verify(folder: pathlib.Path, field: str) -> tuple[bool, str | None]:
   """Returns whether a checkpoint has checksums, and the damage that they reveal, in words."""
-  if not (folder / checksums.FILE).exists():
-    return False, None
-  return True, _cached_damage(folder, checksums.identity(folder))
+  with bucket_errors.reporting(folder, field):
+    if not (folder / checksums.FILE).exists():
+      return False, None
+    return True, _cached_damage(folder, checksums.identity(folder))
 
 
 def _reason(error: Exception) -> str:

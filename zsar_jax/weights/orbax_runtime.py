@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import buckets, file_systems
+from zsar_jax.runtime import bucket_requests, buckets, file_systems
 
 
 @functools.cache
@@ -73,6 +73,7 @@ def storage_path(folder: Any, field: str) -> Any:
     )
   # Otherwise epath would use TensorFlow where it is installed, which has other credentials.
   os.environ['EPATH_USE_TF'] = 'false'
+  _limit_retries()
   if buckets.scheme(folder) == 's3':
     _adapt_to_s3()
   from etils import epath
@@ -92,6 +93,20 @@ def key_value_store(folder: Any) -> dict[str, Any]:
   from orbax.checkpoint._src.path import gcs_utils
 
   return gcs_utils.get_kvstore_for_gcs(f'{folder}/')
+
+
+@functools.cache
+def _limit_retries() -> None:
+  """Makes TensorStore give a request up after the time of `bucket_requests`, not 15 minutes."""
+  from orbax.checkpoint._src.serialization import tensorstore_utils
+
+  # The pauses double from 1 to 32 seconds: 31 s for the first five, 32 s for each of the others.
+  retries = {'max_retries': 5 + round((bucket_requests.RETRY_SECONDS - 31) / 32)}
+  for context in (
+    tensorstore_utils._BASE_TS_CONTEXT,
+    tensorstore_utils._DEFAULT_OCDBT_TS_CONTEXT,
+  ):
+    context |= {'s3_request_retries': retries, 'gcs_request_retries': retries}
 
 
 @functools.cache

@@ -1,6 +1,8 @@
 """Masks that were made here: their files, and their frames in a build."""
 
 import json
+import os
+import time
 
 import numpy as np
 import pytest
@@ -188,3 +190,20 @@ def test_headers_that_lie_are_refused(tmp_path, change):
   path.write_bytes(json.dumps(json.loads(header) | change).encode() + b'\n' + content)
   with pytest.raises(ClipError):
     list(source.for_clip(clip()).planes(video(), {}))
+
+
+def test_a_file_that_changes_within_a_second_is_read_again(tmp_path):
+  """Some file systems have times in whole seconds."""
+  source = write_made(tmp_path / 'masks', made_clip((0, 1, 2)))
+  path = clip_path(tmp_path / 'masks', NAME)
+  masks = source.for_clip(clip(NAME))
+  second = int(time.time())
+  os.utime(path, (second, second))
+  assert set(masks.annotated_frames(3, None)) == {0, 1, 2}
+  size = path.stat().st_size
+  content = made_clip((0, 1, 2), num_frames=4)
+  made_files.write_clip(tmp_path / 'other', content, source._checksum, {'person empty': 0.5})
+  path.write_bytes((tmp_path / 'other').read_bytes())  # In place: it keeps its inode.
+  os.utime(path, (second, second))
+  assert path.stat().st_size == size
+  assert set(masks.annotated_frames(4, None)) == {0, 1, 2}

@@ -11,13 +11,16 @@ from safetensors.numpy import save_file
 import zsar_jax
 from tests.bucket_copies import download, memory_bucket, upload  # noqa: F401  A fixture.
 from tests.weights.formats.written import ARRAYS, random_params
+from zsar_jax.config import default_config
 from zsar_jax.errors import UserError
+from zsar_jax.models.from_config import build_model
 from zsar_jax.models.presets import PRESETS
 from zsar_jax.models.video_model import VideoModel, VideoSpec
-from zsar_jax.runtime import bucket_requests, local_copies
+from zsar_jax.runtime import bucket_requests, local_copies, sharding
 from zsar_jax.runtime.paths import as_path
 from zsar_jax.text.tokenizers import make_tokenizer
 from zsar_jax.weights.formats import save, weight_files
+from zsar_jax.weights.initial import InitialWeights, source_seen_classes
 
 
 @pytest.fixture(autouse=True)
@@ -114,6 +117,22 @@ def test_weights_are_written_into_a_bucket(bucket, tmp_path, target):
     save.save_weights(params, model, target, out, tokenizer)
 
 
+def test_nothing_remains_of_weights_that_cannot_be_written(bucket, monkeypatch):
+  model = VideoModel(PRESETS['tiny'], VideoSpec(3, 'mean'))
+  out = as_path(f'{bucket}/out/model', 'OUT')
+  put_file = type(out.fs).put_file
+
+  def fail(fs, source, path, **options):
+    if path.endswith('.safetensors'):
+      raise PermissionError(13, 'Forbidden')
+    return put_file(fs, source, path, **options)
+
+  monkeypatch.setattr(type(out.fs), 'put_file', fail)
+  with pytest.raises((UserError, PermissionError), match='Forbidden'):
+    save.save_weights(random_params(model), model, 'zsar', out)
+  assert not download(str(out))
+
+
 def test_a_model_is_loaded_from_a_bucket(bucket, tmp_path):
   model = VideoModel(PRESETS['tiny'], VideoSpec(3, 'mean'))
   save.save_weights(random_params(model), model, 'zsar', tmp_path / 'own')
@@ -122,6 +141,22 @@ def test_a_model_is_loaded_from_a_bucket(bucket, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, remote.params, local.params)
   assert remote.view == local.view
   assert f'{url}: zsar' in remote.report.describe()
+
+
+def test_a_training_starts_from_weights_in_a_bucket(bucket, tmp_path):
+  config = default_config()
+  config.model.preset, config.view.size, config.view.num_frames = 'tiny', 32, 3
+  config.text.tokenizer = 'words'
+  model = build_model(config)
+  params = random_params(model)
+  save.save_weights(params, model, 'zsar', tmp_path / 'start')
+  config.model.init_from = upload(tmp_path / 'start', f'{bucket}/start') + '/'
+  mesh = sharding.make_mesh(config.mesh)
+  template = sharding.sharded_shapes(model.abstract_params, mesh, config.mesh.fsdp_min_bytes)
+  initial = InitialWeights(config, model, template)
+  jax.tree.map(np.testing.assert_array_equal, initial.load_all(), params)
+  assert initial.source_step() is None
+  assert source_seen_classes(config.model.init_from) is None
 
 
 def test_a_tokenizer_in_a_bucket(bucket, tmp_path):

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from zsar_jax.errors import UserError
 from zsar_jax.models.video_model import Params, VideoModel
-from zsar_jax.runtime import buckets, trees
+from zsar_jax.runtime import bucket_errors, bucket_requests, buckets, trees
 from zsar_jax.runtime.files import make_folder
 from zsar_jax.text.tokenizers import FILES as TOKENIZER_FILES
 from zsar_jax.weights.formats import hugging_face, preprocessor_config, siglip, zsar
@@ -192,20 +192,14 @@ def _to_theirs(params: Params, fmt: Format) -> dict[str, np.ndarray]:
 
 @contextlib.contextmanager
 def _atomic_output(out: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Yields a temporary path, which is renamed to `out` on success and removed on failure.
-
-  A folder in a bucket is complete when its config is there, which is written last.
-  """
+  """Yields a temporary path, which is renamed to `out` on success and removed on failure."""
   make_folder(out.absolute().parent, str(out))
   if buckets.is_remote(out):
     with tempfile.TemporaryDirectory(prefix='zsar_jax-') as folder:
       partial = pathlib.Path(folder) / out.name
       yield partial
-      if partial.is_file():
-        buckets.write_object(out, partial)
-        return
-      for path in sorted(partial.iterdir(), key=lambda path: -path.stat().st_size):
-        buckets.write_object(out / path.name, path)
+      with bucket_errors.reporting(out, 'OUT'):
+        _upload(partial, out)
     return
   partial = out.with_name(f'.{out.name}.{os.getpid()}')
   try:
@@ -217,3 +211,20 @@ def _atomic_output(out: pathlib.Path) -> Iterator[pathlib.Path]:
     if partial.is_dir():
       shutil.rmtree(partial)
     partial.unlink(missing_ok=True)
+
+
+def _upload(source: pathlib.Path, out: Any) -> None:
+  """Writes a file or folder to a bucket; nothing remains if that fails."""
+  files = {source: out}
+  if source.is_dir():
+    # The largest first, so that the small file that names the format comes last.
+    largest_first = sorted(source.iterdir(), key=lambda path: -path.stat().st_size)
+    files = {path: out / path.name for path in largest_first}
+  try:
+    for file in files.items():  # One after the other, so that no other goes on after a failure.
+      bucket_requests.upload([file])
+  except BaseException:
+    with contextlib.suppress(Exception):  # The bucket may still fail.
+      for path in files.values():
+        path.unlink(missing_ok=True)
+    raise

@@ -1,0 +1,118 @@
+"""Leases: waiting, releasing, taking over, and losing one."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import threading
+import time
+import uuid
+
+import pytest
+
+from zsar_jax.runtime import leases, locks
+from zsar_jax.runtime.paths import as_path
+
+
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch):
+  for name, seconds in {'RENEW': 0.1, 'EXPIRE': 1.0, 'POLL': 0.02, 'SETTLE': 0.02}.items():
+    monkeypatch.setattr(leases, f'_{name}_SECONDS', seconds)
+
+
+@pytest.fixture
+def folder():
+  """A folder in fsspec's bucket in memory."""
+  return as_path(f'memory://{uuid.uuid4().hex}/run', '--workdir')
+
+
+def write_record(folder, **changes):
+  """Writes a lease of another owner."""
+  record = leases._Record('other', 'another machine', 'host-7', 42, 0, time.time())
+  content = json.dumps(dataclasses.asdict(dataclasses.replace(record, **changes)))
+  folder.fs.pipe_file((folder / 'lock').path, content.encode())
+
+
+def seconds_to_lock(folder):
+  start = time.monotonic()
+  with locks.lock_folder(folder):
+    return time.monotonic() - start
+
+
+def check_exclusive(folder):
+  """Has four threads take turns in a folder."""
+  inside, most = [], []
+
+  def work():
+    with locks.lock_folder(folder):
+      inside.append(1)
+      most.append(len(inside))
+      time.sleep(0.05)
+      inside.pop()
+
+  threads = [threading.Thread(target=work) for _ in range(4)]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  assert most == [1] * 4
+  assert not (folder / 'lock').exists()
+
+
+def test_owners_take_turns(folder, capsys):
+  check_exclusive(folder)
+  assert f'waiting for the other process that works in {folder} (process' in capsys.readouterr().err
+
+
+def test_owners_take_turns_on_servers(bucket_url):
+  check_exclusive(as_path(bucket_url, '--workdir'))
+
+
+def test_a_renewed_lease_is_kept(folder):
+  ended = threading.Event()
+
+  def renew():
+    for number in range(15):
+      write_record(folder, renewal=number)
+      if ended.wait(0.1):
+        return
+    folder.fs.rm_file((folder / 'lock').path)
+
+  write_record(folder)
+  thread = threading.Thread(target=renew)
+  thread.start()
+  assert 1.4 < seconds_to_lock(folder) < 3
+  ended.set()
+  thread.join()
+
+
+def test_a_lease_ends_some_time_after_its_last_renewal(folder):
+  write_record(folder)
+  assert 0.9 < seconds_to_lock(folder) < 3
+  write_record(folder, time=time.time() - 3600)
+  assert seconds_to_lock(folder) < 0.5
+
+
+def test_a_lease_ends_with_its_process_on_the_same_machine(folder):
+  process = subprocess.Popen([sys.executable, '-c', ''])
+  process.wait()
+  write_record(folder, machine=leases._machine(), pid=process.pid)
+  assert seconds_to_lock(folder) < 0.5
+
+
+def test_a_damaged_lease_is_nobodys(folder):
+  folder.fs.pipe_file((folder / 'lock').path, b'{')
+  assert seconds_to_lock(folder) < 0.5
+
+
+def test_whoever_loses_its_lease_ends(folder, monkeypatch):
+  ends = []
+  monkeypatch.setattr(leases, 'exit_now', lambda *arguments: ends.append(arguments))
+  with locks.lock_folder(folder):
+    time.sleep(0.3)
+    assert not ends
+    write_record(folder)
+    time.sleep(0.3)
+  status, message = ends[0]
+  assert status == 2
+  assert message.startswith(f'error: {folder}: process 42 on host-7 has taken this folder over')

@@ -1,0 +1,102 @@
+"""Files that grow, in a bucket."""
+
+import os
+import pathlib
+import time
+import uuid
+
+import pytest
+
+from zsar_jax.errors import UserError
+from zsar_jax.runtime import bucket_requests, output_folder
+from zsar_jax.runtime.output_folder import OutputFolder
+from zsar_jax.runtime.paths import as_path
+
+
+@pytest.fixture
+def folder():
+  """A folder in fsspec's bucket in memory."""
+  return as_path(f'memory://{uuid.uuid4().hex}/run', '--workdir')
+
+
+def test_a_local_folder_is_written_in_place(tmp_path):
+  outputs = OutputFolder(tmp_path)
+  assert outputs.path is tmp_path
+  assert outputs.fetch('log.txt') == tmp_path / 'log.txt'
+  outputs.flush()
+  outputs.close()
+  assert tmp_path.is_dir()
+
+
+def test_a_file_grows_over_several_starts(folder):
+  for number in (1, 2):
+    outputs = OutputFolder(folder)
+    with outputs.fetch('log.txt').open('a') as file:
+      file.write(f'start {number}\n')
+      file.flush()
+      outputs.flush()
+      assert (folder / 'log.txt').read_text().endswith(f'start {number}\n')
+      file.write('end\n')
+    (outputs.path / 'log.txt.12345678.tmp').write_text('not complete')
+    (outputs.path / 'deep').mkdir()
+    (outputs.path / 'deep' / str(number)).write_text('x')
+    outputs.close()
+    assert not outputs.path.exists()
+  assert (folder / 'log.txt').read_text() == 'start 1\nend\nstart 2\nend\n'
+  assert sorted(path.name for path in (folder / 'deep').iterdir()) == ['1', '2']
+  assert sorted(path.name for path in folder.iterdir()) == ['deep', 'log.txt']
+
+
+def test_only_what_changes_is_copied_and_failures_are_repeated(folder, monkeypatch, capfd):
+  monkeypatch.setattr(output_folder, '_SECONDS', 0.02)
+  copied, failing = [], [True]
+  put = type(folder.fs).put_file
+
+  def put_file(fs, source, path, **more):
+    if failing:
+      raise ConnectionError('no answer')
+    copied.append((path.rpartition('/')[2], pathlib.Path(source).read_bytes()))
+    return put(fs, source, path, **more)
+
+  monkeypatch.setattr(type(folder.fs), 'put_file', put_file)
+  monkeypatch.setattr(bucket_requests, 'RETRY_SECONDS', 0.01)
+  outputs = OutputFolder(folder)
+  (outputs.path / 'a').write_text('1')
+  time.sleep(0.2)
+  with pytest.raises(UserError, match='cannot be reached for .*no answer'):
+    outputs.flush()
+  failing.clear()
+  time.sleep(0.2)
+  (outputs.path / 'b').write_text('2')
+  outputs.close()
+  assert copied == [('a', b'1'), ('b', b'2')]
+  assert capfd.readouterr().err.count('will be copied there later') == 1
+
+
+def test_two_changes_within_a_second_are_both_copied(folder):
+  """Some file systems have times in whole seconds."""
+  outputs = OutputFolder(folder)
+  path = outputs.path / 'metrics.jsonl'
+  for text in ('1', '2'):
+    path.write_text(text)
+    os.utime(path, (1e9, 1e9))
+    outputs.flush()
+    assert (folder / 'metrics.jsonl').read_text() == text
+  outputs.close()
+
+
+def test_an_error_of_the_run_is_neither_hidden_nor_delayed(folder, monkeypatch):
+  monkeypatch.setattr(output_folder, '_LAST_SECONDS', 0.2)
+  (working := OutputFolder(folder)).fetch('a').write_text('1')
+  working.close(failed=True)
+  assert (folder / 'a').read_text() == '1'
+
+  def refuse(*_, **__):
+    raise ConnectionError('no answer')
+
+  monkeypatch.setattr(type(folder.fs), 'put_file', refuse)
+  (failing := OutputFolder(folder)).fetch('a').write_text('2')
+  start = time.monotonic()
+  failing.close(failed=True)
+  assert time.monotonic() - start < 2
+  assert not failing.path.exists()

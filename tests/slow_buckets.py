@@ -1,0 +1,27 @@
+"""A folder of this machine as a bucket of S3, with latency and faults, for tests."""
+
+import collections
+import contextlib
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+
+from tools.benchmarks.bucket_server import Faults, SlowBucket
+from zsar_jax.data import dataset_files
+
+
+@contextlib.contextmanager
+def slow_bucket(root: pathlib.Path, faults: Faults | None = None) -> Iterator[SlowBucket]:
+  """Serves the folders in `root` as buckets, for this process and those that it starts."""
+  s3fs = pytest.importorskip('s3fs')
+  with SlowBucket(root, faults or Faults()) as server, pytest.MonkeyPatch.context() as patch:
+    for name in ('AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY'):
+      patch.setenv(name, 'test')
+    patch.setenv('AWS_DEFAULT_REGION', 'us-east-1')
+    patch.setenv('AWS_ENDPOINT_URL', server.url)
+    s3fs.S3FileSystem.clear_instance_cache()
+    # Files of the same URL on another server.
+    patch.setattr(dataset_files, '_remote_files', collections.OrderedDict())
+    yield server
+    s3fs.S3FileSystem.clear_instance_cache()
