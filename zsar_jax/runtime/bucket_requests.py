@@ -204,13 +204,14 @@ def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 async def _read_range(path: Any, begin: int | None, end: int | None) -> bytes:
+  fs, name = path.fs, path.path
   if path.protocol in ('s3', 's3a') and begin is not None and end is not None:
-    content = await s3_reads.read_range(path.fs, path.path, begin, end)
+    content = await s3_reads.read_range(fs, name, begin, end)
     if content is not None:
       return content
-  if path.fs.async_impl:
-    return await path.fs._cat_file(path.path, start=begin, end=end)
-  return await _in_thread(lambda: path.fs.cat_file(path.path, start=begin, end=end))
+  if fs.async_impl:
+    return await fs._cat_file(name, start=begin, end=end)
+  return await _in_thread(lambda: fs.cat_file(name, start=begin, end=end))
 
 
 async def _in_thread(function: Callable[[], Any]) -> Any:
