@@ -118,7 +118,7 @@ def test_the_texts_of_a_run_are_used(tmp_path):
   assert zsar_jax.load(tmp_path, templates='a {}.').texts.templates == ('a {}.',)
 
 
-def test_a_video_may_be_a_file_a_folder_or_an_array(tmp_path):
+def test_a_video_may_be_a_file_a_folder_or_an_array(tmp_path, monkeypatch):
   _weights(tmp_path / 'weights')
   model = zsar_jax.load(str(tmp_path / 'weights'), tokenizer='words', num_frames=4)
   assert model.model.video.num_frames == 4
@@ -131,7 +131,8 @@ def test_a_video_may_be_a_file_a_folder_or_an_array(tmp_path):
   expected = model.frames(array)
   assert expected.shape == (4, 48, 48, 3)
   ends = dataclasses.replace(model, view=dataclasses.replace(model.view, sampling='ends'))
-  for video in (path, tmp_path / 'frames', array):  # Frames 0, 1, 3 and 5 of six.
+  monkeypatch.setenv('HOME', str(tmp_path))
+  for video in (path, '~/a.mkv', tmp_path / 'frames', array):  # Frames 0, 1, 3 and 5 of six.
     levels = ends.frames(video)[:, 24, 40, 0]
     np.testing.assert_allclose(levels, [20, 60, 140, 220], atol=2)
   for video in (path, tmp_path / 'frames'):

@@ -25,6 +25,7 @@ from zsar_jax.errors import UserError
 from zsar_jax.models.compute import choose_compute
 from zsar_jax.models.video_model import Encoded, Params, VideoModel
 from zsar_jax.ops.photometric import normalize, to_float
+from zsar_jax.runtime.paths import path_text
 from zsar_jax.text.classes import ClassTexts
 from zsar_jax.weights.formats.hints import PYTHON, Hints
 from zsar_jax.weights.formats.load_report import LoadReport
@@ -133,7 +134,7 @@ class Model:
     else:
       try:
         storage = Storage(keep=f'{view.sampling}:{view.num_frames}')
-        stored = read_video(os.fspath(video), storage)
+        stored = read_video(path_text(os.fspath(video), 'video'), storage)
       except records.ClipError as error:
         raise UserError(error.reason) from None
       indices = evaluation_indices(len(stored.jpegs), view.num_frames, view.sampling)
