@@ -152,6 +152,18 @@ def test_a_job_in_a_bucket_that_failed(bucket):
   assert (job.folder / jobs.LOG).read_text().endswith('\nended with status 2\n')
 
 
+def test_a_bucket_that_fails_does_not_end_a_study_whose_progress_is_shown(bucket, monkeypatch):
+  (job, *_) = jobs_of(as_path(bucket, '--workdir'))
+  (job.folder / 'metrics.jsonl').write_text('{"step": 7}\n')
+  assert jobs._last_step(job) == 7
+
+  def fail(*_, **__):
+    raise RuntimeError('not an OSError')
+
+  monkeypatch.setattr(type(job.folder.fs), 'open', fail)
+  assert jobs._last_step(job) == 0
+
+
 def _failed(job):
   process = subprocess.Popen([sys.executable, '-S', '-c', 'raise SystemExit(2)'])
   process.wait()

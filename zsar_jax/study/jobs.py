@@ -219,5 +219,5 @@ def _last_step(job: Job) -> int:
     with (job.folder / 'metrics.jsonl').open('rb') as file:
       file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
       return json.loads(file.read().splitlines()[-1])['step']
-  except (OSError, ValueError, IndexError, KeyError, TypeError):
+  except Exception:  # Those of a bucket are of many kinds, and the study goes on without the line.
     return 0
