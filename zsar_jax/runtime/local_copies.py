@@ -1,6 +1,7 @@
 """Copies of files in buckets that are kept on this machine, for what reads a file by its name."""
 
 import atexit
+import contextlib
 import errno
 import functools
 import hashlib
@@ -100,6 +101,7 @@ def _copies_folder() -> pathlib.Path:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
   for home in folder.iterdir():
-    if home.lstat().st_mtime < time.time() - _MAX_AGE:
-      shutil.rmtree(home, ignore_errors=True)
+    with contextlib.suppress(OSError):  # Another process may delete it at the same moment.
+      if home.lstat().st_mtime < time.time() - _MAX_AGE:
+        shutil.rmtree(home, ignore_errors=True)
   return folder
