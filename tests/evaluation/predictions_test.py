@@ -280,6 +280,11 @@ def test_logits_are_mapped_from_the_file(tmp_path, monkeypatch):
     assert logits.flags.aligned
     logits[:] = 0
   assert path.read_bytes() == content
+  with monkeypatch.context() as patch:
+    patch.setattr(untrusted_npz.resource, 'getrlimit', lambda _: (8, 8))
+    in_memory = predictions.load(path)
+  assert_same(in_memory, original)
+  assert not any(isinstance(logits.base.base, np.memmap) for logits in in_memory.logits.values())
   with np.load(path) as file:
     arrays = dict(file)
   np.testing.assert_array_equal(arrays['logits'], np.stack(list(original.logits.values())))

@@ -5,13 +5,15 @@ a few hundred bytes, state the inflated size; both are read and compared before 
 inflated.
 
 An array that is not compressed is mapped from the file instead of read, so that a study of many
-runs does not hold all their logits in memory.
+runs does not hold all their logits in memory. A mapped array keeps its file open; if half of the
+files that the process may have open are, further arrays are read.
 """
 
 import contextlib
 import dataclasses
 import math
 import os
+import resource
 import zipfile
 from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO
@@ -30,7 +32,7 @@ _MAX_RATIO = 32
 # NumPy's savez writes these; other methods may take any amount of memory to inflate.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
-# Smaller arrays are read, as a mapped one keeps its file open.
+# Smaller arrays are read.
 _MAPPED_BYTES = 2**20
 
 # A local header in a zip file: its size, and where the lengths of its name and extra field are.
@@ -126,7 +128,8 @@ class NpzReader:
     """Reads or maps an array; check its header with `headers` first."""
     member = self._zip.getinfo(f'{name}.npy')
     with self._zip.open(member) as file:
-      if member.compress_type != zipfile.ZIP_STORED or member.file_size < _MAPPED_BYTES:
+      is_small = member.file_size < _MAPPED_BYTES
+      if is_small or member.compress_type != zipfile.ZIP_STORED or not _may_map():
         return np.lib.format.read_array(file, allow_pickle=False)
       np.lib.format.read_magic(file)
       shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
@@ -140,6 +143,15 @@ class NpzReader:
     # Changes stay in memory.
     array = np.memmap(self._path, dtype, 'c', start, shape, 'F' if is_fortran else 'C')
     return array.view(np.ndarray)
+
+
+def _may_map() -> bool:
+  """Returns whether less than half of the files that this process may have open are open."""
+  limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+  try:
+    return limit == resource.RLIM_INFINITY or 2 * len(os.listdir('/dev/fd')) < limit
+  except OSError:  # It cannot be counted.
+    return False
 
 
 def write_npz(file: BinaryIO, arrays: Mapping[str, Any], parts: Mapping[str, list[Any]]) -> None:
