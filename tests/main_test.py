@@ -15,7 +15,7 @@ PANTOMIME = '--config=configs/pantomime.py'
   ('flags', 'words'),
   [
     ([PANTOMIME, '--workdir='], ['--workdir']),
-    ([PANTOMIME, '--workdir=gs://bucket/run'], ['--workdir: gs://bucket/run is a URL']),
+    ([PANTOMIME, '--workdir=nothing://run'], ['--workdir: nothing://run cannot be opened']),
     ([PANTOMIME, '--config.optim.lrr=3'], ['--config.optim.lrr', "did you mean 'lr'?"]),
     ([PANTOMIME, '--config.optim.lr=abc'], ["--config.optim.lr: 'abc' is no number"]),
     (['--config=configs/pantomine.py'], ['configs/pantomine.py', 'not there']),

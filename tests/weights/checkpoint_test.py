@@ -59,12 +59,12 @@ def test_checkpoints_of_the_same_second_are_verified_each(saved, tmp_path):
   shutil.copytree(saved / 'checkpoints' / '7', folder)
   sums = folder / 'checksums.json'
   written = sums.stat().st_mtime_ns
-  assert checkpoint._verify(folder) == (True, None)
+  assert checkpoint._verify(folder, '--workdir') == (True, None)
   shutil.rmtree(folder)
   shutil.copytree(saved / 'checkpoints' / '5', folder)
   (folder / 'meta' / 'metadata').write_text('{}')
   os.utime(sums, ns=(written, written))
-  assert checkpoint._verify(folder)[1]
+  assert checkpoint._verify(folder, '--workdir')[1]
 
 
 def test_round_trip_onto_another_mesh(saved):

@@ -142,7 +142,7 @@ def _read_plane(folder: pathlib.Path, clip_id: str, number: int) -> np.ndarray:
   return np.sum(bits, axis=0).astype(np.uint8)
 
 
-class _Builder(ClipBuilder):
+class _Builder(ClipBuilder, skip_registration=True):  # type: ignore[call-arg]  # As in builder.
   """Records of the clips of a folder."""
 
   name = 'benchmark'
