@@ -37,18 +37,33 @@ def test_a_folder_is_listed_with_its_subfolders(folder, bucket):
   assert bucket_requests.list_tree(folder / 'none') == {}
 
 
-def test_a_lack_of_credentials_is_soon_final(folder, monkeypatch):
-  exceptions = pytest.importorskip('botocore.exceptions')
+def _refuse_credentials(exceptions):
+  raise exceptions.NoCredentialsError
+
+
+def _deny_access(retry):
+  retry.validate_response(403, b'', 'folder')
+
+
+@pytest.mark.parametrize(
+  ('module', 'refuse', 'reason'),
+  [
+    ('botocore.exceptions', _refuse_credentials, 'there are no valid credentials'),
+    ('gcsfs.retry', _deny_access, 'access is denied'),
+  ],
+)
+def test_a_lack_of_rights_is_soon_final(folder, monkeypatch, module, refuse, reason):
+  package = pytest.importorskip(module)
   attempts = []
 
   def fail(*_, **__):
     attempts.append(time.monotonic())
-    raise exceptions.NoCredentialsError
+    refuse(package)
 
   monkeypatch.setattr(type(folder.fs), 'find', fail)
   monkeypatch.setattr(bucket_requests, '_CREDENTIALS_SECONDS', 0.3)
   listing = open_folders(str(folder), '--videos')
-  with pytest.raises(UserError, match=f'^--videos: {folder}: there are no valid credentials'):
+  with pytest.raises(UserError, match=f'^--videos: {folder}: {reason}'):
     listing.is_folder(listing.root)
   assert len(attempts) > 1
 

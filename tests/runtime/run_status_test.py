@@ -74,3 +74,13 @@ def test_a_broken_file_is_no_status(tmp_path, content):
   assert read_status(tmp_path) is None
   RunStatus(tmp_path, interval=60).close(None)
   assert read_status(tmp_path)['state'] == 'finished'
+
+
+def test_an_error_of_a_client_while_the_file_is_read_does_not_end_the_run(tmp_path, monkeypatch):
+  def fail(workdir):
+    raise RuntimeError('no OSError, as some clients of buckets raise')
+
+  with monkeypatch.context() as patch:
+    patch.setattr(run_status, 'read_status', fail)
+    RunStatus(tmp_path, interval=60).close(None)
+  assert read_status(tmp_path)['state'] == 'finished'

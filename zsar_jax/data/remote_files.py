@@ -10,7 +10,7 @@ from typing import Any
 
 from zsar_jax.data.shard_cache import CacheSettings, ShardCache
 from zsar_jax.errors import UserError, error_reason
-from zsar_jax.runtime import bucket_requests
+from zsar_jax.runtime import bucket_errors, bucket_requests
 
 # Ranges with at most so many bytes between them are read in one request. A connection that waits
 # 30 ms for another answer could have received about as many.
@@ -160,7 +160,10 @@ def _fetch(
       contents = bucket_requests.read_ranges(
         [(file.path, begin, end) for file, begin, end in items]
       )
-  except PermissionError as error:  # Credentials that have expired are no damage of a clip.
+  except OSError as error:
+    if not (isinstance(error, PermissionError) or bucket_errors.is_for_lack_of_rights(error)):
+      raise
+    # Credentials that have expired are no damage of a clip.
     raise bucket_requests.UnreachableError(
       f'{first.path.parent}: access is denied ({error_reason(error)}); see to the credentials and'
       ' the rights, and the same command goes on'

@@ -19,6 +19,7 @@ _GOOGLE = ('google.api_core', 'google.auth', 'google.cloud', 'google.oauth2')
 _AGAIN = 'try again when the bucket answers'
 
 _NO_CREDENTIALS = 'there are no valid credentials for it'
+_DENIED = 'access is denied'
 
 # Patterns of the errors' types and texts, the words for them, and the remedy.
 _KINDS = tuple(
@@ -38,7 +39,7 @@ _KINDS = tuple(
     ),
     (
       r'PermissionError|Forbidden|AccessDenied|Access Denied|\b403\b',
-      'access is denied',
+      _DENIED,
       'give this account the right to list, read, write and delete objects there',
     ),
     (
@@ -77,10 +78,10 @@ def _describe(error: BaseException) -> tuple[str, str] | None:
   return f'a request failed ({first_line(error)})', _AGAIN
 
 
-def is_for_lack_of_credentials(error: BaseException) -> bool:
-  """Returns whether an error is one of a bucket that got no valid credentials."""
+def is_for_lack_of_rights(error: BaseException) -> bool:
+  """Returns whether a bucket got no valid credentials, or those of an account without the right."""
   described = describe(error)
-  return described is not None and described[0].startswith(_NO_CREDENTIALS)
+  return described is not None and described[0].startswith((_NO_CREDENTIALS, _DENIED))
 
 
 @contextlib.contextmanager

@@ -25,7 +25,8 @@ _MAX_UPLOADS = 8
 # Seconds without success after which a request fails for good.
 RETRY_SECONDS = 300.0
 
-# Seconds after which a lack of credentials is final. They may be renewed while a program runs.
+# Seconds after which a lack of credentials or rights is final. They may be renewed while a program
+# runs.
 _CREDENTIALS_SECONDS = 10.0
 
 # A request is cancelled and sent again after this time, which doubles with each attempt, so that a
@@ -279,7 +280,7 @@ async def _persist(
 
 def _is_hopeless(error: Exception, seconds: float) -> bool:
   """Returns whether a request that has failed for some seconds will fail for good."""
-  return seconds > _CREDENTIALS_SECONDS and bucket_errors.is_for_lack_of_credentials(error)
+  return seconds > _CREDENTIALS_SECONDS and bucket_errors.is_for_lack_of_rights(error)
 
 
 _last_report = -_SILENT_SECONDS

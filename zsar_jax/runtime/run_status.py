@@ -1,5 +1,6 @@
 """A run's sign of life: status.json in its workdir, which process 0 rewrites now and then."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -54,7 +55,10 @@ class RunStatus:
     """
     self._path, self._interval = workdir / STATUS, interval
     # What the start before has reached is not lost if this one fails before its first step.
-    earlier = read_status(workdir) or {} if distributed.is_main() else {}
+    earlier: dict[str, Any] = {}
+    if distributed.is_main():
+      with contextlib.suppress(Exception):  # Of a bucket's client; the run does not depend on it.
+        earlier = read_status(workdir) or {}
     self._fields: dict[str, Any] = {
       **{name: earlier[name] for name in ('step', 'steps', 'evaluation') if name in earlier},
       **{'state': STARTING, 'host': socket.gethostname(), 'pid': os.getpid()},
