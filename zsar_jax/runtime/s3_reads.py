@@ -22,7 +22,7 @@ _USED_SECONDS = 1200
 _FRESH_SECONDS = 60
 
 _PARTIAL_CONTENT = 206
-_REFUSED = range(400, 500)
+_REFUSED = frozenset(range(400, 500)) - {408, 429}  # These are said of the time, not the URL.
 
 
 @dataclasses.dataclass
