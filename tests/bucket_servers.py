@@ -21,6 +21,8 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
+from zsar_jax.runtime import buckets
+
 _BUCKET = 'zsar-tests'
 
 # Makes gcsfs use HTTP alone, as the emulator has no gRPC; gcsfs reads it when it is imported.
@@ -118,6 +120,7 @@ def _environment(server: BucketServer, monkeypatch: pytest.MonkeyPatch) -> Itera
   """Sets the environment, for programs that a test starts and for this process."""
   import fsspec
 
+  buckets._configure_fsspec()  # Once in a process, so not after the copies below.
   for name, value in server.environment.items():
     monkeypatch.setenv(name, value)
   # fsspec reads its variables when it is imported.

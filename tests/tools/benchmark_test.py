@@ -83,6 +83,7 @@ _TINY = ['--preset=tiny', '--frames=2', '--batch=4', '--micro-batches=2', '--cla
 _EAGER = ['ours/step', 'ours/forward', 'peer/step', 'peer/forward']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('name', 'flags', 'ours', 'peers'),
   [

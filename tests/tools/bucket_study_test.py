@@ -21,7 +21,8 @@ def test_a_killed_study_in_a_bucket_equals_one_on_a_disk(config, tmp_path, s3_bu
   finish(_start(config, disk))
   workdir = as_path(s3_bucket, '--workdir')
   process = _start(config, workdir)
-  while process.poll() is None and not list((workdir / 'runs').glob('toy/*/seed1/checkpoints/5')):
+  complete = 'toy/*/seed1/checkpoints/*/commit_success.txt'
+  while process.poll() is None and not list((workdir / 'runs').glob(complete)):
     time.sleep(0.1)
   process.kill()
   process.communicate()
