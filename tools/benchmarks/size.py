@@ -267,7 +267,7 @@ def memory(pid: int | None = None) -> dict[str, float]:
   status = pathlib.Path('/proc', str(pid or os.getpid()), 'status').read_text()
   fields = dict(line.split(':', 1) for line in status.splitlines())
   names = {'resident': 'VmRSS', 'private': 'RssAnon'}
-  return {name: int(fields[field].split()[0]) / 1e3 for name, field in names.items()}
+  return {name: int(fields[field].split()[0]) * 1024 / 1e6 for name, field in names.items()}
 
 
 def _cpu_seconds(pid: int) -> float:
