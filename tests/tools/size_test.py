@@ -51,7 +51,9 @@ def test_an_evaluation_of_20_000_clips_under_8_recipes_and_its_report():
   # In a process of its own, whose memory has nothing of other tests.
   flags = ('--parts=evaluation', '--evaluated=20000', '--models=2')
   command = (sys.executable, '-m', 'tools.benchmark', 'size', *flags)
-  output = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True).stdout
+  output = subprocess.run(
+    command, cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True
+  ).stdout
   print(output.decode())
   lines = [json.loads(line) for line in output.splitlines()]
   # On many cores, waiting threads of NumPy's products count as CPU time.
