@@ -75,6 +75,7 @@ def _start(config, workdir, variant=''):
   )
 
 
+@pytest.mark.slow
 def test_a_killed_study_resumes_and_a_finished_one_does_not_run_again(config, tmp_path):
   runs = {name: tmp_path / 'runs' / 'toy' / name / 'seed1' for name in ('none', 'swap')}
   process = _start(config, tmp_path)

@@ -40,6 +40,7 @@ def scenes_config(root, **changes):
   return config
 
 
+@pytest.mark.slow
 def test_a_step_is_the_same_on_two_devices(roots):
   config = scenes_config(roots[True], recipe=RECIPE, augment__mixup=0.5)
   one, two = take_steps(config, 1), take_steps(config, 2)

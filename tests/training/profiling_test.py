@@ -16,6 +16,7 @@ from zsar_jax.performance import traces
 from zsar_jax.training import loop, profiling
 
 
+@pytest.mark.slow
 def test_a_training_run_is_traced(tmp_path, capsys):
   """Two of four steps are traced, and the tool summarizes them."""
   config = toy_config(build_toy(tmp_path / 'data'), steps=4, profile__steps=(2, 3))

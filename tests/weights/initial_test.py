@@ -175,6 +175,7 @@ def test_distance_agrees_with_numpy(data_dir):
   np.testing.assert_allclose(distance, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_model_with_everything_trains_alike_on_every_mesh(data_dir, monkeypatch):
   # Two blocks exercise every part of the model, and compile in half the time.
   small = dataclasses.replace(presets.PRESETS['tiny'], image_layers=2, text_layers=2)

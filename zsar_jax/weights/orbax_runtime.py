@@ -22,7 +22,7 @@ def silence_orbax() -> None:
   """
   # Orbax logs through absl.
   logging.getLogger('absl').addFilter(_is_not_from_orbax)
-  logging.getLogger('asyncio').addFilter(_names_no_checkpoint)
+  logging.getLogger('asyncio').addFilter(_names_no_file_of_orbax)
   default_hook = sys.unraisablehook
 
   def hook(unraisable: Any) -> None:
@@ -151,6 +151,6 @@ def _is_not_from_orbax(record: logging.LogRecord) -> bool:
   return not is_reported or 'orbax' not in record.pathname
 
 
-def _names_no_checkpoint(record: logging.LogRecord) -> bool:
-  # asyncio reports errors of tasks that nobody awaited; those of Orbax name the unfinished folder.
-  return 'orbax-checkpoint-tmp' not in record.getMessage()
+def _names_no_file_of_orbax(record: logging.LogRecord) -> bool:
+  # asyncio reports errors of tasks that nobody awaited, with the file that defines the task.
+  return 'orbax' not in record.getMessage()
