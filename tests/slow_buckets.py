@@ -22,6 +22,6 @@ def slow_bucket(root: pathlib.Path, faults: Faults | None = None) -> Iterator[Sl
     patch.setenv('AWS_ENDPOINT_URL', server.url)
     s3fs.S3FileSystem.clear_instance_cache()
     # Files of the same URL on another server.
-    patch.setattr(dataset_files, '_remote_files', collections.OrderedDict())
+    patch.setattr(dataset_files, '_open_files', collections.OrderedDict())
     yield server
     s3fs.S3FileSystem.clear_instance_cache()

@@ -10,6 +10,7 @@ import pytest
 from tests.toy import build_toy
 from zsar_jax.data import frame_table, open_files, records
 from zsar_jax.data.dataset import open_dataset
+from zsar_jax.data.reading import finish
 from zsar_jax.datasets.staging import Chunk, stage_chunk
 from zsar_jax.errors import UserError
 
@@ -54,9 +55,9 @@ def test_frames_of_any_length_are_located(tmp_path, monkeypatch):
   monkeypatch.setattr(Chunk, 'fingerprint', lambda self: '')  # The tasks are not dataclasses.
   tasks = tuple(_Task(seed) for seed in range(12))
   staged = stage_chunk(Chunk(tasks, _encode, ('a',)), str(tmp_path / 'chunk'))
-  file = frame_table.FrameFile(staged.records, 3 * len(tasks))
+  file = frame_table.open_unshared(staged.records, 3 * len(tasks))
   for number, (task, entry) in enumerate(zip(tasks, staged.entries, strict=True)):
-    record, clip = _encode(task).record, file.clip(3 * number, 3, entry.start, entry.mark)
+    record, clip = _encode(task).record, finish(file.clip(3 * number, 3, entry.start, entry.mark))
     assert [clip.frame(n) for n in range(3)] == record['frames']
     assert [clip.plane(n) for n in range(3)] == record['regions']
 

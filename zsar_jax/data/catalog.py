@@ -73,10 +73,12 @@ def _subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def _versions(folder: pathlib.Path) -> list[pathlib.Path]:
   """Returns the folders of a data set's versions, oldest first."""
-  if not folder.is_dir():
+  try:
+    children = list(folder.iterdir())
+  except (FileNotFoundError, NotADirectoryError):
     return []
   versions = []
-  for child in folder.iterdir():
+  for child in children:
     match = _VERSION.fullmatch(child.name)
     if match and (child / 'dataset_info.json').is_file():
       versions.append((tuple(map(int, match.groups())), child))

@@ -16,6 +16,7 @@ from zsar_jax.data.geometry import (
   resize_frame,
   resize_plane,
 )
+from zsar_jax.data.reading import Reading, finish
 from zsar_jax.data.sampling import evaluation_indices, nearest_annotated, segment_indices
 from zsar_jax.data.subset import Subset
 from zsar_jax.data.view import View
@@ -50,11 +51,16 @@ class ClipLoader:
       UserError: if `_MAX_ATTEMPTS` clips in a row cannot be decoded.
       UnreachableError: if a bucket cannot be read.
     """
+    return finish(self.read_training_clip(position, rng))
+
+  def read_training_clip(self, position: int, rng: np.random.Generator) -> Reading[BatchClip]:
+    """Returns what `training_clip` does."""
     replaced = -1
     for _ in range(_MAX_ATTEMPTS):
       seed = int(rng.integers(2**32))
       try:
-        return self._load(position, seed, rng) | {'replaced': np.int32(replaced)}
+        clip = yield from self._load(position, seed, rng)
+        return clip | {'replaced': np.int32(replaced)}
       except UnreachableError:
         raise  # The clip is not damaged.
       except UserError as error:
@@ -76,10 +82,17 @@ class ClipLoader:
       time_offset: selects the frame of each segment, see `evaluation_indices`.
       crop_offset: selects the square of each frame, see `center_crop`.
     """
+    return finish(self.read_evaluation_clip(position, time_offset, crop_offset))
+
+  def read_evaluation_clip(
+    self, position: int, time_offset: float = 0.5, crop_offset: float = 0.5
+  ) -> Reading[BatchClip]:
+    """Returns what `evaluation_clip` does."""
     if position >= len(self.subset):
       return padding_clip(self.view.num_frames, self.view.size, self.inpainted)
     clip_id = self.subset.clip_id(position)
-    return self._load(position, zlib.crc32(clip_id.encode()), None, time_offset, crop_offset)
+    seed = zlib.crc32(clip_id.encode())
+    return (yield from self._load(position, seed, None, time_offset, crop_offset))
 
   def describe_damage(self, position: int) -> str:
     """Decodes all frames of a clip and returns a description of the damage."""
@@ -102,14 +115,14 @@ class ClipLoader:
     rng: np.random.Generator | None,
     time_offset: float = 0.5,
     crop_offset: float = 0.5,
-  ) -> BatchClip:
+  ) -> Reading[BatchClip]:
     """Loads a clip with frames and a crop from `rng` or, if it is None, at the offsets."""
     try:
-      clip = self.subset.frames(position)
+      clip = yield from self.subset.read_frames(position)
       sampled = self._sample(len(clip), rng, time_offset)
       box = self._crop(*clip.size, rng, crop_offset)
       sources = self._plane_sources(clip, sampled)
-      clip = clip.read_ahead(sampled, sources, sources if self.inpainted else ())
+      clip = yield from clip.read_ahead(sampled, sources, sources if self.inpainted else ())
       frames = self._decode_frames(clip, sampled, box)
       regions, annotated = self._decode_planes(clip, sources, box)
       inpainted = {}

@@ -18,7 +18,6 @@ checks its mark.
 """
 
 import collections
-import concurrent.futures
 import copy
 import functools
 import itertools
@@ -37,6 +36,7 @@ from zsar_jax.data.catalog import find_dataset, list_datasets
 from zsar_jax.data.clip_index import ClipIndex, concatenate, load_part, part_files
 from zsar_jax.data.dataset_files import COMMON_FILES, DatasetFiles
 from zsar_jax.data.frame_table import ClipFrames, FrameFile, table_path
+from zsar_jax.data.reading import Reading, finish, finish_together
 from zsar_jax.data.shard_cache import CacheSettings
 from zsar_jax.errors import UserError, error_reason, first_line
 from zsar_jax.runtime import bucket_requests, checksums, distributed
@@ -163,18 +163,19 @@ class ClipDataset:
     if not self.files.remote:
       for first, end in itertools.pairwise(self._shard_clips.tolist()):
         for stored in {first, end - 1}:
-          self._check_mark(stored)
+          finish(self._check_mark(stored))
     elif distributed.is_main():
       # All hosts read the same bucket, and objects are not damaged in part: one clip of each file
       # on one host tells whether the files are of one build.
-      with concurrent.futures.ThreadPoolExecutor(bucket_requests.MAX_REQUESTS) as pool:
-        collections.deque(
-          pool.map(self._check_mark, (self._shard_clips[1:] - 1).tolist()), maxlen=0
-        )
+      checks = [self._check_mark(int(end) - 1) for end in self._shard_clips[1:]]
+      for first in range(0, len(checks), bucket_requests.MAX_REQUESTS):
+        finish_together(checks[first : first + bucket_requests.MAX_REQUESTS])
 
-  def _check_mark(self, stored: int) -> None:
+  def _check_mark(self, stored: int) -> Reading[None]:
     """Compares the mark of a stored clip with the index."""
-    self._read_frames(stored, stored, self.files.open_records)
+    start = None if self.index.starts is None else int(self.index.starts[stored])
+    open_file = functools.partial(self.files.open_records, start=start)
+    yield from self._read_frames(stored, stored, open_file)
 
   def _positions_in_records(
     self,
@@ -307,20 +308,24 @@ class ClipDataset:
 
   def frames(self, position: int) -> ClipFrames:
     """Returns the frames of the clip at `position`, which are read one by one on request."""
+    return finish(self.read_frames(position))
+
+  def read_frames(self, position: int) -> Reading[ClipFrames]:
+    """Returns what `frames` does."""
     open_file = functools.partial(self.files.keep_records, build=self._build)
     stored = self._stored_position(position)
     end = None
     if self._chunk_ends is not None:
       end = int(self._chunk_ends[stored]) or None
-    return self._read_frames(stored, position, open_file, end)
+    return (yield from self._read_frames(stored, position, open_file, end))
 
   def _read_frames(
     self,
     stored: int,
     position: int,
-    open_file: Callable[[pathlib.Path, int], FrameFile],
+    open_file: Callable[[pathlib.Path, int], Reading[FrameFile]],
     end: int | None = None,
-  ) -> ClipFrames:
+  ) -> Reading[ClipFrames]:
     """Returns the frames of a clip, which are read on request.
 
     Args:
@@ -337,8 +342,9 @@ class ClipDataset:
       start, mark = int(self.index.starts[position]), int(self.index.marks[position])
     path = self._shards[shard]
     try:
-      file = open_file(path, int(shard_end - shard_first))
-      return file.clip(int(first - shard_first), int(last - first), start, mark, end)
+      file = yield from open_file(path, int(shard_end - shard_first))
+      clip = file.clip(int(first - shard_first), int(last - first), start, mark, end)
+      return (yield from clip)
     except OSError as error:
       raise UserError(
         f'{path} cannot be read ({error_reason(error)}); copy it again or build the data set again'
@@ -350,7 +356,8 @@ class ClipDataset:
       raise ValueError('an earlier version built the data set')
     shard = self._shard_of(stored)
     shard_first, shard_end = self._clip_frames[self._shard_clips[shard : shard + 2]]
-    file = self.files.keep_records(self._shards[shard], int(shard_end - shard_first), self._build)
+    frames = int(shard_end - shard_first)
+    file = finish(self.files.keep_records(self._shards[shard], frames, self._build))
     return file.record(int(self.index.starts[position]))
 
   def _stored_position(self, position: int) -> int:

@@ -5,7 +5,6 @@ at once; the files of records and their tables stay where they are.
 """
 
 import collections
-import concurrent.futures
 import contextlib
 import pathlib
 import tempfile
@@ -14,7 +13,8 @@ from collections.abc import Collection, Hashable, Iterator
 
 from zsar_jax.data import frame_table
 from zsar_jax.data.frame_table import FrameFile
-from zsar_jax.data.remote_files import RemoteFile, RemoteFolder, read_ahead
+from zsar_jax.data.reading import Reading
+from zsar_jax.data.remote_files import RemoteFile, RemoteFolder
 from zsar_jax.data.shard_cache import CacheSettings
 from zsar_jax.errors import UserError, error_reason
 from zsar_jax.runtime import buckets, checksums
@@ -31,6 +31,10 @@ COMMON_FILES = (
 # Tables of a data set in a bucket are kept in memory if they are not larger together, so that a
 # clip needs no request for its rows. Those of several data sets may take twice as much.
 _MAX_TABLES = 1 << 26
+
+# Otherwise the beginning of a table is read, which is all of a small one. The time to receive it is
+# not longer than that of another request.
+_BEGINNING_OF_TABLE = 1 << 18
 
 
 def is_record_file(name: str) -> bool:
@@ -122,21 +126,28 @@ class DatasetFiles:
       return checksums.identity(self.directory) or (self.directory / name).stat().st_mtime_ns
     return self.remote.versions.get(name)
 
-  def open_records(self, path: pathlib.Path, frames: int) -> FrameFile:
-    """Opens a file of records and its table, for a few clips.
+  def open_records(
+    self, path: pathlib.Path, frames: int, start: int | None = None
+  ) -> Reading[FrameFile]:
+    """Opens a file of records and its table, for a clip.
 
     Args:
       path: the file.
       frames: the number of its frames according to the index.
+      start: the offset of the clip's chunk in the stream, whose header is read from a bucket at the
+        same time.
 
     Raises:
-      OSError, UserError: as `FrameFile` does.
+      OSError, UserError: as `frame_table.open_unshared` does.
     """
     if self.remote is None:
-      return FrameFile(path, frames)
-    return FrameFile(path, frames, self._open_remote)
+      return frame_table.open_unshared(path, frames)
+    records, table = self._remote_files(path)
+    chunk = [] if start is None else [frame_table.header_range(start)]
+    records, table = yield [(records, chunk), (table, [(0, _BEGINNING_OF_TABLE)])]
+    return FrameFile(records, table, frames)
 
-  def keep_records(self, path: pathlib.Path, frames: int, build: Hashable) -> FrameFile:
+  def keep_records(self, path: pathlib.Path, frames: int, build: Hashable) -> Reading[FrameFile]:
     """Opens a file of records and its table, or returns them if this process has them open.
 
     Args:
@@ -145,60 +156,44 @@ class DatasetFiles:
       build: what `build` returned.
 
     Raises:
-      OSError, UserError: as `FrameFile` does.
+      OSError, UserError: as `frame_table.open_unshared` does.
     """
     if self.remote is None:
       return frame_table.open_frame_file(path, frames, build)
-    key = str(path), build
+    key = path, build
     with _lock:
-      future = _remote_files.pop(key, None)
-      is_new = future is None
-      if future is None:
-        future = concurrent.futures.Future()
-      _remote_files[key] = future
-    if is_new:
-      # Without the lock: other threads open other files at once.
-      try:
-        future.set_result(FrameFile(path, frames, self._open_remote_table))
-      except BaseException as error:
-        with _lock:
-          _remote_files.pop(key, None)
-        future.set_exception(error)
-      _drop_tables()
-    return future.result()
-
-  def _open_remote(self, path: pathlib.Path) -> RemoteFile:
-    assert self.remote is not None, f'{path} is on this machine'
-    return self.remote.open(path.name)
-
-  def _open_remote_table(self, path: pathlib.Path) -> RemoteFile:
-    """Opens a file; reads it, if it is a table and all of the tables fit into memory."""
-    file = self._open_remote(path)
-    assert self.remote is not None, f'{path} is on this machine'
+      if key in _open_files:
+        _open_files.move_to_end(key)
+        return _open_files[key]
+    # Without the lock: other threads open other files at once, and may open this one, too.
+    records, table = self._remote_files(path)
     sizes = self.remote.sizes
     tables = sum(size for name, size in sizes.items() if frame_table.is_table(name))
-    if frame_table.is_table(path.name) and tables <= _MAX_TABLES:
-      (file,) = read_ahead([(file, [(0, file.length)])])
+    needed = table.length if tables <= _MAX_TABLES else _BEGINNING_OF_TABLE
+    (table,) = yield [(table, [(0, needed)])]
+    file = FrameFile(records, table, frames)
+    with _lock:
+      _open_files[key] = file
+      _drop_tables()
     return file
+
+  def _remote_files(self, path: pathlib.Path) -> tuple[RemoteFile, RemoteFile]:
+    """Returns a file of records in a bucket, and its table."""
+    assert self.remote is not None, f'{self.directory} is on this machine'
+    return self.remote.open(path.name), self.remote.open(frame_table.table_path(path).name)
 
 
 # The files in buckets that this process has open, the least recently used first.
-_remote_files: collections.OrderedDict[Hashable, 'concurrent.futures.Future[FrameFile]'] = (
-  collections.OrderedDict()
-)
+_open_files: collections.OrderedDict[Hashable, FrameFile] = collections.OrderedDict()
 _lock = threading.Lock()
 
 
 def _drop_tables() -> None:
   """Forgets the least recently used files until the others fit into memory."""
-  with _lock:
-    opened = [(key, future) for key, future in _remote_files.items() if future.done()]
-    total = sum(future.result().bytes_in_memory for _, future in opened)
-    for key, future in opened:
-      if total <= 2 * _MAX_TABLES:
-        break
-      del _remote_files[key]
-      total -= future.result().bytes_in_memory
+  total = sum(file.bytes_in_memory for file in _open_files.values())
+  while total > 2 * _MAX_TABLES:
+    _, file = _open_files.popitem(last=False)
+    total -= file.bytes_in_memory
 
 
 @contextlib.contextmanager

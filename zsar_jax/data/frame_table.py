@@ -23,11 +23,12 @@ import os
 import pathlib
 import threading
 import zlib
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 
-from zsar_jax.data.remote_files import RemoteFile, read_ahead
+from zsar_jax.data.reading import Reading
+from zsar_jax.data.remote_files import RemoteFile
 from zsar_jax.errors import UserError, first_line
 
 # One frame: the offset and length in bytes of its JPEG and of its region plane, and their size in
@@ -61,9 +62,8 @@ _MIXED_BUILDS = 'not all of one build; copy the whole folder again or build the 
 # The beginning of a .npy file: its magic string, its version, and the length of its header.
 _NPY_HEADER = 10
 
-# What is read from a bucket in one request: the beginning of a table, which is all of a small one,
-# and a small chunk. The time to receive them is not longer than that of another request.
-_READ_OF_TABLE = 1 << 18
+# A chunk so small is read from a bucket as a whole, in one request. The time to receive it is not
+# longer than that of another request.
 _SMALL_CHUNK = 1 << 16
 
 # The end of the name of a table, after the name of its file of records.
@@ -208,7 +208,7 @@ class ClipFrames:
 
   def read_ahead(
     self, frames: Iterable[int], planes: Iterable[int], inpainted: Iterable[int]
-  ) -> 'ClipFrames':
+  ) -> Reading['ClipFrames']:
     """Returns these frames after it has read some of them from a bucket, in few requests.
 
     On a local disk nothing is read, as single reads are fast there.
@@ -227,7 +227,7 @@ class ClipFrames:
       for row in self._rows[np.unique(np.fromiter(numbers, np.int64))]:
         if size := int(row[f'{name}_bytes']):
           ranges.append(_file_range(int(row[f'{name}_start']), size))
-    (file,) = read_ahead([(self._file, ranges)])
+    (file,) = yield [(self._file, ranges)]
     return dataclasses.replace(self, _file=file)
 
   def frame(self, number: int) -> bytes:
@@ -251,23 +251,19 @@ class ClipFrames:
 class FrameFile:
   """A file of records and its table, opened for reading single frames."""
 
-  def __init__(
-    self, records: pathlib.Path, frames: int, open_file: Callable[[pathlib.Path], File] = _File
-  ):
-    """Opens both.
+  def __init__(self, records: File, table: File, frames: int):
+    """Reads the header of the table.
 
     Args:
       records: the file of records.
+      table: its table.
       frames: the number of its frames according to the index.
-      open_file: opens a file, given its path.
 
     Raises:
-      OSError: if one of them cannot be opened.
-      UserError: if the table has another number of frames.
+      OSError: if the table cannot be read.
+      UserError: if it has another number of frames.
     """
-    self._records, self._table = open_file(records), open_file(table_path(records))
-    if isinstance(self._table, RemoteFile):
-      (self._table,) = read_ahead([(self._table, [(0, _READ_OF_TABLE)])])
+    self._records, self._table = records, table
     self._dtype, self._first_row = _read_header(self._table)
     if self._table.size() != self._first_row + frames * self._dtype.itemsize:
       raise UserError(
@@ -297,7 +293,7 @@ class FrameFile:
     start: int = 0,
     mark: int | None = None,
     end: int | None = None,
-  ) -> ClipFrames:
+  ) -> Reading[ClipFrames]:
     """Returns the frames of a clip.
 
     Args:
@@ -317,7 +313,7 @@ class FrameFile:
     if isinstance(table, RemoteFile) and isinstance(records, RemoteFile):
       is_small = end is not None and end - start <= _SMALL_CHUNK
       chunk = _file_range(start, end - start if end and is_small else _CHUNK_HEADER)
-      table, records = read_ahead([(table, [(begin, begin + size)]), (records, [chunk])])
+      table, records = yield [(table, [(begin, begin + size)]), (records, [chunk])]
     rows = table.read(begin, size)
     if mark is not None and mark != _mark(_read_stream(records, start, _CHUNK_HEADER), rows):
       raise UserError(f'{records.name}: the records, their table and the index are {_MIXED_BUILDS}')
@@ -352,6 +348,20 @@ _open_files: collections.OrderedDict[tuple[str, Hashable], FrameFile] = collecti
 _lock = threading.Lock()
 
 
+def open_unshared(records: pathlib.Path, frames: int) -> FrameFile:
+  """Opens a file of records and its table, which are closed when nothing refers to them.
+
+  Args:
+    records: the file of records.
+    frames: the number of its frames according to the index.
+
+  Raises:
+    OSError: if one of them cannot be opened.
+    UserError: if the table has another number of frames.
+  """
+  return FrameFile(_File(records), _File(table_path(records)), frames)
+
+
 def open_frame_file(records: pathlib.Path, frames: int, build: Hashable) -> FrameFile:
   """Opens a file of records and its table, or returns them if the process has them open.
 
@@ -364,11 +374,11 @@ def open_frame_file(records: pathlib.Path, frames: int, build: Hashable) -> Fram
     build: differs if the file may have been replaced by another one of the same name.
 
   Raises:
-    OSError, UserError: as `FrameFile` does.
+    OSError, UserError: as `open_unshared` does.
   """
   key = os.fspath(records), build
   with _lock:
-    file = _open_files.pop(key, None) or FrameFile(records, frames)
+    file = _open_files.pop(key, None) or open_unshared(records, frames)
     _open_files[key] = file
     while len(_open_files) > MAX_OPEN_FILES:
       _open_files.popitem(last=False)
@@ -386,6 +396,11 @@ def _read_stream(file: File, start: int, size: int) -> bytes:
   for header in range(next_header, len(content), _BLOCK):
     parts.append(content[header + _BLOCK_HEADER : header + _BLOCK])
   return b''.join(parts)
+
+
+def header_range(start: int) -> tuple[int, int]:
+  """Returns where the header of a chunk lies in the file, as (begin, end), given its offset."""
+  return _file_range(start, _CHUNK_HEADER)
 
 
 def _file_range(start: int, size: int) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from absl import flags
 
 from zsar_jax.data.batch import BatchClip, as_partner
 from zsar_jax.data.clip_loader import ClipLoader
+from zsar_jax.data.reading import Reading, finish, finish_together
 from zsar_jax.data.shared_memory import SharedBatches, pack_clips
 from zsar_jax.data.shared_value import SharedValue
 from zsar_jax.data.view import SINGLE_VIEW, EvaluationViews
@@ -40,8 +41,11 @@ _MIN_SHARED_BYTES = 1 << 12
 # count of batches of a single clip, as each of many hosts may load, must fit into 63 bits.
 _ENDLESS = 1 << 62
 
-# The clips that a process loads from a bucket at once.
+# What a process loads from a bucket at once: so many batches, and at least so many clips, of which
+# each thread loads so many together.
+_BATCHES_AT_ONCE = 3
 _CLIPS_AT_ONCE = 64
+_CLIPS_TOGETHER = 32
 
 # How often a batch whose clips arrive slowly looks whether it is still wanted.
 _CLOSING_SECONDS = 0.5
@@ -77,7 +81,7 @@ def training_batches(
     .seed(seed)
     .shuffle()
     .repeat()
-    .random_map(_LaterTrainingClip(load) if _is_remote(loader) else load)
+    .random_map(_TrainingReading(load) if _is_remote(loader) else load)
   )
   remaining = clips[first_step * batch_size : _ENDLESS]
   return _batches(remaining, batch_size, workers, share, policy, loader)
@@ -114,7 +118,7 @@ def evaluation_batches(
   elements = grain.MapDataset.range(-(-count // batch_size) * batch_size)
   partner_loader = dataclasses.replace(loader, inpainted=partners_inpainted)
   load = _EvaluationClip(SharedValue((loader, partner_loader, partners)), views)
-  clips = elements.map(_LaterEvaluationClip(load) if _is_remote(loader) else load)
+  clips = elements.map(_EvaluationReading(load) if _is_remote(loader) else load)
   return _batches(clips[first_batch * batch_size :], batch_size, workers, share, policy, loader)
 
 
@@ -125,6 +129,9 @@ class _TrainingClip(grain.transforms.RandomMap):
   def random_map(self, element: int, rng: np.random.Generator) -> BatchClip:
     return self.loader.value.training_clip(element, rng)
 
+  def read(self, element: int, rng: np.random.Generator) -> Reading[BatchClip]:
+    return self.loader.value.read_training_clip(element, rng)
+
 
 @dataclasses.dataclass(frozen=True)
 class _EvaluationClip(grain.transforms.Map):
@@ -134,41 +141,42 @@ class _EvaluationClip(grain.transforms.Map):
   views: EvaluationViews
 
   def map(self, element: int) -> BatchClip:
+    return finish(self.read(element))
+
+  def read(self, element: int) -> Reading[BatchClip]:
     loader, partner_loader, partners = self.shared.value
     position, view = divmod(element, len(self.views))
     offsets = self.views.offsets(view)
-    clip = loader.evaluation_clip(position, *offsets)
+    clip = yield from loader.read_evaluation_clip(position, *offsets)
     if partners is None:
       return clip
     end = len(loader.subset)
     partner_position = int(partners[position]) if position < end else -1
     # The loader returns a padding clip for positions past the end.
-    partner = partner_loader.evaluation_clip(
+    partner = yield from partner_loader.read_evaluation_clip(
       end if partner_position < 0 else partner_position, *offsets
     )
     return clip | as_partner(partner)
 
 
-# Clips from a bucket are loaded by many threads at once, as each waits for its requests.
+# The readings of clips from a bucket are done together, batch by batch.
 
 
 @dataclasses.dataclass(frozen=True)
-class _LaterTrainingClip(grain.transforms.RandomMap):
+class _TrainingReading(grain.transforms.RandomMap):
   load: _TrainingClip
 
-  def random_map(
-    self, element: int, rng: np.random.Generator
-  ) -> concurrent.futures.Future[BatchClip]:
+  def random_map(self, element: int, rng: np.random.Generator) -> Reading[BatchClip]:
     # Grain uses the generator again for another clip.
-    return _clip_threads().submit(self.load.random_map, element, copy.deepcopy(rng))
+    return self.load.read(element, copy.deepcopy(rng))
 
 
 @dataclasses.dataclass(frozen=True)
-class _LaterEvaluationClip(grain.transforms.Map):
+class _EvaluationReading(grain.transforms.Map):
   load: _EvaluationClip
 
-  def map(self, element: int) -> concurrent.futures.Future[BatchClip]:
-    return _clip_threads().submit(self.load.map, element)
+  def map(self, element: int) -> Reading[BatchClip]:
+    return self.load.read(element)
 
 
 def _stack(clips: Sequence[BatchClip]) -> dict[str, np.ndarray]:
@@ -177,8 +185,8 @@ def _stack(clips: Sequence[BatchClip]) -> dict[str, np.ndarray]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _StackLoaded:
-  """Makes a batch of clips that are being loaded.
+class _StackRead:
+  """Makes a batch of the readings of its clips.
 
   Attributes:
     stack: makes the batch of loaded clips.
@@ -188,17 +196,21 @@ class _StackLoaded:
   stack: Callable[[Sequence[BatchClip]], Any]
   closing: threading.Event | None
 
-  def __call__(self, clips: Sequence[concurrent.futures.Future[BatchClip]]) -> Any:
-    while concurrent.futures.wait(clips, _CLOSING_SECONDS, FIRST_EXCEPTION).not_done:
+  def __call__(self, readings: Sequence[Reading[BatchClip]]) -> Any:
+    groups = [
+      _clip_threads().submit(finish_together, readings[first : first + _CLIPS_TOGETHER])
+      for first in range(0, len(readings), _CLIPS_TOGETHER)
+    ]
+    while concurrent.futures.wait(groups, _CLOSING_SECONDS, FIRST_EXCEPTION).not_done:
       if self.closing and self.closing.is_set():
         # A program ends only when Grain's threads end, which call this.
-        for clip in clips:
-          clip.cancel()
+        for group in groups:
+          group.cancel()
         raise concurrent.futures.CancelledError
-      for clip in clips:
-        if clip.done() and (error := clip.exception()):
+      for group in groups:
+        if group.done() and (error := group.exception()):
           raise error
-    return self.stack([clip.result() for clip in clips])
+    return self.stack([clip for group in groups for clip in group.result()])
 
 
 @functools.cache
@@ -232,8 +244,8 @@ def _batches(
   threads = 1 if workers else 2
   closing = None if workers else threading.Event()
   if _is_remote(loader):
-    stack = _StackLoaded(stack or _stack, closing)
-    threads = max(2, -(-_CLIPS_AT_ONCE // size))
+    stack = _StackRead(stack or _stack, closing)
+    threads = max(_BATCHES_AT_ONCE, -(-_CLIPS_AT_ONCE // size))
     # A worker that waits for a slow bucket does not hang. It waits for each clip's table, rows and
     # frames, and ends itself.
     patience = max(policy.patience, 3 * bucket_requests.RETRY_SECONDS)

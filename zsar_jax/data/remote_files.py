@@ -16,7 +16,13 @@ from zsar_jax.runtime import bucket_errors, bucket_requests
 # 30 ms for another answer could have received about as many.
 _MAX_GAP = 1 << 16
 
+# A joined range that has more bytes is followed by another one, as several connections are faster.
+_MAX_JOINED = 1 << 20
+
 _Range = tuple[int, int]
+
+# A file, and ranges of it to have in memory.
+RangeRequest = tuple['RemoteFile', Sequence[_Range]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +33,7 @@ class RemoteFile:
     path: where it is.
     length: its size in bytes.
     cache: what keeps its bytes on a local disk, if anything.
-    parts: (begin, bytes) of the ranges in memory, in order.
+    parts: (begin, bytes) of the ranges in memory.
   """
 
   path: Any
@@ -60,26 +66,20 @@ class RemoteFile:
     return content[start - begin : start - begin + size]
 
   def _part(self, begin: int, end: int) -> tuple[int, bytes] | None:
-    """Returns the part that has a range."""
-    number = bisect.bisect_right(self.parts, begin, key=lambda part: part[0]) - 1
-    if number >= 0:
-      start, content = self.parts[number]
-      if end <= start + len(content):
-        return self.parts[number]
+    """Returns a part that has a range."""
+    for part in self.parts:
+      start, content = part
+      if start <= begin and end <= start + len(content):
+        return part
     return None
 
   def missing(self, ranges: Sequence[_Range]) -> list[_Range]:
-    """Returns ranges to read so that these are in memory: neighbors joined, in order."""
-    joined: list[_Range] = []
-    for begin, end in sorted(ranges):
-      end = min(end, self.length)
-      if begin >= end or self._part(begin, end):
-        continue
-      if joined and begin - joined[-1][1] <= _MAX_GAP:
-        joined[-1] = joined[-1][0], max(end, joined[-1][1])
-      else:
-        joined.append((begin, end))
-    return joined
+    """Returns those of the ranges that are not in memory, cut at the end of the file."""
+    return [
+      (begin, min(end, self.length))
+      for begin, end in ranges
+      if begin < min(end, self.length) and not self._part(begin, min(end, self.length))
+    ]
 
 
 class RemoteFolder:
@@ -102,6 +102,7 @@ class RemoteFolder:
       OSError, UnreachableError: if it cannot be listed.
     """
     self.path = path
+    self._files: dict[str, RemoteFile] = {}
     entries = bucket_requests.list_folder(path)
     self.sizes = {name: int(entry['size']) for name, entry in entries.items()}
     self.versions = {name: bucket_requests.version(entry) for name, entry in entries.items()}
@@ -114,7 +115,10 @@ class RemoteFolder:
     """Returns a file, of which nothing is read yet; raises `OSError` if there is none."""
     if name not in self.sizes:
       raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path / name))
-    return RemoteFile(self.path / name, self.sizes[name], self._cache)
+    file = self._files.get(name)
+    if file is None:
+      file = self._files[name] = RemoteFile(self.path / name, self.sizes[name], self._cache)
+    return file
 
   def copy(self, names: Iterable[str], folder: pathlib.Path) -> None:
     """Copies those of some files that exist to a folder on this machine, all at once."""
@@ -124,28 +128,53 @@ class RemoteFolder:
       (folder / file.path.name).write_bytes(b''.join(content for _, content in parts))
 
 
-def read_ahead(requests: Sequence[tuple[RemoteFile, Sequence[_Range]]]) -> list[RemoteFile]:
-  """Reads ranges of several files, all at once.
+def read_ahead(requests: Sequence[RangeRequest]) -> list[RemoteFile]:
+  """Reads ranges of files, all at once, and ranges of the same file that are neighbors in one.
 
   Args:
-    requests: (file, ranges), each range as (begin, end) in bytes.
+    requests: (file, ranges), each range as (begin, end) in bytes. A file may be in several.
 
   Returns:
-    The files, with these ranges in memory.
+    The file of each request, with its ranges in memory.
 
   Raises:
     OSError, UserError: as `bucket_requests.read_ranges` does.
   """
   missing = [(file, file.missing(ranges)) for file, ranges in requests]
-  return [
-    dataclasses.replace(file, parts=tuple(sorted((*file.parts, *parts)))) if parts else file
-    for (file, _), parts in zip(missing, _fetch(missing), strict=True)
-  ]
+  by_file: dict[Any, tuple[RemoteFile, list[_Range]]] = {}
+  for file, ranges in missing:
+    by_file.setdefault(file.path, (file, []))[1].extend(ranges)
+  joined = [(file, _join(ranges)) for file, ranges in by_file.values()]
+  parts = dict(zip(by_file, _fetch(joined), strict=True))
+  return [_add_parts(file, ranges, parts[file.path]) for file, ranges in missing]
 
 
-def _fetch(
-  requests: Sequence[tuple[RemoteFile, Sequence[_Range]]],
-) -> list[list[tuple[int, bytes]]]:
+def _join(ranges: Sequence[_Range]) -> list[_Range]:
+  """Returns fewer ranges that contain these, in order of their beginnings."""
+  joined: list[_Range] = []
+  for begin, end in sorted(ranges):
+    if joined:
+      first, last = joined[-1]
+      if end <= last or (begin - last <= _MAX_GAP and end - first <= _MAX_JOINED):
+        joined[-1] = first, max(end, last)
+        continue
+    joined.append((begin, end))
+  return joined
+
+
+def _add_parts(
+  file: RemoteFile, ranges: Sequence[_Range], parts: Sequence[tuple[int, bytes]]
+) -> RemoteFile:
+  """Returns a file with those of the parts in memory that contain some of the ranges."""
+  if not ranges:
+    return file
+  begins = [begin for begin, _ in parts]
+  numbers = sorted({bisect.bisect_right(begins, begin) - 1 for begin, _ in ranges})
+  added = (parts[number] for number in numbers)
+  return dataclasses.replace(file, parts=(*file.parts, *added))
+
+
+def _fetch(requests: Sequence[RangeRequest]) -> list[list[tuple[int, bytes]]]:
   """Returns (begin, bytes) of ranges of several files, from their caches or the bucket."""
   items = [(file, *item) for file, ranges in requests for item in ranges]
   if not items:

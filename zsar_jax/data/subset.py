@@ -15,6 +15,7 @@ from zsar_jax.data.clip_index import ClipIndex
 from zsar_jax.data.clip_labels import read_labels, relabel
 from zsar_jax.data.dataset import ClipDataset, open_dataset
 from zsar_jax.data.frame_table import ClipFrames
+from zsar_jax.data.reading import Reading, finish
 from zsar_jax.data.shard_cache import CacheSettings
 from zsar_jax.data.verb_objects import OPEN_WORLD, VerbObjects
 from zsar_jax.errors import UserError
@@ -66,7 +67,11 @@ class Subset:
 
   def frames(self, position: int) -> ClipFrames:
     """Returns the encoded frames of the clip at `position` of this subset."""
-    return self.dataset.frames(int(self.positions[position]))
+    return finish(self.read_frames(position))
+
+  def read_frames(self, position: int) -> Reading[ClipFrames]:
+    """Returns what `frames` does."""
+    return self.dataset.read_frames(int(self.positions[position]))
 
   def shows_inpainted(self, recipe: Recipe) -> bool:
     """Returns whether a recipe shows inpainted frames here: a clip's own, or its partner's.

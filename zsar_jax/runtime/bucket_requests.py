@@ -75,7 +75,7 @@ def read_ranges(ranges: Sequence[tuple[Any, int, int]]) -> list[bytes]:
 
   async def read() -> list[bytes]:
     requests = [
-      _persist(functools.partial(_read_range, path, begin, end), str(path), end - begin)
+      _persist(functools.partial(_read_range, path, begin, end), path, end - begin)
       for path, begin, end in ranges
     ]
     return await asyncio.gather(*requests)
@@ -93,9 +93,7 @@ def read_objects(paths: Sequence[Any]) -> list[bytes]:
 
   async def read() -> list[bytes]:
     requests = [
-      _persist(
-        functools.partial(_read_range, path, None, None), str(path), _USUAL_BYTES, check=False
-      )
+      _persist(functools.partial(_read_range, path, None, None), path, _USUAL_BYTES, check=False)
       for path in paths
     ]
     return await asyncio.gather(*requests)
@@ -120,7 +118,7 @@ def list_tree(folder: Any) -> dict[str, dict[str, Any]]:
     return await _in_thread(lambda: fs.find(path, detail=True))
 
   async def read() -> dict[str, dict[str, Any]]:
-    return await _persist(request, str(folder), _LONGEST_LISTING, check=False)
+    return await _persist(request, folder, _LONGEST_LISTING, check=False)
 
   # A file is found as itself, and some programs write an object for a folder, with '/' at the end.
   return {
@@ -150,7 +148,7 @@ def list_folder(folder: Any) -> dict[str, dict[str, Any]]:
       return []
 
   async def read() -> list[dict[str, Any]]:
-    return await _persist(request, str(folder), 0, check=False)
+    return await _persist(request, folder, 0, check=False)
 
   entries = _run(read())
   return {
@@ -190,7 +188,7 @@ def upload(files: Sequence[tuple[pathlib.Path, Any]]) -> None:
     async def write_file(source: pathlib.Path, path: Any) -> None:
       async with slots:
         size = source.stat().st_size
-        await _persist(functools.partial(request, source, path), str(path), size, check=False)
+        await _persist(functools.partial(request, source, path), path, size, check=False)
 
     await asyncio.gather(*(write_file(*item) for item in files))
 
@@ -231,13 +229,13 @@ def _slots() -> asyncio.Semaphore:
 
 
 async def _persist(
-  request: Callable[[], Coroutine[Any, Any, Any]], name: str, size: int, check: bool = True
+  request: Callable[[], Coroutine[Any, Any, Any]], path: Any, size: int, check: bool = True
 ) -> Any:
   """Awaits a request; sends it again, with growing pauses, until it succeeds.
 
   Args:
     request: sends it.
-    name: the URL, for errors.
+    path: what it asks for, for errors.
     size: the bytes that it transfers.
     check: whether its result must have this length.
   """
@@ -268,11 +266,11 @@ async def _persist(
     failing = time.monotonic() - began
     if failing > RETRY_SECONDS:
       raise UnreachableError(
-        f'{name} cannot be reached for {failing:.0f} seconds ({reason}); see to the network and'
+        f'{path} cannot be reached for {failing:.0f} seconds ({reason}); see to the network and'
         ' the bucket, and the same command goes on'
       )
     if failing > _SILENT_SECONDS:
-      _report(name, reason)
+      _report(path, reason)
     pause = min(_MAX_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**attempt)
     await asyncio.sleep(random.uniform(0, pause))
     attempt += 1
@@ -286,9 +284,9 @@ def _is_hopeless(error: Exception, seconds: float) -> bool:
 _last_report = -_SILENT_SECONDS
 
 
-def _report(name: str, reason: str) -> None:
+def _report(path: Any, reason: str) -> None:
   """Says that a bucket fails, once in a while."""
   global _last_report
   if time.monotonic() - _last_report > _SILENT_SECONDS:
     _last_report = time.monotonic()
-    print(f'{name} is slow or fails ({reason}); trying again', file=sys.stderr, flush=True)
+    print(f'{path} is slow or fails ({reason}); trying again', file=sys.stderr, flush=True)

@@ -12,6 +12,7 @@ import functools
 import os
 import ssl
 import time
+import urllib.request
 from typing import Any
 
 # Seconds for which URLs are signed, and after which they are signed again.
@@ -64,7 +65,9 @@ async def read_range(fs: Any, path: str, begin: int, end: int) -> bytes | None:
   headers = {'Range': f'bytes={begin}-{end - 1}'}
   try:
     # Escapes stay as they were signed.
-    async with _session().get(yarl.URL(url, encoded=True), headers=headers) as answer:
+    address = yarl.URL(url, encoded=True)
+    proxy = _proxy(address.scheme, address.host)
+    async with _session().get(address, headers=headers, proxy=proxy) as answer:
       if answer.status == _PARTIAL_CONTENT:
         return await answer.read()
       if answer.status in _REFUSED:
@@ -87,6 +90,12 @@ def _urls(fs: Any) -> _SignedUrls | None:
 
 
 @functools.cache
+def _proxy(scheme: str, host: str) -> str | None:
+  """Returns the proxy for a host that the environment names; aiohttp would ask each time."""
+  return None if urllib.request.proxy_bypass(host) else urllib.request.getproxies().get(scheme)
+
+
+@functools.cache
 def _session() -> Any:
   import aiohttp
   from botocore.httpsession import get_cert_path
@@ -97,7 +106,6 @@ def _session() -> Any:
     connector=aiohttp.TCPConnector(limit=0, ssl=ssl.create_default_context(cafile=certificates)),
     timeout=aiohttp.ClientTimeout(total=None),
     auto_decompress=False,
-    trust_env=True,
   )
   loop = asyncio.get_running_loop()
 
