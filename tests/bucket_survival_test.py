@@ -5,18 +5,36 @@ The servers of the protocols of S3 and Google Cloud Storage run on this machine.
 
 import os
 import random
+import socket
 import time
 
 import jax
 import numpy as np
 import pytest
 
-from tests.survival_test import finish, folder, lines, start, undisturbed  # noqa: F401
+from tests.survival_test import (  # noqa: F401
+  SIX_STEPS,
+  compare,
+  failed,
+  finish,
+  folder,
+  lines,
+  single,
+  start,
+  start_processes,
+  undisturbed,
+)
 from zsar_jax.runtime.paths import as_path
 from zsar_jax.weights.checkpoint import Checkpoints
 
 # How often a run is killed.
 KILLS = int(os.environ.get('SURVIVAL_TIMES', '1'))
+
+
+def wait_for_checkpoint(workdir, *processes):
+  complete = 'checkpoints/*/commit_success.txt'
+  while not any(process.poll() for process in processes) and not list(workdir.glob(complete)):
+    time.sleep(0.1)
 
 
 def assert_same_run(workdir, reference):
@@ -55,8 +73,7 @@ def test_a_killed_run_in_a_bucket_equals_one_on_a_disk(folder, undisturbed, buck
   draw = random.Random(bucket_url)
   for _ in range(KILLS):
     process = start(folder, workdir)
-    while process.poll() is None and not list(workdir.glob('checkpoints/*/commit_success.txt')):
-      time.sleep(0.1)
+    wait_for_checkpoint(workdir, process)
     time.sleep(draw.uniform(0, 1))
     process.kill()
     process.communicate()
@@ -64,4 +81,24 @@ def test_a_killed_run_in_a_bucket_equals_one_on_a_disk(folder, undisturbed, buck
   assert f'resuming {workdir} after step' in err
   assert_same_run(workdir, undisturbed)
   assert (workdir / 'checkpoints' / '16').is_dir()
+  assert not (workdir / 'lock').exists()
+
+
+@pytest.mark.slow
+def test_one_of_two_processes_in_a_bucket_is_killed(folder, single, s3_bucket):  # noqa: F811
+  """Each process writes its part of the checkpoints, with the parameters divided between them."""
+  workdir = as_path(f'{s3_bucket}/run', '--workdir')
+  changes = (*SIX_STEPS, '--config.checkpoint.every=2', '--config.mesh.fsdp=2')
+  processes = start_processes(folder, workdir, 2, *changes)
+  wait_for_checkpoint(workdir, *processes)
+  processes[1].kill()
+  (err,) = failed(processes[0])
+  sentences = [line for line in err.splitlines() if line.startswith('error: ')]
+  assert len(sentences) == 1
+  assert f'process 1 ({socket.gethostname()}) is gone' in sentences[0]
+  assert 'Traceback' not in err
+  written = finish(*start_processes(folder, workdir, 2, *changes))
+  assert f'resuming {workdir} after step' in written[0][1]
+  compare(lines(single), lines(workdir))
+  assert (workdir / 'checkpoints' / '6').is_dir()
   assert not (workdir / 'lock').exists()
