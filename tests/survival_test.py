@@ -255,7 +255,7 @@ def compare(first, second):
 
 @pytest.mark.slow
 def test_a_terminated_process_stops_all_and_the_run_resumes_elsewhere(folder, undisturbed):
-  """After SIGTERM to one of two processes, both stop at a step; then one, and then four, resume."""
+  """After SIGTERM to one of two processes, both stop at a step; then one, and then two, resume."""
   workdir = folder / 'moved'
   processes = start_processes(folder, workdir, 2, '--config.eval.every=0')
   reach(3, workdir, *processes)
@@ -272,7 +272,7 @@ def test_a_terminated_process_stops_all_and_the_run_resumes_elsewhere(folder, un
   process.terminate()
   ((_, err),) = finish(process)
   assert f'after step {stopped[0]}' in err
-  written = finish(*start_processes(folder, workdir, 4))
+  written = finish(*start_processes(folder, workdir, 2))
   assert 'resuming' in written[0][1]
   compare(lines(undisturbed), lines(workdir))
 

@@ -64,6 +64,7 @@ def _config(tmp_path):
   return config
 
 
+@pytest.mark.slow
 def test_a_run_on_lists_of_pairs(config, tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(scoring, '_TEXT_CHUNK', 5)  # 12 texts in three chunks.
   run = tmp_path / 'run'

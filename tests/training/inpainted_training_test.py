@@ -45,10 +45,9 @@ def test_a_step_is_the_same_on_two_devices(roots):
   config = scenes_config(roots[True], recipe=RECIPE, augment__mixup=0.5)
   one, two = take_steps(config, 1), take_steps(config, 2)
   assert_same_training(one, two)
-  _, (plain, _) = take_steps(scenes_config(roots[True], recipe='none', augment__mixup=0.5), 1)
-  assert plain['loss'] != one[1][0]['loss']
 
 
+@pytest.mark.slow
 def test_a_run_shows_inpainted_frames(roots, tmp_path):
   config = scenes_config(roots[True], recipe=RECIPE, steps=2, data__workers=1)
   experiment.run(config, tmp_path)
