@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from zsar_jax.runtime import buckets
+from zsar_jax.storage import buckets
 
 _BUCKET = 'zsar-tests'
 

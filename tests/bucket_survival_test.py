@@ -24,7 +24,7 @@ from tests.survival_test import (  # noqa: F401
   start_processes,
   undisturbed,
 )
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage.paths import as_path
 from zsar_jax.weights.checkpoint import Checkpoints
 
 # How often a run is killed.

@@ -21,8 +21,8 @@ from zsar_jax.errors import UserError
 from zsar_jax.mask_making.mask_run import MaskRun
 from zsar_jax.mask_making.refinement import Refinement
 from zsar_jax.mask_making.work import ClipWork, list_videos
-from zsar_jax.runtime import checksums, file_systems
 from zsar_jax.runtime.reporting import user_message
+from zsar_jax.storage import checksums, file_systems
 
 
 @pytest.fixture(autouse=True)

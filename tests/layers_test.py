@@ -13,6 +13,7 @@ ROOT = pathlib.Path(zsar_jax.__file__).parent
 LAYERS = (
   ('errors',),
   ('runtime', 'recipes'),
+  ('storage',),
   ('data',),
   ('models',),
   ('text', 'ops', 'datasets'),
@@ -22,7 +23,7 @@ LAYERS = (
   ('evaluation',),
   ('training',),
   ('study', 'performance'),
-  ('experiment', 'api'),
+  ('experiment', 'api', 'command_line'),
   ('main',),
 )
 LEVEL = {package: level for level, layer in enumerate(LAYERS) for package in layer}
@@ -87,11 +88,12 @@ def test_file_names_are_unique():
   assert [name for name, count in names.items() if count > 1] == []
 
 
-def test_the_root_holds_the_entry_points_alone():
+def test_the_root_holds_the_entry_points_and_what_they_share():
   names = {path.name for path in ROOT.glob('*.py')}
   assert names == {
     '__init__.py',
     'api.py',
+    'command_line.py',
     'config.py',
     'errors.py',
     'experiment.py',

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from tests.toy import build_toy
-from zsar_jax.runtime import checksums
+from zsar_jax.storage import checksums
 from zsar_jax.training.goodput import measures_time
 
 ROOT = pathlib.Path(__file__).parent.parent

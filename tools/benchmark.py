@@ -8,7 +8,7 @@ Prints one line of JSON for each measurement, then one for each comparison, or a
 import argparse
 from collections.abc import Sequence
 
-from zsar_jax.runtime.command_line import parse_arguments
+from zsar_jax.command_line import parse_arguments
 from zsar_jax.runtime.reporting import exit_on_user_error
 
 from .benchmarks import (

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from absl import app, flags
 from ml_collections import config_flags
 
+from zsar_jax.command_line import parse_flags, start_program
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.command_line import parse_flags, start_program
 from zsar_jax.runtime.host_memory import is_cpu_only
 from zsar_jax.runtime.interruption import exit_with_parent, interruptible_program
 from zsar_jax.runtime.reporting import exit_on_user_error
@@ -79,7 +79,7 @@ def _train_job(jobs: list['Job'], name: str) -> None:
   from zsar_jax import experiment
   from zsar_jax.evaluation import run_results
   from zsar_jax.runtime import distributed
-  from zsar_jax.runtime.files import write_file
+  from zsar_jax.storage.files import write_file
   from zsar_jax.training import compilation
 
   compilation.enable_compilation_cache()
@@ -92,7 +92,7 @@ def _train_job(jobs: list['Job'], name: str) -> None:
 
 def _run_study(jobs: list['Job'], workdir: pathlib.Path) -> None:
   """Trains all jobs in processes of their own, and writes the report."""
-  from zsar_jax.runtime.files import make_folder
+  from zsar_jax.storage.files import make_folder
   from zsar_jax.study.checks import check_data
   from zsar_jax.study.jobs import train_all
 

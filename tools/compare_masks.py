@@ -23,8 +23,8 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from zsar_jax.command_line import parse_arguments, path_type
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.command_line import parse_arguments, path_type
 from zsar_jax.runtime.reporting import exit_on_user_error
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   from zsar_jax.datasets import mask_provenance
   from zsar_jax.datasets.video import Storage
   from zsar_jax.mask_making.work import list_videos
-  from zsar_jax.runtime.files import make_folder, write_file
+  from zsar_jax.storage.files import make_folder, write_file
 
   with exit_on_user_error():
     for flag, value, minimum in (
@@ -119,7 +119,7 @@ def _open(text: str) -> 'MaskSource':
   """Opens masks that are given as FORMAT:PATH, or as the folder of masks that were made here."""
   from zsar_jax.datasets.masks.made_files import SETTINGS_FILE
   from zsar_jax.datasets.masks.spec import open_masks
-  from zsar_jax.runtime.paths import as_path
+  from zsar_jax.storage.paths import as_path
 
   if (as_path(text, 'A and B') / SETTINGS_FILE).is_file():
     text = f'made:{text}'
@@ -132,7 +132,7 @@ def _open(text: str) -> 'MaskSource':
 def _noted_videos(sides: Sequence['MaskSource']) -> str:
   """Returns the folder of the videos from which the masks of a side were made here."""
   from zsar_jax.datasets.masks.made_files import NOTES, VIDEOS
-  from zsar_jax.runtime.paths import as_path
+  from zsar_jax.storage.paths import as_path
 
   for side in sides:
     notes = side.parameters.get('made', {}).get(NOTES)
@@ -149,7 +149,7 @@ def _may_be_read(folder: str, side: 'MaskSource') -> bool:
 
   Files of others must not name what this program asks other servers for.
   """
-  from zsar_jax.runtime.buckets import is_url
+  from zsar_jax.storage.buckets import is_url
 
   return not is_url(folder) or folder.split('/')[:3] == str(side.parameters['path']).split('/')[:3]
 

@@ -14,7 +14,7 @@ import sys
 
 from absl import flags
 
-from zsar_jax.runtime.command_line import config_names, parse_arguments
+from zsar_jax.command_line import config_names, parse_arguments
 
 from . import zsar
 

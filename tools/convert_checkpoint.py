@@ -10,11 +10,11 @@ is needed only to use the weights elsewhere or to keep the result.
 
 import argparse
 
+from zsar_jax.command_line import parse_arguments, path_type
 from zsar_jax.errors import UserError
 from zsar_jax.models.video_model import VideoModel
-from zsar_jax.runtime.command_line import parse_arguments, path_type
-from zsar_jax.runtime.files import make_folder
 from zsar_jax.runtime.reporting import exit_on_user_error
+from zsar_jax.storage.files import make_folder
 from zsar_jax.weights.formats import infer, load, save
 from zsar_jax.weights.formats.hints import CONVERSION
 from zsar_jax.weights.formats.read import read_weights

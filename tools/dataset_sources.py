@@ -20,7 +20,7 @@ from zsar_jax.datasets.video import DEFAULT_FPS, Storage
 from zsar_jax.datasets.video_builder import VideoBuilder
 from zsar_jax.errors import UserError
 from zsar_jax.pantomime.worlds import Pantomime
-from zsar_jax.runtime.paths import path_text
+from zsar_jax.storage.paths import path_text
 
 # {flag without dashes: value}, for the flags that were given.
 Values = dict[str, Any]

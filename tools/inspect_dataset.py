@@ -18,8 +18,8 @@ import json
 import pathlib
 from typing import TYPE_CHECKING, Any
 
+from zsar_jax.command_line import parse_arguments, path_type
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.command_line import parse_arguments, path_type
 from zsar_jax.runtime.reporting import exit_on_user_error
 
 from .shared_flags import add_sheet_flags, check_sheet_flags
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
   from zsar_jax.data.subset import select
   from zsar_jax.data.view import View
   from zsar_jax.evaluation.contact_sheets import choose_clips, draw_contact_sheet
-  from zsar_jax.runtime.files import make_folder
+  from zsar_jax.storage.files import make_folder
 
   with exit_on_user_error():
     check_sheet_flags(args)

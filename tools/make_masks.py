@@ -31,6 +31,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 
+from zsar_jax.command_line import path_type
 from zsar_jax.datasets.mask_provenance import without_folders
 from zsar_jax.datasets.masks.box_sources import open_boxes
 from zsar_jax.datasets.video import Storage
@@ -47,10 +48,9 @@ from zsar_jax.mask_making.refinement import Refinement
 from zsar_jax.mask_making.text_maker import TextSpec
 from zsar_jax.mask_making.tracking import TrackSpec
 from zsar_jax.mask_making.work import ClipWork, list_videos, with_boxes
-from zsar_jax.runtime.command_line import path_type
-from zsar_jax.runtime.folders import open_folders
-from zsar_jax.runtime.paths import as_path
 from zsar_jax.runtime.reporting import exit_on_user_error
+from zsar_jax.storage.folders import open_folders
+from zsar_jax.storage.paths import as_path
 
 from .dataset_sources import Values
 from .shared_flags import (

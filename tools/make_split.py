@@ -22,14 +22,14 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from zsar_jax.command_line import path_type
 from zsar_jax.data import splits
 from zsar_jax.data.catalog import find_dataset, list_datasets
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.errors import UserError, error_reason
-from zsar_jax.runtime.command_line import path_type
-from zsar_jax.runtime.files import make_parent, write_file
 from zsar_jax.runtime.reporting import exit_on_user_error
 from zsar_jax.runtime.wording import pluralize
+from zsar_jax.storage.files import make_parent, write_file
 
 from .shared_flags import FlagTable, add_flags_of_choices, given_flags, parse_values
 

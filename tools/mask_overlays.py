@@ -12,9 +12,9 @@ import numpy as np
 from zsar_jax.data import records
 from zsar_jax.datasets.mask_comparison import ComparisonTask, iterate_planes
 from zsar_jax.recipes.regions import REGION_BITS
-from zsar_jax.runtime.files import open_atomically
 from zsar_jax.runtime.fonts import fonts_for
 from zsar_jax.runtime.terminal import escape_control_chars
+from zsar_jax.storage.files import open_atomically
 
 # Colors that people with any color vision can tell apart.
 COLORS = {'agreement': '#377eb8', 'missed': '#e41a1c', 'added': '#ffd92f'}

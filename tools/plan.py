@@ -16,12 +16,12 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from zsar_jax.command_line import parse_flags
 from zsar_jax.errors import UserError
 from zsar_jax.performance import topologies
-from zsar_jax.runtime.command_line import parse_flags
-from zsar_jax.runtime.files import make_folder, write_file
-from zsar_jax.runtime.paths import as_path
 from zsar_jax.runtime.reporting import exit_on_user_error
+from zsar_jax.storage.files import make_folder, write_file
+from zsar_jax.storage.paths import as_path
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment: see zsar train --help.')
 _TOPOLOGY = flags.DEFINE_string(

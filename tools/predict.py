@@ -9,8 +9,8 @@ load is printed to stderr.
 import argparse
 import sys
 
+from zsar_jax.command_line import parse_arguments, path_type
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.command_line import parse_arguments, path_type
 from zsar_jax.runtime.reporting import exit_on_user_error
 
 
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
   # Imported here because they are slow, and --help does not need them.
   from zsar_jax import api
   from zsar_jax.data.splits import is_class_file, read_classes
-  from zsar_jax.runtime.files import make_folder
+  from zsar_jax.storage.files import make_folder
   from zsar_jax.weights.formats.hints import PREDICTION
 
   with exit_on_user_error():

@@ -7,9 +7,9 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 
-from zsar_jax.runtime.files import open_atomically
 from zsar_jax.runtime.fonts import fonts_for
 from zsar_jax.runtime.terminal import escape_control_chars
+from zsar_jax.storage.files import open_atomically
 
 
 def draw_scores(frames: np.ndarray, ranked: Sequence[tuple[str, float]], out: pathlib.Path) -> None:

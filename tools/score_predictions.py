@@ -10,8 +10,8 @@ the folder as config.model.init_from of a run. docs/external_models.md describes
 import argparse
 import pathlib
 
+from zsar_jax.command_line import parse_arguments, path_type
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.command_line import parse_arguments, path_type
 from zsar_jax.runtime.reporting import exit_on_user_error
 
 
@@ -46,8 +46,8 @@ def main(argv: list[str] | None = None) -> None:
   args = parse_arguments(_parser(), argv)
   # Imported here because they are slow, and --help does not need them.
   from zsar_jax.evaluation import clip_list, run_results, scored_run
-  from zsar_jax.runtime.files import make_folder
   from zsar_jax.runtime.progress import log
+  from zsar_jax.storage.files import make_folder
   from zsar_jax.weights.checkpoint import has_checkpoint
 
   with exit_on_user_error():

@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from zsar_jax.command_line import parse_arguments
 from zsar_jax.datasets.beam import Beam
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.command_line import parse_arguments
 
 # {flag without dashes: keyword arguments of `add_argument`}. None of these flags has a default, so
 # that a program can tell which flags were given.

@@ -13,8 +13,8 @@ import argparse
 import pathlib
 from typing import TYPE_CHECKING
 
+from zsar_jax.command_line import parse_arguments, path_type
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.command_line import parse_arguments, path_type
 from zsar_jax.runtime.reporting import exit_on_user_error
 
 from .shared_flags import add_sheet_flags, check_sheet_flags
@@ -56,7 +56,7 @@ def main() -> None:
   from zsar_jax.data.view import View
   from zsar_jax.evaluation import contact_sheets
   from zsar_jax.recipes import language
-  from zsar_jax.runtime.files import make_folder
+  from zsar_jax.storage.files import make_folder
 
   with exit_on_user_error():
     check_sheet_flags(args)

@@ -16,12 +16,12 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from zsar_jax.command_line import parse_arguments
 from zsar_jax.errors import first_line
-from zsar_jax.runtime.command_line import parse_arguments
-from zsar_jax.runtime.paths import as_path
 from zsar_jax.runtime.reporting import exit_on_user_error
-from zsar_jax.runtime.run_status import ALIVE, ENDED, FINISHED, INTERVAL, STATUS, read_status
 from zsar_jax.runtime.wording import format_duration
+from zsar_jax.storage.paths import as_path
+from zsar_jax.training.run_status import ALIVE, ENDED, FINISHED, INTERVAL, STATUS, read_status
 
 # A run without a sign of life for this many seconds is silent.
 _SILENCE = 4 * INTERVAL

@@ -14,11 +14,11 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from zsar_jax.command_line import parse_arguments, path_type
 from zsar_jax.errors import UserError
 from zsar_jax.performance import traces
 from zsar_jax.performance.traces import CATEGORIES, Span, Trace
 from zsar_jax.runtime import chips
-from zsar_jax.runtime.command_line import parse_arguments, path_type
 from zsar_jax.runtime.reporting import exit_on_user_error
 from zsar_jax.runtime.wording import pluralize
 from zsar_jax.training.profiling import FACTS

@@ -25,7 +25,7 @@ from zsar_jax.errors import UserError
 from zsar_jax.models.compute import choose_compute
 from zsar_jax.models.video_model import Encoded, Params, VideoModel
 from zsar_jax.ops.photometric import normalize, to_float
-from zsar_jax.runtime.paths import path_text
+from zsar_jax.storage.paths import path_text
 from zsar_jax.text.classes import ClassTexts
 from zsar_jax.weights.formats.hints import PYTHON, Hints
 from zsar_jax.weights.formats.load_report import LoadReport

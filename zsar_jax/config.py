@@ -19,9 +19,9 @@ from zsar_jax.models.presets import NORMALIZATIONS, ORDERED_HEADS, PRESETS, TEMP
 from zsar_jax.ops.prepare import Augmentation
 from zsar_jax.recipes import language
 from zsar_jax.runtime import settings
-from zsar_jax.runtime.buckets import is_url
-from zsar_jax.runtime.paths import HUB_PREFIX, local_path, path_text
 from zsar_jax.runtime.settings import UNBOUNDED, check_choice, get_value, set_value
+from zsar_jax.storage.buckets import is_url
+from zsar_jax.storage.paths import HUB_PREFIX, local_path, path_text
 from zsar_jax.text.phrasing import PLACEHOLDERS
 
 # Settings that may hold a path. Those of weights may also hold a name on the Hugging Face hub.
@@ -255,7 +255,7 @@ def default_config() -> ConfigDict:
   # Steps between checkpoints, and how many of the newest are kept.
   config.checkpoint = ConfigDict(dict(every=500, keep=2))
   # Steps between lines of metrics; `tensorboard` also writes event files (extra `tensorboard`), and
-  # `wandb` shows the run on Weights & Biases (extra `wandb`), see `runtime.wandb_run`.
+  # `wandb` shows the run on Weights & Biases (extra `wandb`), see `training.wandb_run`.
   config.log = ConfigDict(dict(every=50, tensorboard=False, wandb=False))
 
   # The first and the last step that are traced into the workdir's folder 'profile', such as

@@ -13,7 +13,7 @@ from zsar_jax.evaluation.eval_mode import evaluate
 from zsar_jax.evaluation.run_results import Results, save_results
 from zsar_jax.pantomime import worlds
 from zsar_jax.runtime import agreement, distributed
-from zsar_jax.runtime.files import check_writable
+from zsar_jax.storage.files import check_writable
 from zsar_jax.training import loop
 from zsar_jax.training.goodput import Goodput
 

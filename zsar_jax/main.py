@@ -12,8 +12,8 @@ import time
 from absl import app, flags
 from ml_collections import config_flags
 
+from zsar_jax.command_line import parse_flags, start_program
 from zsar_jax.runtime import distributed
-from zsar_jax.runtime.command_line import parse_flags, start_program
 from zsar_jax.runtime.interruption import interruptible_program
 from zsar_jax.runtime.reporting import exit_on_user_error
 

@@ -24,8 +24,9 @@ from zsar_jax.data.subset import data_identity, select
 from zsar_jax.data.view import View
 from zsar_jax.datasets.build import build
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import bucket_requests, distributed, s3_reads
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.runtime import distributed
+from zsar_jax.storage import bucket_requests, s3_reads
+from zsar_jax.storage.paths import as_path
 
 
 @pytest.fixture(scope='module', name='root')

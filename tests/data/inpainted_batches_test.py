@@ -18,7 +18,7 @@ from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.language import parse
 from zsar_jax.runtime import sharding
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage.paths import as_path
 from zsar_jax.training.compilation import batch_shapes
 
 # The full height of a clip, without resizing.

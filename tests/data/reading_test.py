@@ -8,8 +8,8 @@ import pytest
 from zsar_jax.data import remote_files
 from zsar_jax.data.reading import finish, finish_together
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import bucket_requests
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage import bucket_requests
+from zsar_jax.storage.paths import as_path
 
 
 @pytest.fixture(name='bucket')

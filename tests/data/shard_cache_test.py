@@ -10,8 +10,8 @@ import pytest
 
 from zsar_jax.data import shard_cache
 from zsar_jax.data.shard_cache import BLOCK, CacheSettings, ShardCache
-from zsar_jax.runtime import bucket_requests
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage import bucket_requests
+from zsar_jax.storage.paths import as_path
 
 SIZE = 10 * BLOCK + 1234
 CONTENT = np.random.default_rng(0).bytes(SIZE)

@@ -14,7 +14,7 @@ from zsar_jax.datasets.beam import Beam
 from zsar_jax.datasets.build import build
 from zsar_jax.errors import UserError
 from zsar_jax.pantomime import worlds
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage.paths import as_path
 
 
 @pytest.fixture(name='temporary', autouse=True)

@@ -26,7 +26,7 @@ from zsar_jax.datasets.video_reading import read_video
 from zsar_jax.errors import UserError
 from zsar_jax.mask_making.work import list_videos, load_clip, with_boxes
 from zsar_jax.recipes.regions import PERSON
-from zsar_jax.runtime import bucket_requests
+from zsar_jax.storage import bucket_requests
 
 SIZE = (48, 64)
 FRAMES = 6

@@ -16,7 +16,7 @@ from zsar_jax.evaluation.eval_mode import evaluate_checkpoint
 from zsar_jax.evaluation.evaluator import Evaluator
 from zsar_jax.models.from_config import build_model
 from zsar_jax.runtime import sharding
-from zsar_jax.runtime.files import write_file
+from zsar_jax.storage.files import write_file
 from zsar_jax.training import loop
 from zsar_jax.weights.checkpoint import Checkpoints, load_meta
 

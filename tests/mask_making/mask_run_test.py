@@ -24,7 +24,7 @@ from zsar_jax.mask_making.making import Making, make_group_alone
 from zsar_jax.mask_making.mask_run import MaskRun
 from zsar_jax.mask_making.refinement import Refinement
 from zsar_jax.mask_making.work import ClipWork, group_works, list_videos
-from zsar_jax.runtime import file_systems
+from zsar_jax.storage import file_systems
 
 # (frames, height, width) of the videos; more than one size, and lengths below and above a batch.
 _VIDEOS = {

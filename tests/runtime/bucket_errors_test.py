@@ -10,8 +10,9 @@ import pytest
 
 from tests.bucket_servers import free_port
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import bucket_errors, files
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.runtime import bucket_errors
+from zsar_jax.storage import buckets, files
+from zsar_jax.storage.paths import as_path
 
 
 def sentence(url):
@@ -38,7 +39,7 @@ def test_no_credentials(s3_bucket, monkeypatch):
 
 def test_a_missing_object_is_no_error_of_a_bucket(bucket_url):
   folder = as_path(bucket_url, '--workdir')
-  with pytest.raises(FileNotFoundError) as caught, bucket_errors.reporting(folder, '--workdir'):
+  with pytest.raises(FileNotFoundError) as caught, buckets.reporting_errors(folder, '--workdir'):
     (folder / 'none').read_bytes()
   assert bucket_errors.describe(caught.value) is None
 
@@ -55,7 +56,7 @@ def test_a_missing_object_is_no_error_of_a_bucket(bucket_url):
 )
 def test_other_errors_stay(error, tmp_path):
   assert bucket_errors.describe(error) is None
-  with pytest.raises(type(error)), bucket_errors.reporting(tmp_path, '--workdir'):
+  with pytest.raises(type(error)), buckets.reporting_errors(tmp_path, '--workdir'):
     raise error
 
 

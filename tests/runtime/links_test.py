@@ -21,6 +21,7 @@ from zsar_jax.errors import UserError
 from zsar_jax.experiment import settings
 from zsar_jax.runtime import agreement, connections, distributed, links, relay
 from zsar_jax.runtime.interruption import DeferredSignals, Interrupted
+from zsar_jax.storage import shared_folder
 
 
 def free_port():
@@ -365,12 +366,12 @@ def test_different_modes_and_versions_are_named(run_in_both, monkeypatch):
 
 
 def test_the_workdir_is_the_same_folder(run_in_both, tmp_path, monkeypatch):
-  monkeypatch.setattr(agreement, '_VISIBILITY_TIMEOUT', 0.1)
-  run_in_both(lambda n: agreement.check_workdir(tmp_path / 'shared'))
+  monkeypatch.setattr(shared_folder, '_VISIBILITY_TIMEOUT', 0.1)
+  run_in_both(lambda n: shared_folder.check_workdir(tmp_path / 'shared'))
   assert list((tmp_path / 'shared').iterdir()) == []
   (tmp_path / '1').mkdir()
   with pytest.raises(UserError, match=r'--workdir: process 1 .*/1 what process 0 wrote to .*/0;'):
-    run_in_both(lambda n: agreement.check_workdir(tmp_path / str(n)))
+    run_in_both(lambda n: shared_folder.check_workdir(tmp_path / str(n)))
   assert not (tmp_path / '0' / 'checkpoints').exists()
 
 

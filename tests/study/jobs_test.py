@@ -15,8 +15,8 @@ import pytest
 from tests.bucket_copies import memory_bucket  # noqa: F401  A fixture.
 from tests.study.plan_test import make_study
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.output_folder import OutputFolder
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage.output_folder import OutputFolder
+from zsar_jax.storage.paths import as_path
 from zsar_jax.study import jobs
 from zsar_jax.study.plan import BASELINE, model, plan
 

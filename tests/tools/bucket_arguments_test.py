@@ -33,8 +33,8 @@ from zsar_jax.evaluation.clip_export import export_clips
 from zsar_jax.models.presets import PRESETS
 from zsar_jax.models.video_model import VideoModel, VideoSpec
 from zsar_jax.performance import traces
-from zsar_jax.runtime import buckets, files, local_copies
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage import buckets, files, local_copies
+from zsar_jax.storage.paths import as_path
 from zsar_jax.weights.formats import save
 
 # Marks the bright half of each frame.

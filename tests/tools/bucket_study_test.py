@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.tools.bias_study_test import _config, _start  # noqa: F401, the fixture `config`
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage.paths import as_path
 
 
 def finish(process):

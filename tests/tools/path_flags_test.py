@@ -9,8 +9,8 @@ import re
 import pytest
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import buckets
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage import buckets
+from zsar_jax.storage.paths import as_path
 from zsar_jax.tools.zsar import COMMANDS
 
 # The metavars of arguments that name no file.

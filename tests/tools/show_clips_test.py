@@ -21,7 +21,8 @@ from zsar_jax.data.view import View
 from zsar_jax.evaluation import contact_sheets
 from zsar_jax.recipes import language
 from zsar_jax.recipes.regions import REGION_BITS
-from zsar_jax.runtime import checksums, fonts
+from zsar_jax.runtime import fonts
+from zsar_jax.storage import checksums
 
 VIEW = View(num_frames=4, size=64, centre_crop=1.0)
 NOTHING = contact_sheets.Column('none', language.parse('none'))

@@ -10,8 +10,8 @@ import zipfile
 
 import pytest
 
+from zsar_jax import command_line
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import command_line
 from zsar_jax.tools import completion, zsar
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -16,11 +16,11 @@ from zsar_jax.data.subset import open_subset
 from zsar_jax.data.view import View
 from zsar_jax.evaluation.contact_sheets import Column, choose_clips, draw_contact_sheet
 from zsar_jax.recipes import language
-from zsar_jax.runtime import chips, run_status
-from zsar_jax.runtime.wandb_run import read_rows
-from zsar_jax.training import loop
+from zsar_jax.runtime import chips
+from zsar_jax.training import loop, run_status
 from zsar_jax.training.context import upcoming
 from zsar_jax.training.goodput import measures_time
+from zsar_jax.training.wandb_run import read_rows
 
 PEAK = 1e9
 

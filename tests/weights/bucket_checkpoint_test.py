@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage.paths import as_path
 from zsar_jax.weights import checkpoint
 from zsar_jax.weights.checkpoint import Checkpoints, has_checkpoint, latest_step, load_params
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import checksums
+from zsar_jax.storage import checksums
 from zsar_jax.weights import checkpoint
 from zsar_jax.weights.array_store import missing_parts
 from zsar_jax.weights.checkpoint import Checkpoints, load_params

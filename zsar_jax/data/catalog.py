@@ -7,7 +7,7 @@ import re
 
 from zsar_jax.data.clip_index import part_files
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage.paths import as_path
 
 _VERSION = re.compile(r'(\d+)\.(\d+)\.(\d+)')
 

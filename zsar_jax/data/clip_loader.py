@@ -22,7 +22,7 @@ from zsar_jax.data.subset import Subset
 from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import shapes_from_boxes
-from zsar_jax.runtime.bucket_requests import UnreachableError
+from zsar_jax.storage.bucket_requests import UnreachableError
 
 # The number of clips that `training_clip` tries before it raises the error of the last one.
 _MAX_ATTEMPTS = 16

@@ -39,8 +39,9 @@ from zsar_jax.data.frame_table import ClipFrames, FrameFile, table_path
 from zsar_jax.data.reading import Reading, finish, finish_together
 from zsar_jax.data.shard_cache import CacheSettings
 from zsar_jax.errors import UserError, error_reason, first_line
-from zsar_jax.runtime import bucket_requests, checksums, distributed
+from zsar_jax.runtime import distributed
 from zsar_jax.runtime.progress import log
+from zsar_jax.storage import bucket_requests, checksums
 
 # The key in metadata.json that is true if the data set was built with checksums.
 HAS_CHECKSUMS = 'has_checksums'

@@ -17,7 +17,7 @@ from zsar_jax.data.reading import Reading
 from zsar_jax.data.remote_files import RemoteFile, RemoteFolder
 from zsar_jax.data.shard_cache import CacheSettings
 from zsar_jax.errors import UserError, error_reason
-from zsar_jax.runtime import buckets, checksums
+from zsar_jax.storage import buckets, checksums
 
 # The files of every data set, besides those of its records and splits.
 COMMON_FILES = (

@@ -9,7 +9,7 @@ from typing import Any
 
 from zsar_jax.data.class_names import to_nfc
 from zsar_jax.errors import UserError, error_reason
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage.paths import as_path
 
 # The largest list that is read, in bytes. The longest published one has 13 MB.
 _MAX_BYTES = 2**28

@@ -27,8 +27,8 @@ from zsar_jax.data.shared_value import SharedValue
 from zsar_jax.data.view import SINGLE_VIEW, EvaluationViews
 from zsar_jax.data.watchdog import DEFAULT_POLICY, WatchedBatches, WorkerPolicy, set_worker_name
 from zsar_jax.data.workers import initialize_worker
-from zsar_jax.runtime import bucket_requests
 from zsar_jax.runtime.daemon_threads import DaemonThreads
+from zsar_jax.storage import bucket_requests
 
 # An iterator over batches with a method `close`.
 BatchIterator = WatchedBatches

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from zsar_jax.data.remote_files import RangeRequest, RemoteFile, read_ahead
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.bucket_requests import UnreachableError
+from zsar_jax.storage.bucket_requests import UnreachableError
 
 T = TypeVar('T')
 

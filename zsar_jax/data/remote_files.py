@@ -10,7 +10,8 @@ from typing import Any
 
 from zsar_jax.data.shard_cache import CacheSettings, ShardCache
 from zsar_jax.errors import UserError, error_reason
-from zsar_jax.runtime import bucket_errors, bucket_requests
+from zsar_jax.runtime import bucket_errors
+from zsar_jax.storage import bucket_requests
 
 # Ranges with at most so many bytes between them are read in one request. A connection that waits
 # 30 ms for another answer could have received about as many.

@@ -31,7 +31,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from zsar_jax.errors import error_reason
-from zsar_jax.runtime import bucket_requests
+from zsar_jax.storage import bucket_requests
 
 BLOCK = 1 << 16
 

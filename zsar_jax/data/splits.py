@@ -16,7 +16,7 @@ import numpy as np
 
 from zsar_jax.data.class_names import class_key, match_classes, to_nfc
 from zsar_jax.errors import UserError, error_reason
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage.paths import as_path
 
 # The 50 classes of Mimetics v1.0 (Weinzaepfel and Rogez, arXiv 1912.07249), all of Kinetics-400.
 MIMETICS_CLASSES = (

@@ -20,7 +20,7 @@ import numpy as np
 from zsar_jax.data.class_names import to_nfc
 from zsar_jax.data.label_rows import LabelRow, read_rows, read_text
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage.paths import as_path
 
 # The name of the class split whose clips are also scored for all pairs of a verb and an object.
 OPEN_WORLD = 'open'

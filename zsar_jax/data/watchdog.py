@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from zsar_jax.errors import UserError, first_line
-from zsar_jax.runtime.bucket_requests import UnreachableError
+from zsar_jax.storage.bucket_requests import UnreachableError
 
 # The values of `WorkerPolicy.on_worker_failure`.
 FAILURE_ACTIONS = ('stop', 'restart')

@@ -7,8 +7,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 
 from zsar_jax.data.records import ClipError
-from zsar_jax.runtime import bucket_requests, buckets
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage import bucket_requests, buckets
+from zsar_jax.storage.paths import as_path
 
 # {copy: URL}, of the copies that exist now.
 _copies: dict[str, str] = {}

@@ -8,7 +8,7 @@ import tempfile
 from typing import Any
 
 from zsar_jax.errors import UserError, error_reason
-from zsar_jax.runtime import bucket_requests, checksums
+from zsar_jax.storage import bucket_requests, checksums
 
 # TFDS and this program see a data set in a folder with this file.
 _LAST = 'dataset_info.json'

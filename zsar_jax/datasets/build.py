@@ -28,8 +28,8 @@ from zsar_jax.datasets.builder import ClipBuilder
 from zsar_jax.datasets.stage_runners import stage_in_processes, stage_with_beam
 from zsar_jax.datasets.staging import Chunk, ClipTask, StagedChunk, serialized_size
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import file_systems, locks
 from zsar_jax.runtime.wording import pluralize
+from zsar_jax.storage import file_systems, locks
 
 # The minimum number of clips in a chunk, and the maximum number of chunks in a split. Chunks become
 # shards, and a reader may keep all shards open: the limit of open files is often 1024.

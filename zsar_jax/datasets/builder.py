@@ -29,8 +29,8 @@ from zsar_jax.data.frame_table import table_path
 from zsar_jax.datasets import build_report
 from zsar_jax.datasets.bucket_build import build_folder
 from zsar_jax.datasets.staging import ClipTask, Encode, StagedChunk
-from zsar_jax.runtime import buckets, checksums, file_systems
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage import buckets, checksums, file_systems
+from zsar_jax.storage.paths import as_path
 
 
 # The stubs of TFDS lack `skip_registration`.

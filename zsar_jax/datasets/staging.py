@@ -27,8 +27,8 @@ from zsar_jax.data import frame_table, records
 from zsar_jax.data.records import ClipError
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import REGION_BITS
-from zsar_jax.runtime import file_systems
-from zsar_jax.runtime.files import write_file
+from zsar_jax.storage import file_systems
+from zsar_jax.storage.files import write_file
 
 # Frames and planes are compressed already. Groups of one record allow random access.
 _WRITER_OPTIONS = 'group_size:1,uncompressed'

@@ -15,8 +15,8 @@ from zsar_jax.data.subset import Subset
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation.hat_pairs import read_hat_pairs
 from zsar_jax.recipes.regions import REGION_BITS
-from zsar_jax.runtime.paths import as_path
 from zsar_jax.runtime.progress import log
+from zsar_jax.storage.paths import as_path
 
 # HAT takes clips in which people cover this share of the frame: with less, nobody is visible; with
 # more, too little background is left.

@@ -30,11 +30,12 @@ from zsar_jax.evaluation.eval_set import EvalSet
 from zsar_jax.evaluation.evaluator import COLOR_SEED
 from zsar_jax.ops.prepare import painted_frames
 from zsar_jax.recipes import language
-from zsar_jax.runtime import buckets, sharding
-from zsar_jax.runtime.files import make_folder, make_parent, naming, open_atomically
-from zsar_jax.runtime.folders import open_folders
-from zsar_jax.runtime.locks import lock_folder
+from zsar_jax.runtime import sharding
 from zsar_jax.runtime.progress import Progress, log
+from zsar_jax.storage import buckets
+from zsar_jax.storage.files import make_folder, make_parent, naming, open_atomically
+from zsar_jax.storage.folders import open_folders
+from zsar_jax.storage.locks import lock_folder
 from zsar_jax.text.phrasing import render
 from zsar_jax.text.templates import fill_templates
 

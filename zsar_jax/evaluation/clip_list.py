@@ -38,7 +38,7 @@ from zsar_jax.errors import UserError, error_reason
 from zsar_jax.evaluation.pair_predictions import PairPredictions
 from zsar_jax.evaluation.predictions import PARTS, Predictions
 from zsar_jax.evaluation.protocol import check_use
-from zsar_jax.runtime.files import open_atomically, write_file
+from zsar_jax.storage.files import open_atomically, write_file
 
 LIST, FILES = 'clips.json', 'files.csv'
 FORMAT, VERSION = 'zsar_jax exported clips', 1

@@ -21,9 +21,9 @@ from zsar_jax.evaluation.evaluator import COLOR_SEED
 from zsar_jax.ops.prepare import evaluation_order, painted_frames
 from zsar_jax.recipes.language import Recipe
 from zsar_jax.recipes.regions import REGION_BITS
-from zsar_jax.runtime.files import open_atomically
 from zsar_jax.runtime.fonts import fonts_for
 from zsar_jax.runtime.terminal import escape_control_chars
+from zsar_jax.storage.files import open_atomically
 
 # The colors of regions, with lighter ones for boxes. Boxes are drawn first.
 COLORS = {

@@ -21,9 +21,10 @@ from zsar_jax.evaluation.scoring import ModelScorer
 from zsar_jax.models.from_config import AUTO, build_model, compute_of
 from zsar_jax.models.video_model import VideoModel
 from zsar_jax.runtime import agreement, distributed, sharding
-from zsar_jax.runtime.files import make_folder
 from zsar_jax.runtime.progress import log
 from zsar_jax.runtime.settings import get_value
+from zsar_jax.storage import shared_folder
+from zsar_jax.storage.files import make_folder
 from zsar_jax.text.classes import ClassTexts
 from zsar_jax.weights import run_config, runs
 from zsar_jax.weights.checkpoint import has_checkpoint
@@ -63,7 +64,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> list[Predi
     UserError: there are no weights, they belong to another model, or they were trained on classes
       of the evaluation.
   """
-  agreement.check_workdir(workdir)
+  shared_folder.check_workdir(workdir)
   if (has_checkpoint(workdir) or config.model.init_from) and distributed.is_main():
     for folder in (workdir, workdir / 'predictions'):
       make_folder(folder, '--workdir')

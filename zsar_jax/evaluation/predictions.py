@@ -45,8 +45,8 @@ from zsar_jax.evaluation import pair_predictions
 from zsar_jax.evaluation.pair_predictions import PairPredictions
 from zsar_jax.evaluation.untrusted_npz import ArrayHeader, NpzReader, write_npz
 from zsar_jax.recipes import language
-from zsar_jax.runtime.files import make_parent, open_atomically
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage.files import make_parent, open_atomically
+from zsar_jax.storage.paths import as_path
 
 # The axes of each array: R recipes, N clips, C classes, K regions, 3 parts of saliency.
 _TEXTS = {

@@ -18,7 +18,7 @@ from zsar_jax.config import default_config
 from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
 from zsar_jax.models.video_model import VideoModel
-from zsar_jax.runtime.files import write_file
+from zsar_jax.storage.files import write_file
 
 FILE = 'protocol.json'
 

@@ -12,7 +12,7 @@ from zsar_jax.evaluation.multiple_choice import multiple_choice
 from zsar_jax.evaluation.pair_metrics import format_pairs, pair_results
 from zsar_jax.evaluation.predictions import Predictions
 from zsar_jax.runtime import distributed
-from zsar_jax.runtime.files import write_file
+from zsar_jax.storage.files import write_file
 
 # {data set: {recipe: {'top1', 'top5', 'mean_class', 'count'}}}, and for each group of data sets
 # {group: {recipe: {'top1', 'top1_std', ..., 'count', 'over'}}}, see `summarize_group`. If the

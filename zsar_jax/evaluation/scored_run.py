@@ -23,8 +23,8 @@ from zsar_jax.evaluation.predictions import Predictions, check_same_clips
 from zsar_jax.evaluation.protocol import check_use
 from zsar_jax.evaluation.run_results import Results, save_results
 from zsar_jax.recipes import language
-from zsar_jax.runtime.files import write_file
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage.files import write_file
+from zsar_jax.storage.paths import as_path
 from zsar_jax.weights.initial import source_folder
 
 MARK = 'scored.json'

@@ -20,8 +20,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from zsar_jax.runtime import buckets
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage import buckets
+from zsar_jax.storage.paths import as_path
 
 # The arrays of a file may take this many bytes, plus a multiple of the file's size. Logits deflate
 # by only a tenth; names, which are padded to the longest, and the NaN of clips that do not count

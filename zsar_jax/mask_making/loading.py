@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 
 from zsar_jax.errors import UserError, first_line
 from zsar_jax.mask_making.licenses import model_licenses
-from zsar_jax.runtime import local_copies, terminal
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.runtime import terminal
+from zsar_jax.storage import local_copies
+from zsar_jax.storage.paths import as_path
 
 _REMEDY = "pip install -e '.[masks]'"
 

@@ -30,7 +30,7 @@ from zsar_jax.mask_making.inpainting import Inpainter
 from zsar_jax.mask_making.maker import FrameMask, Maker, MakerClip, MakerSpec
 from zsar_jax.mask_making.refinement import Refinement, refine
 from zsar_jax.mask_making.work import ClipWork, load_clip
-from zsar_jax.runtime.files import make_parent, write_file
+from zsar_jax.storage.files import make_parent, write_file
 
 # Of the files that say why a clip has no masks.
 _FAILED_SUFFIX = '.failed'

@@ -43,10 +43,10 @@ from zsar_jax.mask_making.making_runners import (
 )
 from zsar_jax.mask_making.refinement import Refinement
 from zsar_jax.mask_making.work import ClipWork, group_works, select_shard
-from zsar_jax.runtime import locks
-from zsar_jax.runtime.files import make_folder, write_file
-from zsar_jax.runtime.folders import open_folders
 from zsar_jax.runtime.wording import pluralize
+from zsar_jax.storage import locks
+from zsar_jax.storage.files import make_folder, write_file
+from zsar_jax.storage.folders import open_folders
 
 # The threads that read the outcomes of earlier runs.
 _READERS = 32

@@ -5,8 +5,6 @@ import hashlib
 import importlib.metadata
 import json
 import pathlib
-import time
-import uuid
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,7 +14,6 @@ import numpy as np
 
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import distributed
-from zsar_jax.runtime.files import make_folder, write_file
 
 # Libraries whose version may change what is computed, read or written.
 _LIBRARIES = ('flax', 'grain', 'jax', 'jaxlib', 'numpy', 'optax', 'orbax-checkpoint')
@@ -26,9 +23,6 @@ _NUMERICS = (
   *('jax_enable_x64', 'jax_default_matmul_precision', 'jax_default_prng_impl'),
   *('jax_threefry_partitionable', 'jax_numpy_dtype_promotion'),
 )
-
-# Seconds in which a file that process 0 writes must become visible on the other hosts.
-_VISIBILITY_TIMEOUT = 15.0
 
 
 def check_command(settings: Mapping[str, Any]) -> None:
@@ -44,42 +38,6 @@ def check_command(settings: Mapping[str, Any]) -> None:
     numerics = {name: getattr(jax.config, name) for name in _NUMERICS}
     _check_same({**settings, **numerics}, 'start all processes with the same command')
     _check_same(_versions(), 'install the same versions on all hosts')
-
-
-def check_workdir(workdir: pathlib.Path) -> None:
-  """Makes the workdir and checks that it is the same folder for all processes.
-
-  Raises:
-    UserError: in all processes, if one does not find the file that process 0 writes there.
-  """
-  if not distributed.is_multiprocess():
-    return
-  token = None
-  if distributed.is_main():
-    make_folder(workdir, '--workdir')
-    token = workdir / f'.seen_by_all_hosts-{uuid.uuid4().hex}'
-    write_file(token, '')
-  try:
-    name, main_workdir = distributed.broadcast_from_main(
-      lambda: (token.name if token else '', str(workdir))
-    )
-    # A network file system may show a new file a little later.
-    deadline = time.monotonic() + _VISIBILITY_TIMEOUT
-    while not (exists := (workdir / name).exists()) and time.monotonic() < deadline:
-      time.sleep(0.5)
-    answers = distributed.exchange('the workdir', None if exists else str(workdir))
-  finally:
-    if token:
-      with contextlib.suppress(OSError):
-        token.unlink()
-  other_workdirs = {n: answer for n, answer in enumerate(answers) if answer is not None}
-  if other_workdirs:
-    process, folder = next(iter(other_workdirs.items()))
-    others = f' ({len(other_workdirs)} processes do not)' if len(other_workdirs) > 1 else ''
-    raise UserError(
-      f'--workdir: {distributed.process_name(process)} does not find in {folder} what process 0'
-      f' wrote to {main_workdir}{others}; name a folder that all hosts share'
-    )
 
 
 def check_files(facts: Callable[[], Mapping[str, Any]]) -> None:

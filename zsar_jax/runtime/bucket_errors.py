@@ -1,13 +1,10 @@
 """Errors of buckets as sentences: no credentials, no such bucket, no right, no answer."""
 
-import contextlib
 import re
 import types
 from collections.abc import Iterator
-from typing import Any
 
 from zsar_jax.errors import UserError, first_line
-from zsar_jax.runtime import buckets
 
 # The packages through which all access to buckets goes, and those whose errors they pass on.
 _PACKAGES = frozenset(
@@ -58,15 +55,17 @@ _KINDS = tuple(
 )
 
 
-def describe(error: BaseException) -> tuple[str, str] | None:
+def describe(error: BaseException, is_from_bucket: bool = False) -> tuple[str, str] | None:
   """Returns the reason and the remedy of a bucket's error; None for any other error.
 
   A missing object is no error of a bucket.
+
+  Args:
+    error: any error.
+    is_from_bucket: whether it is known to be of a bucket.
   """
-  return None if isinstance(error, UserError) or not _is_from_bucket(error) else _describe(error)
-
-
-def _describe(error: BaseException) -> tuple[str, str] | None:
+  if isinstance(error, UserError) or not (is_from_bucket or _is_from_bucket(error)):
+    return None
   text = ' '.join(
     f'{type(link).__name__} {link}'.replace('\n', ' ').strip() for link in _chain(error)
   )
@@ -82,26 +81,6 @@ def is_for_lack_of_rights(error: BaseException) -> bool:
   """Returns whether a bucket got no valid credentials, or those of an account without the right."""
   described = describe(error)
   return described is not None and described[0].startswith((_NO_CREDENTIALS, _DENIED))
-
-
-@contextlib.contextmanager
-def reporting(path: Any, field: str) -> Iterator[None]:
-  """Turns a bucket's error inside the block into a `UserError`.
-
-  Args:
-    path: the path that is accessed; errors of local paths stay as they are.
-    field: the flag or config field that names the path.
-  """
-  try:
-    yield
-  except Exception as error:
-    if not buckets.is_remote(path) or isinstance(error, UserError):
-      raise
-    described = _describe(error) if isinstance(error, OSError) else describe(error)
-    if described is None:
-      raise
-    reason, remedy = described
-    raise UserError(f'{field}: {path}: {reason}; {remedy}') from None
 
 
 def _is_from_bucket(error: BaseException) -> bool:

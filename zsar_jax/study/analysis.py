@@ -21,8 +21,8 @@ from zsar_jax.evaluation import predictions, protocol
 from zsar_jax.models.from_config import model_spec
 from zsar_jax.models.video_model import VideoModel
 from zsar_jax.recipes import language
-from zsar_jax.runtime.files import write_file
 from zsar_jax.runtime.progress import log
+from zsar_jax.storage.files import write_file
 from zsar_jax.study import clip_images, findings, ranking
 from zsar_jax.study.dataset_figures import ByRun, measure_dataset
 from zsar_jax.study.dataset_masks import describe_masks

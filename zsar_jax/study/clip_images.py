@@ -25,7 +25,7 @@ from zsar_jax.evaluation.predictions import Predictions
 from zsar_jax.ops.photometric import denormalize
 from zsar_jax.ops.prepare import evaluation_input
 from zsar_jax.recipes import language
-from zsar_jax.runtime.files import naming
+from zsar_jax.storage.files import naming
 
 # A picture's number of frames at most, their side in pixels, and the JPEG quality.
 _MAX_FRAMES = 8

@@ -17,11 +17,11 @@ import tqdm
 from zsar_jax import config as config_lib
 from zsar_jax.errors import UserError, error_reason
 from zsar_jax.recipes import language
-from zsar_jax.runtime import buckets
-from zsar_jax.runtime.files import make_parent
 from zsar_jax.runtime.interruption import DeferredSignals, Interrupted
-from zsar_jax.runtime.output_folder import OutputFolder
 from zsar_jax.runtime.progress import StatusLine, log
+from zsar_jax.storage import buckets
+from zsar_jax.storage.files import make_parent
+from zsar_jax.storage.output_folder import OutputFolder
 from zsar_jax.study.plan import Job
 
 # Seconds between two checks of the processes, and between two status lines in a log file.

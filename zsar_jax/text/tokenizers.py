@@ -28,8 +28,8 @@ import tokenizers
 from zsar_jax.data.class_names import split_words
 from zsar_jax.errors import UserError
 from zsar_jax.models.architectures import CLIP, Architecture
-from zsar_jax.runtime import buckets, local_copies
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage import buckets, local_copies
+from zsar_jax.storage.paths import as_path
 from zsar_jax.text import sentencepiece_files
 
 # The names of a tokenizer's files, as transformers and big_vision write them.

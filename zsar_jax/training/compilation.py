@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 from zsar_jax.data import batch as batch_schema
 from zsar_jax.models import flops
 from zsar_jax.runtime import sharding
-from zsar_jax.runtime.paths import cache_folder
 from zsar_jax.runtime.wording import format_bytes
+from zsar_jax.storage.paths import cache_folder
 
 
 def enable_compilation_cache() -> None:

@@ -16,17 +16,18 @@ from zsar_jax.data.view import View
 from zsar_jax.data.watchdog import WorkerPolicy
 from zsar_jax.errors import UserError
 from zsar_jax.models import flops
-from zsar_jax.runtime import buckets, chips, distributed, file_systems, locks, sharding
-from zsar_jax.runtime.files import make_folder
+from zsar_jax.runtime import chips, distributed, sharding
 from zsar_jax.runtime.interruption import DeferredSignals, Interrupted
-from zsar_jax.runtime.metric_writer import MetricWriter
-from zsar_jax.runtime.output_folder import OutputFolder
 from zsar_jax.runtime.progress import Progress
-from zsar_jax.runtime.run_status import TRAINING, RunStatus
+from zsar_jax.storage import buckets, file_systems, locks
+from zsar_jax.storage.files import make_folder
+from zsar_jax.storage.output_folder import OutputFolder
 from zsar_jax.training.goodput import Goodput
 from zsar_jax.training.inputs import Inputs
+from zsar_jax.training.metric_writer import MetricWriter
 from zsar_jax.training.monitor import StepMonitor
 from zsar_jax.training.profiling import Profile, annotate_data_wait
+from zsar_jax.training.run_status import TRAINING, RunStatus
 from zsar_jax.training.setup import Setup
 from zsar_jax.weights.checkpoint import Checkpoints
 

@@ -12,8 +12,8 @@ from zsar_jax import config as config_lib
 from zsar_jax.data.subset import Subset
 from zsar_jax.data.view import View
 from zsar_jax.recipes import language
-from zsar_jax.runtime.metric_writer import MetricWriter
-from zsar_jax.runtime.wandb_run import WandbRun
+from zsar_jax.training.metric_writer import MetricWriter
+from zsar_jax.training.wandb_run import WandbRun
 
 # The number of clips on a contact sheet, and how they are shown; as `zsar show` does by default.
 _CLIPS = 6

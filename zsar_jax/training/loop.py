@@ -20,11 +20,10 @@ from zsar_jax.evaluation.predictions import Predictions
 from zsar_jax.evaluation.run_results import Results, compute_results
 from zsar_jax.evaluation.scoring import ModelScorer
 from zsar_jax.runtime import agreement, distributed, sharding
-from zsar_jax.runtime.files import write_file
 from zsar_jax.runtime.progress import log
-from zsar_jax.runtime.run_status import EVALUATING, TRAINING
-from zsar_jax.runtime.wandb_run import import_wandb
 from zsar_jax.runtime.wording import pluralize
+from zsar_jax.storage import shared_folder
+from zsar_jax.storage.files import write_file
 from zsar_jax.training.compilation import (
   batch_shapes,
   compile_lowered,
@@ -43,8 +42,10 @@ from zsar_jax.training.resuming import (
   make_meta,
   seen_classes,
 )
+from zsar_jax.training.run_status import EVALUATING, TRAINING
 from zsar_jax.training.setup import Setup, check_pairing, open_training_subset
 from zsar_jax.training.step import jit_train_step
+from zsar_jax.training.wandb_run import import_wandb
 from zsar_jax.weights import run_config
 from zsar_jax.weights.initial import InitialWeights, weights_for_evaluation
 from zsar_jax.weights.state import State
@@ -129,7 +130,7 @@ def _prepare(config: ConfigDict, workdir: pathlib.Path) -> _Job:
     import_wandb()  # Now, not after a long compilation.
   mesh = sharding.make_mesh(config.mesh)
   check_pairing(config)
-  agreement.check_workdir(workdir)
+  shared_folder.check_workdir(workdir)
   subset = open_training_subset(config)
   setup = Setup.from_config(config, mesh, subset.classes)
   seen = seen_classes(config, subset, workdir)

@@ -16,8 +16,8 @@ import numpy as np
 from zsar_jax.data.clip_loader import ClipLoader
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import distributed
-from zsar_jax.runtime.files import naming, write_file
 from zsar_jax.runtime.progress import log
+from zsar_jax.storage.files import naming, write_file
 from zsar_jax.training.losses import Metrics
 
 BAD_CLIPS = 'bad_clips.jsonl'

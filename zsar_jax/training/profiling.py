@@ -8,8 +8,8 @@ import jax
 from ml_collections import ConfigDict
 
 from zsar_jax.runtime import distributed
-from zsar_jax.runtime.files import write_file
 from zsar_jax.runtime.progress import log
+from zsar_jax.storage.files import write_file
 
 # The names of the trainer's annotations in a trace; `performance.traces` looks for them.
 STEP = 'train'

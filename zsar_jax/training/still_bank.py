@@ -17,9 +17,9 @@ from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
 from zsar_jax.models.from_config import build_teacher
 from zsar_jax.ops.photometric import normalize, to_float
-from zsar_jax.runtime import buckets
-from zsar_jax.runtime.files import open_atomically
 from zsar_jax.runtime.progress import Progress, log
+from zsar_jax.storage import buckets
+from zsar_jax.storage.files import open_atomically
 from zsar_jax.text.classes import ClassTexts
 from zsar_jax.weights.formats.load import load_weights
 

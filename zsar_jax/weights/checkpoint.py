@@ -23,16 +23,10 @@ import orbax.checkpoint as ocp
 
 from zsar_jax.errors import UserError, first_line
 from zsar_jax.models.video_model import Params
-from zsar_jax.runtime import (
-  bucket_errors,
-  buckets,
-  checksums,
-  distributed,
-  file_systems,
-  trees,
-)
+from zsar_jax.runtime import bucket_errors, distributed, trees
 from zsar_jax.runtime.progress import log
 from zsar_jax.runtime.wording import pluralize
+from zsar_jax.storage import buckets, checksums, file_systems
 from zsar_jax.weights.array_store import missing_parts
 from zsar_jax.weights.orbax_runtime import (
   adapt_to_file_system,
@@ -114,7 +108,7 @@ class Checkpoints:
       'meta': ocp.JsonCheckpointHandler(),
     }
     try:
-      with bucket_errors.reporting(self._folder, field):
+      with buckets.reporting_errors(self._folder, field):
         self._manager = ocp.CheckpointManager(root, options=options, item_handlers=handlers)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
       raise UserError(
@@ -436,7 +430,7 @@ def _cached_damage(folder: pathlib.Path, identity: int | None) -> str | None:
 
 def _verify(folder: pathlib.Path, field: str) -> tuple[bool, str | None]:
   """Returns whether a checkpoint has checksums, and the damage that they reveal, in words."""
-  with bucket_errors.reporting(folder, field):
+  with buckets.reporting_errors(folder, field):
     if not (folder / checksums.FILE).exists():
       return False, None
     return True, _cached_damage(folder, checksums.identity(folder))

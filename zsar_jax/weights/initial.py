@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 from zsar_jax.errors import UserError
 from zsar_jax.models.video_model import Params, VideoModel
 from zsar_jax.runtime import agreement, sharding, trees
-from zsar_jax.runtime.paths import HUB_PREFIX, as_path
 from zsar_jax.runtime.progress import log
+from zsar_jax.storage.paths import HUB_PREFIX, as_path
 from zsar_jax.weights import runs
 from zsar_jax.weights.checkpoint import has_checkpoint, latest_step, load_meta, load_state
 from zsar_jax.weights.formats.load import load_weights

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import bucket_requests, buckets, file_systems
+from zsar_jax.storage import bucket_requests, buckets, file_systems
 
 
 @functools.cache

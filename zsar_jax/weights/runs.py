@@ -15,7 +15,7 @@ from zsar_jax.errors import UserError
 from zsar_jax.models.from_config import model_spec
 from zsar_jax.models.video_model import VideoModel
 from zsar_jax.runtime import trees
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage.paths import as_path
 from zsar_jax.weights import checkpoint
 from zsar_jax.weights.formats import zsar
 from zsar_jax.weights.formats.preprocessing import Preprocessing

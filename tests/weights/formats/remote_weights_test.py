@@ -16,8 +16,9 @@ from zsar_jax.errors import UserError
 from zsar_jax.models.from_config import build_model
 from zsar_jax.models.presets import PRESETS
 from zsar_jax.models.video_model import VideoModel, VideoSpec
-from zsar_jax.runtime import bucket_requests, local_copies, sharding
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.runtime import sharding
+from zsar_jax.storage import bucket_requests, local_copies
+from zsar_jax.storage.paths import as_path
 from zsar_jax.text.tokenizers import make_tokenizer
 from zsar_jax.weights.formats import save, weight_files
 from zsar_jax.weights.initial import InitialWeights, source_seen_classes

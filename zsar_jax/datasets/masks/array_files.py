@@ -18,7 +18,7 @@ import numpy as np
 
 from zsar_jax.data.records import ClipError
 from zsar_jax.recipes.regions import REGION_BITS
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage.paths import as_path
 
 # Ten hours of video; an array that claims more frames is not read.
 _MAX_FRAMES = 1 << 20

@@ -16,8 +16,8 @@ from zsar_jax.datasets.masks.region_labels import draw_labels, region_names, rem
 from zsar_jax.datasets.masks.source import Remarks
 from zsar_jax.datasets.video import VideoFacts
 from zsar_jax.recipes.regions import REGION_BITS
-from zsar_jax.runtime.folders import Folders
 from zsar_jax.runtime.wording import pluralize
+from zsar_jax.storage.folders import Folders
 
 _EXTENSIONS = ('.npz', '.npy')
 

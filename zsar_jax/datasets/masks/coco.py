@@ -29,7 +29,7 @@ from zsar_jax.datasets.masks.source import MaskSource
 from zsar_jax.datasets.sources.listing import ListedClip
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import PERSON
-from zsar_jax.runtime.folders import Folders, open_folders
+from zsar_jax.storage.folders import Folders, open_folders
 
 
 def open_coco(

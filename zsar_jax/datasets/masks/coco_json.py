@@ -10,7 +10,7 @@ from typing import Any
 
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks.frame_numbers import frame_numbers
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage.paths import as_path
 
 _DIGIT = re.compile(r'[0-9]')
 

@@ -10,7 +10,7 @@ from PIL import Image
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks.frame_matching import FrameNumbering, Stride
 from zsar_jax.datasets.masks.numbered_files import infer_first_number
-from zsar_jax.runtime.folders import Folders
+from zsar_jax.storage.folders import Folders
 
 EXTENSIONS = ('.png', '.jpg', '.jpeg')
 

@@ -30,8 +30,8 @@ from zsar_jax.datasets.sources.listing import ListedClip
 from zsar_jax.datasets.video import VideoFacts
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import PERSON
-from zsar_jax.runtime.folders import open_folders
 from zsar_jax.runtime.wording import pluralize
+from zsar_jax.storage.folders import open_folders
 
 # Levels of luminance. In the median frame, thumbnails of the same frame differ by less, on average
 # over their pixels: compressing a video again, or scaling it, changes them by 1 or 2.

@@ -24,8 +24,8 @@ from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.video import THUMBNAIL_SIDE
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import REGION_BITS
-from zsar_jax.runtime.files import make_parent, open_atomically, write_file
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage.files import make_parent, open_atomically, write_file
+from zsar_jax.storage.paths import as_path
 
 # The version of the format; changes if files can no longer be read by earlier versions.
 _FORMAT = 1

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from zsar_jax.data.records import ClipError
 from zsar_jax.datasets.masks.frame_numbers import frame_numbers
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.folders import Folders
+from zsar_jax.storage.folders import Folders
 
 # The number of clips that are read to infer the number of the first frame.
 MAX_SAMPLED_CLIPS = 200

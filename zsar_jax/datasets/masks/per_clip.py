@@ -11,7 +11,7 @@ from zsar_jax.datasets.masks.remote import masks_at
 from zsar_jax.datasets.masks.source import ClipMasks
 from zsar_jax.datasets.sources.listing import ListedClip
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.folders import Folders, open_folders
+from zsar_jax.storage.folders import Folders, open_folders
 
 
 class MaskOwners:

@@ -10,7 +10,7 @@ import numpy as np
 from zsar_jax.datasets.borrowing import borrow
 from zsar_jax.datasets.masks.source import ClipMasks, Remarks
 from zsar_jax.datasets.video import VideoFacts
-from zsar_jax.runtime import buckets
+from zsar_jax.storage import buckets
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,8 +31,8 @@ from zsar_jax.datasets.sources.listing import ListedClip
 from zsar_jax.datasets.video import VideoFacts
 from zsar_jax.errors import UserError, error_reason
 from zsar_jax.recipes.regions import BOX_SHIFT, OBJECT_BOX, PERSON_BOX, REGION_BITS, draw_box
-from zsar_jax.runtime.folders import open_folders
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage.folders import open_folders
+from zsar_jax.storage.paths import as_path
 
 # Boxes are in pixels of the annotated frames, which all have this height. Their width is not
 # stated anywhere; both axes have the same scale.

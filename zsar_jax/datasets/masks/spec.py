@@ -16,7 +16,7 @@ from zsar_jax.datasets.masks.source import MaskSource
 from zsar_jax.datasets.masks.yolo import YoloSource
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import REGION_BITS
-from zsar_jax.runtime.paths import path_text
+from zsar_jax.storage.paths import path_text
 
 # An option after a path, which may contain commas itself.
 _OPTION = re.compile(r',([a-z_]+)=([^,]*)$')

@@ -37,7 +37,7 @@ from zsar_jax.datasets.sources.listing import ListedClip
 from zsar_jax.datasets.video import VideoFacts
 from zsar_jax.errors import UserError
 from zsar_jax.recipes.regions import OBJECT_BOX, PERSON, PERSON_BOX, draw_box
-from zsar_jax.runtime.folders import Folders
+from zsar_jax.storage.folders import Folders
 
 _EXTENSIONS = ('.txt',)
 

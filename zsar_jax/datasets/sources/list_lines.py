@@ -13,7 +13,7 @@ from zsar_jax.datasets.sources.listing import read_text
 from zsar_jax.datasets.sources.video_files import VIDEO_EXTENSIONS
 from zsar_jax.datasets.sources.video_index import VideoIndex
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage.paths import as_path
 
 # The names of the columns of paths and labels in the head of a list.
 _PATH_COLUMN = re.compile(r'(path|(video|file|clip|frame)s?[ _]?(path|name|dir|id)?)', re.I)

@@ -25,7 +25,7 @@ from zsar_jax.datasets.sources.listing import (
 )
 from zsar_jax.datasets.sources.video_index import VideoIndex
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage.paths import as_path
 
 _SPLITS = ('train', 'validation')
 

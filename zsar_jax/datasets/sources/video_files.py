@@ -7,7 +7,7 @@ from collections.abc import Hashable
 
 from zsar_jax.datasets.frame_folder import IMAGE_SUFFIXES
 from zsar_jax.errors import UserError, error_reason
-from zsar_jax.runtime.folders import Folders
+from zsar_jax.storage.folders import Folders
 
 # The usual extensions of files that `video.read_video` opens: containers and bare streams.
 VIDEO_EXTENSIONS = (

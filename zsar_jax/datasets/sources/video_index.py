@@ -8,7 +8,7 @@ from zsar_jax.data.class_names import match_classes, to_nfc
 from zsar_jax.datasets.sources.listing import SPLIT_NAMES, ListedClip
 from zsar_jax.datasets.sources.video_files import find_videos, is_frame_folder
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.folders import open_folders
+from zsar_jax.storage.folders import open_folders
 
 # Where a video is, for `VideoIndex.find_clip`; the lower, the better.
 _IN_CLASS, _IN_SPLIT, _IN_ROOT, _ELSEWHERE = range(4)

@@ -2,7 +2,8 @@
 
 import pathlib
 
-from zsar_jax.runtime import files, terminal
+from zsar_jax.runtime import terminal
+from zsar_jax.storage import files
 from zsar_jax.study.report import cards, markdown, page, study_file
 
 

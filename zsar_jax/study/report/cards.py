@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from zsar_jax.runtime import files
+from zsar_jax.storage import files
 from zsar_jax.study.report import (
   metric_labels,
   paper,

@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 from markupsafe import Markup, escape
 
-from zsar_jax.runtime import files
+from zsar_jax.storage import files
 from zsar_jax.study.report import latex, pdf, tables
 from zsar_jax.study.report.drawing import Drawing
 from zsar_jax.study.report.foreign_text import clean, undirected

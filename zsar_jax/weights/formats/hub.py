@@ -5,7 +5,7 @@ import pathlib
 
 from zsar_jax.errors import UserError, first_line
 from zsar_jax.runtime import terminal
-from zsar_jax.runtime.paths import HUB_PREFIX as PREFIX
+from zsar_jax.storage.paths import HUB_PREFIX as PREFIX
 from zsar_jax.text import sentencepiece_files
 
 # Model descriptions, tokenizers and the card, which states the license.

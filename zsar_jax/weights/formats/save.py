@@ -18,8 +18,9 @@ from safetensors.numpy import save_file
 
 from zsar_jax.errors import UserError
 from zsar_jax.models.video_model import Params, VideoModel
-from zsar_jax.runtime import bucket_errors, bucket_requests, buckets, trees
-from zsar_jax.runtime.files import make_folder
+from zsar_jax.runtime import trees
+from zsar_jax.storage import bucket_requests, buckets
+from zsar_jax.storage.files import make_folder
 from zsar_jax.text.tokenizers import FILES as TOKENIZER_FILES
 from zsar_jax.weights.formats import hugging_face, preprocessor_config, siglip, zsar
 from zsar_jax.weights.formats.format import Format
@@ -198,7 +199,7 @@ def _atomic_output(out: pathlib.Path) -> Iterator[pathlib.Path]:
     with tempfile.TemporaryDirectory(prefix='zsar_jax-') as folder:
       partial = pathlib.Path(folder) / out.name
       yield partial
-      with bucket_errors.reporting(out, 'OUT'):
+      with buckets.reporting_errors(out, 'OUT'):
         _upload(partial, out)
     return
   partial = out.with_name(f'.{out.name}.{os.getpid()}')

@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from zsar_jax.errors import UserError, error_reason
-from zsar_jax.runtime import bucket_errors, local_copies
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage import buckets, local_copies
+from zsar_jax.storage.paths import as_path
 from zsar_jax.text.tokenizers import FILES as TOKENIZER_FILES
 from zsar_jax.weights import checkpoint, runs
 from zsar_jax.weights.formats import hub, torch_files
@@ -81,7 +81,7 @@ def open_source(name: str, field: str) -> Source:
     UserError: if the weights do not exist, are damaged or are refused.
   """
   path = hub.fetch(name) if name.startswith(hub.PREFIX) else as_path(name, field)
-  with bucket_errors.reporting(path, field):
+  with buckets.reporting_errors(path, field):
     if not path.exists():
       raise UserError(f'{field}: {path} does not exist; name a file, a folder or {hub.PREFIX}NAME')
     is_run = (path / checkpoint.FOLDER).is_dir()

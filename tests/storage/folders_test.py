@@ -4,7 +4,7 @@ import pytest
 
 from tests.bucket_copies import memory_bucket, upload  # noqa: F401  A fixture.
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.folders import open_folders
+from zsar_jax.storage.folders import open_folders
 
 _FILES = ('b.txt', 'a/1.txt', 'a/0.txt', 'a/deep/er/x', '.hidden/y', 'with space/ü.txt')
 

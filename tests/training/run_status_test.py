@@ -5,9 +5,9 @@ import time
 import pytest
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import run_status
 from zsar_jax.runtime.interruption import Interrupted
-from zsar_jax.runtime.run_status import RunStatus, read_status
+from zsar_jax.training import run_status
+from zsar_jax.training.run_status import RunStatus, read_status
 
 
 def wait_until(condition):

@@ -7,8 +7,8 @@ import fsspec
 import pytest
 
 from tests.bucket_copies import memory_bucket  # noqa: F401  A fixture.
-from zsar_jax.runtime import bucket_requests, local_copies
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage import bucket_requests, local_copies
+from zsar_jax.storage.paths import as_path
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from zsar_jax.runtime.metric_writer import MetricWriter
+from zsar_jax.training.metric_writer import MetricWriter
 
 
 def steps(workdir):

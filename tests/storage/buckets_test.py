@@ -7,8 +7,8 @@ import uuid
 import pytest
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import buckets, files
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage import buckets, files
+from zsar_jax.storage.paths import as_path
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_unusable_urls(url, message):
 
 def test_local_paths_import_no_package_for_buckets():
   code = (
-    'import sys; from zsar_jax.runtime import files, paths; paths.as_path("a", "--out");'
+    'import sys; from zsar_jax.storage import files, paths; paths.as_path("a", "--out");'
     ' print({"fsspec", "upath"} & set(sys.modules))'
   )
   process = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)

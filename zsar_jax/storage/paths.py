@@ -9,7 +9,7 @@ import pathlib
 import re
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import buckets
+from zsar_jax.storage import buckets
 
 _HOME = re.compile(r'~[\w.-]*(/|$)')
 _FLAG = re.compile(r'--?([\w.-]+)=')
@@ -23,7 +23,7 @@ def as_path(text: str | os.PathLike[str], field: str) -> pathlib.Path:
 
   A path in a bucket is a `upath.UPath`: it has the methods of `pathlib.Path` except `replace`, but
   the functions `open`, `os.fspath` and those of `os` and `shutil` refuse it. What differs between
-  the two is done by `runtime.files`, `runtime.locks` and `runtime.buckets`.
+  the two is done by `storage.files`, `storage.locks` and `storage.buckets`.
 
   Args:
     text: what the user wrote, or a path that this function returned.

@@ -8,8 +8,8 @@ import pytest
 from tests.toy import build_toy
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import checksums, file_systems, locks
-from zsar_jax.runtime.files import write_file
+from zsar_jax.storage import checksums, file_systems, locks
+from zsar_jax.storage.files import write_file
 
 
 def remove_features(monkeypatch, number):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from zsar_jax.runtime import buckets, files
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage import buckets, files
+from zsar_jax.storage.paths import as_path
 
 
 def test_a_bucket_is_written_and_read(bucket_url):

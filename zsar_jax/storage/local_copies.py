@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-from zsar_jax.runtime import bucket_requests, buckets, locks
-from zsar_jax.runtime.paths import cache_folder
 from zsar_jax.runtime.progress import log
 from zsar_jax.runtime.wording import format_bytes
+from zsar_jax.storage import bucket_requests, buckets, locks
+from zsar_jax.storage.paths import cache_folder
 
 # Copies that no program has used for this long are deleted, in seconds.
 _MAX_AGE = 7 * 86400

@@ -10,8 +10,8 @@ import uuid
 
 import pytest
 
-from zsar_jax.runtime import leases, locks
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage import leases, locks
+from zsar_jax.storage.paths import as_path
 
 # A lease does not end by itself within this time, in seconds.
 LONG = 60

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import distributed
-from zsar_jax.runtime.files import naming, write_file
+from zsar_jax.storage.files import naming, write_file
 
 
 class Mirror(Protocol):

@@ -13,8 +13,8 @@ import time
 from typing import Any
 
 from zsar_jax.errors import first_line
-from zsar_jax.runtime import bucket_errors, bucket_requests, buckets, checksums
 from zsar_jax.runtime.progress import log
+from zsar_jax.storage import bucket_requests, buckets, checksums
 
 # Seconds between copies; more if copying takes long, so that it takes at most this share of time.
 _SECONDS = 5.0
@@ -64,7 +64,7 @@ class OutputFolder:
       UserError: if the bucket cannot be written to.
     """
     if self._remote:
-      with self._copying, bucket_errors.reporting(self._folder, '--workdir'):
+      with self._copying, buckets.reporting_errors(self._folder, '--workdir'):
         self._copy()
 
   def close(self, failed: bool = False) -> None:

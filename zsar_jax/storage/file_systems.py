@@ -14,7 +14,8 @@ import tempfile
 from typing import Any
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import buckets, distributed
+from zsar_jax.runtime import distributed
+from zsar_jax.storage import buckets
 
 # How file systems report a missing feature: NFS without a lock service, FUSE, network shares.
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)

@@ -7,9 +7,9 @@ import pytest
 
 from tests.bucket_copies import memory_bucket, upload  # noqa: F401  A fixture.
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import bucket_requests
-from zsar_jax.runtime.folders import open_folders
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage import bucket_requests
+from zsar_jax.storage.folders import open_folders
+from zsar_jax.storage.paths import as_path
 
 
 @pytest.fixture(name='folder')

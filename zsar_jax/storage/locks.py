@@ -5,7 +5,7 @@ import pathlib
 import sys
 from collections.abc import Iterator
 
-from zsar_jax.runtime import buckets, file_systems, leases
+from zsar_jax.storage import buckets, file_systems, leases
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from zsar_jax.data import catalog, dataset, splits
 from zsar_jax.datasets.masks.spec import open_masks
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation import background_pairs
-from zsar_jax.runtime.paths import as_path, local_argument, local_path
+from zsar_jax.storage.paths import as_path, local_argument, local_path
 from zsar_jax.text.tokenizers import make_tokenizer
 from zsar_jax.weights.formats.weight_files import open_source
 

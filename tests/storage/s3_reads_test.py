@@ -2,7 +2,7 @@
 
 import pytest
 
-from zsar_jax.runtime import s3_reads
+from zsar_jax.storage import s3_reads
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,8 @@ from typing import Any
 
 from zsar_jax.errors import error_reason, first_line
 from zsar_jax.runtime import distributed
-from zsar_jax.runtime.files import write_file
 from zsar_jax.runtime.interruption import Interrupted
+from zsar_jax.storage.files import write_file
 
 STATUS = 'status.json'
 

@@ -8,9 +8,9 @@ import uuid
 import pytest
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime import bucket_requests, output_folder
-from zsar_jax.runtime.output_folder import OutputFolder
-from zsar_jax.runtime.paths import as_path
+from zsar_jax.storage import bucket_requests, output_folder
+from zsar_jax.storage.output_folder import OutputFolder
+from zsar_jax.storage.paths import as_path
 
 
 @pytest.fixture

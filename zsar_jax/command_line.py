@@ -18,13 +18,14 @@ from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from zsar_jax.errors import UserError, first_line
-from zsar_jax.runtime import bucket_errors, terminal
+from zsar_jax.runtime import terminal
 from zsar_jax.runtime.host_memory import keep_freed_memory
-from zsar_jax.runtime.paths import as_path, local_argument
 from zsar_jax.runtime.reporting import exit_on_user_error
+from zsar_jax.storage import buckets
+from zsar_jax.storage.paths import as_path, local_argument
 
 # The packaged experiments; in a clone this is a link to the folder configs/.
-_CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
+_CONFIGS = pathlib.Path(__file__).parent / 'configs'
 
 _HELP = ('-?', '-h', '-help', '--help', '--helpshort')
 
@@ -109,7 +110,7 @@ def start_program(argv: list[str]) -> pathlib.Path:
     raise UserError('both --config=FILE and --workdir=DIR are needed; see --help')
   # Absolute, because configs contain it and are compared when a run goes on.
   workdir = as_path(flags.FLAGS['workdir'].value, '--workdir').absolute()
-  with bucket_errors.reporting(workdir, '--workdir'):
+  with buckets.reporting_errors(workdir, '--workdir'):
     is_file = workdir.exists() and not workdir.is_dir()
   if is_file:
     raise UserError(f'--workdir: {workdir} is a file; name a folder')

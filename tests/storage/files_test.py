@@ -5,8 +5,8 @@ import pathlib
 import pytest
 
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.files import make_folder, open_atomically
 from zsar_jax.runtime.reporting import user_message
+from zsar_jax.storage.files import make_folder, open_atomically
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):

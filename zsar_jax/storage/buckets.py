@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any, TypeGuard, cast
 
 from zsar_jax.errors import UserError, error_reason
+from zsar_jax.runtime import bucket_errors
 
 _URL = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*)://')
 
@@ -73,6 +74,26 @@ def open_url(url: str, field: str) -> Any:
   except ValueError as error:
     raise UserError(f'{field}: {url} cannot be opened ({error_reason(error)})') from None
   return path
+
+
+@contextlib.contextmanager
+def reporting_errors(path: Any, field: str) -> Iterator[None]:
+  """Turns a bucket's error inside the block into a `UserError`.
+
+  Args:
+    path: the path that is accessed; errors of local paths stay as they are.
+    field: the flag or config field that names the path.
+  """
+  try:
+    yield
+  except Exception as error:
+    if not is_remote(path):
+      raise
+    described = bucket_errors.describe(error, is_from_bucket=isinstance(error, OSError))
+    if described is None:
+      raise
+    reason, remedy = described
+    raise UserError(f'{field}: {path}: {reason}; {remedy}') from None
 
 
 def remove_folder(folder: pathlib.Path) -> None:

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from zsar_jax.errors import UserError, first_line
-from zsar_jax.runtime import buckets
-from zsar_jax.runtime.files import write_file
 from zsar_jax.runtime.progress import log
+from zsar_jax.storage import buckets
+from zsar_jax.storage.files import write_file
 
 # The file in the workdir that keeps the run's id, and the project without WANDB_PROJECT.
 ID_FILE = 'wandb.json'

@@ -6,10 +6,10 @@ import sys
 import PIL.Image
 import pytest
 
-from tests.runtime.wandb_server import serve
+from tests.training.wandb_server import serve
 from zsar_jax.errors import UserError
-from zsar_jax.runtime.metric_writer import MetricWriter
-from zsar_jax.runtime.wandb_run import WandbRun, read_rows
+from zsar_jax.training.metric_writer import MetricWriter
+from zsar_jax.training.wandb_run import WandbRun, read_rows
 
 CONFIG = {'steps': 10, 'optim': {'lr': 1e-3}, 'eval': {'recipes': ['none']}}
 EVALUATION = {'toy/none/top1': 0.5, 'toy/none/top5': 1.0, 'toy/background=normal/top1': 0.25}

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 
 from zsar_jax.errors import UserError, error_reason
-from zsar_jax.runtime import bucket_errors, bucket_requests, buckets, file_systems
+from zsar_jax.storage import bucket_requests, buckets, file_systems
 
 
 @contextlib.contextmanager
@@ -108,7 +108,7 @@ def make_folder(folder: pathlib.Path, field: str) -> None:
     UserError: if the folder cannot be made, or no file can be written in it.
   """
   if buckets.is_remote(folder):  # There are no folders to be made.
-    with bucket_errors.reporting(folder, field):
+    with buckets.reporting_errors(folder, field):
       probe: Any = folder / f'.writable-{secrets.token_hex(4)}'
       probe.fs.pipe_file(probe.path, b'')  # Without the patience of `bucket_requests`.
       probe.unlink()

@@ -12,8 +12,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from zsar_jax.errors import UserError, error_reason, first_line
-from zsar_jax.runtime import bucket_errors, s3_reads
+from zsar_jax.runtime import bucket_errors
 from zsar_jax.runtime.daemon_threads import DaemonThreads
+from zsar_jax.storage import s3_reads
 
 # The most requests of this process under way at once. At 30 ms each, 64 give 2,000 a second, more
 # than a process can use.

@@ -9,8 +9,9 @@ import pathlib
 import zlib
 from collections.abc import Callable, Collection, Mapping
 
-from zsar_jax.runtime import bucket_errors, buckets, file_systems
-from zsar_jax.runtime.files import write_file
+from zsar_jax.runtime import bucket_errors
+from zsar_jax.storage import buckets, file_systems
+from zsar_jax.storage.files import write_file
 
 FILE = 'checksums.json'
 

@@ -9,8 +9,8 @@ import os
 from collections.abc import Generator, Hashable, Iterator
 from typing import Any
 
-from zsar_jax.runtime import bucket_errors, bucket_requests, buckets
-from zsar_jax.runtime.paths import as_path, local_path
+from zsar_jax.storage import bucket_requests, buckets
+from zsar_jax.storage.paths import as_path, local_path
 
 
 class Folders:
@@ -81,7 +81,7 @@ class _BucketFolders(Folders):
   def _entries(self) -> dict[str, dict[str, bool]]:
     """{URL of a folder: {name of an entry: whether it is a folder}}."""
     folders: dict[str, dict[str, bool]] = {}
-    with bucket_errors.reporting(self._remote, self._field):
+    with buckets.reporting_errors(self._remote, self._field):
       paths = bucket_requests.list_tree(self._remote)
     for path in paths:
       *parents, name = path.split('/')
