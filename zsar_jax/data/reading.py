@@ -1,12 +1,12 @@
-"""Work on files that may be in a bucket, and pauses whenever it needs some of their bytes.
+"""Readings: functions that pause where they need bytes of files in a bucket.
 
-Such work is a generator, a *reading*. It yields the ranges that it needs, receives the files with
-these in memory, and returns its result:
+A *reading* is a generator. It yields the ranges that it needs, receives the files with these in
+memory, and returns its result:
 
     (table,) = yield [(table, [(0, 128)])]
 
-Many readings are done in step, so that the requests of all of them are sent at once, and neighbors
-are read in one. On a disk a reading yields nothing.
+Many readings are done in step: the requests of all of them are sent at once, and neighboring ranges
+are read in one. A reading of files on a disk yields nothing.
 """
 
 import functools
