@@ -197,15 +197,39 @@ def test_other_hosts_open_with_few_requests(root, monkeypatch):
     assert server.counts()['requests'] < 20
 
 
-def test_a_request_that_is_denied_is_no_damaged_clip(memory, monkeypatch):
+class NoCredentialsError(Exception):
+  """As botocore's, which is no `OSError`."""
+
+
+NoCredentialsError.__module__ = 'botocore.exceptions'
+
+
+@pytest.mark.parametrize(
+  'error', [PermissionError('Forbidden'), NoCredentialsError('Unable to locate credentials')]
+)
+def test_a_request_that_is_denied_is_no_damaged_clip(memory, monkeypatch, error):
   clips = loader(memory)
 
   def deny(*_, **__):
-    raise PermissionError('Forbidden')
+    raise error
 
   monkeypatch.setattr(type(memory.fs), 'cat_file', deny)
-  with pytest.raises(bucket_requests.UnreachableError, match=r'access is denied \(Forbidden\)'):
+  monkeypatch.setattr(bucket_requests, '_CREDENTIALS_SECONDS', 0.0)
+  with pytest.raises(bucket_requests.UnreachableError, match=f'access is denied .*{error}'):
     clips.training_clip(0, np.random.default_rng(0))
+  with pytest.raises(bucket_requests.UnreachableError, match='access is denied'):
+    clips.describe_damage(0)
+  with pytest.raises(bucket_requests.UnreachableError, match='access is denied'):
+    clips.subset.dataset[0]
+
+
+def test_a_missing_object_is_not_denied_whatever_its_name(memory, root):
+  folder = as_path(f'memory://{uuid.uuid4().hex}/403 Forbidden', '')
+  folder.fs.put(str(root / 'toys' / 'data'), folder.path, recursive=True)
+  clips = loader(folder)
+  shard = clips.subset.dataset._shards[0]
+  shard.unlink()
+  assert clips.describe_damage(0).endswith('copy it again or build the data set again')
 
 
 def test_files_of_two_builds_are_refused(memory):

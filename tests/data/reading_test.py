@@ -75,7 +75,7 @@ def test_all_ranges_of_a_round_are_read_at_once(bucket, requests, monkeypatch, g
         assert 0 <= begin < end <= folder.sizes[path.name]
 
 
-def test_an_error_is_raised_in_the_reading_that_made_the_request(bucket):
+def test_an_error_is_raised_in_the_reading_that_made_the_request(bucket, requests):
   folder, contents = bucket
 
   def read_or_replace(name):
@@ -87,6 +87,11 @@ def test_an_error_is_raised_in_the_reading_that_made_the_request(bucket):
     return None, file.read(0, 10)
 
   (folder.path / 'b').unlink()
+  names = ['a'] * 20 + ['b'] + ['c'] * 11
+  kinds = [kind for kind, _ in finish_together([read_or_replace(name) for name in names])]
+  assert kinds == [FileNotFoundError if name == 'b' else None for name in names]
+  # All at once, then halves, and in them the quarters, eighths and so on; then the replacement.
+  assert len(requests) <= 1 + 2 * 5 + 1
   assert finish_together([read_or_replace(name) for name in 'abc']) == [
     (None, contents['a'][:10]),
     (FileNotFoundError, contents['a'][7:17]),

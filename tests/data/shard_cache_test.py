@@ -62,6 +62,16 @@ def test_blocks_are_read_once_and_neighbors_in_one_request(tmp_path, path, read)
   assert read == [(3 * BLOCK, 9 * BLOCK)]
 
 
+def test_long_ranges_are_read_and_kept_in_pieces(tmp_path, path, read, monkeypatch):
+  monkeypatch.setattr(shard_cache, '_MAX_RUN', 4)
+  monkeypatch.setattr(shard_cache, '_MAX_WRITTEN', 4 * BLOCK)
+  check(make(tmp_path), path, (0, SIZE))
+  assert sorted(read) == [(0, 4 * BLOCK), (4 * BLOCK, 8 * BLOCK), (8 * BLOCK, SIZE)]
+  read.clear()
+  check(make(tmp_path), path, (0, SIZE))
+  assert not read
+
+
 def test_any_ranges_are_those_of_the_file(tmp_path, path):
   rng = np.random.default_rng(1)
   cache = make(tmp_path)

@@ -13,16 +13,18 @@ def _forget():
 
 
 @pytest.mark.parametrize(
-  ('scheme', 'host', 'proxy'),
+  ('scheme', 'authority', 'proxy'),
   [
     ('https', 'bucket.s3.amazonaws.com', 'http://proxy:3128'),
     ('http', 'bucket.s3.amazonaws.com', None),
     ('https', 'minio.internal', None),
+    ('https', 'minio:9000', None),
+    ('https', 'minio:9001', 'http://proxy:3128'),
   ],
 )
-def test_the_proxy_of_the_environment(monkeypatch, scheme, host, proxy):
+def test_the_proxy_of_the_environment(monkeypatch, scheme, authority, proxy):
   for name in ('http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY', 'HTTPS_PROXY', 'NO_PROXY'):
     monkeypatch.delenv(name, raising=False)
   monkeypatch.setenv('https_proxy', 'http://proxy:3128')
-  monkeypatch.setenv('no_proxy', 'localhost,.internal')
-  assert s3_reads._proxy(scheme, host) == proxy
+  monkeypatch.setenv('no_proxy', 'localhost,.internal,minio:9000')
+  assert s3_reads._proxy(scheme, authority) == proxy

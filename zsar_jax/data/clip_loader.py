@@ -54,7 +54,7 @@ class ClipLoader:
     return finish(self.read_training_clip(position, rng))
 
   def read_training_clip(self, position: int, rng: np.random.Generator) -> Reading[BatchClip]:
-    """Returns what `training_clip` does."""
+    """The reading of `training_clip`, with the same result and errors."""
     replaced = -1
     for _ in range(_MAX_ATTEMPTS):
       seed = int(rng.integers(2**32))
@@ -87,7 +87,7 @@ class ClipLoader:
   def read_evaluation_clip(
     self, position: int, time_offset: float = 0.5, crop_offset: float = 0.5
   ) -> Reading[BatchClip]:
-    """Returns what `evaluation_clip` does."""
+    """The reading of `evaluation_clip`, with the same result and errors."""
     if position >= len(self.subset):
       return padding_clip(self.view.num_frames, self.view.size, self.inpainted)
     clip_id = self.subset.clip_id(position)
@@ -95,15 +95,23 @@ class ClipLoader:
     return (yield from self._load(position, seed, None, time_offset, crop_offset))
 
   def describe_damage(self, position: int) -> str:
-    """Decodes all frames of a clip and returns a description of the damage."""
+    """Decodes all frames of a clip and returns a description of the damage.
+
+    Raises:
+      UnreachableError: if a bucket cannot be read.
+    """
     try:
       clip = self.subset.frames(position)
-      for number in range(len(clip)):
+      numbers = range(len(clip))
+      clip = finish(clip.read_ahead(numbers, np.flatnonzero(clip.annotated), numbers))
+      for number in numbers:
         records.decode_frame(clip.frame(number))
         if jpeg := clip.inpainted(number):
           records.decode_frame(jpeg)
         if clip.annotated[number]:
           records.decode_plane(clip.plane(number), *clip.size)
+    except UnreachableError:
+      raise
     except (UserError, OSError) as error:
       return str(error)
     return 'it could be read the second time'

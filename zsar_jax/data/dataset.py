@@ -300,6 +300,8 @@ class ClipDataset:
       record['annotated'] = np.asarray(record['annotated'], bool)
       if record['id'] != self.index.ids[position]:
         raise ValueError(f'it is the record of {record["id"]}')
+    except bucket_requests.UnreachableError:
+      raise
     except Exception as error:  # ArrayRecord and protobuf raise classes of their own.
       raise UserError(
         f'{self.name}, clip {self.index.ids[position]}: the record in {self.directory} cannot'
@@ -312,7 +314,7 @@ class ClipDataset:
     return finish(self.read_frames(position))
 
   def read_frames(self, position: int) -> Reading[ClipFrames]:
-    """Returns what `frames` does."""
+    """The reading of `frames`, with the same result and errors."""
     open_file = functools.partial(self.files.keep_records, build=self._build)
     stored = self._stored_position(position)
     end = None

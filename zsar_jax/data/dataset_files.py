@@ -139,6 +139,7 @@ class DatasetFiles:
 
     Raises:
       OSError, UserError: as `frame_table.open_unshared` does.
+      UnreachableError: if a bucket cannot be read.
     """
     if self.remote is None:
       return frame_table.open_unshared(path, frames)
@@ -157,6 +158,7 @@ class DatasetFiles:
 
     Raises:
       OSError, UserError: as `frame_table.open_unshared` does.
+      UnreachableError: if a bucket cannot be read.
     """
     if self.remote is None:
       return frame_table.open_frame_file(path, frames, build)

@@ -305,7 +305,9 @@ class FrameFile:
         as a whole, in one request.
 
     Raises:
+      OSError: if one of the two files cannot be read.
       UserError: if the record or the rows are not those of the index.
+      UnreachableError: if a bucket cannot be read.
     """
     row_bytes = self._dtype.itemsize
     begin, size = self._first_row + first * row_bytes, count * row_bytes
@@ -333,9 +335,8 @@ def _read_header(table: File) -> tuple[np.dtype, int]:
     *_, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(header))
     if dtype not in (ROW_DTYPE, INPAINTED_ROW_DTYPE):
       raise ValueError(f'rows of {dtype}')
-  except (
-    Exception
-  ) as error:  # NumPy parses the header as Python, whose parser has errors of its own.
+  except Exception as error:
+    # NumPy parses the header as Python, whose parser has errors of its own.
     raise UserError(
       f'{table.name} is damaged, or of a later version ({first_line(error)}); copy it again or'
       ' build the data set again'

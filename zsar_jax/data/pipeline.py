@@ -41,11 +41,15 @@ _MIN_SHARED_BYTES = 1 << 12
 # count of batches of a single clip, as each of many hosts may load, must fit into 63 bits.
 _ENDLESS = 1 << 62
 
-# What a process loads from a bucket at once: so many batches, and at least so many clips, of which
-# each thread loads so many together.
+# A process loads at least so many batches, and so many clips, from a bucket at once.
 _BATCHES_AT_ONCE = 3
 _CLIPS_AT_ONCE = 64
+
+# The clips that a thread loads from a bucket together.
 _CLIPS_TOGETHER = 32
+
+# A clip and its partner wait for their tables, rows and frames, one after another.
+_WAITS_FOR_BUCKET = 6
 
 # How often a batch whose clips arrive slowly looks whether it is still wanted.
 _CLOSING_SECONDS = 0.5
@@ -198,7 +202,7 @@ class _StackRead:
 
   def __call__(self, readings: Sequence[Reading[BatchClip]]) -> Any:
     groups = [
-      _clip_threads().submit(finish_together, readings[first : first + _CLIPS_TOGETHER])
+      _clip_threads.submit(finish_together, readings[first : first + _CLIPS_TOGETHER])
       for first in range(0, len(readings), _CLIPS_TOGETHER)
     ]
     while concurrent.futures.wait(groups, _CLOSING_SECONDS, FIRST_EXCEPTION).not_done:
@@ -209,14 +213,14 @@ class _StackRead:
         raise concurrent.futures.CancelledError
       for group in groups:
         if group.done() and (error := group.exception()):
+          for other in groups:
+            other.cancel()
           raise error
     return self.stack([clip for group in groups for clip in group.result()])
 
 
-@functools.cache
-def _clip_threads() -> DaemonThreads:
-  """The threads of this process that load clips from buckets."""
-  return DaemonThreads(_CLIPS_AT_ONCE, 'clips')
+# The threads of this process that load clips from buckets.
+_clip_threads = DaemonThreads(_CLIPS_AT_ONCE, 'clips')
 
 
 def _is_remote(loader: ClipLoader) -> bool:
@@ -246,9 +250,8 @@ def _batches(
   if _is_remote(loader):
     stack = _StackRead(stack or _stack, closing)
     threads = max(_BATCHES_AT_ONCE, -(-_CLIPS_AT_ONCE // size))
-    # A worker that waits for a slow bucket does not hang. It waits for each clip's table, rows and
-    # frames, and ends itself.
-    patience = max(policy.patience, 3 * bucket_requests.RETRY_SECONDS)
+    # A worker that waits for a slow bucket does not hang; it ends itself if a request fails.
+    patience = max(policy.patience, _WAITS_FOR_BUCKET * bucket_requests.RETRY_SECONDS)
     policy = dataclasses.replace(policy, patience=patience)
   batches = clips.batch(size, batch_fn=stack)[shard::num_shards]
 

@@ -29,12 +29,12 @@ def finish(reading: Reading[T]) -> T:
 
 
 def finish_together(readings: Sequence[Reading[T]]) -> list[T]:
-  """Returns the results of several readings of the same data set.
+  """Returns the results of several readings of the same data set, in their order.
 
   Raises:
-    UnreachableError: if the bucket cannot be read.
-    Exception: of the first reading that raises one. An `OSError` or `UserError` of a request is
-      raised in the reading that made it.
+    UnreachableError: if the bucket cannot be read; no reading gets to know of it.
+    Exception: of whichever reading raises one first. An `OSError` of a request is raised in the
+      reading that made it.
   """
   results: list[Any] = [None] * len(readings)
   waiting: dict[int, Sequence[RangeRequest]] = {}
@@ -70,8 +70,9 @@ def _read(
   except (OSError, UserError) as error:
     if len(requests) == 1:
       return dict.fromkeys(requests, error)
-  # It is of one of them, or of a few.
-  results: dict[int, list[RemoteFile] | Exception] = {}
-  for number, items in requests.items():
-    results.update(_read({number: items}))
-  return results
+  # The error belongs to some of the readings; halves find them in few rounds.
+  numbers = list(requests)
+  half = len(numbers) // 2
+  return _read({number: requests[number] for number in numbers[:half]}) | _read(
+    {number: requests[number] for number in numbers[half:]}
+  )

@@ -139,7 +139,8 @@ def read_ahead(requests: Sequence[RangeRequest]) -> list[RemoteFile]:
     The file of each request, with its ranges in memory.
 
   Raises:
-    OSError, UserError: as `bucket_requests.read_ranges` does.
+    OSError: if an object does not exist.
+    UnreachableError: if the bucket fails for too long, or denies access.
   """
   missing = [(file, file.missing(ranges)) for file, ranges in requests]
   by_file: dict[Any, tuple[RemoteFile, list[_Range]]] = {}
@@ -176,7 +177,7 @@ def _add_parts(
 
 
 def _fetch(requests: Sequence[RangeRequest]) -> list[list[tuple[int, bytes]]]:
-  """Returns (begin, bytes) of ranges of several files, from their caches or the bucket."""
+  """Returns (begin, bytes) of ranges of several files, from their cache or the bucket."""
   items = [(file, *item) for file, ranges in requests for item in ranges]
   if not items:
     return [[] for _ in requests]
@@ -190,7 +191,7 @@ def _fetch(requests: Sequence[RangeRequest]) -> list[list[tuple[int, bytes]]]:
       contents = bucket_requests.read_ranges(
         [(file.path, begin, end) for file, begin, end in items]
       )
-  except OSError as error:
+  except Exception as error:  # Each package for buckets raises classes of its own.
     if not (isinstance(error, PermissionError) or bucket_errors.is_for_lack_of_rights(error)):
       raise
     # Credentials that have expired are no damage of a clip.

@@ -43,6 +43,9 @@ _URL_FILE = 'url.txt'
 _SHARE_WRITTEN = 64
 _MAX_WRITTEN = 1 << 24
 
+# The most consecutive blocks that are read in one request and then written: 1 MiB.
+_MAX_RUN = 16
+
 # Bytes of the disk that the cache leaves free, for checkpoints and other programs.
 _LEFT_FREE = 1 << 30
 
@@ -107,7 +110,7 @@ class ShardCache:
       ranges: (path, size of the file, begin, end) in bytes.
 
     Raises:
-      OSError, UserError: as `bucket_requests.read_ranges` does.
+      OSError, UnreachableError: as `bucket_requests.read_ranges` does.
     """
     self._touch()
     paths = {path.name: (path, size) for path, size, _, _ in ranges}
@@ -217,7 +220,7 @@ class ShardCache:
     space = shutil.disk_usage(folder).free - _LEFT_FREE
     free = min(limit - sum(used.values()), space)
     for path in _unused(used.keys() - {self.folder}):
-      if free // _SHARE_WRITTEN >= BLOCK:
+      if free // _SHARE_WRITTEN >= _MAX_RUN * BLOCK:
         break
       shutil.rmtree(path, ignore_errors=True)
       free += used[path]
@@ -250,10 +253,10 @@ def _checksum(block: bytes, number: int) -> int:
 
 
 def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
-  """Returns the first and the last of each run of consecutive numbers."""
+  """Returns the first and the last of each run of at most `_MAX_RUN` consecutive numbers."""
   runs: list[tuple[int, int]] = []
   for number in sorted(numbers):
-    if runs and runs[-1][1] == number - 1:
+    if runs and runs[-1][1] == number - 1 and number - runs[-1][0] < _MAX_RUN:
       runs[-1] = runs[-1][0], number
     else:
       runs.append((number, number))

@@ -70,7 +70,7 @@ class Subset:
     return finish(self.read_frames(position))
 
   def read_frames(self, position: int) -> Reading[ClipFrames]:
-    """Returns what `frames` does."""
+    """The reading of `frames`, with the same result and errors."""
     return self.dataset.read_frames(int(self.positions[position]))
 
   def shows_inpainted(self, recipe: Recipe) -> bool:

@@ -192,7 +192,8 @@ class WatchedBatches:
       elif not self._workers and reported != since:
         reported = since
         print(
-          f'no batch for {waited:.0f} seconds: is the disk with the data set still there?',
+          f'no batch for {waited:.0f} seconds: is the disk or the bucket with the data set still'
+          ' there?',
           file=sys.stderr,
           flush=True,
         )

@@ -17,6 +17,7 @@ _AGAIN = 'try again when the bucket answers'
 
 _NO_CREDENTIALS = 'there are no valid credentials for it'
 _DENIED = 'access is denied'
+_NO_BUCKET = 'there is no such bucket'
 
 # Patterns of the errors' types and texts, the words for them, and the remedy.
 _KINDS = tuple(
@@ -31,7 +32,7 @@ _KINDS = tuple(
     ),
     (
       r'NoSuchBucket|bucket does not exist|FileNotFoundError.*\bb/[^/]+/o\b/?$',
-      'there is no such bucket',
+      _NO_BUCKET,
       'make it, or correct its name',
     ),
     (
@@ -70,7 +71,9 @@ def describe(error: BaseException, is_from_bucket: bool = False) -> tuple[str, s
     f'{type(link).__name__} {link}'.replace('\n', ' ').strip() for link in _chain(error)
   )
   for pattern, reason, remedy in _KINDS:
-    if pattern.search(text):
+    # The name of a missing object may have any numbers and words.
+    is_missing = isinstance(error, FileNotFoundError) and reason != _NO_BUCKET
+    if pattern.search(text) and not is_missing:
       return f'{reason} ({first_line(error)})', remedy
   if isinstance(error, FileNotFoundError | FileExistsError | ValueError | TypeError):
     return None

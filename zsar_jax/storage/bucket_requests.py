@@ -79,7 +79,7 @@ def read_ranges(ranges: Sequence[tuple[Any, int, int]]) -> list[bytes]:
       _persist(functools.partial(_read_range, path, begin, end), path, end - begin)
       for path, begin, end in ranges
     ]
-    return await asyncio.gather(*requests)
+    return await _gather(requests)
 
   return _run(read())
 
@@ -97,7 +97,7 @@ def read_objects(paths: Sequence[Any]) -> list[bytes]:
       _persist(functools.partial(_read_range, path, None, None), path, _USUAL_BYTES, check=False)
       for path in paths
     ]
-    return await asyncio.gather(*requests)
+    return await _gather(requests)
 
   return _run(read())
 
@@ -191,9 +191,20 @@ def upload(files: Sequence[tuple[pathlib.Path, Any]]) -> None:
         size = source.stat().st_size
         await _persist(functools.partial(request, source, path), path, size, check=False)
 
-    await asyncio.gather(*(write_file(*item) for item in files))
+    await _gather([write_file(*item) for item in files])
 
   _run(write())
+
+
+async def _gather(requests: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+  """Awaits requests at once; if one fails, none of them goes on afterwards."""
+  tasks = [asyncio.ensure_future(request) for request in requests]
+  try:
+    return await asyncio.gather(*tasks)
+  finally:
+    for task in tasks:
+      task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -214,14 +225,13 @@ async def _read_range(path: Any, begin: int | None, end: int | None) -> bytes:
   return await _in_thread(lambda: fs.cat_file(name, start=begin, end=end))
 
 
+# The threads of file systems that have no asynchronous functions.
+_threads = DaemonThreads(MAX_REQUESTS, 'bucket')
+
+
 async def _in_thread(function: Callable[[], Any]) -> Any:
   """Awaits a function of a file system that has no asynchronous ones."""
-  return await asyncio.get_running_loop().run_in_executor(_threads(), function)
-
-
-@functools.cache
-def _threads() -> DaemonThreads:
-  return DaemonThreads(MAX_REQUESTS, 'bucket')
+  return await asyncio.get_running_loop().run_in_executor(_threads, function)
 
 
 @functools.cache

@@ -24,6 +24,7 @@ _FRESH_SECONDS = 60
 
 _PARTIAL_CONTENT = 206
 _REFUSED = frozenset(range(400, 500)) - {408, 429}  # These are said of the time, not the URL.
+_REFUSALS = (400, 401, 403)  # Of signed URLs as such.
 
 
 @dataclasses.dataclass
@@ -66,13 +67,14 @@ async def read_range(fs: Any, path: str, begin: int, end: int) -> bytes | None:
   try:
     # Escapes stay as they were signed.
     address = yarl.URL(url, encoded=True)
-    proxy = _proxy(address.scheme, address.host)
+    proxy = _proxy(address.scheme, address.raw_authority)
     async with _session().get(address, headers=headers, proxy=proxy) as answer:
       if answer.status == _PARTIAL_CONTENT:
         return await answer.read()
       if answer.status in _REFUSED:
         signed.urls.pop(path, None)
-        signed.is_refused = answer.status != 404 and time.monotonic() - since < _FRESH_SECONDS
+        if answer.status in _REFUSALS and time.monotonic() - since < _FRESH_SECONDS:
+          signed.is_refused = True
   except aiohttp.ClientSSLError:  # Other certificates may be configured for AWS.
     signed.is_refused = True
   return None
@@ -90,9 +92,11 @@ def _urls(fs: Any) -> _SignedUrls | None:
 
 
 @functools.cache
-def _proxy(scheme: str, host: str) -> str | None:
-  """Returns the proxy for a host that the environment names; aiohttp would ask each time."""
-  return None if urllib.request.proxy_bypass(host) else urllib.request.getproxies().get(scheme)
+def _proxy(scheme: str, authority: str) -> str | None:
+  """Returns the environment's proxy for 'host' or 'host:port'; aiohttp would ask each time."""
+  if urllib.request.proxy_bypass(authority):
+    return None
+  return urllib.request.getproxies().get(scheme)
 
 
 @functools.cache

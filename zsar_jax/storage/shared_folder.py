@@ -14,7 +14,10 @@ _VISIBILITY_TIMEOUT = 15.0
 
 
 def check_workdir(workdir: pathlib.Path) -> None:
-  """Makes the workdir and checks that it is the same folder for all processes.
+  """Checks that the workdir is the same folder for all processes, where there are several.
+
+  Args:
+    workdir: is made if it does not exist.
 
   Raises:
     UserError: in all processes, if one does not find the file that process 0 writes there.
