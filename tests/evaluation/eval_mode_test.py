@@ -89,6 +89,7 @@ def test_an_unwritable_workdir_is_refused_before_the_evaluation(data_dir):
     evaluate_checkpoint(config, pathlib.Path('/proc/self'))
 
 
+@pytest.mark.slow
 def test_weights_describe_the_model_with_the_preset_auto(data_dir, tmp_path):
   """The predictions are those of the config of the training, of the run and of its weights."""
   light = {'recipe': 'none', 'augment__flip': 0.0, 'steps': 1, 'optim__accumulation': 1}

@@ -94,7 +94,7 @@ def test_views_against_an_average_by_hand(data_dir, monkeypatch):
   config = toy_config(data_dir, model__temporal='mean')
   config.eval.datasets = ConfigDict({'all': dataset_ref('toy', 'validation')})
   config.eval.recipes = ('background=uniform',)
-  load = ClipLoader.evaluation_clip
+  load = ClipLoader.read_evaluation_clip
   logits, probabilities = [], []
   evaluate = random_model(config, 1)
   for moment in (0.25, 0.75):
@@ -104,7 +104,7 @@ def test_views_against_an_average_by_hand(data_dir, monkeypatch):
         return load(self, position, moment, crop)
 
       with monkeypatch.context() as patch:
-        patch.setattr(ClipLoader, 'evaluation_clip', take_view)
+        patch.setattr(ClipLoader, 'read_evaluation_clip', take_view)
         (single,) = evaluate()
       logits.append(single.logits['background=uniform'].astype(np.float64))
       exponentials = np.exp(logits[-1])
