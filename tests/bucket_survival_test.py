@@ -27,6 +27,9 @@ from tests.survival_test import (  # noqa: F401
 from zsar_jax.storage.paths import as_path
 from zsar_jax.weights.checkpoint import Checkpoints
 
+# As in survival_test.py.
+pytestmark = pytest.mark.xdist_group('runs')
+
 # How often a run is killed.
 KILLS = int(os.environ.get('SURVIVAL_TIMES', '1'))
 

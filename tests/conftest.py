@@ -18,7 +18,10 @@ from tests.bucket_servers import (  # noqa: F401  Fixtures.
 )
 
 # The files that take longest, in order: begun last, one would keep one process busy alone.
-_LONG = ('loop_test', 'initial_test', 'bias_study_test', 'benchmark_test', 'still_bank_test')
+_LONG = (
+  *('survival_test', 'bucket_survival_test', 'loop_test', 'initial_test', 'bias_study_test'),
+  *('benchmark_test', 'still_bank_test'),
+)
 
 
 def gpu_wanted(config) -> bool:

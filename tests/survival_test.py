@@ -23,6 +23,9 @@ from zsar_jax.training.goodput import measures_time
 
 ROOT = pathlib.Path(__file__).parent.parent
 
+# The runs that others are compared with are made in one process of pytest only.
+pytestmark = pytest.mark.xdist_group('runs')
+
 CONFIG = """
 import sys
 sys.path.insert(0, {root!r})
@@ -36,7 +39,7 @@ def get_config(variant=''):
 
 # How often a run is killed, and how often one is terminated, in each of two threads.
 # docs/reliability.md lists longer trials.
-TIMES = int(os.environ.get('SURVIVAL_TIMES', '2'))
+TIMES = int(os.environ.get('SURVIVAL_TIMES', '1'))
 
 # Seconds after which a run that has not ended counts as failed; eight processes on two busy cores
 # take two minutes to start.

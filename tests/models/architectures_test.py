@@ -101,6 +101,7 @@ def fill(tree, spec):
   return jax.tree_util.tree_map_with_path(draw, tree)
 
 
+@pytest.mark.slow
 def test_a_step_on_a_mesh_has_the_gradients_of_one_device(model, config):
   """Of all parameters. Those of one device are computed without the training step."""
   config.mesh.data, config.mesh.fsdp, config.mesh.tensor = 1, 2, 2

@@ -135,7 +135,10 @@ def one_device(data_dir):
   return take_steps(toy_config(data_dir, mesh__fsdp_min_bytes=1), 1)
 
 
-@pytest.mark.parametrize('mesh', [(8, 1, 1), (2, 4, 1), (2, 2, 2)])
+@pytest.mark.parametrize(
+  'mesh',
+  [*(pytest.param(mesh, marks=pytest.mark.slow) for mesh in ((8, 1, 1), (2, 4, 1))), (2, 2, 2)],
+)
 def test_a_step_is_the_same_on_every_mesh(data_dir, one_device, mesh):
   config = toy_config(data_dir, mesh__fsdp_min_bytes=1)
   for axis, size in zip(sharding.AXES, mesh, strict=True):

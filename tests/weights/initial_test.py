@@ -56,6 +56,7 @@ def _first(data_dir, tmp_path_factory):
   return run
 
 
+@pytest.mark.slow
 def test_average_and_interpolation(data_dir, first, tmp_path):
   changes = {
     'model__init_from': str(first),
