@@ -12,7 +12,6 @@ import sys
 
 import pytest
 
-from tools.benchmarks.size import measure_data
 from tools.benchmarks.tiny_clips import build_tiny_clips
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -26,10 +25,19 @@ pytestmark = [
 ]
 
 
-def test_300_000_clips(tmp_path):
-  lines = {line['name']: line for line in measure_data(tmp_path, 300_000, [1, 4])}
-  for line in lines.values():
-    print(line)
+def measure(*flags):
+  """Runs the benchmark in a process of its own, with no memory or files of other tests."""
+  command = (sys.executable, '-m', 'tools.benchmark', 'size', *flags)
+  output = subprocess.run(
+    command, cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True
+  ).stdout
+  print(output.decode())
+  return [json.loads(line) for line in output.splitlines()]
+
+
+def test_300_000_clips():
+  measured = measure('--parts=data', '--clips=300000', '--workers', '1', '4')
+  lines = {line['name']: line for line in measured}
   opening, one, four = (lines[name] for name in ('opening', *(_start(n) for n in (1, 4))))
   assert opening['cpu_seconds'] < 0.3 * _SLACK
   assert opening['megabytes'] < 65 * 1.5
@@ -48,14 +56,7 @@ def _start(workers):
 
 
 def test_an_evaluation_of_20_000_clips_under_8_recipes_and_its_report():
-  # In a process of its own, whose memory has nothing of other tests.
-  flags = ('--parts=evaluation', '--evaluated=20000', '--models=2')
-  command = (sys.executable, '-m', 'tools.benchmark', 'size', *flags)
-  output = subprocess.run(
-    command, cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True
-  ).stdout
-  print(output.decode())
-  lines = [json.loads(line) for line in output.splitlines()]
+  lines = measure('--parts=evaluation', '--evaluated=20000', '--models=2')
   # On many cores, waiting threads of NumPy's products count as CPU time.
   timed = [line for line in lines if 'seconds' in line]
   assert len(timed) == 4
