@@ -18,9 +18,9 @@ tables and index of different builds are not mistaken for one data set.
 
 import collections
 import dataclasses
-import io
 import os
 import pathlib
+import re
 import threading
 import zlib
 from collections.abc import Hashable, Iterable, Sequence
@@ -29,7 +29,7 @@ import numpy as np
 
 from zsar_jax.data.reading import Reading
 from zsar_jax.data.remote_files import RemoteFile
-from zsar_jax.errors import UserError, first_line
+from zsar_jax.errors import UserError
 
 # One frame: the offset and length in bytes of its JPEG and of its region plane, and their size in
 # pixels. The plane of a frame without annotation has no bytes.
@@ -61,6 +61,19 @@ _MIXED_BUILDS = 'not all of one build; copy the whole folder again or build the 
 
 # The beginning of a .npy file: its magic string, its version, and the length of its header.
 _NPY_HEADER = 10
+
+# The headers of the two kinds of tables, with any number of rows. NumPy parses headers as Python,
+# which fails in Python 3.11 if several threads do so at once.
+_HEADERS = tuple(
+  (
+    re.compile(
+      rb"\x93NUMPY\x01\x00{'descr': %b, 'fortran_order': False, 'shape': \(\d+,\), }\s*"
+      % re.escape(repr(dtype.descr).encode())
+    ),
+    dtype,
+  )
+  for dtype in (ROW_DTYPE, INPAINTED_ROW_DTYPE)
+)
 
 # A chunk so small is read from a bucket as a whole, in one request. The time to receive it is not
 # longer than that of another request.
@@ -330,18 +343,13 @@ def _read_header(table: File) -> tuple[np.dtype, int]:
   """
   beginning = table.read(0, _NPY_HEADER)
   end = _NPY_HEADER + int.from_bytes(beginning[8:], 'little')
-  header = table.read(8, end - 8)
-  try:
-    *_, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(header))
-    if dtype not in (ROW_DTYPE, INPAINTED_ROW_DTYPE):
-      raise ValueError(f'rows of {dtype}')
-  except Exception as error:
-    # NumPy parses the header as Python, whose parser has errors of its own.
-    raise UserError(
-      f'{table.name} is damaged, or of a later version ({first_line(error)}); copy it again or'
-      ' build the data set again'
-    ) from None
-  return dtype, end
+  header = beginning[:8] + table.read(_NPY_HEADER, end - _NPY_HEADER)
+  for pattern, dtype in _HEADERS:
+    if pattern.fullmatch(header):
+      return dtype, end
+  raise UserError(
+    f'{table.name} is damaged, or of a later version; copy it again or build the data set again'
+  )
 
 
 # The files that the process keeps open, the least recently used first.
