@@ -79,14 +79,8 @@ def training_batches(
   Returns:
     An iterator over batches; the caller closes it.
   """
-  load = _TrainingClip(SharedValue(loader))
-  clips = (
-    grain.MapDataset.range(len(loader.subset))
-    .seed(seed)
-    .shuffle()
-    .repeat()
-    .random_map(_TrainingReading(load) if _is_remote(loader) else load)
-  )
+  load = (_TrainingReading if _is_remote(loader) else _TrainingClip)(SharedValue(loader))
+  clips = grain.MapDataset.range(len(loader.subset)).seed(seed).shuffle().repeat().random_map(load)
   remaining = clips[first_step * batch_size : _ENDLESS]
   return _batches(remaining, batch_size, workers, share, policy, loader)
 
@@ -133,9 +127,6 @@ class _TrainingClip(grain.transforms.RandomMap):
   def random_map(self, element: int, rng: np.random.Generator) -> BatchClip:
     return self.loader.value.training_clip(element, rng)
 
-  def read(self, element: int, rng: np.random.Generator) -> Reading[BatchClip]:
-    return self.loader.value.read_training_clip(element, rng)
-
 
 @dataclasses.dataclass(frozen=True)
 class _EvaluationClip(grain.transforms.Map):
@@ -168,11 +159,11 @@ class _EvaluationClip(grain.transforms.Map):
 
 @dataclasses.dataclass(frozen=True)
 class _TrainingReading(grain.transforms.RandomMap):
-  load: _TrainingClip
+  loader: SharedValue[ClipLoader]
 
   def random_map(self, element: int, rng: np.random.Generator) -> Reading[BatchClip]:
     # Grain uses the generator again for another clip.
-    return self.load.read(element, copy.deepcopy(rng))
+    return self.loader.value.read_training_clip(element, copy.deepcopy(rng))
 
 
 @dataclasses.dataclass(frozen=True)
