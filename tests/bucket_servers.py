@@ -10,7 +10,6 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
+from tests.ports import free_port
 from zsar_jax.storage import buckets
 
 _BUCKET = 'zsar-tests'
@@ -106,13 +106,6 @@ def gcs_bucket(gcs_server, monkeypatch) -> Iterator[str]:
 def bucket_url(request) -> str:
   """The URL of an empty folder in S3, then in Google Cloud Storage."""
   return request.getfixturevalue(request.param)
-
-
-def free_port() -> int:
-  """Returns a TCP port that is free now."""
-  with socket.socket() as probe:
-    probe.bind(('127.0.0.1', 0))
-    return probe.getsockname()[1]
 
 
 @contextlib.contextmanager

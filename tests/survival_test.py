@@ -17,6 +17,7 @@ import time
 import numpy as np
 import pytest
 
+from tests.ports import free_port
 from tests.toy import build_toy
 from zsar_jax.storage import checksums
 from zsar_jax.training.goodput import measures_time
@@ -74,9 +75,7 @@ def start(folder, workdir, *flags):
 
 
 def start_processes(folder, workdir, count, *flags):
-  with socket.socket() as free:
-    free.bind(('localhost', 0))
-    address = f'localhost:{free.getsockname()[1]}'
+  address = f'localhost:{free_port()}'
   return [
     start(
       folder,
@@ -349,9 +348,7 @@ def test_a_process_that_cannot_write_its_part_of_a_checkpoint_ends_all(folder):
 
 @pytest.mark.slow
 def test_a_signal_ends_the_wait_for_processes_that_never_start(folder):
-  with socket.socket() as free:
-    free.bind(('localhost', 0))
-    address = f'localhost:{free.getsockname()[1]}'
+  address = f'localhost:{free_port()}'
   flags = [f'--coordinator_address={address}', '--num_processes=3']
   process = start(folder, folder / 'alone', *flags, '--process_id=0')
   assert process.stderr.readline() == 'waiting for the other 2 processes\n'

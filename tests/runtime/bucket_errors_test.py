@@ -8,7 +8,7 @@ import time
 import google.protobuf.message
 import pytest
 
-from tests.bucket_servers import free_port
+from tests.ports import free_port
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import bucket_errors
 from zsar_jax.storage import buckets, files

@@ -14,6 +14,7 @@ import time
 
 import pytest
 
+from tests.ports import free_port
 from tests.toy import Toy, build_toy
 from zsar_jax.config import default_config
 from zsar_jax.data import dataset, subset
@@ -22,12 +23,6 @@ from zsar_jax.experiment import settings
 from zsar_jax.runtime import agreement, connections, distributed, links, relay
 from zsar_jax.runtime.interruption import DeferredSignals, Interrupted
 from zsar_jax.storage import shared_folder
-
-
-def free_port():
-  with socket.socket() as free:
-    free.bind(('localhost', 0))
-    return free.getsockname()[1]
 
 
 def connect(port):
