@@ -1,5 +1,6 @@
 """Data sets are built into buckets: uploaded when complete, continued after interruptions."""
 
+import concurrent.futures
 import pathlib
 import tempfile
 import uuid
@@ -11,9 +12,12 @@ from zsar_jax.data.catalog import find_dataset
 from zsar_jax.data.dataset import open_dataset
 from zsar_jax.datasets import build as build_lib
 from zsar_jax.datasets.beam import Beam
+from zsar_jax.datasets.bucket_build import upload
 from zsar_jax.datasets.build import build
 from zsar_jax.errors import UserError
 from zsar_jax.pantomime import worlds
+from zsar_jax.storage import bucket_requests, leases
+from zsar_jax.storage.locks import lock_folder
 from zsar_jax.storage.paths import as_path
 
 
@@ -127,6 +131,33 @@ def test_an_upload_that_lacks_a_byte_is_noticed(bucket, monkeypatch):
   with pytest.raises(UserError, match='^--out: .*metadata.json did not arrive'):
     build(Toy(bucket), workers=0)
   assert find_dataset(bucket, 'toy') is None
+
+
+def test_a_build_waits_for_that_of_another_machine(bucket, monkeypatch, capsys):
+  monkeypatch.setattr(leases, '_POLL_SECONDS', 0.05)
+  with (
+    concurrent.futures.ThreadPoolExecutor() as pool,
+    lock_folder(bucket / '.staging' / 'toy'),
+  ):
+    directory = pool.submit(build, Toy(bucket), workers=0)
+    message = ''
+    while not (message or directory.done()):
+      message = capsys.readouterr().err
+    assert message.startswith(f'waiting for the other process that works in {bucket}/.staging/toy ')
+    other = build_lib._build_here(Toy(bucket), 0, False, None)
+    monkeypatch.setattr(build_lib, '_build_here', None)
+    upload(other, bucket / 'toy' / '1.0.0')
+  assert find_dataset(bucket, 'toy') == directory.result()
+  assert not bucket_requests.list_folder(bucket / '.staging' / 'toy')
+
+
+def test_a_bucket_without_rights_is_reported(bucket, monkeypatch):
+  def forbid(*_, **__):
+    raise PermissionError(13, 'Forbidden')
+
+  monkeypatch.setattr(type(bucket.fs), 'pipe_file', forbid)
+  with pytest.raises(UserError, match=f'^--out: {bucket}/.staging/toy: '):
+    build(Toy(bucket), workers=0)
 
 
 def test_beam_on_other_machines_is_refused(bucket):

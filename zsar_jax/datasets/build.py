@@ -14,7 +14,7 @@ import os
 import pathlib
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
@@ -29,7 +29,7 @@ from zsar_jax.datasets.stage_runners import stage_in_processes, stage_with_beam
 from zsar_jax.datasets.staging import Chunk, ClipTask, StagedChunk, serialized_size
 from zsar_jax.errors import UserError
 from zsar_jax.runtime.wording import pluralize
-from zsar_jax.storage import file_systems, locks
+from zsar_jax.storage import buckets, file_systems, locks
 
 # The minimum number of clips in a chunk, and the maximum number of chunks in a split. Chunks become
 # shards, and a reader may keep all shards open: the limit of open files is often 1024.
@@ -70,8 +70,11 @@ def build(
       ' folder that all machines share as --out, or DirectRunner'
     )
   if not _is_built(builder, builder.destination, strict):
-    upload(_build_here(builder, workers, strict, beam), builder.destination)
-    print(f'{builder.full_name}: built in {builder.destination}')
+    with _lock(builder.bucket.joinpath('.staging', *builder.full_name.split('/'))):
+      # Another machine may have built the data set while this one waited for the lock.
+      if not _is_built(builder, builder.destination, strict):
+        upload(_build_here(builder, workers, strict, beam), builder.destination)
+        print(f'{builder.full_name}: built in {builder.destination}')
   # An earlier build leaves them if it is killed after its upload.
   shutil.rmtree(builder.data_dir, ignore_errors=True)
   parents = pathlib.Path(builder.data_dir).parents[: len(builder.full_name.split('/')) + 1]
@@ -79,6 +82,15 @@ def build(
     shutil.rmtree(parents[1] / '.config', ignore_errors=True)  # Of TFDS.
   _remove_empty(parents)
   return builder.destination
+
+
+@contextlib.contextmanager
+def _lock(folder: pathlib.Path) -> Iterator[None]:
+  """Holds the lock of a folder in a bucket; waits while another machine holds it."""
+  with contextlib.ExitStack() as stack:
+    with buckets.reporting_errors(folder, '--out'):
+      stack.enter_context(locks.lock_folder(folder))
+    yield
 
 
 def _build_here(
