@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
   from zsar_jax.weights.checkpoint import has_checkpoint
 
   with exit_on_user_error():
-    if has_checkpoint(args.out):
+    if has_checkpoint(args.out, '--out'):
       raise UserError(f'--out: {args.out} holds a trained run; name another folder')
     folders = [args.exported, *sorted(args.exported.glob('*'))]
     folders = [folder for folder in folders if (folder / clip_list.LIST).is_file()]

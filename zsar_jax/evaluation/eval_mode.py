@@ -247,5 +247,5 @@ def _check_initial_weights(config: ConfigDict, workdir: pathlib.Path) -> None:
       ' config.model.init_from; name the --workdir of a run'
     )
   run = source_folder(config.model.init_from)
-  if run is not None and has_checkpoint(run):
+  if run is not None and has_checkpoint(run, 'config.model.init_from'):
     run_config.check_same_run(config, run / 'config.json', run_config.MODEL_FIELDS)

@@ -287,8 +287,9 @@ def _words(vocab_size: int) -> _Vocabulary:
 def _from_files(path: pathlib.Path, field: str, parts: Architecture) -> _Vocabulary:
   """Reads the vocabulary of a family of models from a file or folder."""
   name = str(path)
-  if buckets.is_remote(path) and path.exists():
-    path = local_copies.fetch(path, lambda names: set(FILES) & set(names))
+  with buckets.reporting_errors(path, field):
+    if buckets.is_remote(path) and path.exists():
+      path = local_copies.fetch(path, lambda names: set(FILES) & set(names))
   tokenizer = _read_files(path, name, field)
   # Files of published models may turn on padding or truncation; `Tokenizer` does both itself.
   tokenizer.no_padding()

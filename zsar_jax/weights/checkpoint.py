@@ -364,17 +364,22 @@ class Checkpoints:
       )
 
 
-def latest_step(run: pathlib.Path) -> int | None:
-  """Returns the step of a workdir's newest complete checkpoint, or None without any."""
+def latest_step(run: pathlib.Path, field: str = '--workdir') -> int | None:
+  """Returns the step of a run's newest complete checkpoint, or None without any.
+
+  Args:
+    run: its workdir.
+    field: the setting that `run` comes from, for errors.
+  """
   if not can_store(run):
     return None
-  with Checkpoints(run) as checkpoints:
+  with Checkpoints(run, field=field) as checkpoints:
     return checkpoints.latest
 
 
-def has_checkpoint(run: pathlib.Path) -> bool:
-  """Returns whether a workdir holds a complete checkpoint."""
-  return latest_step(run) is not None
+def has_checkpoint(run: pathlib.Path, field: str = '--workdir') -> bool:
+  """Returns whether a run holds a complete checkpoint; see `latest_step`."""
+  return latest_step(run, field) is not None
 
 
 def load_meta(run: pathlib.Path, field: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from zsar_jax.errors import UserError
 from zsar_jax.models.video_model import Params, VideoModel
 from zsar_jax.runtime import agreement, sharding, trees
 from zsar_jax.runtime.progress import log
+from zsar_jax.storage import buckets
 from zsar_jax.storage.paths import HUB_PREFIX, as_path
 from zsar_jax.weights import runs
 from zsar_jax.weights.checkpoint import has_checkpoint, latest_step, load_meta, load_state
@@ -56,7 +57,7 @@ class InitialWeights:
     The newest checkpoint of a run is read, so a changed step means changed weights.
     """
     run = source_folder(self._config.init_from)
-    return None if run is None else latest_step(run)
+    return None if run is None else latest_step(run, 'config.model.init_from')
 
   def load_or_init(self, key: jax.Array) -> Params:
     """Returns the parameters that training starts from, on the devices.
@@ -185,7 +186,8 @@ def source_folder(source: str) -> pathlib.Path | None:
   if not source or source.startswith(HUB_PREFIX):
     return None
   path = as_path(source, 'config.model.init_from')
-  return path if path.is_dir() else None
+  with buckets.reporting_errors(path, 'config.model.init_from'):
+    return path if path.is_dir() else None
 
 
 def source_seen_classes(source: str) -> list[str] | None:
@@ -194,7 +196,7 @@ def source_seen_classes(source: str) -> list[str] | None:
   None if they are not recorded.
   """
   run = source_folder(source)
-  if run is None or not has_checkpoint(run):
+  if run is None or not has_checkpoint(run, 'config.model.init_from'):
     return None
   return run_seen_classes(run, 'config.model.init_from')
 

@@ -21,7 +21,7 @@ from zsar_jax.storage import bucket_requests, local_copies
 from zsar_jax.storage.paths import as_path
 from zsar_jax.text.tokenizers import make_tokenizer
 from zsar_jax.weights.formats import save, weight_files
-from zsar_jax.weights.initial import InitialWeights, source_seen_classes
+from zsar_jax.weights.initial import InitialWeights, source_folder, source_seen_classes
 
 
 @pytest.fixture(autouse=True)
@@ -174,3 +174,17 @@ def test_a_tokenizer_in_a_bucket(bucket, tmp_path):
     np.testing.assert_array_equal(remote(['ab', 'b']), local(['ab', 'b']))
   with pytest.raises(UserError, match=f"^tokenizer: '{bucket}/none' is neither 'clip'"):
     make_tokenizer(f'{bucket}/none', 100, 8)
+
+
+def test_errors_name_the_setting(bucket, monkeypatch):
+  def forbid(*_, **__):
+    raise PermissionError(13, 'Forbidden')
+
+  url = f'{bucket}/run'
+  with monkeypatch.context() as patch:  # The fixture's end asks whether the bucket exists.
+    for name in ('exists', 'isdir'):
+      patch.setattr(type(as_path(bucket, '').fs), name, forbid)
+    with pytest.raises(UserError, match=f'^config.model.init_from: {url}: access is denied'):
+      source_folder(url)
+    with pytest.raises(UserError, match=f'^config.text.tokenizer: {url}: access is denied'):
+      make_tokenizer(url, 100, 8, 'config.text.tokenizer')
