@@ -92,3 +92,74 @@ def test_waiting_for_other_requests_is_no_failure(monkeypatch):
     )
 
   assert asyncio.run(both()) == [b'', b'x']
+
+
+@pytest.fixture(name='hasty')
+def _hasty(monkeypatch):
+  """Requests fail for good after 0.3 seconds, and attempts take at most as long."""
+  monkeypatch.setattr(bucket_requests, 'RETRY_SECONDS', 0.3)
+  monkeypatch.setattr(bucket_requests, '_PATIENCE_SECONDS', 0.3)
+  monkeypatch.setattr(bucket_requests, '_FIRST_PAUSE_SECONDS', 0.0)
+
+
+@pytest.mark.parametrize('arrives', [True, False])
+def test_an_upload_goes_on_while_parts_arrive(hasty, arrives):
+  progress = bucket_requests._Progress(10)
+
+  async def send():
+    for part in range(1, 11):
+      await asyncio.sleep(0.1)
+      if arrives:
+        progress.update(10, part)
+    return b''
+
+  upload_file = bucket_requests._persist(send, 's3://b/o', 0, progress=progress)
+  if arrives:
+    assert asyncio.run(upload_file) == b''
+  else:
+    with pytest.raises(bucket_requests.UnreachableError, match='no answer for 0 seconds'):
+      asyncio.run(upload_file)
+
+
+def test_an_upload_whose_end_always_fails_is_given_up(hasty, monkeypatch):
+  progress = bucket_requests._Progress(1)
+  attempts = []
+
+  async def send():
+    attempts.append(None)
+    progress.update(1, 1)
+    await asyncio.sleep(0.02)
+    raise ConnectionError('it is not complete')
+
+  with pytest.raises(bucket_requests.UnreachableError, match='it is not complete'):
+    asyncio.run(bucket_requests._persist(send, 's3://b/o', 0, progress=progress))
+  assert len(attempts) > 8
+
+
+def test_a_long_listing_is_not_cut(hasty):
+  async def read():
+    await asyncio.sleep(0.6)
+    return b'x'
+
+  long = bucket_requests._BYTES_PER_SECOND
+  request = bucket_requests._persist(read, 's3://b', long, check=False)
+  assert asyncio.run(request) == b'x'
+
+
+def test_files_are_uploaded_in_parts(bucket_url, tmp_path, monkeypatch):
+  """The smallest parts that S3 takes."""
+  monkeypatch.setattr(bucket_requests, '_UPLOAD_PART_BYTES', 5 << 20)
+  contents = {'large': b'0123456789abcdef' * 800_000, 'small': b'small', 'empty': b''}
+  for name, content in contents.items():
+    (tmp_path / name).write_bytes(content)
+  folder = as_path(bucket_url, '--out')
+  arrived = []
+  update = bucket_requests._Progress.update
+  monkeypatch.setattr(
+    bucket_requests._Progress,
+    'update',
+    lambda self, size, count: arrived.append(count) or update(self, size, count),
+  )
+  bucket_requests.upload([(tmp_path / name, folder / name) for name in contents])
+  assert {name: (folder / name).read_bytes() for name in contents} == contents
+  assert {5 << 20, 10 << 20, 12_800_000} <= set(arrived)

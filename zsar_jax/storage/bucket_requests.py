@@ -20,11 +20,16 @@ from zsar_jax.storage import s3_reads
 # than a process can use.
 MAX_REQUESTS = 64
 
-# The most files that are uploaded at once, each in several requests.
+# The most files, or parts of files, that are uploaded at once, and the bytes of a part. An upload
+# goes on as long as parts arrive.
 _MAX_UPLOADS = 8
+_UPLOAD_PART_BYTES = 1 << 24
 
 # Seconds without success after which a request fails for good.
 RETRY_SECONDS = 300.0
+
+# The times that a file may be sent anew although parts of it arrive each time.
+_MAX_UPLOADS_OF_A_FILE = 8
 
 # Seconds after which a lack of credentials or rights is final. They may be renewed while a program
 # runs.
@@ -48,11 +53,16 @@ _LONGEST_LISTING = 1 << 30
 _SILENT_SECONDS = 20.0
 
 # In what buckets say about an object, the keys that identify its content: of S3, Google Cloud
-# Storage, Azure and other file systems.
+# Storage, Azure, web servers and other file systems.
 _VERSIONS = (
   *('ETag', 'etag', 'generation', 'md5Hash'),
-  *('LastModified', 'last_modified', 'mtime', 'created'),
+  *('LastModified', 'Last-Modified', 'last_modified', 'mtime', 'created'),
 )
+
+# The schemes of the stores in which the size of parts can be chosen. S3 takes so many for a file.
+_S3 = ('s3', 's3a')
+_GCS = ('gs', 'gcs')
+_MAX_S3_PARTS = 10_000
 
 # Errors that another attempt does not change.
 _LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, TypeError, NotImplementedError)
@@ -177,23 +187,75 @@ def upload(files: Sequence[tuple[pathlib.Path, Any]]) -> None:
     UnreachableError: if the bucket fails for too long.
   """
 
-  async def request(source: pathlib.Path, path: Any) -> None:
-    if path.fs.async_impl:
-      await path.fs._put_file(str(source), path.path)
-    else:
-      await _in_thread(lambda: path.fs.put_file(str(source), path.path))
+  at_once = max(1, min(len(files), _MAX_UPLOADS))
 
   async def write() -> None:
-    slots = asyncio.Semaphore(_MAX_UPLOADS)
+    slots = asyncio.Semaphore(at_once)
 
     async def write_file(source: pathlib.Path, path: Any) -> None:
       async with slots:
         size = source.stat().st_size
-        await _persist(functools.partial(request, source, path), path, size, check=False)
+        progress = _Progress(size)
+        request = functools.partial(_put_file, source, path, _MAX_UPLOADS // at_once, progress)
+        # A part, or a file that a package sends as a whole; the files share the network.
+        sent = min(size, _UPLOAD_PART_BYTES * _MAX_UPLOADS // at_once)
+        sent = sent if path.fs.async_impl else size
+        await _persist(request, path, sent * at_once, check=False, progress=progress)
 
     await _gather([write_file(*item) for item in files])
 
   _run(write())
+
+
+class _Progress:
+  """What has arrived of a file that is sent in parts.
+
+  Attributes:
+    time: when the last part arrived, by the monotonic clock. Parts do not count any more when the
+      file was sent `_MAX_UPLOADS_OF_A_FILE` times.
+  """
+
+  def __init__(self, size: int):
+    self.time = -math.inf
+    self._bytes = 0
+    self._remaining = size * _MAX_UPLOADS_OF_A_FILE
+    self._timeout: asyncio.Timeout | None = None
+    self._patience = 0.0
+
+  def begin(self, timeout: asyncio.Timeout, patience: float) -> None:
+    """Begins an attempt, which ends `patience` seconds after its last part."""
+    self._timeout, self._patience, self._bytes = timeout, patience, 0
+
+  def update(self, size: int, arrived: int) -> None:
+    """Takes the bytes that have arrived in this attempt, of `size`; a hook of fsspec."""
+    del size
+    if arrived <= self._bytes or self._remaining <= 0:
+      return
+    self._remaining -= arrived - self._bytes
+    self._bytes, self.time = arrived, time.monotonic()
+    if self._timeout is not None and not self._timeout.expired():
+      self._timeout.reschedule(asyncio.get_running_loop().time() + self._patience)
+
+
+async def _put_file(
+  source: pathlib.Path, path: Any, parts_at_once: int, progress: _Progress
+) -> None:
+  """Writes an object with the content of a file."""
+  from fsspec.callbacks import Callback
+
+  fs = path.fs
+  if not fs.async_impl:
+    await _in_thread(lambda: fs.put_file(str(source), path.path))
+    return
+  callback = Callback(hooks={'progress': progress.update})
+  options: dict[str, Any] = {}
+  if path.protocol in _S3:
+    needed = math.ceil(source.stat().st_size / _MAX_S3_PARTS)
+    options['chunksize'] = max(_UPLOAD_PART_BYTES, needed)
+    options['max_concurrency'] = parts_at_once
+  elif path.protocol in _GCS:
+    options['chunksize'] = _UPLOAD_PART_BYTES
+  await fs._put_file(str(source), path.path, callback=callback, **options)
 
 
 async def _gather(requests: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
@@ -216,7 +278,7 @@ def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 async def _read_range(path: Any, begin: int | None, end: int | None) -> bytes:
   fs, name = path.fs, path.path
-  if path.protocol in ('s3', 's3a') and begin is not None and end is not None:
+  if path.protocol in _S3 and begin is not None and end is not None:
     content = await s3_reads.read_range(fs, name, begin, end)
     if content is not None:
       return content
@@ -240,26 +302,34 @@ def _slots() -> asyncio.Semaphore:
 
 
 async def _persist(
-  request: Callable[[], Coroutine[Any, Any, Any]], path: Any, size: int, check: bool = True
+  request: Callable[[], Coroutine[Any, Any, Any]],
+  path: Any,
+  size: int,
+  check: bool = True,
+  progress: _Progress | None = None,
 ) -> Any:
   """Awaits a request; sends it again, with growing pauses, until it succeeds.
 
   Args:
     request: sends it.
     path: what it asks for, for errors.
-    size: the bytes that it transfers.
+    size: the bytes that it transfers, or those of a part.
     check: whether its result must have this length.
+    progress: of a transfer in parts; while they arrive, nothing has failed.
   """
+  progress = progress or _Progress(0)
   began = math.inf  # The time in which others have all slots is no failure.
   attempt = 0
   while True:
-    patience = (_PATIENCE_SECONDS + size / _BYTES_PER_SECOND) * 2**attempt
+    usual = _PATIENCE_SECONDS + size / _BYTES_PER_SECOND
     try:
       async with _slots():
         began = min(began, time.monotonic())
-        remaining = began + RETRY_SECONDS - time.monotonic()
-        patience = max(1.0, min(patience, remaining))
-        async with asyncio.timeout(patience):
+        remaining = max(began, progress.time) + RETRY_SECONDS - time.monotonic()
+        # Each attempt may take as long as it usually does.
+        patience = max(usual, min(usual * 2**attempt, remaining))
+        async with asyncio.timeout(patience) as timeout:
+          progress.begin(timeout, patience)
           result = await request()
       if not check or len(result) == size:
         return result
@@ -271,10 +341,10 @@ async def _persist(
     except Exception as error:  # Each package for buckets raises classes of its own.
       if isinstance(error, OSError) and error.errno in (errno.EINVAL, errno.ENOENT):
         raise  # As for a range outside the object.
-      if _is_hopeless(error, time.monotonic() - began):
+      if _is_hopeless(error, time.monotonic() - max(began, progress.time)):
         raise
       reason = first_line(error) if str(error) else error_reason(error)
-    failing = time.monotonic() - began
+    failing = time.monotonic() - max(began, progress.time)
     if failing > RETRY_SECONDS:
       raise UnreachableError(
         f'{path} cannot be reached for {failing:.0f} seconds ({reason}); see to the network and'
