@@ -115,6 +115,45 @@ def test_a_damaged_lease_is_nobodys(folder, monkeypatch):
   assert seconds_to_lock(folder) < LONG / 2
 
 
+@pytest.mark.parametrize('error', [FileExistsError(17, 'exists'), OSError(5, 'no answer')])
+def test_the_answer_to_its_creation_is_lost(folder, monkeypatch, error):
+  """The package for the bucket sends the request again, and sees its own object, or gives up."""
+  write = type(folder.fs).pipe_file
+  written = []
+
+  def lose_answer(self, path, content, **options):
+    written.append(options)
+    write(self, path, content)
+    if options.get('mode') == 'create':
+      raise error
+
+  monkeypatch.setattr(type(folder.fs), 'pipe_file', lose_answer)
+  assert seconds_to_lock(folder) < LONG / 2
+  assert written[0] == {'mode': 'create'}
+
+
+@pytest.mark.parametrize('error', [NotImplementedError(), OSError(38, 'Not Implemented')])
+def test_stores_that_create_nothing_exclusively(folder, monkeypatch, error):
+  write = type(folder.fs).pipe_file
+
+  def refuse(self, path, content, **options):
+    if options.get('mode') == 'create':
+      raise error
+    write(self, path, content)
+
+  monkeypatch.setattr(type(folder.fs), 'pipe_file', refuse)
+  assert seconds_to_lock(folder) < LONG / 2
+
+
+def test_a_lease_that_cannot_be_written(folder, monkeypatch):
+  def forbid(*_, **__):
+    raise PermissionError(13, 'Forbidden')
+
+  monkeypatch.setattr(type(folder.fs), 'pipe_file', forbid)
+  with pytest.raises(PermissionError):
+    seconds_to_lock(folder)
+
+
 def test_whoever_loses_its_lease_ends(folder, monkeypatch):
   ends = []
   monkeypatch.setattr(leases, 'exit_now', lambda *arguments: ends.append(arguments))

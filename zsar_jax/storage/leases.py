@@ -8,6 +8,7 @@ No clocks are compared except for leases that were left behind long ago.
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import pathlib
@@ -86,7 +87,9 @@ def _acquire(path: Any, own: _Record, folder: str) -> None:
   seen, seen_at, said = None, 0.0, False
   while True:
     held = _read(path)
-    if held and held.owner != own.owner:
+    if held is None:
+      _create(path, own)
+    elif held.owner != own.owner:
       if held != seen:
         seen, seen_at = held, time.monotonic()
       if not _has_ended(held, time.monotonic() - seen_at):
@@ -101,9 +104,7 @@ def _acquire(path: Any, own: _Record, folder: str) -> None:
         time.sleep(_POLL_SECONDS)
         continue
       if _read(path) == held:
-        _write(path, own, exclusively=False)
-    elif not _write(path, own, exclusively=True):
-      continue
+        _replace(path, own)
     time.sleep(_SETTLE_SECONDS)
     held = _read(path)
     if held and held.owner == own.owner:
@@ -136,7 +137,7 @@ def _renew(path: Any, own: _Record, folder: str, ended: threading.Event) -> None
           f' this process did not answer for {_EXPIRE_SECONDS:.0f} s; it goes on there',
         )
       own = dataclasses.replace(own, renewal=own.renewal + 1, time=time.time())
-      _write(path, own, exclusively=False)
+      _replace(path, own)
 
 
 def _read(path: Any) -> _Record | None:
@@ -147,22 +148,31 @@ def _read(path: Any) -> _Record | None:
     return None
 
 
-def _write(path: Any, record: _Record, exclusively: bool) -> bool:
-  """Writes the lease; returns False if it exists and is to be created exclusively.
+def _create(path: Any, record: _Record) -> None:
+  """Writes the lease unless there is one; whose it is must be read afterwards.
 
   Some stores create nothing exclusively, and replace the object.
   """
-  content = json.dumps(dataclasses.asdict(record)).encode()
-  if exclusively:
-    try:
-      path.fs.pipe_file(path.path, content, mode='create')
-      return True
-    except FileExistsError:
-      return _read(path) is None and _write(path, record, exclusively=False)
-    except NotImplementedError:
-      pass
-  path.fs.pipe_file(path.path, content)
-  return True
+  try:
+    path.fs.pipe_file(path.path, _content(record), mode='create')
+    return
+  except FileExistsError:
+    if _read(path):
+      return
+  except Exception as error:
+    if not isinstance(error, NotImplementedError) and getattr(error, 'errno', 0) != errno.ENOSYS:
+      if _read(path) is None:
+        raise
+      return  # Another process was faster, or this one was, and the answer was lost.
+  _replace(path, record)
+
+
+def _replace(path: Any, record: _Record) -> None:
+  path.fs.pipe_file(path.path, _content(record))
+
+
+def _content(record: _Record) -> bytes:
+  return json.dumps(dataclasses.asdict(record)).encode()
 
 
 def _machine() -> str:
