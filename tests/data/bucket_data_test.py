@@ -1,9 +1,12 @@
 """Data sets in buckets give the same batches as on a disk, in few requests, also if these fail."""
 
 import collections
+import functools
+import http.server
 import json
 import pickle
 import tempfile
+import threading
 import time
 import types
 import uuid
@@ -230,6 +233,15 @@ def test_a_missing_object_is_not_denied_whatever_its_name(memory, root):
   shard = clips.subset.dataset._shards[0]
   shard.unlink()
   assert clips.describe_damage(0).endswith('copy it again or build the data set again')
+
+
+def test_a_web_server_is_refused(root):
+  handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=root / 'toys')
+  with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with pytest.raises(UserError, match='http://.*: a data set is not read from http://'):
+      open_dataset(f'http://127.0.0.1:{server.server_port}/data', 'toy', 'train')
+    server.shutdown()
 
 
 def test_files_of_two_builds_are_refused(memory):

@@ -1,12 +1,17 @@
 """Local copies of files in buckets."""
 
+import errno
+import functools
+import http.server
 import os
+import threading
 import time
 
 import fsspec
 import pytest
 
 from tests.bucket_copies import memory_bucket  # noqa: F401  A fixture.
+from zsar_jax.errors import UserError
 from zsar_jax.storage import bucket_requests, local_copies
 from zsar_jax.storage.paths import as_path
 
@@ -101,3 +106,39 @@ def test_missing_paths_and_local_paths(bucket, tmp_path):
   with pytest.raises(FileNotFoundError, match='none'):
     local_copies.fetch(as_path(f'{bucket}/none', 'SRC'), _json)
   assert local_copies.fetch(tmp_path, _json) is tmp_path
+
+
+def test_a_folder_of_folders_has_no_files(bucket, fs):
+  folder = local_copies.fetch(as_path(f'{bucket}/weights/deep', 'SRC').parent.parent, _json)
+  assert folder.is_dir()
+  assert not _names(folder)
+
+
+def test_a_file_of_a_web_server(tmp_path):
+  """Without the files beside it, which a web server does not list."""
+  for name in ('model.bin', 'config.json'):
+    (tmp_path / name).write_text(f'first {name}')
+  handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+  with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f'http://127.0.0.1:{server.server_port}/model.bin?download=true'
+    copy = local_copies.fetch(as_path(url, 'SRC'), _json)
+    assert copy.name == 'model.bin'
+    assert _names(copy.parent) == {'model.bin': 'first model.bin'}
+    with pytest.raises(FileNotFoundError):
+      local_copies.fetch(as_path(url.replace('model', 'none'), 'SRC'), _json)
+    server.shutdown()
+
+
+def test_a_full_disk_is_named(bucket, fs, monkeypatch):
+  def fill(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  path = as_path(f'{bucket}/weights/model.bin', 'SRC')
+  with monkeypatch.context() as patch:
+    patch.setattr(local_copies, '_download', fill)
+    with pytest.raises(UserError, match='cannot be copied to .*/copies/.* left.*XDG_CACHE_HOME'):
+      local_copies.fetch(path, _json)
+  (home,) = local_copies._copies_folder().iterdir()
+  assert not (home / 'partial').exists()
+  assert local_copies.fetch(path, _json).read_text() == 'first model.bin'

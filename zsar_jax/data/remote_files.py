@@ -12,6 +12,7 @@ from zsar_jax.data.shard_cache import CacheSettings, ShardCache
 from zsar_jax.errors import UserError, error_reason
 from zsar_jax.runtime import bucket_errors
 from zsar_jax.storage import bucket_requests
+from zsar_jax.storage.files import naming
 
 # Ranges with at most so many bytes between them are read in one request. A connection that waits
 # 30 ms for another answer could have received about as many.
@@ -101,10 +102,16 @@ class RemoteFolder:
 
     Raises:
       OSError, UnreachableError: if it cannot be listed.
+      UserError: if it is on a server that tells no sizes of files.
     """
     self.path = path
     self._files: dict[str, RemoteFile] = {}
     entries = bucket_requests.list_folder(path)
+    if any(entry['size'] is None for entry in entries.values()):  # Of web servers.
+      raise UserError(
+        f'{path}: a data set is not read from {path.protocol}://, which tells no sizes of files;'
+        ' copy it to a bucket or a disk'
+      )
     self.sizes = {name: int(entry['size']) for name, entry in entries.items()}
     self.versions = {name: bucket_requests.version(entry) for name, entry in entries.items()}
     self._cache = None
@@ -126,7 +133,9 @@ class RemoteFolder:
     files = [self.open(name) for name in names if name in self.sizes]
     contents = _fetch([(file, [(0, file.length)] if file.length else []) for file in files])
     for file, parts in zip(files, contents, strict=True):
-      (folder / file.path.name).write_bytes(b''.join(content for _, content in parts))
+      copy = folder / file.path.name
+      with naming(copy):
+        copy.write_bytes(b''.join(content for _, content in parts))
 
 
 def read_ahead(requests: Sequence[RangeRequest]) -> list[RemoteFile]:

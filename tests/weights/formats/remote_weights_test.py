@@ -176,6 +176,12 @@ def test_a_tokenizer_in_a_bucket(bucket, tmp_path):
     make_tokenizer(f'{bucket}/none', 100, 8)
 
 
+def test_a_folder_without_weights(folder, bucket):
+  for url in (upload(folder, f'{bucket}/w').removesuffix('/w'), f'{bucket}/w/single/none'):
+    with pytest.raises(UserError, match=f'^SRC: {url} (holds none of|does not exist)'):
+      weight_files.open_source(url, 'SRC')
+
+
 def test_errors_name_the_setting(bucket, monkeypatch):
   def forbid(*_, **__):
     raise PermissionError(13, 'Forbidden')
