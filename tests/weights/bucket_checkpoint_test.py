@@ -100,3 +100,23 @@ def test_buckets_without_checkpoints():
   assert latest_step(workdir) is None
   with pytest.raises(UserError, match='memory:// cannot hold checkpoints; name'):
     Checkpoints(workdir)
+
+
+@pytest.mark.parametrize('name', ['run#1', 'run?a'])
+def test_names_that_orbax_would_cut_are_refused(name):
+  with pytest.raises(UserError, match=r'^--workdir: gs://b/run.*/checkpoints: in gs://, .* with .'):
+    Checkpoints(as_path(f'gs://b/{name}', '--workdir'))
+
+
+def test_arrays_that_cannot_be_reached_are_no_damage(s3_bucket, monkeypatch):
+  workdir = as_path(s3_bucket, '--workdir')
+  with Checkpoints(workdir) as checkpoints:
+    checkpoints.save(5, STATE, {'clips': 5})
+  with Checkpoints(workdir) as checkpoints:
+
+    def fail(*_, **__):
+      raise ValueError('ABORTED: All 14 retry attempts failed: UNAVAILABLE: connection refused')
+
+    monkeypatch.setattr(checkpoints._manager, 'restore', fail)
+    with pytest.raises(UserError, match='^--workdir: .*/5: the bucket cannot be read .ABORTED'):
+      checkpoints.read_newest(lambda step: checkpoints.restore(step, shapes(STATE)))

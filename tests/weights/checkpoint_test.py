@@ -290,3 +290,24 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, lacking):
 def test_no_checkpoint(tmp_path):
   with pytest.raises(UserError, match='--workdir: .* holds no checkpoint'):
     load_params(pathlib.Path(tmp_path), shapes(STATE['params']), '--workdir')
+
+
+def test_a_run_that_still_trains_deletes_what_is_read(tmp_path):
+  state = jax.tree.map(jnp.asarray, STATE)
+
+  def save(step):
+    with Checkpoints(tmp_path) as run:
+      run.save(step, state, {'clips': step})
+
+  save(3)
+  with Checkpoints(tmp_path) as checkpoints:
+    read = []
+
+    def read_late(step):
+      if not read:
+        save(5)
+      read.append(step)
+      return checkpoints.meta(step)
+
+    assert checkpoints.read_newest(read_late) == (5, {'clips': 5})
+    assert read == [3, 5]

@@ -31,6 +31,7 @@ from zsar_jax.weights.array_store import missing_parts
 from zsar_jax.weights.orbax_runtime import (
   adapt_to_file_system,
   can_store,
+  is_unreachable,
   silence_orbax,
   storage_path,
 )
@@ -197,6 +198,8 @@ class Checkpoints:
           raise DamagedCheckpoint(f'{folder}: the checkpoint is damaged ({damage})')
         return step, read(step)
       except DamagedCheckpoint as error:
+        if self._has_newer(steps[0]):
+          return self.read_newest(read)
         if sealed and not damage:
           raise UserError(
             f'{folder}: the files are as they were written, but cannot be read here'
@@ -208,6 +211,17 @@ class Checkpoints:
           ) from None
         log(f'{error}; the one before it is used')
     return None
+
+  def _has_newer(self, step: int) -> bool:
+    """Returns whether the run still trains and has written a checkpoint after `step` meanwhile.
+
+    It may have deleted that of `step` then, while this program read it.
+    """
+    if distributed.is_multiprocess():  # Processes would have to agree on it.
+      return False
+    self._manager.reload()
+    latest = self._manager.latest_step()
+    return latest is not None and latest > step
 
   def clear_after(self, step: int) -> None:
     """Deletes unfinished checkpoints, and moves those after `step` aside.
@@ -267,8 +281,13 @@ class Checkpoints:
     try:
       yield
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-      reason = _reason(error)
-      message = f'{self._folder / str(step)}: the checkpoint is damaged ({reason})'
+      reason, folder = _reason(error), self._folder / str(step)
+      if self._marks and (is_unreachable(error) or bucket_errors.describe(error)):
+        raise UserError(
+          f'{self._field}: {folder}: the bucket cannot be read ({reason}); see to the network and'
+          ' the rights, and the same command goes on'
+        ) from None
+      message = f'{folder}: the checkpoint is damaged ({reason})'
       raise DamagedCheckpoint(message, reason) from None
 
   @contextlib.contextmanager

@@ -12,6 +12,11 @@ from typing import Any
 from zsar_jax.errors import UserError
 from zsar_jax.storage import bucket_requests, buckets, file_systems
 
+# The statuses of TensorStore's errors that say nothing about the content of an object.
+_FAILURES = re.compile(
+  'ABORTED|DEADLINE_EXCEEDED|PERMISSION_DENIED|RESOURCE_EXHAUSTED|UNAUTHENTICATED|UNAVAILABLE'
+)
+
 
 @functools.cache
 def silence_orbax() -> None:
@@ -62,7 +67,7 @@ def storage_path(folder: Any, field: str) -> Any:
     field: the flag or config field that names it, for errors.
 
   Raises:
-    UserError: if it is in a bucket that TensorStore does not know.
+    UserError: if it is in a bucket that TensorStore does not know, or has a name that it cuts.
   """
   if not buckets.is_remote(folder):
     return folder
@@ -70,6 +75,12 @@ def storage_path(folder: Any, field: str) -> Any:
     raise UserError(
       f'{field}: {folder}: {buckets.scheme(folder)}:// cannot hold checkpoints; name a folder of a'
       ' disk, of gs:// or of s3://'
+    )
+  if buckets.scheme(folder) == 'gs' and (cut := re.search('[#?]', str(folder))):
+    # Orbax takes what follows for parts of a URL, and writes the arrays of all such folders to one.
+    raise UserError(
+      f'{field}: {folder}: in gs://, checkpoints cannot be in a folder with {cut[0]} in its name;'
+      ' name another folder'
     )
   # Otherwise epath would use TensorFlow where it is installed, which has other credentials.
   os.environ['EPATH_USE_TF'] = 'false'
@@ -79,6 +90,11 @@ def storage_path(folder: Any, field: str) -> Any:
   from etils import epath
 
   return epath.Path(str(folder))
+
+
+def is_unreachable(error: BaseException) -> bool:
+  """Returns whether TensorStore's error says that a bucket failed or denied access."""
+  return bool(_FAILURES.search(str(error)))
 
 
 def can_store(folder: Any) -> bool:

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from zsar_jax.config import default_config, to_json
 from zsar_jax.errors import UserError
 from zsar_jax.runtime import agreement
+from zsar_jax.storage.files import read_file
 
 # Settings that may change when a run is resumed, because its result does not depend on them.
 CHANGEABLE_FIELDS = (
@@ -49,7 +50,7 @@ def check_same_run(
   """
   try:
     # A setting that did not exist when the run began has its default.
-    before = _merge(json.loads(to_json(default_config())), json.loads(saved.read_text()))
+    before = _merge(json.loads(to_json(default_config())), json.loads(read_file(saved)))
   except (OSError, ValueError) as error:
     raise UserError(
       f'{saved}: not readable as JSON ({error}); take another --workdir or restore the file'

@@ -15,6 +15,7 @@ from zsar_jax.errors import UserError
 from zsar_jax.models.from_config import model_spec
 from zsar_jax.models.video_model import VideoModel
 from zsar_jax.runtime import trees
+from zsar_jax.storage.files import read_file
 from zsar_jax.storage.paths import as_path
 from zsar_jax.weights import checkpoint
 from zsar_jax.weights.formats import zsar
@@ -88,7 +89,7 @@ def saved_config(workdir: pathlib.Path) -> ConfigDict:
   path = workdir / 'config.json'
   config = default_config()
   try:
-    saved = json.loads(path.read_text())
+    saved = json.loads(read_file(path))
     for section in ('model', 'view', 'text', 'optim'):
       config[section].update(saved[section])
     # Names code, which a run's file must not have executed.
