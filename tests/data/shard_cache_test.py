@@ -145,6 +145,21 @@ def test_a_full_cache_adds_nothing_and_unused_data_sets_make_room(tmp_path, path
   assert not read
 
 
+def test_a_data_set_that_cannot_be_deleted_makes_no_room(tmp_path, path, monkeypatch):
+  """Such as that of another user."""
+  limit = 64 * 3 * BLOCK
+  filler = make(tmp_path, limit, version='filler')
+  check(filler, path, (0, 1))
+  (filler.folder / 'other').write_bytes(bytes(limit - 4 * BLOCK))
+  old = time.time() - 2 * shard_cache._UNUSED_SECONDS
+  os.utime(filler.folder / 'url.txt', (old, old))
+  monkeypatch.setattr(shard_cache.shutil, 'rmtree', lambda *_, **__: None)
+  for version in range(10):
+    shard_cache._states.clear()
+    check(make(tmp_path, limit, version=str(version)), path, (0, BLOCK))
+  assert disk_usage(tmp_path) <= limit
+
+
 def test_a_small_limit_is_kept(tmp_path, path):
   limit = 40 * BLOCK
   for version in range(30):

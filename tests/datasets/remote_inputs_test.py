@@ -169,6 +169,15 @@ def test_a_failing_bucket_fails_the_build_and_not_the_clip(url, monkeypatch):
     _encode(url, 'grey:{}/grey')
 
 
+def test_expired_credentials_are_no_full_disk(url, monkeypatch):
+  def fail(paths):
+    raise PermissionError('The provided token has expired.')
+
+  monkeypatch.setattr(bucket_requests, 'read_objects', fail)
+  with pytest.raises(UserError, match=f'^{url}/.*: there are no valid credentials .*The provided token'):
+    _encode(url, 'grey:{}/grey')
+
+
 def test_a_video_that_vanished(url):
   with pytest.raises(ClipError, match=f'{url}/videos/x/none.mp4 does not exist') as caught:
     read_video(f'{url}/videos/x/none.mp4', Storage())

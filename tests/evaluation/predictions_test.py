@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.bucket_copies import memory_bucket  # noqa: F401  A fixture.
 from tests.evaluation.examples import random_predictions
 from zsar_jax.errors import UserError
 from zsar_jax.evaluation import predictions, untrusted_npz
 from zsar_jax.evaluation.predictions import Predictions
+from zsar_jax.storage.paths import as_path
 
 
 def example(**changes):
@@ -264,6 +266,19 @@ def test_other_files(tmp_path):
   for end in (1, 10, len(content) // 2, len(content) - 1):
     path.write_bytes(content[:end])
     refused(path, 'damaged')
+
+
+def test_a_bucket_that_fails_is_no_damage(bucket, monkeypatch):
+  path = as_path(f'{bucket}/toy.npz', '')
+  example().save(path)
+  assert predictions.load(path).ids == example().ids
+
+  def fail(*_, **__):
+    raise ConnectionError('Cannot connect to host')
+
+  monkeypatch.setattr(type(path.fs), 'get', fail)
+  with pytest.raises(UserError, match=f'^{path}: it does not answer .*; check the network'):
+    predictions.load(path)
 
 
 def test_logits_are_mapped_from_the_file(tmp_path, monkeypatch):

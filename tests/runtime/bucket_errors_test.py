@@ -1,5 +1,7 @@
 """Errors of buckets as sentences, against servers of the protocols and without any."""
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -94,3 +96,19 @@ def test_a_server_that_does_not_answer_is_reported_in_time(s3_bucket, monkeypatc
   assert re.fullmatch(
     f'error: --workdir: {s3_bucket}: it does not answer .*check the network.*\n', process.stderr
   )
+
+
+@pytest.mark.parametrize(
+  'name', ['runs/401', 'ssv2/403.webm', 'runs/429', 'a/503', 'r/ExpiredToken']
+)
+def test_the_name_of_an_object_is_no_status(name):
+  exceptions = pytest.importorskip('botocore.exceptions')
+  error = exceptions.EndpointConnectionError(endpoint_url=f'http://127.0.0.1:9/b/{name}/log.txt')
+  reason, _ = bucket_errors.describe(error)
+  assert reason.startswith('it does not answer (')
+  assert not bucket_errors.is_for_lack_of_rights(error)
+
+
+def test_a_full_disk_is_no_error_of_a_bucket():
+  error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+  assert bucket_errors.describe(error, is_from_bucket=True) is None

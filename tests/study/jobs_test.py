@@ -3,6 +3,8 @@
 A small program that writes the files of a run replaces the trainer.
 """
 
+import errno
+import json
 import os
 import pathlib
 import signal
@@ -14,7 +16,9 @@ import pytest
 
 from tests.bucket_copies import memory_bucket  # noqa: F401  A fixture.
 from tests.study.plan_test import make_study
+from zsar_jax import config
 from zsar_jax.errors import UserError
+from zsar_jax.storage import bucket_requests
 from zsar_jax.storage.output_folder import OutputFolder
 from zsar_jax.storage.paths import as_path
 from zsar_jax.study import jobs
@@ -162,6 +166,37 @@ def test_a_bucket_that_fails_does_not_end_a_study_whose_progress_is_shown(bucket
 
   monkeypatch.setattr(type(job.folder.fs), 'open', fail)
   assert jobs._last_step(job) == 0
+
+
+def test_a_bucket_that_fails_makes_no_finished_job_a_failed_one(bucket, monkeypatch):
+  (job, *_) = jobs_of(as_path(bucket, '--workdir'))
+  results = {'toy': {recipe: {} for recipe in ('none', 'background=normal')}}
+  for name, text in (
+    ('config.json', config.to_json(job.config)),
+    ('results.json', json.dumps(results)),
+    ('predictions/toy.npz', ''),
+  ):
+    (job.folder / name).write_text(text)
+  read, failures = type(job.folder.fs).cat_file, []
+
+  def fail_once(*args, **options):
+    if not failures:
+      failures.append(1)
+      raise OSError(errno.EBUSY, 'Please reduce your request rate.')
+    return read(*args, **options)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(type(job.folder.fs), 'cat_file', fail_once)
+    assert jobs.is_finished(job)
+  assert failures
+  monkeypatch.setattr(bucket_requests, '_CREDENTIALS_SECONDS', 0.0)
+
+  def forbid(*_, **__):
+    raise PermissionError(13, 'Forbidden')
+
+  monkeypatch.setattr(type(job.folder.fs), 'cat_file', forbid)
+  with pytest.raises(UserError, match=rf'^{job.folder}/config.json: access is denied'):
+    jobs.is_finished(job)
 
 
 def _failed(job):

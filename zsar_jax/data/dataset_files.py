@@ -6,6 +6,7 @@ at once; the files of records and their tables stay where they are.
 
 import collections
 import contextlib
+import errno
 import pathlib
 import tempfile
 import threading
@@ -204,6 +205,8 @@ def _named(directory: pathlib.Path) -> Iterator[None]:
   try:
     yield
   except OSError as error:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):  # Of the copy, whose name it has.
+      raise
     raise UserError(
       f'{directory} cannot be read ({error_reason(error)}); see to the name and the rights'
     ) from None

@@ -223,7 +223,7 @@ class ShardCache:
       if free // _SHARE_WRITTEN >= _MAX_RUN * BLOCK:
         break
       shutil.rmtree(path, ignore_errors=True)
-      free += used[path]
+      free += used[path] - _used_bytes(path)  # Those of another user may stay.
     return free
 
   def _give_up(self, error: OSError) -> None:

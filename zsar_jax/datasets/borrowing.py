@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from zsar_jax.data.records import ClipError
 from zsar_jax.storage import bucket_requests, buckets
+from zsar_jax.storage.files import naming
 from zsar_jax.storage.paths import as_path
 
 # {copy: URL}, of the copies that exist now.
@@ -27,6 +28,7 @@ def borrow(path: str, names: Sequence[str] = ()) -> Iterator[str]:
 
   Raises:
     ClipError: if the URL does not exist.
+    UserError: if the bucket cannot be read.
   """
   if not buckets.is_url(path):
     yield path
@@ -35,7 +37,9 @@ def borrow(path: str, names: Sequence[str] = ()) -> Iterator[str]:
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix='zsar_jax-'))
     copy = os.path.join(folder, os.path.basename(path))
     try:
-      _download(as_path(path, 'the path of a clip'), names, pathlib.Path(copy))
+      url = as_path(path, 'the path of a clip')
+      with buckets.reporting_errors(url):
+        _download(url, names, pathlib.Path(copy))
     except FileNotFoundError:
       raise ClipError(f'{path} does not exist', missing=True) from None
     _copies[copy] = path
@@ -63,7 +67,9 @@ def _download(path: pathlib.Path, names: Sequence[str], copy: pathlib.Path) -> N
   """
   if not names:
     try:
-      copy.write_bytes(*bucket_requests.read_objects([path]))
+      (content,) = bucket_requests.read_objects([path])
+      with naming(copy):
+        copy.write_bytes(content)
       return
     except (FileNotFoundError, IsADirectoryError) as error:
       # Objects may have any names; none is written outside of the folder.
@@ -74,7 +80,8 @@ def _download(path: pathlib.Path, names: Sequence[str], copy: pathlib.Path) -> N
   for name, content in zip(names, contents, strict=True):
     file = copy / name
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(content)
+    with naming(file):
+      file.write_bytes(content)
 
 
 def _is_relative(name: str) -> bool:

@@ -258,6 +258,8 @@ def load(path: str | os.PathLike[str]) -> Predictions:
       problem = _find_problem(headers)
       # Arrays are inflated only if their headers agree.
       arrays = {} if problem else {name: reader.array(name) for name in headers}
+  except UserError:  # Of a bucket.
+    raise
   except OSError as error:
     reason = error.strerror or error
     raise UserError(f'{path}: cannot be read ({reason}); {remedy}') from None

@@ -18,7 +18,7 @@ from zsar_jax.config import default_config
 from zsar_jax.data.view import View
 from zsar_jax.errors import UserError
 from zsar_jax.models.video_model import VideoModel
-from zsar_jax.storage.files import write_file
+from zsar_jax.storage.files import read_file, write_file
 
 FILE = 'protocol.json'
 
@@ -107,7 +107,7 @@ def load(workdir: pathlib.Path) -> dict[str, Any]:
   """
   path = workdir / FILE
   try:
-    protocol = json.loads(path.read_text())
+    protocol = json.loads(read_file(path))
     if isinstance(protocol, dict):
       return protocol
     reason: object = 'no JSON object'

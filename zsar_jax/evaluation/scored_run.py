@@ -23,7 +23,7 @@ from zsar_jax.evaluation.predictions import Predictions, check_same_clips
 from zsar_jax.evaluation.protocol import check_use
 from zsar_jax.evaluation.run_results import Results, save_results
 from zsar_jax.recipes import language
-from zsar_jax.storage.files import write_file
+from zsar_jax.storage.files import read_file, write_file
 from zsar_jax.storage.paths import as_path
 from zsar_jax.weights.initial import source_folder
 
@@ -99,7 +99,7 @@ def read_scored(config: ConfigDict) -> tuple[list[Predictions], dict[str, Any]]:
   field = 'config.model.init_from'
   folder = as_path(config.model.init_from, field)
   try:
-    mark = json.loads((folder / MARK).read_text(encoding='utf-8'))
+    mark = json.loads(read_file(folder / MARK))
     if mark['format'] != FORMAT or mark['version'] != VERSION:
       raise ValueError(f'it is not of version {VERSION}')
     check_use(mark['protocol'])

@@ -67,11 +67,14 @@ class NpzReader:
     """Opens the file and reads its directory.
 
     Raises:
-      OSError: the file cannot be read.
+      OSError: the file does not exist, or is on a disk and cannot be read.
+      UserError: it is in a bucket that cannot be read.
       Exception: almost any other, if it is damaged or no zip file.
     """
     with contextlib.ExitStack() as stack:
-      copy = stack.enter_context(buckets.local_copy(as_path(path, 'the predictions')))
+      file = as_path(path, 'the predictions')
+      with buckets.reporting_errors(file):
+        copy = stack.enter_context(buckets.local_copy(file))
       self._path = copy
       self._size = os.path.getsize(copy)
       self._zip = stack.enter_context(zipfile.ZipFile(copy))

@@ -1,5 +1,6 @@
 """Errors of buckets as sentences: no credentials, no such bucket, no right, no answer."""
 
+import errno
 import re
 import types
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ _KINDS = tuple(
   for pattern, reason, remedy in (
     (
       r'Credentials?(Error|NotFound)|locate credentials|Anonymous caller|InvalidAccessKeyId'
-      r'|ExpiredToken|Invalid Credentials|\b401\b',
+      r'|ExpiredToken|token has expired|Invalid Credentials|\b401\b',
       _NO_CREDENTIALS,
       'set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://, and'
       ' GOOGLE_APPLICATION_CREDENTIALS for gs:// (or run gcloud auth application-default login)',
@@ -67,13 +68,16 @@ def describe(error: BaseException, is_from_bucket: bool = False) -> tuple[str, s
   """
   if isinstance(error, UserError) or not (is_from_bucket or _is_from_bucket(error)):
     return None
+  if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    return None  # Of the disk to which an object is copied.
   text = ' '.join(
     f'{type(link).__name__} {link}'.replace('\n', ' ').strip() for link in _chain(error)
   )
+  # The names of objects may have any numbers and words.
+  without_paths = re.sub(r'\S*/\S*', ' ', text)
   for pattern, reason, remedy in _KINDS:
-    # The name of a missing object may have any numbers and words.
     is_missing = isinstance(error, FileNotFoundError) and reason != _NO_BUCKET
-    if pattern.search(text) and not is_missing:
+    if pattern.search(text if reason == _NO_BUCKET else without_paths) and not is_missing:
       return f'{reason} ({first_line(error)})', remedy
   if isinstance(error, FileNotFoundError | FileExistsError | ValueError | TypeError):
     return None

@@ -77,12 +77,12 @@ def open_url(url: str, field: str) -> Any:
 
 
 @contextlib.contextmanager
-def reporting_errors(path: Any, field: str) -> Iterator[None]:
+def reporting_errors(path: Any, field: str = '') -> Iterator[None]:
   """Turns a bucket's error inside the block into a `UserError`.
 
   Args:
     path: the path that is accessed; errors of local paths stay as they are.
-    field: the flag or config field that names the path.
+    field: the flag or config field that names the path, if it is known.
   """
   try:
     yield
@@ -93,7 +93,8 @@ def reporting_errors(path: Any, field: str) -> Iterator[None]:
     if described is None:
       raise
     reason, remedy = described
-    raise UserError(f'{field}: {path}: {reason}; {remedy}') from None
+    name = f'{field}: {path}' if field else str(path)
+    raise UserError(f'{name}: {reason}; {remedy}') from None
 
 
 def remove_folder(folder: pathlib.Path) -> None:

@@ -1,4 +1,4 @@
-"""Writing files and making folders, with errors that name the user's flag."""
+"""Writing and reading files and making folders, with errors that name the user's flag."""
 
 import contextlib
 import errno
@@ -41,8 +41,9 @@ def open_atomically(path: pathlib.Path) -> Iterator[BinaryIO]:
   """
   if buckets.is_remote(path):
     with tempfile.NamedTemporaryFile(prefix='zsar_jax-') as file:
-      yield cast(BinaryIO, file)
-      file.flush()
+      with naming(pathlib.Path(file.name)):
+        yield cast(BinaryIO, file)
+        file.flush()
       bucket_requests.upload([(pathlib.Path(file.name), path)])
     return
   # A name of its own, as another process would write into, or rename, a file of the same name. It
@@ -67,6 +68,33 @@ def write_file(path: pathlib.Path, text: str) -> None:
   """
   with open_atomically(path) as file:
     file.write(text.encode())
+
+
+def read_file(path: pathlib.Path) -> str:
+  """Reads a small text file in UTF-8, from a bucket with the patience of `bucket_requests`.
+
+  Raises:
+    OSError: if it does not exist, or is on a disk and cannot be read.
+    UserError: if it is in a bucket that cannot be read.
+    ValueError: if it is not UTF-8.
+  """
+  if not buckets.is_remote(path):
+    return path.read_text(encoding='utf-8')
+  with buckets.reporting_errors(path):
+    (content,) = bucket_requests.read_objects([path])
+  return content.decode()
+
+
+def list_names(folder: pathlib.Path) -> set[str]:
+  """Returns the names of a folder's files; none if it does not exist.
+
+  Raises:
+    UserError: if it is in a bucket that cannot be read.
+  """
+  if not buckets.is_remote(folder):
+    return {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set()
+  with buckets.reporting_errors(folder):
+    return set(bucket_requests.list_folder(folder))
 
 
 def make_parent(path: pathlib.Path) -> None:

@@ -22,7 +22,7 @@ from zsar_jax.models.from_config import model_spec
 from zsar_jax.models.video_model import VideoModel
 from zsar_jax.recipes import language
 from zsar_jax.runtime.progress import log
-from zsar_jax.storage.files import write_file
+from zsar_jax.storage.files import read_file, write_file
 from zsar_jax.study import clip_images, findings, ranking
 from zsar_jax.study.dataset_figures import ByRun, measure_dataset
 from zsar_jax.study.dataset_masks import describe_masks
@@ -177,7 +177,7 @@ def _training_protocol(config: ConfigDict) -> dict[str, Any]:
 
 def _curve(path: pathlib.Path) -> dict[str, list[float]]:
   """Reads a training curve, thinned to `_MAX_POINTS`."""
-  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  lines = [json.loads(line) for line in read_file(path).splitlines()]
   lines = lines[:: -(-len(lines) // _MAX_POINTS)] if lines else []
   return {name: [line[name] for line in lines] for name in ('step', 'loss', 'accuracy')}
 

@@ -20,7 +20,7 @@ from zsar_jax.recipes import language
 from zsar_jax.runtime.interruption import DeferredSignals, Interrupted
 from zsar_jax.runtime.progress import StatusLine, log
 from zsar_jax.storage import buckets
-from zsar_jax.storage.files import make_parent
+from zsar_jax.storage.files import list_names, make_parent, read_file
 from zsar_jax.storage.output_folder import OutputFolder
 from zsar_jax.study.plan import Job
 
@@ -33,19 +33,22 @@ LOG = 'log.txt'
 
 
 def is_finished(job: Job) -> bool:
-  """Returns whether a job was trained with its config and evaluated on all its data and recipes."""
+  """Returns whether a job was trained with its config and evaluated on all its data and recipes.
+
+  Raises:
+    UserError: if it is in a bucket that cannot be read.
+  """
   try:
-    saved = (job.folder / 'config.json').read_text()
-    results = json.loads((job.folder / 'results.json').read_text())
+    saved = read_file(job.folder / 'config.json')
+    results = json.loads(read_file(job.folder / 'results.json'))
   except (OSError, ValueError):
     return False
   # Results name a recipe in its canonical form.
   recipes = [str(language.parse(text)) for text in job.config.eval.recipes]
   required = {(name, recipe) for name in job.config.eval.datasets for recipe in recipes}
   evaluated = {(name, recipe) for name in results for recipe in results[name]}
-  has_predictions = all(
-    (job.folder / 'predictions' / f'{name}.npz').exists() for name in job.config.eval.datasets
-  )
+  predictions = {f'{name}.npz' for name in job.config.eval.datasets}
+  has_predictions = predictions <= list_names(job.folder / 'predictions')
   return has_predictions and required <= evaluated and saved == config_lib.to_json(job.config)
 
 

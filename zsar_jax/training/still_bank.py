@@ -50,8 +50,14 @@ def open_bank(config: ConfigDict, subset: Subset, workdir: pathlib.Path) -> np.n
   path = workdir / 'stills.npz'
   if path.exists():
     try:
-      with buckets.local_copy(path) as copy, np.load(copy, allow_pickle=False) as arrays:
+      with (
+        buckets.reporting_errors(path),
+        buckets.local_copy(path) as copy,
+        np.load(copy, allow_pickle=False) as arrays,
+      ):
         return arrays['frames']
+    except UserError:
+      raise
     except Exception as error:  # NumPy and zipfile raise many kinds of errors.
       raise UserError(
         f'{path} is damaged ({error}); delete it, and the same command makes it again'
