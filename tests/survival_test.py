@@ -118,6 +118,20 @@ def reach(step, workdir, *processes):
     time.sleep(0.02)
 
 
+def reach_checkpoint(workdir, *processes):
+  """Waits until a run on a disk has a complete checkpoint, which it writes beside later steps."""
+  deadline = time.monotonic() + PATIENCE
+  while not complete_checkpoints(workdir) and not any(process.poll() for process in processes):
+    if time.monotonic() > deadline:
+      finish(*processes)
+    time.sleep(0.02)
+
+
+def complete_checkpoints(workdir):
+  """Returns the folders of the complete checkpoints of a run on a disk."""
+  return [path for path in (workdir / 'checkpoints').glob('*') if path.name.isdecimal()]
+
+
 def lines(workdir):
   """Returns the lines of metrics.jsonl, without metrics that measure time."""
   metrics = []
@@ -293,7 +307,7 @@ def test_a_killed_process_is_named_and_the_checkpoint_stays(folder):
   """Process 0 is killed, which runs JAX's coordination service for the other one."""
   killed, workdir = 0, folder / 'killed'
   processes = start_processes(folder, workdir, 2, '--config.mesh.fsdp=2')
-  reach(4, workdir, *processes)
+  reach_checkpoint(workdir, *processes)
   processes[killed].kill()
   began = time.monotonic()
   (err,) = failed(processes[1 - killed])
@@ -303,7 +317,7 @@ def test_a_killed_process_is_named_and_the_checkpoint_stays(folder):
   assert f'process {killed} ({socket.gethostname()}) is gone' in sentences[0]
   assert 'Traceback' not in err
   assert 'Check failed' not in err
-  steps = [path for path in (workdir / 'checkpoints').iterdir() if path.name.isdecimal()]
+  steps = complete_checkpoints(workdir)
   assert steps
   assert [checksums.find_damage(path) for path in steps] == [None] * len(steps)
 
@@ -313,7 +327,7 @@ def test_one_of_eight_is_killed_and_four_and_one_continue(folder, single):
   changes = (*SIX_STEPS, '--config.checkpoint.every=2', '--config.eval.every=0')
   workdir, copy = folder / 'eight', folder / 'eight_then_one'
   processes = start_processes(folder, workdir, 8, *changes)
-  reach(3, workdir, *processes)
+  reach_checkpoint(workdir, *processes)
   processes[5].kill()
   began = time.monotonic()
   errors = failed(*processes[:5], *processes[6:])

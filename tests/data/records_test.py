@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow_datasets.proto import tf_example_pb2
 
@@ -119,6 +119,7 @@ _JPEG = _encode(1, None).record['frames'][0]
 _CODE = records.encode_plane(_regions(1)[0] & 3)
 
 
+@settings(deadline=None)
 @given(st.binary() | st.binary().map(lambda data: data + records.JPEG_END) | _damaged(_JPEG))
 def test_any_bytes_are_a_frame_or_refused(data):
   try:
@@ -129,6 +130,7 @@ def test_any_bytes_are_a_frame_or_refused(data):
   assert frame.shape[2] == 3
 
 
+@settings(deadline=None)
 @given(st.binary() | st.binary().map(zlib.compress) | _damaged(_CODE))
 def test_any_bytes_are_a_plane_or_refused(data):
   try:

@@ -14,6 +14,8 @@ if __name__ != '__main__':
   pathlib.Path(sys.argv[1]).touch()
   time.sleep(1)  # As a module that is slow to import.
 else:
+  # A shell may have started the tests with SIGINT ignored.
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   pool = concurrent.futures.ProcessPoolExecutor(
     1, multiprocessing.get_context('spawn'), initialize_worker, (signal.SIG_DFL,)
   )
@@ -38,8 +40,6 @@ def test_ctrl_c_during_the_start_of_a_worker_leaves_no_traceback(tmp_path):
     stderr=subprocess.STDOUT,
     start_new_session=True,
     text=True,
-    # A shell may have started the tests with SIGINT ignored.
-    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
   )
   for _ in range(600):
     if started.exists() or process.poll() is not None:

@@ -1,8 +1,11 @@
 """Data sets are built into buckets: uploaded when complete, continued after interruptions."""
 
 import concurrent.futures
+import io
 import pathlib
+import sys
 import tempfile
+import time
 import uuid
 
 import pytest
@@ -133,17 +136,18 @@ def test_an_upload_that_lacks_a_byte_is_noticed(bucket, monkeypatch):
   assert find_dataset(bucket, 'toy') is None
 
 
-def test_a_build_waits_for_that_of_another_machine(bucket, monkeypatch, capsys):
+def test_a_build_waits_for_that_of_another_machine(bucket, monkeypatch):
   monkeypatch.setattr(leases, '_POLL_SECONDS', 0.05)
+  monkeypatch.setattr(sys, 'stderr', io.StringIO())
   with (
     concurrent.futures.ThreadPoolExecutor() as pool,
     lock_folder(bucket / '.staging' / 'toy'),
   ):
     directory = pool.submit(build, Toy(bucket), workers=0)
-    message = ''
-    while not (message or directory.done()):
-      message = capsys.readouterr().err
-    assert message.startswith(f'waiting for the other process that works in {bucket}/.staging/toy ')
+    waiting = f'waiting for the other process that works in {bucket}/.staging/toy '
+    while waiting not in sys.stderr.getvalue():
+      assert not directory.done()
+      time.sleep(0.01)
     other = build_lib._build_here(Toy(bucket), 0, False, None)
     monkeypatch.setattr(build_lib, '_build_here', None)
     upload(other, bucket / 'toy' / '1.0.0')

@@ -174,7 +174,9 @@ def test_expired_credentials_are_no_full_disk(url, monkeypatch):
     raise PermissionError('The provided token has expired.')
 
   monkeypatch.setattr(bucket_requests, 'read_objects', fail)
-  with pytest.raises(UserError, match=f'^{url}/.*: there are no valid credentials .*The provided token'):
+  with pytest.raises(
+    UserError, match=f'^{url}/.*: there are no valid credentials .*token'
+  ):
     _encode(url, 'grey:{}/grey')
 
 

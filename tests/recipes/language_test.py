@@ -1,7 +1,7 @@
 """The language of mask recipes."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zsar_jax.errors import UserError
@@ -136,6 +136,7 @@ _PIECES = st.tuples(
 ).map(''.join)
 
 
+@settings(deadline=None)
 @given(st.text() | st.lists(_PIECES, max_size=4).map(','.join))
 def test_any_text_is_parsed_or_refused(text):
   """A parsed recipe has a text that parses to the same recipe, to the last digit."""

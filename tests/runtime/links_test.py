@@ -178,7 +178,7 @@ def test_different_exchanges_at_once_are_an_error():
 def test_a_missing_process_is_named(monkeypatch):
   monkeypatch.setattr(links, '_FAREWELL_TIMEOUT', 0.1)
   port = free_port()
-  answers = run_concurrently(*(lambda n=n: Process(port, 4, n).join(1) for n in (0, 1, 3)))
+  answers = run_concurrently(*(lambda n=n: Process(port, 4, n).join(5) for n in (0, 1, 3)))
   for answer in answers:
     assert isinstance(answer, UserError)
     assert str(answer).startswith(f'process 2 of 4 did not come to localhost:{port}')
@@ -264,9 +264,10 @@ def test_a_signal_ends_the_wait_at_once(waiting):
   if waiting == 'exchange':
     first, _ = joined_processes(2)
   start = time.monotonic()
-  threading.Timer(0.3, signal.raise_signal, [signal.SIGTERM]).start()
-  with DeferredSignals() as signals, pytest.raises(Interrupted) as end, signals.interruptible():
-    first.exchange('x') if waiting == 'exchange' else first.join(60)
+  with DeferredSignals() as signals:
+    threading.Timer(0.3, signal.raise_signal, [signal.SIGTERM]).start()
+    with pytest.raises(Interrupted) as end, signals.interruptible():
+      first.exchange('x') if waiting == 'exchange' else first.join(60)
   assert time.monotonic() - start < 3
   expected = 'process 0 at localhost' if waiting == 'connection' else 'process 1'
   assert str(end.value).startswith(f'interrupted while waiting for {expected}')

@@ -21,6 +21,8 @@ _SLACK = 4
 
 pytestmark = [
   pytest.mark.slow,
+  # Beside the runs of several processes the seconds would say nothing.
+  pytest.mark.xdist_group('runs'),
   pytest.mark.skipif(not pathlib.Path('/proc/self/fd').is_dir(), reason='reads /proc of Linux'),
 ]
 

@@ -88,7 +88,7 @@ def test_large_numbers_of_dictionaries_are_searched_quickly():
   before = time.process_time()
   with pytest.raises(UserError, match='no state dict'):
     wrappers.unwrap(pathlib.Path('a'), {str(number): {} for number in range(400_000)})
-  assert time.process_time() - before < 4
+  assert time.process_time() - before < 20  # Quadratic work takes hours.
 
 
 @pytest.mark.parametrize('protocol', range(6))
