@@ -174,9 +174,7 @@ def test_expired_credentials_are_no_full_disk(url, monkeypatch):
     raise PermissionError('The provided token has expired.')
 
   monkeypatch.setattr(bucket_requests, 'read_objects', fail)
-  with pytest.raises(
-    UserError, match=f'^{url}/.*: there are no valid credentials .*token'
-  ):
+  with pytest.raises(UserError, match=f'^{url}/.*: there are no valid credentials .*token'):
     _encode(url, 'grey:{}/grey')
 
 

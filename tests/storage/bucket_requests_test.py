@@ -138,10 +138,10 @@ def test_an_upload_whose_end_always_fails_is_given_up(hasty, monkeypatch):
 
 def test_a_long_listing_is_not_cut(hasty):
   async def read():
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(1.5)
     return b'x'
 
-  long = bucket_requests._BYTES_PER_SECOND
+  long = 4 * bucket_requests._BYTES_PER_SECOND
   request = bucket_requests._persist(read, 's3://b', long, check=False)
   assert asyncio.run(request) == b'x'
 
