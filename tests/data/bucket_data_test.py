@@ -236,6 +236,8 @@ def test_a_missing_object_is_not_denied_whatever_its_name(memory, root):
 
 
 def test_a_web_server_is_refused(root):
+  pytest.importorskip('aiohttp')
+  pytest.importorskip('requests')
   handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=root / 'toys')
   with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
     threading.Thread(target=server.serve_forever, daemon=True).start()

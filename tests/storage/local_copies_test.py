@@ -116,6 +116,8 @@ def test_a_folder_of_folders_has_no_files(bucket, fs):
 
 def test_a_file_of_a_web_server(tmp_path):
   """Without the files beside it, which a web server does not list."""
+  pytest.importorskip('aiohttp')
+  pytest.importorskip('requests')
   for name in ('model.bin', 'config.json'):
     (tmp_path / name).write_text(f'first {name}')
   handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)

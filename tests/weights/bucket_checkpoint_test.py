@@ -104,6 +104,7 @@ def test_buckets_without_checkpoints():
 
 @pytest.mark.parametrize('name', ['run#1', 'run?a'])
 def test_names_that_orbax_would_cut_are_refused(name):
+  pytest.importorskip('gcsfs')
   with pytest.raises(UserError, match=r'^--workdir: gs://b/run.*/checkpoints: in gs://, .* with .'):
     Checkpoints(as_path(f'gs://b/{name}', '--workdir'))
 
