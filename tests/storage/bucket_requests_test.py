@@ -96,28 +96,29 @@ def test_waiting_for_other_requests_is_no_failure(monkeypatch):
 
 @pytest.fixture(name='hasty')
 def _hasty(monkeypatch):
-  """Requests fail for good after 0.3 seconds, and attempts take at most as long."""
-  monkeypatch.setattr(bucket_requests, 'RETRY_SECONDS', 0.3)
-  monkeypatch.setattr(bucket_requests, '_PATIENCE_SECONDS', 0.3)
+  """Requests fail for good after 2 seconds, and attempts take at most as long."""
+  monkeypatch.setattr(bucket_requests, 'RETRY_SECONDS', 2.0)
+  monkeypatch.setattr(bucket_requests, '_PATIENCE_SECONDS', 2.0)
   monkeypatch.setattr(bucket_requests, '_FIRST_PAUSE_SECONDS', 0.0)
 
 
 @pytest.mark.parametrize('arrives', [True, False])
 def test_an_upload_goes_on_while_parts_arrive(hasty, arrives):
-  progress = bucket_requests._Progress(10)
+  progress = bucket_requests._Progress(30)
 
   async def send():
-    for part in range(1, 11):
+    arrive = progress.hook()
+    for part in range(1, 31):
       await asyncio.sleep(0.1)
       if arrives:
-        progress.update(10, part)
+        arrive(30, part)
     return b''
 
   upload_file = bucket_requests._persist(send, 's3://b/o', 0, progress=progress)
   if arrives:
     assert asyncio.run(upload_file) == b''
   else:
-    with pytest.raises(bucket_requests.UnreachableError, match='no answer for 0 seconds'):
+    with pytest.raises(bucket_requests.UnreachableError, match='no answer for 2 seconds'):
       asyncio.run(upload_file)
 
 
@@ -126,22 +127,24 @@ def test_an_upload_whose_end_always_fails_is_given_up(hasty, monkeypatch):
   attempts = []
 
   async def send():
-    attempts.append(None)
-    progress.update(1, 1)
+    attempts.append(progress.hook())
+    attempts[-1](1, 1)
     await asyncio.sleep(0.02)
+    attempts[0](1, 1)  # Of the first attempt; it does not count.
     raise ConnectionError('it is not complete')
 
   with pytest.raises(bucket_requests.UnreachableError, match='it is not complete'):
     asyncio.run(bucket_requests._persist(send, 's3://b/o', 0, progress=progress))
   assert len(attempts) > 8
+  attempts[-1](1, 1)  # Arrives when all has ended.
 
 
 def test_a_long_listing_is_not_cut(hasty):
   async def read():
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(2.5)
     return b'x'
 
-  long = 4 * bucket_requests._BYTES_PER_SECOND
+  long = 20 * bucket_requests._BYTES_PER_SECOND
   request = bucket_requests._persist(read, 's3://b', long, check=False)
   assert asyncio.run(request) == b'x'
 
@@ -154,12 +157,13 @@ def test_files_are_uploaded_in_parts(bucket_url, tmp_path, monkeypatch):
     (tmp_path / name).write_bytes(content)
   folder = as_path(bucket_url, '--out')
   arrived = []
-  update = bucket_requests._Progress.update
-  monkeypatch.setattr(
-    bucket_requests._Progress,
-    'update',
-    lambda self, size, count: arrived.append(count) or update(self, size, count),
-  )
+  hook = bucket_requests._Progress.hook
+
+  def record(progress):
+    update = hook(progress)
+    return lambda size, count: arrived.append(count) or update(size, count)
+
+  monkeypatch.setattr(bucket_requests._Progress, 'hook', record)
   bucket_requests.upload([(tmp_path / name, folder / name) for name in contents])
   assert {name: (folder / name).read_bytes() for name in contents} == contents
   assert {5 << 20, 10 << 20, 12_800_000} <= set(arrived)

@@ -132,6 +132,22 @@ def test_the_answer_to_its_creation_is_lost(folder, monkeypatch, error):
   assert written[0] == {'mode': 'create'}
 
 
+def test_another_process_creates_it_at_the_same_moment(folder, monkeypatch):
+  """S3 answers so before the object of the other process is there, which may vanish again."""
+  write = type(folder.fs).pipe_file
+  conflicts = [1, 2]
+
+  def conflict(self, path, content, **options):
+    if conflicts:
+      conflicts.pop()
+      raise OSError(5, 'An error occurred (ConditionalRequestConflict) when calling PutObject')
+    write(self, path, content)
+
+  monkeypatch.setattr(type(folder.fs), 'pipe_file', conflict)
+  assert seconds_to_lock(folder) < LONG / 2
+  assert not conflicts
+
+
 @pytest.mark.parametrize('error', [NotImplementedError(), OSError(38, 'Not Implemented')])
 def test_stores_that_create_nothing_exclusively(folder, monkeypatch, error):
   write = type(folder.fs).pipe_file

@@ -11,9 +11,11 @@ import fsspec
 import pytest
 
 from tests.bucket_copies import memory_bucket  # noqa: F401  A fixture.
+from tests.ports import free_port
 from zsar_jax.errors import UserError
-from zsar_jax.storage import bucket_requests, local_copies
+from zsar_jax.storage import bucket_requests, local_copies, web_files
 from zsar_jax.storage.paths import as_path
+from zsar_jax.weights.formats import weight_files
 
 
 @pytest.fixture(autouse=True)
@@ -127,9 +129,34 @@ def test_a_file_of_a_web_server(tmp_path):
     copy = local_copies.fetch(as_path(url, 'SRC'), _json)
     assert copy.name == 'model.bin'
     assert _names(copy.parent) == {'model.bin': 'first model.bin'}
+    assert web_files.exists(as_path(url, 'SRC'))
+    missing = as_path(url.replace('model', 'none'), 'SRC')
+    assert not web_files.exists(missing)
     with pytest.raises(FileNotFoundError):
-      local_copies.fetch(as_path(url.replace('model', 'none'), 'SRC'), _json)
+      local_copies.fetch(missing, _json)
     server.shutdown()
+
+
+def test_a_web_server_that_does_not_answer_is_no_missing_file():
+  pytest.importorskip('aiohttp')
+  pytest.importorskip('requests')
+  with pytest.raises(UserError, match='^SRC: http://.*/model.bin: it does not answer'):
+    weight_files.open_source(f'http://127.0.0.1:{free_port()}/model.bin', 'SRC')
+
+
+def test_what_has_no_version_is_copied_each_time(bucket, fs, monkeypatch):
+  monkeypatch.setattr(bucket_requests, 'version', lambda entry: '')
+  path = as_path(f'{bucket}/weights/model.bin', 'SRC')
+  assert local_copies.fetch(path, _json).read_text() == 'first model.bin'
+  fs.pipe_file(f'{bucket}/weights/model.bin', b'later model.bin')
+  assert local_copies.fetch(path, _json).read_text() == 'later model.bin'
+
+
+def test_question_marks_in_the_names_of_objects(bucket, fs):
+  for number in (1, 2):
+    fs.pipe_file(f'{bucket}/marks/model?v={number}.json', str(number).encode())
+  folder = local_copies.fetch(as_path(f'{bucket}/marks', 'SRC'), _json)
+  assert _names(folder) == {'model?v=1.json': '1', 'model?v=2.json': '2'}
 
 
 def test_a_full_disk_is_named(bucket, fs, monkeypatch):

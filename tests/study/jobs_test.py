@@ -197,9 +197,17 @@ def test_a_bucket_that_fails_makes_no_finished_job_a_failed_one(bucket, monkeypa
   monkeypatch.setattr(type(job.folder.fs), 'cat_file', forbid)
   with pytest.raises(UserError, match=rf'^{job.folder}/config.json: access is denied'):
     jobs.is_finished(job)
+  ended = _ended(job, 0)
+  with pytest.raises(UserError, match='access is denied'):
+    jobs._check_ended(ended)
+  assert not ended.outputs.path.exists()  # Nothing is left behind.
 
 
 def _failed(job):
-  process = subprocess.Popen([sys.executable, '-S', '-c', 'raise SystemExit(2)'])
+  return _ended(job, 2)
+
+
+def _ended(job, status):
+  process = subprocess.Popen([sys.executable, '-S', '-c', f'raise SystemExit({status})'])
   process.wait()
   return jobs._Running(job, process, OutputFolder(job.folder))

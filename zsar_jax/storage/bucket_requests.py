@@ -1,6 +1,7 @@
 """Requests to buckets: many at once, and sent again where they fail or stall."""
 
 import asyncio
+import contextlib
 import errno
 import functools
 import math
@@ -8,7 +9,7 @@ import pathlib
 import random
 import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 from zsar_jax.errors import UserError, error_reason, first_line
@@ -25,11 +26,12 @@ MAX_REQUESTS = 64
 _MAX_UPLOADS = 8
 _UPLOAD_PART_BYTES = 1 << 24
 
-# Seconds without success after which a request fails for good.
+# Seconds without success after which a request fails for good. Each attempt may take as long as its
+# bytes usually do, however long that is.
 RETRY_SECONDS = 300.0
 
 # The times that a file may be sent anew although parts of it arrive each time.
-_MAX_UPLOADS_OF_A_FILE = 8
+_MAX_TRANSFERS = 8
 
 # Seconds after which a lack of credentials or rights is final. They may be renewed while a program
 # runs.
@@ -59,9 +61,11 @@ _VERSIONS = (
   *('LastModified', 'Last-Modified', 'last_modified', 'mtime', 'created'),
 )
 
-# The schemes of the stores in which the size of parts can be chosen. S3 takes so many for a file.
+# The schemes of the stores in which the size of parts can be chosen.
 _S3 = ('s3', 's3a')
 _GCS = ('gs', 'gcs')
+
+# The most parts that S3 takes for a file.
 _MAX_S3_PARTS = 10_000
 
 # Errors that another attempt does not change.
@@ -110,6 +114,30 @@ def read_objects(paths: Sequence[Any]) -> list[bytes]:
     return await _gather(requests)
 
   return _run(read())
+
+
+def download(path: Any, size: int | None, file: pathlib.Path, **options: Any) -> None:
+  """Copies an object to a local file, as one request.
+
+  Args:
+    path: of a file system with asynchronous functions.
+    size: its bytes, if they are known.
+    file: is replaced.
+    options: those of the file system.
+
+  Raises:
+    OSError: if the object does not exist, may not be read, or the file cannot be written.
+    UnreachableError: if the server fails for too long.
+  """
+  from fsspec.callbacks import Callback
+
+  progress = _Progress(size or _LONGEST_LISTING)
+
+  async def request() -> None:
+    callback = Callback(hooks={'progress': progress.hook()})
+    await path.fs._get_file(path.path, str(file), callback=callback, **options)
+
+  _run(_persist(request, path, _UPLOAD_PART_BYTES, check=False, progress=progress))
 
 
 def list_tree(folder: Any) -> dict[str, dict[str, Any]]:
@@ -197,8 +225,8 @@ def upload(files: Sequence[tuple[pathlib.Path, Any]]) -> None:
         size = source.stat().st_size
         progress = _Progress(size)
         request = functools.partial(_put_file, source, path, _MAX_UPLOADS // at_once, progress)
-        # A part, or a file that a package sends as a whole; the files share the network.
-        sent = min(size, _UPLOAD_PART_BYTES * _MAX_UPLOADS // at_once)
+        # What is sent as a whole: parts, or a file of less than two. The files share the network.
+        sent = min(size, max(2, _MAX_UPLOADS // at_once) * _UPLOAD_PART_BYTES)
         sent = sent if path.fs.async_impl else size
         await _persist(request, path, sent * at_once, check=False, progress=progress)
 
@@ -212,29 +240,40 @@ class _Progress:
 
   Attributes:
     time: when the last part arrived, by the monotonic clock. Parts do not count any more when the
-      file was sent `_MAX_UPLOADS_OF_A_FILE` times.
+      file was sent `_MAX_TRANSFERS` times.
   """
 
   def __init__(self, size: int):
     self.time = -math.inf
     self._bytes = 0
-    self._remaining = size * _MAX_UPLOADS_OF_A_FILE
+    self._remaining = size * _MAX_TRANSFERS
     self._timeout: asyncio.Timeout | None = None
     self._patience = 0.0
 
-  def begin(self, timeout: asyncio.Timeout, patience: float) -> None:
-    """Begins an attempt, which ends `patience` seconds after its last part."""
+  @contextlib.contextmanager
+  def attempt(self, timeout: asyncio.Timeout, patience: float) -> Iterator[None]:
+    """Has `timeout` expire `patience` seconds after the last part that arrives in the block."""
     self._timeout, self._patience, self._bytes = timeout, patience, 0
+    try:
+      yield
+    finally:
+      self._timeout = None
 
-  def update(self, size: int, arrived: int) -> None:
-    """Takes the bytes that have arrived in this attempt, of `size`; a hook of fsspec."""
-    del size
-    if arrived <= self._bytes or self._remaining <= 0:
-      return
-    self._remaining -= arrived - self._bytes
-    self._bytes, self.time = arrived, time.monotonic()
-    if self._timeout is not None and not self._timeout.expired():
-      self._timeout.reschedule(asyncio.get_running_loop().time() + self._patience)
+  def hook(self) -> Callable[[int | None, int], None]:
+    """Returns a hook of fsspec for this attempt, which takes the size and what has arrived."""
+    timeout = self._timeout
+
+    def update(size: int | None, arrived: int) -> None:
+      del size
+      # Parts of an earlier attempt may still arrive.
+      if timeout is None or timeout is not self._timeout or timeout.expired():
+        return
+      if arrived > self._bytes and self._remaining > 0:
+        self._remaining -= arrived - self._bytes
+        self._bytes, self.time = arrived, time.monotonic()
+        timeout.reschedule(asyncio.get_running_loop().time() + self._patience)
+
+    return update
 
 
 async def _put_file(
@@ -247,7 +286,7 @@ async def _put_file(
   if not fs.async_impl:
     await _in_thread(lambda: fs.put_file(str(source), path.path))
     return
-  callback = Callback(hooks={'progress': progress.update})
+  callback = Callback(hooks={'progress': progress.hook()})
   options: dict[str, Any] = {}
   if path.protocol in _S3:
     needed = math.ceil(source.stat().st_size / _MAX_S3_PARTS)
@@ -329,8 +368,8 @@ async def _persist(
         # Each attempt may take as long as it usually does.
         patience = max(usual, min(usual * 2**attempt, remaining))
         async with asyncio.timeout(patience) as timeout:
-          progress.begin(timeout, patience)
-          result = await request()
+          with progress.attempt(timeout, patience):
+            result = await request()
       if not check or len(result) == size:
         return result
       reason = f'{len(result)} of {size} bytes arrived'

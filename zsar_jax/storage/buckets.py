@@ -6,6 +6,7 @@ as an object's name begins with it.
 """
 
 import contextlib
+import errno
 import functools
 import logging
 import os
@@ -131,6 +132,7 @@ def local_copy(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
   Raises:
     FileNotFoundError: if a path in a bucket does not exist.
+    UserError: if there is no room for the copy.
   """
   if not is_remote(path):
     yield path
@@ -138,7 +140,15 @@ def local_copy(path: pathlib.Path) -> Iterator[pathlib.Path]:
   with tempfile.TemporaryDirectory(prefix='zsar_jax-') as folder:
     copy = pathlib.Path(folder) / (path.name or 'bucket')
     remote: Any = path
-    remote.fs.get(remote.path, os.fspath(copy), recursive=path.is_dir())
+    try:
+      remote.fs.get(remote.path, os.fspath(copy), recursive=path.is_dir())
+    except OSError as error:
+      if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        raise
+      raise UserError(
+        f'{path} cannot be copied to {folder} ({error_reason(error)}); make room there, or set'
+        ' TMPDIR to another folder'
+      ) from None
     yield copy
 
 

@@ -161,9 +161,11 @@ def _create(path: Any, record: _Record) -> None:
       return
   except Exception as error:
     if not isinstance(error, NotImplementedError) and getattr(error, 'errno', 0) != errno.ENOSYS:
-      if _read(path) is None:
+      # Another process writes it at this moment (S3's name for that), or has written it, or this
+      # process has, and the answer was lost.
+      if 'ConditionalRequestConflict' not in str(error) and _read(path) is None:
         raise
-      return  # Another process was faster, or this one was, and the answer was lost.
+      return
   _replace(path, record)
 
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pathlib
+import secrets
 import shutil
 import tempfile
 import time
@@ -17,13 +18,11 @@ from typing import Any
 from zsar_jax.errors import UserError, error_reason
 from zsar_jax.runtime.progress import log
 from zsar_jax.runtime.wording import format_bytes
-from zsar_jax.storage import bucket_requests, buckets, locks
+from zsar_jax.storage import bucket_requests, buckets, locks, web_files
 from zsar_jax.storage.paths import cache_folder
 
 # Copies that no program has used for this long are deleted, in seconds.
 _MAX_AGE = 7 * 86400
-
-_WEB = ('http', 'https')
 
 # Downloads from this size on are announced, in bytes.
 _LARGE = 2**26
@@ -46,32 +45,19 @@ def fetch(path: pathlib.Path, choose: Callable[[Collection[str]], Collection[str
 
   Raises:
     FileNotFoundError: if the path does not exist.
-    UnreachableError: if the bucket fails for too long.
+    UserError: if the bucket fails for too long, or there is no room for the copy.
   """
   if not buckets.is_remote(path):
     return path
-  folder: Any = path
-  if folder.protocol in _WEB:
-    # A web server lists no folder, and not what is beside a file.
-    is_file, entries = True, {path.name: folder.fs.info(folder.path)}
-    folder = path.parent
-  else:
-    entries = bucket_requests.list_folder(folder)
-    # A file is listed as itself.
-    is_file = path.name in entries and entries[path.name]['name'].strip('/') == folder.path.strip(
-      '/'
-    )
-    if is_file:
-      folder = path.parent
-      entries |= bucket_requests.list_folder(folder)
-    elif not entries and not path.is_dir():  # Nor a folder of folders.
-      raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-  names = sorted({*choose(entries), *((path.name,) if is_file else ())})
+  folder, entries, file = _find_files(path)
+  names = sorted({*choose(entries), *((file,) if file else ())})
+  # What has no version is copied anew each time.
   versions = [
-    [name, entries[name]['size'], bucket_requests.version(entries[name])] for name in names
+    (entry['size'], bucket_requests.version(entry) or secrets.token_hex(8))
+    for entry in (entries[name] for name in names)
   ]
-  key = hashlib.sha256(json.dumps([str(folder), versions]).encode()).hexdigest()[:32]
-  home = _copies_folder() / key
+  identity = json.dumps([str(folder), names, versions])
+  home = _copies_folder() / hashlib.sha256(identity.encode()).hexdigest()[:32]
   # The names are kept, for messages and for what they say of the content.
   name_of_copy = folder.name or 'bucket'
   copy = home / 'complete' / name_of_copy
@@ -85,7 +71,7 @@ def fetch(path: pathlib.Path, choose: Callable[[Collection[str]], Collection[str
       try:
         (partial / name_of_copy).mkdir(parents=True)
         for name in names:
-          _download(folder / name, entries[name]['size'], partial / name_of_copy / _local(name))
+          _download(folder / name, entries[name]['size'], partial / name_of_copy)
       except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -96,18 +82,36 @@ def fetch(path: pathlib.Path, choose: Callable[[Collection[str]], Collection[str
         raise
       partial.rename(copy.parent)
     os.utime(home)
-  return copy / _local(path.name) if is_file else copy
+  return copy / _name_of_copy(path) if file else copy
 
 
-def _local(name: str) -> str:
-  """Returns the name of an object's copy: without the query of a web address."""
-  return name.partition('?')[0]
+def _find_files(path: Any) -> tuple[Any, dict[str, dict[str, Any]], str]:
+  """Finds a file, with those beside it, or the files of a folder.
+
+  Returns:
+    The folder; what is said about each of its files, by name; the name of the file, or '' if the
+    path is a folder.
+  """
+  if web_files.is_on_web(path):
+    return path.parent, {path.name: web_files.find_file(path)}, path.name
+  entries = bucket_requests.list_folder(path)
+  # A file is listed as itself.
+  if path.name in entries and entries[path.name]['name'].strip('/') == path.path.strip('/'):
+    return path.parent, entries | bucket_requests.list_folder(path.parent), path.name
+  if not entries and not path.is_dir():  # Nor a folder of folders.
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+  return path, entries, ''
 
 
-def _download(path: Any, size: int | None, file: pathlib.Path) -> None:
-  """Copies an object of `size` bytes to a file; None on web servers that do not tell it."""
-  if path.protocol in _WEB:  # Not all of them read ranges.
-    path.fs.get_file(path.path, str(file))
+def _name_of_copy(path: Any) -> str:
+  return web_files.file_name(path) if web_files.is_on_web(path) else path.name
+
+
+def _download(path: Any, size: int | None, folder: pathlib.Path) -> None:
+  """Copies a file of `size` bytes, which web servers may not tell, to a folder."""
+  file = folder / _name_of_copy(path)
+  if web_files.is_on_web(path):
+    web_files.download(path, size, file)
     return
   assert size is not None, f'{path} has no size'
   parts = [(path, begin, min(begin + _PART_BYTES, size)) for begin in range(0, size, _PART_BYTES)]

@@ -152,9 +152,9 @@ def _core_share(slot: int, processes: int) -> Iterator[None]:
 def _check_ended(ended: _Running) -> None:
   """Raises a `UserError` with the last line of a job's output if the job failed."""
   job, status = ended.job, ended.process.returncode
-  failed = status != 0 or not is_finished(job)
   path = job.folder / LOG
   try:
+    failed = status != 0 or not is_finished(job)
     if failed:
       with (ended.outputs.path / LOG).open('a') as log_file:
         log_file.write(f'ended with status {status}\n')

@@ -28,7 +28,7 @@ import tokenizers
 from zsar_jax.data.class_names import split_words
 from zsar_jax.errors import UserError
 from zsar_jax.models.architectures import CLIP, Architecture
-from zsar_jax.storage import buckets, local_copies
+from zsar_jax.storage import buckets, local_copies, web_files
 from zsar_jax.storage.paths import as_path
 from zsar_jax.text import sentencepiece_files
 
@@ -288,7 +288,7 @@ def _from_files(path: pathlib.Path, field: str, parts: Architecture) -> _Vocabul
   """Reads the vocabulary of a family of models from a file or folder."""
   name = str(path)
   with buckets.reporting_errors(path, field):
-    if buckets.is_remote(path) and path.exists():
+    if buckets.is_remote(path) and web_files.exists(path):
       path = local_copies.fetch(path, lambda names: set(FILES) & set(names))
   tokenizer = _read_files(path, name, field)
   # Files of published models may turn on padding or truncation; `Tokenizer` does both itself.

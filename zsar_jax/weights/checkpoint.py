@@ -219,8 +219,9 @@ class Checkpoints:
     """
     if distributed.is_multiprocess():  # Processes would have to agree on it.
       return False
-    self._manager.reload()
-    latest = self._manager.latest_step()
+    with buckets.reporting_errors(self._folder, self._field):
+      self._manager.reload()
+      latest = self._manager.latest_step()
     return latest is not None and latest > step
 
   def clear_after(self, step: int) -> None:

@@ -72,15 +72,11 @@ def storage_path(folder: Any, field: str) -> Any:
   if not buckets.is_remote(folder):
     return folder
   if not can_store(folder):
+    scheme = buckets.scheme(folder)
+    reason = 'with # or ? in its name ' if scheme == 'gs' else ''
     raise UserError(
-      f'{field}: {folder}: {buckets.scheme(folder)}:// cannot hold checkpoints; name a folder of a'
-      ' disk, of gs:// or of s3://'
-    )
-  if buckets.scheme(folder) == 'gs' and (cut := re.search('[#?]', str(folder))):
-    # Orbax takes what follows for parts of a URL, and writes the arrays of all such folders to one.
-    raise UserError(
-      f'{field}: {folder}: in gs://, checkpoints cannot be in a folder with {cut[0]} in its name;'
-      ' name another folder'
+      f'{field}: {folder}: a folder in {scheme}:// {reason}cannot hold checkpoints; name another,'
+      ' of a disk, of gs:// or of s3://'
     )
   # Otherwise epath would use TensorFlow where it is installed, which has other credentials.
   os.environ['EPATH_USE_TF'] = 'false'
@@ -94,12 +90,18 @@ def storage_path(folder: Any, field: str) -> Any:
 
 def is_unreachable(error: BaseException) -> bool:
   """Returns whether TensorStore's error says that a bucket failed or denied access."""
-  return bool(_FAILURES.search(str(error)))
+  # The names of objects may have any words.
+  return bool(_FAILURES.search(re.sub(r'\S*/\S*', ' ', str(error))))
 
 
 def can_store(folder: Any) -> bool:
   """Returns whether checkpoints can be in a folder."""
-  return not buckets.is_remote(folder) or buckets.scheme(folder) in ('gs', 's3')
+  if not buckets.is_remote(folder):
+    return True
+  # In gs://, Orbax takes what follows # or ? for parts of a URL, and writes the arrays of all such
+  # folders to one.
+  scheme = buckets.scheme(folder)
+  return scheme == 's3' or (scheme == 'gs' and not re.search('[#?]', str(folder)))
 
 
 def key_value_store(folder: Any) -> dict[str, Any]:

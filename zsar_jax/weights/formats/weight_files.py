@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from zsar_jax.errors import UserError, error_reason
-from zsar_jax.storage import buckets, local_copies
+from zsar_jax.storage import buckets, local_copies, web_files
 from zsar_jax.storage.paths import as_path
 from zsar_jax.text.tokenizers import FILES as TOKENIZER_FILES
 from zsar_jax.weights import checkpoint, runs
@@ -82,7 +82,7 @@ def open_source(name: str, field: str) -> Source:
   """
   path = hub.fetch(name) if name.startswith(hub.PREFIX) else as_path(name, field)
   with buckets.reporting_errors(path, field):
-    if not path.exists():
+    if not web_files.exists(path):
       raise UserError(f'{field}: {path} does not exist; name a file, a folder or {hub.PREFIX}NAME')
     is_run = (path / checkpoint.FOLDER).is_dir()
   if is_run:
