@@ -47,8 +47,10 @@ _BYTES_PER_SECOND = 1 << 20
 _FIRST_PAUSE_SECONDS = 0.2
 _MAX_PAUSE_SECONDS = 20.0
 
-# The size of an object whose size is not known, and of the listing of millions of objects.
+# The size of an object whose size is not known, usually and at most, and of the listing of millions
+# of objects.
 _USUAL_BYTES = 1 << 25
+_LARGEST_BYTES = 1 << 40
 _LONGEST_LISTING = 1 << 30
 
 # Seconds of failures after which a process says so, and between such lines.
@@ -131,7 +133,7 @@ def download(path: Any, size: int | None, file: pathlib.Path, **options: Any) ->
   """
   from fsspec.callbacks import Callback
 
-  progress = _Progress(size or _LONGEST_LISTING)
+  progress = _Progress(_LARGEST_BYTES if size is None else size)
 
   async def request() -> None:
     callback = Callback(hooks={'progress': progress.hook()})
