@@ -110,6 +110,7 @@ def test_models_that_are_only_evaluated_come_first_and_have_no_steps(tmp_path, m
   assert '1 of 2 runs finished, exp/plain/4 at 0/1000' in lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_study_continues(tmp_path, number):
   program = f"""

@@ -115,6 +115,7 @@ def assert_same_training(first, second):
   assert compared > 1000
 
 
+@pytest.mark.slow
 def test_further_losses_are_added_with_their_signs(data_dir):
   """Each term is also a metric. The cross-entropy on still clips is subtracted."""
   plain = dict(optim__accumulation=1, recipe='none')
