@@ -1,5 +1,7 @@
 """Paths in buckets, in fsspec's bucket in memory."""
 
+import errno
+import os
 import subprocess
 import sys
 import uuid
@@ -91,3 +93,16 @@ def test_local_paths_import_no_package_for_buckets():
   )
   process = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
   assert process.stdout.strip() == 'set()'
+
+
+def test_a_full_temporary_folder_is_named(bucket, monkeypatch):
+  path = bucket / 'stills.npz'
+  path.write_bytes(b'x')
+
+  def fill(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  monkeypatch.setattr(type(path.fs), 'get', fill)
+  copying = buckets.local_copy(path)
+  with pytest.raises(UserError, match=f'^{path} cannot be copied to .* left.*set TMPDIR'):
+    copying.__enter__()

@@ -82,7 +82,7 @@ def fetch(path: pathlib.Path, choose: Callable[[Collection[str]], Collection[str
         raise
       partial.rename(copy.parent)
     os.utime(home)
-  return copy / _name_of_copy(path) if file else copy
+  return copy / web_files.file_name(path) if file else copy
 
 
 def _find_files(path: Any) -> tuple[Any, dict[str, dict[str, Any]], str]:
@@ -103,13 +103,9 @@ def _find_files(path: Any) -> tuple[Any, dict[str, dict[str, Any]], str]:
   return path, entries, ''
 
 
-def _name_of_copy(path: Any) -> str:
-  return web_files.file_name(path) if web_files.is_on_web(path) else path.name
-
-
 def _download(path: Any, size: int | None, folder: pathlib.Path) -> None:
   """Copies a file of `size` bytes, which web servers may not tell, to a folder."""
-  file = folder / _name_of_copy(path)
+  file = folder / web_files.file_name(path)
   if web_files.is_on_web(path):
     web_files.download(path, size, file)
     return

@@ -12,8 +12,8 @@ def is_on_web(path: Any) -> bool:
 
 
 def file_name(path: Any) -> str:
-  """Returns the name of a file without the query of its address."""
-  return path.name.partition('?')[0]
+  """Returns the name of a file in a bucket; on the web, without the query of its address."""
+  return path.name.partition('?')[0] if is_on_web(path) else path.name
 
 
 def find_file(path: Any) -> dict[str, Any]:
